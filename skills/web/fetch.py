@@ -1,0 +1,204 @@
+"""A fetch: one GET, and the redirects that it leads to.
+
+What a model asks for may come from a page that it read, so an address is somebody else's input.
+Each hop, the first and every redirect, is judged alike and before anything is sent: its scheme,
+that it carries no credentials, its host, and the addresses that the host resolves to. The
+connection is made to an address that was judged; the host's name goes into the Host header and is
+what the certificate must be for. Neither proxies nor anything else of the environment is heeded,
+and nothing is kept from one hop to the next: no connection, no cookie.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+
+import httpx2
+
+from skills.web.address import Address, Network, Resolve, is_open, resolve
+from skills.web.page import is_text
+
+CONNECT_S = 5.0
+"""How long one of a host's addresses may take to connect before the next is tried."""
+
+_HEADERS = {
+    "User-Agent": "ostinato-fetch-url",
+    "Accept": "text/html, text/*;q=0.9, application/json;q=0.9, */*;q=0.1",
+    "Accept-Encoding": "gzip, deflate",
+}
+# Of others httpx2 would give the compressed bytes, or unpack them by codings unknown here.
+_CODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
+
+
+class FetchFailed(Exception):
+    """The page was not read. The message is for the model: what stood in the way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a fetch may do. `opened` are networks beside the public ones; no hosts means any."""
+
+    max_bytes: int = 1_000_000
+    timeout: timedelta = timedelta(seconds=20)
+    max_redirects: int = 5
+    opened: tuple[Network, ...] = ()
+    hosts: tuple[str, ...] | None = None
+
+    def allow_host(self, host: str) -> bool:
+        """Say whether the host, in lower case, is one of the allowed."""
+        return self.hosts is None or any(
+            host.endswith(allowed[1:]) if allowed.startswith("*.") else host == allowed
+            for allowed in self.hosts
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What the last hop gave, decompressed; `is_whole` is false where it was cut.
+
+    `media_type` is the content type in lower case without its parameters, empty where none came.
+    """
+
+    url: str
+    status: int
+    content_type: str
+    media_type: str
+    charset: str | None
+    body: bytes
+    is_whole: bool
+
+
+async def fetch(
+    url: str, rules: Rules, *, resolve: Resolve = resolve, trust: ssl.SSLContext | None = None
+) -> Fetched:
+    """Get the page by the rules, or raise `FetchFailed`.
+
+    `resolve` finds addresses, `trust` says which certificates are good: the system's by default.
+    """
+    try:
+        async with asyncio.timeout(rules.timeout.total_seconds()):
+            return await _follow(url, rules, resolve, trust or _system_trust())
+    except TimeoutError:
+        seconds = rules.timeout.total_seconds()
+        raise FetchFailed(f"{url!r} took longer than {seconds:g} s and was left") from None
+    except httpx2.InvalidURL as error:
+        raise FetchFailed(f"{url!r} leads to an address that is none: {error}") from None
+    except httpx2.HTTPError as error:
+        said = str(error) or type(error).__name__
+        raise FetchFailed(f"{url!r} can't be read: {said}") from None
+
+
+async def _follow(url: str, rules: Rules, resolve: Resolve, trust: ssl.SSLContext) -> Fetched:
+    target = httpx2.URL(url)
+    for _ in range(rules.max_redirects + 1):
+        async with _hop(target, rules, resolve, trust) as response:
+            if not response.has_redirect_location:
+                return await _read(target, response, rules.max_bytes)
+            target = target.join(response.headers["location"])
+    raise FetchFailed(f"{url!r} redirects more than {rules.max_redirects} times")
+
+
+@asynccontextmanager
+async def _hop(
+    url: httpx2.URL, rules: Rules, resolve: Resolve, trust: ssl.SSLContext
+) -> AsyncIterator[httpx2.Response]:
+    """Judge the address, connect to what was judged, and provide the response."""
+    _check(url, rules)
+    addresses = await _addresses(url, rules, resolve)
+    async with httpx2.AsyncHTTPTransport(verify=trust, trust_env=False) as transport:
+        response = await _first_answer(transport, url, addresses)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+
+def _check(url: httpx2.URL, rules: Rules) -> None:
+    host = _host(url)
+    if url.scheme not in {"http", "https"} or not host:
+        raise FetchFailed(f"{str(url)[:200]!r} is no http or https address")
+    if url.userinfo:
+        raise FetchFailed(f"the address of {host!r} carries a user or password; leave it out")
+    if not rules.allow_host(host):
+        allowed = ", ".join(rules.hosts or ()) or "none"
+        raise FetchFailed(f"the host {host!r} is not one of those allowed: {allowed}")
+
+
+async def _addresses(url: httpx2.URL, rules: Rules, resolve: Resolve) -> list[Address]:
+    """Return the host's addresses, all of which may be connected to."""
+    host = _host(url)
+    try:
+        addresses = await resolve(host, url.port or (443 if url.scheme == "https" else 80))
+    except (OSError, UnicodeError) as error:
+        raise FetchFailed(f"the host {host!r} can't be resolved: {error}") from None
+    for address in addresses:
+        if not is_open(address, rules.opened):
+            raise FetchFailed(
+                f"the host {host!r} has the address {address}, which is not public; "
+                "only pages of the public web can be read"
+            )
+    return addresses
+
+
+async def _first_answer(
+    transport: httpx2.AsyncHTTPTransport, url: httpx2.URL, addresses: list[Address]
+) -> httpx2.Response:
+    """Ask the first of the addresses that can be connected to."""
+    for place, address in enumerate(addresses, 1):
+        request = httpx2.Request(
+            "GET",
+            url.copy_with(host=str(address)),
+            headers=_HEADERS | {"Host": url.netloc.decode("ascii")},
+            extensions={"sni_hostname": _host(url), "timeout": {"connect": CONNECT_S}},
+        )
+        try:
+            return await transport.handle_async_request(request)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+            if place == len(addresses):
+                raise
+    raise FetchFailed(f"the host {_host(url)!r} has no address")
+
+
+async def _read(url: httpx2.URL, response: httpx2.Response, max_bytes: int) -> Fetched:
+    """Read the body until its end or the limit, whichever comes first."""
+    content_type = response.headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+    coding = response.headers.get("content-encoding", "").strip().lower()
+    if coding not in _CODINGS:
+        raise FetchFailed(f"{str(url)!r} is compressed as {coding[:50]!r}, which can't be read")
+    if media_type and not is_text(media_type):
+        raise _binary(url, media_type)
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > max_bytes:
+            break
+    if not media_type and b"\0" in body[:1024]:
+        raise _binary(url, "of no type")
+    return Fetched(
+        str(url),
+        response.status_code,
+        content_type,
+        media_type,
+        response.charset_encoding,
+        bytes(body[:max_bytes]),
+        len(body) <= max_bytes,
+    )
+
+
+def _binary(url: httpx2.URL, media_type: str) -> FetchFailed:
+    return FetchFailed(f"{str(url)!r} is {media_type[:100]!r}, not text; only text can be read")
+
+
+def _host(url: httpx2.URL) -> str:
+    """Return the host as it is resolved: in lower case and ASCII, IPv6 without brackets."""
+    return url.raw_host.decode("ascii").strip("[]").rstrip(".").lower()
+
+
+@lru_cache(maxsize=1)
+def _system_trust() -> ssl.SSLContext:
+    """Return the certificates that the system trusts, read once: it takes a while."""
+    return httpx2.create_ssl_context(trust_env=False)

@@ -1,0 +1,311 @@
+"""A fetch reaches public addresses only, however the address was written and wherever it leads."""
+
+import ssl
+import subprocess
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from skills.web import fetch_url
+from skills.web.address import is_open
+from skills.web.fetch import FetchFailed, Rules, _system_trust, fetch
+from skills.web.tools import _host_rule
+from substrate.values.errors import Misuse
+
+LOOPBACK = ip_address("127.0.0.1")
+LOCAL = Rules(opened=(ip_network("127.0.0.1/32"),))
+
+LOOPBACK_HOSTS = [
+    *("127.0.0.1", "localhost", "LOCALHOST.", "127.1", "127.0.0.2", "0.0.0.0"),
+    *("2130706433", "0x7f000001", "0177.0.0.1", "0x7f.1", "[::1]", "[::]", "[::ffff:127.0.0.1]"),
+    *("[::ffff:7f00:1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "①②⑦.0.0.1"),
+]
+PRIVATE_HOSTS = [
+    *("10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "192.0.2.1"),
+    *("224.0.0.1", "240.0.0.1", "255.255.255.255", "[fe80::1]", "[fc00::1]", "[fec0::1]"),
+    *("[ff02::1]", "[2001:db8::1]", "[::127.0.0.1]", "[100::1]", "[2002:a00:1::]"),
+]
+
+
+@pytest.mark.parametrize("host", LOOPBACK_HOSTS)
+async def test_this_machine_is_refused(site, host):
+    """No way to write this machine's own address gets a request through."""
+    site.page("/", "secret")
+
+    with pytest.raises(FetchFailed, match=r"not public|can't be resolved|is none"):
+        await fetch_url().function(site.url("/", host))
+
+    assert site.requests == []
+
+
+@pytest.mark.parametrize("host", PRIVATE_HOSTS)
+async def test_other_private_addresses_are_refused(host):
+    """Private, shared, link-local, multicast and reserved addresses are refused, none connected."""
+    with pytest.raises(FetchFailed, match="not public"):
+        await fetch_url().function(f"http://{host}/")
+
+
+@pytest.mark.parametrize(
+    "text", ["93.184.216.34", "2606:2800:21f::1", "::ffff:93.184.216.34", "64:ff9b::5db8:d822"]
+)
+def test_public_addresses_are_open(text):
+    """A public address is open, also where IPv6 only wraps it."""
+    assert is_open(ip_address(text), ())
+
+
+async def test_a_name_is_judged_by_where_it_leads(site, resolver):
+    """A name that resolves to a private address is refused, whatever the name."""
+    resolve = resolver(public=[LOOPBACK])
+
+    with pytest.raises(FetchFailed, match=r"'public\.test' has the address 127\.0\.0\.1"):
+        await fetch(site.url("/", "public.test"), Rules(), resolve=resolve)
+
+    assert site.requests == []
+
+
+async def test_one_private_address_among_others_is_refused(site, resolver):
+    """A name with a public and a private address is refused before either is connected to."""
+    resolve = resolver(mixed=[LOOPBACK, ip_address("10.0.0.1")])
+
+    with pytest.raises(FetchFailed, match=r"10\.0\.0\.1"):
+        await fetch(site.url("/", "mixed.test"), LOCAL, resolve=resolve)
+
+    assert site.requests == []
+
+
+async def test_a_name_is_resolved_once_and_that_address_used(site, resolver):
+    """The judged address is connected to: the name, which nothing else resolves, is only sent."""
+    site.page("/", "hello")
+    resolve = resolver(rebind=[LOOPBACK])
+
+    fetched = await fetch(site.url("/", "rebind.test"), LOCAL, resolve=resolve)
+
+    assert fetched.body == b"hello"
+    assert fetched.url == site.url("/", "rebind.test")
+    assert resolve.asked == ["rebind.test"]
+    assert f"Host: rebind.test:{site.port}\r\n" in site.requests[0]
+
+
+async def test_the_next_address_is_tried(site, resolver):
+    """Where one of a host's addresses does not answer, the next is asked."""
+    site.page("/", "hello")
+    resolve = resolver(two=[ip_address("127.0.0.9"), LOOPBACK])
+
+    fetched = await fetch(
+        site.url("/", "two.test"), Rules(opened=(ip_network("127.0.0.0/8"),)), resolve=resolve
+    )
+
+    assert fetched.body == b"hello"
+
+
+async def test_a_redirect_is_judged_like_the_first_address(site):
+    """A redirect to a private address is refused though the first hop was allowed."""
+    url = site.redirect("/", site.url("/secret", "127.0.0.2"))
+
+    with pytest.raises(FetchFailed, match=r"127\.0\.0\.2, which is not public"):
+        await fetch(url, LOCAL)
+
+    assert len(site.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "location, said",
+    [
+        ("file:///etc/passwd", "no http or https"),
+        ("gopher://127.0.0.1/", "no http or https"),
+        ("http://user:secret@127.0.0.1/", "carries a user or password"),
+        ("http://localhost/", "not one of those allowed"),
+        ("http://[::1/", "is none"),
+    ],
+)
+async def test_a_redirect_is_held_to_every_rule(site, location, said):
+    """Scheme, credentials and allowed hosts hold for a redirect too."""
+    url = site.redirect("/", location)
+    tool = fetch_url(allow_private=True, allowed_hosts=["127.0.0.1"])
+
+    with pytest.raises(FetchFailed, match=said) as caught:
+        await tool.function(url)
+
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://example.com/",
+        "file:///etc/passwd",
+        "example.com",
+        "//example.com",
+        "javascript:1",
+        "",
+    ],
+)
+async def test_only_http_is_spoken(url):
+    """An address of another scheme, or of none, is refused."""
+    with pytest.raises(FetchFailed, match="no http or https address"):
+        await fetch_url(allow_private=True).function(url)
+
+
+@pytest.mark.parametrize("user", ["user", "user:secret", ":secret"])
+async def test_credentials_are_refused(site, user):
+    """An address with a user or password is refused, and the message does not repeat it."""
+    with pytest.raises(FetchFailed, match="carries a user or password") as caught:
+        await fetch_url(allow_private=True).function(site.url("/", f"{user}@127.0.0.1"))
+
+    assert "secret" not in str(caught.value)
+    assert site.requests == []
+
+
+async def test_private_addresses_are_open_where_it_is_said(site):
+    """With allow_private a page of the own network is read."""
+    url = site.page("/", "hello")
+
+    result = await fetch_url(allow_private=True).function(url)
+
+    assert result["text"] == "hello"
+
+
+async def test_one_network_can_be_opened_alone(site):
+    """A network that is named is open, another private one is not."""
+    url = site.page("/", "hello")
+    tool = fetch_url(allow_private=["127.0.0.1/32"])
+
+    result = await tool.function(url)
+
+    assert result["text"] == "hello"
+    with pytest.raises(FetchFailed, match="not public"):
+        await tool.function(site.url("/", "127.0.0.2"))
+
+
+@pytest.mark.parametrize(
+    "rule, host, allowed",
+    [
+        ("docs.test", "docs.test", True),
+        ("Docs.Test.", "DOCS.test.", True),
+        ("docs.test", "evil-docs.test", False),
+        ("docs.test", "docs.test.evil", False),
+        ("docs.test", "a.docs.test", False),
+        ("*.docs.test", "a.b.docs.test", True),
+        ("*.docs.test", "docs.test", False),
+        ("*.docs.test", "evildocs.test", False),
+    ],
+)
+async def test_allowed_hosts(resolver, rule, host, allowed):
+    """A host is allowed by its whole name, or by a whole part of it after ``*.``."""
+    resolve = resolver(**{host.partition(".")[0].lower(): [LOOPBACK]})
+
+    with pytest.raises(FetchFailed) as caught:
+        await fetch(f"http://{host}/", Rules(hosts=(_host_rule(rule),)), resolve=resolve)
+
+    refused = "not one of those allowed" in str(caught.value)
+    assert refused is not allowed
+
+
+async def test_no_allowed_hosts_allow_none():
+    """An empty list of hosts lets nothing through."""
+    with pytest.raises(FetchFailed, match="those allowed: none"):
+        await fetch_url(allowed_hosts=[]).function("http://example.com/")
+
+
+async def test_proxies_of_the_environment_are_not_used(site, other_site, monkeypatch):
+    """A proxy in the environment sees nothing, and does not get round the guard."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, other_site.url())
+    url = site.page("/", "hello")
+
+    result = await fetch_url(allow_private=True).function(url)
+
+    assert result["text"] == "hello"
+    assert other_site.requests == []
+
+
+async def test_nothing_is_kept_from_hop_to_hop(site):
+    """A cookie set by one hop is not sent to the next."""
+    site.page("/end", "hello")
+    url = site.redirect("/", "/end", Set_Cookie="session=secret; Path=/")
+
+    await fetch_url(allow_private=True).function(url)
+
+    assert len(site.requests) == 2
+    assert "secret" not in site.requests[1]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Return the file of a key and certificate for example.test, signed by itself."""
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=example.test"
+        " -addext subjectAltName=DNS:example.test -keyout - -out -"
+    )
+    made = subprocess.run(command.split(), capture_output=True, check=True)
+    path.write_bytes(made.stdout)
+    return path
+
+
+@pytest.fixture
+async def secure_site(certificate, run_site):
+    """Provide a server for https://example.test; `names` are those that clients asked for."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    names = []
+    tls.sni_callback = lambda _socket, name, _context: names.append(name)
+    async with run_site(tls) as site:
+        site.names = names
+        site.page("/", "hello")
+        yield site
+
+
+@pytest.fixture
+def trust(certificate):
+    """Return a client's trust in the test certificate alone."""
+    return ssl.create_default_context(cafile=str(certificate))
+
+
+async def test_tls_is_for_the_name_though_the_address_is_connected_to(secure_site, trust, resolver):
+    """The server is asked for the host's name, and its certificate is checked against it."""
+    url = secure_site.url("/", "example.test", "https")
+
+    fetched = await fetch(url, LOCAL, resolve=resolver(example=[LOOPBACK]), trust=trust)
+
+    assert fetched.body == b"hello"
+    assert secure_site.names == ["example.test"]
+
+
+async def test_a_certificate_for_another_name_is_refused(secure_site, trust, resolver):
+    """A trusted certificate of another host is refused."""
+    url = secure_site.url("/", "other.test", "https")
+
+    with pytest.raises(FetchFailed, match="certificate"):
+        await fetch(url, LOCAL, resolve=resolver(other=[LOOPBACK]), trust=trust)
+
+
+async def test_the_environment_adds_no_trust(secure_site, certificate, resolver, monkeypatch):
+    """A certificate that only an environment variable trusts is refused."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    _system_trust.cache_clear()
+    url = secure_site.url("/", "example.test", "https")
+
+    with pytest.raises(FetchFailed, match="certificate"):
+        await fetch(url, LOCAL, resolve=resolver(example=[LOOPBACK]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_bytes": 0},
+        {"max_redirects": -1},
+        {"allow_private": ["10.1.0.1/16"]},
+        {"allow_private": ["intranet"]},
+        {"allowed_hosts": ["https://example.com"]},
+        {"allowed_hosts": ["example.com:80"]},
+        {"allowed_hosts": ["*"]},
+        {"allowed_hosts": ["*.*.com"]},
+        {"allowed_hosts": [""]},
+        {"allowed_hosts": ["bücher.example"]},
+    ],
+)
+def test_rules_that_cannot_be_meant_are_refused(wrong):
+    """A wrong limit, network or host fails where the tool is made."""
+    with pytest.raises(Misuse):
+        fetch_url(**wrong)

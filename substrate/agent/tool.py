@@ -1,0 +1,198 @@
+"""A tool: a typed Python function that the model may call.
+
+Its schema comes from its signature and docstring. What the model sends is checked against it
+first, and what is wrong goes back to the model, field by field. A parameter called
+`idempotency_key` is not the model's: the kit fills it with a key that stays the same however
+often this call is made. A first parameter called `ctx` makes the tool a durable function.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any, get_type_hints, overload
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic_core import to_jsonable_python
+
+from substrate.engine.context import Context
+from substrate.engine.function import Durable
+from substrate.models.messages import Json, ToolSpec
+from substrate.values.codec import encode
+from substrate.values.errors import Misuse, NotEncodable
+from substrate.values.ids import check_name
+from substrate.values.records import Effect
+from substrate.values.retry import NO_RETRY, Retry
+
+OURS = ("ctx", "idempotency_key")
+"""Parameters that the kit fills in; the model does not see them."""
+
+
+class InvalidArguments(Exception):
+    """The model's arguments do not fit the tool. Its message names each field and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function with what the model is told about it and what the kit must know.
+
+    `effect` says what a crash in its middle means; a tool that declares nothing is `once`: it is
+    never called twice for the same request, and after a crash the model is told that nobody knows
+    whether it happened. Reads should say ``effect="pure"``.
+    """
+
+    name: str
+    description: str
+    function: Callable[..., Any]
+    arguments: type[BaseModel]
+    effect: Effect = Effect.ONCE
+    timeout: timedelta | None = None
+    retry: Retry = NO_RETRY
+
+    @property
+    def spec(self) -> ToolSpec:
+        """The tool as the model sees it."""
+        return ToolSpec(self.name, self.description, _schema(self.arguments))
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """Which of the kit's own parameters the function takes."""
+        return frozenset(inspect.signature(self.function).parameters).intersection(OURS)
+
+    def check(self, arguments: Mapping[str, Json]) -> dict[str, Any]:
+        """Return the arguments as the function's types, or raise `InvalidArguments`."""
+        try:
+            checked = self.arguments.model_validate(dict(arguments))
+        except ValidationError as error:
+            raise InvalidArguments(_field_errors(self.name, error)) from None
+        fields = type(checked).model_fields
+        return {str(field.alias): getattr(checked, name) for name, field in fields.items()}
+
+    def with_function(self, function: Callable[..., Any]) -> "Tool":
+        """Return the same tool, as the model sees it, done by another function."""
+        return replace(self, function=function)
+
+    def as_durable(self) -> Durable[..., Json]:
+        """Return a tool that takes a `ctx` as the durable function that it is."""
+
+        async def run(ctx: Context, arguments: dict[str, Json]) -> Json:
+            return jsonable(await self.function(ctx, **self.check(arguments)))
+
+        return Durable(run, self.name)
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    effect: Effect | str = Effect.ONCE,
+    timeout: timedelta | None = None,
+    retry: Retry = NO_RETRY,
+) -> Callable[[Callable[..., Any]], Tool]: ...
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    effect: Effect | str = Effect.ONCE,
+    timeout: timedelta | None = None,
+    retry: Retry = NO_RETRY,
+) -> Any:
+    """Make a tool of a function; use it bare or with what differs from the defaults.
+
+    >>> @tool(effect="pure", timeout=timedelta(seconds=5))
+    ... async def weather(city: str) -> str:
+    ...     "Return today's weather in a city."
+    ...     return f"It rains in {city}."
+    >>> weather.spec.parameters["required"]
+    ['city']
+
+    Raises `Misuse` for a function without docstring, or with a parameter that has no type.
+    """
+
+    def make(target: Callable[..., Any]) -> Tool:
+        called = check_name(name or target.__name__)
+        told = description or inspect.getdoc(target)
+        if not told:
+            raise Misuse(f"tool {called!r} has no docstring; the model chooses tools by it")
+        if "ctx" in inspect.signature(target).parameters:
+            _check_durable(called, target)
+        arguments = _arguments(called, target)
+        return Tool(called, told, target, arguments, _effect(called, effect), timeout, retry)
+
+    return make if function is None else make(function)
+
+
+def as_tool(thing: "Tool | Callable[..., Any]") -> Tool:
+    """Return a tool as it is, and a plain function as a tool with the defaults."""
+    return thing if isinstance(thing, Tool) else tool(thing)
+
+
+def jsonable(value: Any) -> Json:
+    """Return a tool's result as JSON: dataclasses, pydantic models, sets and dates included.
+
+    Raises `NotEncodable` for what has no JSON form.
+    """
+    try:
+        plain = to_jsonable_python(value, inf_nan_mode="strings", bytes_mode="base64")
+    except Exception as error:  # noqa: BLE001 - pydantic_core raises several kinds of its own
+        raise NotEncodable(f"{type(value).__name__} has no JSON form: {error}") from None
+    return plain
+
+
+def render(value: Json) -> str:
+    """Return a result as the text that the model reads: words as they are, the rest as JSON."""
+    return value if isinstance(value, str) else encode(value)
+
+
+def _effect(name: str, effect: Effect | str) -> Effect:
+    allowed = [each for each in Effect if each is not Effect.TRANSACTIONAL]
+    if effect not in allowed:
+        raise Misuse(f"tool {name!r}: effect={effect!r}; write one of {', '.join(allowed)}")
+    return Effect(effect)
+
+
+def _check_durable(name: str, function: Callable[..., Any]) -> None:
+    if not inspect.iscoroutinefunction(function):
+        raise Misuse(f"tool {name!r} takes a ctx, so it must be `async def`")
+    if next(iter(inspect.signature(function).parameters)) != "ctx":
+        raise Misuse(f"tool {name!r}: ctx must be its first parameter")
+
+
+def _arguments(name: str, function: Callable[..., Any]) -> type[BaseModel]:
+    """Return a model of the parameters. Its fields are numbered, for a name may be pydantic's."""
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in OURS:
+            continue
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise Misuse(f"tool {name!r}: *{parameter.name} cannot be described to a model")
+        if parameter.name not in hints:
+            raise Misuse(f"tool {name!r}: give the parameter {parameter.name!r} a type")
+        default = ... if parameter.default is parameter.empty else parameter.default
+        field = Field(default=default, alias=parameter.name)
+        fields[f"field_{len(fields)}"] = (hints[parameter.name], field)
+    return create_model(f"{name}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
+
+
+@lru_cache(maxsize=512)
+def _schema(arguments: type[BaseModel]) -> dict[str, Json]:
+    schema = TypeAdapter(arguments).json_schema()
+    schema.pop("title", None)
+    for field in schema.get("properties", {}).values():
+        field.pop("title", None)
+    return schema
+
+
+def _field_errors(name: str, error: ValidationError) -> str:
+    lines = [
+        f"- {'.'.join(str(part) for part in problem['loc']) or 'arguments'}: {problem['msg']}"
+        for problem in error.errors(include_url=False)
+    ]
+    return f"{name} was not called, its arguments are wrong:\n" + "\n".join(lines)

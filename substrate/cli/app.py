@@ -1,0 +1,196 @@
+"""The commands, their options and their help; each hands over to the module that does it.
+
+Those modules are imported by the command that needs them, so that ``--help`` comes at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from substrate.cli.environment import load_dotenv
+from substrate.cli.exit import Exit
+from substrate.cli.invocation import Invocation
+from substrate.cli.trouble import UsageError, tell, tell_fault
+from substrate.values.errors import OstinatoError
+from substrate.values.records import RunStatus
+
+_HELP = """
+A durable agent: kill it at any instant, and it goes on from there.
+
+Every command takes --json (one JSON document on standard output) and
+--debug (tracebacks, and the log), before its name or after.
+
+DATABASE_URL says where runs live: sqlite:///runs.db, if unset, or
+postgresql://user@host/database. A .env file in this folder is read.
+
+Exit codes: 0 answered, 1 failed, 2 usage, 3 the answer is incomplete,
+4 the run is paused, 130 or 143 stopped by Ctrl-C or SIGTERM.
+"""
+
+app = typer.Typer(
+    help=_HELP,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+"""What every complaint about the command line derives from."""
+
+
+def perform(invocation: Invocation) -> int:
+    """Do what was typed, and return the exit code. Whatever goes wrong is told."""
+    try:
+        return _dispatch(invocation)
+    except OstinatoError as error:
+        return tell(error, invocation)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the edge: told in a sentence, whole with --debug
+        return tell_fault(error, invocation)
+
+
+def _dispatch(invocation: Invocation) -> int:
+    if invocation.is_debug:
+        logging.basicConfig(level=logging.INFO)
+        logging.getLogger("ostinato").setLevel(logging.DEBUG)
+    command = list(invocation.arguments)
+    try:
+        done = app(command, prog_name=invocation.program, standalone_mode=False, obj=invocation)
+    except _CLICK_ERROR as error:
+        told: str = error.format_message()  # type: ignore[attr-defined]
+        raise UsageError(told.rstrip(".")) from error
+    return int(done or 0)
+
+
+def _await(
+    command: Callable[..., Coroutine[None, None, int]], context: typer.Context, *arguments: Any
+) -> int:
+    load_dotenv(Path.cwd())
+    return asyncio.run(command(context.obj, *arguments))
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    question: Annotated[
+        str | None, typer.Argument(metavar="QUESTION", help="What to ask.", show_default=False)
+    ] = None,
+    id: Annotated[
+        str | None, typer.Option(metavar="ID", help="The run's id; without one, a fresh one.")
+    ] = None,
+) -> int:
+    """Start a run, or go on with one, and print its answer.
+
+    The id is printed at once. The same id again goes on from the last
+    checkpoint, or prints the answer that there is and calls nothing.
+    Without a question, it goes on with the run of that id.
+
+      run "What is an ostinato?"
+      run "What is an ostinato?" --id first
+      run --id first
+    """
+    from substrate.cli.run import run as run_
+
+    return _await(run_, context, question, id)
+
+
+@app.command()
+def worker(
+    context: typer.Context,
+    queue: Annotated[str, typer.Option(metavar="NAME", help="Whose runs to drive.")] = "default",
+    concurrency: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many runs at once.")
+    ] = 64,
+    lease: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.3,
+            help="How long it may be silent before others take its runs.",
+        ),
+    ] = 10.0,
+) -> int:
+    """Drive runs until SIGTERM or Ctrl-C; start as many as you like.
+
+    At the first signal it takes no more runs, lets the steps under way end,
+    and gives every run back; at the second it leaves at once.
+
+      worker
+      worker --queue nightly --concurrency 16
+    """
+    from substrate.cli.work import work
+    from substrate.engine.worker import Limits
+
+    limits = Limits(concurrency=concurrency, lease=timedelta(seconds=lease))
+    return _await(work, context, queue, limits)
+
+
+@app.command()
+def runs(
+    context: typer.Context,
+    status: Annotated[
+        RunStatus | None, typer.Option(metavar="STATUS", help=f"Only {', '.join(RunStatus)}.")
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")] = 20,
+) -> int:
+    """List the runs there are, newest first.
+
+    Turns, steps and cost are those recorded so far; a price that nobody
+    knows is said to be unknown.
+
+      runs
+      runs --status paused --limit 5
+    """
+    from substrate.cli.runs import runs as runs_
+
+    return _await(runs_, context, status, limit)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
+    key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="One promise, whole: tools.0/search.0")
+    ] = None,
+) -> int:
+    """Show what a run has done, step by step.
+
+    Each step with its outcome, effect, time, tokens, cost, failed attempts,
+    input and value. A line marks where another process went on.
+
+      show first
+      show first --key model.0
+      show first --key run
+    """
+    from substrate.cli.show import show as show_
+
+    return _await(show_, context, id, key)
+
+
+@app.command()
+def resume(
+    context: typer.Context,
+    id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
+    accept: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Let what was recorded under this key stand."),
+    ] = None,
+) -> int:
+    """Go on with a run that is paused, failed, dead or interrupted.
+
+    Where the code asks for something else than was recorded, a run is paused.
+    Resume it under the code that recorded it, or accept what was recorded.
+
+      resume first
+      resume first --accept tools.0/search.0
+    """
+    from substrate.cli.run import resume as resume_
+
+    return _await(resume_, context, id, accept)

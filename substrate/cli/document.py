@@ -1,0 +1,77 @@
+"""The JSON that ``--json`` prints: one document on standard output, with keys that stay.
+
+A run: ``id, status, function, version, queue, claims, crashes, turns, steps, usage,
+created_at_ms, ended_at_ms``; `usage` holds tokens, and ``cost_usd`` as a decimal string, null where
+a price is not known. A promise: ``key, kind, name, state, effect, claim, seq, created_at_ms,
+settled_at_ms, duration_ms, input, value, error, attempts, usage``; payloads are as stored.
+An answer is a run with ``answer, reason, detail, error``; `show` adds ``journal``, its promises. A
+command that fails prints ``{"error": {"type", "message"}}``, with ``run`` beside it where it
+waited for one that failed or is paused.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from substrate.cli.tally import Tally
+from substrate.values.records import Json, Promise, Run
+
+Document = dict[str, Any]
+
+
+def of_run(run: Run, journal: Sequence[Promise]) -> Document:
+    """Return a run and the sums of its journal."""
+    tally = Tally.of(journal)
+    return {
+        "id": run.id,
+        "status": run.status.value,
+        "function": run.function,
+        "version": run.version,
+        "queue": run.queue,
+        "claims": run.epoch,
+        "crashes": run.crashes,
+        "turns": tally.turns,
+        "steps": tally.steps,
+        "usage": tally.usage.to_json(),
+        "created_at_ms": run.created_at,
+        "ended_at_ms": run.ended_at,
+    }
+
+
+def of_promise(promise: Promise) -> Document:
+    """Return a row of a journal."""
+    settled = promise.settled_at
+    return {
+        "key": promise.key,
+        "kind": promise.kind.value,
+        "name": promise.name,
+        "state": promise.state.value,
+        "effect": promise.effect.value if promise.effect else None,
+        "claim": promise.epoch,
+        "seq": promise.seq,
+        "created_at_ms": promise.created_at,
+        "settled_at_ms": settled,
+        "duration_ms": None if settled is None else settled - promise.created_at,
+        "input": _plain(promise.input),
+        "value": _plain(promise.value),
+        "error": _plain(promise.error),
+        "attempts": _plain(promise.attempts) or [],
+        "usage": _plain(promise.usage),
+    }
+
+
+def of_error(type_: str, message: str, **more: Any) -> Document:
+    """Return what went wrong; `more` stands beside type and message."""
+    return {"error": {"type": type_, "message": message, **more}}
+
+
+def print_document(document: Document) -> None:
+    """Print the one document of a command."""
+    json.dump(document, sys.stdout, ensure_ascii=False, indent=2, default=str)
+    sys.stdout.write("\n")
+
+
+def _plain(text: Json | None) -> Any:
+    """Return a payload as stored, the codec's tags included."""
+    return None if text is None else json.loads(text)

@@ -1,0 +1,172 @@
+"""One run, driven in this process until it stands still, a signal comes, or the database fails.
+
+Invariants: what a signal interrupts may end within the worker's grace, and is told; the run is
+given back before anything is said about that. What a tool prints goes to standard error.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.text import Text
+
+from substrate.cli import wording
+from substrate.cli.document import of_error, of_run, print_document
+from substrate.cli.fork import Fork
+from substrate.cli.invocation import Invocation
+from substrate.cli.outcome import read_outcome, report
+from substrate.cli.progress import Progress
+from substrate.cli.screen import open_screen, put
+from substrate.cli.signals import Stop, Stopped, heeding_signals
+from substrate.cli.tally import Tally, next_key
+from substrate.engine.client import Client
+from substrate.engine.worker import Limits, Worker
+from substrate.models.model import disconnect
+from substrate.values.ids import RunId
+from substrate.values.records import Promise, Run, RunStatus
+
+Start = Callable[[], Awaitable[Run]]
+
+_LOOK = 0.02  # seconds between two looks at who drives the run
+_PATIENCE_MS = 1500  # a dead worker's run is taken back within this
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A run to be driven, and by whose command."""
+
+    invocation: Invocation
+    client: Client
+    fork: Fork
+    id: RunId
+    queue: str = "default"
+
+    async def to_its_end(self, start: Start | None = None) -> int:
+        """Drive the run until it stands still, after starting it if need be, and report it."""
+        screen = open_screen(is_quiet=self.invocation.is_json)
+        self._introduce(screen)
+        is_plain = self.invocation.is_json or self.invocation.is_debug
+        progress = Progress(screen, self.id, self.client.store.clock, moves=not is_plain)
+        journal = () if start else await self.client.journal(self.id)
+        progress.begin_after(journal)
+        try:
+            with (
+                heeding_signals() as stop,
+                redirect_stdout(sys.stderr),
+                progress,
+                _warnings(self.id, is_quiet=self.invocation.is_json),
+            ):
+                await self._work(stop, progress, journal, start)
+        except Stopped as stopped:
+            return await self._part(stopped)
+        finally:
+            await disconnect()
+        return report(await read_outcome(self.client, self.id), self.invocation)
+
+    def _introduce(self, screen: Console) -> None:
+        """Say the run's id, so that one can come back, and who answers in the model's place."""
+        put(screen, Text(self.id, "bold"))
+        model = self.fork.model
+        if (key := model.missing_key) and (stand_in := model.available()) is not model:
+            told = f"{key} is not set, so {stand_in.id} answers in place of {model.id}"
+            put(screen, Text(told, "yellow"))
+
+    async def _work(
+        self, stop: Stop, progress: Progress, journal: Sequence[Promise], start: Start | None
+    ) -> None:
+        watching: asyncio.Task[None] | None = None
+        try:
+            async with self.client.work(
+                self.fork.functions,
+                queue=self.queue,
+                # A run that is started is claimed in the same commit, and fills the only seat: no
+                # other comes along. One that is there already waits its turn among those ready.
+                limits=Limits(concurrency=1) if start else Limits(),
+                listener=progress.hear,
+            ) as worker:
+                if start is not None:
+                    await start()
+                watching = asyncio.create_task(self._watch(worker, progress, journal))
+                try:
+                    await stop.or_end(watching)
+                except Stopped:
+                    grace = wording.duration(round(worker.limits.grace.total_seconds() * 1000))
+                    told = f"stopping: what is under way has {grace}; Ctrl-C again leaves at once"
+                    progress.say(Text(told, "yellow"))
+                    raise
+        finally:  # the worker has closed: what it has let end is told before we go
+            if watching is not None and not watching.done():
+                watching.cancel()
+                await asyncio.wait([watching])
+                for promise in await self.client.journal(self.id, progress.seen):
+                    progress.tell(promise)
+
+    async def _watch(self, worker: Worker, progress: Progress, journal: Sequence[Promise]) -> None:
+        """Tell what the run does until it stands still; `journal` is what was there before."""
+        following = 0
+        if len(journal) > 1:
+            following = await self._say_who_drives(worker, progress, journal)
+        async for promise in self.client.follow(self.id, progress.seen):
+            if 0 < following < promise.epoch:
+                following = promise.epoch
+                progress.say(Text(wording.claim(promise.epoch), "yellow"))
+            progress.tell(promise)
+
+    async def _say_who_drives(
+        self, worker: Worker, progress: Progress, journal: Sequence[Promise]
+    ) -> int:
+        """Say from where the run goes on here; or return the claim of who drives it elsewhere."""
+        clock = self.client.store.clock
+        give_up = clock.now_ms() + _PATIENCE_MS
+        while worker.execution_of(self.id) is None:
+            run = await self.client.get(self.id)
+            if run.status.has_ended or run.status is RunStatus.PAUSED:
+                break
+            if clock.now_ms() > give_up and run.status is RunStatus.RUNNING:
+                progress.say(Text("another worker drives this run; following it", "dim"))
+                return run.epoch
+            await clock.sleep(_LOOK)
+        there = f"resuming: {wording.count(Tally.of(journal).steps, 'step')} recorded"
+        key = next_key(journal)
+        progress.say(Text(f"{there}, going on with {key}" if key else there, "dim"))
+        if others := worker.running - (worker.execution_of(self.id) is not None):
+            told = f"{wording.count(others, 'other run')} that waited: going on here meanwhile"
+            progress.say(Text(told, "dim"))
+        return 0
+
+    async def _part(self, stopped: Stopped) -> int:
+        """Say how the run was left behind."""
+        outcome = await read_outcome(self.client, self.id)
+        status = outcome.run.status
+        if status.has_ended or status is RunStatus.PAUSED:  # it was as good as over
+            return report(outcome, self.invocation)
+        is_elsewhere = status is RunStatus.RUNNING
+        told = "goes on in another process" if is_elsewhere else "is given back, nothing is lost"
+        message = f"{stopped}: run {self.id} {told}"
+        if self.invocation.is_json:
+            run = of_run(outcome.run, outcome.journal)
+            print_document({**of_error("Stopped", message), "run": run})
+        else:
+            again = self.invocation.command("resume", self.id)
+            put(open_screen(), "", Text(message, "yellow"), Text(again, "dim"))
+        return stopped.exit_code
+
+
+@contextmanager
+def _warnings(run_id: str, *, is_quiet: bool) -> Iterator[None]:
+    """Show what the engine warns of, save that this run is paused: that is told anyway."""
+    log = logging.getLogger("ostinato")
+    handler = logging.NullHandler() if is_quiet else logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(
+        lambda record: record.levelno > logging.WARNING or run_id not in (record.args or ())
+    )
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)

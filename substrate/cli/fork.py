@@ -1,0 +1,218 @@
+"""The fork that the command line serves: the loop of a package, and its four hooks.
+
+A fork is somebody's own code, so everything about it is checked before a run is touched, and what
+is wrong is said as file, line and remedy; its traceback is the cause of the error that is raised.
+"""
+
+import ast
+import inspect
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from substrate.agent.tool import as_tool
+from substrate.cli import wording
+from substrate.engine.function import Durable
+from substrate.models.model import Model
+from substrate.values.errors import Misuse, OstinatoError, UnknownFunction
+from substrate.values.ids import lane_of
+from substrate.values.records import Run
+
+
+class NoAgent(Misuse):
+    """There is no fork where the command was typed. Nothing was started."""
+
+
+class ForkBroken(Misuse):
+    """The fork's own code does not load, or a hook is none. No run was touched."""
+
+
+class KeyMissing(Misuse):
+    """No model can answer, since a provider's key is not set. No run was touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """What a fork brings: its agent, the other durable functions of its loop, and its model."""
+
+    agent: Durable[..., Any]
+    functions: tuple[Durable[..., Any], ...]
+    model: Model
+
+    def check_key(self) -> None:
+        """Raise `KeyMissing` when neither the model nor one in its place can be asked."""
+        if key := self.model.available().missing_key:
+            raise KeyMissing(
+                f"{key} is not set, so {self.model.id} cannot be asked; export it, write it into "
+                ".env, or give the model in hooks.py an offline= to answer without"
+            )
+
+    def check_knows(self, run: Run) -> None:
+        """Raise `UnknownFunction` for a run that these functions could not go on with."""
+        lanes = {lane_of(run.queue, each.name, each.version) for each in self.functions}
+        if lane_of(run.queue, run.function, run.version) not in lanes:
+            known = ", ".join(f"{each.name} v{each.version}" for each in self.functions)
+            raise UnknownFunction(
+                f"run {run.id!r} is one of {run.function!r} v{run.version}, and the loop here has "
+                f"{known}; go on with it under the code that started it"
+            )
+
+
+def check_there(package: str) -> Path:
+    """Return the folder of the package, without loading it. Raises `NoAgent`."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise NoAgent(
+            f"no {package} here; cd into your fork, or make one: copier copy KIT my-agent, "
+            "where KIT is your clone of the kit or its URL"
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def load_fork(package: str) -> Fork:
+    """Load a package's hooks and loop. Raises `NoAgent` and `ForkBroken`."""
+    folder = check_there(package)
+    hooks = _load(f"{package}.hooks", folder)
+    for name, problem in _problems(hooks):
+        raise ForkBroken(f"{_place(hooks, name)}: {problem}")
+    loop = _load(f"{package}.loop", folder)
+    agent = getattr(loop, "agent", None)
+    if not isinstance(agent, Durable):
+        raise ForkBroken(
+            f"{_place(loop, 'agent')}: `agent` must be a durable function; "
+            "write @durable, then async def agent(ctx: Context, task: Task)"
+        )
+    found = [agent, *(each for each in vars(loop).values() if isinstance(each, Durable))]
+    functions = {(each.name, each.version): each for each in found}
+    return Fork(agent, tuple(functions.values()), hooks.model)
+
+
+def _load(name: str, folder: Path) -> ModuleType:
+    try:
+        return import_module(name)
+    except SyntaxError as error:
+        place = f"{_short(error.filename or name)}:{error.lineno or 1}"
+        line = f"\n    {error.text.strip()}" if error.text else ""
+        raise ForkBroken(f"{place}: {error.msg}; mend the line, and try again{line}") from error
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            file = _short(str(folder / f"{name.rpartition('.')[2]}.py"))
+            raise ForkBroken(
+                f"{file} is missing; take it back from your history, or from the template"
+            ) from error
+        remedy = "install what it needs (uv add …), or mend the import"
+        raise ForkBroken(f"{_origin(error, folder)}: {error}; {remedy}") from error
+    except ImportError as error:
+        raise ForkBroken(f"{_origin(error, folder)}: {error}; mend the import") from error
+    except OstinatoError as error:  # its message has the remedy
+        raise ForkBroken(f"{_origin(error, folder)}: {error}") from error
+    except Exception as error:  # whatever somebody's module raises while it loads
+        told = f"{type(error).__name__}: {error}"
+        raise ForkBroken(
+            f"{_origin(error, folder)}: {told}; mend it, or see --debug for the traceback"
+        ) from error
+
+
+def _problems(hooks: ModuleType) -> Iterator[tuple[str, str]]:
+    """Yield each hook that is none, with what is wrong and what to write."""
+    for name, check in _CHECKS.items():
+        if not hasattr(hooks, name):
+            yield name, f"there is no `{name}`; hooks.py sets {', '.join(_CHECKS)}"
+        elif problem := check(getattr(hooks, name)):
+            yield name, problem
+
+
+def _check_prompt(prompt: object) -> str | None:
+    if isinstance(prompt, str) or _takes_one(prompt):
+        return None
+    return f"`prompt` is {_named(prompt)}; write text, or def prompt(task: Task) -> str"
+
+
+def _check_model(model: object) -> str | None:
+    if isinstance(model, Model):
+        return None
+    return f'`model` is {_named(model)}; write Model("provider:name")'
+
+
+def _check_tools(tools: object) -> str | None:
+    if not isinstance(tools, list | tuple):
+        return f"`tools` is {_named(tools)}; write a list of functions"
+    names: set[str] = set()
+    for thing in tools:
+        try:
+            tool = as_tool(thing)
+        except (Misuse, TypeError, NameError) as error:
+            return f"`tools` has {_named(thing)}, which is no tool: {error}"
+        if tool.name in names:
+            return f"`tools` has two called {tool.name!r}; give one another name: @tool(name=…)"
+        names.add(tool.name)
+    return None
+
+
+def _check_stop(stop: object) -> str | None:
+    if _takes_one(stop):
+        return None
+    return f"`stop` is {_named(stop)}; write a condition, such as any_of(answered(), max_turns(20))"
+
+
+_CHECKS: dict[str, Callable[[object], str | None]] = {
+    "prompt": _check_prompt,
+    "model": _check_model,
+    "tools": _check_tools,
+    "stop": _check_stop,
+}
+
+
+def _takes_one(thing: object) -> bool:
+    """Whether it can be called with one argument: `answered` cannot, `answered()` can."""
+    if not callable(thing):
+        return False
+    try:
+        inspect.signature(thing).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # some built-in callables show no signature
+        return True
+    return True
+
+
+def _named(thing: object) -> str:
+    if callable(thing) and hasattr(thing, "__name__"):
+        return f"the function {thing.__name__}"
+    kind, shown = type(thing).__name__, repr(thing)
+    return wording.short(shown if shown.startswith(kind) else f"{kind} {shown}")
+
+
+def _place(module: ModuleType, name: str) -> str:
+    """Return the file, and the line on which a name is set, if it is."""
+    file = Path(module.__file__ or module.__name__)
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        targets = [node.name] if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else []
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            given = node.targets if isinstance(node, ast.Assign) else [node.target]
+            targets = [target.id for target in given if isinstance(target, ast.Name)]
+        if name in targets:
+            return f"{_short(str(file))}:{node.lineno}"
+    return _short(str(file))
+
+
+def _origin(error: BaseException, folder: Path) -> str:
+    """Return the file and line of the fork at which an error came up."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(folder.parent)
+        and "site-packages" not in Path(frame.filename).parts
+    ]
+    return f"{_short(frames[-1].filename)}:{frames[-1].lineno}" if frames else _short(str(folder))
+
+
+def _short(file: str) -> str:
+    """Return a path as seen from the current folder."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

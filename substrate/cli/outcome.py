@@ -1,0 +1,226 @@
+"""How a run stands when nothing more happens to it by itself, and what to do about it.
+
+Its answer goes to standard output, alone. What is said about it, and what a failed or paused run
+has to say, goes to standard error, with the command to type next.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from substrate.cli import wording
+from substrate.cli.document import Document, of_error, of_run, print_document
+from substrate.cli.exit import Exit
+from substrate.cli.invocation import Invocation
+from substrate.cli.screen import open_screen, put
+from substrate.cli.tally import Tally
+from substrate.engine.client import Client
+from substrate.engine.failure import decode_failure
+from substrate.values.codec import decode
+from substrate.values.errors import Failure, OutcomeUnknown, StepFailed
+from substrate.values.records import Json, Kind, Promise, PromiseState, Run, RunStatus
+
+_RECORDED = (StepFailed.__name__, OutcomeUnknown.__name__)
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A run with its journal, and what its last row says."""
+
+    run: Run
+    journal: Sequence[Promise]
+
+    @property
+    def own(self) -> Promise | None:
+        """The promise of the run itself."""
+        return next((each for each in self.journal if each.kind is Kind.RUN), None)
+
+    @property
+    def value(self) -> Any:
+        """What the run returned; None before it has."""
+        return decode(self.own.value or Json("null")) if self.own else None
+
+    @property
+    def answer(self) -> Document | None:
+        """The returned `Answer` as JSON, or None where it is none."""
+        is_answer = isinstance(self.value, dict) and {"text", "reason"} <= self.value.keys()
+        return self.value if is_answer else None
+
+    @property
+    def text(self) -> str:
+        """The answer's words; a result of another type as JSON."""
+        if self.answer is not None:
+            return str(self.answer["text"])
+        value = self.value
+        return value if isinstance(value, str) else wording.as_json(value, indent=2)
+
+    @property
+    def reason(self) -> str:
+        """Why the run ended, in a word."""
+        return self.answer["reason"] if self.answer else self.run.status.value
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the run failed or is paused."""
+        own = self.own
+        is_over = own is not None and own.is_settled and own.state is not PromiseState.RESOLVED
+        return decode_failure(own) if own is not None and (is_over or own.error) else None
+
+    @property
+    def exit_code(self) -> Exit:
+        """How the command that waited for the run ends."""
+        if self.run.status is RunStatus.PAUSED:
+            return Exit.PAUSED
+        if self.run.status is not RunStatus.DONE:
+            return Exit.FAILED
+        return Exit.DONE if self.reason in ("answered", "done") else Exit.INCOMPLETE
+
+
+async def read_outcome(client: Client, run_id: str) -> Outcome:
+    """Return a run as it stands."""
+    return Outcome(await client.get(run_id), await client.journal(run_id))
+
+
+def question_of(own: Promise | None) -> str | None:
+    """Return what a run was asked, where it was given a `Task`."""
+    given = decode(own.input or Json("null")) if own else None
+    task = given.get("task") if isinstance(given, dict) else None
+    return str(task["text"]) if isinstance(task, dict) and "text" in task else None
+
+
+def report(outcome: Outcome, invocation: Invocation) -> int:
+    """Print the answer, or why there is none, and return the exit code."""
+    if invocation.is_json:
+        print_document(reported(outcome))
+        return outcome.exit_code
+    screen = open_screen()
+    if outcome.run.status is RunStatus.DONE:
+        if screen.is_terminal:
+            put(screen, "")
+        text = wording.visible(outcome.text) if sys.stdout.isatty() else outcome.text
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+        put(screen, "", *summary(outcome), hint(outcome, invocation))
+    else:
+        put(screen, "", *explanation(outcome, invocation))
+    return outcome.exit_code
+
+
+def reported(outcome: Outcome) -> Document:
+    """Return what a command that waited for the run prints: its answer, or its error."""
+    failure = outcome.failure
+    if failure is None:
+        return shown(outcome)
+    error = of_error(failure.type, failure.message, details=failure.details)
+    return {**error, "run": of_run(outcome.run, outcome.journal)}
+
+
+def shown(outcome: Outcome) -> Document:
+    """Return the run as it stands, with its answer and its error, null while there is none."""
+    answer = outcome.answer or {"text": outcome.value}
+    error = outcome.failure
+    return {
+        **of_run(outcome.run, outcome.journal),
+        "answer": answer["text"],
+        "reason": outcome.reason if outcome.run.status is RunStatus.DONE else None,
+        "detail": answer.get("detail", ""),
+        "error": error and {"type": error.type, "message": error.message},
+    }
+
+
+def summary(outcome: Outcome) -> list[Text]:
+    """Return why the run ended, and what it took."""
+    tally, run = Tally.of(outcome.journal), outcome.run
+    facts = [
+        wording.count(tally.turns, "turn"),
+        wording.count(tally.steps, "step"),
+        wording.tokens(tally.usage),
+        wording.money(tally.usage.cost_usd),
+        wording.duration((run.ended_at or run.created_at) - run.created_at),
+    ]
+    is_whole = outcome.exit_code is Exit.DONE
+    lines = [
+        Text.assemble(
+            (outcome.reason, "green" if is_whole else "yellow"), (" · " + " · ".join(facts), "dim")
+        )
+    ]
+    if detail := (outcome.answer or {}).get("detail"):
+        told = detail if is_whole else f"incomplete: {detail}"
+        lines.append(Text(wording.visible(told), "" if is_whole else "yellow"))
+    return lines
+
+
+def hint(outcome: Outcome, invocation: Invocation) -> Text:
+    """Return the command that shows what the run has done."""
+    return Text(invocation.command("show", outcome.run.id), "dim")
+
+
+def explanation(outcome: Outcome, invocation: Invocation) -> list[Text]:
+    """Return why a run is paused or has failed, and what to type next."""
+    failure = outcome.failure
+    if failure is None:
+        return [Text(f"run {outcome.run.id} is {outcome.run.status}")]
+    if outcome.run.status is RunStatus.PAUSED:
+        return _paused(outcome, failure, invocation)
+    told = wording.visible(f"{failure.type}: {failure.message}")
+    lines = [Text.assemble((outcome.run.status.value, "red"), f": {told}")]
+    if where := _where(outcome, failure):
+        lines.append(Text(f"  at {where}"))
+    if failure.type in _RECORDED:  # a step's outcome stands, so a resumed run would fail again
+        told = "That is recorded and stands: mend it, and start another run. What this one did:"
+        return [*lines, _next(told, invocation.command("show", outcome.run.id))]
+    resume = invocation.command("resume", outcome.run.id)
+    return [*lines, _next("What is recorded is kept. Once that is mended:", resume)]
+
+
+def _paused(outcome: Outcome, failure: Failure, invocation: Invocation) -> list[Text]:
+    resume = invocation.command("resume", outcome.run.id)
+    details = failure.details if isinstance(failure.details, dict) else {}
+    if not {"key", "recorded", "asked"} <= details.keys():
+        lines = [Text.assemble(("paused", "yellow"), f": {failure.type}: {failure.message}")]
+        if where := _where(outcome, failure):
+            lines.append(Text(f"  at {where}"))
+        if body := details.get("body"):
+            lines.append(Text(f"  {wording.short(body, 400)}", "dim"))
+        return [*lines, _next("Nothing recorded is lost. Once that is mended:", resume)]
+    key = details["key"]
+    return [
+        Text.assemble(
+            ("paused", "yellow"), f": at {key} the code asks for something else than was recorded"
+        ),
+        Text.assemble(("  recorded  ", "dim"), _side(details["recorded"])),
+        Text.assemble(("  asked now ", "dim"), _side(details["asked"])),
+        _next("Under the code that recorded it:", resume),
+        _next("To let what was recorded stand: ", f"{resume} --accept {key}"),
+    ]
+
+
+def _side(side: dict[str, Any]) -> str:
+    given = "" if side["input"] is None else f" {wording.short(side['input'], 1000)}"
+    return f"{side['kind']} {side['name']}{given}"
+
+
+def _next(when: str, command: str) -> Text:
+    return Text.assemble((when, "dim"), f" {command}")
+
+
+def _where(outcome: Outcome, failure: Failure) -> str | None:
+    """Return the line of the fork at which a failure came up, or the last one there is."""
+    trace = failure.traceback
+    if failure.type in _RECORDED:  # raised by us; the step's own trace tells more
+        rejected = [p for p in outcome.journal if p.state is PromiseState.REJECTED]
+        inner = [p for p in rejected if p.kind is not Kind.RUN]
+        trace = decode_failure(inner[-1]).traceback if inner else trace
+    frames = _FRAME.findall(trace or "")
+    ours = [frame for frame in frames if Path(frame[0]).is_relative_to(Path.cwd())]
+    for file, line, function in reversed(ours or frames):
+        path = Path(file)
+        known = path.relative_to(Path.cwd()) if ours else path
+        return f"{known}:{line}, in {function}"
+    return None

@@ -1,0 +1,170 @@
+"""A run's progress on standard error, while it is driven here or elsewhere.
+
+What is printed as a line comes from the journal, so it is true, and the same whoever drives the
+run. A terminal has a region below the lines that shows what is under way: the model's words as
+they come, the tools that run; it is told by live events, and gone when the run is.
+"""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.spinner import Spinner
+from rich.text import Text
+
+from substrate.cli import wording
+from substrate.cli.screen import put
+from substrate.cli.tally import (
+    Tally,
+    calls_of,
+    is_tool_call,
+    is_turn,
+    model_of,
+    next_key,
+    tool_of,
+    words_of,
+)
+from substrate.engine.failure import decode_failure
+from substrate.values.clock import Clock
+from substrate.values.codec import decode
+from substrate.values.records import Json, Kind, Promise, PromiseState
+
+_INDENT = 8
+_TAIL = 6  # lines of streaming text
+
+
+class Progress:
+    """Tells a run's journal row by row, and shows what is under way. Open it as a context."""
+
+    def __init__(self, console: Console, run_id: str, clock: Clock, *, moves: bool = True) -> None:
+        self.seen = 0
+        self._moves = moves
+        self._tally = Tally()
+        self._console = console
+        self._run_id = run_id
+        self._clock = clock
+        self._doing = ""
+        self._since = clock.now_ms()
+        self._words = ""
+        self._calls: list[str] = []
+        self._live = Live(
+            console=console, transient=True, refresh_per_second=8, get_renderable=self._region
+        )
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal and self._moves:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def say(self, *lines: RenderableType) -> None:
+        """Print lines of our own."""
+        put(self._console, *lines)
+
+    def begin_after(self, journal: Sequence[Promise]) -> None:
+        """Count what was recorded before; it is not told again."""
+        self._tally = Tally.of(journal)
+        self.seen = max((promise.seq for promise in journal), default=0)
+        self._begin(next_key(journal) or "")
+
+    def hear(self, run_id: str, event: dict[str, Any]) -> None:
+        """Take a live event. Those of other runs, and kinds that are not known, change nothing."""
+        if run_id != self._run_id:
+            return
+        match event:
+            case {"event": "turn_start", "turn": turn, "model": model}:
+                self._begin(f"turn {turn} · {model}")
+                self._calls.clear()
+            case {"event": "text_delta", "text": text}:
+                self._words = (self._words + text)[-4000:]
+            case {"event": "tool_start", "tool": tool, "arguments": arguments}:
+                self._begin("")
+                self._calls.append(wording.call(tool, arguments))
+
+    def tell(self, promise: Promise) -> None:
+        """Take a row of the journal as it was written or settled."""
+        self.seen = promise.seq
+        if promise.kind is Kind.RUN:
+            return
+        if not promise.is_settled:
+            self._wait_for(promise)
+            return
+        self._tally = self._tally.plus(promise)
+        for attempt in decode(promise.attempts or Json("[]")):
+            self.say(_attempt_line(promise, attempt))
+        if is_turn(promise):
+            self._begin("")
+            self.say(*self._turn_lines(promise))
+        elif is_tool_call(promise):
+            called = wording.call(*tool_of(promise))
+            if called in self._calls:
+                self._calls.remove(called)
+            self.say(_step_line(promise, called))
+        elif promise.key != "prompt.0" or promise.state is not PromiseState.RESOLVED:
+            self.say(_step_line(promise, promise.key))
+
+    def _begin(self, doing: str) -> None:
+        self._doing, self._since, self._words = doing, self._clock.now_ms(), ""
+
+    def _wait_for(self, promise: Promise) -> None:
+        match promise.kind:
+            case Kind.SIGNAL:
+                self._begin(f"waiting for the signal {promise.name!r}")
+            case Kind.TIMER:
+                due = decode(promise.input or Json("{}")).get("due_at")
+                self._begin(f"sleeping until {wording.moment(due)}" if due else "sleeping")
+
+    def _turn_lines(self, promise: Promise) -> list[RenderableType]:
+        usage = self._tally.usage
+        line = Text.assemble(
+            (f"turn {self._tally.turns}", "bold"),
+            f"  {model_of(promise)}  {wording.took(promise)}",
+            (f"  {wording.tokens(usage)}, {wording.money(usage.cost_usd)} so far", "dim"),
+        )
+        said = wording.short(words_of(promise), 200)
+        is_last = not calls_of(promise)  # then its words are the answer, printed in full
+        return [line] if is_last or not said else [line, _indented(Text(said, "italic"))]
+
+    def _region(self) -> RenderableType:
+        """Return what stands below the lines just now; called by the display's own thread."""
+        doing = ", ".join(list(self._calls)) or self._doing or f"turn {self._tally.turns + 1}"
+        since = (self._clock.now_ms() - self._since) // 1000
+        elapsed = f" · {since} s" if since >= 2 else ""
+        spinner = Spinner("dots", Text(wording.short(doing, 200) + elapsed, "dim"), style="dim")
+        if not self._words.strip():
+            return spinner
+        words = Text(wording.visible(self._words.strip()), "italic")
+        tail = words.wrap(self._console, max(self._console.width - _INDENT, 20))[-_TAIL:]
+        return Group(*map(_indented, tail), spinner)
+
+
+def _attempt_line(promise: Promise, attempt: dict[str, Any]) -> RenderableType:
+    told = wording.short(f"{attempt.get('type')}: {attempt.get('message')}", 160)
+    waited = wording.duration(attempt.get("waited_ms", 0))
+    line = Text.assemble(f"{promise.name}  ", ("failed", "yellow"))
+    return _indented(line.append(f"  {told}; again after {waited}", "dim"))
+
+
+def _step_line(promise: Promise, called: str) -> RenderableType:
+    """Return a line for a step: what was called, whether it went well, and how long it took."""
+    is_ok = promise.state is PromiseState.RESOLVED
+    word = ("ok", "green") if is_ok else ("failed", "red")
+    line = Text.assemble(f"{called}  ", word, f"  {wording.took(promise)}")
+    if not is_ok:
+        failure = decode_failure(promise)
+        line.append(f"  {wording.short(f'{failure.type}: {failure.message}', 200)}", "dim")
+    return _indented(line)
+
+
+def _indented(line: Text) -> Padding:
+    return Padding(line, (0, 0, 0, _INDENT), expand=False)

@@ -1,0 +1,80 @@
+"""`run` and `resume`: find or start a run, have it driven, and say how it stands.
+
+Invariants: a run that stands still is reported and calls nothing; no run is started or requeued
+that could not go on for want of a key, or that the loop does not know.
+"""
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from substrate.agent.task import Task
+from substrate.cli import wording
+from substrate.cli.drive import Drive
+from substrate.cli.environment import database_url
+from substrate.cli.fork import Fork, load_fork
+from substrate.cli.invocation import Invocation
+from substrate.cli.outcome import question_of, read_outcome, report
+from substrate.cli.trouble import UsageError
+from substrate.engine.client import Client, connect
+from substrate.values.errors import IdTaken
+from substrate.values.ids import RunId, check_root_id
+from substrate.values.records import Run, RunStatus
+
+
+def fresh_id(now: datetime, draw: Callable[[int], str] = secrets.token_hex) -> str:
+    """Return an id that says when the run was started: ``run/2026-11-21-ab12cd``."""
+    return f"run/{now:%Y-%m-%d}-{draw(3)}"
+
+
+async def run(invocation: Invocation, question: str | None, run_id: str | None) -> int:
+    """Start a run, or go on with the one that has this id; print its answer."""
+    if question is not None and not question.strip():
+        raise UsageError("the question is empty; is a shell variable unset?")
+    if question is None and run_id is None:
+        raise UsageError('ask something, run "…", or name a run to go on with, run --id ID')
+    id_ = check_root_id(run_id or fresh_id(datetime.now(UTC)))
+    fork = load_fork(invocation.package)
+    if run_id is None:
+        fork.check_key()
+    async with connect(database_url()) as client:
+        if question is None:
+            return await _go_on(invocation, client, fork, await client.get(id_))
+        if await client.store.get(id_) is not None:
+            return await _go_on(invocation, client, fork, await _same(client, fork, id_, question))
+        fork.check_key()
+        drive = Drive(invocation, client, fork, id_)
+        return await drive.to_its_end(lambda: client.start(fork.agent, Task(question), id=id_))
+
+
+async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int:
+    """Requeue a paused, failed or dead run, or take up an interrupted one; print its answer."""
+    fork = load_fork(invocation.package)
+    async with connect(database_url()) as client:
+        known = await client.get(run_id)
+        if accept or known.status.awaits_person:
+            fork.check_knows(known)
+            fork.check_key()
+            known = await client.requeue(run_id, accept)
+        return await _go_on(invocation, client, fork, known)
+
+
+async def _same(client: Client, fork: Fork, id_: RunId, question: str) -> Run:
+    """Return the run that has this id, if this is what it was asked."""
+    try:
+        return await client.start(fork.agent, Task(question), id=id_)
+    except IdTaken as error:
+        asked = question_of(await client.store.promise(id_)) or "something else"
+        raise IdTaken(
+            f"the id {id_!r} is taken by a run that was asked {wording.short(asked, 120)!r}; "
+            f"choose another id, or go on with that run: run --id {id_}"
+        ) from error
+
+
+async def _go_on(invocation: Invocation, client: Client, fork: Fork, known: Run) -> int:
+    """Report a run that stands still; drive any other."""
+    if known.status.has_ended or known.status is RunStatus.PAUSED:
+        return report(await read_outcome(client, known.id), invocation)
+    fork.check_knows(known)
+    fork.check_key()
+    return await Drive(invocation, client, fork, known.id, known.queue).to_its_end()

@@ -1,0 +1,33 @@
+"""Where people read: a console over standard error, or over standard output for what was asked for.
+
+Text is printed as it is: no markup, no highlighting. A terminal wraps it between words; a file or
+a pipe gets each line whole.
+"""
+
+from rich.console import Console, RenderableType
+
+PAPER_WIDTH = 120
+"""How wide a page is where there is no terminal to ask."""
+
+
+def open_screen(*, is_quiet: bool = False) -> Console:
+    """Return the console for what is said about a run."""
+    return _console(is_error=True, is_quiet=is_quiet)
+
+
+def open_page() -> Console:
+    """Return the console for what a command was asked to show."""
+    return _console(is_error=False, is_quiet=False)
+
+
+def put(console: Console, *lines: RenderableType) -> None:
+    """Print each on a line of its own."""
+    for line in lines:
+        console.print(line, soft_wrap=not console.is_terminal)
+
+
+def _console(*, is_error: bool, is_quiet: bool) -> Console:
+    console = Console(stderr=is_error, quiet=is_quiet, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = PAPER_WIDTH
+    return console

@@ -1,0 +1,82 @@
+"""Ctrl-C and SIGTERM: the first asks to stop, and all is given back; the second does not ask.
+
+The handlers are plain ones, not the event loop's, so they work while a tool blocks the loop. What
+stops a command is an ordinary exception in its main task: so it leaves the block of `Client.work`
+as it would at any other end, and what that block does in the end is never cut off.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_SHOW_CURSOR = b"\x1b[?25h\n"
+
+
+class Stopped(Exception):
+    """A signal has asked the command to stop."""
+
+    def __init__(self, number: int) -> None:
+        self.number = signal.Signals(number)
+        super().__init__(f"stopped by {self.number.name}")
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as shells have it."""
+        return 128 + self.number
+
+
+class Stop:
+    """Whether a signal has come. Made by `heeding_signals`."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._came = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    async def wait(self) -> Stopped:
+        """Return once a signal has come."""
+        await self._came.wait()
+        return Stopped(self._number or signal.SIGTERM)
+
+    async def or_end(self, work: asyncio.Future[T]) -> T:
+        """Return what the work gives; raise `Stopped` when a signal comes first, and let it be."""
+        waiting = asyncio.create_task(self.wait())
+        either: list[asyncio.Future[Any]] = [work, waiting]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            raise waiting.result()
+        finally:
+            waiting.cancel()
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Take note of the first signal; at the second, end the process."""
+        if self._number is not None:
+            if sys.stderr.isatty():
+                os.write(2, _SHOW_CURSOR)
+            os._exit(128 + number)
+        self._number = number
+        self._loop.call_soon_threadsafe(self._came.set)
+
+
+@contextmanager
+def heeding_signals() -> Iterator[Stop]:
+    """Heed SIGINT and SIGTERM for as long as the block is open."""
+    stop = Stop()
+    before = {number: signal.signal(number, stop.handle) for number in _HEEDED}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_HEEDED = (signal.SIGINT, signal.SIGTERM)

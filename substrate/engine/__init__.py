@@ -1,0 +1,1 @@
+"""How runs move: claimed by a worker, driven against their journal, committed under a fence."""

@@ -1,0 +1,246 @@
+"""`connect(url)`: everything that can be done to runs from outside.
+
+Starting, signalling and looking need no worker; driving runs does: `Client.work` is one.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar, overload
+from uuid import uuid4
+
+from substrate.engine.execution import Execution, Listener, tell_nobody
+from substrate.engine.failure import decode_failure
+from substrate.engine.function import Durable
+from substrate.engine.worker import DEFAULT_LIMITS, Limits, Worker
+from substrate.store.connect import open_store
+from substrate.store.protocol import Store
+from substrate.values.clock import Clock
+from substrate.values.codec import decode, encode, fingerprint
+from substrate.values.errors import RunDead, RunFailed, RunNotFound, RunPaused
+from substrate.values.ids import Key, RunId, check_name, check_root_id, lane_of
+from substrate.values.records import (
+    Json,
+    NewRun,
+    Promise,
+    PromiseState,
+    Run,
+    RunStatus,
+    Signal,
+)
+
+T = TypeVar("T")
+_POLL = (0.02, 0.25)  # seconds between two looks at a run driven elsewhere: first, at most
+
+
+class Client:
+    """An open store, and what can be asked of it. Made by `connect`."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._workers: list[Worker] = []
+
+    async def start(
+        self,
+        function: Durable[..., Any],
+        *args: Any,
+        id: str,
+        queue: str = "default",
+        priority: int = 0,
+    ) -> Run:
+        """Start a run under an id of your choice, and return it at once.
+
+        The same id with the same function and arguments returns the run that there is, running or
+        ended, and starts nothing; with others it raises `IdTaken`. Once this returns, the run
+        survives everything. `priority` is in minutes: -5 runs as if it had come 5 minutes ago.
+        """
+        arguments = function.encode_arguments(*args)
+        new = NewRun(
+            id=check_root_id(id),
+            function=function.name,
+            version=function.version,
+            queue=check_name(queue),
+            input=arguments,
+            fingerprint=fingerprint(function.name, arguments),
+            seed=secrets.randbits(62),
+            priority=priority,
+        )
+        lane = lane_of(queue, function.name, function.version)
+        ours = next((worker for worker in self._workers if worker.knows(lane)), None)
+        if ours is None:
+            return (await self.store.start(new))[0]
+        return await ours.start(new)
+
+    async def get(self, id: str) -> Run:
+        """Return a run as it stands. Raises `RunNotFound`."""
+        run = await self.store.get(RunId(id))
+        if run is None:
+            raise RunNotFound(f"there is no run {id!r}; `runs` lists those there are")
+        return run
+
+    async def list(self, status: RunStatus | None = None, limit: int = 100) -> Sequence[Run]:
+        """Return runs, newest first."""
+        return await self.store.list(status, limit)
+
+    async def journal(self, id: str, after: int = 0) -> Sequence[Promise]:
+        """Return what a run has recorded, in order; `after` is the last seq you have seen."""
+        await self.get(id)
+        return await self.store.journal(RunId(id), after)
+
+    @overload
+    async def result(self, id: str) -> Any: ...
+    @overload
+    async def result(self, id: str, function: Durable[..., T]) -> T: ...
+    async def result(self, id: str, function: Durable[..., Any] | None = None) -> Any:
+        """Wait for a run's end and return its result: as JSON, or as the type of its function.
+
+        Raises `RunFailed`, `RunDead`, `RunPaused` (it would wait for a person) or `RunNotFound`.
+        """
+        looks = _Looks(self._execution_of, RunId(id))
+        while True:
+            looks.begin()
+            run = await self.get(id)
+            if _is_over(run):
+                promise = await self.store.promise(run.id)
+                if promise is not None and (promise.is_settled or promise.error):
+                    return _result(run, promise, function)
+            await looks.last()
+
+    async def follow(self, id: str, after: int = 0) -> AsyncIterator[Promise]:
+        """Yield the run's promises as they are written and settled, until it ends or is paused.
+
+        A promise comes again when it changes. Start again with `after` the last seq you have seen,
+        in any process, and nothing is missed.
+        """
+        looks = _Looks(self._execution_of, RunId(id))
+        while True:
+            looks.begin()
+            run = await self.get(id)
+            for promise in await self.store.journal(run.id, after):
+                after = promise.seq
+                looks.found()
+                yield promise
+            if _is_over(run):
+                return
+            await looks.next()
+
+    async def signal(self, id: str, name: str, value: Any = None, dedup: str | None = None) -> bool:
+        """Send a value to a run. It waits in the run's inbox until it is taken.
+
+        Returns False when a signal of this name with this `dedup` was sent before; without one,
+        each call counts. Raises `RunNotFound` and `RunEnded`.
+        """
+        signal = Signal(RunId(id), check_name(name), Json(encode(value)), dedup or str(uuid4()))
+        is_new = await self.store.send(signal)
+        if execution := self._execution_of(signal.run_id):
+            execution.wake()
+        return is_new
+
+    async def requeue(self, id: str, accept: str | None = None) -> Run:
+        """Make a paused, failed or dead run ready again, and return it.
+
+        What is recorded stands, a step's recorded failure too; the function is called again.
+
+        For a paused one, `accept` names the key whose recorded value stands, whatever the code
+        asks for there now. Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
+        """
+        run = await self.store.reopen(RunId(id), Key(accept) if accept else None)
+        for worker in self._workers:
+            worker.hint()
+        return run
+
+    @asynccontextmanager
+    async def work(
+        self,
+        functions: Iterable[Durable[..., Any]],
+        *,
+        queue: str = "default",
+        limits: Limits = DEFAULT_LIMITS,
+        listener: Listener = tell_nobody,
+        clock: Clock | None = None,
+    ) -> AsyncIterator[Worker]:
+        """Drive runs of these functions in this process for as long as the block is open.
+
+        On leaving it, no more is claimed, running steps may end within `limits.grace`, and every
+        run is given back. `listener` is told live events. `clock` is what steps, sleeps and
+        deadlines go by, in place of the database's time; leases never do.
+        """
+        worker = Worker(
+            self.store, functions, queue=queue, limits=limits, listener=listener, clock=clock
+        )
+        await worker.open()
+        self._workers.append(worker)
+        try:
+            yield worker
+        finally:
+            self._workers.remove(worker)
+            await worker.close()
+
+    def _execution_of(self, run_id: RunId) -> Execution | None:
+        """Return the execution of a run that is driven in this process."""
+        found = (worker.execution_of(run_id) for worker in self._workers)
+        return next((execution for execution in found if execution), None)
+
+
+class _Looks:
+    """How often to look at a run: at each change where it is driven here, else less and less."""
+
+    def __init__(self, execution_of: Callable[[RunId], Execution | None], run_id: RunId) -> None:
+        self._execution_of = execution_of
+        self._run_id = run_id
+        self._changed: asyncio.Event | None = None
+        self._pause, self._longest = _POLL
+
+    def begin(self) -> None:
+        """Be told of every change from here on. Called before the look, so none is missed."""
+        execution = self._execution_of(self._run_id)
+        self._changed = execution.next_change if execution else None
+
+    def found(self) -> None:
+        """Look often again: something has changed."""
+        self._pause = _POLL[0]
+
+    async def last(self) -> None:
+        """Return when a run that is driven here has left its driver; of others, as `next` does."""
+        execution = self._execution_of(self._run_id)
+        if execution is None or execution.task is None:
+            await self.next()
+        else:
+            await asyncio.wait([execution.task], timeout=1)
+
+    async def next(self) -> None:
+        """Return when it is time for the next look."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause):
+                await (self._changed or asyncio.Event()).wait()
+        self._pause = min(self._pause * 1.5, self._longest)
+
+
+def _result(run: Run, promise: Promise, function: Durable[..., Any] | None) -> Any:
+    """Return what a run came to, or raise why it has no result."""
+    if promise.state is PromiseState.RESOLVED:
+        value = promise.value or Json("null")
+        return function.decode_result(value) if function else decode(value)
+    error = {RunStatus.PAUSED: RunPaused, RunStatus.DEAD: RunDead}.get(run.status, RunFailed)
+    raise error(run.id, decode_failure(promise))
+
+
+def _is_over(run: Run) -> bool:
+    """Whether nothing more happens unless a person does something."""
+    return run.status.has_ended or run.status is RunStatus.PAUSED
+
+
+@asynccontextmanager
+async def connect(url: str) -> AsyncIterator[Client]:
+    """Open the database of runs, bring its schema up to date, and close it in the end.
+
+    `url` is ``sqlite:///runs.db`` (relative), ``sqlite:////var/runs.db`` (absolute) or
+    ``postgresql://user@host/database``. Raises `BadDatabaseUrl`, `StoreUnreachable`,
+    `StoreUnusable` or `SchemaMismatch`.
+    """
+    store = await open_store(url)
+    try:
+        yield Client(store)
+    finally:
+        await store.close()

@@ -1,0 +1,254 @@
+"""`Context`: everything a durable function can do that outlives its process.
+
+`step`, `call`, `sleep` and `signal` take their key when they are called: the name of what they do
+and how many times this scope has done it. So a key does not depend on what runs first, and adding
+a step elsewhere moves none. They return a `Pending`, to be awaited or given to a combinator.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from datetime import datetime, timedelta
+from functools import partial
+from hashlib import blake2b
+from typing import Any, TypeVar, overload
+from uuid import UUID
+
+from substrate.engine.attempt import run_step
+from substrate.engine.call import read_call, run_call
+from substrate.engine.execution import Execution
+from substrate.engine.function import Durable
+from substrate.engine.journal import Asked
+from substrate.engine.pending import Pending, settle_all
+from substrate.engine.step import Step, idempotency_key, input_of, name_of, read_step, step_of
+from substrate.engine.strand import Strand
+from substrate.engine.wait import await_signal, await_timer, read_signal
+from substrate.values.clock import from_ms, seconds_of, to_ms
+from substrate.values.errors import Misuse
+from substrate.values.ids import Key, RunId, check_name, promise_id
+from substrate.values.records import Effect, Json, Kind, Promise, PromiseState
+from substrate.values.retry import NO_RETRY, Retry
+
+T = TypeVar("T")
+
+
+class Context:
+    """The handle of a durable function on its run. It is used by the task that was given it."""
+
+    def __init__(self, execution: Execution, strand: Strand, scope: str = "") -> None:
+        self.execution = execution
+        self._scope = scope
+        self._ordinals: dict[str, int] = {}
+        self._drawn = 0
+        self.strand = strand
+
+    @property
+    def run_id(self) -> RunId:
+        """The id of the run."""
+        return self.execution.fence.run_id
+
+    @property
+    def idempotency_key(self) -> str:
+        """A key that is this scope's alone and the same at every attempt, for other systems."""
+        return idempotency_key(f"{self.run_id}#{self._scope}")
+
+    @overload
+    def step(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        name: str | None = None,
+        retry: Retry = NO_RETRY,
+        timeout: timedelta | float | None = None,
+        effect: Effect | str = Effect.PURE,
+    ) -> Pending[T]: ...
+    @overload
+    def step(
+        self,
+        fn: Callable[..., T],
+        *args: Any,
+        name: str | None = None,
+        retry: Retry = NO_RETRY,
+        timeout: timedelta | float | None = None,
+        effect: Effect | str = Effect.PURE,
+    ) -> Pending[T]: ...
+    def step(
+        self,
+        fn: Callable[..., Any],
+        *args: Any,
+        name: str | None = None,
+        retry: Retry = NO_RETRY,
+        timeout: timedelta | float | None = None,
+        effect: Effect | str = Effect.PURE,
+    ) -> Pending[Any]:
+        """Call a function once and for all; the result is its JSON, now and on every replay.
+
+        `args` must be JSON, since they tell whether a later replay asks for the same. A coroutine
+        function runs on the event loop, a plain one in a thread. `timeout` is for each attempt.
+        A parameter called `idempotency_key` is filled with a key that stays the same.
+
+        Awaiting raises `StepFailed` (or the recorded error's own class) when the step failed for
+        good, and `OutcomeUnknown` when it was ``effect="once"`` and nobody knows.
+
+        >>> async def charge(ctx, cents: int):
+        ...     return await ctx.step(pay, cents, effect="once")
+        """
+        called = name_of(fn, name)
+        asked = Asked(self._next_key(called), Kind.STEP, called, input_of(args))
+        prepare = partial(
+            step_of, fn, args, asked=asked, retry=retry, timeout=timeout, effect=effect
+        )
+        return self._step(asked, prepare)
+
+    def perform(self, step: Step) -> Pending[Any]:
+        """Perform a prepared step: `step`, for who needs to say what the journal shows."""
+        key = self._next_key(step.name)
+        return self._step(
+            Asked(key, Kind.STEP, step.name, step.input, step.fingerprint), lambda: step
+        )
+
+    def call(self, durable: Durable[..., T], *args: Any) -> Pending[T]:
+        """Run a durable function inside this run, with a context and a scope of its own.
+
+        Its outcome is recorded under its key: once it has ended, nothing in it is run again.
+        """
+        if not isinstance(durable, Durable):
+            raise Misuse(f"{durable!r} is no durable function; put @durable on it, or use ctx.step")
+        arguments = durable.encode_arguments(*args)
+        return self._call(self._next_key(durable.name), durable, arguments)
+
+    def sleep(self, duration: timedelta | float) -> Pending[None]:
+        """Go on after this long, counted from the first time this point was reached."""
+        ms = round(seconds_of(duration) * 1000)
+        return self._timer(lambda: self.execution.now_ms + ms)
+
+    def sleep_until(self, when: datetime) -> Pending[None]:
+        """Go on at this moment, at once when it has passed."""
+        due = to_ms(when)
+        return self._timer(lambda: due)
+
+    def signal(
+        self, name: str, type: Any = Any, timeout: timedelta | float | None = None
+    ) -> Pending[Any]:
+        """Wait for a value sent to this run under a name; each is taken once, oldest first.
+
+        A signal that came before it was awaited is there already. Raises `SignalExpired` when none
+        came in time, and `Misuse` when the value is not of the type asked for.
+        """
+        asked = Asked(self._next_key(name), Kind.SIGNAL, name)
+        seconds = None if timeout is None else seconds_of(timeout)
+
+        def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
+            return await_signal(self.execution, recorded, self._blank(asked), seconds)
+
+        return Pending(self, asked, live, partial(read_signal, type, seconds))
+
+    async def gather(self, *pendings: Pending[Any]) -> list[Any]:
+        """Run operations of this context side by side, and return their values in order.
+
+        All are waited for, also when some fail; then the failure of the lowest index is raised,
+        with the others in its `others`. What was paid for is recorded.
+        """
+        return await settle_all(self, pendings)
+
+    def map(
+        self,
+        fn: "Callable[[Any], Any] | Durable[..., Any]",
+        items: Iterable[Any],
+        limit: int | None = None,
+    ) -> Coroutine[Any, Any, list[Any]]:
+        """Apply a function or durable function to each item, at most `limit` at once.
+
+        The item with index i has the key ``name.n/i``. Fails as `gather` does.
+        """
+        if limit is not None and limit < 1:
+            raise Misuse(f"limit={limit!r} must be 1 or more")
+        name = fn.name if isinstance(fn, Durable) else name_of(fn)
+        scope = self._next_key(name)
+        pendings = [self._item(fn, name, Key(f"{scope}/{i}"), x) for i, x in enumerate(items)]
+        return settle_all(self, pendings, limit)
+
+    def now(self) -> datetime:
+        """Return when the last thing this scope has seen was settled: the same on every replay."""
+        return from_ms(self.strand.now_ms)
+
+    def uuid(self) -> UUID:
+        """Return a random UUID that is the same on every replay."""
+        return UUID(bytes=self._draw(), version=4)
+
+    def random(self) -> float:
+        """Return a random number from 0 to 1 that is the same on every replay."""
+        return random.Random(self._draw()).random()
+
+    def emit(self, event: dict[str, Any]) -> None:
+        """Tell who watches now. Nothing is recorded, and a replay is silent."""
+        if self.strand.is_live and self.execution.interrupt is None:
+            self.execution.tell(event)
+
+    def scoped(self, name: str) -> "Context":
+        """Return a context for the same task whose keys stand below ``name.n``."""
+        return Context(self.execution, self.strand, self._next_key(name))
+
+    def _inner(self, scope: Key) -> "Context":
+        """Return the context of a durable function that is called in the current task."""
+        is_live = not self.execution.journal.has_scope(scope)
+        strand = Strand(self.execution, self.strand.now_ms, is_live=is_live)
+        return Context(self.execution, strand, scope)
+
+    def _next_key(self, name: str) -> Key:
+        self.strand.check_use()
+        ordinal = self._ordinals.get(name)
+        if ordinal is None:
+            check_name(name)
+            ordinal = 0
+        self._ordinals[name] = ordinal + 1
+        return Key(f"{self._scope}/{name}.{ordinal}" if self._scope else f"{name}.{ordinal}")
+
+    def _draw(self) -> bytes:
+        self.strand.check_use()
+        self._drawn += 1
+        seed = self.execution.claim.run.seed
+        return blake2b(f"{seed}/{self._scope}/{self._drawn}".encode(), digest_size=16).digest()
+
+    def _step(self, asked: Asked, prepare: Callable[[], Step]) -> Pending[Any]:
+        return Pending(self, asked, partial(run_step, self.execution, prepare, asked), read_step)
+
+    def _item(
+        self, fn: "Callable[[Any], Any] | Durable[..., Any]", name: str, key: Key, item: Any
+    ) -> Pending[Any]:
+        if isinstance(fn, Durable):
+            return self._call(key, fn, fn.encode_arguments(item))
+        asked = Asked(key, Kind.STEP, name, input_of((item,)))
+        return self._step(asked, partial(step_of, fn, (item,), asked=asked))
+
+    def _call(self, key: Key, durable: Durable[..., T], arguments: Json) -> Pending[T]:
+        asked = Asked(key, Kind.STEP, durable.name, arguments)
+
+        def run() -> Awaitable[T]:
+            return durable.run(self._inner(key), arguments)
+
+        def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
+            return run_call(self.execution, durable, recorded or self._blank(asked), run)
+
+        return Pending(self, asked, live, partial(read_call, self.execution, durable))
+
+    def _timer(self, due: Callable[[], int]) -> Pending[None]:
+        asked = Asked(self._next_key("sleep"), Kind.TIMER, "sleep")
+
+        def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
+            return await_timer(self.execution, recorded, self._blank(asked), due)
+
+        return Pending(self, asked, live, lambda promise: None)
+
+    def _blank(self, asked: Asked) -> Promise:
+        """Return the pending promise of what was asked."""
+        return Promise(
+            id=promise_id(self.run_id, asked.key),
+            run_id=self.run_id,
+            key=asked.key,
+            kind=asked.kind,
+            name=asked.name,
+            state=PromiseState.PENDING,
+            created_at=self.execution.now_ms,
+            fingerprint=asked.fingerprint,
+            input=asked.input,
+        )

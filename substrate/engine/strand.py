@@ -1,0 +1,61 @@
+"""A strand: what one task of a run does, one operation after another.
+
+A context and those scoped from it share their task's strand. It keeps the time that the task has
+seen, whether it is still replaying, and that nothing uses the context but this task, in its turn:
+an operation begun from elsewhere would take its key in an order that a replay cannot repeat.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from substrate.engine.execution import Execution
+from substrate.values.errors import Misuse
+from substrate.values.records import Promise
+
+T = TypeVar("T")
+
+
+class Strand:
+    """One task's turn on a run."""
+
+    def __init__(self, execution: Execution, now_ms: int, *, is_live: bool) -> None:
+        self.now_ms = now_ms
+        self.is_live = is_live
+        self._execution = execution
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._is_waiting = False
+
+    def check_use(self) -> None:
+        """Refuse to be used from another task, or while this one waits for an operation."""
+        if asyncio.current_task(self._loop) is not self._task:
+            raise Misuse(
+                "this ctx is used in a task or thread that is not its own; asyncio.gather, "
+                "wait_for and create_task make such tasks: use ctx.gather or ctx.map, and "
+                "ctx.call for a branch of several operations"
+            )
+        if self._is_waiting:
+            raise Misuse(
+                "this ctx is used inside one of its own operations, whose record would hide that "
+                "from a replay; make that a durable function and ctx.call it: it has its own ctx"
+            )
+
+    def observe(self, promise: Promise) -> None:
+        """Take note of an outcome that the task has seen: its time moves on to it."""
+        self.now_ms = max(self.now_ms, promise.settled_at or 0)
+
+    async def drive(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do live work, turning a cancellation into what caused it."""
+        self.is_live = True
+        self._is_waiting = True
+        try:
+            await self._execution.proceed()
+            return await work()
+        except asyncio.CancelledError:
+            self._execution.check_open()
+            if self._task is not self._execution.task:
+                raise  # a branch: the combinator that waits for it was cancelled, and tells why
+            raise self._execution.cancelled() from None
+        finally:
+            self._is_waiting = False

@@ -1,0 +1,299 @@
+"""A worker: claims runs of the lanes it knows, drives them, and gives back what it cannot end.
+
+Correctness rests on one tick: take back the runs of dead workers, claim what is ready, look for
+signals and lost runs. Hints only make it come sooner. What the database says is ours and nobody
+here drives is given back, however that came about.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from substrate.engine.committer import Committer
+from substrate.engine.drive import drive
+from substrate.engine.execution import Execution, Listener, Means, tell_nobody
+from substrate.engine.function import Durable
+from substrate.engine.heart import Heart
+from substrate.engine.threads import Threads
+from substrate.engine.watch import LoopWatch
+from substrate.store.protocol import Store
+from substrate.values.clock import Clock
+from substrate.values.errors import Interrupt, LeaseLost, Misuse, Shutdown, StoreError
+from substrate.values.ids import RunId, lane_of, part_of
+from substrate.values.records import Claim, Fence, Inbox, NewRun, Owner, Run
+
+log = logging.getLogger("ostinato")
+
+_LAST_WAIT = 2.0  # seconds for tasks to end after they were cancelled
+_STRAY_AGE = 0.5  # seconds for which a run of ours must have been seen without a driver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How a worker behaves. `threads` is for steps that are plain functions."""
+
+    concurrency: int = 64
+    threads: int = 32
+    lease: timedelta = timedelta(seconds=10)
+    poll: timedelta = timedelta(milliseconds=250)
+    grace: timedelta = timedelta(seconds=10)
+
+    def __post_init__(self) -> None:
+        """Refuse limits under which nothing would ever run."""
+        if self.concurrency < 1 or self.threads < 1:
+            raise Misuse("concurrency and threads must be 1 or more")
+        if self.lease < timedelta(milliseconds=300):
+            raise Misuse(f"a lease of {self.lease} is too short; 0.3 s is the least, 10 s usual")
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class Worker:
+    """Drives runs in this process. Use `Client.work`, which starts and stops it."""
+
+    def __init__(
+        self,
+        store: Store,
+        functions: Iterable[Durable[..., Any]],
+        *,
+        queue: str = "default",
+        limits: Limits = DEFAULT_LIMITS,
+        listener: Listener = tell_nobody,
+        clock: Clock | None = None,
+    ) -> None:
+        self.store = store
+        self.limits = limits
+        self._functions = {lane_of(queue, f.name, f.version): f for f in functions}
+        self._listener = listener
+        self._clock = clock or store.clock
+        self._executions: dict[RunId, Execution] = {}
+        self._strays: dict[Inbox, float] = {}
+        self._drives: set[asyncio.Task[None]] = set()
+        self._starts: dict[asyncio.Future[None], RunId] = {}
+        self._hint = asyncio.Event()
+        self._is_stopping = False
+
+    async def open(self) -> None:
+        """Register, and begin to claim."""
+        await self._be_born()
+        self._threads = Threads(self.limits.threads)
+        self._committer = Committer(self.store)
+        self._means = Means(
+            self.store,
+            self._committer,
+            self._clock,
+            self._threads,
+            self._listener,
+            lambda: self._heart.is_alive,
+        )
+        self._watch = LoopWatch(self._give_leases_up)
+        self._watching = asyncio.create_task(self._watch_lease(), name="ostinato-lease")
+        self._ticking = asyncio.create_task(self._tick_forever(), name="ostinato-tick")
+
+    async def close(self) -> None:
+        """Stop claiming, let running steps end for the grace period, give every run back."""
+        self._is_stopping = True
+        self.hint()
+        for execution in list(self._executions.values()):
+            execution.drain(Shutdown("the worker is stopping"))
+        try:
+            await self._wind_down()
+            await self._give_back_all()
+        finally:
+            self._watching.cancel()
+            await self._committer.close()
+            await asyncio.to_thread(self._watch.stop)
+            await asyncio.to_thread(self._heart.stop)
+            self._threads.close()
+
+    @property
+    def running(self) -> int:
+        """How many runs are being driven."""
+        return len(self._executions)
+
+    def knows(self, lane: str) -> bool:
+        """Whether this worker claims from the lane."""
+        return lane in self._functions
+
+    async def start(self, new: NewRun) -> Run:
+        """Create a run; where a place is free, already claimed by this worker."""
+        owner = self._owner if self._free > 0 else None
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._starts[over] = new.id
+        try:
+            run, claim = await self.store.start(new, owner)
+            if claim is None:
+                self.hint()
+            else:
+                self._adopt(claim)
+            return run
+        finally:
+            del self._starts[over]
+            over.set_result(None)
+
+    def execution_of(self, run_id: RunId) -> Execution | None:
+        """Return the execution of a run that is being driven here."""
+        return self._executions.get(run_id)
+
+    def hint(self) -> None:
+        """Say that there may be something to do, so that the tick comes now."""
+        self._hint.set()
+
+    @property
+    def _free(self) -> int:
+        """How many more runs may be taken on."""
+        if self._is_stopping or self._committer.stands_still or not self._heart.is_alive:
+            return 0
+        return self.limits.concurrency - len(self._executions) - len(self._starts)
+
+    def _adopt(self, claim: Claim) -> None:
+        """Drive a claimed run; one that comes too late for this incarnation is given back."""
+        run = claim.run
+        if self._is_stopping or claim.fence.owner != self._owner:
+            return
+        if former := self._executions.get(run.id):
+            former.shut(LeaseLost(f"run {run.id!r} has been claimed anew"))
+        log.info("run %s is taken, claim %d", run.id, run.epoch)
+        execution = self._executions[run.id] = Execution(claim, self._means)
+        function = self._functions[lane_of(run.queue, run.function, run.version)]
+        task = asyncio.create_task(drive(execution, function), name=f"ostinato-run {run.id}")
+        self._drives.add(task)
+        task.add_done_callback(partial(self._drive_ended, execution))
+
+    def _drive_ended(self, execution: Execution, task: asyncio.Task[None]) -> None:
+        run_id = execution.fence.run_id
+        self._drives.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error(
+                "run %s goes on elsewhere or later: its driver failed", run_id, exc_info=error
+            )
+        if self._executions.get(run_id) is execution:
+            del self._executions[run_id]
+        if self._free == 1:  # there may be more than we had room for
+            self.hint()
+
+    async def _be_born(self) -> None:
+        owner = Owner(str(uuid4()))
+        self._heart = await asyncio.to_thread(Heart, self.store, owner, self.limits.lease)
+        self._owner = owner
+
+    async def _tick_forever(self) -> None:
+        while not self._is_stopping:
+            self._hint.clear()
+            try:
+                await self._tick()
+            except StoreError as error:
+                log.warning("the database does not answer as it should: %s", error)
+            except Exception:
+                log.exception("the worker stumbled, and goes on")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.limits.poll.total_seconds()):
+                    await self._hint.wait()
+
+    async def _tick(self) -> None:
+        if not self._heart.is_alive:
+            await self._be_reborn()
+        await self.store.recover()
+        await self._look_at_own()
+        await self._claim()
+
+    async def _watch_lease(self) -> None:
+        """Let go of every run at the moment the lease lapses, whatever the tick is waiting for."""
+        while True:
+            await asyncio.sleep(min(max(self._heart.seconds_left, 0.05), 1.0))
+            if not self._heart.is_alive:
+                self._let_go(LeaseLost("the worker's lease has lapsed"))
+
+    def _give_leases_up(self) -> None:
+        self._heart.give_up()
+
+    def _let_go(self, interrupt: Interrupt) -> None:
+        for execution in list(self._executions.values()):
+            execution.shut(interrupt)
+
+    async def _be_reborn(self) -> None:
+        """Let go of everything, give back what nobody has taken, come back as another."""
+        log.warning("the lease has lapsed; letting go of %d runs", len(self._executions))
+        self._let_go(LeaseLost("the worker's lease has lapsed"))
+        await _ended({*self._drives, *self._starts}, _LAST_WAIT)
+        await self._give_back_all()
+        await asyncio.to_thread(self._heart.stop)
+        await self._be_born()
+
+    async def _claim(self) -> None:
+        for lane in list(self._functions):
+            if self._free <= 0:
+                break
+            for claim in await self.store.claim(lane, self._free, self._owner):
+                self._adopt(claim)
+        if len(self._functions) > 1:  # every lane is first in its turn
+            lane, function = next(iter(self._functions.items()))
+            del self._functions[lane]
+            self._functions[lane] = function
+
+    async def _look_at_own(self) -> None:
+        """Wake runs that something came for; let go of runs that are not ours any more."""
+        driven = dict(self._executions)
+        inboxes = {inbox.run_id: inbox for inbox in await self.store.inboxes(self._owner)}
+        is_robbed = False
+        for run_id, execution in driven.items():
+            inbox = inboxes.get(run_id)
+            if inbox is not None and inbox.epoch == execution.fence.epoch:
+                execution.notice(inbox.wake_version)
+            elif self._executions.get(run_id) is execution and not execution.is_ending:
+                execution.shut(LeaseLost(f"run {run_id!r} belongs to another worker now"))
+                is_robbed = True
+        if is_robbed:  # then we may have been struck off: what we claimed would count as a crash
+            await asyncio.to_thread(self._heart.confirm)
+        at_hand = self._executions.keys() | set(self._starts.values())
+        await self._give_back_strays([i for id_, i in inboxes.items() if id_ not in at_hand])
+
+    async def _give_back_strays(self, strays: Sequence[Inbox]) -> None:
+        """Give back runs that are ours and that nobody drives: a driver failed at the database.
+
+        Only those seen so for a while: one of them may just have ended.
+        """
+        now = asyncio.get_running_loop().time()
+        self._strays = {stray: self._strays.get(stray, now) for stray in strays}
+        lasting = [stray for stray, since in self._strays.items() if now - since >= _STRAY_AGE]
+        if lasting:
+            log.warning("giving back %d runs that nobody drives", len(lasting))
+            await self._give_back(lasting)
+
+    async def _give_back_all(self) -> None:
+        """Give back whatever the database says is ours, driven or not."""
+        try:
+            await self._give_back(await self.store.inboxes(self._owner))
+        except StoreError as error:
+            log.warning("runs not given back; their lease will lapse: %s", error)
+
+    async def _give_back(self, inboxes: Sequence[Inbox]) -> None:
+        await self.store.release(
+            [Fence(i.run_id, part_of(i.run_id), i.epoch, self._owner) for i in inboxes]
+        )
+
+    async def _wind_down(self) -> None:
+        """Wait for everything to end, cancel what does not, leave behind what will not."""
+        tasks = {self._ticking, *self._starts, *self._drives}
+        late = await _ended(tasks, self.limits.grace.total_seconds())
+        if late:
+            log.warning("%d tasks did not end in the grace period", len(late))
+            self._let_go(Shutdown("the worker is stopping"))
+            for task in late:
+                task.cancel()
+            if left := await _ended(late, _LAST_WAIT):
+                log.error("%d tasks ignore their cancellation and are left behind", len(left))
+
+
+async def _ended(tasks: set[asyncio.Future[None]], seconds: float) -> set[asyncio.Future[None]]:
+    """Wait so long for all to end; return those that have not."""
+    if not tasks:
+        return set()
+    return (await asyncio.wait(tasks, timeout=seconds))[1]

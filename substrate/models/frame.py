@@ -1,0 +1,41 @@
+"""What a model call was asked, as plain JSON: the whole of it, and the part that rarely changes.
+
+The messages of a request are in the journal already, each where it was said. The rest (system
+prompt, tools, model, parameters) is the *frame*, the same for most calls of a run: stored once and
+referred to by its hash, it makes storage grow with what was said, and with the messages it
+rebuilds the exact request of that day. `canonical` is the whole request, to compute a digest of.
+
+Invariant: equal requests give equal JSON, in any process and after a round trip of their messages.
+"""
+
+from substrate.models.messages import Json, Request, ToolSpec
+
+
+def frame(model_id: str, request: Request) -> dict[str, Json]:
+    """Return all of a request but its messages, with the model (``provider:name``) it goes to."""
+    return {
+        "system": request.system,
+        "tools": [_tool(tool) for tool in request.tools],
+        "model": model_id,
+        "max_output_tokens": request.max_output_tokens,
+        "settings": dict(request.settings),
+    }
+
+
+def canonical(request: Request) -> dict[str, Json]:
+    """Return everything the provider is told, as plain JSON.
+
+    How long we wait for it is not among it, nor is the usage of earlier replies.
+    """
+    return {
+        "system": request.system,
+        "messages": [message.to_json() for message in request.messages],
+        "tools": [_tool(tool) for tool in request.tools],
+        "max_output_tokens": request.max_output_tokens,
+        "settings": request.parameters,
+        "may_call_tools": request.may_call_tools,
+    }
+
+
+def _tool(tool: ToolSpec) -> dict[str, Json]:
+    return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}

@@ -1,0 +1,330 @@
+"""One set of message types for all providers. Pure values; each knows its JSON form.
+
+What a provider needs back byte for byte (a thinking block's signature, encrypted reasoning) is
+kept in a part's `native` beside the provider and model that made it, and is sent back to that
+model only: `Reply.made_by` tells an adapter which parts are its own.
+
+Invariants: ``X.from_json(x.to_json()) == x`` for every message and for `Usage`; what `to_json`
+returns is plain JSON (bytes as base64, money as a decimal string); a part's field that is None
+is left out of it. A reply's usage is no part of its record: what was said and what it cost are
+kept side by side.
+"""
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+Json = Any
+"""A JSON value: None, bool, int, float, str, or lists and dicts of these."""
+
+Delta = Callable[[str], None]
+"""Is told each piece of text as it comes in: live only, never recorded."""
+
+READ_TIMEOUT_S = 120.0
+"""How long a provider may be silent, unless the model's settings say otherwise."""
+
+
+class StopReason(StrEnum):
+    """Why a model stopped writing."""
+
+    END = "end"
+    TOOL_CALLS = "tool_calls"
+    LENGTH = "length"
+    REFUSAL = "refusal"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Words."""
+
+    text: str
+    native: Json = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """The model's reasoning: a readable summary, and what its provider needs back.
+
+    A block that only its own provider understands, such as a search that the provider ran, is
+    one without text: it holds its place among the parts and goes back in `native`.
+    """
+
+    text: str
+    native: Json = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model asks for a tool.
+
+    `arguments` is an object; where the model sent something that is none, `arguments` is empty
+    and `malformed` holds its text, so that the loop can answer with what was wrong.
+    """
+
+    id: str
+    name: str
+    arguments: dict[str, Json] = field(default_factory=dict)
+    malformed: str | None = None
+    native: Json = None
+
+    @classmethod
+    def read(cls, id: str, name: str, arguments: str, native: Json = None) -> "ToolCall":
+        """Return a call from the arguments as the model wrote them; no text is no arguments."""
+        try:
+            value = json.loads(arguments or "{}", parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            return cls(id, name, value, native=native)
+        return cls(id, name, malformed=arguments, native=native)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool gave back, for the call with this id.
+
+    Not every provider knows `is_error`, so `content` says by itself that something went wrong.
+    """
+
+    call_id: str
+    name: str
+    content: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture for the model to look at."""
+
+    data: bytes
+    media_type: str = "image/png"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file for the model to read."""
+
+    data: bytes
+    media_type: str = "application/pdf"
+    title: str | None = None
+
+
+ReplyPart = Text | Thinking | ToolCall
+UserPart = Text | Image | Document
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a call consumed. Input includes what was cached; output includes reasoning.
+
+    `cost_usd` is None where the price is not known, never 0.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd: Decimal | None = None
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Return both together; a cost that is not known makes the sum unknown."""
+        costs = (self.cost_usd, other.cost_usd)
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            None if costs[0] is None or costs[1] is None else costs[0] + costs[1],
+        )
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the counts, and the cost as a decimal string or None."""
+        cost = None if self.cost_usd is None else str(self.cost_usd)
+        return {**asdict(self), "cost_usd": cost}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "Usage":
+        """Rebuild usage from its record."""
+        cost = record["cost_usd"]
+        return cls(**{**record, "cost_usd": None if cost is None else Decimal(cost)})
+
+
+@dataclass(frozen=True, slots=True)
+class UserMessage:
+    """What a person, or the kit on their behalf, says to the model."""
+
+    parts: tuple[UserPart, ...]
+
+    @classmethod
+    def of(cls, text: str) -> "UserMessage":
+        """Return a message that is only words."""
+        return cls((Text(text),))
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the message as plain JSON, with the role ``user``."""
+        return {"role": "user", "parts": [_record(part) for part in self.parts]}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "UserMessage":
+        """Rebuild a message from its record."""
+        return cls(tuple(_part(part) for part in record["parts"]))
+
+
+@dataclass(frozen=True, slots=True)
+class ToolMessage:
+    """The results of all tool calls of one reply, in the order of the calls."""
+
+    results: tuple[ToolResult, ...]
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the message as plain JSON, with the role ``tools``."""
+        return {"role": "tools", "results": [_record(result) for result in self.results]}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "ToolMessage":
+        """Rebuild a message from its record."""
+        return cls(tuple(_part(result) for result in record["results"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered: its parts in order, and where they come from."""
+
+    parts: tuple[ReplyPart, ...]
+    stop: StopReason
+    provider: str
+    model: str
+    usage: Usage = Usage()
+    response_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All its words, without the thinking."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tools it asks for, in order."""
+        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+
+    def made_by(self, provider: str, model: str) -> bool:
+        """Whether this model wrote it, so that its native parts may be sent back."""
+        return (self.provider, self.model) == (provider, model)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the reply as plain JSON, with the role ``assistant`` and without its usage."""
+        return {
+            "role": "assistant",
+            "parts": [_record(part) for part in self.parts],
+            "stop": self.stop.value,
+            "provider": self.provider,
+            "model": self.model,
+            "response_id": self.response_id,
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json], usage: Usage = Usage()) -> "Reply":
+        """Rebuild a reply from its record and the usage that was kept beside it."""
+        return cls(
+            tuple(_part(part) for part in record["parts"]),
+            StopReason(record["stop"]),
+            record["provider"],
+            record["model"],
+            usage,
+            record["response_id"],
+        )
+
+
+Message = UserMessage | Reply | ToolMessage
+
+
+def message_from_json(record: Mapping[str, Json]) -> Message:
+    """Rebuild any message from its record; a reply comes back without its usage."""
+    match record["role"]:
+        case "user":
+            return UserMessage.from_json(record)
+        case "assistant":
+            return Reply.from_json(record)
+        case "tools":
+            return ToolMessage.from_json(record)
+    raise ValueError(f"{record['role']!r} is a role that this version does not know; {_UPGRADE}")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as the model sees it. `parameters` is a JSON Schema whose root is an object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One model call: everything the provider is told.
+
+    `settings` are the model's: one of them, ``read_timeout``, is ours; the rest goes out. Without
+    `may_call_tools` the model is shown the tools, which earlier messages may speak of, and may
+    call none.
+    """
+
+    system: str
+    messages: Sequence[Message]
+    tools: Sequence[ToolSpec] = ()
+    max_output_tokens: int = 4096
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    may_call_tools: bool = True
+
+    @property
+    def read_timeout_s(self) -> float:
+        """How long the provider may be silent, in seconds, before the call counts as stalled."""
+        return float(self.settings.get("read_timeout", READ_TIMEOUT_S))
+
+    @property
+    def parameters(self) -> dict[str, Json]:
+        """The settings that go to the provider as they are."""
+        return {key: value for key, value in self.settings.items() if key != "read_timeout"}
+
+
+_PARTS: Mapping[str, type[Any]] = {
+    "text": Text,
+    "thinking": Thinking,
+    "tool_call": ToolCall,
+    "tool_result": ToolResult,
+    "image": Image,
+    "document": Document,
+}
+_TYPES = {cls: name for name, cls in _PARTS.items()}
+_UPGRADE = "it was written by a newer one: upgrade ostinato"
+
+
+def _record(part: ReplyPart | UserPart | ToolResult) -> dict[str, Json]:
+    """Return a part as its type's name and those of its fields that are not None."""
+    record: dict[str, Json] = {"type": _TYPES[type(part)]}
+    for name in (each.name for each in fields(part)):
+        value = getattr(part, name)
+        if value is not None:
+            record[name] = b64encode(value).decode() if isinstance(value, bytes) else value
+    return record
+
+
+def _part(record: Mapping[str, Json]) -> Any:
+    """Rebuild a part; `data` is the one field that holds bytes."""
+    if record["type"] not in _PARTS:
+        raise ValueError(
+            f"{record['type']!r} is a part that this version does not know; {_UPGRADE}"
+        )
+    given = {key: value for key, value in record.items() if key != "type"}
+    if "data" in given:
+        given["data"] = b64decode(given["data"])
+    return _PARTS[record["type"]](**given)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

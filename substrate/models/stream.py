@@ -1,0 +1,46 @@
+"""An answer as it comes in: the events of an SDK's stream, as plain JSON.
+
+An adapter has its SDK decode events to `object`, JSON as it came: what an SDK's own types make of
+an event loses what they do not know, and some of it has to go back byte for byte.
+
+Invariants: whatever breaks while the stream is read is raised as `ModelError`; what the reader of
+the events raises is not touched; the response is closed when the reader is done, however it ends.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable
+from contextlib import AbstractAsyncContextManager, suppress
+
+from substrate.models.failures import Sdk, broken
+from substrate.models.messages import Json
+from substrate.values.errors import ModelError
+
+DRAIN_S = 0.25
+"""How long to wait for the end of a stream whose answer is complete."""
+
+Events = AsyncGenerator[dict[str, Json], None]
+
+
+Opening = Awaitable[AbstractAsyncContextManager[AsyncIterable[object]]]
+"""A streaming call of an SDK, not yet awaited."""
+
+
+async def events(model: str, sdk: Sdk, opening: Opening) -> Events:
+    """Yield the events of a call as they come in. Close it when done, `contextlib.aclosing`."""
+    with sdk.failing_as_ours(model):
+        async with await opening as stream:
+            async for event in stream:
+                if not isinstance(event, dict):
+                    raise broken(model, f"sent {event!r} where an event belongs")
+                yield event
+
+
+async def drain(rest: Events) -> None:
+    """Read what follows a complete answer, so that its connection can be used again.
+
+    The answer stands whatever happens here, so nothing is raised, and nothing waited for long.
+    """
+    with suppress(ModelError, TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in rest:
+                pass

@@ -1,0 +1,107 @@
+"""Payloads too long for a row.
+
+Above `ROW_LIMIT` a payload's text moves to `blobs` (zstd, by the sha256 of the text, once per tree
+of runs) and the row keeps ``{"$blob": hash, "bytes": n, "preview": "…"}``: still readable with
+plain SQL. Readers get the whole text back. No value of a user looks like that, since the codec
+tags every key of theirs that begins with ``$``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import orjson
+import zstandard
+
+from substrate.values.errors import CheckpointRefused, StoreUnusable
+from substrate.values.ids import RunId, root_of
+from substrate.values.records import Blob, Checkpoint, Json, NewRun, Promise
+
+ROW_LIMIT = 16 * 1024
+PREVIEW = 500
+PAYLOADS = ("input", "value", "error", "usage", "attempts")
+_MARK = '{"$blob":"'
+
+
+def make_blob(root_id: RunId, content: bytes) -> Blob:
+    """Return content as a blob of a tree."""
+    return Blob(root_id, sha256(content).hexdigest(), zstandard.compress(content))
+
+
+def open_blob(data: bytes) -> bytes:
+    """Return the content of a stored blob."""
+    return zstandard.decompress(data)
+
+
+def outsource(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint with its long payloads moved into its blobs."""
+    promise = checkpoint.promise
+    moved: dict[str, Any] = {}
+    blobs = list(checkpoint.blobs)
+    try:
+        for name in PAYLOADS:
+            payload: Json | None = getattr(promise, name)
+            if payload is not None and _is_long(payload):
+                blob = make_blob(root_of(promise.id), payload.encode())
+                blobs.append(blob)
+                moved[name] = _reference(blob, payload)
+    except UnicodeEncodeError as error:
+        raise CheckpointRefused(f"{promise.id!r} holds text that is no Unicode: {error}") from error
+    if not moved:
+        return checkpoint
+    return replace(checkpoint, promise=replace(promise, **moved), blobs=tuple(blobs))
+
+
+def outsource_input(new: NewRun) -> tuple[NewRun, tuple[Blob, ...]]:
+    """Return a new run with a long input moved into a blob, and that blob."""
+    if not _is_long(new.input):
+        return new, ()
+    blob = make_blob(root_of(new.id), new.input.encode())
+    return replace(new, input=_reference(blob, new.input)), (blob,)
+
+
+def digest_in(payload: Json | None) -> str | None:
+    """Return the hash of the blob that a payload refers to, or None when it stands for itself."""
+    if payload is None or not payload.startswith(_MARK):
+        return None
+    return payload[len(_MARK) : len(_MARK) + 64]
+
+
+def digests_in(promise: Promise) -> set[str]:
+    """Return the hashes of the blobs that a row's payloads refer to."""
+    found = (digest_in(getattr(promise, name)) for name in PAYLOADS)
+    return {digest for digest in found if digest}
+
+
+def inflate(promise: Promise, contents: Mapping[str, bytes]) -> Promise:
+    """Return the row with its blobs' contents, by hash, back in place."""
+    restored: dict[str, Any] = {}
+    for name in PAYLOADS:
+        payload: Json | None = getattr(promise, name)
+        if payload is not None and digest_in(payload):
+            restored[name] = whole(payload, contents)
+    return replace(promise, **restored) if restored else promise
+
+
+def whole(payload: Json, contents: Mapping[str, bytes]) -> Json:
+    """Return a payload, or the content it refers to; raise `StoreUnusable` where that is lost."""
+    digest = digest_in(payload)
+    if digest is None:
+        return payload
+    if digest not in contents:
+        raise StoreUnusable(
+            f"the blob {digest!r} is gone from the database; restore the row of `blobs` "
+            "from a backup"
+        )
+    return Json(contents[digest].decode())
+
+
+def _is_long(payload: str) -> bool:
+    return len(payload if payload.isascii() else payload.encode()) > ROW_LIMIT
+
+
+def _reference(blob: Blob, payload: str) -> Json:
+    preview = payload[:PREVIEW]
+    record = {"$blob": blob.hash, "bytes": len(payload.encode()), "preview": preview}
+    return Json(orjson.dumps(record).decode())

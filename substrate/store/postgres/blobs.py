@@ -1,0 +1,47 @@
+"""Blobs in Postgres: kept with the row that refers to them, in its transaction."""
+
+from collections.abc import Sequence
+
+from substrate.store.blobs import open_blob
+from substrate.store.postgres.connections import Connection
+from substrate.values.ids import part_of
+from substrate.values.records import Blob
+
+_INSERT_BLOB = """
+INSERT INTO blobs (root_id, hash, part, tenant, data)
+SELECT id, %(hash)s, part, tenant, %(data)b
+  FROM runs
+ WHERE id = %(root_id)s AND part = %(part)s
+    ON CONFLICT (root_id, hash, part) DO NOTHING
+"""
+
+
+async def insert_blobs(db: Connection, blobs: Sequence[Blob]) -> None:
+    """Keep blobs in their trees.
+
+    The same content may be on its way elsewhere, and then this waits for that transaction. Hence
+    one order everywhere, and only after all runs have been locked: nobody waits in a circle.
+    """
+    new = {(blob.root_id, blob.hash): blob.data for blob in blobs}
+    await db.cursor().executemany(
+        _INSERT_BLOB,
+        [
+            {"root_id": root, "hash": digest, "part": part_of(root), "data": data}
+            for (root, digest), data in sorted(new.items())
+        ],
+    )
+
+
+_SELECT_BLOBS = """
+SELECT hash, data
+  FROM blobs
+ WHERE root_id = ANY (%s) AND hash = ANY (%s)
+"""
+
+
+async def read_blobs(
+    db: Connection, roots: Sequence[str], digests: Sequence[str]
+) -> dict[str, bytes]:
+    """Return the contents of those blobs of these trees that there are, by hash."""
+    cursor = await db.execute(_SELECT_BLOBS, (roots, digests), binary=True)
+    return {digest: open_blob(data) for digest, data in await cursor.fetchall()}

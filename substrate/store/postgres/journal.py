@@ -1,0 +1,300 @@
+"""Promises in Postgres: written under the fence, settled once, read back whole.
+
+A batch is one statement with one JSON parameter, and so one transaction. First it locks every run
+it touches, owners and those it wakes, in the order of their ids, skipping what somebody else has
+locked: a batch waits for nobody, and two batches cannot deadlock. The lock is what fences: whoever
+takes a run over must wait for it, or we see that the epoch has moved. A plain read, or
+``FOR KEY SHARE``, would let a stale writer through. A lone new promise, which is what a lone run
+writes at each step, takes a cheaper statement with the same fence.
+
+Runs are found by ``= ANY (ARRAY(…))``, not by a join, so that the index serves at any size: a plan
+is kept, and one made for a small table would scan it at every commit when it has grown.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import psycopg
+
+from substrate.store import rows
+from substrate.store.blobs import PAYLOADS, digests_in, inflate
+from substrate.store.postgres.blobs import insert_blobs, read_blobs
+from substrate.store.postgres.connections import Connection
+from substrate.values.errors import CheckpointRefused
+from substrate.values.ids import RunId, part_of, root_of
+from substrate.values.records import (
+    Adopted,
+    Checkpoint,
+    Fenced,
+    Locked,
+    Outcome,
+    Promise,
+    Written,
+)
+
+LOCK = "ORDER BY id FOR NO KEY UPDATE"
+LOCK_FREE = "ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
+"""How run rows are locked: all of them, or those that nobody else has locked."""
+
+_WRITE_NEW = f"""
+WITH advanced AS (
+    UPDATE runs
+       SET last_seq = last_seq + 1,
+           crashes = CASE %(state)s WHEN 'pending' THEN crashes ELSE 0 END
+     WHERE part = %(part)s
+       AND id = (SELECT id
+                   FROM runs
+                  WHERE id = %(run_id)s AND part = %(part)s
+                    AND epoch = %(epoch)s AND lease_owner = %(owner)s
+                  {LOCK_FREE})
+    RETURNING last_seq, tenant
+)
+INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, effect, fingerprint,
+                      input, value, error, usage, attempts, epoch, created_at, settled_at)
+SELECT %(id)s, %(part)s, tenant, %(run_id)s, %(key)s, last_seq, %(kind)s, %(name)s, %(state)s,
+       %(effect)s, %(fingerprint)s, %(input)s::json, %(value)s::json, %(error)s::json,
+       %(usage)s::json, %(attempts)s::json, %(epoch)s, %(created_at)s, %(settled_at)s
+  FROM advanced
+RETURNING seq
+"""
+
+_WRITE_BATCH = """
+WITH batch AS MATERIALIZED (
+    SELECT *
+      FROM json_to_recordset(%(batch)s::json) AS batch (
+           ord integer, fence_run text, part integer, epoch integer, owner text, status text,
+           now bigint, expires_at bigint, id text, run_id text, key text, kind text, name text,
+           state text, effect text, fingerprint text, input json, value json, error json,
+           usage json, attempts json, created_at bigint, settled_at bigint)
+), locked AS MATERIALIZED (
+    SELECT id, tenant, epoch, lease_owner, last_seq
+      FROM runs
+     WHERE id = ANY (ARRAY(SELECT fence_run FROM batch UNION SELECT run_id FROM batch))
+     {lock}
+), judged AS MATERIALIZED (
+    SELECT batch.*, journal.tenant, journal.last_seq,
+           fence.id IS NOT NULL AND journal.id IS NOT NULL AS is_locked,
+           fence.epoch = batch.epoch AND fence.lease_owner = batch.owner AS is_ours
+      FROM batch
+      LEFT JOIN locked AS fence ON fence.id = batch.fence_run
+      LEFT JOIN locked AS journal ON journal.id = batch.run_id
+), owned AS MATERIALIZED (
+    SELECT *, last_seq + row_number() OVER (PARTITION BY run_id ORDER BY ord) AS seq
+      FROM judged
+     WHERE is_locked AND is_ours
+), touched AS (
+    SELECT run_id AS id, part, 1 AS seqs, (run_id <> fence_run)::integer AS wakes,
+           NULL AS status, false AS is_settled, now, NULL::bigint AS expires_at
+      FROM owned
+     UNION ALL
+    SELECT fence_run, part, 0, 0, status, state <> 'pending', now, expires_at
+      FROM owned
+), changes AS (
+    SELECT id, part, sum(seqs) AS seqs, sum(wakes)::integer AS wakes, max(status) AS status,
+           bool_or(is_settled) AS is_settled, max(now) AS now, max(expires_at) AS expires_at
+      FROM touched
+     GROUP BY id, part
+), advanced AS (
+    UPDATE runs
+       SET last_seq = runs.last_seq + changes.seqs,
+           crashes = CASE WHEN changes.is_settled THEN 0 ELSE runs.crashes END,
+           wake_version = runs.wake_version + changes.wakes,
+           need = greatest(runs.need - changes.wakes, 0),
+           rank = CASE WHEN runs.status = 'suspended' THEN changes.now ELSE runs.rank END,
+           status = CASE WHEN changes.status IS NOT NULL THEN changes.status
+                         WHEN runs.status = 'suspended' AND changes.wakes > 0
+                          AND runs.need <= changes.wakes THEN 'ready'
+                         ELSE runs.status END,
+           lease_owner = CASE WHEN changes.status IS NULL THEN runs.lease_owner END,
+           ended_at = CASE WHEN changes.expires_at IS NULL THEN runs.ended_at
+                           ELSE changes.now END,
+           expires_at = coalesce(changes.expires_at, runs.expires_at)
+      FROM changes
+     WHERE runs.id = ANY (ARRAY(SELECT id FROM locked))
+       AND runs.id = changes.id AND runs.part = changes.part
+), written AS (
+    INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, effect,
+                          fingerprint, input, value, error, usage, attempts, epoch, created_at,
+                          settled_at)
+    SELECT id, part, tenant, run_id, key, seq, kind, name, state, effect, fingerprint, input,
+           value, error, usage, attempts, epoch, created_at, settled_at
+      FROM owned
+        ON CONFLICT (id, part) DO UPDATE
+       SET seq = excluded.seq, state = excluded.state, value = excluded.value,
+           error = excluded.error, usage = excluded.usage, attempts = excluded.attempts,
+           epoch = excluded.epoch, settled_at = excluded.settled_at
+     WHERE promises.state = 'pending'
+    RETURNING id, seq
+)
+SELECT is_locked, is_ours, written.seq
+  FROM judged
+  LEFT JOIN written USING (id)
+ ORDER BY ord
+"""
+
+_WRITE_FREE = _WRITE_BATCH.format(lock=LOCK_FREE)
+_WRITE_WAITING = _WRITE_BATCH.format(lock=LOCK)
+
+
+async def write_batch(
+    db: Connection, batch: Sequence[Checkpoint], *, wait: bool
+) -> Sequence[Outcome]:
+    """Write a batch of checkpoints in one transaction; see `Store.commit`."""
+    try:
+        if any(checkpoint.blobs for checkpoint in batch):
+            return await _write_with_blobs(db, batch, wait=wait)
+        if len(batch) == 1 and not wait and _is_plain(batch[0]):
+            seq = await _write_new(db, batch[0])
+            if seq is not None:
+                return [Written(seq)]
+        return await _write(db, batch, wait=wait)
+    except (TypeError, ValueError) as error:  # text that is no Unicode never leaves this process
+        raise CheckpointRefused(f"a row cannot be sent to Postgres: {error}") from error
+
+
+def _is_plain(checkpoint: Checkpoint) -> bool:
+    """Whether all it does is to write a new promise: no change of status, nobody else woken."""
+    promise, fence = checkpoint.promise, checkpoint.fence
+    return promise.seq == 0 and promise.run_id == fence.run_id and checkpoint.status is None
+
+
+async def _write_new(db: Connection, checkpoint: Checkpoint) -> int | None:
+    """Write a promise that is thought to be new, by the cheapest statement that is fenced.
+
+    None when it could not be: locked, fenced off, or there already. The batch statement tells.
+    """
+    try:
+        cursor = await db.execute(_WRITE_NEW, _parameters(checkpoint))
+    except psycopg.errors.UniqueViolation:
+        return None
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+async def _write_with_blobs(
+    db: Connection, batch: Sequence[Checkpoint], *, wait: bool
+) -> Sequence[Outcome]:
+    async with db.transaction():
+        outcomes = await _write(db, batch, wait=wait)
+        pairs = zip(batch, outcomes, strict=True)
+        kept = [blob for c, outcome in pairs if isinstance(outcome, Written) for blob in c.blobs]
+        await insert_blobs(db, kept)
+    return outcomes
+
+
+async def _write(db: Connection, batch: Sequence[Checkpoint], *, wait: bool) -> Sequence[Outcome]:
+    records = [_record(i, checkpoint) for i, checkpoint in enumerate(batch)]
+    cursor = await db.execute(
+        _WRITE_WAITING if wait else _WRITE_FREE, {"batch": orjson.dumps(records).decode()}
+    )
+    outcomes: list[Outcome] = []
+    found = zip(batch, await cursor.fetchall(), strict=True)
+    for checkpoint, (is_locked, is_ours, seq) in found:
+        if seq is not None:
+            outcomes.append(Written(seq))
+        elif not is_locked:
+            outcomes.append(Fenced() if wait else Locked())  # who waited has found no such run
+        elif not is_ours:
+            outcomes.append(Fenced())
+        else:
+            outcomes.append(Adopted(await _first(db, checkpoint.promise)))
+    return outcomes
+
+
+def _parameters(checkpoint: Checkpoint) -> dict[str, Any]:
+    fence, promise = checkpoint.fence, checkpoint.promise
+    return {
+        "part": fence.part,
+        "epoch": fence.epoch,
+        "owner": fence.owner,
+        "id": promise.id,
+        "run_id": promise.run_id,
+        "key": promise.key,
+        "kind": promise.kind.value,
+        "name": promise.name,
+        "state": promise.state.value,
+        "effect": promise.effect.value if promise.effect else None,
+        "fingerprint": promise.fingerprint,
+        "input": promise.input,
+        "value": promise.value,
+        "error": promise.error,
+        "usage": promise.usage,
+        "attempts": promise.attempts,
+        "created_at": promise.created_at,
+        "settled_at": promise.settled_at,
+    }
+
+
+def _record(ord_: int, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return a row of the batch's JSON parameter; payloads go in as the JSON they are."""
+    record = _parameters(checkpoint)
+    for name in PAYLOADS:
+        if record[name] is not None:
+            record[name] = orjson.Fragment(record[name])
+    status = checkpoint.status
+    now = checkpoint.promise.settled_at or checkpoint.promise.created_at
+    record |= {"ord": ord_, "fence_run": checkpoint.fence.run_id, "now": now}
+    if status is not None:
+        record |= {"status": status.value, "expires_at": rows.expiry(status, now)}
+    return {name: value for name, value in record.items() if value is not None}
+
+
+async def _first(db: Connection, promise: Promise) -> Promise:
+    settled = await read_promise(db, promise.id)
+    if settled is None:
+        raise CheckpointRefused(f"{promise.id!r} conflicts with a row that is gone; write it again")
+    return settled
+
+
+_SELECT_PROMISE = f"""
+SELECT {rows.PROMISE_COLUMNS}
+  FROM promises
+ WHERE id = %s AND part = %s
+"""
+
+
+async def read_promise(db: Connection, any_id: str) -> Promise | None:
+    """Return one promise, or None."""
+    cursor = await db.execute(_SELECT_PROMISE, (any_id, part_of(any_id)))
+    found = await _whole(db, await cursor.fetchall())
+    return found[0] if found else None
+
+
+_SELECT_PROMISES = f"""
+SELECT {rows.PROMISE_COLUMNS}
+  FROM promises
+ WHERE id = ANY (%s)
+"""
+
+
+async def read_promises(db: Connection, ids: Sequence[str]) -> dict[str, Promise]:
+    """Return those of the promises that there are, by id."""
+    cursor = await db.execute(_SELECT_PROMISES, (ids,))
+    return {promise.id: promise for promise in await _whole(db, await cursor.fetchall())}
+
+
+_SELECT_JOURNAL = f"""
+SELECT {rows.PROMISE_COLUMNS}
+  FROM promises
+ WHERE run_id = %s AND seq > %s
+ ORDER BY seq
+"""
+
+
+async def read_journal(db: Connection, run_id: RunId, after: int) -> Sequence[Promise]:
+    """Return the promises of a run above a seq, in order."""
+    cursor = await db.execute(_SELECT_JOURNAL, (run_id, after))
+    return await _whole(db, await cursor.fetchall())
+
+
+async def _whole(db: Connection, found: Sequence[rows.Row]) -> Sequence[Promise]:
+    """Return rows as promises, with what stands in blobs put back."""
+    promises = [rows.promise(row) for row in found]
+    digests = {i: held for i, promise in enumerate(promises) if (held := digests_in(promise))}
+    if digests:
+        roots = {root_of(promises[i].id) for i in digests}
+        contents = await read_blobs(db, sorted(roots), sorted(set().union(*digests.values())))
+        for i in digests:
+            promises[i] = inflate(promises[i], contents)
+    return promises

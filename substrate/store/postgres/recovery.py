@@ -1,0 +1,154 @@
+"""Runs of dead workers in Postgres, taken back.
+
+A worker is dead when its lease has lapsed by the database's clock, or when it was struck off. It is
+dead before that only where nothing else explains what is seen: its heartbeat's backend is gone, in
+two looks `PATIENCE` apart, with no beat between them and no restart of the server since. Behind a
+pooler a backend outlives its client, so there the pulse registers none and the lease decides.
+
+No look waits for a lock: a run that somebody holds is taken back next time, since its owner stays
+struck off.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from substrate.store import rows
+from substrate.store.postgres.connections import NOW, Connection
+from substrate.store.postgres.journal import LOCK_FREE
+from substrate.store.protocol import MAX_CRASHES
+from substrate.values.ids import RunId
+from substrate.values.records import Owner, RunStatus
+
+PATIENCE = 0.4
+"""Seconds for which a worker's backend must have been missing."""
+
+SERVER_START = "(extract(epoch FROM pg_postmaster_start_time()) * 1000)::bigint"
+"""When the server was started, in milliseconds, as SQL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What one look shows of an owner of runs."""
+
+    owner: Owner
+    lease_until: int
+    has_lapsed: bool
+    is_missing: bool
+
+
+class Vigil:
+    """Remembers which workers are missing, and since when."""
+
+    def __init__(self) -> None:
+        self._missing: dict[tuple[Owner, int], float] = {}
+
+    def dead_among(self, seen: Sequence[Sighting], now: float) -> Sequence[Sighting]:
+        """Return those that are dead; `now` is in seconds of a clock that only goes forward.
+
+        A beat moves the lease's end, and so ends a suspicion.
+        """
+        missing = [(one.owner, one.lease_until) for one in seen if one.is_missing]
+        self._missing = {who: self._missing.get(who, now) for who in missing}
+        given_up = {who for who, since in self._missing.items() if now - since >= PATIENCE}
+        return [one for one in seen if one.has_lapsed or (one.owner, one.lease_until) in given_up]
+
+
+_LOOK = f"""
+SELECT incarnation, lease_until, lease_until < {NOW},
+       backend_pid IS NOT NULL AND server_start = {SERVER_START}
+       AND NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = backend_pid)
+  FROM workers
+ UNION ALL
+SELECT DISTINCT lease_owner, 0, true, true
+  FROM runs
+ WHERE lease_owner IS NOT NULL AND lease_owner NOT IN (SELECT incarnation FROM workers)
+"""
+
+
+async def look(db: Connection) -> Sequence[Sighting]:
+    """Return how the workers stand, and the owners of runs that are no workers any more."""
+    cursor = await db.execute(_LOOK)
+    return [Sighting(*row) for row in await cursor.fetchall()]
+
+
+_STRIKE_OFF = """
+DELETE FROM workers
+ WHERE incarnation = %(owner)s AND lease_until = %(lease_until)s
+"""
+
+_IS_REGISTERED = """
+SELECT 1
+  FROM workers
+ WHERE incarnation = %(owner)s
+"""
+
+_RECOVER = f"""
+WITH lost AS MATERIALIZED (
+    SELECT id, parent_id, crashes
+      FROM runs
+     WHERE lease_owner = %(owner)s AND status = 'running'
+), locked AS MATERIALIZED (
+    SELECT id, parent_id, status, lease_owner, crashes
+      FROM runs
+     WHERE id = ANY (ARRAY(SELECT id FROM lost
+                            UNION
+                           SELECT parent_id FROM lost WHERE crashes + 1 >= %(max_crashes)s))
+     {LOCK_FREE}
+), taken AS MATERIALIZED (
+    SELECT id
+      FROM locked
+     WHERE lease_owner = %(owner)s AND status = 'running'
+       AND (crashes + 1 < %(max_crashes)s OR parent_id IS NULL
+            OR parent_id IN (SELECT id FROM locked))
+)
+UPDATE runs
+   SET crashes = crashes + 1,
+       status = CASE WHEN crashes + 1 >= %(max_crashes)s THEN 'dead' ELSE 'ready' END,
+       ended_at = CASE WHEN crashes + 1 >= %(max_crashes)s THEN %(now)s::bigint END,
+       last_seq = last_seq + 1,
+       lease_owner = NULL,
+       rank = %(now)s
+ WHERE id = ANY (ARRAY(SELECT id FROM taken))
+RETURNING id, part, parent_id, status, last_seq, crashes
+"""
+
+_BURY = """
+WITH woken AS (
+    UPDATE runs
+       SET last_seq = last_seq + 1,
+           wake_version = wake_version + 1,
+           need = greatest(need - 1, 0),
+           rank = CASE WHEN status = 'suspended' THEN %(now)s ELSE rank END,
+           status = CASE WHEN status = 'suspended' AND need <= 1 THEN 'ready' ELSE status END
+     WHERE id = %(parent_id)s AND part = %(part)s
+    RETURNING last_seq
+)
+UPDATE promises
+   SET state = 'rejected', error = %(error)s::json, settled_at = %(now)s,
+       seq = coalesce((SELECT last_seq FROM woken), %(seq)s)
+ WHERE id = %(id)s AND part = %(part)s AND state = 'pending'
+"""
+
+
+async def recover_runs(db: Connection, dead: Sequence[Sighting], now: int) -> Sequence[RunId]:
+    """Take back the runs of these owners, save of one that has shown a sign of life since."""
+    recovered: list[RunId] = []
+    for one in dead:
+        async with db.transaction():
+            who = {"owner": one.owner, "lease_until": one.lease_until}
+            await db.execute(_STRIKE_OFF, who)
+            cursor = await db.execute(_IS_REGISTERED, who)
+            if await cursor.fetchone() is None:
+                recovered += await _take_back(db, one.owner, now)
+    return recovered
+
+
+async def _take_back(db: Connection, owner: Owner, now: int) -> Sequence[RunId]:
+    wanted = {"owner": owner, "max_crashes": MAX_CRASHES, "now": now}
+    cursor = await db.execute(_RECOVER, wanted)
+    taken = await cursor.fetchall()
+    for run_id, part, parent_id, status, seq, crashes in taken:
+        if status == RunStatus.DEAD:
+            grave = {"id": run_id, "part": part, "parent_id": parent_id, "seq": seq, "now": now}
+            await db.execute(_BURY, grave | {"error": rows.burial(crashes)})
+    return [row[0] for row in taken]

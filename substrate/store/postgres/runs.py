@@ -1,0 +1,208 @@
+"""The life of a run in Postgres: started, claimed, given back, reopened.
+
+Each function is one transaction.
+"""
+
+from collections.abc import Sequence
+
+from substrate.store import rows
+from substrate.store.blobs import digest_in, outsource_input, whole
+from substrate.store.postgres.blobs import insert_blobs, read_blobs
+from substrate.store.postgres.connections import Connection
+from substrate.store.postgres.journal import LOCK
+from substrate.values.errors import RunEnded, RunNotFound
+from substrate.values.ids import Key, RunId, part_of, promise_id
+from substrate.values.records import Claim, Fence, Inbox, NewRun, Owner, Run, RunStatus
+
+_INSERT_RUN = """
+WITH created AS (
+    INSERT INTO runs (id, part, tenant, root_id, function, version, queue, lane, rank, status,
+                      epoch, lease_owner, wake_version, need, crashes, cancel_requested, last_seq,
+                      seed, generation, created_at)
+    VALUES (%(id)s, %(part)s, %(tenant)s, %(root_id)s, %(function)s, %(version)s, %(queue)s,
+            %(lane)s, %(rank)s, %(status)s, %(epoch)s, %(lease_owner)s, 0, 0, 0, false, 1,
+            %(seed)s, 0, %(created_at)s)
+        ON CONFLICT (id, part) DO NOTHING
+    RETURNING id, part, tenant, function, created_at
+)
+INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, fingerprint, input,
+                      epoch, created_at)
+SELECT id, part, tenant, id, %(key)s, 1, 'run', function, 'pending', %(fingerprint)s,
+       %(input)s::json, 0, created_at
+  FROM created
+RETURNING id
+"""
+
+
+async def insert_run(db: Connection, new: NewRun, now: int, owner: Owner | None) -> Run | None:
+    """Create the run and the promise of its outcome; None when the id is known."""
+    run = rows.first_run(new, now, owner)
+    light, blobs = outsource_input(new)
+    if not blobs:
+        cursor = await db.execute(_INSERT_RUN, rows.first_rows(light, run))
+        return run if await cursor.fetchone() else None
+    async with db.transaction():
+        cursor = await db.execute(_INSERT_RUN, rows.first_rows(light, run))
+        if await cursor.fetchone() is None:
+            return None
+        await insert_blobs(db, blobs)
+    return run
+
+
+_SELECT_RUN = f"""
+SELECT {rows.RUN_COLUMNS}
+  FROM runs
+ WHERE id = %s AND part = %s
+"""
+
+
+async def read_run(db: Connection, run_id: RunId) -> Run | None:
+    """Return the run, or None."""
+    cursor = await db.execute(_SELECT_RUN, (run_id, part_of(run_id)))
+    row = await cursor.fetchone()
+    return rows.run(row) if row else None
+
+
+async def existing_run(db: Connection, run_id: RunId) -> Run:
+    """Return the run, or raise `RunNotFound`."""
+    run = await read_run(db, run_id)
+    if run is None:
+        raise RunNotFound(f"there is no run {run_id!r}; `runs` lists those there are")
+    return run
+
+
+_SELECT_RUNS = f"""
+SELECT {rows.RUN_COLUMNS}
+  FROM runs
+ WHERE %(status)s::text IS NULL OR status = %(status)s
+ ORDER BY created_at DESC, id
+ LIMIT %(limit)s
+"""
+
+
+async def list_runs(db: Connection, status: RunStatus | None, limit: int) -> Sequence[Run]:
+    """Return runs, newest first."""
+    cursor = await db.execute(_SELECT_RUNS, {"status": status, "limit": limit})
+    return [rows.run(row) for row in await cursor.fetchall()]
+
+
+_CLAIM = f"""
+WITH picked AS MATERIALIZED (
+    SELECT id
+      FROM runs
+     WHERE lane = %(lane)s AND status = 'ready'
+     ORDER BY rank
+     LIMIT %(limit)s
+       FOR NO KEY UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE runs
+       SET status = 'running', epoch = epoch + 1, lease_owner = %(owner)s
+     WHERE id = ANY (ARRAY(SELECT id FROM picked))
+    RETURNING {rows.RUN_COLUMNS}, part, rank
+)
+SELECT {rows.RUN_COLUMNS},
+       (SELECT input FROM promises WHERE id = claimed.id AND part = claimed.part)
+  FROM claimed
+ ORDER BY rank
+"""
+
+
+async def claim_runs(db: Connection, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
+    """Take ready runs of a lane, with what they were started with.
+
+    One whose input somebody has deleted is left out, so that it does not block its lane.
+    """
+    cursor = await db.execute(_CLAIM, {"lane": lane, "limit": limit, "owner": owner})
+    found = [(rows.run(row[:-1]), row[-1]) for row in await cursor.fetchall()]
+    digests = [digest for _, input_ in found if (digest := digest_in(input_))]
+    contents = await read_blobs(db, [run.root_id for run, _ in found], digests) if digests else {}
+    return [
+        rows.claim_of(run, whole(input_, contents))
+        for run, input_ in found
+        if input_ is not None and digest_in(input_) in (None, *contents)
+    ]
+
+
+_SELECT_INBOXES = """
+SELECT id, epoch, wake_version
+  FROM runs
+ WHERE lease_owner = %s AND status = 'running'
+"""
+
+
+async def read_inboxes(db: Connection, owner: Owner) -> Sequence[Inbox]:
+    """Return how each running run of the worker stands."""
+    cursor = await db.execute(_SELECT_INBOXES, (owner,))
+    return [Inbox(*row) for row in await cursor.fetchall()]
+
+
+_RELEASE = f"""
+WITH locked AS MATERIALIZED (
+    SELECT id, status, epoch, lease_owner
+      FROM runs
+     WHERE id = ANY (%(ids)s)
+     {LOCK}
+)
+UPDATE runs
+   SET status = 'ready', lease_owner = NULL, rank = %(now)s
+ WHERE id = ANY (ARRAY(SELECT id
+                         FROM locked
+                         JOIN unnest(%(ids)s::text[], %(epochs)s::integer[], %(owners)s::text[])
+                              AS ours (id, epoch, owner) USING (id, epoch)
+                        WHERE lease_owner = owner AND status = 'running'))
+RETURNING id
+"""
+
+
+async def release_runs(db: Connection, fences: Sequence[Fence], now: int) -> int:
+    """Give back the runs that still are ours; return how many."""
+    ours = {
+        "ids": [fence.run_id for fence in fences],
+        "epochs": [fence.epoch for fence in fences],
+        "owners": [fence.owner for fence in fences],
+        "now": now,
+    }
+    cursor = await db.execute(_RELEASE, ours)
+    return len(await cursor.fetchall())
+
+
+_REOPEN_RUN = """
+UPDATE runs
+   SET status = 'ready', crashes = 0, ended_at = NULL, expires_at = NULL, rank = %(now)s,
+       last_seq = last_seq + 1
+ WHERE id = %(id)s AND part = %(part)s
+   AND (status = 'paused' OR (status IN ('failed', 'dead') AND parent_id IS NULL))
+RETURNING last_seq
+"""
+
+_REOPEN_OUTCOME = """
+UPDATE promises
+   SET state = 'pending', value = NULL, error = NULL, settled_at = NULL,
+       seq = CASE run_id WHEN id THEN %(seq)s ELSE seq END
+ WHERE id = %(id)s AND part = %(part)s
+"""
+
+_ACCEPT = """
+UPDATE promises
+   SET fingerprint = NULL
+ WHERE id = %(promise_id)s AND part = %(part)s
+RETURNING id
+"""
+
+
+async def reopen_run(db: Connection, run_id: RunId, accept: Key | None, now: int) -> Run:
+    """Make a paused, failed or dead run ready again; see `Store.reopen`."""
+    where = {"id": run_id, "part": part_of(run_id)}
+    async with db.transaction():
+        cursor = await db.execute(_REOPEN_RUN, where | {"now": now})
+        reopened = await cursor.fetchone()
+        run = await existing_run(db, run_id)
+        if reopened is None:
+            raise RunEnded(f"run {run_id!r} is {run.status}; {rows.WHO_REOPENS}")
+        await db.execute(_REOPEN_OUTCOME, where | {"seq": reopened[0]})
+        if accept is not None:
+            accepted = {"promise_id": promise_id(run_id, accept), "part": where["part"]}
+            cursor = await db.execute(_ACCEPT, accepted)
+            if await cursor.fetchone() is None:
+                raise RunNotFound(f"run {run_id!r} has no promise {accept!r}; `show` lists keys")
+    return run

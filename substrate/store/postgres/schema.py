@@ -1,0 +1,51 @@
+"""Migrations of a Postgres database."""
+
+from collections.abc import Sequence
+
+from substrate.store.migrate import (
+    CREATE_TABLE,
+    SELECT_APPLIED,
+    TABLE,
+    Migration,
+    migrations,
+    pending,
+)
+from substrate.store.postgres.connections import NOW, Connection
+
+_LOCK = 0x0571_4A70  # any constant: the advisory lock that migrators take in turn
+
+_INSERT_APPLIED = f"""
+INSERT INTO {TABLE} (version, name, sha256, applied_at)
+VALUES (%(version)s, %(name)s, %(digest)s, {NOW})
+"""
+
+
+async def migrate(db: Connection) -> None:
+    """Apply what migrations are left, in one transaction that other migrators wait for."""
+    known = migrations("postgres")
+    if await _is_current(db, known):
+        return
+    async with db.transaction():
+        await db.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        await db.execute(CREATE_TABLE, prepare=False)
+        for migration in pending(known, await _applied(db)):
+            await db.execute(migration.sql.encode(), prepare=False)
+            row = {
+                "version": migration.version,
+                "name": migration.name,
+                "digest": migration.digest,
+            }
+            await db.execute(_INSERT_APPLIED, row, prepare=False)
+
+
+async def _is_current(db: Connection, known: Sequence[Migration]) -> bool:
+    """Whether the schema is current: the way past the lock on every start but the first."""
+    cursor = await db.execute("SELECT to_regclass(%s)", (TABLE,), prepare=False)
+    if (await cursor.fetchone() or (None,))[0] is None:
+        return False
+    return not pending(known, await _applied(db))
+
+
+async def _applied(db: Connection) -> dict[int, str]:
+    cursor = await db.execute(SELECT_APPLIED, prepare=False)
+    return dict(await cursor.fetchall())

@@ -1,0 +1,162 @@
+"""How rows and values correspond, the same for every store."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from substrate.values.codec import encode
+from substrate.values.errors import IdTaken
+from substrate.values.ids import lane_of, part_of, root_of
+from substrate.values.records import (
+    OWN_KEY,
+    Adopted,
+    Checkpoint,
+    Claim,
+    Effect,
+    Fence,
+    Json,
+    Kind,
+    NewRun,
+    Outcome,
+    Owner,
+    Promise,
+    PromiseState,
+    Run,
+    RunStatus,
+    Written,
+)
+
+Row = Sequence[Any]
+
+RUN_COLUMNS = (
+    "id, root_id, function, version, queue, status, epoch, lease_owner, wake_version, crashes, "
+    "last_seq, seed, created_at, ended_at"
+)
+PROMISE_COLUMNS = (
+    "id, run_id, key, kind, name, state, created_at, settled_at, seq, epoch, effect, fingerprint, "
+    "input, value, error, usage, attempts"
+)
+
+KEPT_DONE = timedelta(days=30)
+KEPT_FAILED = timedelta(days=90)
+
+WHO_REOPENS = "only a paused run is reopened, or a failed or dead one that no other run waits for"
+
+_KINDS = {kind.value: kind for kind in Kind}
+_STATES = {state.value: state for state in PromiseState}
+_EFFECTS: Mapping[str | None, Effect | None] = {None: None, **{e.value: e for e in Effect}}
+_MINUTE_MS = 60_000
+
+
+def run(row: Row) -> Run:
+    """Make a run of `RUN_COLUMNS`."""
+    fields = list(row)
+    fields[5] = RunStatus(fields[5])
+    return Run(*fields)
+
+
+def promise(row: Row) -> Promise:
+    """Make a promise of `PROMISE_COLUMNS`."""
+    fields = list(row)
+    fields[3] = _KINDS[fields[3]]
+    fields[5] = _STATES[fields[5]]
+    fields[10] = _EFFECTS[fields[10]]
+    return Promise(*fields)
+
+
+def first_run(new: NewRun, now: int, owner: Owner | None) -> Run:
+    """Return the run that a start creates, claimed when there is an owner."""
+    return Run(
+        id=new.id,
+        root_id=root_of(new.id),
+        function=new.function,
+        version=new.version,
+        queue=new.queue,
+        status=RunStatus.RUNNING if owner else RunStatus.READY,
+        epoch=1 if owner else 0,
+        lease_owner=owner,
+        wake_version=0,
+        crashes=0,
+        last_seq=1,
+        seed=new.seed,
+        created_at=now,
+        ended_at=None,
+    )
+
+
+def first_rows(new: NewRun, run: Run) -> dict[str, Any]:
+    """Return the parameters of a new run and of the promise of its outcome."""
+    return {
+        "id": run.id,
+        "part": part_of(run.id),
+        "tenant": new.tenant,
+        "root_id": run.root_id,
+        "function": run.function,
+        "version": run.version,
+        "queue": run.queue,
+        "lane": lane_of(run.queue, run.function, run.version),
+        "rank": run.created_at + new.priority * _MINUTE_MS,
+        "status": run.status.value,
+        "epoch": run.epoch,
+        "lease_owner": run.lease_owner,
+        "seed": run.seed,
+        "created_at": run.created_at,
+        "key": OWN_KEY,
+        "fingerprint": new.fingerprint,
+        "input": new.input,
+    }
+
+
+def claim_of(run: Run, input_: Json) -> Claim:
+    """Return the claim on a run that has just become ours."""
+    if run.lease_owner is None:
+        raise ValueError(f"run {run.id!r} has no owner")
+    return Claim(run, Fence(run.id, part_of(run.id), run.epoch, run.lease_owner), input_)
+
+
+def check_same(new: NewRun, existing: Run, outcome: Promise | None) -> None:
+    """Raise `IdTaken` unless the existing run was started with the same function and input."""
+    if existing.function == new.function and outcome and outcome.fingerprint == new.fingerprint:
+        return
+    raise IdTaken(
+        f"the id {new.id!r} belongs to a run of {existing.function!r} that was started with "
+        "another function or input; choose another id, or start it with the same"
+    )
+
+
+def compare(checkpoint: Checkpoint, row: Promise | None) -> Outcome | None:
+    """Say what became of a checkpoint, from the row that stands there now; None: not written."""
+    if row is None:
+        return None
+    ours = replace(checkpoint.promise, epoch=checkpoint.fence.epoch)
+    if row.is_settled:
+        return Written(row.seq) if _outcome(ours) == _outcome(row) else Adopted(row)
+    is_our_intent = not ours.is_settled and ours.epoch == row.epoch
+    return Written(row.seq) if is_our_intent else None
+
+
+def _outcome(promise: Promise) -> tuple[object, ...]:
+    return promise.state, promise.epoch, promise.settled_at, promise.value, promise.error
+
+
+def resolved(waiting: Promise, value: Json, now: int, epoch: int) -> Promise:
+    """Return the promise as resolved with a value."""
+    return replace(waiting, state=PromiseState.RESOLVED, value=value, settled_at=now, epoch=epoch)
+
+
+def burial(crashes: int) -> Json:
+    """Return the error with which the promise of a dead run is rejected."""
+    message = (
+        f"its workers ended {crashes} times in a row without giving it back; "
+        "find out why, then requeue it (the command: resume)"
+    )
+    return Json(encode({"type": "RunDead", "message": message}))
+
+
+def expiry(status: RunStatus | None, now: int) -> int | None:
+    """Return when a run that ends now may be swept."""
+    if status is None or not status.has_ended:
+        return None
+    kept = KEPT_DONE if status is RunStatus.DONE else KEPT_FAILED
+    return now + int(kept.total_seconds() * 1000)

@@ -1,0 +1,218 @@
+"""A SQLite file: opened safely, written by one turn at a time, shared with other processes.
+
+- Only apsw opens it: another driver in the same process would drop its locks.
+- WAL and ``synchronous=FULL``: what was committed survives power loss.
+- A write transaction begins ``IMMEDIATE``, so it fails at its first statement or not at all.
+- A short transaction runs on the event loop, where it costs no hand-over; one that must wait for
+  another process's lock, or that has lately been slow, runs in the writer thread. So does a long
+  query, on a connection of its own.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from substrate.values.errors import CheckpointRefused, StoreError, StoreUnreachable, StoreUnusable
+
+T = TypeVar("T")
+Work = Callable[[apsw.Connection], T]
+
+LOCK_WAIT = 30.0
+"""How many seconds a transaction waits for other processes' writes."""
+
+_READ_WAIT = 5.0  # a read waits only while another process opens or leaves the file
+_RETRY_PAUSE = 0.0003  # the built-in busy handler is unfair: waits of 0.7 s where these take 0.1
+_SLOW = 0.002  # a commit longer than this no longer belongs on the event loop
+
+_REFUSALS = (
+    apsw.ConstraintError,
+    apsw.TooBigError,
+    apsw.MismatchError,
+    OverflowError,  # these three: what cannot even be handed to SQLite
+    TypeError,
+    ValueError,
+)
+
+
+def open_file(path: Path) -> apsw.Connection:
+    """Open the file for reading and writing, creating it; raise `StoreUnusable` when impossible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = apsw.Connection(str(path))
+    except (apsw.Error, OSError) as error:
+        raise unusable(path, error) from error
+    try:
+        _set_up(connection)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, apsw.Error | OSError):
+            raise unusable(path, error) from error
+        raise
+    return connection
+
+
+def unusable(path: Path | str, error: Exception) -> StoreUnusable:
+    """Return the error that says what is wrong with the file and what to do."""
+    match error:
+        case apsw.NotADBError() | apsw.CorruptError():
+            cure = "restore it from a backup, or move it away to begin with an empty one"
+        case apsw.ReadOnlyError() | PermissionError():
+            cure = "make the file and its folder writable for this user"
+        case apsw.CantOpenError() | OSError():
+            cure = "check that its folder exists and is writable for this user"
+        case apsw.FullError():
+            cure = "free some space on its disk"
+        case _:
+            cure = "check the file and its disk"
+    return StoreUnusable(f"SQLite cannot use {str(path)!r} ({error}); {cure}")
+
+
+def transact(db: apsw.Connection, work: Work[T], *, wait: float) -> T:
+    """Run the work in one write transaction and commit it.
+
+    Raises `apsw.BusyError` when `wait` is 0 and another process is writing; `StoreUnreachable`
+    when it still was after so many seconds; `CheckpointRefused` for a row that SQLite rejects.
+    """
+    try:
+        _begin(db, wait)
+        try:
+            result = work(db)
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+    except apsw.BusyError as error:
+        if wait == 0:
+            raise
+        raise _busy(wait) from error
+    except _REFUSALS as error:
+        raise CheckpointRefused(f"SQLite refuses a row: {error}") from error
+    except apsw.Error as error:
+        raise unusable(db.filename, error) from error
+    return result
+
+
+class SqliteFile:
+    """One open file, for one event loop: a connection to write, one to read, one to read long."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer = open_file(path)
+        self._reader = open_file(path)
+        self._scanner = open_file(path)
+        for connection in (self._reader, self._scanner):
+            connection.set_busy_timeout(int(_READ_WAIT * 1000))
+        self._writing = asyncio.Lock()
+        self._scanning = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="ostinato-sqlite")
+        self._pace = 0.0
+
+    async def write(self, work: Work[T]) -> T:
+        """Run the work in one write transaction and commit it."""
+        async with self._writing:
+            if self._pace < _SLOW:
+                with suppress(apsw.BusyError):
+                    return self._transact(work, wait=0)
+            return await self._in_thread(lambda: self._transact(work, wait=LOCK_WAIT))
+
+    async def read(self, work: Work[T]) -> T:
+        """Run a short query, on the event loop."""
+        return self._look(self._reader, work)
+
+    async def scan(self, work: Work[T]) -> T:
+        """Run a long query in a thread, so that it does not block the event loop."""
+        async with self._scanning:
+            return await self._in_thread(lambda: self._look(self._scanner, work))
+
+    async def close(self) -> None:
+        """Close every connection, when the last transaction has ended."""
+        async with self._writing, self._scanning:
+            self._threads.shutdown()
+            for connection in (self._writer, self._reader, self._scanner):
+                connection.close()
+
+    def _transact(self, work: Work[T], wait: float) -> T:
+        written = time.perf_counter()
+
+        def timed(db: apsw.Connection) -> T:
+            nonlocal written
+            result = work(db)
+            written = time.perf_counter()
+            return result
+
+        result = transact(self._writer, timed, wait=wait)
+        self._pace += 0.1 * (time.perf_counter() - written - self._pace)
+        return result
+
+    def _look(self, connection: apsw.Connection, work: Work[T]) -> T:
+        try:
+            return work(connection)
+        except apsw.BusyError as error:
+            raise _busy(_READ_WAIT) from error
+        except apsw.Error as error:
+            raise unusable(self.path, error) from error
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        """Run in a thread, to its end: cancelled or not, it uses our connection until then."""
+        running = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        cancellation: asyncio.CancelledError | None = None
+        while not running.done():
+            try:
+                await asyncio.wait([running])
+            except asyncio.CancelledError as error:
+                cancellation = error
+        if cancellation is not None:
+            running.exception()  # nobody is left to hear of it
+            raise cancellation
+        return running.result()
+
+
+def _set_up(connection: apsw.Connection) -> None:
+    if connection.readonly("main"):
+        raise PermissionError("it is read-only")
+    _enter_wal(connection)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA schema_version").fetchall()
+
+
+def _enter_wal(connection: apsw.Connection) -> None:
+    """Switch to WAL, as the first of perhaps several processes that all want to."""
+    give_up = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            ((mode,),) = connection.execute("PRAGMA journal_mode = WAL")
+        except apsw.BusyError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(_RETRY_PAUSE)
+            continue
+        if mode != "wal":
+            raise OSError("its file system has no shared memory, as a local disk does")
+        return
+
+
+def _begin(connection: apsw.Connection, wait: float) -> None:
+    give_up = time.monotonic() + wait
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:
+            if time.monotonic() >= give_up:
+                raise
+            time.sleep(_RETRY_PAUSE)
+        else:
+            return
+
+
+def _busy(waited: float) -> StoreError:
+    return StoreUnreachable(
+        f"another process has kept the SQLite file locked for {waited:.0f} s; "
+        "find it and stop it, then try again"
+    )

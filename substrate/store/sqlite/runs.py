@@ -1,0 +1,208 @@
+"""The life of a run in SQLite: started, claimed, given back, reopened.
+
+Each function runs inside one transaction that its caller opened.
+"""
+
+from collections.abc import Sequence
+from operator import itemgetter
+
+import apsw
+
+from substrate.store import rows
+from substrate.store.blobs import digest_in, outsource_input, whole
+from substrate.store.sqlite.blobs import insert_blobs, read_blobs
+from substrate.values.errors import RunEnded, RunNotFound
+from substrate.values.ids import Key, RunId, part_of, promise_id
+from substrate.values.records import Claim, Fence, Inbox, Json, NewRun, Owner, Run, RunStatus
+
+_INSERT_RUN = """
+INSERT INTO runs (id, part, tenant, root_id, function, version, queue, lane, rank, status, epoch,
+                  lease_owner, wake_version, need, crashes, cancel_requested, last_seq, seed,
+                  generation, created_at)
+VALUES (:id, :part, :tenant, :root_id, :function, :version, :queue, :lane, :rank, :status, :epoch,
+        :lease_owner, 0, 0, 0, 0, 1, :seed, 0, :created_at)
+    ON CONFLICT (id, part) DO NOTHING
+RETURNING id
+"""
+
+_INSERT_OUTCOME = """
+INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, fingerprint, input,
+                      epoch, created_at)
+VALUES (:id, :part, :tenant, :id, :key, 1, 'run', :function, 'pending', :fingerprint, :input,
+        0, :created_at)
+"""
+
+
+def insert_run(db: apsw.Connection, new: NewRun, now: int, owner: Owner | None) -> Run | None:
+    """Create the run and the promise of its outcome; None when the id is known."""
+    run = rows.first_run(new, now, owner)
+    light, blobs = outsource_input(new)
+    row = rows.first_rows(light, run)
+    if db.execute(_INSERT_RUN, row).fetchone() is None:
+        return None
+    db.execute(_INSERT_OUTCOME, row)
+    insert_blobs(db, blobs)
+    return run
+
+
+_SELECT_RUN = f"""
+SELECT {rows.RUN_COLUMNS}
+  FROM runs
+ WHERE id = ? AND part = ?
+"""
+
+
+def read_run(db: apsw.Connection, run_id: RunId) -> Run | None:
+    """Return the run, or None."""
+    row = db.execute(_SELECT_RUN, (run_id, part_of(run_id))).fetchone()
+    return rows.run(row) if row else None
+
+
+def existing_run(db: apsw.Connection, run_id: RunId) -> Run:
+    """Return the run, or raise `RunNotFound`."""
+    run = read_run(db, run_id)
+    if run is None:
+        raise RunNotFound(f"there is no run {run_id!r}; `runs` lists those there are")
+    return run
+
+
+_SELECT_RUNS = f"""
+SELECT {rows.RUN_COLUMNS}
+  FROM runs
+ WHERE :status IS NULL OR status = :status
+ ORDER BY created_at DESC, id
+ LIMIT :limit
+"""
+
+
+def list_runs(db: apsw.Connection, status: RunStatus | None, limit: int) -> Sequence[Run]:
+    """Return runs, newest first."""
+    found = db.execute(_SELECT_RUNS, {"status": status, "limit": limit})
+    return [rows.run(row) for row in found]
+
+
+_ANY_READY = """
+SELECT 1
+  FROM runs
+ WHERE lane = ? AND status = 'ready'
+ LIMIT 1
+"""
+
+
+def any_ready(db: apsw.Connection, lane: str) -> bool:
+    """Whether a claim would find something."""
+    return db.execute(_ANY_READY, (lane,)).fetchone() is not None
+
+
+_CLAIM = f"""
+UPDATE runs
+   SET status = 'running', epoch = epoch + 1, lease_owner = :owner
+ WHERE rowid IN (SELECT rowid
+                   FROM runs
+                  WHERE lane = :lane AND status = 'ready'
+                  ORDER BY rank
+                  LIMIT :limit)
+RETURNING rank, {rows.RUN_COLUMNS}
+"""
+
+_SELECT_INPUT = """
+SELECT input
+  FROM promises
+ WHERE id = ? AND part = ?
+"""
+
+
+def claim_runs(db: apsw.Connection, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
+    """Take ready runs of a lane, with what they were started with.
+
+    One whose input somebody has deleted is left out, so that it does not block its lane.
+    """
+    wanted = {"lane": lane, "limit": limit, "owner": owner}
+    found: list[rows.Row] = list(db.execute(_CLAIM, wanted))
+    found.sort(key=itemgetter(0))
+    claims = [_claim(db, rows.run(row[1:])) for row in found]
+    return [claim for claim in claims if claim is not None]
+
+
+def _claim(db: apsw.Connection, run: Run) -> Claim | None:
+    row = db.execute(_SELECT_INPUT, (run.id, part_of(run.id))).fetchone()
+    if row is None or row[0] is None:
+        return None
+    input_ = Json(row[0])
+    digest = digest_in(input_)
+    contents = read_blobs(db, run.id, [digest]) if digest else {}
+    if digest and digest not in contents:
+        return None
+    return rows.claim_of(run, whole(input_, contents))
+
+
+_SELECT_INBOXES = """
+SELECT id, epoch, wake_version
+  FROM runs
+ WHERE lease_owner = ? AND status = 'running'
+"""
+
+
+def read_inboxes(db: apsw.Connection, owner: Owner) -> Sequence[Inbox]:
+    """Return how each running run of the worker stands."""
+    return [Inbox(*row) for row in db.execute(_SELECT_INBOXES, (owner,))]
+
+
+_RELEASE = """
+UPDATE runs
+   SET status = 'ready', lease_owner = NULL, rank = :now
+ WHERE id = :id AND part = :part AND epoch = :epoch AND lease_owner = :owner
+   AND status = 'running'
+RETURNING id
+"""
+
+
+def release_runs(db: apsw.Connection, fences: Sequence[Fence], now: int) -> int:
+    """Give back the runs that still are ours; return how many."""
+    return sum(
+        db.execute(
+            _RELEASE,
+            {"id": f.run_id, "part": f.part, "epoch": f.epoch, "owner": f.owner, "now": now},
+        ).fetchone()
+        is not None
+        for f in fences
+    )
+
+
+_REOPEN_RUN = """
+UPDATE runs
+   SET status = 'ready', crashes = 0, ended_at = NULL, expires_at = NULL, rank = :now,
+       last_seq = last_seq + 1
+ WHERE id = :id AND part = :part
+   AND (status = 'paused' OR (status IN ('failed', 'dead') AND parent_id IS NULL))
+RETURNING last_seq
+"""
+
+_REOPEN_OUTCOME = """
+UPDATE promises
+   SET state = 'pending', value = NULL, error = NULL, settled_at = NULL,
+       seq = CASE run_id WHEN id THEN :seq ELSE seq END
+ WHERE id = :id AND part = :part
+"""
+
+_ACCEPT = """
+UPDATE promises
+   SET fingerprint = NULL
+ WHERE id = :promise_id AND part = :part
+RETURNING id
+"""
+
+
+def reopen_run(db: apsw.Connection, run_id: RunId, accept: Key | None, now: int) -> Run:
+    """Make a paused, failed or dead run ready again; see `Store.reopen`."""
+    where = {"id": run_id, "part": part_of(run_id)}
+    reopened = db.execute(_REOPEN_RUN, where | {"now": now}).fetchone()
+    run = existing_run(db, run_id)
+    if reopened is None:
+        raise RunEnded(f"run {run_id!r} is {run.status}; {rows.WHO_REOPENS}")
+    db.execute(_REOPEN_OUTCOME, where | {"seq": reopened[0]})
+    if accept is not None:
+        accepted = {"promise_id": promise_id(run_id, accept), "part": where["part"]}
+        if db.execute(_ACCEPT, accepted).fetchone() is None:
+            raise RunNotFound(f"run {run_id!r} has no promise {accept!r}; `show` lists its keys")
+    return run

@@ -1,0 +1,54 @@
+"""Migrations of a SQLite file."""
+
+from collections.abc import Sequence
+
+import apsw
+
+from substrate.store.migrate import (
+    CREATE_TABLE,
+    SELECT_APPLIED,
+    TABLE,
+    Migration,
+    migrations,
+    pending,
+)
+from substrate.store.sqlite.file import LOCK_WAIT, transact, unusable
+
+_INSERT_APPLIED = f"""
+INSERT INTO {TABLE} (version, name, sha256, applied_at)
+VALUES (:version, :name, :digest, :now)
+"""
+
+
+def migrate(db: apsw.Connection, now_ms: int) -> None:
+    """Apply what migrations are left, in one transaction that other processes wait for."""
+    known = migrations("sqlite")
+    if not _is_current(db, known):
+        transact(db, lambda db: _apply(db, known, now_ms), wait=LOCK_WAIT)
+
+
+def _is_current(db: apsw.Connection, known: Sequence[Migration]) -> bool:
+    """Whether the schema is current: the way past the lock on every start but the first."""
+    try:
+        if not db.table_exists(None, TABLE):
+            return False
+        return not pending(known, _applied(db))
+    except apsw.Error as error:
+        raise unusable(db.filename, error) from error
+
+
+def _apply(db: apsw.Connection, known: Sequence[Migration], now_ms: int) -> None:
+    db.execute(CREATE_TABLE)
+    for migration in pending(known, _applied(db)):
+        db.execute(migration.sql)
+        row = {
+            "version": migration.version,
+            "name": migration.name,
+            "digest": migration.digest,
+            "now": now_ms,
+        }
+        db.execute(_INSERT_APPLIED, row)
+
+
+def _applied(db: apsw.Connection) -> dict[int, str]:
+    return {int(version): str(digest) for version, digest in db.execute(SELECT_APPLIED)}

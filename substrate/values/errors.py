@@ -1,0 +1,327 @@
+"""Every error the kit raises, in one tree.
+
+::
+
+    Exception
+    └── OstinatoError
+        ├── Misuse                  the call is wrong, whatever the state of the world
+        │   ├── InvalidId           a run id or a name that the grammar does not allow
+        │   ├── NotEncodable        a value that JSON cannot hold
+        │   └── UnknownFunction     a durable function that this process was not given
+        ├── StoreError              the database
+        │   ├── BadDatabaseUrl      the URL cannot be understood
+        │   ├── StoreUnreachable    nobody answers, or the answer is "no"
+        │   ├── StoreUnusable       the file is corrupt, read-only, or no database
+        │   ├── SchemaMismatch      newer than this code, or edited after it was applied
+        │   └── CheckpointRefused   the database rejects one row
+        ├── RunNotFound             no run has this id
+        ├── RunEnded                the run has ended and takes nothing more
+        ├── IdTaken                 the id is a run's already, with another input
+        ├── RunFailed               the run ended with an error
+        │   └── RunDead             the run crashed its workers too often
+        ├── RunPaused               the run waits for a person to decide
+        ├── StepFailed              a step failed for good
+        │   └── OutcomeUnknown      nobody knows whether the step's effect happened
+        ├── SignalExpired           the awaited signal did not come in time
+        └── ModelError              a model call failed; see the eight kinds below
+            ├── RateLimited  ├── QuotaExhausted  ├── Overloaded  ├── ContextOverflow
+            └── ModelMistake └── Refused         └── TransportFailed └── BadRequest
+
+    BaseException
+    └── Interrupt                   user code must not swallow these
+        ├── LeaseLost               another worker owns the run now
+        ├── Shutdown                the worker is stopping and gives the run back
+        └── Paused                  the journal and the code disagree
+
+A message states the fact, the offending value, and the remedy.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+__all__ = [
+    "BadDatabaseUrl",
+    "BadRequest",
+    "CheckpointRefused",
+    "ContextOverflow",
+    "Failure",
+    "IdTaken",
+    "Interrupt",
+    "InvalidId",
+    "LeaseLost",
+    "Misuse",
+    "ModelError",
+    "ModelMistake",
+    "NotEncodable",
+    "OstinatoError",
+    "OutcomeUnknown",
+    "Overloaded",
+    "Paused",
+    "QuotaExhausted",
+    "RateLimited",
+    "Refused",
+    "RunDead",
+    "RunEnded",
+    "RunFailed",
+    "RunNotFound",
+    "RunPaused",
+    "SchemaMismatch",
+    "Shutdown",
+    "SignalExpired",
+    "StepFailed",
+    "StoreError",
+    "StoreUnreachable",
+    "StoreUnusable",
+    "TransportFailed",
+    "UnknownFunction",
+    "recorded_class",
+    "recorded_error",
+]
+
+
+class OstinatoError(Exception):
+    """Anything the kit raises that user code may catch."""
+
+
+class Misuse(OstinatoError):
+    """The call can never work as written. Nothing was recorded; change the code."""
+
+
+class InvalidId(Misuse):
+    """A run id, function name or step name breaks the grammar. Nothing was recorded."""
+
+
+class NotEncodable(Misuse):
+    """A value is not JSON. An argument: nothing ran. A result: the step is rejected with this."""
+
+
+class UnknownFunction(Misuse):
+    """A run names a durable function that this process was not given. The run is untouched."""
+
+
+class StoreError(OstinatoError):
+    """The database cannot be used as asked. Committed state is intact."""
+
+
+class BadDatabaseUrl(StoreError):
+    """The database URL cannot be understood. Nothing was opened."""
+
+
+class StoreUnreachable(StoreError):
+    """The server does not answer or refuses. Runs stay as they are; try again when it is back."""
+
+
+class StoreUnusable(StoreError):
+    """The file is corrupt, read-only or no database. Nothing was changed."""
+
+
+class SchemaMismatch(StoreError):
+    """The database's schema is newer than this code, or a migration was edited after its use."""
+
+
+class CheckpointRefused(StoreError):
+    """The database rejects what one checkpoint holds. It was not written; others were."""
+
+
+class RunNotFound(OstinatoError):
+    """No run has this id."""
+
+
+class RunEnded(OstinatoError):
+    """The run has ended. What was sent to it was not recorded."""
+
+
+class IdTaken(OstinatoError):
+    """The id names a run that was started with another function or input. That run is untouched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as data: what the journal keeps of an exception."""
+
+    type: str
+    message: str
+    details: Any = None
+    traceback: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record, without its empty fields."""
+        record = {"type": self.type, "message": self.message}
+        if self.details is not None:
+            record["details"] = self.details
+        if self.traceback:
+            record["traceback"] = self.traceback
+        return record
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "Failure":
+        """Rebuild a failure from its record."""
+        return cls(
+            record["type"], record["message"], record.get("details"), record.get("traceback")
+        )
+
+
+class RunFailed(OstinatoError):
+    """The run ended with an error. Its journal stays; mend the cause, then requeue it."""
+
+    def __init__(self, run_id: str, failure: Failure) -> None:
+        self.run_id = run_id
+        self.failure = failure
+        super().__init__(f"run {run_id!r} failed: {failure.type}: {failure.message}")
+
+
+class RunDead(RunFailed):
+    """The run crashed its workers too often and is set aside until it is requeued."""
+
+
+class RunPaused(OstinatoError):
+    """The run waits for a person: its journal and its code disagree. Nothing was lost."""
+
+    def __init__(self, run_id: str, failure: Failure) -> None:
+        self.run_id = run_id
+        self.failure = failure
+        super().__init__(f"run {run_id!r} is paused: {failure.message}")
+
+
+class StepFailed(OstinatoError):
+    """A step failed for good; built from its record, live as on every replay.
+
+    The rejection is in the journal: asking again for the same key gives this error again.
+    """
+
+    def __init__(self, name: str, failure: Failure, attempts: int = 1) -> None:
+        self.name = name
+        self.type = failure.type
+        self.message = failure.message
+        self.details = failure.details
+        self.attempts = attempts
+        super().__init__(f"step {name!r} failed: {failure.type}: {failure.message}")
+
+
+class OutcomeUnknown(StepFailed):
+    """The step's effect may or may not have happened, and it is not made a second time.
+
+    Raised for an `effect="once"` step whose call began and whose outcome nobody recorded.
+    Look at the other side, then decide.
+    """
+
+
+class SignalExpired(OstinatoError):
+    """The awaited signal did not come before its timeout. The wait is settled as `expired`."""
+
+
+class ModelError(OstinatoError):
+    """A model call failed. `body` is what the provider said, as text, when it said anything.
+
+    `retryable` says whether the same request may succeed later; `retry_after` is the wait in
+    seconds that the provider asked for, None where it asked for none.
+    """
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self, message: str, *, body: str | None = None, retry_after: float | None = None
+    ) -> None:
+        self.body = body
+        self.retry_after = retry_after
+        super().__init__(message)
+
+    @property
+    def details(self) -> dict[str, Any] | None:
+        """What the journal keeps beside type and message."""
+        kept = {"body": self.body, "retry_after": self.retry_after}
+        return {k: v for k, v in kept.items() if v is not None} or None
+
+
+class RateLimited(ModelError):
+    """Too many requests or tokens just now. Wait `retry_after`, then ask again."""
+
+    retryable = True
+
+
+class QuotaExhausted(ModelError):
+    """The account's quota or credit is used up. Waiting minutes does not help."""
+
+
+class Overloaded(ModelError):
+    """The provider is short of capacity. Back off, then ask again."""
+
+    retryable = True
+
+
+class ContextOverflow(ModelError):
+    """The request is larger than the model's context. The same request can never succeed."""
+
+
+class ModelMistake(ModelError):
+    """The model produced something its own provider rejects, such as a malformed tool call."""
+
+    retryable = True
+
+
+class Refused(ModelError):
+    """The model or its provider declines to answer. The same request is refused again."""
+
+
+class TransportFailed(ModelError):
+    """The connection failed, stalled, or the stream ended without its terminal marker.
+
+    The provider may have done, and billed, the work.
+    """
+
+    retryable = True
+
+
+class BadRequest(ModelError):
+    """The provider rejects the request: a missing key, an unknown model, a caller's bug."""
+
+
+class Interrupt(BaseException):
+    """Ends an execution from outside. The run's Context is shut when one has been raised."""
+
+
+class LeaseLost(Interrupt):
+    """Another worker owns the run. This execution commits nothing more."""
+
+
+class Shutdown(Interrupt):
+    """The worker is stopping. The run is given back and goes on elsewhere or later."""
+
+
+class Paused(Interrupt):
+    """The code asks under a recorded key for something else than was recorded.
+
+    The run becomes `paused`; no attempt is burnt and nothing recorded is lost.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.message)
+
+
+_E = TypeVar("_E", bound=type[Exception])
+_recorded: dict[str, type[Exception]] = {}
+
+
+def recorded_error(cls: _E) -> _E:
+    """Let an exception class come back as itself, live and on every replay.
+
+    Its `args` must be JSON. A step or durable function that raises it is rejected with a record
+    of the class name and the args; whoever awaits that promise gets `cls(*args)`.
+    Decorating two classes of one name raises `Misuse`.
+
+    >>> @recorded_error
+    ... class OutOfStock(Exception): ...
+    """
+    if _recorded.setdefault(cls.__name__, cls) is not cls:
+        raise Misuse(
+            f"two recorded errors are called {cls.__name__!r}; rename one, "
+            "since the journal knows them by name"
+        )
+    return cls
+
+
+def recorded_class(name: str) -> Callable[..., Exception] | None:
+    """Return the class registered under a recorded type name, or None."""
+    return _recorded.get(name)

@@ -1,0 +1,63 @@
+"""The grammar of ids, names and keys.
+
+- A **root id** is the caller's: 1 to 200 characters of ``[A-Za-z0-9._:@/-]``.
+- ``#`` is ours: ``root#key`` is a promise; a child's run id is the id of the promise it settles.
+- A **key** is ``name.ordinal``; scopes are joined by ``/``: ``tools.3/search.0``.
+
+Any id tells its root, and its root tells its **part**: a whole tree lives in one partition.
+"""
+
+import re
+from typing import NewType
+from zlib import crc32
+
+from substrate.values.errors import InvalidId
+
+RunId = NewType("RunId", str)
+PromiseId = NewType("PromiseId", str)
+Key = NewType("Key", str)
+
+PARTS = 64
+"""How many partitions there are. Never changes: it is in every primary key."""
+
+_ROOT = re.compile(r"[A-Za-z0-9._:@/-]{1,200}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+
+
+def check_root_id(text: object) -> RunId:
+    """Return the text as a run id, or raise `InvalidId`."""
+    if not isinstance(text, str) or not _ROOT.fullmatch(text):
+        raise InvalidId(
+            f"{text!r} is not a run id; use 1 to 200 letters, digits and any of . _ : @ / -"
+        )
+    return RunId(text)
+
+
+def check_name(text: object) -> str:
+    """Return the text if it can name a step, function or signal, or raise `InvalidId`."""
+    if not isinstance(text, str) or not _NAME.fullmatch(text):
+        raise InvalidId(
+            f"{text!r} cannot be a name; start with a letter or _, then up to 63 letters, "
+            "digits, _ or -; a lambda or partial needs name="
+        )
+    return text
+
+
+def promise_id(run_id: RunId, key: Key) -> PromiseId:
+    """Return the full id of the promise that a run keeps under a key."""
+    return PromiseId(f"{run_id}#{key}")
+
+
+def root_of(any_id: str) -> RunId:
+    """Return the root run of any run or promise id."""
+    return RunId(any_id.partition("#")[0])
+
+
+def part_of(any_id: str) -> int:
+    """Return the partition of any run or promise id: crc32 of its root, modulo 64."""
+    return crc32(root_of(any_id).encode()) % PARTS
+
+
+def lane_of(queue: str, function: str, version: int) -> str:
+    """Return the lane that a worker claims from: queue, function and version."""
+    return f"{queue}/{function}/{version}"

@@ -1,0 +1,239 @@
+"""The rows of the store as frozen values, and what a commit can come to.
+
+These are the only things that pass between the store and the engine. Payloads (input, value,
+error, usage, attempts) are JSON text here: who needs the value decodes it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+from substrate.values.ids import Key, PromiseId, RunId
+
+Json = NewType("Json", str)
+Owner = NewType("Owner", str)
+"""A worker's incarnation: a uuid, new at every start of a worker."""
+
+
+class RunStatus(StrEnum):
+    """Where a run is in its life."""
+
+    READY = "ready"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more happens to the run by itself."""
+        return self in (RunStatus.DONE, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.DEAD)
+
+    @property
+    def awaits_person(self) -> bool:
+        """Whether the run stands still until somebody mends the cause and requeues it."""
+        return self in (RunStatus.PAUSED, RunStatus.FAILED, RunStatus.DEAD)
+
+
+class PromiseState(StrEnum):
+    """`pending`, then one of the others, once."""
+
+    PENDING = "pending"
+    RESOLVED = "resolved"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Kind(StrEnum):
+    """What a promise stands for."""
+
+    RUN = "run"
+    STEP = "step"
+    TIMER = "timer"
+    SIGNAL = "signal"
+    CHILD = "child"
+
+
+class Effect(StrEnum):
+    """What a step does to the world, and so what a crash in its middle means."""
+
+    PURE = "pure"
+    IDEMPOTENT = "idempotent"
+    ONCE = "once"
+    TRANSACTIONAL = "transactional"
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One row of a journal. Times are milliseconds since 1970 UTC.
+
+    `attempts` lists the attempts that failed before the outcome; None when there were none.
+    `seq` is the run's change number at which the row came to be as it is.
+    """
+
+    id: PromiseId
+    run_id: RunId
+    key: Key
+    kind: Kind
+    name: str
+    state: PromiseState
+    created_at: int
+    settled_at: int | None = None
+    seq: int = 0
+    epoch: int = 0
+    effect: Effect | None = None
+    fingerprint: str | None = None
+    input: Json | None = None
+    value: Json | None = None
+    error: Json | None = None
+    usage: Json | None = None
+    attempts: Json | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the promise has its one outcome."""
+        return self.state is not PromiseState.PENDING
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One row of `runs`. Times are milliseconds since 1970 UTC."""
+
+    id: RunId
+    root_id: RunId
+    function: str
+    version: int
+    queue: str
+    status: RunStatus
+    epoch: int
+    lease_owner: Owner | None
+    wake_version: int
+    crashes: int
+    last_seq: int
+    seed: int
+    created_at: int
+    ended_at: int | None
+
+
+OWN_KEY = Key("run")
+"""The key under which a root run keeps the promise of its own outcome in its journal."""
+
+
+def own_promise(run: Run) -> Promise:
+    """Return the pending promise of a root run's own outcome."""
+    return Promise(
+        id=PromiseId(run.id),
+        run_id=run.id,
+        key=OWN_KEY,
+        kind=Kind.RUN,
+        name=run.function,
+        state=PromiseState.PENDING,
+        created_at=run.created_at,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """What `start` writes: a run row and the promise of its outcome."""
+
+    id: RunId
+    function: str
+    version: int
+    queue: str
+    input: Json
+    fingerprint: str
+    seed: int
+    priority: int = 0
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The proof that a run is ours: the commit holds only while both still stand in its row."""
+
+    run_id: RunId
+    part: int
+    epoch: int
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that a worker has just taken, with what it was started with."""
+
+    run: Run
+    fence: Fence
+    input: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes too long for a row, known by the sha256 of what they hold. Kept once per tree."""
+
+    root_id: RunId
+    hash: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One promise to write under a run's fence, and what else happens in the same commit.
+
+    `status` is the run's new status; with one, the run is given up too. Where the promise stands
+    in another run's journal (a child settles its parent's promise), that run is woken by it.
+    """
+
+    fence: Fence
+    promise: Promise
+    status: RunStatus | None = None
+    blobs: tuple[Blob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The checkpoint is committed, as the run's change number `seq`."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """Somebody settled the promise first; this is the outcome that counts."""
+
+    promise: Promise
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """The run belongs to another claim now. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """Somebody holds the lock of a run that the checkpoint touches. Nothing was written."""
+
+
+Outcome = Written | Adopted | Fenced | Locked
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A value sent to a run from outside. The same `dedup` for the same name counts once."""
+
+    run_id: RunId
+    name: str
+    value: Json
+    dedup: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """How one running run stands: what its owner reads to learn that something came for it."""
+
+    run_id: RunId
+    epoch: int
+    wake_version: int

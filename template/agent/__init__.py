@@ -1,0 +1,1 @@
+"""Your agent: `hooks.py` is the file to edit, `loop.py` the loop that it runs in."""

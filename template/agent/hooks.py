@@ -1,0 +1,56 @@
+"""The four hooks: what your agent is told, who answers, what it can do, and when it stops.
+
+Edit this file; `copier update` never touches it. Save, and run again: a run that is in the middle
+goes on with the new hooks from its next step.
+"""
+
+from pathlib import Path
+
+from agent.rehearsal import rehearse
+from substrate.agent.stop import answered, any_of, budget, max_turns
+from substrate.agent.task import Task
+from substrate.agent.tool import tool
+from substrate.models.model import Model
+
+NOTES = Path("notes.md")
+
+
+def prompt(task: Task) -> str:
+    """Return the system prompt. It is rendered once a run and recorded."""
+    return (
+        "You are a careful assistant with a notebook. Look into the notebook before you answer, "
+        "and write down what is worth keeping. Answer in a few plain sentences."
+    )
+
+
+# Who answers. Until ANTHROPIC_API_KEY is set, the rehearsal in rehearsal.py does, and says so.
+# Others: Model("openai:gpt-6-luna"). Which keys are set decides nothing but this one line.
+model = Model(
+    "anthropic:claude-sonnet-5-5",
+    offline=Model("scripted:rehearsal", script=rehearse),
+)
+
+
+@tool(effect="pure")
+def read_notes() -> str:
+    """Return everything that is in the notebook."""
+    return NOTES.read_text(encoding="utf-8") if NOTES.exists() else "The notebook is empty."
+
+
+@tool(effect="idempotent")
+def write_note(text: str, idempotency_key: str) -> str:
+    """Add a line to the notebook."""
+    # After a crash in the middle this runs again, with the same key: the line is written once.
+    line = f"- {text} <!-- {idempotency_key} -->\n"
+    if line not in (NOTES.read_text(encoding="utf-8") if NOTES.exists() else ""):
+        with NOTES.open("a", encoding="utf-8") as notes:
+            notes.write(line)
+    return "Noted."
+
+
+# What it can do: any typed function with a docstring. One that says nothing about its `effect` is
+# never called twice for the same request. Ready-made ones: from skills.sql import query_sql, …
+tools = [read_notes, write_note]
+
+# When it ends: asked before each turn, so tools that were called always finish.
+stop = any_of(answered(), max_turns(20), budget(usd=0.50))

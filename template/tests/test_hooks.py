@@ -1,0 +1,40 @@
+"""Your agent's tests. They need no key and no network: the rehearsal answers."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.loop import agent
+from substrate import connect
+from substrate.agent.task import Answer, Task
+from substrate.models.model import PROVIDERS
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder, with no provider's key set."""
+    monkeypatch.chdir(tmp_path)
+    for provider in PROVIDERS.values():
+        monkeypatch.delenv(provider.key, raising=False)
+
+
+async def ask_agent(run_id: str, question: str) -> Answer:
+    """Start a run of the agent and return its answer."""
+    async with connect("sqlite:///runs.db") as client, client.work([agent]):
+        await client.start(agent, Task(question), id=run_id)
+        return await client.result(run_id, agent)
+
+
+async def test_answers() -> None:
+    """The agent answers, and says that it ended because it had its answer."""
+    answer = await ask_agent("test/1", "What is an ostinato?")
+    assert answer.reason == "answered"
+    assert "What is an ostinato?" in answer.text
+
+
+async def test_asking_again_changes_nothing() -> None:
+    """The same id returns the recorded answer; no tool is called a second time."""
+    first = await ask_agent("test/2", "What is an ostinato?")
+    notes = Path("notes.md").read_text(encoding="utf-8")
+    assert await ask_agent("test/2", "What is an ostinato?") == first
+    assert Path("notes.md").read_text(encoding="utf-8") == notes

@@ -1,0 +1,71 @@
+"""Fixtures for tests of the kit and of the skills: their databases.
+
+A test takes the narrowest it needs: `store_url` runs it on SQLite and on PostgreSQL, `sqlite_url`
+and `postgres_url` on one of them; each is empty and the test's own. PostgreSQL is real, and started
+once a session, when first asked for. With pytest-xdist the controller starts it and hands its URL
+to the workers. Where it is missing, the tests that want it fail; none is skipped.
+
+This is a pytest plugin, named in `pyproject.toml`, since a conftest.py serves one folder only.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.postgres import PostgresUnavailableError, fresh_database, postgres
+
+SERVER = pytest.StashKey[str]()
+
+
+def start_once(config: pytest.Config) -> str:
+    """Return the URL of this process's server, which stops when pytest does."""
+    if SERVER not in config.stash:
+        stack = ExitStack()
+        config.add_cleanup(stack.close)
+        config.stash[SERVER] = stack.enter_context(postgres())
+    return config.stash[SERVER]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give the worker that is about to start the URL of the controller's server.
+
+    Without a server the worker gets none, and fails the tests that want one by itself.
+    """
+    try:
+        node.workerinput["postgres_dsn"] = start_once(node.config)
+    except PostgresUnavailableError:
+        node.workerinput["postgres_dsn"] = None
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn(pytestconfig: pytest.Config) -> str:
+    """Return the URL of the session's server: for what concerns the server, not a database."""
+    given: str | None = getattr(pytestconfig, "workerinput", {}).get("postgres_dsn")
+    try:
+        return given or start_once(pytestconfig)
+    except PostgresUnavailableError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture
+def postgres_url(postgres_dsn: str) -> Iterator[str]:
+    """Provide the URL of an empty PostgreSQL database, dropped after the test."""
+    with fresh_database(postgres_dsn) as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """Return the URL of a SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'ostinato.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """Return the URL of an empty store: the test runs once on each kind."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url

@@ -1,0 +1,191 @@
+"""A fork in a folder of its own, and its command line as a person has it: in a process, from there.
+
+Its agent looks something up with a tool and answers. Outside the journal, `calls` counts what was
+really called; while the file ``hold`` is there, the tool waits, so that a test can interrupt it.
+"""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from substrate import Run, connect, durable
+from substrate.agent.task import Answer, Task
+from tests.keeper import wait_until
+
+KIT = Path(__file__).resolve().parent.parent
+LIMIT_S = 30
+
+HOOKS = '''
+import asyncio
+from pathlib import Path
+
+from substrate.agent.stop import answered, any_of, max_turns
+from substrate.agent.tool import tool
+from substrate.models.messages import Reply
+from substrate.models.model import Model
+from substrate.models.scripted import call, say
+
+TURNS = [say("I look first.", call("look", what="owls")), say("Two owls.")]
+
+
+def note(called):
+    with Path("calls").open("a") as calls:
+        calls.write(called + chr(10))
+
+
+def script(request):
+    note("model")
+    return TURNS[sum(isinstance(message, Reply) for message in request.messages)]
+
+
+@tool(effect="pure")
+async def look(what: str) -> str:
+    """Look something up."""
+    note("look")
+    Path("looking").touch()
+    while Path("hold").exists():
+        await asyncio.sleep(0.01)
+    print("a tool that prints")
+    return f"{what}: two"
+
+
+prompt = "Be brief."
+model = Model("scripted:owls", script=script)
+tools = [look]
+stop = any_of(answered(), max_turns(5))
+'''
+
+
+@durable(name="agent")
+async def agent(ctx: Any, task: Task) -> Answer:
+    """Stand for the fork's agent where a run is started and not driven."""
+    raise AssertionError("this one is never driven")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on standard output."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A folder with a copy of the template's package, and hooks of the test's own."""
+
+    folder: Path
+    url: str
+
+    @classmethod
+    def make(cls, folder: Path, url: str = "sqlite:///runs.db", hooks: str = HOOKS) -> "Fork":
+        """Copy the template's package into a new folder."""
+        shutil.copytree(
+            KIT / "template" / "agent",
+            folder / "agent",
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+        fork = cls(folder, url)
+        fork.write("agent/hooks.py", hooks)
+        return fork
+
+    @property
+    def calls(self) -> Sequence[str]:
+        """What was called so far, the model and the tool, in order."""
+        file = self.folder / "calls"
+        return file.read_text().split() if file.exists() else []
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the fork, which is not mistaken for the one compiled this second."""
+        (self.folder / name).write_text(text)
+        shutil.rmtree(self.folder / "agent" / "__pycache__", ignore_errors=True)
+
+    def replace(self, name: str, old: str, new: str) -> None:
+        """Edit a file of the fork."""
+        text = (self.folder / name).read_text()
+        assert old in text
+        self.write(name, text.replace(old, new))
+
+    def hold(self) -> None:
+        """Let the tool wait, from its next call on."""
+        (self.folder / "looking").unlink(missing_ok=True)
+        (self.folder / "hold").touch()
+
+    def let_go(self) -> None:
+        """Let the tool go on."""
+        (self.folder / "hold").unlink()
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return an environment in which no provider's key is set."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return kept | {"PYTHONPATH": str(KIT), "DATABASE_URL": self.url, **more}
+
+    def open(
+        self, *arguments: str, by: Sequence[str] = ("-m", "agent"), **environment: str
+    ) -> subprocess.Popen[str]:
+        """Start a command."""
+        return subprocess.Popen(
+            [sys.executable, *by, *arguments],
+            cwd=self.folder,
+            env=self.environment(**environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def do(self, *arguments: str, by: Sequence[str] = ("-m", "agent"), **environment: str) -> Done:
+        """Do a command, and return how it ended."""
+        return end(self.open(*arguments, by=by, **environment))
+
+    def open_held(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command and return while its tool is waiting."""
+        self.hold()
+        process = self.open(*arguments)
+        looking = self.folder / "looking"
+        assert wait_until(lambda: looking.exists() or process.poll() is not None, LIMIT_S)
+        assert process.poll() is None, end(process)
+        return process
+
+    def run(self, run_id: str) -> Any:
+        """Return what `show --json` tells of a run."""
+        return self.do("show", run_id, "--json").document
+
+    def start(self, run_id: str, question: str) -> Run:
+        """Start a run that nobody drives yet."""
+
+        async def start() -> Run:
+            async with connect(self.absolute_url) as client:
+                return await client.start(agent, Task(question), id=run_id)
+
+        return asyncio.run(start())
+
+    @property
+    def absolute_url(self) -> str:
+        """The database, named so that it is found from any folder."""
+        is_relative = re.match(r"sqlite:///[^/]", self.url)
+        return f"sqlite:///{self.folder}/{self.url[10:]}" if is_relative else self.url
+
+
+def end(process: subprocess.Popen[str]) -> Done:
+    """Wait for a command's end."""
+    try:
+        out, err = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return Done(process.returncode, out, err)

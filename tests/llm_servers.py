@@ -1,0 +1,239 @@
+"""Servers that speak the providers' formats, on this machine alone.
+
+`llmock` is one that nobody here wrote, in a process of its own: it answers, calls tools and breaks
+streams as real providers do, and judges the client. `wire` is a few lines of HTTP that send what
+they are told, for what llmock does not know: signatures, encrypted reasoning, exact error bodies.
+`anthropic_events` and `openai_events` make the events of an answer.
+"""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import httpx2
+
+from tests.keeper import wait_until
+
+START_LIMIT_S = 20.0
+CONTEXT_WINDOW = 20_000
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Llmock:
+    """A running llmock: scripted and questioned over its own HTTP API."""
+
+    url: str
+
+    def script(self, *behaviours: Json) -> None:
+        """Say what happens to the next requests, in order."""
+        body = {"behaviors": list(behaviours)}
+        httpx2.post(f"{self.url}/_llmock/scenario", json=body).raise_for_status()
+
+    def reset(self) -> None:
+        """Forget all scripts and requests."""
+        httpx2.post(f"{self.url}/_llmock/reset").raise_for_status()
+
+    def findings(self) -> list[Json]:
+        """Return what the client did wrong since the last reset."""
+        found: list[Json] = httpx2.get(f"{self.url}/_llmock/verdict").json()["findings"]
+        return found
+
+
+@contextmanager
+def llmock() -> Iterator[Llmock]:
+    """Run llmock on a free port of the loopback interface."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-c", "from llmock.cli import app; app()", "serve"),
+            *("--host", "127.0.0.1", "--port", str(port), "--log-level", "critical"),
+            *("--context-window", str(CONTEXT_WINDOW)),
+        ],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        if not wait_until(lambda: _answers(port) or server.poll() is not None, START_LIMIT_S):
+            raise TimeoutError(f"llmock did not answer on port {port} in {START_LIMIT_S} s")
+        yield Llmock(f"http://127.0.0.1:{port}")
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx2.get(f"http://127.0.0.1:{port}/health").is_success
+    except httpx2.TransportError:
+        return False
+
+
+class Ending(Enum):
+    """What a connection does after an answer."""
+
+    OPEN = "stays open for the next request"
+    CUT = "is closed before the announced end"
+    HELD = "stays open, and the announced end does not come"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response: sent as it is."""
+
+    body: bytes
+    status: int = 200
+    headers: Json = field(default_factory=dict)
+    ending: Ending = Ending.OPEN
+
+    def encode(self) -> bytes:
+        """Return the response as it goes over the wire."""
+        length = len(self.body) + (0 if self.ending is Ending.OPEN else 1)
+        lines = [f"HTTP/1.1 {self.status} Said", f"content-length: {length}"]
+        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        return "\r\n".join([*lines, "", ""]).encode() + self.body
+
+
+@dataclass(slots=True)
+class Wire:
+    """Where a `wire` server is, what it will say, and what it was asked."""
+
+    url: str
+    answers: list[Answer]
+    bodies: list[Json] = field(default_factory=list)
+    headers: list[Json] = field(default_factory=list)
+    connections: int = 0
+
+
+@asynccontextmanager
+async def wire(*answers: Answer) -> AsyncIterator[Wire]:
+    """Serve the answers in order, one a request, and keep what was asked."""
+    told = Wire("", list(answers))
+    serving: set[asyncio.Task[None]] = set()
+
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told.connections += 1
+        serving.add(asyncio.create_task(answer_all(reader, writer)))
+
+    async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                headers, body = await _request(reader)
+                told.headers.append(headers)
+                told.bodies.append(body)
+                answer = told.answers.pop(0)
+                writer.write(answer.encode())
+                await writer.drain()
+                if answer.ending is Ending.CUT:
+                    break
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        told.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield told
+    await asyncio.gather(*serving)  # the client has closed its connections
+
+
+async def _request(reader: asyncio.StreamReader) -> tuple[Json, Json]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:-2]
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head)}
+    return headers, json.loads(await reader.readexactly(int(headers["content-length"])))
+
+
+def refusal(status: int, body: Json | str, **headers: str) -> Answer:
+    """Return an error response; a header's underscores are hyphens."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    kind = "text/html" if isinstance(body, str) else "application/json"
+    text = body if isinstance(body, str) else json.dumps(body)
+    return Answer(text.encode(), status, {"content-type": kind, **named})
+
+
+def stream(*events: Json | str, ending: Ending = Ending.OPEN) -> Answer:
+    """Return a response that streams these events and ends; text goes out as it is."""
+    body = "".join(
+        each if isinstance(each, str) else f"event: {each['type']}\ndata: {json.dumps(each)}\n\n"
+        for each in events
+    )
+    return Answer(body.encode(), 200, {"content-type": "text/event-stream"}, ending)
+
+
+def anthropic_events(*blocks: Json, stop: str = "end_turn", **delta: Any) -> list[Json]:
+    """Return the events of a message with these blocks, each as it should be when it is whole."""
+    usage = {"input_tokens": 10, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 2}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "content": []}
+    events: list[Json] = [
+        {
+            "type": "message_start",
+            "message": {**message, "model": "claude", "usage": {**usage, "output_tokens": 1}},
+        }
+    ]
+    for index, block in enumerate(blocks):
+        empty, deltas = _in_pieces(block)
+        events.append({"type": "content_block_start", "index": index, "content_block": empty})
+        events.extend(
+            {"type": "content_block_delta", "index": index, "delta": each} for each in deltas
+        )
+        events.append({"type": "content_block_stop", "index": index})
+    ended = {"stop_reason": stop, "stop_sequence": None, **delta}
+    counts = {"output_tokens": 20, "output_tokens_details": {"thinking_tokens": 7}}
+    events.append({"type": "message_delta", "delta": ended, "usage": counts})
+    return [*events, {"type": "message_stop"}]
+
+
+def _in_pieces(block: Json) -> tuple[Json, Sequence[Json]]:
+    """Return a block as it starts, and the deltas that make it whole."""
+    match block["type"]:
+        case "text":
+            half = len(block["text"]) // 2
+            words = (block["text"][:half], block["text"][half:])
+            return {**block, "text": ""}, [{"type": "text_delta", "text": each} for each in words]
+        case "thinking":
+            return {**block, "thinking": "", "signature": ""}, [
+                {"type": "thinking_delta", "thinking": block["thinking"]},
+                {"type": "signature_delta", "signature": block["signature"]},
+            ]
+        case "tool_use" | "server_tool_use":
+            text = block["input"] if isinstance(block["input"], str) else json.dumps(block["input"])
+            return {**block, "input": {}}, [
+                {"type": "input_json_delta", "partial_json": text[i : i + 5]}
+                for i in range(0, len(text), 5)
+            ]
+    return block, []
+
+
+def openai_events(*items: Json, ending: str = "response.completed", **response: Any) -> list[Json]:
+    """Return the events of a response with these items; in the last, reasoning is written anew."""
+    numbered = [{"id": f"item_{i}", **item} for i, item in enumerate(items)]
+    usage = {
+        "input_tokens": 17,
+        "input_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 2},
+        "output_tokens": 20,
+        "output_tokens_details": {"reasoning_tokens": 7},
+        "total_tokens": 37,
+    }
+    events: list[Json] = [
+        {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress"}}
+    ]
+    for index, item in enumerate(numbered):
+        for part in item.get("content") or ():
+            words = part.get("text", part.get("refusal"))
+            kind = part["type"]
+            events.append({"type": f"response.{kind}.delta", "output_index": index, "delta": words})
+        events.append({"type": "response.output_item.done", "output_index": index, "item": item})
+    anew = [
+        {**item, "encrypted_content": "of-the-last-event"} if item["type"] == "reasoning" else item
+        for item in numbered
+    ]
+    whole = {"id": "resp_1", "status": "completed", "output": anew, "usage": usage, **response}
+    return [*events, {"type": ending, "response": whole}]

@@ -1,0 +1,63 @@
+"""A step that blocks the event loop is found out, and cannot hold every run of its worker."""
+
+import asyncio
+import threading
+
+from substrate import Context, Limits, connect, durable
+from substrate.engine.watch import LoopWatch
+from tests.runs import QUICK
+from tests.stores import eventually
+
+
+def block_for(seconds: float) -> None:
+    """Keep the loop's own thread busy."""
+    threading.Event().wait(seconds)
+
+
+async def test_the_line_that_blocks_is_logged(caplog):
+    """While the loop is blocked, the log shows where, and afterwards for how long."""
+    watch = LoopWatch(lambda: None, tell_after=0.05, give_up_after=30)
+    try:
+        await eventually(watch._answered.is_set)
+        block_for(0.4)
+        await eventually(lambda: "was blocked for" in caplog.text)
+    finally:
+        await asyncio.to_thread(watch.stop)
+
+    assert "in block_for" in caplog.text
+    assert "make the function that blocks it a plain `def`" in caplog.text
+
+
+async def test_a_loop_that_answers_is_left_alone(caplog):
+    """A loop that is busy with many short things is not taken for a blocked one."""
+    given_up: list[int] = []
+    watch = LoopWatch(lambda: given_up.append(1), tell_after=0.5, give_up_after=1)
+    try:
+        for _ in range(200):
+            block_for(0.005)
+            await asyncio.sleep(0)
+    finally:
+        await asyncio.to_thread(watch.stop)
+
+    assert given_up == []
+    assert caplog.text == ""
+
+
+async def test_leases_are_given_up(store_url):
+    """A worker whose loop is blocked too long gives its leases up, and comes back as another."""
+
+    @durable
+    async def waits(ctx: Context) -> str:
+        return await ctx.signal("go")
+
+    slow = Limits(poll=QUICK.poll)
+    async with connect(store_url) as client, client.work([waits], limits=slow) as worker:
+        await client.start(waits, id="run")
+        first = worker._owner
+        watch = LoopWatch(worker._give_leases_up, tell_after=0.05, give_up_after=0.1)
+        await eventually(watch._answered.is_set)
+        block_for(0.4)
+        await asyncio.to_thread(watch.stop)
+        await eventually(lambda: worker._owner != first)
+        await client.signal("run", "go", "still here")
+        assert await client.result("run") == "still here"

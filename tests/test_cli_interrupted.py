@@ -1,0 +1,168 @@
+"""Whatever ends a command, its runs go on from where they were: a kill, a signal, a stuck tool."""
+
+import signal
+import subprocess
+
+import pytest
+
+from tests.fork import HOOKS, LIMIT_S, Fork, end
+from tests.keeper import wait_until
+
+OWLS = "How many owls?"
+ANSWER = "Two owls.\n"
+NEXT_CLAIM = "— claim 2: another process went on from here —"
+
+
+@pytest.fixture
+def fork(tmp_path) -> Fork:
+    """Provide a fork whose runs live in a SQLite file beside it."""
+    return Fork.make(tmp_path)
+
+
+def test_killed_and_run_again(tmp_path, store_url):
+    """After SIGKILL the same line goes on where it was, and calls nothing that was recorded."""
+    fork = Fork.make(tmp_path, store_url)
+    process = fork.open_held("run", OWLS, "--id", "first")
+    process.kill()
+    end(process)
+    fork.let_go()
+
+    done = fork.do("run", OWLS, "--id", "first")
+
+    assert (done.code, done.out) == (0, ANSWER)
+    resumed = "resuming: 2 steps recorded, going on with tools.0/look.0"
+    assert resumed in done.err or NEXT_CLAIM in done.err
+    assert fork.calls == ["model", "look", "look", "model"], "again, only what was not recorded"
+    before, cut, after = fork.do("show", "first").out.partition(NEXT_CLAIM)
+    assert cut
+    assert "model.0" in before
+    assert "look.0" in after
+    assert "model.1" in after
+
+
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"]
+)
+def test_a_signal_gives_the_run_back(tmp_path, store_url, number, code):
+    """Ctrl-C and SIGTERM let the step under way end and leave the run ready, with no crash."""
+    fork = Fork.make(tmp_path, store_url)
+    fork.replace("agent/hooks.py", "print(", "await asyncio.sleep(0.5)  # not ")
+    process = fork.open_held("run", OWLS, "--id", "first")
+    process.send_signal(number)
+    said = read_until(process, "stopping: what is under way has 10.0 s")
+    fork.let_go()
+
+    stopped = end(process)
+    run = fork.run("first")
+    resumed = fork.do("resume", "first")
+
+    assert (stopped.code, stopped.out) == (code, "")
+    assert "first\n" in said
+    assert f"stopped by {number.name}: run first is given back" in stopped.err
+    assert "python -m agent resume first" in stopped.err
+    assert (run["status"], run["crashes"]) == ("ready", 0)
+    assert run["journal"][-1]["state"] == "resolved", "what was under way is recorded"
+    assert (resumed.code, resumed.out) == (0, ANSWER)
+    assert fork.calls == ["model", "look", "model"]
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """Read what a command says until this text has come; return it."""
+    said = ""
+    while text not in said:
+        line = process.stderr.readline()
+        assert line, f"{text!r} did not come: {said}"
+        said += line
+    return said
+
+
+def test_a_second_signal_leaves_at_once(fork):
+    """A second Ctrl-C does not wait for a step that hangs, and the run can be gone on with."""
+    process = fork.open_held("run", OWLS, "--id", "first")
+    process.send_signal(signal.SIGINT)
+    read_until(process, "Ctrl-C again leaves at once")
+    process.send_signal(signal.SIGINT)
+    code = process.wait(LIMIT_S / 6)
+    end(process)
+    fork.let_go()
+
+    again = fork.do("run", "--id", "first")
+
+    assert code == 130
+    assert (again.code, again.out) == (0, ANSWER)
+
+
+def test_a_tool_that_blocks_the_loop(fork):
+    """Two signals end the command also while a tool keeps the event loop from running."""
+    blocking = "__import__('time').sleep(0.01)"
+    fork.replace("agent/hooks.py", "await asyncio.sleep(0.01)", blocking)
+    process = fork.open_held("run", OWLS, "--id", "first")
+
+    def end_it() -> bool:  # two signals of one kind that wait at once count as one
+        process.send_signal(signal.SIGTERM)
+        return process.poll() is not None
+
+    assert wait_until(end_it, LIMIT_S / 6)
+    assert end(process).code == 143
+
+
+def test_a_plain_tool_that_never_ends(fork):
+    """A thread that a timed-out tool left behind does not keep the command from ending."""
+    imports = "import threading\nfrom datetime import timedelta\n"
+    hooks = (
+        HOOKS.replace('effect="pure"', 'effect="pure", timeout=timedelta(milliseconds=50)')
+        .replace("async def look", "def look")
+        .replace("await asyncio.sleep(0.01)", "threading.Event().wait()")
+    )
+    fork.write("agent/hooks.py", imports + hooks)
+    fork.hold()
+
+    done = fork.do("run", OWLS)
+
+    assert (done.code, done.out) == (0, ANSWER)
+    assert 'look(what="owls")  failed' in done.err
+    assert "TimeoutError" in done.err
+
+
+def test_a_run_that_kills_its_workers(fork):
+    """After three crashes at the same point a run is dead, and only `resume` tries it again."""
+    deadly = 'note("look"); import os; os.kill(os.getpid(), 9)'
+    fork.replace("agent/hooks.py", 'note("look")', deadly)
+    killed = [fork.do("run", OWLS, "--id", "first").code for _ in range(3)]
+    fork.replace("agent/hooks.py", deadly, 'note("look")')
+
+    dead = fork.do("run", "--id", "first")
+    resumed = fork.do("resume", "first")
+
+    assert killed == [-signal.SIGKILL] * 3
+    assert dead.code == 1
+    assert "dead: RunDead: its workers ended 3 times" in dead.err
+    assert "python -m agent resume first" in dead.err
+    assert (resumed.code, resumed.out) == (0, ANSWER)
+
+
+def test_worker(tmp_path, store_url):
+    """A worker drives what was started, logs each run, and gives back what it cannot end."""
+    fork = Fork.make(tmp_path, store_url)
+    fork.start("first", OWLS)
+    worker = fork.open("worker", "--concurrency", "4", "--lease", "5")
+    assert wait_until(lambda: fork.run("first")["status"] == "done", LIMIT_S)
+    fork.hold()
+    fork.start("second", OWLS)
+    assert wait_until((fork.folder / "looking").exists, LIMIT_S)
+    worker.send_signal(signal.SIGTERM)
+    fork.let_go()
+
+    stopped = end(worker)
+
+    assert (stopped.code, stopped.out) == (0, "")
+    for told in (
+        "worker of queue default: agent v1, up to 4 at once",
+        "run first is taken, claim 1",
+        "run first is done",
+        "run second is taken, claim 1",
+        "every run is given back",
+    ):
+        assert told in stopped.err
+    second = fork.run("second")
+    assert (second["status"], second["crashes"]) == ("ready", 0)

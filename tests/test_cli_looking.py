@@ -1,0 +1,180 @@
+"""What a run has done can be looked at: as a tree, as a table, as JSON, at once and unharmed."""
+
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.fork import LIMIT_S, Fork
+
+OWLS = "How many owls?"
+
+RUN_KEYS = {
+    *("id", "status", "function", "version", "queue", "claims", "crashes", "turns", "steps"),
+    *("usage", "created_at_ms", "ended_at_ms"),
+}
+ANSWER_KEYS = {"answer", "reason", "detail", "error"}
+PROMISE_KEYS = {
+    *("key", "kind", "name", "state", "effect", "claim", "seq", "created_at_ms", "settled_at_ms"),
+    *("duration_ms", "input", "value", "error", "attempts", "usage"),
+}
+
+TELL_WHAT_IS_LOADED = """
+import sys
+from substrate.cli import main
+try:
+    main()
+except SystemExit:
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    print(sorted(loaded & {"agent", "anthropic", "openai", "psycopg", "genai_prices"}))
+"""
+
+
+@pytest.fixture
+def fork(tmp_path) -> Fork:
+    """Provide a fork whose runs live in a SQLite file beside it."""
+    return Fork.make(tmp_path)
+
+
+def test_show(fork):
+    """The journal is a tree: a step with outcome, effect, time, tokens, cost, input and value."""
+    fork.do("run", OWLS, "--id", "first")
+
+    lines = fork.do("show", "first").out.splitlines()
+
+    assert lines[0].startswith("first  done  agent v1 · started ")
+    assert lines[1] == OWLS
+    tools = lines.index("tools.0")
+    assert re.match(r"└── look\.0 +ok +pure +\d\.\d\d s", lines[tools + 1])
+    assert 'look(what="owls") → owls: two' in lines[tools + 2]
+    assert any(re.match(r"model\.0 .* tokens  \$0", line) for line in lines)
+    assert any('I look first. · look(what="owls")' in line for line in lines)
+    assert lines[-1] == "Two owls."
+
+
+def test_show_one_promise(fork):
+    """`show --key` prints one promise whole, an error with its traceback."""
+    fork.replace("agent/hooks.py", 'note("look")', 'raise LookupError("no owls here")')
+    fork.do("run", OWLS, "--id", "first")
+
+    shown = fork.do("show", "first", "--key", "tools.0/look.0").out
+    document = fork.do("--json", "show", "first", "--key", "tools.0/look.0").document
+
+    assert shown.startswith("first#tools.0/look.0  failed")
+    assert '"what": "owls"' in shown
+    assert "LookupError: no owls here" in shown
+    assert 'agent/hooks.py", line' in shown
+    assert document["error"]["type"] == "LookupError"
+
+
+def test_documents(fork):
+    """`--json` prints one document with the documented keys, and tells nothing beside it."""
+    ran = fork.do("--json", "run", OWLS, "--id", "first")
+    shown = fork.do("show", "--json", "first")
+    listed = fork.do("runs", "--json")
+
+    assert [ran.err, shown.err, listed.err] == ["a tool that prints\n", "", ""]
+    assert set(ran.document) == RUN_KEYS | ANSWER_KEYS
+    assert (ran.document["answer"], ran.document["reason"]) == ("Two owls.", "answered")
+    assert set(shown.document) == RUN_KEYS | ANSWER_KEYS | {"journal"}
+    assert all(set(row) == PROMISE_KEYS for row in shown.document["journal"])
+    (run,) = listed.document["runs"]
+    assert set(run) == RUN_KEYS
+    assert [run["id"], run["status"], run["turns"], run["steps"]] == ["first", "done", 2, 4]
+    assert run["usage"]["cost_usd"] == "0"
+
+
+def test_errors_as_documents(fork):
+    """With `--json` an error is a document too, with the exit code that it has without."""
+    unknown = fork.do("--json", "show", "nope")
+    usage = fork.do("runs", "--json", "--limit", "many")
+    fork.replace("agent/hooks.py", "script=script", "script=TURNS[:1]")
+    paused = fork.do("run", OWLS, "--id", "first", "--json")
+
+    assert (unknown.code, unknown.document["error"]["type"]) == (1, "RunNotFound")
+    assert (usage.code, usage.document["error"]["type"]) == (2, "UsageError")
+    assert (paused.code, paused.document["error"]["type"]) == (4, "BadRequest")
+    assert (paused.document["run"]["id"], paused.document["run"]["status"]) == ("first", "paused")
+    assert all(done.document["error"]["message"] for done in (unknown, usage, paused))
+
+
+def test_runs(fork):
+    """`runs` lists the newest first, of one status if asked, at most so many."""
+    fork.do("run", OWLS, "--id", "first")
+    fork.start("second", OWLS)
+
+    everything = fork.do("runs").out.splitlines()
+    ready = fork.do("runs", "--status", "ready").out.splitlines()
+    newest = fork.do("runs", "--limit", "1", "--json").document["runs"]
+
+    assert [line.split()[0] for line in everything] == ["id", "second", "first"]
+    assert [line.split()[0] for line in ready] == ["id", "second"]
+    assert [run["id"] for run in newest] == ["second"]
+
+
+def test_no_runs_yet(fork):
+    """A fork that never ran says how to begin."""
+    told = f'no runs in {fork.url}; start one: python -m agent run "…"\n'
+    assert fork.do("runs").out == told
+
+
+@pytest.mark.parametrize("command", ["runs", "show first", "--help"])
+def test_nothing_is_loaded_that_is_not_needed(fork, command):
+    """Looking at runs loads no provider, no Postgres driver, and not the fork's own code."""
+    fork.do("run", OWLS, "--id", "first")
+
+    done = fork.do(*command.split(), by=("-c", TELL_WHAT_IS_LOADED))
+
+    assert done.out.splitlines()[-1] == "[]"
+
+
+def test_help_comes_at_once(fork, record_property):
+    """`--help` takes no longer than a moment; the figure is that of the quickest of three."""
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        assert fork.do("--help").code == 0
+        took.append(time.perf_counter() - began)
+
+    record_property("cli --help, seconds", round(min(took), 2))
+    assert min(took) < 2, "on a machine that does other things too; 0.3 on one that does not"
+
+
+@pytest.mark.parametrize("command", ["run", "worker", "runs", "show", "resume"])
+def test_each_command_explains_itself(fork, command):
+    """Every command's help has examples of it."""
+    done = fork.do(command, "--help")
+
+    assert done.code == 0
+    assert re.search(rf"^ {{3}}{command}\b", done.out, re.MULTILINE)
+
+
+def test_what_is_shown_cannot_move_the_cursor(fork):
+    """Control characters of a model or a tool are shown as escapes where people look."""
+    fork.replace("agent/hooks.py", 'f"{what}: two"', 'chr(27) + "[2J" + chr(7) + what')
+    fork.do("run", OWLS, "--id", "first")
+
+    shown = fork.do("show", "first").out
+
+    assert r"\x1b[2J\x07owls" in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize("command", ["show first", "show first --json"])
+def test_a_reader_that_goes_away(fork, command):
+    """Output into a pipe that nobody reads ends the command without a traceback."""
+    fork.do("run", OWLS, "--id", "first")
+
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m agent {command} | true"],
+        cwd=fork.folder,
+        env=fork.environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")

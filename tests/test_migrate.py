@@ -1,0 +1,344 @@
+"""Opening a database either brings it up to date or says what is wrong with it and what to do."""
+
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import apsw
+import psycopg
+import pytest
+
+from substrate.store.connect import open_store
+from substrate.store.migrate import Migration, migrations, pending
+from substrate.values.errors import (
+    BadDatabaseUrl,
+    SchemaMismatch,
+    StoreUnreachable,
+    StoreUnusable,
+)
+from tests.keeper import NOBODY
+from tests.stores import database, opened, sqlite_path
+
+SECRET = "hunter2"
+
+OPEN = """
+import asyncio, os, sys
+from substrate.store.connect import open_store
+from substrate.values.errors import StoreError
+
+async def main(url):
+    try:
+        store = await open_store(url)
+    except StoreError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    await store.close()
+
+url, user = sys.argv[1:]
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid(int(user), int(user), int(user))
+    os.setresuid(int(user), int(user), int(user))
+print("ready", flush=True)
+sys.stdin.read()
+asyncio.run(main(url))
+"""
+
+
+@contextmanager
+def opening(url: str, user: int = 0) -> Iterator[subprocess.Popen[str]]:
+    """Make a process that opens the store, as this user if it can, once its standard input ends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OPEN, url, str(user)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+async def refusal(url: str, kind: type[Exception]) -> str:
+    """Return the message with which the store refuses to open."""
+    with pytest.raises(kind) as raised:
+        await open_store(url)
+    return str(raised.value)
+
+
+# ----------------------------------------------------------------------------------- migrating
+
+
+async def test_empty_database(store_url: str):
+    """An empty database becomes a store, and the database keeps what was done to it, and when."""
+    async with opened(store_url) as store:
+        assert await store.list() == []
+    async with opened(store_url):
+        pass
+
+    with database(store_url) as db:
+        dialect = "postgres" if db.is_postgres else "sqlite"
+        kept = db.rows("SELECT version, name, sha256 FROM ostinato_migrations")
+        assert kept == [(m.version, m.name, m.digest) for m in migrations(dialect)]
+        assert db.value("SELECT min(applied_at) FROM ostinato_migrations") > 1_700_000_000_000
+
+
+def test_many_open_an_empty_database_at_once(store_url: str):
+    """Processes that meet at an empty database migrate it once, and all of them can use it."""
+    with ExitStack() as stack:
+        processes = [stack.enter_context(opening(store_url)) for _ in range(6)]
+        for process in processes:
+            process.stdin.close()
+        errors = [process.stderr.read() for process in processes]
+
+    assert errors == [""] * 6
+    with database(store_url) as db:
+        assert db.value("SELECT count(*) FROM ostinato_migrations") == 1
+
+
+async def test_newer_schema(store_url: str):
+    """A database that a newer version has migrated is left alone."""
+    async with opened(store_url):
+        pass
+    with database(store_url) as db:
+        db.rows("INSERT INTO ostinato_migrations VALUES (99, 'future', 'x', 1)")
+
+    assert "has schema 99, this code knows 1; upgrade" in await refusal(store_url, SchemaMismatch)
+
+
+async def test_edited_migration(store_url: str):
+    """A migration that was edited after it was applied is found out."""
+    async with opened(store_url):
+        pass
+    with database(store_url) as db:
+        db.rows("UPDATE ostinato_migrations SET sha256 = 'other'")
+
+    message = await refusal(store_url, SchemaMismatch)
+    assert "migration 1 (runs_and_promises) was changed after it was applied" in message
+
+
+def test_what_is_pending():
+    """What was not applied yet is applied in order, also what comes between the applied."""
+    one, two, three = known = [Migration(i, f"m{i}", f"SELECT {i}") for i in (1, 2, 3)]
+
+    assert pending(known, {}) == known
+    assert pending(known, {1: one.digest, 3: three.digest}) == [two]
+    assert pending(known, {m.version: m.digest for m in known}) == []
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgres"])
+def test_numbers_of_migrations(dialect: str):
+    """Migrations are numbered from 1 without a gap, the same in both dialects."""
+    numbered = [(m.version, m.name) for m in migrations(dialect)]
+
+    assert [number for number, _ in numbered] == list(range(1, len(numbered) + 1))
+    assert numbered == [(m.version, m.name) for m in migrations("sqlite")]
+
+
+async def test_failed_migration_leaves_nothing(store_url: str):
+    """Where the tables of somebody else stand in the way, nothing is created and they are named."""
+    with database(store_url) as db:
+        db.rows("CREATE TABLE signals (id integer)")
+
+    assert "signals" in await refusal(store_url, StoreUnusable)
+
+    with database(store_url) as db:
+        tables = "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        if db.is_postgres:
+            tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        assert db.rows(tables) == [("signals",)]
+
+
+# -------------------------------------------------------------------------------------- SQLite
+
+
+async def test_not_a_database(sqlite_url: str):
+    """A file that is something else is neither read nor changed."""
+    path = sqlite_path(sqlite_url)
+    path.write_text("Dear diary, " * 1000)
+
+    message = await refusal(sqlite_url, StoreUnusable)
+
+    assert str(path) in message
+    assert "restore it from a backup, or move it away" in message
+    assert path.read_text() == "Dear diary, " * 1000
+
+
+async def test_corrupt_file(sqlite_url: str):
+    """A damaged database is refused with what to do about it."""
+    async with opened(sqlite_url):
+        pass
+    path = sqlite_path(sqlite_url)
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + b"\xff" * 3996 + content[4096:])
+
+    assert "restore it from a backup" in await refusal(sqlite_url, StoreUnusable)
+
+
+async def test_folder_in_its_place(tmp_path: Path):
+    """A folder is no database."""
+    message = await refusal(f"sqlite:///{tmp_path}", StoreUnusable)
+
+    assert "check that its folder exists and is writable" in message
+
+
+async def test_folders_are_made(tmp_path: Path):
+    """The folders of a SQLite file are made where they are missing."""
+    async with opened(f"sqlite:///{tmp_path}/a/b/runs.db"):
+        assert (tmp_path / "a" / "b" / "runs.db").exists()
+
+
+@pytest.mark.parametrize("closed", ["file", "folder"])
+def test_read_only(closed: str):
+    """A user who may not write the file, or its folder, is told so."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "runs.db"
+        with opening(f"sqlite:///{path}") as process:
+            assert process.communicate("")[1] == ""
+        path.chmod(0o444 if closed == "file" else 0o666)
+        path.parent.chmod(0o777 if closed == "file" else 0o555)
+
+        with opening(f"sqlite:///{path}", NOBODY) as process:
+            error = process.communicate("")[1]
+
+        path.parent.chmod(0o700)
+    assert error.startswith(f"StoreUnusable: SQLite cannot use '{path}'")
+    assert "writable for this user" in error
+
+
+def test_file_in_use(sqlite_url: str):
+    """Who opens a file that another process is writing waits for it."""
+    with closing(apsw.Connection(str(sqlite_path(sqlite_url)))) as connection:
+        connection.execute("PRAGMA journal_mode = WAL; BEGIN IMMEDIATE").fetchall()
+        with opening(sqlite_url) as process:
+            process.stdin.close()
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+
+            connection.execute("COMMIT")
+
+            assert (process.wait(30), process.stderr.read()) == (0, "")
+
+
+# ------------------------------------------------------------------------------------ Postgres
+
+
+async def test_unreachable_server():
+    """A server that does not answer is named, without the password, and with what to check."""
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+
+        message = await refusal(f"postgresql://me:{SECRET}@127.0.0.1:{port}/runs", StoreUnreachable)
+
+    assert f"postgresql://me@127.0.0.1:{port}/runs" in message
+    assert "Connection refused" in message
+    assert "check that it runs" in message
+    assert SECRET not in message
+
+
+async def test_no_such_database(postgres_url: str):
+    """A database that is not there is named, with what to check."""
+    message = await refusal(postgres_url.replace("ostinato_test_", "no_such_"), StoreUnreachable)
+
+    assert "does not exist" in message
+    assert "database in the URL" in message
+
+
+async def test_no_such_user(postgres_url: str):
+    """A user whom the server does not know, or refuses, is told what to check."""
+    message = await refusal(
+        postgres_url.replace("postgres@", f"nobody:{SECRET}@"), StoreUnreachable
+    )
+
+    assert "nobody" in message
+    assert "user, password and database in the URL" in message
+    assert SECRET not in message
+
+
+async def test_forbidden_schema(postgres_url: str):
+    """A user who may not create tables is told so."""
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS guest")
+        admin.execute("CREATE ROLE guest LOGIN")
+        admin.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        try:
+            message = await refusal(postgres_url.replace("postgres@", "guest@"), StoreUnusable)
+        finally:
+            admin.execute("DROP ROLE guest")
+
+    assert "schema" in message
+    assert "the user may create and write tables there" in message
+
+
+async def test_read_only_server(postgres_url: str):
+    """A server that takes no writes, such as a standby, is refused at once."""
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        name = admin.info.dbname
+        admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+
+    assert "read-only transaction" in await refusal(postgres_url, StoreUnusable)
+
+
+# ---------------------------------------------------------------------------------------- URLs
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "runs.db",
+        "/var/runs.db",
+        "sqlite://runs.db",
+        "sqlite:///",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///runs.db?mode=ro",
+        "sqlite:///runs#1.db",
+        "sqlite:///a%00b.db",
+        f"mysql://me:{SECRET}@host/runs",
+        f"host=db password={SECRET}",
+        f"postgresql://me:{SECRET}@[::1/runs",
+        f"postgresql://me:{SECRET}%zz@host/runs",
+        f"postgresql://me:{SECRET}@host/runs?no_such_option=1",
+        f"postgresql://host/runs?user=me&password={SECRET}&no_such_option=1",
+        None,
+        Path("runs.db"),
+    ],
+)
+async def test_bad_url(url: str):
+    """A URL that cannot be understood is refused with the forms that can, and keeps its secret."""
+    message = await refusal(url, BadDatabaseUrl)
+
+    assert "write " in message
+    assert SECRET not in message
+
+
+async def test_password_stays_out_of_tracebacks():
+    """The password is in no message of the chain of errors that a log would show."""
+    with pytest.raises(StoreUnreachable) as raised:
+        await open_store(f"postgresql://me:{SECRET}@127.0.0.1:1/runs?connect_timeout=5")
+
+    error: BaseException | None = raised.value
+    while error is not None:
+        assert SECRET not in str(error)
+        error = error.__cause__ or error.__context__
+
+
+async def test_options_of_a_url_count(postgres_url: str):
+    """What a Postgres URL says of itself goes before what we would say."""
+    async with opened(f"{postgres_url}&application_name=mine") as store:
+        with psycopg.connect(postgres_url) as connection:
+            names = connection.execute(
+                "SELECT DISTINCT application_name FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            ).fetchall()
+        assert await store.list() == []
+
+    assert names == [("mine",)]

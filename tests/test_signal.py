@@ -1,0 +1,255 @@
+"""A signal is kept until it is taken, taken once, oldest first; no wake-up is lost."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from substrate import (
+    Context,
+    Limits,
+    Misuse,
+    PromiseState,
+    RunEnded,
+    RunNotFound,
+    SignalExpired,
+    connect,
+    durable,
+)
+from substrate.values.codec import decode
+from tests.clocks import ManualClock
+from tests.runs import QUICK, reached
+from tests.stores import eventually
+
+SLOW_TICK = Limits(poll=timedelta(seconds=30))
+
+
+@durable
+async def waits(ctx: Context, timeout: float | None = None) -> Any:
+    try:
+        return await ctx.signal("go", timeout=timeout)
+    except SignalExpired as error:
+        return f"expired: {error}"
+
+
+@durable
+async def collects(ctx: Context, count: int) -> list[Any]:
+    return [await ctx.signal("mail") for _ in range(count)]
+
+
+async def test_an_early_signal_waits_for_its_waiter(store_url):
+    """A signal that is sent before anybody waits, or drives the run, is there when it is wanted."""
+    async with connect(store_url) as client:
+        await client.start(waits, id="run")
+        assert await client.signal("run", "go", {"yes": [1, None]}) is True
+        async with client.work([waits], limits=QUICK):
+            assert await client.result("run") == {"yes": [1, None]}
+
+
+async def test_a_waiter_is_woken_at_once(store_url):
+    """A signal sent in the worker's own process wakes its run without waiting for a tick."""
+    async with connect(store_url) as client, client.work([waits], limits=SLOW_TICK):
+        await client.start(waits, id="run")
+        await reached(client, "run", "go.0")
+        await client.signal("run", "go", 1)
+        async with asyncio.timeout(5):
+            assert await client.result("run") == 1
+
+
+async def test_a_waiter_is_woken_from_elsewhere(store_url):
+    """A signal sent through another connection is noticed by the worker's tick."""
+    async with (
+        connect(store_url) as other,
+        connect(store_url) as client,
+        client.work([waits], limits=QUICK),
+    ):
+        await client.start(waits, id="run")
+        await reached(client, "run", "go.0")
+        await other.signal("run", "go", 2)
+        assert await other.result("run") == 2
+
+
+async def test_each_is_taken_once_oldest_first(store_url):
+    """Signals of one name are taken in the order in which they were sent, each by one wait."""
+    async with connect(store_url) as client:
+        await client.start(collects, 4, id="run")
+        for number in range(3):
+            await client.signal("run", "mail", number)
+        async with client.work([collects], limits=QUICK):
+            await reached(client, "run", "mail.3")
+            await client.signal("run", "mail", 3)
+            assert await client.result("run") == [0, 1, 2, 3]
+
+
+async def test_a_dedup_counts_once(store_url):
+    """A second signal with the same name and dedup is not kept; another name's is."""
+
+    @durable
+    async def takes(ctx: Context) -> list[Any]:
+        found = [await ctx.signal("mail"), await ctx.signal("other")]
+        try:
+            await ctx.signal("mail", timeout=0)
+        except SignalExpired:
+            found.append("no more")
+        return found
+
+    async with connect(store_url) as client:
+        await client.start(takes, id="run")
+        sent = [
+            await client.signal("run", "mail", "first", dedup="a"),
+            await client.signal("run", "mail", "again", dedup="a"),
+            await client.signal("run", "other", "other", dedup="a"),
+        ]
+        async with client.work([takes], limits=QUICK):
+            assert await client.result("run") == ["first", "other", "no more"]
+
+    assert sent == [True, False, True]
+
+
+async def test_waits_on_different_names(store_url):
+    """Waits side by side take the signals of their own names only, whichever come first."""
+
+    @durable
+    async def asks(ctx: Context) -> Any:
+        return await ctx.gather(ctx.signal("left"), ctx.signal("right"), ctx.signal("left"))
+
+    async with connect(store_url) as client, client.work([asks], limits=QUICK):
+        await client.start(asks, id="run")
+        await reached(client, "run", "right.0")
+        await client.signal("run", "right", "r")
+        await client.signal("run", "left", "l1")
+        await client.signal("run", "left", "l2")
+        one, two, three = await client.result("run")
+
+    assert two == "r"
+    assert {one, three} == {"l1", "l2"}
+
+
+async def test_it_expires(store_url):
+    """A wait that nobody answers in time raises SignalExpired, live and on replay."""
+    clock = ManualClock()
+
+    @durable
+    async def asks(ctx: Context) -> list[str]:
+        told = []
+        try:
+            await ctx.signal("answer", timeout=timedelta(minutes=2))
+        except SignalExpired as error:
+            told.append(str(error))
+        await ctx.signal("go")
+        return told
+
+    async with connect(store_url) as client:
+        async with client.work([asks], limits=QUICK, clock=clock):
+            await client.start(asks, id="run")
+            await eventually(lambda: clock.sleepers)
+            clock.move(119)
+            await eventually(lambda: clock.asked[-1] == 1.0)
+            clock.move(1)
+            await reached(client, "run", "go.0")
+        async with client.work([asks], limits=QUICK):
+            await client.signal("run", "go")
+            assert await client.result("run") == ["no signal 'answer' came to 'run' in 120 s"]
+        states = {promise.key: promise.state for promise in await client.journal("run")}
+
+    assert states["answer.0"] is PromiseState.EXPIRED
+
+
+async def test_a_late_signal_is_kept_for_the_next_wait(store_url):
+    """A signal that comes after its wait has expired is there for the next of that name."""
+
+    @durable
+    async def asks(ctx: Context) -> Any:
+        try:
+            await ctx.signal("answer", timeout=0)
+        except SignalExpired:
+            await ctx.signal("go")
+        return await ctx.signal("answer")
+
+    async with connect(store_url) as client, client.work([asks], limits=QUICK):
+        await client.start(asks, id="run")
+        await reached(client, "run", "go.0")
+        await client.signal("run", "answer", "late")
+        await client.signal("run", "go")
+        assert await client.result("run") == "late"
+
+
+async def test_the_deadline_is_kept_by_another_worker(store_url):
+    """A wait's deadline is recorded when it begins: a takeover does not prolong it."""
+    first, second = ManualClock(), ManualClock()
+    async with connect(store_url) as client:
+        async with client.work([waits], limits=QUICK, clock=first):
+            await client.start(waits, 30.0, id="run")
+            await eventually(lambda: first.sleepers)
+            recorded = (await client.journal("run"))[-1]
+        second.move(31)
+        async with client.work([waits], limits=QUICK, clock=second):
+            assert (await client.result("run")).startswith("expired: no signal 'go'")
+
+    assert decode(recorded.input or "") == {"due_at": first.now_ms() + 30_000}
+    assert second.asked == []
+
+
+@dataclass(frozen=True)
+class Vote:
+    who: str
+    yes: bool
+
+
+async def test_a_value_has_the_type_asked_for(store_url):
+    """A typed wait gives the value as that type; what is none raises Misuse, and is taken."""
+
+    @durable
+    async def polls(ctx: Context) -> list[Any]:
+        vote = await ctx.signal("vote", Vote)
+        assert vote == Vote("ann", yes=True)
+        try:
+            await ctx.signal("vote", Vote)
+        except Misuse as error:
+            wrong = str(error)
+        return [wrong, await ctx.signal("vote", int | None)]
+
+    async with connect(store_url) as client, client.work([polls], limits=QUICK):
+        await client.start(polls, id="run")
+        await client.signal("run", "vote", {"who": "ann", "yes": True})
+        await client.signal("run", "vote", {"who": "bob"})
+        await client.signal("run", "vote", None)
+        wrong, nothing = await client.result("run")
+
+    assert wrong.startswith("signal 'vote' is not a ")
+    assert "Vote" in wrong
+    assert nothing is None
+
+
+async def test_who_cannot_be_signalled(store_url):
+    """A run that is unknown or has ended takes no signal, and its sender is told."""
+    async with connect(store_url) as client, client.work([waits], limits=QUICK):
+        with pytest.raises(RunNotFound, match="no run 'nobody'"):
+            await client.signal("nobody", "go")
+        await client.start(waits, id="run")
+        await client.signal("run", "go")
+        await client.result("run")
+        with pytest.raises(RunEnded, match="'run' is done"):
+            await client.signal("run", "go")
+
+
+async def test_no_wake_up_is_lost(store_url):
+    """With many senders at once, on two connections, every signal is taken by exactly one wait."""
+    count = 100
+    async with (
+        connect(store_url) as other,
+        connect(store_url) as client,
+        client.work([collects], limits=QUICK),
+    ):
+        await client.start(collects, count, id="run")
+        senders = [
+            (client, other)[i % 2].signal("run", "mail", i, dedup=str(i)) for i in range(count)
+        ]
+        await asyncio.gather(*senders)
+        async with asyncio.timeout(30):
+            taken = Counter(await client.result("run"))
+
+    assert taken == Counter(range(count))

@@ -1,0 +1,116 @@
+"""A sleep lasts until the moment that was recorded when it began, whatever comes between."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from substrate import Context, connect, durable
+from substrate.values.clock import from_ms
+from substrate.values.codec import decode
+from tests.clocks import ManualClock
+from tests.crew import Outside, naps, worker_process
+from tests.runs import QUICK, reached
+from tests.stores import eventually
+
+HOUR = timedelta(hours=1)
+
+
+@durable
+async def sleeps(ctx: Context, seconds: float) -> list[datetime]:
+    before = ctx.now()
+    await ctx.sleep(seconds)
+    return [before, ctx.now()]
+
+
+@durable
+async def sleeps_until(ctx: Context, when: datetime) -> datetime:
+    await ctx.sleep_until(when)
+    return ctx.now()
+
+
+async def test_it_lasts_as_long_as_was_said(store_url):
+    """A sleep ends when the clock has come to its moment, and not before."""
+    clock = ManualClock()
+    async with connect(store_url) as client, client.work([sleeps], limits=QUICK, clock=clock):
+        await client.start(sleeps, 90, id="run")
+        await eventually(lambda: clock.sleepers)
+        due = decode((await client.journal("run"))[-1].input or "")["due_at"]
+        clock.move(89.999)
+        await eventually(lambda: clock.asked[-1] < 60)
+        assert clock.now_ms() == due - 1
+        clock.move(0.001)
+        _, after = await client.result("run", sleeps)
+
+    assert after == from_ms(due)
+
+
+async def test_it_lasts_until_a_moment(store_url):
+    """sleep_until ends at its moment; one that has passed is no wait at all."""
+    clock = ManualClock()
+    moment = from_ms(clock.now_ms()) + HOUR
+    async with (
+        connect(store_url) as client,
+        client.work([sleeps_until], limits=QUICK, clock=clock),
+    ):
+        await client.start(sleeps_until, moment, id="run")
+        await eventually(lambda: clock.sleepers)
+        clock.move(HOUR.total_seconds())
+        assert await client.result("run", sleeps_until) == moment
+        await client.start(sleeps_until, datetime(2020, 1, 1, tzinfo=UTC), id="past")
+        assert await client.result("past", sleeps_until) == moment
+
+
+async def test_the_moment_is_recorded_first(store_url):
+    """The moment is committed before the wait, and is what a later worker waits for."""
+    first, second = ManualClock(), ManualClock()
+    async with connect(store_url) as client:
+        async with client.work([sleeps], limits=QUICK, clock=first):
+            await client.start(sleeps, 30, id="run")
+            await eventually(lambda: first.sleepers)
+            recorded = (await client.journal("run"))[-1]
+        second.move(20)
+        async with client.work([sleeps], limits=QUICK, clock=second):
+            await eventually(lambda: second.sleepers)
+            second.move(10)
+            await client.result("run")
+
+    assert (recorded.key, recorded.kind, recorded.is_settled) == ("sleep.0", "timer", False)
+    assert decode(recorded.input or "") == {"due_at": first.now_ms() + 30_000}
+    assert second.asked == [10.0]
+
+
+async def test_it_is_kept_over_a_crash(store_url, tmp_path):
+    """A sleep whose process was killed ends at its first moment: it does not begin anew."""
+    outside = Outside(tmp_path)
+    async with connect(store_url) as client:
+        await client.start(naps, str(tmp_path), 1.0, id="run")
+        with worker_process(store_url) as worker:
+            await reached(client, "run", "sleep.0")
+            worker.kill()
+        with worker_process(store_url):
+            await client.result("run")
+        rows = {promise.key: promise for promise in await client.journal("run")}
+
+    sleep = rows["sleep.0"]
+    assert decode(sleep.input or "")["due_at"] == pytest.approx(sleep.created_at + 1000, abs=1)
+    assert decode(sleep.input or "")["due_at"] <= (sleep.settled_at or 0)
+    assert outside.notes == {"awake begins": 1, "awake ends": 1}
+
+
+async def test_sleeps_side_by_side(store_url):
+    """Sleeps in gather last as long as the longest of them, and now() is when that ended."""
+    clock = ManualClock()
+
+    @durable
+    async def both(ctx: Context) -> datetime:
+        await ctx.gather(ctx.sleep(10), ctx.sleep(timedelta(seconds=20)), ctx.sleep(-5))
+        return ctx.now()
+
+    began = from_ms(clock.now_ms())
+    async with connect(store_url) as client, client.work([both], limits=QUICK, clock=clock):
+        await client.start(both, id="run")
+        await eventually(lambda: clock.sleepers == 2)
+        clock.move(10)
+        await eventually(lambda: clock.sleepers == 1)
+        clock.move(10)
+        assert await client.result("run", both) == began + timedelta(seconds=20)

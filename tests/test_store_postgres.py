@@ -1,0 +1,168 @@
+"""What holds of the Postgres store alone: its plans, its connections, and the company it keeps."""
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+
+from substrate.engine.committer import Committer
+from substrate.store.postgres import inbox, journal, recovery, runs
+from substrate.store.postgres.connections import Connection, open_connection, prepare
+from substrate.values.records import Fenced, Written
+from tests.stores import (
+    LANE,
+    LIMIT_S,
+    OTHER,
+    OWNER,
+    checkpoint,
+    claimed,
+    database,
+    end,
+    end_child,
+    eventually,
+    new_run,
+    opened,
+    signal,
+    waiting,
+)
+
+NAMED = {
+    "batch": "[]",
+    "ids": ["run"],
+    "epochs": [1],
+    "owners": ["w"],
+    "owner": "w",
+    "lane": LANE,
+    "limit": 1,
+    "max_crashes": 3,
+    "now": 1,
+    "run_id": "run",
+    "name": "go",
+    "dedup": "d",
+    "part": 1,
+    "value": "1",
+}
+FREQUENT = {
+    "write": (journal._WRITE_FREE, NAMED),
+    "write, waiting": (journal._WRITE_WAITING, NAMED),
+    "journal": (journal._SELECT_JOURNAL, ("run", 0)),
+    "promise": (journal._SELECT_PROMISE, ("run", 1)),
+    "promises": (journal._SELECT_PROMISES, (["run"],)),
+    "claim": (runs._CLAIM, NAMED),
+    "inboxes": (runs._SELECT_INBOXES, ("w",)),
+    "release": (runs._RELEASE, NAMED),
+    "runs": (runs._SELECT_RUNS, NAMED | {"status": "done"}),
+    "look": (recovery._LOOK, ()),
+    "recover": (recovery._RECOVER, NAMED),
+    "send": (inbox._SEND, NAMED),
+    "oldest": (inbox._OLDEST, NAMED),
+}
+
+
+async def plan_of(db: Connection, statement: str, parameters: Any) -> str:
+    """Return how the server would run a statement."""
+    cursor = await db.execute("EXPLAIN " + statement, parameters)
+    return "\n".join(line for (line,) in await cursor.fetchall())
+
+
+@pytest.mark.parametrize("statement", FREQUENT)
+async def test_no_statement_scans_a_table(postgres_url: str, statement: str):
+    """What runs at every step or tick goes by an index, even when planned for a tiny table.
+
+    A prepared statement keeps its plan while the table grows, until statistics catch up.
+    """
+    async with opened(postgres_url) as store:
+        await claimed(store)
+        with database(postgres_url) as db:
+            db.rows("VACUUM ANALYZE")
+        connection = await open_connection(prepare(postgres_url))
+        try:
+            plan = await plan_of(connection, *FREQUENT[statement])
+        finally:
+            await connection.close()
+
+    scanned = set(re.findall(r"Seq Scan on (\w+)", plan))
+    assert scanned <= {"workers"}  # of which there are as many as there are processes
+    assert "JIT" not in plan
+
+
+async def test_schema_changes_under_a_running_process(postgres_url: str):
+    """A process goes on when a newer one has added columns to its tables."""
+    async with opened(postgres_url) as store:
+
+        async def whole_life(id_: str) -> None:
+            await store.start(new_run(id_))
+            await store.send(signal(id_))
+            (claim,) = await store.claim(LANE, 1, OWNER)
+            assert await store.take(claim.fence, waiting(id_)) is not None
+            batch = [checkpoint(claim.fence, "a.0"), checkpoint(claim.fence, "b.0")]
+            assert await store.commit([checkpoint(claim.fence, "c.0")]) == [Written(4)]
+            assert await store.commit(batch) == [Written(5), Written(6)]
+            assert await store.inboxes(OWNER)
+            await store.release([claim.fence])
+            (again,) = await store.claim(LANE, 1, OTHER)
+            assert await store.commit([end(again)]) == [Written(7)]
+            assert len(await store.journal(again.run.id)) == 5
+            assert await store.recover() == []
+
+        await whole_life("before")
+        with database(postgres_url) as db:
+            for table in ("runs", "promises", "signals", "blobs", "workers"):
+                db.rows(f"ALTER TABLE {table} ADD COLUMN novelty text")
+        await whole_life("after")
+
+
+async def test_deadlock_with_a_stranger(postgres_url: str):
+    """Should somebody else's transaction deadlock with a write, the write is tried again."""
+    async with opened(postgres_url) as store:
+        committer = Committer(store)
+        parent = await claimed(store)
+        with database(postgres_url) as db, database(postgres_url) as stranger:
+            child = db.spawn(parent, "child.0")
+            stranger.rows("SET deadlock_timeout = '1min'")  # it is not the one to give up
+            stranger.rows("BEGIN")
+            stranger.rows("SELECT id FROM runs WHERE id = 'run#child.0' FOR UPDATE")
+            writing = asyncio.create_task(committer.commit(end_child(child)))
+            held = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            await eventually(lambda: db.value(held))
+
+            await asyncio.to_thread(
+                stranger.rows, "SELECT id FROM runs WHERE id = 'run' FOR UPDATE"
+            )
+
+            stranger.rows("COMMIT")
+            async with asyncio.timeout(LIMIT_S):
+                assert await writing == Written(3)
+            assert db.value(
+                "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+            )
+        await committer.close()
+
+
+async def test_deleted_run(postgres_url: str):
+    """A run that somebody has deleted fences its writer, instead of keeping it waiting."""
+    async with opened(postgres_url) as store:
+        committer = Committer(store)
+        claim = await claimed(store)
+        with database(postgres_url) as db:
+            db.rows("DELETE FROM runs")
+
+        async with asyncio.timeout(LIMIT_S):
+            assert await committer.commit(checkpoint(claim.fence, "a.0")) == Fenced()
+        await committer.close()
+
+
+async def test_idle_connections_are_few(postgres_url: str):
+    """However many calls overlapped, only a few connections stay open afterwards."""
+    async with opened(postgres_url) as store:
+        await claimed(store)
+        await asyncio.gather(*(store.list() for _ in range(50)))
+        with database(postgres_url) as db:
+            count = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = 'ostinato'"
+            )
+            assert await eventually(lambda: 1 <= db.value(count) <= 5)
+    with database(postgres_url) as db:
+        await eventually(lambda: db.value(count) == 0)

@@ -1,0 +1,194 @@
+"""A signal waits for its waiter, counts once, is taken once and in order, and wakes its run."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+
+import pytest
+
+from substrate.store.protocol import Store
+from substrate.values.errors import RunEnded, RunNotFound
+from substrate.values.ids import RunId
+from substrate.values.records import Checkpoint, PromiseState, RunStatus
+from tests.stores import (
+    LANE,
+    OTHER,
+    Database,
+    claimed,
+    database,
+    end,
+    new_run,
+    opened,
+    signal,
+    waiting,
+)
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    async with opened(store_url) as store:
+        yield store
+
+
+@pytest.fixture
+def db(store: Store, store_url: str) -> Iterator[Database]:
+    with database(store_url) as db:
+        yield db
+
+
+async def test_early_signal(store: Store):
+    """A signal sent before anybody waits is there for who comes later."""
+    await store.start(new_run())
+    assert await store.send(signal(value='{"ok":true}'))
+    (claim,) = await store.claim(LANE, 1, OTHER)
+
+    taken = await store.take(claim.fence, waiting())
+
+    assert taken == (await store.journal(claim.run.id))[-1]
+    assert (taken.state, taken.value, taken.epoch) == (PromiseState.RESOLVED, '{"ok":true}', 1)
+
+
+async def test_nothing_to_take(store: Store):
+    """Without a signal of its name a wait stays as it is, and nothing is written."""
+    claim = await claimed(store)
+    await store.send(signal(name="other"))
+    before = await store.get(claim.run.id)
+
+    assert await store.take(claim.fence, waiting()) is None
+    assert await store.get(claim.run.id) == before
+
+
+async def test_signal_counts_once(store: Store, db: Database):
+    """Sending the same dedup again changes nothing: no second signal, no wake-up."""
+    claim = await claimed(store)
+
+    first = await store.send(signal(value="1"))
+    again = await store.send(signal(value="2"))
+    other_name = await store.send(signal(name="stop"))
+
+    assert (first, again, other_name) == (True, False, True)
+    assert db.rows("SELECT name, value FROM signals ORDER BY n") == [("go", "1"), ("stop", "1")]
+    assert (await store.get(claim.run.id)).wake_version == 2
+
+
+async def test_simultaneous_senders(store_url: str):
+    """Of many who send one dedup at once, one is told that it counts."""
+    async with opened(store_url) as one, opened(store_url) as two:
+        await one.start(new_run())
+        sent = await asyncio.gather(*(s.send(signal()) for s in (one, two) for _ in range(8)))
+
+    assert sorted(sent) == [False] * 15 + [True]
+
+
+async def test_order(store: Store):
+    """Signals are taken in the order in which they were sent."""
+    claim = await claimed(store)
+    for i in range(3):
+        await store.send(signal(value=str(i), dedup=f"{9 - i}"))
+
+    taken = [await store.take(claim.fence, waiting(key=f"go.{i}")) for i in range(4)]
+
+    assert [row.value for row in taken[:3]] == ["0", "1", "2"]
+    assert taken[3] is None
+
+
+async def test_taken_once(store: Store):
+    """Of several waits that look at one signal at once, one gets it."""
+    claim = await claimed(store)
+    await store.send(signal())
+
+    taken = await asyncio.gather(
+        *(store.take(claim.fence, waiting(key=f"go.{i}")) for i in range(6))
+    )
+
+    assert len([row for row in taken if row is not None]) == 1
+    assert len(await store.journal(claim.run.id)) == 2
+
+
+async def test_every_waiter_gets_one(store: Store):
+    """Several signals and as many waits at once: each wait gets a signal of its own."""
+    claim = await claimed(store)
+    for i in range(6):
+        await store.send(signal(value=str(i), dedup=str(i)))
+
+    taken = await asyncio.gather(
+        *(store.take(claim.fence, waiting(key=f"go.{i}")) for i in range(6))
+    )
+
+    assert sorted(row.value for row in taken) == [str(i) for i in range(6)]
+
+
+async def test_settled_wait_takes_nothing(store: Store, db: Database):
+    """A wait that was settled first, say by its timeout, leaves the signal to the next."""
+    claim = await claimed(store)
+    await store.send(signal())
+    expired = replace(waiting(), state=PromiseState.EXPIRED, settled_at=1)
+    await store.commit([Checkpoint(claim.fence, expired)])
+
+    late = await store.take(claim.fence, waiting())
+    next_ = await store.take(claim.fence, waiting(key="go.1"))
+
+    assert late.state is PromiseState.EXPIRED
+    assert next_.state is PromiseState.RESOLVED
+    assert db.value("SELECT taken_by FROM signals") == "run#go.1"
+
+
+async def test_lost_claim_takes_nothing(store: Store, db: Database):
+    """A claim that was taken over takes no signal, which stays for its successor."""
+    claim = await claimed(store)
+    await store.send(signal())
+    await store.release([claim.fence])
+    (successor,) = await store.claim(LANE, 1, OTHER)
+
+    assert await store.take(claim.fence, waiting()) is None
+    assert db.value("SELECT taken_by FROM signals") is None
+    assert (await store.take(successor.fence, waiting())).epoch == 2
+
+
+async def test_signal_wakes(store: Store, db: Database):
+    """A signal makes a suspended run ready, whatever else it waits for, and moves its version."""
+    claim = await claimed(store)
+    db.suspend(claim.run.id, need=3)
+
+    await store.send(signal())
+
+    run = await store.get(claim.run.id)
+    assert (run.status, run.wake_version) == (RunStatus.READY, 1)
+    assert [again.run.id for again in await store.claim(LANE, 1, OTHER)] == [claim.run.id]
+
+
+async def test_running_run_learns_of_it(store: Store):
+    """The owner of a running run sees by its inbox that something came."""
+    claim = await claimed(store)
+    await store.send(signal())
+
+    (inbox,) = await store.inboxes(claim.fence.owner)
+
+    assert inbox.wake_version == claim.run.wake_version + 1
+    assert (await store.get(claim.run.id)).status is RunStatus.RUNNING
+
+
+async def test_unknown_run(store: Store):
+    """A signal to a run that nobody started raises."""
+    with pytest.raises(RunNotFound, match="'nobody'"):
+        await store.send(signal("nobody"))
+
+
+async def test_ended_run(store: Store):
+    """A run that has ended takes no new signal; who repeats an old one is told it was there."""
+    claim = await claimed(store)
+    await store.send(signal())
+    await store.commit([end(claim)])
+
+    with pytest.raises(RunEnded, match="'run' is done; it takes no signal 'go'"):
+        await store.send(signal(dedup="new"))
+    assert await store.send(signal()) is False
+
+
+async def test_paused_run_takes_signals(store: Store):
+    """A run that waits for a person still takes signals, and stays paused."""
+    claim = await claimed(store)
+    await store.commit([end(claim, RunStatus.PAUSED)])
+
+    assert await store.send(signal())
+    assert (await store.get(RunId("run"))).status is RunStatus.PAUSED

@@ -1,0 +1,227 @@
+"""A fork is whole: what copier makes lints, passes its own tests, runs, and can be updated."""
+
+import ast
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import copier
+import pytest
+
+from tests.llm_servers import llmock
+
+KIT = Path(__file__).resolve().parent.parent
+Fork = Callable[..., Path]
+
+FILES = {
+    ".copier-answers.yml",
+    ".env.example",
+    ".gitignore",
+    "AGENTS.md",
+    "README.md",
+    "agent/__init__.py",
+    "agent/__main__.py",
+    "agent/hooks.py",
+    "agent/loop.py",
+    "agent/rehearsal.py",
+    "pyproject.toml",
+    "tests/test_hooks.py",
+}
+
+
+@pytest.fixture
+def fork(tmp_path: Path) -> Fork:
+    """Copy the template as it is on disk, edits that are not committed included."""
+
+    def copy(name: str = "my-agent", **answers: str) -> Path:
+        destination = tmp_path / name
+        copier.run_copy(
+            str(KIT),
+            destination,
+            data=answers,
+            defaults=True,
+            vcs_ref="HEAD",
+            quiet=True,
+            unsafe=False,
+        )
+        return destination
+
+    return copy
+
+
+def in_fork(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a Python command in the fork, with the kit on the path and no key set."""
+    clean = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=clean | {"PYTHONPATH": str(KIT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def files_of(folder: Path) -> set[str]:
+    """Return the files of a folder, without what running left in it."""
+    left = {"__pycache__", ".pytest_cache", ".git"}
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and not left & set(path.relative_to(folder).parts)
+    }
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_nothing_missing_nothing_leaked(fork: Fork, database: str) -> None:
+    """A fork has exactly its files, and no Jinja is left in any."""
+    folder = fork(database=database)
+    more = {"compose.yaml", ".env"} if database == "postgres" else set()
+    assert files_of(folder) == FILES | more
+    for name in files_of(folder):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert not re.search(r"\{\{|\{%", text), name
+
+
+@pytest.mark.parametrize("name", ["My_Agent", "my agent 2", "agent", "42"])
+def test_any_folder_name_does(fork: Fork, name: str) -> None:
+    """Whatever the folder is called, the fork's name is a valid one."""
+    text = (fork(name) / "pyproject.toml").read_text(encoding="utf-8")
+    (called,) = re.findall(r'^name = "(.*)"$', text, re.MULTILINE)
+    assert re.fullmatch(r"[a-z][a-z0-9-]*", called)
+
+
+def test_bad_name_is_refused(fork: Fork) -> None:
+    """A name that cannot be a package's is refused with what is allowed."""
+    with pytest.raises(ValueError, match="Lowercase letters, digits and dashes"):
+        fork(agent_name="My Agent!")
+
+
+def test_fork_is_green_offline(fork: Fork) -> None:
+    """The fork's own tests pass, its first run answers, and the same id gives the same answer."""
+    folder = fork()
+    tested = in_fork(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    first = in_fork(folder, "-m", "agent", "run", "What is an ostinato?", "--id", "first")
+    assert first.returncode == 0, first.stderr
+    assert "What is an ostinato?" in first.stdout
+    assert "ANTHROPIC_API_KEY" in first.stderr
+    again = in_fork(folder, "-m", "agent", "run", "What is an ostinato?", "--id", "first")
+    assert again.stdout == first.stdout
+    assert (folder / "notes.md").read_text(encoding="utf-8").count("Somebody asked") == 1
+
+
+def test_fork_lints_in_place() -> None:
+    """The template's Python files carry no Jinja: they lint as they lie in the kit."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "template"],
+        cwd=KIT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    for file in (KIT / "template").rglob("*.py"):
+        ast.parse(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "model, environment",
+    [
+        ("openai:gpt-6-luna", {"OPENAI_API_KEY": "x", "OPENAI_BASE_URL": "{}/v1"}),
+        (
+            "anthropic:claude-sonnet-5-5",
+            {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": "{}/anthropic"},
+        ),
+    ],
+)
+def test_fork_speaks_to_providers(fork: Fork, model: str, environment: dict[str, str]) -> None:
+    """With a key and another model in its hooks, the same fork calls tools and answers."""
+    folder = fork()
+    hooks = folder / "agent" / "hooks.py"
+    text = hooks.read_text(encoding="utf-8")
+    hooks.write_text(text.replace("anthropic:claude-sonnet-5-5", model), encoding="utf-8")
+    with llmock() as server:
+        there = {name: value.format(server.url) for name, value in environment.items()}
+        done = in_fork(folder, "-m", "agent", "run", "Read the notes.", "--id", "x", **there)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = json.loads(in_fork(folder, "-m", "agent", "show", "x", "--json").stdout)
+    keys = [promise["key"] for promise in shown["journal"]]
+    assert any(key.startswith("tools.0/") for key in keys)
+    assert "model.1" in keys
+
+
+def git(folder: Path, *command: str) -> None:
+    """Run git with a name of its own."""
+    who = ["-c", "user.name=Test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", *who, *command], cwd=folder, check=True, capture_output=True)
+
+
+def make_kit(folder: Path) -> None:
+    """Make a repository of the kit as it is on disk, with only what copier reads."""
+    folder.mkdir()
+    shutil.copy(KIT / "copier.yml", folder)
+    left = shutil.ignore_patterns("__pycache__", ".*_cache")
+    shutil.copytree(KIT / "template", folder / "template", ignore=left)
+    git(folder, "init", "-b", "main")
+    release(folder, "v0.1.0")
+
+
+def release(folder: Path, version: str) -> None:
+    """Commit everything and tag it."""
+    git(folder, "add", "-A")
+    git(folder, "commit", "-m", version)
+    git(folder, "tag", "-a", version, "-m", version)
+
+
+def test_update_keeps_what_is_yours(tmp_path: Path) -> None:
+    """`copier update` leaves hooks alone, merges the loop, and leaves no conflict behind."""
+    kit, folder = tmp_path / "kit", tmp_path / "my-agent"
+    make_kit(kit)
+    copier.run_copy(str(kit), folder, defaults=True, quiet=True, unsafe=False)
+    hooks, loop = folder / "agent" / "hooks.py", folder / "agent" / "loop.py"
+    hooks.write_text(hooks.read_text(encoding="utf-8") + "\nMINE = True\n", encoding="utf-8")
+    mine = loop.read_text(encoding="utf-8").replace('"""The loop:', '"""My loop:')
+    loop.write_text(mine, encoding="utf-8")
+    project = folder / "pyproject.toml"
+    added = project.read_text(encoding="utf-8").replace("line.\n", 'line.\n    "mine>=1",\n', 1)
+    project.write_text(added, encoding="utf-8")
+    git(folder, "init", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-m", "Mine")
+    theirs = kit / "template" / "agent"
+    newer = (theirs / "loop.py").read_text(encoding="utf-8") + "\n# A newer line at the end.\n"
+    (theirs / "loop.py").write_text(newer, encoding="utf-8")
+    (theirs / "hooks.py").write_text("THEIRS = True\n", encoding="utf-8")
+    release(kit, "v0.2.0")
+    kept = hooks.read_text(encoding="utf-8")
+
+    copier.run_update(folder, defaults=True, overwrite=True, quiet=True, unsafe=False)
+
+    assert hooks.read_text(encoding="utf-8") == kept
+    merged = loop.read_text(encoding="utf-8")
+    assert "My loop:" in merged
+    assert "A newer line at the end." in merged
+    assert '"mine>=1"' in project.read_text(encoding="utf-8")
+    for name in files_of(folder):
+        assert "<<<<<<<" not in (folder / name).read_text(encoding="utf-8"), name
+
+
+def test_message_names_real_commands(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What copier prints after a copy can be typed as it stands."""
+    folder = tmp_path / "told"
+    copier.run_copy(str(KIT), folder, defaults=True, vcs_ref="HEAD", unsafe=False)
+    told = capfd.readouterr().err
+    commands = [shlex.split(line) for line in told.splitlines() if line.startswith("  ")]
+    assert commands[0] == ["cd", str(folder)]
+    typed = [command[2:] for command in commands if command[:2] == ["uv", "run"]]
+    assert [command[0] for command in typed] == ["pytest", "python"]
+    for command in typed:
+        options = command[1:] if command[0] == "python" else ["-m", *command]
+        done = in_fork(folder, *options)
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -47,8 +47,9 @@ bench: $(READY)
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 lock:
-	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
-		--all-extras --group dev $(LOCK_ARGS) pyproject.toml --output-file requirements.lock
+	@uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header \
+		--no-annotate --all-extras --group dev $(LOCK_ARGS) pyproject.toml \
+		--output-file requirements.lock
 	@if grep -n '://' requirements.lock; then \
 		echo 'requirements.lock names an address; pins and hashes only, please.' >&2; exit 1; fi
 

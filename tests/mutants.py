@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.postgres import DSN_VARIABLE
 
 ROOT = Path(__file__).parents[1]
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=no")
 LIMIT_S = 60
 
 
@@ -39,13 +40,13 @@ class Mutant:
         path.write_text(text)
 
 
-def failures(mutant: Mutant, folder: Path, tests: str, dsn: str) -> set[str]:
-    """Run tests (arguments of pytest) on a mutant; return the names of those that fail."""
+def failures(mutant: Mutant, folder: Path, tests: str, only: str, dsn: str) -> set[str]:
+    """Run some tests of a file on a mutant; return the names of those that fail."""
     mutant.grow(folder)
     environment = os.environ | {"PYTHONPATH": str(folder), DSN_VARIABLE: dsn}
     environment.pop("PYTEST_ADDOPTS", None)
     report = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=no", *tests.split()],
+        [*PYTEST, tests, "-k", only],
         cwd=folder,
         env=environment,
         capture_output=True,

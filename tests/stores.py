@@ -1,7 +1,8 @@
 """What tests of the stores share: open stores, records to write, and a door past the store.
 
-`opened` gives a store for a block. `checkpoint` makes what an execution would record. `Database`
-runs plain SQL, written once for both databases: named parameters as ``:name``.
+`opened` gives a store for a block, `committing` one with a committer. `checkpoint` makes what an
+execution would record. `Database` runs plain SQL, written once for both databases: a parameter is
+``:name``.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import apsw
 import psycopg
 from psycopg.types.string import TextLoader
 
+from substrate.engine.committer import Committer
 from substrate.store.connect import open_store
 from substrate.store.protocol import Pulse, Store
 from substrate.values.ids import Key, PromiseId, RunId, lane_of, part_of, promise_id, root_of
@@ -32,6 +34,7 @@ from substrate.values.records import (
     PromiseState,
     RunStatus,
     Signal,
+    Written,
 )
 
 OWNER = Owner("the-worker")
@@ -50,6 +53,17 @@ async def opened(url: str) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def committing(url: str) -> AsyncIterator[tuple[Store, Committer]]:
+    """Open a store with a committer for the block, as a worker process has."""
+    async with opened(url) as store:
+        committer = Committer(store)
+        try:
+            yield store, committer
+        finally:
+            await committer.close()
 
 
 @asynccontextmanager
@@ -135,6 +149,21 @@ def signal(run_id: str = "run", name: str = "go", value: str = "1", dedup: str =
 def waiting(run_id: str = "run", key: str = "go.0") -> Promise:
     """Return the promise of a wait for a signal."""
     return replace(promise(run_id, key, PromiseState.PENDING), kind=Kind.SIGNAL)
+
+
+async def live(committer: Committer, claim: Claim, steps: int, name: str = "work") -> None:
+    """Write one step after another, as a run does, each acknowledged."""
+    for i in range(steps):
+        outcome = await committer.commit(checkpoint(claim.fence, f"{name}.{i}"))
+        assert isinstance(outcome, Written)
+
+
+async def crash(store: Store, owner: Owner = OWNER) -> Claim:
+    """Claim a run as a worker whose lease has lapsed, and take it back."""
+    async with beating(store, owner, timedelta(milliseconds=1)):
+        (claim,) = await store.claim(LANE, 1, owner)
+        await eventually(store.recover)
+    return claim
 
 
 async def eventually(condition: Callable[[], Any], limit_s: float = LIMIT_S) -> Any:

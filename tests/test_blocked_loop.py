@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from substrate import Context, Limits, connect, durable
+from substrate import Client, Context, Limits, Run, Worker, connect, durable
 from substrate.engine.watch import LoopWatch
 from tests.runs import QUICK
 from tests.stores import eventually
@@ -58,6 +58,14 @@ async def test_leases_are_given_up(store_url):
         await eventually(watch._answered.is_set)
         block_for(0.4)
         await asyncio.to_thread(watch.stop)
-        await eventually(lambda: worker._owner != first)
+        run = await eventually(lambda: taken_anew(client, worker, first))
         await client.signal("run", "go", "still here")
         assert await client.result("run") == "still here"
+
+    assert run.crashes == 0
+
+
+async def taken_anew(client: Client, worker: Worker, first: str) -> Run | None:
+    """Return the run as soon as the worker has it under another name than at first."""
+    run = await client.get("run")
+    return run if run.lease_owner == worker._owner != first else None

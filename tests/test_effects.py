@@ -322,3 +322,35 @@ async def test_a_graceful_end_with_other_branches(store_url):
     assert states["pay.0"] is PromiseState.RESOLVED
     assert before == {"pay": 1, "quick": 1}
     assert called == {"pay": 1, "quick": 1, "next": 1}
+
+
+async def test_a_graceful_end_in_the_middle_of_a_map(store_url):
+    """While a worker drains, a map with a limit begins no other item."""
+    let_go = [asyncio.Event() for _ in range(3)]
+
+    async def item(number: int) -> int:
+        called[f"item {number}"] += 1
+        await let_go[number].wait()
+        return number
+
+    @durable
+    async def maps(ctx: Context) -> Any:
+        return await ctx.map(item, range(3), limit=2)
+
+    async with connect(store_url) as client:
+        async with client.work([maps], limits=QUICK) as worker:
+            await client.start(maps, id="run")
+            await eventually(lambda: called["item 1"])
+            closing = asyncio.create_task(worker.close())
+            await eventually(lambda: worker._is_stopping)
+            let_go[0].set()
+            await reached(client, "run", "item.0/0")
+            let_go[1].set()
+            await closing
+        before = called.copy()
+        let_go[2].set()
+        async with client.work([maps], limits=QUICK):
+            assert await client.result("run") == [0, 1, 2]
+
+    assert before == {"item 0": 1, "item 1": 1}
+    assert set(called.values()) == {1}

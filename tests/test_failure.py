@@ -107,6 +107,10 @@ async def cancels() -> None:
     raise asyncio.CancelledError
 
 
+def runs_dry() -> None:
+    next(iter(()))
+
+
 async def unencodable() -> Any:
     calls["unencodable"] += 1
     return {"fields": [object()]}
@@ -131,6 +135,7 @@ FAILURES = {
     "an error without words": lambda ctx: ctx.step(broken_words),
     "SystemExit": lambda ctx: ctx.step(leaves),
     "SystemExit in a thread": lambda ctx: ctx.step(sys.exit, 3, name="leaves"),
+    "StopIteration in a thread": lambda ctx: ctx.step(runs_dry),
     "a cancellation of its own": lambda ctx: ctx.step(cancels),
     "a result that is no JSON": lambda ctx: ctx.step(unencodable),
     "a call": lambda ctx: ctx.call(inner_fails),
@@ -147,9 +152,11 @@ async def test_the_same_exception_live_and_on_replay(sqlite_url, work):
     """Type, message, args and fields of a failure are the same on replay, and the run goes on."""
     async with taken_over(sqlite_url, failing(work)) as client:
         assert await client.result("run") == "it went on"
+        states = {promise.state for promise in await client.journal("run")}
 
     live, replayed = caught
     assert live == replayed
+    assert states & {PromiseState.REJECTED, PromiseState.EXPIRED}
 
 
 async def test_what_a_failed_step_says(store_url):
@@ -192,6 +199,21 @@ async def test_a_recorded_error_is_caught_as_itself(store_url):
 
     async with taken_over(store_url, buys) as client:
         assert await client.result("run") == [["owl", 3], ["owl", 3]]
+
+
+async def test_a_recorded_error_that_cannot_be_made_again(store_url):
+    """A class that does not take its own args back comes as StepFailed, which says what it was."""
+
+    @durable
+    async def buys(ctx: Context) -> Any:
+        try:
+            await ctx.step(picky)
+        except StepFailed as error:
+            return [error.type, error.message]
+
+    async with connect(store_url) as client, client.work([buys], limits=QUICK):
+        await client.start(buys, id="run")
+        assert await client.result("run") == ["Picky", "3 of owl"]
 
 
 async def test_gather_waits_for_all_branches(store_url):
@@ -246,6 +268,27 @@ async def test_map_waits_for_all_items(store_url):
         assert await client.result("run") == ["odd 1", 49]
 
     assert calls["odd"] == 100
+
+
+async def test_a_limit_is_kept_and_used(store_url):
+    """Map with a limit has as many items under way as that, and never more."""
+    under_way: Counter[str] = Counter()
+
+    async def one(number: int) -> None:
+        under_way["now"] += 1
+        under_way["most"] = max(under_way["most"], under_way["now"])
+        await asyncio.sleep(0)
+        under_way["now"] -= 1
+
+    @durable
+    async def maps(ctx: Context) -> None:
+        await ctx.map(one, range(20), limit=3)
+
+    async with connect(store_url) as client, client.work([maps], limits=QUICK):
+        await client.start(maps, id="run")
+        await client.result("run")
+
+    assert under_way["most"] == 3
 
 
 async def test_a_thousand_branches_and_one_failure(sqlite_url):

@@ -13,6 +13,7 @@ from substrate.engine.committer import Committer
 from substrate.engine.drive import drive
 from substrate.engine.execution import Execution, Means, tell_nobody
 from substrate.engine.threads import Threads
+from substrate.values.errors import LeaseLost
 from substrate.values.ids import RunId
 from substrate.values.records import Json, NewRun
 from tests.crew import Outside, blocks, worker_process
@@ -140,6 +141,35 @@ async def test_a_run_taken_away(store_url, db: Database):
         assert await client.result("run") == "late"
 
     assert calls == {"work": 1}
+
+
+async def test_a_run_claimed_anew_by_the_same_worker(store_url, db: Database):
+    """A worker that claims a run it still drives lets go of it first."""
+    async with troubled(store_url) as (client, store), client.work([waits], limits=QUICK) as worker:
+        await client.start(waits, id="run")
+        await reached(client, "run", "go.0")
+        former = worker.execution_of(RunId("run"))
+        held = store.hold("inboxes")
+        await eventually(lambda: store.held["inboxes"])
+        db.rows("UPDATE runs SET status = 'ready', lease_owner = NULL WHERE id = 'run'")
+        held.set()
+        await eventually(lambda: worker.execution_of(RunId("run")) is not former)
+        await client.signal("run", "go", "once")
+        assert await client.result("run") == "once"
+
+    assert isinstance(former.interrupt, LeaseLost)
+
+
+async def test_a_lapsed_lease_and_a_tick_that_hangs(store_url):
+    """When the lease lapses every run is let go of, though the tick waits for the database."""
+    async with troubled(store_url) as (client, store), client.work([waits], limits=QUICK) as worker:
+        await client.start(waits, id="run")
+        await reached(client, "run", "go.0")
+        held = store.hold("inboxes")
+        await eventually(lambda: store.held["inboxes"])
+        worker._give_leases_up()
+        await eventually(lambda: worker.running == 0)
+        held.set()
 
 
 async def test_a_worker_that_was_struck_off(store_url, db: Database):
@@ -280,21 +310,27 @@ async def test_a_step_that_will_not_be_cancelled(store_url, caplog):
     assert "ignore their cancellation" in caplog.text
 
 
-async def test_a_task_cancelled_by_a_stranger(store_url):
-    """A run whose task was cancelled by code that cancels all tasks has not failed: it goes on."""
+@durable
+async def inside(ctx: Context) -> None:
+    await ctx.signal("never")
 
-    @durable
-    async def inside(ctx: Context) -> None:
-        await ctx.signal("never")
+
+async def directly(ctx: Context) -> None:
+    await ctx.call(inside)
+
+
+async def in_a_branch(ctx: Context) -> None:
+    await ctx.gather(ctx.call(inside), ctx.step(work))
+
+
+@pytest.mark.parametrize("waits_for_ever", [directly, in_a_branch])
+async def test_a_task_cancelled_by_a_stranger(store_url, waits_for_ever):
+    """A run whose task was cancelled by code that cancels all tasks has not failed: it goes on."""
 
     @durable
     async def outer(ctx: Context) -> str:
         if not calls["cancelled"]:
-            await ctx.gather(ctx.call(inside), ctx.step(work))
-        return await ctx.call(last)
-
-    @durable
-    async def last(ctx: Context) -> str:
+            await waits_for_ever(ctx)
         return "went on"
 
     async with connect(store_url) as client, client.work([outer], limits=QUICK):
@@ -305,6 +341,9 @@ async def test_a_task_cancelled_by_a_stranger(store_url):
             if task.get_name() == "ostinato-run run":
                 task.cancel()
         assert await client.result("run") == "went on"
+        keys = [promise.key for promise in await client.journal("run")]
+
+    assert "inside.0" not in keys
 
 
 async def test_a_cancellation_of_somebody_elses_leaves_the_run(store_url):

@@ -220,6 +220,35 @@ async def test_a_timeout_from_outside(store_url, work):
     assert "ctx.call" in told
 
 
+async def test_a_branch_that_is_cut_off_goes_on_with_nothing(store_url):
+    """Code in a branch that is cut off by a timeout from outside begins no other operation."""
+    begun: list[str] = []
+
+    async def waits() -> None:
+        begun.append("first")
+        await stuck()
+
+    async def second() -> None:
+        begun.append("second")
+
+    @durable
+    async def stubborn(ctx: Context) -> None:
+        try:
+            await ctx.step(waits)
+        except Exception:  # noqa: BLE001 - what careless code does
+            begun.append("swallowed")
+        await ctx.step(second)
+
+    async def around(ctx: Context) -> None:
+        async with asyncio.timeout(0.05):
+            await ctx.gather(ctx.call(stubborn))
+
+    told = await refusal(store_url, around)
+
+    assert "give the step timeout=" in told
+    assert begun == ["first"]
+
+
 async def test_awaited_twice(store_url):
     """A Pending that was awaited gives its result once; the second await is refused."""
     told = await refusal(store_url, awaited_twice)

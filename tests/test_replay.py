@@ -280,9 +280,9 @@ async def tells(ctx: Context) -> None:
     scope = ctx.scoped("scope")
     await scope.step(fetch, 2)
     ctx.emit({"at": "before the wait"})
-    await ctx.signal("go")
-    await scope.step(fetch, 3)
+    await scope.signal("go")
     ctx.emit({"at": "end"})
+    await scope.step(fetch, 3)
 
 
 @durable
@@ -309,7 +309,7 @@ async def test_a_replay_tells_nothing(store_url):
         first, told[:] = list(told), []
         async with client.work([tells], limits=QUICK, listener=listen):
             await client.signal("run", "branch1")
-            await reached(client, "run", "go.0")
+            await reached(client, "run", "scope.0/go.0")
         second, told[:] = list(told), []
         async with client.work([tells], limits=QUICK, listener=listen):
             await client.signal("run", "go")

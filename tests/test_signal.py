@@ -20,9 +20,11 @@ from substrate import (
     durable,
 )
 from substrate.values.codec import decode
+from substrate.values.ids import RunId
 from tests.clocks import ManualClock
 from tests.runs import QUICK, reached
 from tests.stores import eventually
+from tests.troubled import troubled
 
 SLOW_TICK = Limits(poll=timedelta(seconds=30))
 
@@ -57,6 +59,20 @@ async def test_a_waiter_is_woken_at_once(store_url):
         await client.signal("run", "go", 1)
         async with asyncio.timeout(5):
             assert await client.result("run") == 1
+
+
+async def test_a_signal_that_comes_while_the_waiter_looks(store_url):
+    """A signal that is sent after the inbox was read, and before the wait begins, wakes it."""
+    async with troubled(store_url) as (client, store), client.work([waits], limits=SLOW_TICK):
+        await client.start(waits, id="run")
+        await reached(client, "run", "go.0")
+        held = store.hold("take")
+        client._workers[0].execution_of(RunId("run")).wake()
+        await eventually(lambda: store.held["take"])
+        await client.signal("run", "go", "in between")
+        held.set()
+        async with asyncio.timeout(5):
+            assert await client.result("run") == "in between"
 
 
 async def test_a_waiter_is_woken_from_elsewhere(store_url):

@@ -8,7 +8,7 @@ import pytest
 
 from substrate.engine.committer import Committer
 from substrate.store.postgres import inbox, journal, recovery, runs
-from substrate.store.postgres.connections import Connection, open_connection, prepare
+from substrate.store.postgres.connections import Cursor, open_connection, prepare
 from substrate.values.records import Fenced, Written
 from tests.stores import (
     LANE,
@@ -60,7 +60,7 @@ FREQUENT = {
 }
 
 
-async def plan_of(db: Connection, statement: str, parameters: Any) -> str:
+async def plan_of(db: Cursor, statement: str, parameters: Any) -> str:
     """Return how the server would run a statement."""
     cursor = await db.execute("EXPLAIN " + statement, parameters)
     return "\n".join(line for (line,) in await cursor.fetchall())
@@ -78,7 +78,7 @@ async def test_no_statement_scans_a_table(postgres_url: str, statement: str):
             db.rows("VACUUM ANALYZE")
         connection = await open_connection(prepare(postgres_url))
         try:
-            plan = await plan_of(connection, *FREQUENT[statement])
+            plan = await plan_of(connection.cursor(), *FREQUENT[statement])
         finally:
             await connection.close()
 

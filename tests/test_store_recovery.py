@@ -15,16 +15,12 @@ import pytest
 from substrate.store.postgres.recovery import PATIENCE, Sighting, Vigil, look
 from substrate.store.protocol import MAX_CRASHES, Store
 from substrate.values.codec import decode
-from substrate.values.errors import RunEnded, RunNotFound
-from substrate.values.ids import Key, RunId
+from substrate.values.ids import RunId
 from substrate.values.records import (
-    Checkpoint,
-    Claim,
     Fenced,
     Owner,
     PromiseState,
     RunStatus,
-    Written,
 )
 from tests.stores import (
     LANE,
@@ -34,6 +30,7 @@ from tests.stores import (
     beating,
     checkpoint,
     claimed,
+    crash,
     database,
     end,
     eventually,
@@ -86,14 +83,6 @@ async def store(store_url: str) -> AsyncIterator[Store]:
 def db(store: Store, store_url: str) -> Iterator[Database]:
     with database(store_url) as db:
         yield db
-
-
-async def crash(store: Store, owner: Owner = OWNER) -> Claim:
-    """Claim the run as a worker whose lease has lapsed, and take it back."""
-    async with beating(store, owner, AT_ONCE):
-        (claim,) = await store.claim(LANE, 1, owner)
-        await eventually(store.recover)
-    return claim
 
 
 # --------------------------------------------------------------------------------- given back
@@ -287,6 +276,22 @@ async def test_cut_heartbeat_connects_anew(postgres_url: str):
         assert await store.recover() == []
 
 
+async def test_cut_heartbeat_is_no_death(postgres_url: str):
+    """A worker whose heartbeat was cut vouches for itself until it beats again."""
+    async with opened(postgres_url) as store, beating(store, OWNER), opened(postgres_url) as other:
+        await claimed(store)
+        with database(postgres_url) as db:
+            pid = db.value("SELECT backend_pid FROM workers")
+            assert db.value("SELECT pg_terminate_backend(:pid, 5000)", pid=pid)
+
+        until = time.monotonic() + 2 * PATIENCE
+        while time.monotonic() < until:
+            assert await other.recover() == []
+            assert await store.recover() == []
+
+        assert (await store.get(RUN)).lease_owner == OWNER
+
+
 async def test_locked_run_holds_nobody_up(postgres_url: str):
     """A dead worker's run that somebody has locked is taken back later, the others now."""
     async with opened(postgres_url) as store:
@@ -337,95 +342,3 @@ def test_vigil():
     assert vigil.dead_among([back], 2 * PATIENCE) == []
     assert vigil.dead_among([missing], 3 * PATIENCE) == []
     assert vigil.dead_among([missing], 5 * PATIENCE) == [missing]
-
-
-# ------------------------------------------------------------------------------------ reopened
-
-
-async def test_reopen_paused(store: Store):
-    """A paused run that is reopened is ready again, and its outcome is open."""
-    claim = await claimed(store)
-    paused = end(claim, RunStatus.PAUSED)
-    paused = replace(paused.promise, state=PromiseState.PENDING, settled_at=None)
-    await store.commit([Checkpoint(claim.fence, paused, RunStatus.PAUSED)])
-
-    run = await store.reopen(RUN)
-
-    own = await store.promise(RUN)
-    assert run == await store.get(RUN)
-    assert run.status is RunStatus.READY
-    assert (own.state, own.error, own.seq) == (PromiseState.PENDING, None, run.last_seq)
-    assert [again.fence.epoch for again in await store.claim(LANE, 1, OTHER)] == [2]
-
-
-async def test_reopen_dead(store: Store):
-    """A dead run that is reopened starts with a clean slate, and can still succeed."""
-    await store.start(new_run())
-    for _ in range(MAX_CRASHES):
-        await crash(store)
-
-    run = await store.reopen(RUN)
-    (claim,) = await store.claim(LANE, 1, OTHER)
-
-    assert (run.crashes, run.ended_at) == (0, None)
-    assert isinstance((await store.commit([end(claim)]))[0], Written)
-    assert (await store.promise(RUN)).state is PromiseState.RESOLVED
-
-
-async def test_reopen_and_accept(store: Store, db: Database):
-    """Accepting a key lets its recorded value stand, whatever the code asks for there now."""
-    claim = await claimed(store)
-    step = checkpoint(claim.fence, "work.0")
-    await store.commit([replace(step, promise=replace(step.promise, fingerprint="old"))])
-    db.rows("UPDATE runs SET status = 'paused', lease_owner = NULL")
-
-    await store.reopen(RUN, Key("work.0"))
-
-    assert (await store.journal(RUN))[0].fingerprint is None
-    assert (await store.journal(RUN))[0].value == '"done"'
-
-
-async def test_reopen_with_unknown_key(store: Store, db: Database):
-    """Accepting a key that the run does not have raises, and the run stays paused."""
-    await claimed(store)
-    db.rows("UPDATE runs SET status = 'paused', lease_owner = NULL")
-
-    with pytest.raises(RunNotFound, match=r"no promise 'work\.7'"):
-        await store.reopen(RUN, Key("work.7"))
-
-    assert (await store.get(RUN)).status is RunStatus.PAUSED
-
-
-async def test_reopen_failed(store: Store, db: Database):
-    """A failed run that is reopened goes on, and is not swept when its failure would have been."""
-    claim = await claimed(store)
-    await store.commit([end(claim, RunStatus.FAILED)])
-
-    run = await store.reopen(RUN)
-
-    assert (run.status, run.ended_at) == (RunStatus.READY, None)
-    assert db.value("SELECT expires_at FROM runs") is None
-    assert (await store.promise(RUN)).state is PromiseState.PENDING
-
-
-async def test_reopen_of_others(store: Store):
-    """A run that is unknown, at work or done is not reopened."""
-    with pytest.raises(RunNotFound, match="'run'"):
-        await store.reopen(RUN)
-    claim = await claimed(store)
-    with pytest.raises(RunEnded, match="'run' is running; only a paused"):
-        await store.reopen(RUN)
-    await store.commit([end(claim)])
-    with pytest.raises(RunEnded, match="'run' is done; only a paused"):
-        await store.reopen(RUN)
-
-
-async def test_dead_child_stays(store: Store, db: Database):
-    """A dead child is not reopened: its parent has been told, and a promise is settled once."""
-    child = db.spawn(await claimed(store, "run", OTHER), "child.0")
-    db.rows("UPDATE runs SET crashes = 2 WHERE id = :id", id=child.run.id)
-    await store.recover()
-
-    with pytest.raises(RunEnded, match="no other run waits for"):
-        await store.reopen(child.run.id)
-    assert (await store.promise(child.run.id)).state is PromiseState.REJECTED

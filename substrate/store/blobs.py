@@ -6,7 +6,7 @@ plain SQL. Readers get the whole text back. No value of a user looks like that, 
 tags every key of theirs that begins with ``$``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -22,6 +22,7 @@ ROW_LIMIT = 16 * 1024
 PREVIEW = 500
 PAYLOADS = ("input", "value", "error", "usage", "attempts")
 _MARK = '{"$blob":"'
+_HASH = slice(len(_MARK), len(_MARK) + 64)
 
 
 def make_blob(root_id: RunId, content: bytes) -> Blob:
@@ -65,13 +66,12 @@ def digest_in(payload: Json | None) -> str | None:
     """Return the hash of the blob that a payload refers to, or None when it stands for itself."""
     if payload is None or not payload.startswith(_MARK):
         return None
-    return payload[len(_MARK) : len(_MARK) + 64]
+    return payload[_HASH]
 
 
-def digests_in(promise: Promise) -> set[str]:
-    """Return the hashes of the blobs that a row's payloads refer to."""
-    found = (digest_in(getattr(promise, name)) for name in PAYLOADS)
-    return {digest for digest in found if digest}
+def digests_in(payloads: Sequence[Json | None]) -> list[str]:
+    """Return the hashes of the blobs that payloads refer to."""
+    return [text[_HASH] for text in payloads if text is not None and text.startswith(_MARK)]
 
 
 def inflate(promise: Promise, contents: Mapping[str, bytes]) -> Promise:

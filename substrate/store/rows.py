@@ -37,6 +37,8 @@ PROMISE_COLUMNS = (
     "id, run_id, key, kind, name, state, created_at, settled_at, seq, epoch, effect, fingerprint, "
     "input, value, error, usage, attempts"
 )
+PAYLOADS = slice(12, None)
+"""Where a row of `PROMISE_COLUMNS` has its payloads."""
 
 KEPT_DONE = timedelta(days=30)
 KEPT_FAILED = timedelta(days=90)
@@ -132,12 +134,19 @@ def compare(checkpoint: Checkpoint, row: Promise | None) -> Outcome | None:
     ours = replace(checkpoint.promise, epoch=checkpoint.fence.epoch)
     if row.is_settled:
         return Written(row.seq) if _outcome(ours) == _outcome(row) else Adopted(row)
-    is_our_intent = not ours.is_settled and ours.epoch == row.epoch
+    is_our_intent = not ours.is_settled and _outcome(ours) == _outcome(row)
     return Written(row.seq) if is_our_intent else None
 
 
 def _outcome(promise: Promise) -> tuple[object, ...]:
-    return promise.state, promise.epoch, promise.settled_at, promise.value, promise.error
+    return (
+        promise.state,
+        promise.epoch,
+        promise.settled_at,
+        promise.value,
+        promise.error,
+        promise.attempts,
+    )
 
 
 def resolved(waiting: Promise, value: Json, now: int, epoch: int) -> Promise:

@@ -36,6 +36,7 @@ class PostgresStore:
         self.url = url
         self._connections = Connections(url)
         self._vigil = recovery.Vigil()
+        self._own: set[Owner] = set()
 
     async def open(self) -> None:
         """Connect, migrate, and learn the database's time."""
@@ -114,7 +115,12 @@ class PostgresStore:
     async def recover(self) -> Sequence[RunId]:
         """See `Store.recover`."""
         now, aside = self.clock.now_ms(), self._connections.aside
-        dead = self._vigil.dead_among(await aside(recovery.look), time.monotonic())
+        seen = await aside(recovery.look)
+        cut = [one.owner for one in seen if one.is_missing and one.owner in self._own]
+        if cut:
+            await aside(lambda db: recovery.vouch(db, cut))
+            seen = await aside(recovery.look)
+        dead = self._vigil.dead_among(seen, time.monotonic())
         if not dead:
             return []
         return await aside(lambda db: recovery.recover_runs(db, dead, now))
@@ -126,7 +132,9 @@ class PostgresStore:
 
     def pulse(self, owner: Owner, lease: timedelta) -> PostgresPulse:
         """See `Store.pulse`."""
-        return PostgresPulse(self.url, owner, lease)
+        pulse = PostgresPulse(self.url, owner, lease)
+        self._own.add(owner)
+        return pulse
 
     async def close(self) -> None:
         """See `Store.close`."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from substrate.store.blobs import open_blob
-from substrate.store.postgres.connections import Connection
+from substrate.store.postgres.connections import Cursor
 from substrate.values.ids import part_of
 from substrate.values.records import Blob
 
@@ -16,14 +16,14 @@ SELECT id, %(hash)s, part, tenant, %(data)b
 """
 
 
-async def insert_blobs(db: Connection, blobs: Sequence[Blob]) -> None:
+async def insert_blobs(db: Cursor, blobs: Sequence[Blob]) -> None:
     """Keep blobs in their trees.
 
     The same content may be on its way elsewhere, and then this waits for that transaction. Hence
     one order everywhere, and only after all runs have been locked: nobody waits in a circle.
     """
     new = {(blob.root_id, blob.hash): blob.data for blob in blobs}
-    await db.cursor().executemany(
+    await db.executemany(
         _INSERT_BLOB,
         [
             {"root_id": root, "hash": digest, "part": part_of(root), "data": data}
@@ -39,9 +39,7 @@ SELECT hash, data
 """
 
 
-async def read_blobs(
-    db: Connection, roots: Sequence[str], digests: Sequence[str]
-) -> dict[str, bytes]:
+async def read_blobs(db: Cursor, roots: Sequence[str], digests: Sequence[str]) -> dict[str, bytes]:
     """Return the contents of those blobs of these trees that there are, by hash."""
     cursor = await db.execute(_SELECT_BLOBS, (roots, digests), binary=True)
     return {digest: open_blob(data) for digest, data in await cursor.fetchall()}

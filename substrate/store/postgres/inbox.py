@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from substrate.store import rows
 from substrate.store.blobs import outsource
-from substrate.store.postgres.connections import Connection
+from substrate.store.postgres.connections import Cursor
 from substrate.store.postgres.journal import LOCK, write_batch
 from substrate.store.postgres.runs import existing_run
 from substrate.values.errors import RunEnded
@@ -40,7 +40,7 @@ SELECT 1
 """
 
 
-async def send_signal(db: Connection, signal: Signal, now: int) -> bool:
+async def send_signal(db: Cursor, signal: Signal, now: int) -> bool:
     """Put a signal into the inbox and wake the run; False when it was there already."""
     row = {
         "run_id": signal.run_id,
@@ -82,12 +82,12 @@ UPDATE signals
 """
 
 
-async def take_signal(db: Connection, fence: Fence, waiting: Promise, now: int) -> Promise | None:
+async def take_signal(db: Cursor, fence: Fence, waiting: Promise, now: int) -> Promise | None:
     """Settle the promise with the oldest signal that nobody took; None when there is none."""
     where = {"run_id": waiting.run_id, "name": waiting.name, "part": fence.part}
     if await (await db.execute(_OLDEST, where)).fetchone() is None:
         return None
-    async with db.transaction():
+    async with db.connection.transaction():
         await db.execute(_HOLD, where)  # or two takers would read one signal as the oldest
         signal = await (await db.execute(_OLDEST, where)).fetchone()
         if signal is None:

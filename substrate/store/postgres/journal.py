@@ -20,7 +20,7 @@ import psycopg
 from substrate.store import rows
 from substrate.store.blobs import PAYLOADS, digests_in, inflate
 from substrate.store.postgres.blobs import insert_blobs, read_blobs
-from substrate.store.postgres.connections import Connection
+from substrate.store.postgres.connections import Cursor
 from substrate.values.errors import CheckpointRefused
 from substrate.values.ids import RunId, part_of, root_of
 from substrate.values.records import (
@@ -137,9 +137,7 @@ _WRITE_FREE = _WRITE_BATCH.format(lock=LOCK_FREE)
 _WRITE_WAITING = _WRITE_BATCH.format(lock=LOCK)
 
 
-async def write_batch(
-    db: Connection, batch: Sequence[Checkpoint], *, wait: bool
-) -> Sequence[Outcome]:
+async def write_batch(db: Cursor, batch: Sequence[Checkpoint], *, wait: bool) -> Sequence[Outcome]:
     """Write a batch of checkpoints in one transaction; see `Store.commit`."""
     try:
         if any(checkpoint.blobs for checkpoint in batch):
@@ -159,7 +157,7 @@ def _is_plain(checkpoint: Checkpoint) -> bool:
     return promise.seq == 0 and promise.run_id == fence.run_id and checkpoint.status is None
 
 
-async def _write_new(db: Connection, checkpoint: Checkpoint) -> int | None:
+async def _write_new(db: Cursor, checkpoint: Checkpoint) -> int | None:
     """Write a promise that is thought to be new, by the cheapest statement that is fenced.
 
     None when it could not be: locked, fenced off, or there already. The batch statement tells.
@@ -173,9 +171,9 @@ async def _write_new(db: Connection, checkpoint: Checkpoint) -> int | None:
 
 
 async def _write_with_blobs(
-    db: Connection, batch: Sequence[Checkpoint], *, wait: bool
+    db: Cursor, batch: Sequence[Checkpoint], *, wait: bool
 ) -> Sequence[Outcome]:
-    async with db.transaction():
+    async with db.connection.transaction():
         outcomes = await _write(db, batch, wait=wait)
         pairs = zip(batch, outcomes, strict=True)
         kept = [blob for c, outcome in pairs if isinstance(outcome, Written) for blob in c.blobs]
@@ -183,7 +181,7 @@ async def _write_with_blobs(
     return outcomes
 
 
-async def _write(db: Connection, batch: Sequence[Checkpoint], *, wait: bool) -> Sequence[Outcome]:
+async def _write(db: Cursor, batch: Sequence[Checkpoint], *, wait: bool) -> Sequence[Outcome]:
     records = [_record(i, checkpoint) for i, checkpoint in enumerate(batch)]
     cursor = await db.execute(
         _WRITE_WAITING if wait else _WRITE_FREE, {"batch": orjson.dumps(records).decode()}
@@ -240,7 +238,7 @@ def _record(ord_: int, checkpoint: Checkpoint) -> dict[str, Any]:
     return {name: value for name, value in record.items() if value is not None}
 
 
-async def _first(db: Connection, promise: Promise) -> Promise:
+async def _first(db: Cursor, promise: Promise) -> Promise:
     settled = await read_promise(db, promise.id)
     if settled is None:
         raise CheckpointRefused(f"{promise.id!r} conflicts with a row that is gone; write it again")
@@ -254,7 +252,7 @@ SELECT {rows.PROMISE_COLUMNS}
 """
 
 
-async def read_promise(db: Connection, any_id: str) -> Promise | None:
+async def read_promise(db: Cursor, any_id: str) -> Promise | None:
     """Return one promise, or None."""
     cursor = await db.execute(_SELECT_PROMISE, (any_id, part_of(any_id)))
     found = await _whole(db, await cursor.fetchall())
@@ -268,7 +266,7 @@ SELECT {rows.PROMISE_COLUMNS}
 """
 
 
-async def read_promises(db: Connection, ids: Sequence[str]) -> dict[str, Promise]:
+async def read_promises(db: Cursor, ids: Sequence[str]) -> dict[str, Promise]:
     """Return those of the promises that there are, by id."""
     cursor = await db.execute(_SELECT_PROMISES, (ids,))
     return {promise.id: promise for promise in await _whole(db, await cursor.fetchall())}
@@ -282,19 +280,19 @@ SELECT {rows.PROMISE_COLUMNS}
 """
 
 
-async def read_journal(db: Connection, run_id: RunId, after: int) -> Sequence[Promise]:
+async def read_journal(db: Cursor, run_id: RunId, after: int) -> Sequence[Promise]:
     """Return the promises of a run above a seq, in order."""
     cursor = await db.execute(_SELECT_JOURNAL, (run_id, after))
     return await _whole(db, await cursor.fetchall())
 
 
-async def _whole(db: Connection, found: Sequence[rows.Row]) -> Sequence[Promise]:
+async def _whole(db: Cursor, found: Sequence[rows.Row]) -> Sequence[Promise]:
     """Return rows as promises, with what stands in blobs put back."""
     promises = [rows.promise(row) for row in found]
-    digests = {i: held for i, promise in enumerate(promises) if (held := digests_in(promise))}
+    digests = {i: held for i, row in enumerate(found) if (held := digests_in(row[rows.PAYLOADS]))}
     if digests:
         roots = {root_of(promises[i].id) for i in digests}
-        contents = await read_blobs(db, sorted(roots), sorted(set().union(*digests.values())))
+        contents = await read_blobs(db, list(roots), list(set().union(*digests.values())))
         for i in digests:
             promises[i] = inflate(promises[i], contents)
     return promises

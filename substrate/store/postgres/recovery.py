@@ -3,7 +3,8 @@
 A worker is dead when its lease has lapsed by the database's clock, or when it was struck off. It is
 dead before that only where nothing else explains what is seen: its heartbeat's backend is gone, in
 two looks `PATIENCE` apart, with no beat between them and no restart of the server since. Behind a
-pooler a backend outlives its client, so there the pulse registers none and the lease decides.
+pooler a backend outlives its client, so there the pulse registers none and the lease decides. Nor
+is a cut connection a death: a worker that looks and misses itself vouches for itself.
 
 No look waits for a lock: a run that somebody holds is taken back next time, since its owner stays
 struck off.
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from substrate.store import rows
-from substrate.store.postgres.connections import NOW, Connection
+from substrate.store.postgres.connections import NOW, Cursor
 from substrate.store.postgres.journal import LOCK_FREE
 from substrate.store.protocol import MAX_CRASHES
 from substrate.values.ids import RunId
@@ -65,10 +66,22 @@ SELECT DISTINCT lease_owner, 0, true, true
 """
 
 
-async def look(db: Connection) -> Sequence[Sighting]:
+async def look(db: Cursor) -> Sequence[Sighting]:
     """Return how the workers stand, and the owners of runs that are no workers any more."""
     cursor = await db.execute(_LOOK)
     return [Sighting(*row) for row in await cursor.fetchall()]
+
+
+_VOUCH = """
+UPDATE workers
+   SET backend_pid = NULL
+ WHERE incarnation = ANY (%s)
+"""
+
+
+async def vouch(db: Cursor, owners: Sequence[Owner]) -> None:
+    """Let the lease decide over these workers until their next beat, which names a new backend."""
+    await db.execute(_VOUCH, (owners,))
 
 
 _STRIKE_OFF = """
@@ -130,11 +143,11 @@ UPDATE promises
 """
 
 
-async def recover_runs(db: Connection, dead: Sequence[Sighting], now: int) -> Sequence[RunId]:
+async def recover_runs(db: Cursor, dead: Sequence[Sighting], now: int) -> Sequence[RunId]:
     """Take back the runs of these owners, save of one that has shown a sign of life since."""
     recovered: list[RunId] = []
     for one in dead:
-        async with db.transaction():
+        async with db.connection.transaction():
             who = {"owner": one.owner, "lease_until": one.lease_until}
             await db.execute(_STRIKE_OFF, who)
             cursor = await db.execute(_IS_REGISTERED, who)
@@ -143,7 +156,7 @@ async def recover_runs(db: Connection, dead: Sequence[Sighting], now: int) -> Se
     return recovered
 
 
-async def _take_back(db: Connection, owner: Owner, now: int) -> Sequence[RunId]:
+async def _take_back(db: Cursor, owner: Owner, now: int) -> Sequence[RunId]:
     wanted = {"owner": owner, "max_crashes": MAX_CRASHES, "now": now}
     cursor = await db.execute(_RECOVER, wanted)
     taken = await cursor.fetchall()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from substrate.store import rows
 from substrate.store.blobs import digest_in, outsource_input, whole
 from substrate.store.postgres.blobs import insert_blobs, read_blobs
-from substrate.store.postgres.connections import Connection
+from substrate.store.postgres.connections import Cursor
 from substrate.store.postgres.journal import LOCK
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import Key, RunId, part_of, promise_id
@@ -34,14 +34,14 @@ RETURNING id
 """
 
 
-async def insert_run(db: Connection, new: NewRun, now: int, owner: Owner | None) -> Run | None:
+async def insert_run(db: Cursor, new: NewRun, now: int, owner: Owner | None) -> Run | None:
     """Create the run and the promise of its outcome; None when the id is known."""
     run = rows.first_run(new, now, owner)
     light, blobs = outsource_input(new)
     if not blobs:
         cursor = await db.execute(_INSERT_RUN, rows.first_rows(light, run))
         return run if await cursor.fetchone() else None
-    async with db.transaction():
+    async with db.connection.transaction():
         cursor = await db.execute(_INSERT_RUN, rows.first_rows(light, run))
         if await cursor.fetchone() is None:
             return None
@@ -56,14 +56,14 @@ SELECT {rows.RUN_COLUMNS}
 """
 
 
-async def read_run(db: Connection, run_id: RunId) -> Run | None:
+async def read_run(db: Cursor, run_id: RunId) -> Run | None:
     """Return the run, or None."""
     cursor = await db.execute(_SELECT_RUN, (run_id, part_of(run_id)))
     row = await cursor.fetchone()
     return rows.run(row) if row else None
 
 
-async def existing_run(db: Connection, run_id: RunId) -> Run:
+async def existing_run(db: Cursor, run_id: RunId) -> Run:
     """Return the run, or raise `RunNotFound`."""
     run = await read_run(db, run_id)
     if run is None:
@@ -80,7 +80,7 @@ SELECT {rows.RUN_COLUMNS}
 """
 
 
-async def list_runs(db: Connection, status: RunStatus | None, limit: int) -> Sequence[Run]:
+async def list_runs(db: Cursor, status: RunStatus | None, limit: int) -> Sequence[Run]:
     """Return runs, newest first."""
     cursor = await db.execute(_SELECT_RUNS, {"status": status, "limit": limit})
     return [rows.run(row) for row in await cursor.fetchall()]
@@ -107,7 +107,7 @@ SELECT {rows.RUN_COLUMNS},
 """
 
 
-async def claim_runs(db: Connection, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
+async def claim_runs(db: Cursor, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
     """Take ready runs of a lane, with what they were started with.
 
     One whose input somebody has deleted is left out, so that it does not block its lane.
@@ -130,7 +130,7 @@ SELECT id, epoch, wake_version
 """
 
 
-async def read_inboxes(db: Connection, owner: Owner) -> Sequence[Inbox]:
+async def read_inboxes(db: Cursor, owner: Owner) -> Sequence[Inbox]:
     """Return how each running run of the worker stands."""
     cursor = await db.execute(_SELECT_INBOXES, (owner,))
     return [Inbox(*row) for row in await cursor.fetchall()]
@@ -154,7 +154,7 @@ RETURNING id
 """
 
 
-async def release_runs(db: Connection, fences: Sequence[Fence], now: int) -> int:
+async def release_runs(db: Cursor, fences: Sequence[Fence], now: int) -> int:
     """Give back the runs that still are ours; return how many."""
     ours = {
         "ids": [fence.run_id for fence in fences],
@@ -190,10 +190,10 @@ RETURNING id
 """
 
 
-async def reopen_run(db: Connection, run_id: RunId, accept: Key | None, now: int) -> Run:
+async def reopen_run(db: Cursor, run_id: RunId, accept: Key | None, now: int) -> Run:
     """Make a paused, failed or dead run ready again; see `Store.reopen`."""
     where = {"id": run_id, "part": part_of(run_id)}
-    async with db.transaction():
+    async with db.connection.transaction():
         cursor = await db.execute(_REOPEN_RUN, where | {"now": now})
         reopened = await cursor.fetchone()
         run = await existing_run(db, run_id)

@@ -10,7 +10,7 @@ from substrate.store.migrate import (
     migrations,
     pending,
 )
-from substrate.store.postgres.connections import NOW, Connection
+from substrate.store.postgres.connections import NOW, Cursor
 
 _LOCK = 0x0571_4A70  # any constant: the advisory lock that migrators take in turn
 
@@ -20,12 +20,12 @@ VALUES (%(version)s, %(name)s, %(digest)s, {NOW})
 """
 
 
-async def migrate(db: Connection) -> None:
+async def migrate(db: Cursor) -> None:
     """Apply what migrations are left, in one transaction that other migrators wait for."""
     known = migrations("postgres")
     if await _is_current(db, known):
         return
-    async with db.transaction():
+    async with db.connection.transaction():
         await db.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         await db.execute(CREATE_TABLE, prepare=False)
         for migration in pending(known, await _applied(db)):
@@ -38,7 +38,7 @@ async def migrate(db: Connection) -> None:
             await db.execute(_INSERT_APPLIED, row, prepare=False)
 
 
-async def _is_current(db: Connection, known: Sequence[Migration]) -> bool:
+async def _is_current(db: Cursor, known: Sequence[Migration]) -> bool:
     """Whether the schema is current: the way past the lock on every start but the first."""
     cursor = await db.execute("SELECT to_regclass(%s)", (TABLE,), prepare=False)
     if (await cursor.fetchone() or (None,))[0] is None:
@@ -46,6 +46,6 @@ async def _is_current(db: Connection, known: Sequence[Migration]) -> bool:
     return not pending(known, await _applied(db))
 
 
-async def _applied(db: Connection) -> dict[int, str]:
+async def _applied(db: Cursor) -> dict[int, str]:
     cursor = await db.execute(SELECT_APPLIED, prepare=False)
     return dict(await cursor.fetchall())

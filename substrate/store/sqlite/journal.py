@@ -149,8 +149,10 @@ def read_journal(db: apsw.Connection, run_id: RunId, after: int) -> Sequence[Pro
 
 def _whole(db: apsw.Connection, found: Iterable[rows.Row]) -> list[Promise]:
     """Return rows as promises, with what stands in blobs put back."""
-    promises = [rows.promise(row) for row in found]
-    for i, promise in enumerate(promises):
-        if digests := digests_in(promise):
-            promises[i] = inflate(promise, read_blobs(db, promise.id, digests))
+    promises = []
+    for row in found:
+        promise = rows.promise(row)
+        if digests := digests_in(row[rows.PAYLOADS]):
+            promise = inflate(promise, read_blobs(db, promise.id, digests))
+        promises.append(promise)
     return promises

@@ -1,0 +1,131 @@
+"""A run that stopped and waits for a person goes on when that person says so."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+
+import pytest
+
+from substrate.store.protocol import MAX_CRASHES, Store
+from substrate.values.errors import RunEnded, RunNotFound
+from substrate.values.ids import Key, RunId
+from substrate.values.records import (
+    Checkpoint,
+    PromiseState,
+    RunStatus,
+    Written,
+)
+from tests.stores import (
+    LANE,
+    OTHER,
+    Database,
+    checkpoint,
+    claimed,
+    crash,
+    database,
+    end,
+    new_run,
+    opened,
+)
+
+RUN = RunId("run")
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    async with opened(store_url) as store:
+        yield store
+
+
+@pytest.fixture
+def db(store: Store, store_url: str) -> Iterator[Database]:
+    with database(store_url) as db:
+        yield db
+
+
+async def test_reopen_paused(store: Store):
+    """A paused run that is reopened is ready again, and its outcome is open."""
+    claim = await claimed(store)
+    paused = end(claim, RunStatus.PAUSED)
+    paused = replace(paused.promise, state=PromiseState.PENDING, settled_at=None)
+    await store.commit([Checkpoint(claim.fence, paused, RunStatus.PAUSED)])
+
+    run = await store.reopen(RUN)
+
+    own = await store.promise(RUN)
+    assert run == await store.get(RUN)
+    assert run.status is RunStatus.READY
+    assert (own.state, own.error, own.seq) == (PromiseState.PENDING, None, run.last_seq)
+    assert [again.fence.epoch for again in await store.claim(LANE, 1, OTHER)] == [2]
+
+
+async def test_reopen_dead(store: Store):
+    """A dead run that is reopened starts with a clean slate, and can still succeed."""
+    await store.start(new_run())
+    for _ in range(MAX_CRASHES):
+        await crash(store)
+
+    run = await store.reopen(RUN)
+    (claim,) = await store.claim(LANE, 1, OTHER)
+
+    assert (run.crashes, run.ended_at) == (0, None)
+    assert isinstance((await store.commit([end(claim)]))[0], Written)
+    assert (await store.promise(RUN)).state is PromiseState.RESOLVED
+
+
+async def test_reopen_and_accept(store: Store, db: Database):
+    """Accepting a key lets its recorded value stand, whatever the code asks for there now."""
+    claim = await claimed(store)
+    step = checkpoint(claim.fence, "work.0")
+    await store.commit([replace(step, promise=replace(step.promise, fingerprint="old"))])
+    db.rows("UPDATE runs SET status = 'paused', lease_owner = NULL")
+
+    await store.reopen(RUN, Key("work.0"))
+
+    assert (await store.journal(RUN))[0].fingerprint is None
+    assert (await store.journal(RUN))[0].value == '"done"'
+
+
+async def test_reopen_with_unknown_key(store: Store, db: Database):
+    """Accepting a key that the run does not have raises, and the run stays paused."""
+    await claimed(store)
+    db.rows("UPDATE runs SET status = 'paused', lease_owner = NULL")
+
+    with pytest.raises(RunNotFound, match=r"no promise 'work\.7'"):
+        await store.reopen(RUN, Key("work.7"))
+
+    assert (await store.get(RUN)).status is RunStatus.PAUSED
+
+
+async def test_reopen_failed(store: Store, db: Database):
+    """A failed run that is reopened goes on, and is not swept when its failure would have been."""
+    claim = await claimed(store)
+    await store.commit([end(claim, RunStatus.FAILED)])
+
+    run = await store.reopen(RUN)
+
+    assert (run.status, run.ended_at) == (RunStatus.READY, None)
+    assert db.value("SELECT expires_at FROM runs") is None
+    assert (await store.promise(RUN)).state is PromiseState.PENDING
+
+
+async def test_reopen_of_others(store: Store):
+    """A run that is unknown, at work or done is not reopened."""
+    with pytest.raises(RunNotFound, match="'run'"):
+        await store.reopen(RUN)
+    claim = await claimed(store)
+    with pytest.raises(RunEnded, match="'run' is running; only a paused"):
+        await store.reopen(RUN)
+    await store.commit([end(claim)])
+    with pytest.raises(RunEnded, match="'run' is done; only a paused"):
+        await store.reopen(RUN)
+
+
+async def test_dead_child_stays(store: Store, db: Database):
+    """A dead child is not reopened: its parent has been told, and a promise is settled once."""
+    child = db.spawn(await claimed(store, "run", OTHER), "child.0")
+    db.rows("UPDATE runs SET crashes = 2 WHERE id = :id", id=child.run.id)
+    await store.recover()
+
+    with pytest.raises(RunEnded, match="no other run waits for"):
+        await store.reopen(child.run.id)
+    assert (await store.promise(child.run.id)).state is PromiseState.REJECTED

@@ -124,7 +124,10 @@ async def test_deadlock_with_a_stranger(postgres_url: str):
             stranger.rows("BEGIN")
             stranger.rows("SELECT id FROM runs WHERE id = 'run#child.0' FOR UPDATE")
             writing = asyncio.create_task(committer.commit(end_child(child)))
-            held = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            held = (
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
             await eventually(lambda: db.value(held))
 
             await asyncio.to_thread(
@@ -134,9 +137,8 @@ async def test_deadlock_with_a_stranger(postgres_url: str):
             stranger.rows("COMMIT")
             async with asyncio.timeout(LIMIT_S):
                 assert await writing == Written(3)
-            assert db.value(
-                "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-            )
+            deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+            await eventually(lambda: db.value(deadlocks))  # a backend tells when it is idle
         await committer.close()
 
 

@@ -124,19 +124,20 @@ class FatalStore:
         return woken
 
     async def _write(self, method: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
-        self._reach(Moment.BEFORE)
+        self.commits += 1
+        number = self.commits
+        self._reach(number, Moment.BEFORE)
         result = await method(*args, **named)
-        self._reach(Moment.AFTER)
+        self._reach(number, Moment.AFTER)
         return result
 
     def _found(self, count: int) -> None:
-        if count:
+        """Count what is known as a commit only when it has been made."""
+        if count and self._moment is Moment.AFTER:
             self.commits += 1
-            self._reach(Moment.AFTER)
+            self._reach(self.commits, Moment.AFTER)
 
-    def _reach(self, moment: Moment) -> None:
-        """Count a commit at its beginning, and strike when this is the one."""
-        if moment is Moment.BEFORE:
-            self.commits += 1
-        if self.commits == self._boundary and moment is self._moment:
+    def _reach(self, number: int, moment: Moment) -> None:
+        """Strike when this is the commit, and its side."""
+        if number == self._boundary and moment is self._moment:
             self._strike()

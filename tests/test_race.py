@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from substrate import (
     Context,
+    Limits,
     OutcomeUnknown,
     PromiseState,
     RunFailed,
@@ -81,6 +83,25 @@ async def test_the_first_wins_and_the_others_are_ended(store_url):
     assert rows["waits.0"].state is PromiseState.CANCELLED
     assert rows["waits.1/go.0"].state is PromiseState.CANCELLED
     assert OutcomeUnknown.__name__ in (rows["endless.0"].error or "")
+
+
+async def test_a_race_that_is_won_while_others_wait(store_url):
+    """A run is not let go between a race's first outcome and what the run does with it."""
+
+    @durable
+    async def many_races(ctx: Context) -> int:
+        won = 0
+        for i in range(30):
+            winner = await ctx.race(ctx.signal("never"), ctx.step(quick, f"{i}"), ctx.sleep(60))
+            won += winner.place
+        return won
+
+    eager = Limits(warm=timedelta(0), poll=timedelta(milliseconds=1))
+    async with connect(store_url) as client, client.work([many_races], limits=eager):
+        await client.start(many_races, id="run")
+        async with asyncio.timeout(30):
+            assert await client.result("run") == 30
+    assert set(calls.values()) == {1}
 
 
 async def test_the_order_of_the_journal_decides(store_url):

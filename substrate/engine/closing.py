@@ -4,7 +4,7 @@ A timer or a signal's wait is cancelled, and so is a step that rests between two
 call that was under way nobody knows whether it happened. A child is asked to end.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from substrate.engine.attempts import rests_until
@@ -17,13 +17,21 @@ from substrate.values.records import UNWIND_KEY, Effect, Kind, Promise, PromiseS
 async def close_branches(execution: Execution, ids: Collection[PromiseId]) -> None:
     """Close what these operations of the run have begun, and everything in their scopes."""
     await execution.settle_down()
+    for promise in begun_by(execution, ids):
+        if promise.kind is Kind.CHILD:
+            await execution.cancel_child(promise)
+        else:
+            await execution.close(closed(execution, promise))
+
+
+def begun_by(execution: Execution, ids: Collection[PromiseId]) -> Sequence[Promise]:
+    """Return what has no outcome yet of these operations, and in their scopes."""
     scopes = tuple(f"{id_}/" for id_ in ids)
-    for promise in list(execution.open.values()):
-        if promise.id in ids or promise.id.startswith(scopes):
-            if promise.kind is Kind.CHILD:
-                await execution.cancel_child(promise)
-            else:
-                await execution.close(closed(execution, promise))
+    return [
+        promise
+        for promise in execution.open.values()
+        if promise.id in ids or promise.id.startswith(scopes)
+    ]
 
 
 async def close_all(execution: Execution) -> None:

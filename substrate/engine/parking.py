@@ -1,8 +1,8 @@
 """What of a run is at work and what only waits: so a run of which nothing is at work can be let go.
 
 A run *rests* when each of its strands waits for a moment, a signal or a child. What is at work is
-counted, and the count is handed over, never dropped and taken up again: the branch that ends last
-leaves its place to the strand which waits for the branches. So a run is not taken for one that
+counted, and the count is handed over, never dropped and taken up again: the branch that lets the
+strand go on which waits for the branches leaves its place to it. So a run is not taken for one that
 rests while it is between two operations.
 """
 
@@ -45,18 +45,22 @@ class Rest(NamedTuple):
 
 
 class Fan:
-    """Branches that have taken the place of the strand which waits for them."""
+    """Branches that have taken the place of the strand which waits for them all, or for the first.
 
-    __slots__ = ("_left", "_parking")
+    The branch that is waited for leaves its place to the strand.
+    """
 
-    def __init__(self, parking: "Parking", count: int) -> None:
+    __slots__ = ("_ended", "_parking", "_waited_for")
+
+    def __init__(self, parking: "Parking", waited_for: int) -> None:
         self._parking = parking
-        self._left = count
+        self._ended = 0
+        self._waited_for = waited_for
 
     def end(self) -> None:
-        """One branch has ended; the last one leaves its place to the strand."""
-        self._left -= 1
-        if self._left:
+        """One branch has ended."""
+        self._ended += 1
+        if self._ended != self._waited_for:
             self._parking.leave()
 
 
@@ -71,10 +75,10 @@ class Parking:
         self._waits: set[Wait] = set()
         self._decision: asyncio.Event | None = None
 
-    def fan(self, count: int) -> Fan:
+    def fan(self, count: int, *, wants_one: bool = False) -> Fan:
         """Let so many branches take the place of the strand at work."""
         self._at_work += count - 1
-        return Fan(self, count)
+        return Fan(self, 1 if wants_one else count)
 
     def leave(self) -> None:
         """Count one strand less as at work."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from substrate.engine.closing import close_branches
+from substrate.engine.closing import begun_by, close_branches
 from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised
 from substrate.engine.journal import Asked
@@ -153,6 +153,9 @@ async def settle_first(context: "Context", pendings: Sequence[Pending[Any]]) -> 
         work = [pending.live(promise) for pending, promise in zip(pendings, found, strict=True)]
         race = partial(_race, context.execution, work, [pending.id for pending in pendings])
         first = await context.strand.drive(race, Group(wants_one=True))
+    losers = {pending.id for pending in pendings if pending.id != first.id}
+    if begun_by(context.execution, losers):
+        await context.strand.drive(partial(close_branches, context.execution, losers))
     place = next(i for i, pending in enumerate(pendings) if pending.id == first.id)
     value = pendings[place].read(first)
     if isinstance(value, Raised):
@@ -193,8 +196,8 @@ async def _together(
 async def _race(
     execution: Execution, branches: Sequence[Branch], ids: Sequence[PromiseId]
 ) -> Promise:
-    """Return what was settled first, when all the others have been cancelled and closed."""
-    fan = execution.parking.fan(len(branches))
+    """Return what was settled first, when all the others have been cancelled."""
+    fan = execution.parking.fan(len(branches), wants_one=True)
 
     async def run(branch: Branch) -> Promise | Raised[Exception]:
         try:
@@ -214,7 +217,6 @@ async def _race(
     first = await execution.first_of(ids)
     if first is None:
         raise next(each.error for each in refused if isinstance(each, Raised))
-    await close_branches(execution, {id_ for id_ in ids if id_ != first.id})
     return first
 
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable
 from contextlib import AbstractAsyncContextManager, suppress
 
-from substrate.models.failures import Sdk, broken
+from substrate.models.failures import Translator, broken
 from substrate.models.messages import Json
 from substrate.values.errors import ModelError
 
@@ -25,7 +25,7 @@ Opening = Awaitable[AbstractAsyncContextManager[AsyncIterable[object]]]
 """A streaming call of an SDK, not yet awaited."""
 
 
-async def events(model: str, sdk: Sdk, opening: Opening) -> Events:
+async def events(model: str, sdk: Translator, opening: Opening) -> Events:
     """Yield the events of a call as they come in. Close it when done, `contextlib.aclosing`."""
     with sdk.failing_as_ours(model):
         async with await opening as stream:

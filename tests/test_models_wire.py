@@ -9,9 +9,8 @@ import subprocess
 import sys
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from genai_prices import Usage as Tokens
@@ -29,8 +28,6 @@ from substrate.models.messages import (
     ToolCall,
     ToolMessage,
     ToolResult,
-    ToolSpec,
-    Usage,
     UserMessage,
 )
 from substrate.models.model import Model, disconnect
@@ -46,32 +43,35 @@ from substrate.values.errors import (
     TransportFailed,
 )
 from substrate.values.retry import Retry
+from tests.llm_providers import (
+    HELLO,
+    SAYING,
+    SEARCH,
+    SEARCHING,
+    SETUPS,
+    after,
+    authorization,
+    complete,
+    failure,
+    served,
+    unfinished,
+    usage,
+)
 from tests.llm_servers import (
     CONTEXT_WINDOW,
-    Answer,
     Ending,
     Llmock,
-    Wire,
     anthropic_events,
     llmock,
     openai_events,
     refusal,
     stream,
-    wire,
 )
 
-MODELS = {"anthropic": "anthropic:claude-sonnet-5-5", "openai": "openai:gpt-6-luna"}
-PATHS = {"anthropic": "/anthropic", "openai": "/v1"}
-SEARCH = ToolSpec(
-    "search",
-    "Search the library.",
-    {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]},
-)
-HELLO = Request("Be brief.", [UserMessage.of("Hello")])
-SEARCHING = Request("Be brief.", [UserMessage.of("Search for owls")], [SEARCH])
+BOTH = ["anthropic", "openai"]
 
 
-@pytest.fixture(params=sorted(MODELS))
+@pytest.fixture(params=sorted(SETUPS))
 def provider(request):
     """Name each provider in turn."""
     return request.param
@@ -88,8 +88,7 @@ def running_llmock() -> Iterator[Llmock]:
 async def mock(running_llmock, provider, monkeypatch) -> AsyncIterator[Llmock]:
     """Point the provider's SDK at a fresh llmock."""
     running_llmock.reset()
-    monkeypatch.setenv(f"{provider.upper()}_API_KEY", "a-key")
-    monkeypatch.setenv(f"{provider.upper()}_BASE_URL", running_llmock.url + PATHS[provider])
+    SETUPS[provider].env(monkeypatch, running_llmock.url + SETUPS[provider].mock_path)
     yield running_llmock
     await disconnect()
 
@@ -97,39 +96,7 @@ async def mock(running_llmock, provider, monkeypatch) -> AsyncIterator[Llmock]:
 @pytest.fixture
 def model(provider) -> Model:
     """Return the provider's model."""
-    return Model(MODELS[provider])
-
-
-@asynccontextmanager
-async def served(monkeypatch, provider: str, *answers: Answer) -> AsyncIterator[Wire]:
-    """Point the provider's SDK at a server with these answers."""
-    async with wire(*answers) as server:
-        path = "/v1" if provider == "openai" else ""
-        monkeypatch.setenv(f"{provider.upper()}_API_KEY", "a-key")
-        monkeypatch.setenv(f"{provider.upper()}_BASE_URL", server.url + path)
-        try:
-            yield server
-        finally:
-            await disconnect()
-
-
-async def failure(model: Model, request: Request = HELLO) -> ModelError:
-    """Return the error that the model answers with."""
-    with pytest.raises(ModelError) as caught:
-        await model.answer(request)
-    return caught.value
-
-
-def after(reply: Reply, *results: ToolResult) -> Request:
-    """Return the request that follows a reply that called tools."""
-    return Request("Be brief.", [*SEARCHING.messages, reply, ToolMessage(results)], [SEARCH])
-
-
-def complete(provider: str) -> list[dict[str, Any]]:
-    """Return the events of a whole answer, which is "So."."""
-    if provider == "anthropic":
-        return anthropic_events({"type": "text", "text": "So."})
-    return openai_events({**SAYING, "content": [{"type": "output_text", "text": "So."}]})
+    return Model(SETUPS[provider].model)
 
 
 # llmock: what a provider does on its good days and its bad ones
@@ -147,9 +114,8 @@ async def test_text(mock, model, provider):
     assert len(pieces) > 1
     assert reply.stop is StopReason.END
     assert reply.made_by(provider, model.name)
-    assert reply.response_id
     assert reply.usage.input_tokens > 0
-    assert reply.usage.cost_usd > 0
+    assert (reply.usage.cost_usd or 0) > 0 or SETUPS[provider].prices is None
 
 
 async def test_tool_round_trip(mock, model):
@@ -238,13 +204,13 @@ async def test_stall(mock, provider, fault):
     """Silence longer than the read timeout is a failed transport, wherever it falls."""
     mock.script(fault)
 
-    model = Model(MODELS[provider], settings={"read_timeout": 0.3})
+    model = Model(SETUPS[provider].model, settings={"read_timeout": 0.3})
     error = await failure(model, model.request("", HELLO.messages))
 
     assert type(error) is TransportFailed
 
 
-async def test_malformed_arguments(mock, model):
+async def test_malformed_arguments(mock, model, provider):
     """Arguments that are no JSON arrive as text, to be answered; the conversation goes on."""
     mock.script({"type": "tool_fault", "kind": "malformed_arguments"})
 
@@ -253,7 +219,7 @@ async def test_malformed_arguments(mock, model):
     problem = ToolResult(call.id, call.name, "these arguments are not JSON", is_error=True)
     told = await model.answer(after(reply, problem))
 
-    assert call.malformed
+    assert call.malformed or provider == "google", "Gemini's arguments are an object by its format"
     assert call.arguments == {}
     assert told.text
 
@@ -281,8 +247,7 @@ async def test_context_window(mock, model):
 
 async def test_nobody_there(model, provider, monkeypatch):
     """A server that cannot be reached is a failed transport."""
-    monkeypatch.setenv(f"{provider.upper()}_API_KEY", "a-key")
-    monkeypatch.setenv(f"{provider.upper()}_BASE_URL", "http://127.0.0.1:9/v1")
+    SETUPS[provider].env(monkeypatch, "http://127.0.0.1:9/v1")
 
     error = await failure(model)
     await disconnect()
@@ -346,7 +311,7 @@ def test_connections_end_with_their_loop(running_llmock, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", running_llmock.url + "/v1")
 
     async def ask() -> weakref.ref:
-        model = Model(MODELS["openai"])
+        model = Model(SETUPS["openai"].model)
         await asyncio.gather(model.answer(HELLO), model.answer(HELLO))
         return weakref.ref(asyncio.get_running_loop())
 
@@ -366,7 +331,7 @@ FOUND = ToolResult("toolu_1", "search", "two found")
 
 async def test_thinking_goes_back_byte_exact(monkeypatch):
     """Thinking goes back to the model that wrote it as it came, through the journal too."""
-    model = Model(MODELS["anthropic"])
+    model = Model(SETUPS["anthropic"].model)
     blocks = [THINKING, REDACTED, {"type": "text", "text": "I search."}, CALLING]
     answers = stream(*anthropic_events(*blocks, stop="tool_use")), stream(*anthropic_events())
     async with served(monkeypatch, "anthropic", *answers) as server:
@@ -385,7 +350,7 @@ async def test_thinking_of_another_model_is_dropped(monkeypatch):
     blocks = [THINKING, REDACTED, {"type": "text", "text": "I search."}, CALLING]
     answers = stream(*anthropic_events(*blocks, stop="tool_use")), stream(*anthropic_events())
     async with served(monkeypatch, "anthropic", *answers) as server:
-        reply = await Model(MODELS["anthropic"]).answer(SEARCHING)
+        reply = await Model(SETUPS["anthropic"].model).answer(SEARCHING)
         await Model("anthropic:claude-opus-5-5").answer(after(reply, FOUND))
 
     assert server.bodies[1]["messages"][1]["content"] == blocks[2:]
@@ -394,7 +359,7 @@ async def test_thinking_of_another_model_is_dropped(monkeypatch):
 async def test_anthropic_request(monkeypatch):
     """A request says everything once: system, tools, files, all results together, cache marks."""
     model = Model(
-        MODELS["anthropic"],
+        SETUPS["anthropic"].model,
         max_output_tokens=99,
         settings={"thinking": {"type": "adaptive"}, "tools": [{"type": "web_search_1"}]},
     )
@@ -447,10 +412,15 @@ async def test_usage(monkeypatch, provider, model):
     async with served(monkeypatch, provider, stream(*complete(provider))):
         reply = await model.answer(HELLO)
 
-    tokens = Tokens(input_tokens=17, output_tokens=20, cache_read_tokens=5, cache_write_tokens=2)
-    cost = calc_price(tokens, model.name, provider_id=provider).total_price
-    assert reply.usage == Usage(17, 20, 5, 2, 7, cost)
-    assert cost > 0
+    expected, known = usage(provider), SETUPS[provider].prices
+    tokens = Tokens(
+        input_tokens=17,
+        output_tokens=20,
+        cache_read_tokens=5,
+        cache_write_tokens=expected.cache_write_tokens,
+    )
+    cost = known and calc_price(tokens, model.name, provider_id=known).total_price
+    assert reply.usage == replace(expected, cost_usd=cost)
 
 
 async def test_unknown_price(monkeypatch, provider):
@@ -473,7 +443,7 @@ async def test_paused_turn_is_continued(monkeypatch):
         stream(*anthropic_events()),
     )
     async with served(monkeypatch, "anthropic", *answers) as server:
-        model = Model(MODELS["anthropic"])
+        model = Model(SETUPS["anthropic"].model)
         reply = await model.answer(HELLO)
         await model.answer(Request("", [*HELLO.messages, reply, UserMessage.of("Thanks")]))
 
@@ -491,7 +461,7 @@ async def test_pauses_without_end(monkeypatch):
     """A turn that pauses again and again is given up, and not tried anew."""
     answers = [stream(*anthropic_events(stop="pause_turn")) for _ in range(20)]
     async with served(monkeypatch, "anthropic", *answers) as server:
-        error = await failure(Model(MODELS["anthropic"]))
+        error = await failure(Model(SETUPS["anthropic"].model))
 
     assert type(error) is BadRequest
     assert len(server.bodies) == 9
@@ -511,7 +481,7 @@ async def test_anthropic_stops(monkeypatch, stop, expected):
     """Each stop reason of the provider is one of ours."""
     events = anthropic_events({"type": "text", "text": "So."}, stop=stop)
     async with served(monkeypatch, "anthropic", stream(*events)):
-        reply = await Model(MODELS["anthropic"]).answer(HELLO)
+        reply = await Model(SETUPS["anthropic"].model).answer(HELLO)
 
     assert (reply.stop, reply.text) == (expected, "So.")
 
@@ -520,7 +490,7 @@ async def test_no_stop_reason(monkeypatch):
     """A message that ends without saying why it stopped is no answer."""
     events = [each for each in complete("anthropic") if each["type"] != "message_delta"]
     async with served(monkeypatch, "anthropic", stream(*events)):
-        error = await failure(Model(MODELS["anthropic"]))
+        error = await failure(Model(SETUPS["anthropic"].model))
 
     assert type(error) is TransportFailed
 
@@ -530,7 +500,7 @@ async def test_anthropic_refusal_says_why(monkeypatch):
     details = {"type": "refusal", "category": "bio", "explanation": "Too dangerous."}
     events = anthropic_events(stop="refusal", stop_details=details)
     async with served(monkeypatch, "anthropic", stream(*events)):
-        reply = await Model(MODELS["anthropic"]).answer(HELLO)
+        reply = await Model(SETUPS["anthropic"].model).answer(HELLO)
 
     assert (reply.stop, reply.text) == (StopReason.REFUSAL, "Too dangerous.")
 
@@ -539,7 +509,7 @@ async def test_context_filled_while_writing(monkeypatch):
     """A model that fills its context while it writes has overflowed it."""
     events = anthropic_events(stop="model_context_window_exceeded")
     async with served(monkeypatch, "anthropic", stream(*events)):
-        error = await failure(Model(MODELS["anthropic"]))
+        error = await failure(Model(SETUPS["anthropic"].model))
 
     assert type(error) is ContextOverflow
 
@@ -558,7 +528,7 @@ async def test_error_inside_a_stream(monkeypatch, kind, expected):
     said = {"type": "error", "error": {"type": kind, "message": "Too much"}}
     events = [*anthropic_events({"type": "text", "text": "So."})[:3], said]
     async with served(monkeypatch, "anthropic", stream(*events)):
-        error = await failure(Model(MODELS["anthropic"]))
+        error = await failure(Model(SETUPS["anthropic"].model))
 
     assert type(error) is expected
     assert "Too much" in str(error)
@@ -569,7 +539,7 @@ async def test_no_spans_of_the_sdk(monkeypatch):
     here = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(1))
     async with served(monkeypatch, "anthropic", stream(*anthropic_events())) as server:
         with use_span(NonRecordingSpan(here)):
-            await Model(MODELS["anthropic"]).answer(HELLO)
+            await Model(SETUPS["anthropic"].model).answer(HELLO)
 
     assert "traceparent" not in server.headers[0]
 
@@ -581,14 +551,6 @@ REASONING = {
     "id": "rs_1",
     "summary": [{"type": "summary_text", "text": "Owls…"}, {"type": "summary_text", "text": "Hm."}],
     "encrypted_content": "Z0FBQUFB+/==",
-}
-SAYING = {
-    "type": "message",
-    "id": "msg_1",
-    "status": "completed",
-    "role": "assistant",
-    "phase": "commentary",
-    "content": [{"type": "output_text", "text": "I search.", "annotations": []}],
 }
 CALLED = {
     "type": "function_call",
@@ -603,7 +565,7 @@ RESULT = ToolResult("call_1", "search", "two found")
 
 async def test_reasoning_goes_back_byte_exact(monkeypatch):
     """Encrypted reasoning goes back to its model as its item's last event had it, in its place."""
-    model = Model(MODELS["openai"])
+    model = Model(SETUPS["openai"].model)
     answers = stream(*openai_events(REASONING, SAYING, CALLED)), stream(*openai_events())
     async with served(monkeypatch, "openai", *answers) as server:
         reply = await model.answer(SEARCHING)
@@ -621,7 +583,7 @@ async def test_reasoning_of_another_model_is_dropped(monkeypatch):
     """Another model is told the words and the calls, and nothing that it did not make."""
     answers = stream(*openai_events(REASONING, SAYING, CALLED)), stream(*openai_events())
     async with served(monkeypatch, "openai", *answers) as server:
-        reply = await Model(MODELS["openai"]).answer(SEARCHING)
+        reply = await Model(SETUPS["openai"].model).answer(SEARCHING)
         await Model("openai:gpt-6-sol").answer(after(reply, RESULT))
 
     call = {key: CALLED[key] for key in ("type", "call_id", "name", "arguments")}
@@ -632,7 +594,7 @@ async def test_reasoning_of_another_model_is_dropped(monkeypatch):
 async def test_openai_request(monkeypatch):
     """A request says everything, stores nothing, and asks for the reasoning it will send back."""
     settings = {"reasoning": {"effort": "low"}, "read_timeout": 9}
-    model = Model(MODELS["openai"], max_output_tokens=99, settings=settings)
+    model = Model(SETUPS["openai"].model, max_output_tokens=99, settings=settings)
     messages = [
         UserMessage((Text("Look"), Image(b"png"), Document(b"pdf"))),
         Reply((Text(""), ToolCall("a", "search", {}, "{oops")), StopReason.END, "scripted", "x"),
@@ -685,7 +647,7 @@ async def test_service_tier(monkeypatch):
     """A service tier that costs less is counted at its own price."""
     answers = stream(*openai_events()), stream(*openai_events(service_tier="flex"))
     async with served(monkeypatch, "openai", *answers):
-        model = Model(MODELS["openai"])
+        model = Model(SETUPS["openai"].model)
         default, flex = await model.answer(HELLO), await model.answer(HELLO)
 
     assert flex.usage.cost_usd * 2 == default.usage.cost_usd
@@ -704,7 +666,7 @@ async def test_openai_stops(monkeypatch, ending, response, expected):
     status = ending.removeprefix("response.")
     events = openai_events(SAYING, ending=ending, status=status, incomplete_details=response)
     async with served(monkeypatch, "openai", stream(*events)):
-        reply = await Model(MODELS["openai"]).answer(HELLO)
+        reply = await Model(SETUPS["openai"].model).answer(HELLO)
 
     assert (reply.stop, reply.text) == (expected, "I search.")
 
@@ -714,7 +676,7 @@ async def test_openai_refusal(monkeypatch):
     said = {**SAYING, "content": [{"type": "refusal", "refusal": "I won't."}]}
     pieces: list[str] = []
     async with served(monkeypatch, "openai", stream(*openai_events(said))):
-        reply = await Model(MODELS["openai"]).answer(HELLO, pieces.append)
+        reply = await Model(SETUPS["openai"].model).answer(HELLO, pieces.append)
 
     assert (reply.stop, reply.text, pieces) == (StopReason.REFUSAL, "I won't.", ["I won't."])
 
@@ -740,7 +702,7 @@ async def test_failed_response(monkeypatch, code, expected, way):
         "nested": {"type": "error", "error": said},
     }[way]
     async with served(monkeypatch, "openai", stream(*openai_events(SAYING)[:-1], ending)):
-        error = await failure(Model(MODELS["openai"]))
+        error = await failure(Model(SETUPS["openai"].model))
 
     assert type(error) is expected
     assert "No" in str(error)
@@ -768,7 +730,7 @@ async def test_error_without_a_word(monkeypatch):
     """An error event that names no cause is a failed transport, which may be tried again."""
     said = {"type": "error", "message": "Something went wrong"}
     async with served(monkeypatch, "openai", stream(said)):
-        error = await failure(Model(MODELS["openai"]))
+        error = await failure(Model(SETUPS["openai"].model))
 
     assert type(error) is TransportFailed
     assert "Something went wrong" in str(error)
@@ -776,13 +738,13 @@ async def test_error_without_a_word(monkeypatch):
 
 @pytest.mark.parametrize(
     "cut",
-    [-1, -2, 1, 0],
+    [None, -1, 1, 0],
     ids=["all but the end", "all but the last two", "the beginning", "nothing"],
 )
 async def test_stream_that_just_ends(monkeypatch, provider, cut):
     """A stream that ends in good order without its last event is no answer."""
-    async with served(monkeypatch, provider, stream(*complete(provider)[:cut])):
-        error = await failure(Model(MODELS[provider]))
+    async with served(monkeypatch, provider, stream(*unfinished(provider)[:cut])):
+        error = await failure(Model(SETUPS[provider].model))
 
     assert type(error) is TransportFailed
     assert "ended its stream" in str(error)
@@ -806,7 +768,7 @@ async def test_stream_that_just_ends(monkeypatch, provider, cut):
 async def test_rubbish(monkeypatch, provider, rubbish):
     """Whatever nonsense a stream holds, what leaves an adapter is a failed transport."""
     async with served(monkeypatch, provider, stream(rubbish)):
-        error = await failure(Model(MODELS[provider]))
+        error = await failure(Model(SETUPS[provider].model))
 
     assert type(error) is TransportFailed
 
@@ -856,7 +818,7 @@ LONG = {"error": {"type": "invalid_request_error", "message": "prompt is too lon
 async def test_refusals(monkeypatch, provider, answer, expected, wait):
     """Status, headers and body together say what kind of no it is, and how long to wait."""
     async with served(monkeypatch, provider, answer) as server:
-        error = await failure(Model(MODELS[provider]))
+        error = await failure(Model(SETUPS[provider].model))
 
     assert (type(error), error.retry_after) == (expected, wait)
     assert len(server.bodies) == 1, "the SDK retries on its own"
@@ -866,7 +828,7 @@ async def test_setting_that_is_not_json(monkeypatch, provider):
     """A setting that cannot be sent is the caller's mistake, and says so."""
     async with served(monkeypatch, provider) as server:
         error = await failure(
-            Model(MODELS[provider]), Request("", HELLO.messages, settings={"user": object()})
+            Model(SETUPS[provider].model), Request("", HELLO.messages, settings={"user": object()})
         )
 
     assert type(error) is BadRequest
@@ -892,7 +854,7 @@ async def test_key(monkeypatch, provider, model):
     async with served(monkeypatch, provider, stream(*complete(provider))) as server:
         await model.answer(HELLO)
 
-    assert server.headers[0]["authorization"] == "Bearer a-key"
+    assert authorization(server.headers[0]) == "a-key"
 
 
 async def test_connection_is_used_again(monkeypatch, provider, model):

@@ -29,6 +29,7 @@ from anthropic import (
 )
 
 from substrate.models import prices
+from substrate.models.address import Address
 from substrate.models.failures import Sdk, broken, overflowed, sensible
 from substrate.models.messages import (
     Delta,
@@ -48,8 +49,9 @@ from substrate.models.messages import (
     Usage,
     UserMessage,
     UserPart,
+    portable_id,
 )
-from substrate.models.stream import drain, events
+from substrate.models.stream import events, finish
 from substrate.values.errors import BadRequest
 
 PROVIDER = "anthropic"
@@ -73,14 +75,18 @@ _STOPS: Mapping[str, StopReason] = {
 }
 
 
-def connect() -> "Anthropic":
-    """Return the adapter, with the key and base URL of the environment.
+def connect(address: Address) -> "Anthropic":
+    """Return the adapter, with the key and base URL of the environment or the address.
 
     Raises `BadRequest` when these cannot be used.
     """
     prices.load(PROVIDER)
     try:
-        return Anthropic(AsyncAnthropic(max_retries=0, open_telemetry=False))
+        return Anthropic(
+            AsyncAnthropic(
+                api_key=address.key, base_url=address.base_url, max_retries=0, open_telemetry=False
+            )
+        )
     except (AnthropicError, httpx2.InvalidURL) as error:
         raise BadRequest(f"{PROVIDER}: {error}; check ANTHROPIC_BASE_URL and the key") from error
 
@@ -150,7 +156,7 @@ class Anthropic:
                 if words:
                     on_delta(words)
                 if draft.is_complete:
-                    await drain(coming)
+                    await finish(coming)
         if not draft.is_complete or draft.stop is None:
             raise broken(model, "ended its stream before the answer was complete")
         if draft.stop == "model_context_window_exceeded":
@@ -226,7 +232,7 @@ def _base64(data: bytes, media_type: str) -> dict[str, Json]:
 def _result_block(result: ToolResult) -> dict[str, Json]:
     return {
         "type": "tool_result",
-        "tool_use_id": result.call_id,
+        "tool_use_id": portable_id(result.call_id),
         "content": result.content,
         "is_error": result.is_error,
     }
@@ -242,7 +248,8 @@ def _reply_block(part: ReplyPart, *, own: bool) -> dict[str, Json] | None:
             words = {"thinking": text} if native.get("type") == "thinking" else {}
             return {**native, **words} if native else None
         case ToolCall(id, name, arguments):
-            return {"type": "tool_use", **native, "id": id, "name": name, "input": arguments}
+            named = {"id": portable_id(id), "name": name}
+            return {"type": "tool_use", **native, **named, "input": arguments}
 
 
 # What it says

@@ -36,7 +36,7 @@ from substrate.values.errors import (
     TransportFailed,
 )
 
-LONGEST_BODY = 4000
+LONGEST_BODY = 20_000
 """How many characters of a provider's answer an error keeps."""
 
 LONGEST_RATE_S = 3600.0
@@ -91,11 +91,12 @@ _WORDS: Mapping[Kind, frozenset[str]] = {
     ),
 }
 
+# These say more than any word: Gemini's for 413 is RESOURCE_EXHAUSTED.
+_FIRM: Mapping[int | None, Kind] = {402: QuotaExhausted, 413: ContextOverflow}
+
 _STATUSES: Mapping[int, Kind] = {
-    402: QuotaExhausted,
     408: Overloaded,
     409: Overloaded,  # a conflict with a request of a moment ago; it passes
-    413: ContextOverflow,
     429: RateLimited,
     498: Overloaded,  # Groq's flex tier is full
     499: Overloaded,  # the server gave the request up
@@ -248,6 +249,8 @@ def _kind(status: int | None, words: tuple[str, ...], message: str) -> Kind:
     for statuses, pattern, kind in _PROSE:
         if status in statuses and pattern.search(message):
             return kind
+    if status in _FIRM:
+        return _FIRM[status]
     for kind, known in _WORDS.items():
         if known.intersection(words):
             return kind

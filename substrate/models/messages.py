@@ -11,6 +11,7 @@ kept side by side.
 """
 
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -168,7 +169,7 @@ class UserMessage:
 
     def to_json(self) -> dict[str, Json]:
         """Return the message as plain JSON, with the role ``user``."""
-        return {"role": "user", "parts": [_record(part) for part in self.parts]}
+        return {"role": "user", "parts": [recorded(part) for part in self.parts]}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "UserMessage":
@@ -184,7 +185,7 @@ class ToolMessage:
 
     def to_json(self) -> dict[str, Json]:
         """Return the message as plain JSON, with the role ``tools``."""
-        return {"role": "tools", "results": [_record(result) for result in self.results]}
+        return {"role": "tools", "results": [recorded(result) for result in self.results]}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "ToolMessage":
@@ -221,7 +222,7 @@ class Reply:
         """Return the reply as plain JSON, with the role ``assistant`` and without its usage."""
         return {
             "role": "assistant",
-            "parts": [_record(part) for part in self.parts],
+            "parts": [recorded(part) for part in self.parts],
             "stop": self.stop.value,
             "provider": self.provider,
             "model": self.model,
@@ -281,6 +282,11 @@ class Request:
     settings: Mapping[str, Json] = field(default_factory=dict)
     may_call_tools: bool = True
 
+    def call_id(self, position: int) -> str:
+        """Return an id for a call to which its provider gives none: no other call has it."""
+        replies = sum(isinstance(message, Reply) for message in self.messages)
+        return f"call_{replies}_{position}"
+
     @property
     def read_timeout_s(self) -> float:
         """How long the provider may be silent, in seconds, before the call counts as stalled."""
@@ -304,7 +310,15 @@ _TYPES = {cls: name for name, cls in _PARTS.items()}
 _UPGRADE = "it was written by a newer one: upgrade ostinato"
 
 
-def _record(part: ReplyPart | UserPart | ToolResult) -> dict[str, Json]:
+def portable_id(id: str) -> str:
+    """Return a call's id as every provider takes it: letters, digits, ``_`` and ``-``, at most 64.
+
+    An id that fits is returned as it is, so a provider's own come back to it unchanged.
+    """
+    return re.sub(r"[^A-Za-z0-9_-]", "_", id)[-64:]
+
+
+def recorded(part: ReplyPart | UserPart | ToolResult) -> dict[str, Json]:
     """Return a part as its type's name and those of its fields that are not None."""
     record: dict[str, Json] = {"type": _TYPES[type(part)]}
     for name in (each.name for each in fields(part)):

@@ -25,6 +25,7 @@ from openai import (
 )
 
 from substrate.models import prices
+from substrate.models.address import Address
 from substrate.models.failures import Sdk, broken, rejected, sensible
 from substrate.models.messages import (
     Delta,
@@ -44,8 +45,9 @@ from substrate.models.messages import (
     Usage,
     UserMessage,
     UserPart,
+    portable_id,
 )
-from substrate.models.stream import drain, events
+from substrate.models.stream import events, finish
 from substrate.values.errors import BadRequest
 
 PROVIDER = "openai"
@@ -59,14 +61,14 @@ _SDK = Sdk(
 )
 
 
-def connect() -> "OpenAI":
-    """Return the adapter, with the key and base URL of the environment.
+def connect(address: Address) -> "OpenAI":
+    """Return the adapter, with the key and base URL of the environment or the address.
 
     Raises `BadRequest` when these cannot be used.
     """
     prices.load(PROVIDER)
     try:
-        return OpenAI(AsyncOpenAI(max_retries=0))
+        return OpenAI(AsyncOpenAI(api_key=address.key, base_url=address.base_url, max_retries=0))
     except (OpenAIError, httpx2.InvalidURL) as error:
         raise BadRequest(f"{PROVIDER}: {error}; check OPENAI_BASE_URL and the key") from error
 
@@ -105,7 +107,7 @@ class OpenAI:
                         with sensible(called):
                             done[event["item"].get("id", "")] = event["item"]
                     case "response.completed" | "response.incomplete" | "response.failed":
-                        await drain(coming)
+                        await finish(coming)
                         with sensible(called):
                             return _reply(model, event["response"], done)
                     case "error":
@@ -180,7 +182,8 @@ def _data_url(data: bytes, media_type: str) -> str:
 
 
 def _result_item(result: ToolResult) -> dict[str, Json]:
-    return {"type": "function_call_output", "call_id": result.call_id, "output": result.content}
+    call_id = portable_id(result.call_id)
+    return {"type": "function_call_output", "call_id": call_id, "output": result.content}
 
 
 def _reply_item(part: ReplyPart, *, own: bool) -> dict[str, Json] | None:
@@ -196,8 +199,8 @@ def _reply_item(part: ReplyPart, *, own: bool) -> dict[str, Json] | None:
             return native or None
         case ToolCall(id, name, arguments, malformed):
             written = json.dumps(arguments) if malformed is None else malformed
-            call = {"type": "function_call", "call_id": id, "name": name, "arguments": written}
-            return {**native, **call}
+            call = {"type": "function_call", "call_id": portable_id(id), "name": name}
+            return {**native, **call, "arguments": written}
 
 
 # What it says

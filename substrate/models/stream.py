@@ -18,6 +18,9 @@ from substrate.values.errors import ModelError
 DRAIN_S = 0.25
 """How long to wait for the end of a stream whose answer is complete."""
 
+COUNTS_S = 2.0
+"""How long to wait for it where the tokens are counted after the answer."""
+
 Events = AsyncGenerator[dict[str, Json], None]
 
 
@@ -35,12 +38,22 @@ async def events(model: str, sdk: Translator, opening: Opening) -> Events:
                 yield event
 
 
-async def drain(rest: Events) -> None:
-    """Read what follows a complete answer, so that its connection can be used again.
+async def drain(rest: Events, patience_s: float = DRAIN_S) -> Events:
+    """Yield what follows a complete answer, so that its connection can be used again.
 
     The answer stands whatever happens here, so nothing is raised, and nothing waited for long.
     """
+    ends = asyncio.get_running_loop().time() + patience_s
     with suppress(ModelError, TimeoutError):
-        async with asyncio.timeout(DRAIN_S):
-            async for _ in rest:
-                pass
+        while True:
+            async with asyncio.timeout_at(ends):
+                event = await anext(rest, None)
+            if event is None:
+                return
+            yield event
+
+
+async def finish(rest: Events) -> None:
+    """Read what follows a complete answer, and forget it."""
+    async for _ in drain(rest):
+        pass

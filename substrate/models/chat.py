@@ -1,0 +1,304 @@
+"""The OpenAI chat protocol: what its many servers have in common.
+
+`groq` speaks it over Groq's SDK, and `openai_chat` over OpenAI's to any server with a base URL.
+
+Invariants: an answer counts only when a choice has named its `finish_reason`; what a server counts
+after that is waited for a moment only. Reasoning goes back under the name under which it came, to
+the model that wrote it and no other, as does whatever else a server hangs on a tool call. A call
+without an id is given one. Where a server counts no tokens, they are estimated.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from substrate.models import prices
+from substrate.models.failures import Translator, broken, rejected, sensible
+from substrate.models.messages import (
+    Delta,
+    Document,
+    Image,
+    Json,
+    Message,
+    Reply,
+    ReplyPart,
+    Request,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolMessage,
+    Usage,
+    UserMessage,
+    UserPart,
+)
+from substrate.models.stream import COUNTS_S, Opening, drain, events
+from substrate.values.errors import BadRequest
+
+REASONING = ("reasoning", "reasoning_content")
+"""The two names that servers have for a model's reasoning."""
+
+_STOPS: Mapping[str, StopReason] = {
+    "length": StopReason.LENGTH,
+    "content_filter": StopReason.REFUSAL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What one server of the protocol does in its own way.
+
+    `limit` is its name for the longest output; `takes_files` whether it reads documents that are
+    not text; `prices` the provider in the price list, or else the `address` that tells it.
+    """
+
+    provider: str
+    limit: str
+    takes_files: bool
+    prices: str | None = None
+    address: str | None = None
+
+    def name(self, model: str) -> str:
+        """Return ``provider:name``."""
+        return f"{self.provider}:{model}"
+
+
+# What we say
+
+
+def body(server: Server, model: str, request: Request) -> dict[str, Json]:
+    """Return the request as the protocol takes it."""
+    parameters = request.parameters
+    tools = [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": tool.parameters,
+            },
+        }
+        for tool in request.tools
+    ]
+    tools += parameters.pop("tools", [])
+    messages = [{"role": "system", "content": request.system}] if request.system else []
+    for message in request.messages:
+        messages += _messages(server, model, message)
+    said: dict[str, Json] = {"tools": tools} if tools else {}
+    if tools and not request.may_call_tools:
+        said["tool_choice"] = "none"
+    if not {"max_tokens", "max_completion_tokens"} & parameters.keys():
+        said[server.limit] = request.max_output_tokens
+    return {
+        **parameters,
+        **said,
+        "model": model,
+        "messages": messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def _messages(server: Server, model: str, message: Message) -> list[dict[str, Json]]:
+    match message:
+        case UserMessage(parts):
+            words = [part.text for part in parts if isinstance(part, Text)]
+            if len(words) == len(parts):  # a plain string, which every server takes
+                return [{"role": "user", "content": "\n\n".join(words)}]
+            return [{"role": "user", "content": [_user_part(server, part) for part in parts]}]
+        case ToolMessage(results):
+            return [
+                {"role": "tool", "tool_call_id": each.call_id, "content": each.content}
+                for each in results
+            ]
+        case Reply():
+            said = _assistant(message, own=message.made_by(server.provider, model))
+            return [said] if len(said) > 1 else []
+
+
+def _user_part(server: Server, part: UserPart) -> dict[str, Json]:
+    match part:
+        case Text(text):
+            return {"type": "text", "text": text}
+        case Image(data, media_type):
+            return {"type": "image_url", "image_url": {"url": _data_url(data, media_type)}}
+        case Document(data, media_type, title):
+            if media_type.startswith("text/"):
+                named = f"{title}:\n\n" if title else ""
+                return {"type": "text", "text": named + data.decode(errors="replace")}
+            if not server.takes_files:
+                raise BadRequest(
+                    f"{server.provider} reads no {media_type}; give the document as text, "
+                    "or ask another provider"
+                )
+            name = title or f"document.{media_type.rpartition('/')[2]}"
+            content = {"filename": name, "file_data": _data_url(data, media_type)}
+            return {"type": "file", "file": content}
+
+
+def _data_url(data: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{b64encode(data).decode()}"
+
+
+def _assistant(reply: Reply, *, own: bool) -> dict[str, Json]:
+    """Return an earlier reply as one message; it is only a role where nothing is left of it."""
+    said: dict[str, Json] = {"role": "assistant"}
+    if reply.text:
+        said["content"] = reply.text
+    for part in reply.parts if own else ():
+        if isinstance(part, Thinking):
+            said.update(part.native or {})
+    calls = [_call(call, own=own) for call in reply.tool_calls]
+    return {**said, "content": reply.text or None, "tool_calls": calls} if calls else said
+
+
+def _call(call: ToolCall, *, own: bool) -> dict[str, Json]:
+    written = json.dumps(call.arguments) if call.malformed is None else call.malformed
+    function = {"name": call.name, "arguments": written}
+    kept = call.native if own and call.native else {}
+    return {**kept, "id": call.id, "type": "function", "function": function}
+
+
+# What it says
+
+
+@dataclass(slots=True)
+class _Draft:
+    """One answer as far as its stream has come."""
+
+    id: str | None = None
+    text: str = ""
+    reasoning: dict[str, str] = field(default_factory=dict)
+    details: list[dict[str, Json]] = field(default_factory=list)
+    calls: dict[int, dict[str, Json]] = field(default_factory=dict)
+    counts: dict[str, Json] = field(default_factory=dict)
+    finish: str | None = None
+
+
+async def answer(
+    server: Server,
+    model: str,
+    request: Request,
+    *,
+    translator: Translator,
+    opening: Opening,
+    on_delta: Delta,
+) -> Reply:
+    """Read an answer from the call that `opening` is."""
+    called, draft = server.name(model), _Draft()
+    async with aclosing(events(called, translator, opening)) as coming:
+        async for event in coming:
+            with sensible(called):
+                words = _take(draft, event, called)
+            if words:
+                on_delta(words)
+            if draft.finish is not None:
+                break
+        if draft.finish is None:
+            raise broken(called, "ended its stream before the answer was complete")
+        async for event in drain(coming, COUNTS_S):
+            draft.counts = _counts(event) or draft.counts
+    with sensible(called):
+        return _reply(server, model, request, draft)
+
+
+def _take(draft: _Draft, event: dict[str, Json], called: str) -> str:
+    """Add an event to the draft; return the words for the user in it."""
+    draft.id = event.get("id") or draft.id
+    draft.counts = _counts(event) or draft.counts
+    if early := (event.get("x_groq") or {}).get("error"):
+        raise broken(called, f"stopped its stream early: {early}")
+    words = ""
+    for choice in event.get("choices") or ():
+        if choice.get("error"):
+            raise rejected(called, choice["error"])
+        words += _grow(draft, choice.get("delta") or {})
+        draft.finish = choice.get("finish_reason") or draft.finish
+    return words
+
+
+def _grow(draft: _Draft, delta: dict[str, Json]) -> str:
+    for name in REASONING:
+        if delta.get(name):
+            draft.reasoning[name] = draft.reasoning.get(name, "") + delta[name]
+    for detail in delta.get("reasoning_details") or ():
+        _merge(draft.details, detail)
+    for position, piece in enumerate(delta.get("tool_calls") or ()):
+        _grow_call(draft.calls, piece.get("index", position), piece)
+    words = delta.get("content") or ""
+    words += delta.get("refusal") or ""
+    draft.text += words
+    return words
+
+
+def _grow_call(calls: dict[int, dict[str, Json]], index: int, piece: dict[str, Json]) -> None:
+    """Add a piece of a call; what is neither name nor arguments is kept as it came."""
+    call = calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
+    function = piece.get("function") or {}
+    call["id"] = piece.get("id") or call["id"]
+    call["name"] = function.get("name") or call["name"]
+    call["arguments"] += function.get("arguments") or ""
+    kept = ("index", "id", "type", "function")
+    call.update({k: v for k, v in piece.items() if k not in kept and v is not None})
+
+
+def _merge(details: list[dict[str, Json]], piece: dict[str, Json]) -> None:
+    """Add a piece of a reasoning block, which is told by its index, to the blocks so far."""
+    if not (details and details[-1].get("index") == piece.get("index") is not None):
+        details.append(dict(piece))
+        return
+    for key, value in piece.items():
+        grows = key in ("text", "summary", "data") and isinstance(details[-1].get(key), str)
+        details[-1][key] = details[-1][key] + value if grows and value else value
+
+
+def _counts(event: dict[str, Json]) -> dict[str, Json]:
+    counts: dict[str, Json] = event.get("usage") or (event.get("x_groq") or {}).get("usage") or {}
+    return counts
+
+
+def _reply(server: Server, model: str, request: Request, draft: _Draft) -> Reply:
+    parts: list[ReplyPart] = []
+    if draft.reasoning or draft.details:
+        details = {"reasoning_details": draft.details} if draft.details else {}
+        native = {**draft.reasoning, **details}
+        parts.append(Thinking(next(iter(draft.reasoning.values()), ""), native=native))
+    if draft.text:
+        parts.append(Text(draft.text))
+    parts += [
+        _part(request, position, dict(draft.calls[index]))
+        for position, index in enumerate(sorted(draft.calls))
+    ]
+    natural = StopReason.TOOL_CALLS if draft.calls else StopReason.END
+    stop = _STOPS.get(draft.finish or "", natural)
+    usage = usage_of(server, model, draft.counts) or prices.estimated(
+        request, parts, server.prices, model, server.address
+    )
+    return Reply(tuple(parts), stop, server.provider, model, usage, draft.id)
+
+
+def _part(request: Request, position: int, call: dict[str, Any]) -> ToolCall:
+    id, name, written = call.pop("id"), call.pop("name"), call.pop("arguments")
+    return ToolCall.read(id or request.call_id(position), name, written, call or None)
+
+
+def usage_of(server: Server, model: str, counts: dict[str, Json]) -> Usage | None:
+    """Return what the server counted, or None where it counted nothing."""
+    if not counts:
+        return None
+    given = counts.get("prompt_tokens_details") or {}
+    written = counts.get("completion_tokens_details") or {}
+    usage = Usage(
+        input_tokens=counts.get("prompt_tokens") or 0,
+        output_tokens=counts.get("completion_tokens") or 0,
+        cached_tokens=given.get("cached_tokens") or 0,
+        cache_write_tokens=given.get("cache_write_tokens") or 0,
+        reasoning_tokens=written.get("reasoning_tokens") or 0,
+    )
+    # A gateway such as OpenRouter says itself what it took.
+    return prices.priced(
+        usage, server.prices, model, address=server.address, billed=counts.get("cost")
+    )

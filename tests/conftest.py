@@ -1,8 +1,16 @@
-"""What the tests print at the end: figures that a test recorded with `record_property`."""
+"""What all tests share: what they print at the end, and a process that has heard of no limit."""
 
 from typing import Any
 
 import pytest
+
+from substrate.models.quota import QUOTA
+
+
+@pytest.fixture(autouse=True)
+def unlimited() -> None:
+    """Forget what other tests' servers asked this process to wait for."""
+    QUOTA.forget()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

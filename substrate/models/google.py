@@ -145,7 +145,7 @@ class _Stream:
 
     __slots__ = ("_chunks", "response")
 
-    def __init__(self, chunks: AsyncIterator[Json], response: httpx2.Response | None) -> None:
+    def __init__(self, chunks: AsyncIterator[Json], response: httpx2.Response) -> None:
         self._chunks = chunks
         self.response = response
 
@@ -158,8 +158,7 @@ class _Stream:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        if self.response is not None:
-            await self.response.aclose()
+        await self.response.aclose()
 
     async def __aiter__(self) -> AsyncIterator[Json]:
         async for chunk in self._chunks:
@@ -175,7 +174,9 @@ async def _open(client: Client, model: str, body: dict[str, Json], timeout_s: fl
         f"{name}:streamGenerateContent?alt=sse",
         dict(body),
     )
-    return _Stream(chunks, _response.get())
+    response = _response.get()
+    assert response is not None, "the hook of our client kept it"
+    return _Stream(chunks, response)
 
 
 async def _keep(response: httpx2.Response) -> None:

@@ -11,8 +11,9 @@ from math import isfinite
 from substrate.models.address import Address
 from substrate.models.messages import Delta, Json, Message, Reply, Request, ToolSpec
 from substrate.models.provider import PROVIDERS, Provider, adapter_of, disconnect
+from substrate.models.quota import QUOTA
 from substrate.models.scripted import Script, Scripted
-from substrate.values.errors import BadRequest, Misuse
+from substrate.values.errors import BadRequest, Misuse, ModelError
 
 __all__ = ["PROVIDERS", "Delta", "Model", "Provider", "Script", "disconnect"]
 
@@ -105,7 +106,12 @@ class Model:
                 "a scripted model to go on without"
             )
         adapter = await model.adapter()
-        return await adapter.answer(model.name, request, on_delta)
+        await QUOTA.enter(model.id, request)
+        try:
+            return await adapter.answer(model.name, request, on_delta)
+        except ModelError as error:
+            QUOTA.refused(model.id, error)
+            raise
 
     async def adapter(self) -> Provider:
         """Return what reaches its provider, loaded on first use."""

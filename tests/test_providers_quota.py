@@ -1,0 +1,164 @@
+"""A call that would hit a limit waits before it goes out; what one run is told, all keep."""
+
+import asyncio
+from contextlib import suppress
+from decimal import Decimal
+
+import pytest
+
+from substrate.models.messages import Reply, Request, StopReason, Usage, UserMessage
+from substrate.models.model import Model
+from substrate.models.quota import LONGEST_HOLD_S, Quota, need_of
+from substrate.values.clock import from_ms
+from substrate.values.errors import Overloaded, QuotaExhausted, RateLimited
+from tests.clocks import ManualClock
+from tests.llm_providers import HELLO, SETUPS, complete, served
+from tests.llm_servers import Answer, refusal, stream
+
+MODEL = "groq:openai/gpt-oss-120b"
+
+
+def limits(clock: ManualClock, requests: tuple[int, int, str], tokens=(6000, 6000, "0s")) -> dict:
+    """Return the headers that tell of these limits: left, whole, and when it is whole."""
+    named = {"requests": requests, "tokens": tokens}
+    headers = {"date": from_ms(clock.now_ms()).strftime("%a, %d %b %Y %H:%M:%S GMT")}
+    for resource, (left, whole, reset) in named.items():
+        headers[f"x-ratelimit-remaining-{resource}"] = str(left)
+        headers[f"x-ratelimit-limit-{resource}"] = str(whole)
+        headers[f"x-ratelimit-reset-{resource}"] = reset
+    return headers
+
+
+async def entered(quota: Quota, clock: ManualClock, request: Request = HELLO) -> float:
+    """Enter, moving the clock as far as it is waited for; return how far that was."""
+    start, task = clock.now_ms(), asyncio.create_task(quota.enter(MODEL, request))
+    while not task.done():
+        await asyncio.sleep(0)
+        if clock.sleepers:
+            clock.move(clock.asked[-1])
+    await task
+    return (clock.now_ms() - start) / 1000
+
+
+async def test_nothing_heard():
+    """A model of which nothing was heard never waits."""
+    clock = ManualClock()
+
+    assert await entered(Quota(clock), clock) == 0
+
+
+async def test_used_up():
+    """A limit that is used up is waited for, as long as one call takes to come back."""
+    clock = ManualClock()
+    quota = Quota(clock)
+
+    quota.heard(MODEL, limits(clock, (0, 30, "60s")))
+
+    assert await entered(quota, clock) == pytest.approx(2.05, abs=0.01)
+
+
+async def test_calls_in_flight_count():
+    """Calls that went out count at once, before any answer says so."""
+    clock = ManualClock()
+    quota = Quota(clock)
+
+    quota.heard(MODEL, limits(clock, (2, 60, "58s")))
+    waits = [await entered(quota, clock) for _ in range(3)]
+
+    assert waits == [0, 0, pytest.approx(1.05, abs=0.02)]
+
+
+async def test_tokens():
+    """A call that needs more tokens than are left waits for just those."""
+    clock = ManualClock()
+    quota = Quota(clock)
+    long = Request("", [UserMessage.of("word " * 2400)])
+
+    quota.heard(MODEL, limits(clock, (9, 9, "0s"), tokens=(1000, 6000, "50s")))
+
+    assert need_of(long) == 3000
+    assert await entered(quota, clock) == 0
+    assert await entered(quota, clock, long) == pytest.approx(20, abs=0.2)
+
+
+async def test_larger_than_the_whole_limit():
+    """A call that is larger than a whole limit goes out when all of it is there."""
+    clock = ManualClock()
+    quota = Quota(clock)
+    huge = Request("", [UserMessage.of("word " * 24000)])
+
+    quota.heard(MODEL, limits(clock, (9, 9, "0s"), tokens=(3000, 6000, "30s")))
+
+    assert await entered(quota, clock, huge) == pytest.approx(30, abs=0.1)
+
+
+def test_cached_tokens_are_not_needed():
+    """What the last reply had in its cache takes nothing from a limit."""
+    usage = Usage(3000, 10, cached_tokens=2000, cache_write_tokens=500, cost_usd=Decimal(0))
+    reply = Reply((), StopReason.END, "groq", "m", usage)
+
+    assert need_of(Request("", [UserMessage.of("word " * 2400), reply])) == 500
+
+
+async def test_one_is_told_and_all_wait():
+    """A model that asks one call to wait is asked by no other of the process until then."""
+    clock = ManualClock()
+    quota = Quota(clock)
+
+    quota.refused(MODEL, RateLimited("no", retry_after=7))
+    quota.refused(MODEL, Overloaded("no", retry_after=3))
+
+    assert await entered(quota, clock) == pytest.approx(7.05)
+    assert await entered(quota, clock) == 0
+
+
+async def test_an_empty_account_is_not_waited_for():
+    """A quota that is exhausted, and an error that asks for no wait, hold up nobody."""
+    clock = ManualClock()
+    quota = Quota(clock)
+
+    quota.refused(MODEL, QuotaExhausted("no", retry_after=7))
+    quota.refused(MODEL, RateLimited("no"))
+
+    assert await entered(quota, clock) == 0
+
+
+async def test_a_long_wait_is_the_steps():
+    """A wait of more than a minute is refused with its length, for the durable retry to take."""
+    clock = ManualClock()
+    quota = Quota(clock)
+    quota.refused(MODEL, RateLimited("no", retry_after=LONGEST_HOLD_S + 40))
+
+    with pytest.raises(RateLimited, match="was not asked") as caught:
+        await quota.enter(MODEL, HELLO)
+
+    assert caught.value.retry_after == pytest.approx(LONGEST_HOLD_S + 40, abs=0.1)
+    assert clock.asked == []
+
+
+async def test_models_are_apart():
+    """The limit of one model is not another's."""
+    clock = ManualClock()
+    quota = Quota(clock)
+    quota.refused("groq:another", RateLimited("no", retry_after=7))
+
+    assert await entered(quota, clock) == 0
+
+
+@pytest.mark.parametrize("provider", sorted(SETUPS))
+async def test_on_the_wire(monkeypatch, provider):
+    """Every adapter passes on what an answer's headers say, and what an error asks for."""
+    left = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-limit-requests": "10"}
+    told = stream(*complete(provider))
+    told = Answer(told.body, 200, {**told.headers, **left, "x-ratelimit-reset-requests": "2h"})
+    model, again = Model(SETUPS[provider].model), Model(f"{provider}:other")
+    busy = refusal(429, {"error": {"message": "Slow down."}}, retry_after="90")
+    async with served(monkeypatch, provider, told, busy) as server:
+        await model.answer(HELLO)
+        with suppress(RateLimited):
+            await again.answer(HELLO)
+        for each in (model, again):
+            with pytest.raises(RateLimited, match="was not asked"):
+                await each.answer(HELLO)
+
+    assert len(server.bodies) == 2

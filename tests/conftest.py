@@ -1,5 +1,6 @@
 """What all tests share: what they print at the end, and a process that has heard of no limit."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,10 +15,26 @@ def unlimited() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print each recorded figure on a line of its own."""
+    """Print each recorded figure on a line of its own, and each matrix as a table."""
     reports: list[pytest.TestReport] = terminalreporter.stats.get("passed", [])
-    figures = [(name, value) for report in reports for name, value in report.user_properties]
+    recorded = [(name, value) for report in reports for name, value in report.user_properties]
+    figures = [(name, value) for name, value in recorded if name != "matrix"]
     if figures:
         terminalreporter.section("figures")
         for name, value in sorted(figures):
             terminalreporter.write_line(f"{name}: {value}")
+    if cells := [value for name, value in recorded if name == "matrix"]:
+        terminalreporter.section("matrix")
+        for line in _table(cells):
+            terminalreporter.write_line(line)
+
+
+def _table(cells: list[tuple[str, str, str]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table with these cells: row, column, content."""
+    rows = list(dict.fromkeys(row for row, _, _ in cells))
+    columns = sorted({column for _, column, _ in cells})
+    contents = {(row, column): content for row, column, content in cells}
+    yield f"| | {' | '.join(columns)} |"
+    yield f"|---|{'---|' * len(columns)}"
+    for row in rows:
+        yield f"| {row} | {' | '.join(contents.get((row, each), '') for each in columns)} |"

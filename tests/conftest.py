@@ -1,17 +1,19 @@
-"""What all tests share: what they print at the end, and a process that has heard of no limit."""
+"""What all tests share: what they print at the end, and a process that has heard of no trouble."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from substrate.models.fallback import BREAKERS
 from substrate.models.quota import QUOTA
 
 
 @pytest.fixture(autouse=True)
 def unlimited() -> None:
-    """Forget what other tests' servers asked this process to wait for."""
+    """Forget what other tests' servers asked this process to wait for, and who failed."""
     QUOTA.forget()
+    BREAKERS.forget()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -81,9 +81,10 @@ async def ask(
 ) -> Reply:
     """Call the model once for the whole transcript, and return its reply.
 
-    Failures that pass by themselves are retried. All others (a missing key, an empty account, a
-    provider that stays away, a fault in a script) pause the run and say why: nothing is lost, and
-    it goes on from here when the cause is mended and the run is resumed.
+    Where the model cannot answer, its fallback does; the reply says so. Failures that pass by
+    themselves are retried. All others (a missing key, an empty account, a provider that stays
+    away, a fault in a script) pause the run and say why: nothing is lost, and it goes on from here
+    when the cause is mended and the run is resumed.
     """
     last = transcript.messages[-1]
     if isinstance(last, Reply) and not last.tool_calls:
@@ -152,6 +153,8 @@ async def _answer(ctx: Context, model: Model, request: Request) -> Measured:
     reply = await model.answer(
         request, lambda text: ctx.emit({"event": "text_delta", "text": text})
     )
+    for each in reply.passed_over:
+        ctx.emit({"event": "passed_over", "model": each.model, "reason": each.reason})
     usage = {"model": f"{reply.provider}:{reply.model}", **reply.usage.to_json()}
     return Measured(reply.to_json(), usage)
 

@@ -8,7 +8,7 @@ rebuilds the exact request of that day. `canonical` is the whole request, to com
 Invariant: equal requests give equal JSON, in any process and after a round trip of their messages.
 """
 
-from substrate.models.messages import Json, Request, ToolSpec
+from substrate.models.messages import Json, Message, Request, ToolSpec
 
 
 def frame(model_id: str, request: Request) -> dict[str, Json]:
@@ -25,16 +25,21 @@ def frame(model_id: str, request: Request) -> dict[str, Json]:
 def canonical(request: Request) -> dict[str, Json]:
     """Return everything the provider is told, as plain JSON.
 
-    How long we wait for it is not among it, nor is the usage of earlier replies.
+    How long we wait for it is not among it, nor are the usage of earlier replies and the models
+    that were passed over for them.
     """
     return {
         "system": request.system,
-        "messages": [message.to_json() for message in request.messages],
+        "messages": [_said(message) for message in request.messages],
         "tools": [_tool(tool) for tool in request.tools],
         "max_output_tokens": request.max_output_tokens,
         "settings": request.parameters,
         "may_call_tools": request.may_call_tools,
     }
+
+
+def _said(message: Message) -> dict[str, Json]:
+    return {key: value for key, value in message.to_json().items() if key != "passed_over"}
 
 
 def _tool(tool: ToolSpec) -> dict[str, Json]:

@@ -157,6 +157,28 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A model that was to answer and did not: why, in a word and in its own, and what it took."""
+
+    model: str
+    reason: str
+    message: str
+    usage: Usage | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """Return it as plain JSON."""
+        took = {} if self.usage is None else {"usage": self.usage.to_json()}
+        return {"model": self.model, "reason": self.reason, "message": self.message, **took}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "PassedOver":
+        """Rebuild it from its record."""
+        took = record.get("usage")
+        usage = None if took is None else Usage.from_json(took)
+        return cls(record["model"], record["reason"], record["message"], usage)
+
+
+@dataclass(frozen=True, slots=True)
 class UserMessage:
     """What a person, or the kit on their behalf, says to the model."""
 
@@ -195,7 +217,11 @@ class ToolMessage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model answered: its parts in order, and where they come from."""
+    """What a model answered: its parts in order, and where they come from.
+
+    Where another model was to answer, `passed_over` says why it did not; `usage` then includes
+    what it took.
+    """
 
     parts: tuple[ReplyPart, ...]
     stop: StopReason
@@ -203,6 +229,7 @@ class Reply:
     model: str
     usage: Usage = Usage()
     response_id: str | None = None
+    passed_over: tuple[PassedOver, ...] = ()
 
     @property
     def text(self) -> str:
@@ -220,7 +247,7 @@ class Reply:
 
     def to_json(self) -> dict[str, Json]:
         """Return the reply as plain JSON, with the role ``assistant`` and without its usage."""
-        return {
+        record = {
             "role": "assistant",
             "parts": [recorded(part) for part in self.parts],
             "stop": self.stop.value,
@@ -228,6 +255,9 @@ class Reply:
             "model": self.model,
             "response_id": self.response_id,
         }
+        if self.passed_over:
+            record["passed_over"] = [each.to_json() for each in self.passed_over]
+        return record
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json], usage: Usage = Usage()) -> "Reply":
@@ -239,6 +269,7 @@ class Reply:
             record["model"],
             usage,
             record["response_id"],
+            tuple(PassedOver.from_json(each) for each in record.get("passed_over") or ()),
         )
 
 

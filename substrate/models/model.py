@@ -4,18 +4,20 @@
 imports no SDK. The first `answer` loads its provider's adapter.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isfinite
 
 from substrate.models.address import Address
+from substrate.models.fallback import Candidate, Reason, first_answer
 from substrate.models.messages import Delta, Json, Message, Reply, Request, ToolSpec
 from substrate.models.provider import PROVIDERS, Provider, adapter_of, disconnect
 from substrate.models.quota import QUOTA
 from substrate.models.scripted import Script, Scripted
 from substrate.values.errors import BadRequest, Misuse, ModelError
 
-__all__ = ["PROVIDERS", "Delta", "Model", "Provider", "Script", "disconnect"]
+__all__ = ["PROVIDERS", "Delta", "Fallback", "Model", "Provider", "Script", "disconnect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,10 @@ class Model:
     request's own. ``read_timeout`` is ours: the seconds of silence after which a call counts as
     stalled (120). A model that thinks for longer without a word needs more.
 
+    `fallback` are the models that are asked in turn where this one cannot answer: each a name, a
+    `Model`, or a `Fallback` for certain reasons only. One whose key is not set is left out. A name
+    alone gets this model's longest output and none of its settings, which are its provider's.
+
     `base_url` and `key`, the name of an environment variable, are for a server that is not the
     provider's own: ``Model("openai-chat:qwen3", base_url="http://localhost:11434/v1")``.
 
@@ -44,6 +50,7 @@ class Model:
     settings: Mapping[str, Json] = field(default_factory=dict)
     base_url: str | None = None
     key: str | None = None
+    fallback: "Sequence[str | Model | Fallback]" = ()
 
     def __post_init__(self) -> None:
         """Check the name now, so that a typo is found at start-up and not in the night."""
@@ -61,6 +68,9 @@ class Model:
         patience = self.settings.get("read_timeout", 1)
         if not isinstance(patience, int | float) or not isfinite(patience) or patience <= 0:
             raise Misuse(f"read_timeout={patience!r} must be a number of seconds above 0")
+        if isinstance(self.fallback, str):
+            raise Misuse(f"fallback={self.fallback!r} is text; give a list of models, even of one")
+        _ = self.successors  # a typo in one of them is found now, too
 
     @property
     def provider(self) -> str:
@@ -94,9 +104,21 @@ class Model:
         """Return a request with this model's parameters: its settings and its longest output."""
         return Request(system, messages, tools, self.max_output_tokens, self.settings)
 
+    @property
+    def successors(self) -> "list[Fallback]":
+        """Who is asked where this model cannot answer, in order."""
+        patience = {k: v for k, v in self.settings.items() if k == "read_timeout"}
+        named = partial(Model, max_output_tokens=self.max_output_tokens, settings=patience)
+        given = [each if isinstance(each, Fallback) else Fallback(each) for each in self.fallback]
+        return [
+            replace(each, model=named(each.model)) if isinstance(each.model, str) else each
+            for each in given
+        ]
+
     async def answer(self, request: Request, on_delta: Delta = lambda text: None) -> Reply:
         """Ask once, with no retry, exactly what the request says; see `request`.
 
+        Where this model cannot answer, its fallback is asked the same, with settings of its own.
         Raises `ModelError`; `BadRequest` when the key is missing.
         """
         model = self.available()
@@ -105,12 +127,32 @@ class Model:
                 f"{model.id}: {key} is not set; export it, or give Model(…, offline=…) "
                 "a scripted model to go on without"
             )
-        adapter = await model.adapter()
-        await QUOTA.enter(model.id, request)
+        if not model.fallback:
+            return await model.ask(request, on_delta)
+        first = Candidate(model.id, frozenset(), partial(model.ask, request, on_delta))
+        return await first_answer([first, *model.candidates(request, on_delta)])
+
+    def candidates(self, request: Request, on_delta: Delta) -> list[Candidate]:
+        """Return those of the fallback that can be asked, ready to be asked this."""
+        found = []
+        for each in self.successors:
+            model = each.model
+            if isinstance(model, Model) and model.missing_key is None:
+                theirs = replace(
+                    request, max_output_tokens=model.max_output_tokens, settings=model.settings
+                )
+                asking = partial(model.ask, theirs, on_delta)
+                found.append(Candidate(model.id, frozenset(map(Reason, each.on)), asking))
+        return found
+
+    async def ask(self, request: Request, on_delta: Delta) -> Reply:
+        """Ask this model and no other, once."""
+        adapter = await self.adapter()
+        await QUOTA.enter(self.id, request)
         try:
-            return await adapter.answer(model.name, request, on_delta)
+            return await adapter.answer(self.name, request, on_delta)
         except ModelError as error:
-            QUOTA.refused(model.id, error)
+            QUOTA.refused(self.id, error)
             raise
 
     async def adapter(self) -> Provider:
@@ -118,3 +160,20 @@ class Model:
         if self.script is not None:
             return Scripted(self.script)
         return await adapter_of(self.provider, self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A model to ask instead, for some reasons: ``Fallback("openai:…", on=["context"])``.
+
+    Raises `Misuse` for a reason that there is not.
+    """
+
+    model: str | Model
+    on: Collection[str] = tuple(Reason)
+
+    def __post_init__(self) -> None:
+        """Check the reasons now, so that a typo is found at start-up and not in the night."""
+        if isinstance(self.on, str) or not set(self.on) <= set(Reason):
+            known = ", ".join(Reason)
+            raise Misuse(f"on={self.on!r} names a reason that there is not; known are {known}")

@@ -54,6 +54,17 @@ def tokens(said: Json) -> int:
     return len(encode(said)) // 4
 
 
+def context_window(provider: str, model: str) -> int | None:
+    """Return how many tokens a model holds, or None where the list does not say."""
+    from genai_prices import Usage as Tokens
+    from genai_prices import calc_price
+
+    try:
+        return calc_price(Tokens(), model, provider_id=provider).model.context_window
+    except (LookupError, ValueError):
+        return None
+
+
 def load(provider: str) -> None:
     """Load the price list, so that the first reply does not wait for it."""
     _cost(Usage(), provider, "", None, None)

@@ -19,6 +19,9 @@ from substrate.values.errors import BadRequest, Misuse, ModelError
 
 __all__ = ["PROVIDERS", "Delta", "Fallback", "Model", "Provider", "Script", "disconnect"]
 
+SCRIPTED = frozenset({"scripted", "cassette"})
+"""The providers that need no key, since a script says what they say."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -54,15 +57,18 @@ class Model:
 
     def __post_init__(self) -> None:
         """Check the name now, so that a typo is found at start-up and not in the night."""
-        known = ", ".join(sorted((*PROVIDERS, "scripted")))
+        known = ", ".join(sorted((*PROVIDERS, *SCRIPTED)))
         if ":" not in self.id or not self.name:
             raise Misuse(
                 f"{self.id!r} is not a model; write provider:name, provider one of {known}"
             )
-        if self.provider not in PROVIDERS and self.provider != "scripted":
+        if self.provider not in PROVIDERS and self.provider not in SCRIPTED:
             raise Misuse(f"{self.id!r}: no provider {self.provider!r}; known are {known}")
-        if (self.provider == "scripted") != (self.script is not None):
-            raise Misuse(f"{self.id!r}: script= and the provider 'scripted' go together")
+        if (self.provider in SCRIPTED) != (self.script is not None):
+            raise Misuse(
+                f"{self.id!r}: script= and the provider 'scripted' go together; "
+                "a cassette is made by cassette()"
+            )
         if isinstance(self.script, str):
             raise Misuse(f"script={self.script!r} is text; give a list of turns, even of one")
         patience = self.settings.get("read_timeout", 1)
@@ -85,7 +91,7 @@ class Model:
     @property
     def missing_key(self) -> str | None:
         """The environment variable that must be set before this model can answer, or None."""
-        if self.provider == "scripted":
+        if self.provider in SCRIPTED:
             return None
         return PROVIDERS[self.provider].missing_key(self.address)
 

@@ -377,6 +377,7 @@ async def test_anthropic_request(monkeypatch):
     assert image["source"] == {"type": "base64", "media_type": "image/png", "data": "cG5n"}
     assert (document["title"], document["source"]["data"]) == ("Owls", "cGRm")
     assert text["source"] == {"type": "text", "media_type": "text/plain", "data": "hi"}
+    assert text["cache_control"] == mark["cache_control"], "where the request before this one ended"
     call = {"type": "tool_use", "name": "search", "input": {}}
     result = {"type": "tool_result"}
     assert server.bodies[0] == {
@@ -603,6 +604,7 @@ async def test_openai_request(monkeypatch):
     async with served(monkeypatch, "openai", stream(*openai_events())) as server:
         await model.answer(model.request("Be brief.", messages, [SEARCH]))
 
+    assert len(server.bodies[0].pop("prompt_cache_key")) == 32
     assert server.bodies[0] == {
         "model": "gpt-6-luna",
         "instructions": "Be brief.",
@@ -641,6 +643,38 @@ async def test_openai_request(monkeypatch):
             {"type": "function_call_output", "call_id": "a", "output": "not JSON"},
         ],
     }
+
+
+async def test_requests_that_begin_alike(monkeypatch):
+    """Requests with the same system prompt and tools name one cache; others name another."""
+    requests = [
+        SEARCHING,
+        replace(SEARCHING, messages=[*SEARCHING.messages, UserMessage.of("More")]),
+        replace(SEARCHING, system="Be long."),
+        replace(SEARCHING, tools=[]),
+    ]
+    answers = [stream(*openai_events()) for _ in requests]
+    async with served(monkeypatch, "openai", *answers) as server:
+        for request in requests:
+            await Model(SETUPS["openai"].model).answer(request)
+
+    keys = [body["prompt_cache_key"] for body in server.bodies]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
+async def test_where_cache_marks_stand(monkeypatch):
+    """A mark stands where the last request ended too: the API looks but twenty blocks back."""
+    calls = tuple(ToolCall(f"c{i}", "search", {"query": "owls"}) for i in range(25))
+    results = ToolMessage(tuple(ToolResult(call.id, "search", "two") for call in calls))
+    messages = [UserMessage.of("Go"), Reply(calls, StopReason.TOOL_CALLS, "a", "b"), results]
+    async with served(monkeypatch, "anthropic", stream(*anthropic_events())) as server:
+        await Model(SETUPS["anthropic"].model).answer(Request("", messages, [SEARCH]))
+
+    sent = server.bodies[0]["messages"]
+    marked = [["cache_control" in block for block in each["content"]] for each in sent]
+    assert [sum(each) for each in marked] == [1, 0, 1]
+    assert (marked[0][-1], marked[2][-1]) == (True, True)
 
 
 async def test_service_tier(monkeypatch):

@@ -6,8 +6,9 @@ helper repairs a tool's half-written JSON and we must know that it was half-writ
 Invariants: an answer counts only when `message_stop` has come and a stop reason with it. Blocks
 that the API wants back unchanged (thinking with its signature, redacted thinking, the provider's
 own tools) keep everything but their words in `native`, in their place among the parts; another
-model's are left out. All results of one reply go back in one user message. The end of the fixed
-prefix and the last message carry cache marks, which never change what is said.
+model's are left out. All results of one reply go back in one user message. Cache marks stand at the
+end of the fixed prefix, where this request ends, and where the one before it ended, since the API
+looks for what it knows only twenty blocks back. They never change what is said.
 """
 
 from base64 import b64encode
@@ -178,7 +179,8 @@ def _body(model: str, request: Request) -> dict[str, Json]:
     system = [{"type": "text", "text": request.system}] if request.system else []
     messages = [_message(message, model) for message in request.messages]
     _mark(system or tools)
-    _mark(messages[-1]["content"] if messages else [])
+    for message in [each for each in messages if each["role"] == "user"][-2:]:
+        _mark(message["content"])
     choice = {} if request.may_call_tools or not tools else {"type": "none"}
     said = {"system": system, "tools": tools, "tool_choice": choice}
     return {

@@ -1,7 +1,7 @@
 """OpenAI's Responses API, over its own SDK.
 
 Nothing is stored at the provider (``store`` is false): each request says everything, and reasoning
-travels with it, encrypted.
+travels with it, encrypted. Requests that begin alike name their cache alike.
 
 Invariants: an answer counts only when the event that ends it has come. A reasoning item goes back
 as it came, byte for byte, in its place among the others, to the model that wrote it and no other;
@@ -12,6 +12,7 @@ every event. Calls and results are linked by ``call_id``.
 import json
 from base64 import b64encode
 from contextlib import aclosing
+from hashlib import sha256
 
 import httpx2
 from openai import (
@@ -48,6 +49,7 @@ from substrate.models.messages import (
     portable_id,
 )
 from substrate.models.stream import events, finish
+from substrate.values.codec import encode
 from substrate.values.errors import BadRequest
 
 PROVIDER = "openai"
@@ -147,7 +149,14 @@ def _body(model: str, request: Request) -> dict[str, Json]:
         "tool_choice": choice,
         "include": included,
     }
+    parameters.setdefault("prompt_cache_key", _prefix(request))
     return {**parameters, **ours, **{key: value for key, value in said.items() if value}}
+
+
+def _prefix(request: Request) -> str:
+    """Return a name for what all requests of an agent begin with: they go where it is cached."""
+    tools = [(tool.name, tool.description, tool.parameters) for tool in request.tools]
+    return sha256(encode([request.system, tools]).encode()).hexdigest()[:32]
 
 
 def _items(message: Message, model: str) -> list[dict[str, Json]]:

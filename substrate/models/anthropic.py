@@ -31,6 +31,7 @@ from anthropic import (
 
 from substrate.models import prices
 from substrate.models.address import Address
+from substrate.models.answer_schema import plain
 from substrate.models.failures import Sdk, broken, overflowed, sensible
 from substrate.models.messages import (
     Delta,
@@ -182,7 +183,13 @@ def _body(model: str, request: Request) -> dict[str, Json]:
     for message in [each for each in messages if each["role"] == "user"][-2:]:
         _mark(message["content"])
     choice = {} if request.may_call_tools or not tools else {"type": "none"}
-    said = {"system": system, "tools": tools, "tool_choice": choice}
+    output = parameters.pop("output_config", {})
+    if request.answer_schema is not None:
+        output = {
+            **output,
+            "format": {"type": "json_schema", "schema": plain(request.answer_schema)},
+        }
+    said = {"system": system, "tools": tools, "tool_choice": choice, "output_config": output}
     return {
         **parameters,
         **{key: value for key, value in said.items() if value},

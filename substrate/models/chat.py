@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from substrate.models import prices
+from substrate.models.answer_schema import in_words, named
 from substrate.models.failures import Translator, broken, rejected, sensible
 from substrate.models.messages import (
     Delta,
@@ -52,12 +53,14 @@ class Server:
     """What one server of the protocol does in its own way.
 
     `limit` is its name for the longest output; `takes_files` whether it reads documents that are
-    not text; `prices` the provider in the price list, or else the `address` that tells it.
+    not text, `takes_formats` whether it streams answers that fit a schema; `prices` the provider in
+    the price list, or else the `address` that tells it.
     """
 
     provider: str
     limit: str
     takes_files: bool
+    takes_formats: bool
     prices: str | None = None
     address: str | None = None
 
@@ -84,12 +87,17 @@ def body(server: Server, model: str, request: Request) -> dict[str, Json]:
         for tool in request.tools
     ]
     tools += parameters.pop("tools", [])
-    messages = [{"role": "system", "content": request.system}] if request.system else []
+    is_formatted = server.takes_formats and request.answer_schema is not None and not tools
+    system = request.system if is_formatted else in_words(request)
+    messages = [{"role": "system", "content": system}] if system else []
     for message in request.messages:
         messages += _messages(server, model, message)
     said: dict[str, Json] = {"tools": tools} if tools else {}
     if tools and not request.may_call_tools:
         said["tool_choice"] = "none"
+    if is_formatted and request.answer_schema is not None:
+        answer = named(request.answer_schema)
+        said["response_format"] = {"type": "json_schema", "json_schema": answer}
     if not {"max_tokens", "max_completion_tokens"} & parameters.keys():
         said[server.limit] = request.max_output_tokens
     return {

@@ -19,6 +19,7 @@ def frame(model_id: str, request: Request) -> dict[str, Json]:
         "model": model_id,
         "max_output_tokens": request.max_output_tokens,
         "settings": dict(request.settings),
+        **_answer(request),
     }
 
 
@@ -35,7 +36,12 @@ def canonical(request: Request) -> dict[str, Json]:
         "max_output_tokens": request.max_output_tokens,
         "settings": request.parameters,
         "may_call_tools": request.may_call_tools,
+        **_answer(request),
     }
+
+
+def _answer(request: Request) -> dict[str, Json]:
+    return {} if request.answer_schema is None else {"answer_schema": dict(request.answer_schema)}
 
 
 def _said(message: Message) -> dict[str, Json]:

@@ -15,6 +15,7 @@ from functools import reduce
 from operator import add
 
 from substrate.models import prices
+from substrate.models.answer_schema import in_words
 from substrate.models.messages import (
     Document,
     Image,
@@ -82,9 +83,12 @@ def body(model: str, request: Request) -> dict[str, Json]:
     said = {key: value for key, value in parameters.items() if key in _OF_REQUEST}
     generation = {key: value for key, value in parameters.items() if key not in _OF_REQUEST}
     generation.setdefault("maxOutputTokens", request.max_output_tokens)
+    if is_formatted := request.answer_schema is not None and not tools:
+        generation["responseMimeType"] = "application/json"
+        generation["responseJsonSchema"] = request.answer_schema
     said["generationConfig"] = {**said.get("generationConfig", {}), **generation}
-    if request.system:
-        said["systemInstruction"] = {"parts": [{"text": request.system}]}
+    if system := request.system if is_formatted else in_words(request):
+        said["systemInstruction"] = {"parts": [{"text": system}]}
     if tools:
         said["tools"] = tools
     if tools and not request.may_call_tools:

@@ -32,7 +32,13 @@ from substrate.values.errors import BadRequest, ModelMistake
 
 PROVIDER = "groq"
 
-_SERVER = chat.Server(PROVIDER, limit="max_completion_tokens", takes_files=False, prices=PROVIDER)
+_SERVER = chat.Server(
+    PROVIDER,
+    limit="max_completion_tokens",
+    takes_files=False,
+    takes_formats=False,
+    prices=PROVIDER,
+)
 _SDK = Sdk(
     status=APIStatusError,
     connection=APIConnectionError,

@@ -303,7 +303,8 @@ class Request:
 
     `settings` are the model's: one of them, ``read_timeout``, is ours; the rest goes out. Without
     `may_call_tools` the model is shown the tools, which earlier messages may speak of, and may
-    call none.
+    call none. With an `answer_schema`, a JSON Schema whose root is an object, its answer is to be
+    JSON that fits.
     """
 
     system: str
@@ -312,6 +313,7 @@ class Request:
     max_output_tokens: int = 4096
     settings: Mapping[str, Json] = field(default_factory=dict)
     may_call_tools: bool = True
+    answer_schema: Mapping[str, Json] | None = None
 
     def call_id(self, position: int) -> str:
         """Return an id for a call to which its provider gives none: no other call has it."""

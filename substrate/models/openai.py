@@ -27,6 +27,7 @@ from openai import (
 
 from substrate.models import prices
 from substrate.models.address import Address
+from substrate.models.answer_schema import named
 from substrate.models.failures import Sdk, broken, rejected, sensible
 from substrate.models.messages import (
     Delta,
@@ -143,7 +144,11 @@ def _body(model: str, request: Request) -> dict[str, Json]:
     }
     included = [*parameters.pop("include", []), "reasoning.encrypted_content"]
     choice = "none" if tools and not request.may_call_tools else ""
+    text = parameters.pop("text", {})
+    if request.answer_schema is not None:
+        text = {**text, "format": {"type": "json_schema", **named(request.answer_schema)}}
     said = {
+        "text": text,
         "instructions": request.system,
         "tools": tools,
         "tool_choice": choice,

@@ -66,7 +66,11 @@ class OpenAIChat:
     def __init__(self, client: AsyncOpenAI) -> None:
         self._client = client
         self._server = chat.Server(
-            PROVIDER, limit="max_tokens", takes_files=True, address=str(client.base_url)
+            PROVIDER,
+            limit="max_tokens",
+            takes_files=True,
+            takes_formats=True,
+            address=str(client.base_url),
         )
 
     async def close(self) -> None:

@@ -25,13 +25,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("figures")
         for name, value in sorted(figures):
             terminalreporter.write_line(f"{name}: {value}")
-    if cells := [value for name, value in recorded if name == "matrix"]:
-        terminalreporter.section("matrix")
-        for line in _table(cells):
+    cells = [tuple(value) for name, value in recorded if name == "matrix"]
+    for title in dict.fromkeys(cell[0] for cell in cells):
+        terminalreporter.section(title)
+        for line in _table([cell[1:] for cell in cells if cell[0] == title]):
             terminalreporter.write_line(line)
 
 
-def _table(cells: list[tuple[str, str, str]]) -> Iterator[str]:
+def _table(cells: list[tuple[str, ...]]) -> Iterator[str]:
     """Yield the lines of a Markdown table with these cells: row, column, content."""
     rows = list(dict.fromkeys(row for row, _, _ in cells))
     columns = sorted({column for _, column, _ in cells})

@@ -217,7 +217,7 @@ async def test_faults(mock, client, provider, record_property):
     )
     for fault, (ending, calls) in outcomes.items():
         cell = f"{calls} call{'s' * (calls > 1)}" if ending == ANSWERED else ending
-        record_property("matrix", [fault, provider, cell])
+        record_property("matrix", ["Faults", fault, provider, cell])
 
     assert outcomes == {fault: (ending, calls) for fault, (_, ending, calls) in FAULTS.items()}
     assert mock.findings() == []

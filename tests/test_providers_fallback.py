@@ -296,6 +296,27 @@ async def test_in_a_run(tmp_path):
     assert decode(row.usage)["model"] == "scripted:other"
 
 
+@durable
+async def asked_too_much(ctx: Context, task: Task) -> Answer:
+    """Ask a model whose provider refuses with an error."""
+    model = failing(Refused("not that"))
+    transcript: Transcript = await begin(ctx, "Be brief.", task)
+    transcript += await ask(ctx, model, transcript)
+    end = answered()(transcript) or max_turns(1)(transcript)
+    return await finish(ctx, model, transcript, end)
+
+
+async def test_a_refusal_that_is_an_error(tmp_path):
+    """A run ends as refused, whether its provider says so in a reply or in an error."""
+    url = f"sqlite:///{tmp_path}/runs.db"
+    async with connect(url) as client, client.work([asked_too_much]):
+        await client.start(asked_too_much, Task("Go"), id="a/1")
+        answer = await client.result("a/1", asked_too_much)
+
+    assert (answer.reason, answer.text) == ("refused", "not that")
+    assert answer.usage.cost_usd == 0
+
+
 # The cheapest
 
 

@@ -33,6 +33,11 @@ class ManualClock:
         """How many wait for it to be moved."""
         return len(self._sleepers)
 
+    @property
+    def next_s(self) -> float:
+        """How far to move it for the next of those that wait."""
+        return max(min(due_ms for due_ms, _ in self._sleepers) - self._now_ms, 1) / 1000
+
     def move(self, seconds: float) -> None:
         """Move it forward, and wake whoever has waited long enough."""
         self._now_ms += round(seconds * 1000)

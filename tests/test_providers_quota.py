@@ -8,7 +8,7 @@ import pytest
 
 from substrate.models.messages import Reply, Request, StopReason, Usage, UserMessage
 from substrate.models.model import Model
-from substrate.models.quota import LONGEST_HOLD_S, Quota, need_of
+from substrate.models.quota import PATIENCE_S, Quota, need_of
 from substrate.values.clock import from_ms
 from substrate.values.errors import Overloaded, QuotaExhausted, RateLimited
 from tests.clocks import ManualClock
@@ -109,30 +109,31 @@ async def test_one_is_told_and_all_wait():
     quota.refused(MODEL, Overloaded("no", retry_after=3))
 
     assert await entered(quota, clock) == pytest.approx(7.05)
-    assert await entered(quota, clock) == 0
+    quota.answered(MODEL)
+    assert await entered(quota, clock) < 0.3
 
 
 async def test_an_empty_account_is_not_waited_for():
-    """A quota that is exhausted, and an error that asks for no wait, hold up nobody."""
+    """A quota that is exhausted, and an overload that asks for no wait, hold up nobody."""
     clock = ManualClock()
     quota = Quota(clock)
 
     quota.refused(MODEL, QuotaExhausted("no", retry_after=7))
-    quota.refused(MODEL, RateLimited("no"))
+    quota.refused(MODEL, Overloaded("no"))
 
     assert await entered(quota, clock) == 0
 
 
 async def test_a_long_wait_is_the_steps():
-    """A wait of more than a minute is refused with its length, for the durable retry to take."""
+    """A wait of more than five minutes is refused with its length, for the step's retry to take."""
     clock = ManualClock()
     quota = Quota(clock)
-    quota.refused(MODEL, RateLimited("no", retry_after=LONGEST_HOLD_S + 40))
+    quota.refused(MODEL, RateLimited("no", retry_after=PATIENCE_S + 40))
 
     with pytest.raises(RateLimited, match="was not asked") as caught:
         await quota.enter(MODEL, HELLO)
 
-    assert caught.value.retry_after == pytest.approx(LONGEST_HOLD_S + 40, abs=0.1)
+    assert caught.value.retry_after == pytest.approx(PATIENCE_S + 40, abs=0.1)
     assert clock.asked == []
 
 
@@ -145,6 +146,60 @@ async def test_models_are_apart():
     assert await entered(quota, clock) == 0
 
 
+class Busy:
+    """A provider that answers so many calls a minute, and tells no limits: it says to wait."""
+
+    def __init__(self, clock: ManualClock, a_minute: int) -> None:
+        self.clock = clock
+        self.a_minute = a_minute
+        self.answered: list[int] = []
+        self.refused = 0
+
+    async def ask(self) -> None:
+        """Answer or refuse, a moment later: others ask in the meantime."""
+        await self.clock.sleep(0.8)
+        now = self.clock.now_ms()
+        lately = [each for each in self.answered if each > now - 60_000]
+        if len(lately) >= self.a_minute:
+            self.refused += 1
+            raise RateLimited("slow", retry_after=(lately[0] + 60_000 - now) / 1000)
+        self.answered.append(now)
+
+
+@pytest.mark.parametrize("calls", [20, 60, 200])
+async def test_a_crowd(calls, record_property):
+    """A crowd of runs at a provider that tells no limits gets through, none asking often."""
+    clock = ManualClock()
+    quota, busy = Quota(clock), Busy(clock, a_minute=15)
+
+    async def run() -> int:
+        for attempt in range(1, 100):
+            try:
+                await quota.enter(MODEL, HELLO)
+                await busy.ask()
+            except RateLimited as error:
+                if "not asked" not in str(error):
+                    quota.refused(MODEL, error)
+                await clock.sleep(error.retry_after)
+            else:
+                quota.answered(MODEL)
+                return attempt
+        return 100
+
+    tasks = [asyncio.create_task(run()) for _ in range(calls)]
+    while not all(task.done() for task in tasks):
+        await asyncio.sleep(0)
+        if clock.sleepers:
+            clock.move(clock.next_s)
+    attempts = [task.result() for task in tasks]
+
+    record_property(
+        f"{calls} runs at 15 calls a minute",
+        f"{busy.refused} refusals, at most {max(attempts)} calls for one answer",
+    )
+    assert max(attempts) <= 6, "the durable retry gives up after six"
+
+
 @pytest.mark.parametrize("provider", sorted(SETUPS))
 async def test_on_the_wire(monkeypatch, provider):
     """Every adapter passes on what an answer's headers say, and what an error asks for."""
@@ -152,7 +207,7 @@ async def test_on_the_wire(monkeypatch, provider):
     told = stream(*complete(provider))
     told = Answer(told.body, 200, {**told.headers, **left, "x-ratelimit-reset-requests": "2h"})
     model, again = Model(SETUPS[provider].model), Model(f"{provider}:other")
-    busy = refusal(429, {"error": {"message": "Slow down."}}, retry_after="90")
+    busy = refusal(429, {"error": {"message": "Slow down."}}, retry_after="900")
     async with served(monkeypatch, provider, told, busy) as server:
         await model.answer(HELLO)
         with suppress(RateLimited):

@@ -1,9 +1,9 @@
 """Who is asked when a model cannot answer: a list in order, each for certain reasons.
 
-A model that is short of capacity is asked again first, since that mostly passes; when it fails
-twice in a row its *breaker* opens, and it is passed over without being asked until it has rested.
-Then one call tries it, and the others wait for what that finds. The breakers are the process's:
-what one run has found out, the others need not.
+A model that is short of capacity is asked again first, since that mostly passes; when it asks for a
+long wait, or fails twice in a row, its *breaker* opens, and it is passed over without being asked
+until it has rested. Then one call tries it, and the others wait for what that finds. The breakers
+are the process's: what one run has found out, the others need not.
 
 Invariants: the last model in the list is always asked, so a breaker alone fails no call. What was
 paid for and not used (a refusal) is counted with what was used. Of several failures the one that
@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from substrate.models.messages import PassedOver, Reply, StopReason
-from substrate.models.quota import LONGEST_HOLD_S
 from substrate.values.clock import Clock, OffsetClock
 from substrate.values.errors import (
     ContextOverflow,
@@ -31,6 +30,9 @@ from substrate.values.errors import (
 OPENS_AFTER = 2
 """How many failures in a row open a breaker."""
 
+PATIENCE_S = 30.0
+"""How long a model with a fallback may ask to wait before it is passed over."""
+
 FIRST_REST_S = 30.0
 LONGEST_REST_S = 600.0
 QUOTA_REST_S = 300.0
@@ -41,8 +43,7 @@ class Reason(StrEnum):
     """Why a model is passed over.
 
     `OVERLOADED` is also one that cannot be reached; `QUOTA` also a limit that asks for a wait of
-    more than a minute; `INVALID` an answer that its provider rejects, or that is not the answer
-    asked for.
+    more than half a minute; `INVALID` an answer that its provider rejects.
     """
 
     OVERLOADED = "overloaded"
@@ -60,7 +61,7 @@ def reason_of(error: ModelError) -> Reason | None:
         case QuotaExhausted():
             return Reason.QUOTA
         case RateLimited():
-            return Reason.QUOTA if (error.retry_after or 0) > LONGEST_HOLD_S else None
+            return Reason.QUOTA if (error.retry_after or 0.0) > PATIENCE_S else None
         case ContextOverflow():
             return Reason.CONTEXT
         case Refused():
@@ -115,7 +116,8 @@ class Breakers:
             return False
         breaker = self._breakers.setdefault(model, _Breaker())
         breaker.failures += 1
-        if reason is Reason.OVERLOADED and breaker.failures < OPENS_AFTER:
+        is_brief = (error.retry_after or 0.0) <= PATIENCE_S
+        if reason is Reason.OVERLOADED and is_brief and breaker.failures < OPENS_AFTER:
             return False
         grown = min(FIRST_REST_S * 2**breaker.rests, LONGEST_REST_S)
         rest_s = grown if reason is Reason.OVERLOADED else QUOTA_REST_S

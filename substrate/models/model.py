@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from math import isfinite
 
+from substrate.models import quota
 from substrate.models.address import Address
-from substrate.models.fallback import Candidate, Reason, first_answer
+from substrate.models.fallback import PATIENCE_S, Candidate, Reason, first_answer
 from substrate.models.messages import Delta, Json, Message, Reply, Request, ToolSpec
 from substrate.models.provider import PROVIDERS, Provider, adapter_of, disconnect
 from substrate.models.quota import QUOTA
@@ -135,7 +136,7 @@ class Model:
             )
         if not model.fallback:
             return await model.ask(request, on_delta)
-        first = Candidate(model.id, frozenset(), partial(model.ask, request, on_delta))
+        first = Candidate(model.id, frozenset(), partial(model.ask, request, on_delta, PATIENCE_S))
         return await first_answer([first, *model.candidates(request, on_delta)])
 
     def candidates(self, request: Request, on_delta: Delta) -> list[Candidate]:
@@ -147,19 +148,23 @@ class Model:
                 theirs = replace(
                     request, max_output_tokens=model.max_output_tokens, settings=model.settings
                 )
-                asking = partial(model.ask, theirs, on_delta)
+                asking = partial(model.ask, theirs, on_delta, PATIENCE_S)
                 found.append(Candidate(model.id, frozenset(map(Reason, each.on)), asking))
         return found
 
-    async def ask(self, request: Request, on_delta: Delta) -> Reply:
-        """Ask this model and no other, once."""
+    async def ask(
+        self, request: Request, on_delta: Delta, patience_s: float = quota.PATIENCE_S
+    ) -> Reply:
+        """Ask this model and no other, once, having waited for its limits no longer than that."""
         adapter = await self.adapter()
-        await QUOTA.enter(self.id, request)
+        await QUOTA.enter(self.id, request, patience_s)
         try:
-            return await adapter.answer(self.name, request, on_delta)
+            reply = await adapter.answer(self.name, request, on_delta)
         except ModelError as error:
             QUOTA.refused(self.id, error)
             raise
+        QUOTA.answered(self.id)
+        return reply
 
     async def adapter(self) -> Provider:
         """Return what reaches its provider, loaded on first use."""

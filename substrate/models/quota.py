@@ -5,12 +5,13 @@ it would have cost a round trip, one of its attempts, and the provider's patienc
 process share one `Quota`: what one is told, the others keep.
 
 The limits of Anthropic, OpenAI and Groq fill up steadily: what is missing now will be there when a
-proportional part of the time to "whole again" has passed.
+proportional part of the time to "whole again" has passed. Gemini tells no limits; so whoever says
+"too many" is asked at a slower pace afterwards, which its answers make quicker again.
 
-Invariants: nothing waits here for longer than `LONGEST_HOLD_S`; a call that would have to is
-refused with `RateLimited`, so that the wait is its step's, which takes no worker's place for ever.
-A model of which nothing was heard never waits. A call larger than a whole limit is let through:
-its provider says best what is wrong with it.
+Invariants: calls go out in the order in which they came. None waits here for longer than its
+`patience_s`; one that would have to is refused with `RateLimited`, so that the wait is its step's.
+A model of which nothing was heard never waits. A call larger than a whole limit goes out when all
+of it is there: its provider says best what is wrong with it.
 """
 
 from collections.abc import Mapping
@@ -29,11 +30,12 @@ from substrate.models.waits import Allowance, allowances
 from substrate.values.clock import Clock, OffsetClock, from_ms
 from substrate.values.errors import ModelError, RateLimited
 
-LONGEST_HOLD_S = 60.0
-"""The longest that a call waits here, in seconds."""
+PATIENCE_S = 300.0
+"""How long a call waits here where nobody says otherwise, in seconds."""
 
+_FIRST_GAP_MS, _LONGEST_GAP_MS = 250.0, 15_000.0
 _PAGE = 4000
-_MARGIN_S = 0.05  # our clock and theirs; a call a moment too early is one too many
+_MARGIN_S = 0.05
 
 
 @dataclass(slots=True)
@@ -49,9 +51,9 @@ class _Limit:
         """Return what is left now, with what has come back."""
         return min(self.whole, self.left + self.rate * max(now_ms - self.at_ms, 0))
 
-    def enough_at_ms(self, need: float, now_ms: float) -> float:
-        """Return when as much as is needed is left."""
-        missing = min(need, self.whole) - self.left_at(now_ms)
+    def enough_at_ms(self, ahead: float, need: float, now_ms: float) -> float:
+        """Return when as much as is needed is left, after those ahead have taken theirs."""
+        missing = ahead + min(need, self.whole) - self.left_at(now_ms)
         return now_ms if missing <= 0 else now_ms + missing / self.rate
 
     def take(self, amount: float, now_ms: float) -> None:
@@ -59,12 +61,44 @@ class _Limit:
         self.left, self.at_ms = self.left_at(now_ms) - amount, now_ms
 
 
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """A call that waits for its turn, and the tokens it needs."""
+
+    need: int
+
+
 @dataclass(slots=True)
 class _Standing:
-    """How a model stands: its limits, and until when it asked for quiet."""
+    """How a model stands: its limits, its pace, until when it asked for quiet, and who waits."""
 
-    quiet_until_ms: float = 0
     limits: dict[str, _Limit] = field(default_factory=dict)
+    quiet_until_ms: float = 0
+    gap_ms: float = 0
+    last_out_ms: float = 0
+    waiting: list[_Ticket] = field(default_factory=list)
+
+    def wait_s(self, ticket: _Ticket, now_ms: float) -> float:
+        """Return how long a call has to wait yet."""
+        ahead = self.waiting[: self.waiting.index(ticket)]
+        paced_ms = max(now_ms, self.quiet_until_ms, self.last_out_ms + self.gap_ms)
+        free_ms = [
+            limit.enough_at_ms(
+                sum(_needed(resource, each.need) for each in ahead),
+                _needed(resource, ticket.need),
+                now_ms,
+            )
+            for resource, limit in self.limits.items()
+        ]
+        at_ms = max(paced_ms + len(ahead) * self.gap_ms, *free_ms, now_ms)
+        # A call a moment too early is one too many: theirs is another clock.
+        return (at_ms - now_ms) / 1000 + _MARGIN_S if at_ms > now_ms else 0.0
+
+    def go(self, ticket: _Ticket, now_ms: float) -> None:
+        """Count a call that goes out now."""
+        self.last_out_ms = now_ms
+        for resource, limit in self.limits.items():
+            limit.take(_needed(resource, ticket.need), now_ms)
 
 
 class Quota:
@@ -76,24 +110,28 @@ class Quota:
         self._clock = clock
         self._standings: dict[str, _Standing] = {}
 
-    async def enter(self, model: str, request: Request) -> None:
+    async def enter(self, model: str, request: Request, patience_s: float = PATIENCE_S) -> None:
         """Wait until a request can go out, and count it.
 
-        Raises `RateLimited`, with the wait, where that would take longer than `LONGEST_HOLD_S`.
+        Raises `RateLimited`, with the wait, where that would take longer than `patience_s`.
         """
         standing = self._standings.get(model)
-        need = need_of(request) if standing is not None else 0
-        while standing is not None and (wait := self._wait_s(standing, need)) > 0:
-            if wait > LONGEST_HOLD_S:
-                raise RateLimited(
-                    f"{model} was not asked: its limit is used up for {wait:.0f} s; wait, "
-                    "or ask another model",
-                    retry_after=wait,
-                )
-            await self._clock.sleep(wait)
-        if standing is not None:
-            for resource, limit in standing.limits.items():
-                limit.take(_needed(resource, need), self._clock.now_ms())
+        if standing is None:
+            return
+        ticket = _Ticket(need_of(request))
+        standing.waiting.append(ticket)
+        try:
+            while (wait := standing.wait_s(ticket, self._clock.now_ms())) > 0:
+                if wait > patience_s:
+                    raise RateLimited(
+                        f"{model} was not asked: its limit is used up for {wait:.0f} s; wait, "
+                        "or ask another model",
+                        retry_after=wait,
+                    )
+                await self._clock.sleep(wait)
+            standing.go(ticket, self._clock.now_ms())
+        finally:
+            standing.waiting.remove(ticket)
 
     def heard(self, model: str, headers: Mapping[str, str]) -> None:
         """Take in what an answer's headers say is left."""
@@ -103,25 +141,28 @@ class Quota:
                 standing = self._standings.setdefault(model, _Standing())
                 standing.limits[each.resource] = limit
 
+    def answered(self, model: str) -> None:
+        """Take in that a model answered: it may be asked at a quicker pace."""
+        if standing := self._standings.get(model):
+            quicker = standing.gap_ms * 0.8
+            standing.gap_ms = quicker if quicker > _FIRST_GAP_MS / 4 else 0
+
     def refused(self, model: str, error: ModelError) -> None:
         """Take in that a model asked for quiet: it is asked by nobody until then."""
-        if error.retryable and error.retry_after:
-            until_ms = self._clock.now_ms() + error.retry_after * 1000
-            standing = self._standings.setdefault(model, _Standing())
-            standing.quiet_until_ms = max(standing.quiet_until_ms, until_ms)
+        is_limit = isinstance(error, RateLimited)
+        if not error.retryable or not (is_limit or error.retry_after):
+            return
+        standing = self._standings.setdefault(model, _Standing())
+        now_ms = self._clock.now_ms()
+        # Of calls that are refused together, the first has slowed the pace.
+        if is_limit and now_ms >= standing.quiet_until_ms:
+            standing.gap_ms = min(max(standing.gap_ms * 2, _FIRST_GAP_MS), _LONGEST_GAP_MS)
+        asked_ms = standing.gap_ms if error.retry_after is None else error.retry_after * 1000
+        standing.quiet_until_ms = max(standing.quiet_until_ms, now_ms + asked_ms)
 
     def forget(self) -> None:
         """Forget all that was heard."""
         self._standings.clear()
-
-    def _wait_s(self, standing: _Standing, need: int) -> float:
-        now_ms = self._clock.now_ms()
-        free_ms = [
-            limit.enough_at_ms(_needed(resource, need), now_ms)
-            for resource, limit in standing.limits.items()
-        ]
-        wait_s = (max(standing.quiet_until_ms, *free_ms, now_ms) - now_ms) / 1000
-        return wait_s + _MARGIN_S if wait_s > 0 else 0.0
 
 
 def need_of(request: Request) -> int:

@@ -81,7 +81,8 @@ class _Standing:
     def wait_s(self, ticket: _Ticket, now_ms: float) -> float:
         """Return how long a call has to wait yet."""
         ahead = self.waiting[: self.waiting.index(ticket)]
-        paced_ms = max(now_ms, self.quiet_until_ms, self.last_out_ms + self.gap_ms)
+        gap_ms = self.gap_ms if len(self.waiting) > 1 else 0  # one alone is no crowd
+        paced_ms = max(now_ms, self.quiet_until_ms, self.last_out_ms + gap_ms)
         free_ms = [
             limit.enough_at_ms(
                 sum(_needed(resource, each.need) for each in ahead),
@@ -90,7 +91,7 @@ class _Standing:
             )
             for resource, limit in self.limits.items()
         ]
-        at_ms = max(paced_ms + len(ahead) * self.gap_ms, *free_ms, now_ms)
+        at_ms = max(paced_ms + len(ahead) * gap_ms, *free_ms, now_ms)
         # A call a moment too early is one too many: theirs is another clock.
         return (at_ms - now_ms) / 1000 + _MARGIN_S if at_ms > now_ms else 0.0
 

@@ -10,7 +10,7 @@ from substrate.models.messages import Reply, Request, StopReason, Usage, UserMes
 from substrate.models.model import Model
 from substrate.models.quota import PATIENCE_S, Quota, need_of
 from substrate.values.clock import from_ms
-from substrate.values.errors import Overloaded, QuotaExhausted, RateLimited
+from substrate.values.errors import ModelError, Overloaded, QuotaExhausted, RateLimited
 from tests.clocks import ManualClock
 from tests.llm_providers import HELLO, SETUPS, complete, served
 from tests.llm_servers import Answer, refusal, stream
@@ -29,9 +29,19 @@ def limits(clock: ManualClock, requests: tuple[int, int, str], tokens=(6000, 600
     return headers
 
 
+async def called(
+    quota: Quota, request: Request = HELLO, outcome: ModelError | None = None, model: str = MODEL
+) -> None:
+    """Make a call that ends like this."""
+    with suppress(type(outcome) if outcome else ()):
+        async with quota.call(model, request):
+            if outcome:
+                raise outcome
+
+
 async def entered(quota: Quota, clock: ManualClock, request: Request = HELLO) -> float:
     """Enter, moving the clock as far as it is waited for; return how far that was."""
-    start, task = clock.now_ms(), asyncio.create_task(quota.enter(MODEL, request))
+    start, task = clock.now_ms(), asyncio.create_task(called(quota, request))
     while not task.done():
         await asyncio.sleep(0)
         if clock.sleepers:
@@ -105,12 +115,13 @@ async def test_one_is_told_and_all_wait():
     clock = ManualClock()
     quota = Quota(clock)
 
-    quota.refused(MODEL, RateLimited("no", retry_after=7))
-    quota.refused(MODEL, Overloaded("no", retry_after=3))
+    with suppress(Overloaded):
+        async with quota.call(MODEL, HELLO):
+            await called(quota, outcome=RateLimited("no", retry_after=7))
+            raise Overloaded("no", retry_after=3)
 
     assert await entered(quota, clock) == pytest.approx(7.05)
-    quota.answered(MODEL)
-    assert await entered(quota, clock) < 0.3
+    assert await entered(quota, clock) == 0
 
 
 async def test_an_empty_account_is_not_waited_for():
@@ -118,8 +129,8 @@ async def test_an_empty_account_is_not_waited_for():
     clock = ManualClock()
     quota = Quota(clock)
 
-    quota.refused(MODEL, QuotaExhausted("no", retry_after=7))
-    quota.refused(MODEL, Overloaded("no"))
+    await called(quota, outcome=QuotaExhausted("no", retry_after=7))
+    await called(quota, outcome=Overloaded("no"))
 
     assert await entered(quota, clock) == 0
 
@@ -128,10 +139,10 @@ async def test_a_long_wait_is_the_steps():
     """A wait of more than five minutes is refused with its length, for the step's retry to take."""
     clock = ManualClock()
     quota = Quota(clock)
-    quota.refused(MODEL, RateLimited("no", retry_after=PATIENCE_S + 40))
+    await called(quota, outcome=RateLimited("no", retry_after=PATIENCE_S + 40))
 
     with pytest.raises(RateLimited, match="was not asked") as caught:
-        await quota.enter(MODEL, HELLO)
+        await called(quota)
 
     assert caught.value.retry_after == pytest.approx(PATIENCE_S + 40, abs=0.1)
     assert clock.asked == []
@@ -141,7 +152,7 @@ async def test_models_are_apart():
     """The limit of one model is not another's."""
     clock = ManualClock()
     quota = Quota(clock)
-    quota.refused("groq:another", RateLimited("no", retry_after=7))
+    await called(quota, outcome=RateLimited("no", retry_after=7), model="groq:another")
 
     assert await entered(quota, clock) == 0
 
@@ -175,14 +186,11 @@ async def test_a_crowd(calls, record_property):
     async def run() -> int:
         for attempt in range(1, 100):
             try:
-                await quota.enter(MODEL, HELLO)
-                await busy.ask()
+                async with quota.call(MODEL, HELLO):
+                    await busy.ask()
             except RateLimited as error:
-                if "not asked" not in str(error):
-                    quota.refused(MODEL, error)
                 await clock.sleep(error.retry_after)
             else:
-                quota.answered(MODEL)
                 return attempt
         return 100
 

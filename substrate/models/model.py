@@ -16,7 +16,7 @@ from substrate.models.messages import Delta, Json, Message, Reply, Request, Tool
 from substrate.models.provider import PROVIDERS, Provider, adapter_of, disconnect
 from substrate.models.quota import QUOTA
 from substrate.models.scripted import Script, Scripted
-from substrate.values.errors import BadRequest, Misuse, ModelError
+from substrate.values.errors import BadRequest, Misuse
 
 __all__ = ["PROVIDERS", "Delta", "Fallback", "Model", "Provider", "Script", "disconnect"]
 
@@ -157,14 +157,8 @@ class Model:
     ) -> Reply:
         """Ask this model and no other, once, having waited for its limits no longer than that."""
         adapter = await self.adapter()
-        await QUOTA.enter(self.id, request, patience_s)
-        try:
-            reply = await adapter.answer(self.name, request, on_delta)
-        except ModelError as error:
-            QUOTA.refused(self.id, error)
-            raise
-        QUOTA.answered(self.id)
-        return reply
+        async with QUOTA.call(self.id, request, patience_s):
+            return await adapter.answer(self.name, request, on_delta)
 
     async def adapter(self) -> Provider:
         """Return what reaches its provider, loaded on first use."""

@@ -14,7 +14,8 @@ A model of which nothing was heard never waits. A call larger than a whole limit
 of it is there: its provider says best what is wrong with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from substrate.models.messages import (
@@ -76,12 +77,13 @@ class _Standing:
     quiet_until_ms: float = 0
     gap_ms: float = 0
     last_out_ms: float = 0
+    under_way: int = 0
     waiting: list[_Ticket] = field(default_factory=list)
 
     def wait_s(self, ticket: _Ticket, now_ms: float) -> float:
         """Return how long a call has to wait yet."""
         ahead = self.waiting[: self.waiting.index(ticket)]
-        gap_ms = self.gap_ms if len(self.waiting) > 1 else 0  # one alone is no crowd
+        gap_ms = self.gap_ms if self.under_way else 0  # one alone is no crowd
         paced_ms = max(now_ms, self.quiet_until_ms, self.last_out_ms + gap_ms)
         free_ms = [
             limit.enough_at_ms(
@@ -91,12 +93,13 @@ class _Standing:
             )
             for resource, limit in self.limits.items()
         ]
-        at_ms = max(paced_ms + len(ahead) * gap_ms, *free_ms, now_ms)
+        at_ms = max(paced_ms + len(ahead) * self.gap_ms, *free_ms, now_ms)
         # A call a moment too early is one too many: theirs is another clock.
         return (at_ms - now_ms) / 1000 + _MARGIN_S if at_ms > now_ms else 0.0
 
     def go(self, ticket: _Ticket, now_ms: float) -> None:
         """Count a call that goes out now."""
+        self.under_way += 1
         self.last_out_ms = now_ms
         for resource, limit in self.limits.items():
             limit.take(_needed(resource, ticket.need), now_ms)
@@ -111,15 +114,44 @@ class Quota:
         self._clock = clock
         self._standings: dict[str, _Standing] = {}
 
-    async def enter(self, model: str, request: Request, patience_s: float = PATIENCE_S) -> None:
-        """Wait until a request can go out, and count it.
+    @asynccontextmanager
+    async def call(
+        self, model: str, request: Request, patience_s: float = PATIENCE_S
+    ) -> AsyncIterator[None]:
+        """Wait until a request can go out, then count it while the block sends it.
 
-        Raises `RateLimited`, with the wait, where that would take longer than `patience_s`.
+        Raises `RateLimited`, with the wait, where that would take longer than `patience_s`. What
+        the block raises is taken in and passes through.
         """
-        standing = self._standings.get(model)
-        if standing is None:
-            return
-        ticket = _Ticket(need_of(request))
+        standing = self._standings.setdefault(model, _Standing())
+        await self._enter(model, standing, request, patience_s)
+        try:
+            yield
+        except ModelError as error:
+            self._refused(standing, error)
+            raise
+        else:
+            quicker = standing.gap_ms * 0.8
+            standing.gap_ms = quicker if quicker > _FIRST_GAP_MS / 4 else 0
+        finally:
+            standing.under_way -= 1
+
+    def heard(self, model: str, headers: Mapping[str, str]) -> None:
+        """Take in what an answer's headers say is left."""
+        now_ms = self._clock.now_ms()
+        for each in allowances(headers, from_ms(now_ms)):
+            if limit := _limit(each, now_ms):
+                standing = self._standings.setdefault(model, _Standing())
+                standing.limits[each.resource] = limit
+
+    def forget(self) -> None:
+        """Forget all that was heard."""
+        self._standings.clear()
+
+    async def _enter(
+        self, model: str, standing: _Standing, request: Request, patience_s: float
+    ) -> None:
+        ticket = _Ticket(need_of(request) if standing.limits else 0)
         standing.waiting.append(ticket)
         try:
             while (wait := standing.wait_s(ticket, self._clock.now_ms())) > 0:
@@ -134,36 +166,17 @@ class Quota:
         finally:
             standing.waiting.remove(ticket)
 
-    def heard(self, model: str, headers: Mapping[str, str]) -> None:
-        """Take in what an answer's headers say is left."""
-        now_ms = self._clock.now_ms()
-        for each in allowances(headers, from_ms(now_ms)):
-            if limit := _limit(each, now_ms):
-                standing = self._standings.setdefault(model, _Standing())
-                standing.limits[each.resource] = limit
-
-    def answered(self, model: str) -> None:
-        """Take in that a model answered: it may be asked at a quicker pace."""
-        if standing := self._standings.get(model):
-            quicker = standing.gap_ms * 0.8
-            standing.gap_ms = quicker if quicker > _FIRST_GAP_MS / 4 else 0
-
-    def refused(self, model: str, error: ModelError) -> None:
+    def _refused(self, standing: _Standing, error: ModelError) -> None:
         """Take in that a model asked for quiet: it is asked by nobody until then."""
         is_limit = isinstance(error, RateLimited)
         if not error.retryable or not (is_limit or error.retry_after):
             return
-        standing = self._standings.setdefault(model, _Standing())
         now_ms = self._clock.now_ms()
         # Of calls that are refused together, the first has slowed the pace.
         if is_limit and now_ms >= standing.quiet_until_ms:
             standing.gap_ms = min(max(standing.gap_ms * 2, _FIRST_GAP_MS), _LONGEST_GAP_MS)
         asked_ms = standing.gap_ms if error.retry_after is None else error.retry_after * 1000
         standing.quiet_until_ms = max(standing.quiet_until_ms, now_ms + asked_ms)
-
-    def forget(self) -> None:
-        """Forget all that was heard."""
-        self._standings.clear()
 
 
 def need_of(request: Request) -> int:

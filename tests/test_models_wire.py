@@ -545,6 +545,32 @@ async def test_no_spans_of_the_sdk(monkeypatch):
     assert "traceparent" not in server.headers[0]
 
 
+@pytest.mark.parametrize(
+    "made_by, thinking", [("anthropic", "enabled"), ("groq", "disabled")], ids=["own", "another's"]
+)
+async def test_a_turn_that_another_model_began(monkeypatch, made_by, thinking):
+    """A turn that another model began goes on without thinking, which the API would refuse."""
+    settings = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+    model = Model(SETUPS["anthropic"].model, settings=settings)
+    parts = (Thinking("hm", native=THINKING | {"thinking": "hm"}), ToolCall("toolu_1", "search"))
+    reply = Reply(parts, StopReason.TOOL_CALLS, made_by, model.name)
+    async with served(monkeypatch, "anthropic", stream(*anthropic_events())) as server:
+        await model.answer(replace(after(reply, FOUND), settings=settings))
+
+    assert server.bodies[0]["thinking"]["type"] == thinking
+
+
+async def test_white_space_is_not_sent_back(monkeypatch):
+    """Words that are only white space, which the model writes and the API refuses, stay here."""
+    blocks = [THINKING, {"type": "text", "text": "\n\n"}, CALLING]
+    answers = stream(*anthropic_events(*blocks, stop="tool_use")), stream(*anthropic_events())
+    async with served(monkeypatch, "anthropic", *answers) as server:
+        reply = await Model(SETUPS["anthropic"].model).answer(SEARCHING)
+        await Model(SETUPS["anthropic"].model).answer(after(reply, FOUND))
+
+    assert server.bodies[1]["messages"][1]["content"] == [THINKING, CALLING]
+
+
 # The wire, byte by byte: OpenAI
 
 REASONING = {
@@ -590,6 +616,23 @@ async def test_reasoning_of_another_model_is_dropped(monkeypatch):
     call = {key: CALLED[key] for key in ("type", "call_id", "name", "arguments")}
     words = {"role": "assistant", "content": "I search."}
     assert server.bodies[1]["input"][1:3] == [words, call]
+
+
+async def test_reasoning_that_nothing_follows(monkeypatch):
+    """Reasoning that was cut off before its answer is not sent back: the API refuses it alone."""
+    cut = openai_events(
+        REASONING,
+        ending="response.incomplete",
+        status="incomplete",
+        incomplete_details={"reason": "max_output_tokens"},
+    )
+    async with served(monkeypatch, "openai", stream(*cut), stream(*openai_events())) as server:
+        reply = await Model(SETUPS["openai"].model).answer(HELLO)
+        more = Request("", [*HELLO.messages, reply, UserMessage.of("Go on")])
+        await Model(SETUPS["openai"].model).answer(more)
+
+    assert reply.stop is StopReason.LENGTH
+    assert [item["role"] for item in server.bodies[1]["input"]] == ["user", "user"]
 
 
 async def test_openai_request(monkeypatch):

@@ -81,6 +81,16 @@ async def test_reasoning_goes_back(monkeypatch, provider, model, name):
     assert server.bodies[2]["messages"][2] == said
 
 
+async def test_reasoning_alone_is_not_sent_back(monkeypatch, provider, model):
+    """Reasoning that was cut off before its answer is no message."""
+    cut = chat_events("", finish="length", reasoning={"reasoning": "Owls"})
+    async with served(monkeypatch, provider, stream(*cut), stream(*chat_events("So."))) as server:
+        reply = await model.answer(HELLO)
+        await model.answer(Request("", [*HELLO.messages, reply, UserMessage.of("Go on")]))
+
+    assert [each["role"] for each in server.bodies[1]["messages"]] == ["user", "user"]
+
+
 async def test_reasoning_details_go_back(monkeypatch):
     """A gateway's reasoning blocks are put together by index, and go back as they were."""
     pieces = [

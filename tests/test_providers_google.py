@@ -67,6 +67,16 @@ async def test_thoughts_of_another_model_are_dropped(monkeypatch):
     assert server.bodies[1]["contents"][1]["parts"] == [{"text": "I search."}, call]
 
 
+async def test_before_gemini_3(monkeypatch):
+    """A Gemini that asks for no signatures is shown none that stands for one."""
+    reply = Reply((ToolCall("a", "search"),), StopReason.TOOL_CALLS, "openai", "gpt")
+    async with served(monkeypatch, "google", stream(*gemini_events({"text": "So."}))) as server:
+        await Model("google:gemini-2.5-flash").answer(after(reply, ToolResult("a", "search", "1")))
+
+    (part,) = server.bodies[0]["contents"][1]["parts"]
+    assert part == {"functionCall": {"name": "search", "args": {}, "id": "a"}}
+
+
 async def test_request(monkeypatch):
     """A request says everything: system, tools, files, results with their errors, settings."""
     settings = {

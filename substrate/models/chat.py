@@ -124,7 +124,7 @@ def _messages(server: Server, model: str, message: Message) -> list[dict[str, Js
             ]
         case Reply():
             said = _assistant(message, own=message.made_by(server.provider, model))
-            return [said] if len(said) > 1 else []
+            return [said] if {"content", "tool_calls"} & said.keys() else []
 
 
 def _user_part(server: Server, part: UserPart) -> dict[str, Json]:
@@ -152,7 +152,7 @@ def _data_url(data: bytes, media_type: str) -> str:
 
 
 def _assistant(reply: Reply, *, own: bool) -> dict[str, Json]:
-    """Return an earlier reply as one message; it is only a role where nothing is left of it."""
+    """Return an earlier reply as one message; with neither words nor calls it is none."""
     said: dict[str, Json] = {"role": "assistant"}
     if reply.text:
         said["content"] = reply.text

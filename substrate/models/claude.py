@@ -66,6 +66,8 @@ def body(model: str, request: Request) -> dict[str, Json]:
     _mark(system or tools)
     for message in [each for each in messages if each["role"] == "user"][-2:]:
         _mark(message["content"])
+    if parameters.get("thinking", {}).get("type") == "enabled" and not _began_by_thinking(messages):
+        parameters["thinking"] = {"type": "disabled"}
     choice = {} if request.may_call_tools or not tools else {"type": "none"}
     output = parameters.pop("output_config", {})
     if request.answer_schema is not None:
@@ -83,6 +85,16 @@ def body(model: str, request: Request) -> dict[str, Json]:
         "messages": [message for message in messages if message["content"]],
         "stream": True,
     }
+
+
+def _began_by_thinking(messages: list[dict[str, Json]]) -> bool:
+    """Whether the turn that goes on began by thinking: the API lets no other go on with it.
+
+    One that another model began, before it was passed over, did not.
+    """
+    said = [each["content"] for each in messages if each["role"] == "assistant" and each["content"]]
+    goes_on = messages and any(block["type"] == "tool_result" for block in messages[-1]["content"])
+    return not (goes_on and said) or "thinking" in said[-1][0]["type"]
 
 
 def _mark(blocks: list[dict[str, Json]]) -> None:
@@ -136,7 +148,8 @@ def _reply_block(part: ReplyPart, *, own: bool) -> dict[str, Json] | None:
     native = part.native if own and part.native else {}
     match part:
         case Text(text):
-            return {"type": "text", **native, "text": text} if text else None
+            # The API refuses words that are only white space, which it writes itself at times.
+            return {"type": "text", **native, "text": text} if text.strip() else None
         case Thinking(text):
             words = {"thinking": text} if native.get("type") == "thinking" else {}
             return {**native, **words} if native else None

@@ -41,6 +41,7 @@ PROVIDER = "google"
 UNSIGNED = "skip_thought_signature_validator"
 """Stands for the signature of a call that this model did not make."""
 
+_UNCHECKED = re.compile(r"gemini-[12]\b")  # those before Gemini 3 ask for no signature
 _OF_REQUEST = frozenset(
     {
         *("cachedContent", "generationConfig", "labels", "safetySettings", "serviceTier"),
@@ -107,7 +108,8 @@ def _content(message: Message, model: str) -> dict[str, Json]:
             return {"role": "user", "parts": [_result_part(result) for result in results]}
         case Reply(parts):
             own = message.made_by(PROVIDER, model)
-            sent = (_own_part(part) if own else _foreign_part(part) for part in parts)
+            mark = {} if _UNCHECKED.match(model) else {"thoughtSignature": UNSIGNED}
+            sent = (_own_part(part) if own else _foreign_part(part, mark) for part in parts)
             return {"role": "model", "parts": [part for part in sent if part]}
 
 
@@ -141,17 +143,17 @@ def _own_part(part: ReplyPart) -> dict[str, Json] | None:
             return {**native, **words} if native else None
         case ToolCall():  # of parallel calls only the first is signed
             return {**native, "functionCall": _function_call(part)}
-    return _foreign_part(part)
+    return {"text": part.text} if part.text else None
 
 
-def _foreign_part(part: ReplyPart) -> dict[str, Json] | None:
+def _foreign_part(part: ReplyPart, mark: dict[str, str]) -> dict[str, Json] | None:
     match part:
         case Text(text):
             return {"text": text} if text else None
         case Thinking():
             return None
         case ToolCall():
-            return {"functionCall": _function_call(part), "thoughtSignature": UNSIGNED}
+            return {"functionCall": _function_call(part), **mark}
 
 
 def _function_call(call: ToolCall) -> dict[str, Json]:

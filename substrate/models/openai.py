@@ -172,8 +172,10 @@ def _items(message: Message, model: str) -> list[dict[str, Json]]:
             return [_result_item(result) for result in results]
         case Reply(parts):
             own = message.made_by(PROVIDER, model)
-            items = (_reply_item(part, own=own) for part in parts)
-            return [item for item in items if item]
+            items = [item for part in parts if (item := _reply_item(part, own=own))]
+            while items and items[-1].get("type") == "reasoning":
+                items.pop()  # the API refuses reasoning that nothing follows
+            return items
 
 
 def _user_part(part: UserPart) -> dict[str, Json]:

@@ -1,6 +1,7 @@
 """The chat protocol over its two real SDKs, byte by byte: Groq, and any server with a base URL."""
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -22,6 +23,7 @@ from substrate.models.model import Model, disconnect
 from substrate.values.errors import (
     BadRequest,
     ContextOverflow,
+    Misuse,
     ModelMistake,
     Overloaded,
     QuotaExhausted,
@@ -251,6 +253,19 @@ async def test_a_gateways_bill(monkeypatch):
         reply = await CHAT.answer(HELLO)
 
     assert reply.usage.cost_usd == Decimal("0.00012")
+
+
+async def test_a_price_of_ones_own(monkeypatch):
+    """What a model is said to take is what its replies cost, free ones too."""
+    answers = [stream(*chat_events("So.")) for _ in range(2)]
+    async with served(monkeypatch, "openai-chat", *answers):
+        free = await replace(CHAT, price=(0, 0)).answer(HELLO)
+        paid = await replace(CHAT, price=(0.5, 1.5)).answer(HELLO)
+
+    assert free.usage.cost_usd == 0
+    assert paid.usage.cost_usd == (17 * Decimal("0.5") + 20 * Decimal("1.5")) / 1_000_000
+    with pytest.raises(Misuse, match="price="):
+        replace(CHAT, price=(-1, 0))
 
 
 async def test_error_inside_a_stream(monkeypatch, provider, model):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from math import isfinite
 
-from substrate.models import quota
+from substrate.models import prices, quota
 from substrate.models.address import Address
 from substrate.models.fallback import PATIENCE_S, Candidate, Reason, first_answer
 from substrate.models.messages import Delta, Json, Message, Reply, Request, ToolSpec
@@ -44,6 +44,9 @@ class Model:
     `base_url` and `key`, the name of an environment variable, are for a server that is not the
     provider's own: ``Model("openai-chat:qwen3", base_url="http://localhost:11434/v1")``.
 
+    `price` is what it takes, in US dollars for a million tokens read and a million written, where
+    the price list does not know: ``(0, 0)`` for a model of one's own.
+
     Raises `Misuse` for an unknown provider, a name without one, or a setting that cannot be.
     """
 
@@ -55,6 +58,7 @@ class Model:
     base_url: str | None = None
     key: str | None = None
     fallback: "Sequence[str | Model | Fallback]" = ()
+    price: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         """Check the name now, so that a typo is found at start-up and not in the night."""
@@ -77,6 +81,8 @@ class Model:
             raise Misuse(f"read_timeout={patience!r} must be a number of seconds above 0")
         if isinstance(self.fallback, str):
             raise Misuse(f"fallback={self.fallback!r} is text; give a list of models, even of one")
+        if self.price is not None and not all(isfinite(each) and each >= 0 for each in self.price):
+            raise Misuse(f"price={self.price!r} must be two numbers of dollars, 0 or more")
         _ = self.successors  # a typo in one of them is found now, too
 
     @property
@@ -158,7 +164,10 @@ class Model:
         """Ask this model and no other, once, having waited for its limits no longer than that."""
         adapter = await self.adapter()
         async with QUOTA.call(self.id, request, patience_s):
-            return await adapter.answer(self.name, request, on_delta)
+            reply = await adapter.answer(self.name, request, on_delta)
+        if self.price is None:
+            return reply
+        return replace(reply, usage=prices.priced_at(reply.usage, *self.price))
 
     async def adapter(self) -> Provider:
         """Return what reaches its provider, loaded on first use."""

@@ -34,6 +34,13 @@ def priced(
     return replace(usage, cost_usd=_cost(usage, provider, model, tier, address))
 
 
+def priced_at(usage: Usage, read: float, written: float) -> Usage:
+    """Return the usage at so many dollars for a million tokens read, and for one written."""
+    per_token = (Decimal(str(each)) / 1_000_000 for each in (read, written))
+    costs = zip((usage.input_tokens, usage.output_tokens), per_token, strict=True)
+    return replace(usage, cost_usd=sum((n * each for n, each in costs), Decimal(0)))
+
+
 def estimated(
     request: Request,
     parts: Sequence[ReplyPart],

@@ -5,6 +5,8 @@ The real SDKs against servers that speak the providers' formats.
 
 import asyncio
 import gc
+import json
+import re
 import subprocess
 import sys
 import weakref
@@ -785,7 +787,19 @@ async def test_failed_response(monkeypatch, code, expected, way):
     assert "No" in str(error)
 
 
-# The wire, byte by byte: both
+# The wire, byte by byte: all
+
+
+@pytest.mark.parametrize("name", ["search<|channel|>json", "", "x" * 90])
+async def test_names_that_nobody_takes(monkeypatch, provider, model, name):
+    """A name that a model made up goes back as one that its provider can read."""
+    reply = Reply((ToolCall("a", name),), StopReason.TOOL_CALLS, provider, model.name)
+    async with served(monkeypatch, provider, stream(*complete(provider))) as server:
+        await model.answer(after(reply, ToolResult("a", name, "there is no such tool", True)))
+
+    names = set(re.findall(r'"name": "([^"]*)"', json.dumps(server.bodies[0]))) - {"search"}
+    assert len(names) == 1
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", names.pop())
 
 
 def test_importing_loads_no_sdk():

@@ -1,6 +1,7 @@
 """The chat protocol over its two real SDKs, byte by byte: Groq, and any server with a base URL."""
 
 import json
+import sys
 from dataclasses import replace
 from decimal import Decimal
 
@@ -453,6 +454,18 @@ async def test_which_key_a_server_is_shown(monkeypatch):
 
     shown = [headers["authorization"].removeprefix("Bearer ") for headers in server.headers]
     assert shown == ["none", "none", "openais", "chats", "others", "none"]
+
+
+async def test_sdk_that_is_not_installed(monkeypatch):
+    """A provider whose SDK is not there says what to install."""
+    monkeypatch.setenv("GROQ_API_KEY", "a-key")
+    monkeypatch.setitem(sys.modules, "groq", None)
+    monkeypatch.delitem(sys.modules, "substrate.models.groq", raising=False)
+
+    error = await failure(Model("groq:x", base_url="http://127.0.0.1:9"))
+
+    assert type(error) is BadRequest
+    assert "pip install 'ostinato[groq]'" in str(error)
 
 
 async def test_two_servers_at_once(monkeypatch):

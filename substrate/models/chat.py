@@ -35,6 +35,7 @@ from substrate.models.messages import (
     Usage,
     UserMessage,
     UserPart,
+    portable,
 )
 from substrate.models.stream import COUNTS_S, Opening, drain, events
 from substrate.values.errors import BadRequest
@@ -165,7 +166,7 @@ def _assistant(reply: Reply, *, own: bool) -> dict[str, Json]:
 
 def _call(call: ToolCall, *, own: bool) -> dict[str, Json]:
     written = json.dumps(call.arguments) if call.malformed is None else call.malformed
-    function = {"name": call.name, "arguments": written}
+    function = {"name": portable(call.name), "arguments": written}
     kept = call.native if own and call.native else {}
     return {**kept, "id": call.id, "type": "function", "function": function}
 

@@ -35,7 +35,7 @@ from substrate.models.messages import (
     Usage,
     UserMessage,
     UserPart,
-    portable_id,
+    portable,
 )
 
 PROVIDER = "anthropic"
@@ -137,7 +137,7 @@ def _base64(data: bytes, media_type: str) -> dict[str, Json]:
 def _result_block(result: ToolResult) -> dict[str, Json]:
     return {
         "type": "tool_result",
-        "tool_use_id": portable_id(result.call_id),
+        "tool_use_id": portable(result.call_id),
         "content": result.content,
         "is_error": result.is_error,
     }
@@ -154,7 +154,7 @@ def _reply_block(part: ReplyPart, *, own: bool) -> dict[str, Json] | None:
             words = {"thinking": text} if native.get("type") == "thinking" else {}
             return {**native, **words} if native else None
         case ToolCall(id, name, arguments):
-            named = {"id": portable_id(id), "name": name}
+            named = {"id": portable(id), "name": portable(name)}
             return {"type": "tool_use", **native, **named, "input": arguments}
 
 

@@ -33,6 +33,7 @@ from substrate.models.messages import (
     Usage,
     UserMessage,
     UserPart,
+    portable,
 )
 from substrate.values.errors import ModelMistake
 
@@ -125,7 +126,8 @@ def _user_part(part: UserPart) -> dict[str, Json]:
 def _result_part(result: ToolResult) -> dict[str, Json]:
     """Return a result; the id goes along only where Gemini gave one, since ours mean nothing."""
     told = {"error": result.content} if result.is_error else {"output": result.content}
-    return {"functionResponse": {"name": result.name, "response": told, **_id(result.call_id)}}
+    named = {"name": portable(result.name), "response": told, **_id(result.call_id)}
+    return {"functionResponse": named}
 
 
 def _id(call_id: str) -> dict[str, str]:
@@ -157,7 +159,7 @@ def _foreign_part(part: ReplyPart, mark: dict[str, str]) -> dict[str, Json] | No
 
 
 def _function_call(call: ToolCall) -> dict[str, Json]:
-    return {"name": call.name, "args": call.arguments, **_id(call.id)}
+    return {"name": portable(call.name), "args": call.arguments, **_id(call.id)}
 
 
 # What it says

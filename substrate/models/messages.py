@@ -343,12 +343,13 @@ _TYPES = {cls: name for name, cls in _PARTS.items()}
 _UPGRADE = "it was written by a newer one: upgrade ostinato"
 
 
-def portable_id(id: str) -> str:
-    """Return a call's id as every provider takes it: letters, digits, ``_`` and ``-``, at most 64.
+def portable(name: str) -> str:
+    """Return a call's id or name as every provider takes it: 1 to 64 letters, digits, ``_``, ``-``.
 
-    An id that fits is returned as it is, so a provider's own come back to it unchanged.
+    One that fits is returned as it is, so a provider's own come back to it unchanged. Models make
+    up names that their own provider refuses to read again.
     """
-    return re.sub(r"[^A-Za-z0-9_-]", "_", id)[-64:]
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[-64:] or "_"
 
 
 def recorded(part: ReplyPart | UserPart | ToolResult) -> dict[str, Json]:

@@ -47,7 +47,7 @@ from substrate.models.messages import (
     Usage,
     UserMessage,
     UserPart,
-    portable_id,
+    portable,
 )
 from substrate.models.stream import events, finish
 from substrate.values.codec import encode
@@ -198,7 +198,7 @@ def _data_url(data: bytes, media_type: str) -> str:
 
 
 def _result_item(result: ToolResult) -> dict[str, Json]:
-    call_id = portable_id(result.call_id)
+    call_id = portable(result.call_id)
     return {"type": "function_call_output", "call_id": call_id, "output": result.content}
 
 
@@ -215,7 +215,7 @@ def _reply_item(part: ReplyPart, *, own: bool) -> dict[str, Json] | None:
             return native or None
         case ToolCall(id, name, arguments, malformed):
             written = json.dumps(arguments) if malformed is None else malformed
-            call = {"type": "function_call", "call_id": portable_id(id), "name": name}
+            call = {"type": "function_call", "call_id": portable(id), "name": portable(name)}
             return {**native, **call, "arguments": written}
 
 

@@ -267,14 +267,23 @@ async def test_continuation(monkeypatch):
 
 
 async def test_continuations_without_end(monkeypatch):
-    """An answer that is cut again and again is given up."""
+    """An answer that is cut again and again is given up, and not asked for anew."""
     cut = gemini_events({"text": "Two "}, finish="CONTINUATION", continuationToken="dG9r")
     answers = [stream(*cut) for _ in range(20)]
     async with served(monkeypatch, "google", *answers) as server:
         error = await failure(GEMINI)
 
-    assert type(error) is ModelMistake
+    assert type(error) is BadRequest
     assert len(server.bodies) == MOST_CONTINUATIONS + 1
+
+
+async def test_redirects(monkeypatch):
+    """A redirect is not followed: the key would go along."""
+    async with served(monkeypatch, "google", refusal(307, {}, location="/elsewhere")) as server:
+        error = await failure(GEMINI)
+
+    assert type(error) is BadRequest
+    assert len(server.bodies) == 1
 
 
 def rpc(code: int, status: str, message: str, *details: dict) -> dict:

@@ -29,7 +29,7 @@ from substrate.models.failures import broken, rejected, sensible
 from substrate.models.gemini import PROVIDER
 from substrate.models.messages import Delta, Json, Reply, Request
 from substrate.models.stream import drain, events
-from substrate.values.errors import BadRequest, ModelMistake
+from substrate.values.errors import BadRequest
 
 MOST_CONTINUATIONS = 8
 """How often one answer may be continued before it counts as lost."""
@@ -52,9 +52,8 @@ def connect(address: Address) -> "Google":
     """
     prices.load(PROVIDER)
     # A client of our own: the SDK's would be aiohttp's where that is installed, which retries.
-    transport = httpx2.AsyncClient(
-        follow_redirects=True, event_hooks={"request": [_limit_silence], "response": [_keep]}
-    )
+    # It follows no redirect, since the key would go along.
+    transport = httpx2.AsyncClient(event_hooks={"request": [_limit_silence], "response": [_keep]})
     options = HttpOptions(
         base_url=address.base_url,
         api_version=None if "GOOGLE_GENAI_API_VERSION" in os.environ else VERSION,
@@ -95,7 +94,7 @@ class Google:
             if not drafts[-1].continuation:
                 raise broken(called, "cut its answer and gave no token to continue it")
             body = {**body, "continuationToken": drafts[-1].continuation}
-        raise ModelMistake(f"{called} cut its answer {len(drafts)} times; ask for a shorter one")
+        raise BadRequest(f"{called} cut its answer {len(drafts)} times; ask for a shorter one")
 
     async def _stream(
         self, model: str, body: dict[str, Json], timeout_s: float, on_delta: Delta

@@ -25,7 +25,7 @@ Json = Any
 Delta = Callable[[str], None]
 """Is told each piece of text as it comes in: live only, never recorded."""
 
-READ_TIMEOUT_S = 120.0
+READ_TIMEOUT_S = 300.0
 """How long a provider may be silent, unless the model's settings say otherwise."""
 
 

@@ -35,7 +35,8 @@ class Model:
     `settings` go to the provider as they are (``temperature``, ``reasoning``, …), under what the
     request itself says; ``tools`` among them, such as a search that the provider runs, join the
     request's own. ``read_timeout`` is ours: the seconds of silence after which a call counts as
-    stalled (120). A model that thinks for longer without a word needs more.
+    stalled (300). A model that thinks for longer without a word needs more: what a call that is
+    given up had cost is lost.
 
     `fallback` are the models that are asked in turn where this one cannot answer: each a name, a
     `Model`, or a `Fallback` for certain reasons only. One whose key is not set is left out. A name

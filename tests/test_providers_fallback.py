@@ -112,6 +112,16 @@ async def test_overload_is_tried_again_first(error):
     assert reply.passed_over == (PassedOver("a:1", "overloaded", str(error)),)
 
 
+async def test_a_long_overload_is_passed_over_at_once():
+    """An overload that asks for more than half a minute is not waited for where another can."""
+    asked = Asked()
+    busy = Overloaded("busy", retry_after=60)
+
+    reply = await asked.answer(asked.one("a:1", busy), asked.one("b:2", say("So.")))
+
+    assert (reply.text, asked.order) == ("So.", ["a:1", "b:2"])
+
+
 async def test_the_breaker():
     """An open breaker spares the call, until its rest is over and one call tries it."""
     clock = ManualClock()

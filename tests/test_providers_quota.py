@@ -67,6 +67,28 @@ async def test_used_up():
     assert await entered(quota, clock) == pytest.approx(2.05, abs=0.01)
 
 
+async def test_one_after_the_other():
+    """Calls that wait for one limit go out in the order in which they came, each in its turn."""
+    clock = ManualClock()
+    quota, start, gone = Quota(clock), clock.now_ms(), []
+    quota.heard(MODEL, limits(clock, (0, 30, "60s")))
+
+    async def go(name: str) -> None:
+        async with quota.call(MODEL, HELLO):
+            gone.append((name, round((clock.now_ms() - start) / 1000)))
+
+    tasks = [asyncio.create_task(go(name)) for name in ("first", "second", "third")]
+    await asyncio.sleep(0)
+    asked = [round(each) for each in clock.asked]
+    while not all(task.done() for task in tasks):
+        if clock.sleepers:
+            clock.move(clock.next_s)
+        await asyncio.sleep(0)
+
+    assert asked == [2, 4, 6], "each knows how long it is until its turn"
+    assert gone == [("first", 2), ("second", 4), ("third", 6)]
+
+
 async def test_calls_in_flight_count():
     """Calls that went out count at once, before any answer says so."""
     clock = ManualClock()

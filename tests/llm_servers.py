@@ -42,6 +42,11 @@ class Llmock:
         """Forget all scripts and requests."""
         httpx2.post(f"{self.url}/_llmock/reset").raise_for_status()
 
+    def statuses(self) -> list[int]:
+        """Return how each request since the last reset was answered."""
+        asked = httpx2.get(f"{self.url}/_llmock/requests").json()["requests"]
+        return [each["status"] for each in asked]
+
     def findings(self) -> list[Json]:
         """Return what the client did wrong since the last reset."""
         found: list[Json] = httpx2.get(f"{self.url}/_llmock/verdict").json()["findings"]
@@ -49,7 +54,7 @@ class Llmock:
 
 
 @contextmanager
-def llmock() -> Iterator[Llmock]:
+def llmock(*options: str) -> Iterator[Llmock]:
     """Run llmock on a free port of the loopback interface."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
@@ -58,7 +63,7 @@ def llmock() -> Iterator[Llmock]:
         [
             *(sys.executable, "-c", "from llmock.cli import app; app()", "serve"),
             *("--host", "127.0.0.1", "--port", str(port), "--log-level", "critical"),
-            *("--context-window", str(CONTEXT_WINDOW)),
+            *("--context-window", str(CONTEXT_WINDOW), *options),
         ],
         stdout=subprocess.DEVNULL,
     )

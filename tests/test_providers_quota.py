@@ -2,18 +2,19 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from substrate.models.messages import Reply, Request, StopReason, Usage, UserMessage
-from substrate.models.model import Model
+from substrate.models.model import Model, disconnect
 from substrate.models.quota import PATIENCE_S, Quota, need_of
 from substrate.values.clock import from_ms
 from substrate.values.errors import ModelError, Overloaded, QuotaExhausted, RateLimited
 from tests.clocks import ManualClock
 from tests.llm_providers import HELLO, SETUPS, complete, served
-from tests.llm_servers import Answer, refusal, stream
+from tests.llm_servers import Answer, llmock, refusal, stream
 
 MODEL = "groq:openai/gpt-oss-120b"
 
@@ -62,7 +63,7 @@ async def test_used_up():
     clock = ManualClock()
     quota = Quota(clock)
 
-    quota.heard(MODEL, limits(clock, (0, 30, "60s")))
+    quota.heard(MODEL, limits(clock, (0, 30, "59.999s")))
 
     assert await entered(quota, clock) == pytest.approx(2.05, abs=0.01)
 
@@ -71,7 +72,7 @@ async def test_one_after_the_other():
     """Calls that wait for one limit go out in the order in which they came, each in its turn."""
     clock = ManualClock()
     quota, start, gone = Quota(clock), clock.now_ms(), []
-    quota.heard(MODEL, limits(clock, (0, 30, "60s")))
+    quota.heard(MODEL, limits(clock, (0, 30, "59.999s")))
 
     async def go(name: str) -> None:
         async with quota.call(MODEL, HELLO):
@@ -94,7 +95,7 @@ async def test_calls_in_flight_count():
     clock = ManualClock()
     quota = Quota(clock)
 
-    quota.heard(MODEL, limits(clock, (2, 60, "58s")))
+    quota.heard(MODEL, limits(clock, (2, 60, "57.999s")))
     waits = [await entered(quota, clock) for _ in range(3)]
 
     assert waits == [0, 0, pytest.approx(1.05, abs=0.02)]
@@ -104,13 +105,14 @@ async def test_tokens():
     """A call that needs more tokens than are left waits for just those."""
     clock = ManualClock()
     quota = Quota(clock)
-    long = Request("", [UserMessage.of("word " * 2400)])
+    short = Request("", [UserMessage.of("Hello")], max_output_tokens=8)
+    long = Request("", [UserMessage.of("word " * 2400)], max_output_tokens=100)
 
-    quota.heard(MODEL, limits(clock, (9, 9, "0s"), tokens=(1000, 6000, "50s")))
+    quota.heard(MODEL, limits(clock, (9, 9, "0s"), tokens=(1000, 6000, "49.999s")))
 
     assert need_of(long) == 3000
-    assert await entered(quota, clock) == 0
-    assert await entered(quota, clock, long) == pytest.approx(20, abs=0.2)
+    assert await entered(quota, clock, short) == 0
+    assert await entered(quota, clock, long) == pytest.approx(21, abs=0.2)
 
 
 async def test_larger_than_the_whole_limit():
@@ -119,7 +121,7 @@ async def test_larger_than_the_whole_limit():
     quota = Quota(clock)
     huge = Request("", [UserMessage.of("word " * 24000)])
 
-    quota.heard(MODEL, limits(clock, (9, 9, "0s"), tokens=(3000, 6000, "30s")))
+    quota.heard(MODEL, limits(clock, (9, 9, "0s"), tokens=(3000, 6000, "29.999s")))
 
     assert await entered(quota, clock, huge) == pytest.approx(30, abs=0.1)
 
@@ -228,6 +230,26 @@ async def test_a_crowd(calls, record_property):
         f"{busy.refused} refusals, at most {max(attempts)} calls for one answer",
     )
     assert max(attempts) <= 6, "the durable retry gives up after six"
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "groq", "openai"])
+async def test_no_limit_is_hit(monkeypatch, provider, record_property):
+    """A crowd that has heard of a limit keeps to it: a server that counts refuses no call.
+
+    The server allows 60 calls a minute, all at once if need be: more go out as more come back.
+    """
+    setup, over = SETUPS[provider], 4
+    model = Model(setup.model)
+    with llmock("--rpm", "60") as server:
+        setup.env(monkeypatch, server.url + setup.mock_path)
+        await model.answer(HELLO)
+        asks = [replace(HELLO, system=f"You are number {i}.") for i in range(59 + over)]
+        await asyncio.gather(*map(model.answer, asks))
+        statuses = server.statuses()
+        await disconnect()
+
+    record_property(f"{len(statuses)} calls to {provider} at 60 a minute", "0 refusals")
+    assert statuses == [200] * (60 + over)
 
 
 @pytest.mark.parametrize("provider", sorted(SETUPS))

@@ -64,9 +64,16 @@ class _Limit:
 
 @dataclass(slots=True, eq=False)
 class _Ticket:
-    """A call that waits for its turn, and the tokens it needs."""
+    """A call that waits for its turn, and the tokens it needs: to be read, and at most written."""
 
-    need: int
+    read: int = 0
+    written: int = 0
+
+    def needs(self, resource: str) -> int:
+        """Return what it takes of a limit: of ``tokens``, with as much as it may write."""
+        if resource == "tokens":
+            return self.read + self.written
+        return self.read if resource == "input-tokens" else 1
 
 
 @dataclass(slots=True)
@@ -87,9 +94,7 @@ class _Standing:
         paced_ms = max(now_ms, self.quiet_until_ms, self.last_out_ms + gap_ms)
         free_ms = [
             limit.enough_at_ms(
-                sum(_needed(resource, each.need) for each in ahead),
-                _needed(resource, ticket.need),
-                now_ms,
+                sum(each.needs(resource) for each in ahead), ticket.needs(resource), now_ms
             )
             for resource, limit in self.limits.items()
         ]
@@ -102,7 +107,7 @@ class _Standing:
         self.under_way += 1
         self.last_out_ms = now_ms
         for resource, limit in self.limits.items():
-            limit.take(_needed(resource, ticket.need), now_ms)
+            limit.take(ticket.needs(resource), now_ms)
 
 
 class Quota:
@@ -143,6 +148,8 @@ class Quota:
             if limit := _limit(each, now_ms):
                 standing = self._standings.setdefault(model, _Standing())
                 standing.limits[each.resource] = limit
+                if "input-tokens" in standing.limits:  # Anthropic's sum of both says no more
+                    standing.limits.pop("tokens", None)
 
     def forget(self) -> None:
         """Forget all that was heard."""
@@ -151,7 +158,9 @@ class Quota:
     async def _enter(
         self, model: str, standing: _Standing, request: Request, patience_s: float
     ) -> None:
-        ticket = _Ticket(need_of(request) if standing.limits else 0)
+        ticket = _Ticket()
+        if standing.limits:
+            ticket = _Ticket(need_of(request), request.max_output_tokens)
         standing.waiting.append(ticket)
         try:
             while (wait := standing.wait_s(ticket, self._clock.now_ms())) > 0:
@@ -180,7 +189,7 @@ class Quota:
 
 
 def need_of(request: Request) -> int:
-    """Return about how many tokens a request takes from a limit: those that are not cached yet."""
+    """Return about how many tokens of a request are to be read: those that are not cached yet."""
     cached = next(
         (
             message.usage.cached_tokens + message.usage.cache_write_tokens
@@ -207,16 +216,12 @@ def _size(message: Message) -> int:
             )
 
 
-def _needed(resource: str, need: int) -> int:
-    """Return what a call takes of a resource; how much it will write, nobody knows."""
-    return need if "tokens" in resource and "output" not in resource else 1
-
-
 def _limit(told: Allowance, now_ms: int) -> _Limit | None:
     """Return a limit as it was told, or None where it is whole, or its size is not said."""
     if told.limit is None or told.remaining >= told.limit:
         return None
-    rate = (told.limit - told.remaining) / max(told.resets_in_s * 1000, 1)
+    seconds = told.resets_in_s + float(told.resets_in_s.is_integer())  # it may be rounded down
+    rate = (told.limit - told.remaining) / max(seconds * 1000, 1)
     return _Limit(told.remaining, told.limit, rate, now_ms)
 
 

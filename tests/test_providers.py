@@ -44,7 +44,11 @@ STOP = any_of(answered(), max_turns(6))
 @durable
 async def librarian(ctx: Context, task: Task) -> Answer:
     """Answer as the loop of every fork does, with the model that the task names."""
-    model = Model(task.data["model"], settings={"read_timeout": READ_TIMEOUT_S})
+    model = Model(
+        task.data["model"],
+        settings={"read_timeout": READ_TIMEOUT_S},
+        fallback=task.data.get("fallback", ()),
+    )
     tools = [search, lend]
     transcript = await begin(ctx, "You are a librarian.", task)
     while not (end := STOP(transcript)):
@@ -221,3 +225,33 @@ async def test_faults(mock, client, provider, record_property):
 
     assert outcomes == {fault: (ending, calls) for fault, (_, ending, calls) in FAULTS.items()}
     assert mock.findings() == []
+
+
+# Fallback, from each provider to the next
+
+NEXT = dict(zip(SETUPS, [*list(SETUPS)[1:], next(iter(SETUPS))], strict=True))
+
+
+@pytest.mark.parametrize(
+    "status, reason", [(529, "overloaded"), (402, "quota"), (413, "context")], ids=str
+)
+async def test_fallback(mock, client, status, reason):
+    """A provider that stays away, is used up or overflows is passed over; the journal says why."""
+    mock.script({"type": "fail", "status": status, "times": None, "match": {"model": "away"}})
+
+    async def run(provider: str) -> tuple[str, list[tuple[str, str]], bool]:
+        models = {"model": f"{provider}:away", "fallback": [f"{NEXT[provider]}:here"]}
+        run_id = f"{status}/{provider}"
+        await client.start(librarian, Task(f"Find owls for {provider}", models), id=run_id)
+        answer = await client.result(run_id, librarian)
+        rows = [p for p in await client.journal(run_id) if p.key.startswith("model.")]
+        replies = [decode(row.value) for row in rows]
+        passed = [(each["model"], each["reason"]) for each in replies[0]["passed_over"]]
+        return answer.reason, passed, all(r["provider"] == NEXT[provider] for r in replies)
+
+    outcomes = await asyncio.gather(*map(run, SETUPS))
+
+    assert outcomes == [("answered", [(f"{each}:away", reason)], True) for each in SETUPS]
+    calls = mock.statuses().count(status)
+    # An overload is tried once more; then the breaker, or the next turn's own call, spares it.
+    assert calls == {529: 2, 402: 1, 413: 2}[status] * len(SETUPS)

@@ -194,6 +194,22 @@ async def test_files(monkeypatch, provider, model):
             assert part["file"]["file_data"] == "data:application/pdf;base64,cGRm"
 
 
+async def test_calls_that_share_an_index(monkeypatch):
+    """Calls to which a server gives one index, or arguments as an object, stay apart."""
+    pieces = [
+        {"index": 0, "id": "a", "function": {"name": "search", "arguments": '{"query": "owls"}'}},
+        {"index": 0, "id": "b", "function": {"name": "search", "arguments": {"query": "bats"}}},
+        {"index": 0, "id": "c", "function": {"name": "search", "arguments": '{"query": '}},
+        {"index": 0, "function": {"arguments": '"newts"}'}},
+    ]
+    chunks = [{"choices": [{"index": 0, "delta": {"tool_calls": [each]}}]} for each in pieces]
+    async with served(monkeypatch, "openai-chat", stream(*chunks, *chat_events(""))):
+        reply = await CHAT.answer(SEARCHING)
+
+    calls = [(call.id, call.arguments["query"]) for call in reply.tool_calls]
+    assert calls == [("a", "owls"), ("b", "bats"), ("c", "newts")]
+
+
 async def test_missing_ids(monkeypatch, provider, model):
     """A call without an id is given one that no other call of the transcript has."""
     calls = [("", "search", "{}"), ("", "search", "{}")]

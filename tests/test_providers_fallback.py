@@ -19,6 +19,7 @@ from substrate.models.fallback import (
     Reason,
     first_answer,
 )
+from substrate.models.frame import frame
 from substrate.models.messages import PassedOver, Reply, Request, StopReason, Usage
 from substrate.models.model import Fallback, Model
 from substrate.models.scripted import say
@@ -259,6 +260,17 @@ async def test_whose_key_is_missing_is_left_out(monkeypatch):
     reply = await replace(first, fallback=["openai:x", last]).answer(HELLO)
 
     assert reply.text == "So."
+
+
+def test_who_is_asked_is_recorded():
+    """The frame of a request says who else would be asked, and how."""
+    model = Model("openai:x", settings={"read_timeout": 9, "a": 1}, fallback=["google:y"])
+
+    recorded = frame(model.id, HELLO, model.describe_fallback())["fallback"]
+
+    settings = {"read_timeout": 9}
+    assert recorded == [{"model": "google:y", "max_output_tokens": 4096, "settings": settings}]
+    assert "fallback" not in frame(model.id, HELLO)
 
 
 async def test_across_providers(monkeypatch):

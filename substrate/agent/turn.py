@@ -141,7 +141,7 @@ async def finish(
 
 def _model_step(ctx: Context, model: Model, request: Request) -> Step:
     """Prepare a model call. Its fingerprint is its name only: prompts and tools may change."""
-    described = encode(frame(model.id, request)).encode()
+    described = encode(frame(model.id, request, model.describe_fallback())).encode()
     blob = make_blob(root_of(ctx.run_id), described)
     input_ = {
         "frame": blob.hash,

@@ -13,7 +13,6 @@ from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
 
 from substrate.models import prices
 from substrate.models.answer_schema import in_words, named
@@ -175,6 +174,17 @@ def _call(call: ToolCall, *, own: bool) -> dict[str, Json]:
 
 
 @dataclass(slots=True)
+class _Call:
+    """One call as far as its pieces have come."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    native: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class _Draft:
     """One answer as far as its stream has come."""
 
@@ -182,7 +192,7 @@ class _Draft:
     text: str = ""
     reasoning: dict[str, str] = field(default_factory=dict)
     details: list[dict[str, Json]] = field(default_factory=list)
-    calls: dict[int, dict[str, Json]] = field(default_factory=dict)
+    calls: list[_Call] = field(default_factory=list)
     counts: dict[str, Json] = field(default_factory=dict)
     finish: str | None = None
 
@@ -243,15 +253,22 @@ def _grow(draft: _Draft, delta: dict[str, Json]) -> str:
     return words
 
 
-def _grow_call(calls: dict[int, dict[str, Json]], index: int, piece: dict[str, Json]) -> None:
-    """Add a piece of a call; what is neither name nor arguments is kept as it came."""
-    call = calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
+def _grow_call(calls: list[_Call], index: int, piece: dict[str, Json]) -> None:
+    """Add a piece of a call; what is neither name nor arguments is kept as it came.
+
+    Some servers give every call the index 0: another id at the same index is another call.
+    """
+    known = next((each for each in reversed(calls) if each.index == index), None)
+    if known is None or (known.id and piece.get("id") not in (None, "", known.id)):
+        known = _Call(index)
+        calls.append(known)
     function = piece.get("function") or {}
-    call["id"] = piece.get("id") or call["id"]
-    call["name"] = function.get("name") or call["name"]
-    call["arguments"] += function.get("arguments") or ""
+    known.id = piece.get("id") or known.id
+    known.name = function.get("name") or known.name
+    written = function.get("arguments") or ""
+    known.arguments += written if isinstance(written, str) else json.dumps(written)
     kept = ("index", "id", "type", "function")
-    call.update({k: v for k, v in piece.items() if k not in kept and v is not None})
+    known.native.update({k: v for k, v in piece.items() if k not in kept and v is not None})
 
 
 def _merge(details: list[dict[str, Json]], piece: dict[str, Json]) -> None:
@@ -278,8 +295,8 @@ def _reply(server: Server, model: str, request: Request, draft: _Draft) -> Reply
     if draft.text:
         parts.append(Text(draft.text))
     parts += [
-        _part(request, position, dict(draft.calls[index]))
-        for position, index in enumerate(sorted(draft.calls))
+        ToolCall.read(each.id or request.call_id(i), each.name, each.arguments, each.native or None)
+        for i, each in enumerate(sorted(draft.calls, key=lambda each: each.index))
     ]
     natural = StopReason.TOOL_CALLS if draft.calls else StopReason.END
     stop = _STOPS.get(draft.finish or "", natural)
@@ -287,11 +304,6 @@ def _reply(server: Server, model: str, request: Request, draft: _Draft) -> Reply
         request, parts, server.prices, model, server.address
     )
     return Reply(tuple(parts), stop, server.provider, model, usage, draft.id)
-
-
-def _part(request: Request, position: int, call: dict[str, Any]) -> ToolCall:
-    id, name, written = call.pop("id"), call.pop("name"), call.pop("arguments")
-    return ToolCall.read(id or request.call_id(position), name, written, call or None)
 
 
 def usage_of(server: Server, model: str, counts: dict[str, Json]) -> Usage | None:

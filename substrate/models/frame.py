@@ -8,12 +8,21 @@ rebuilds the exact request of that day. `canonical` is the whole request, to com
 Invariant: equal requests give equal JSON, in any process and after a round trip of their messages.
 """
 
+from collections.abc import Mapping, Sequence
+
 from substrate.models.messages import Json, Message, Request, ToolSpec
 
 
-def frame(model_id: str, request: Request) -> dict[str, Json]:
-    """Return all of a request but its messages, with the model (``provider:name``) it goes to."""
+def frame(
+    model_id: str, request: Request, fallback: Sequence[Mapping[str, Json]] = ()
+) -> dict[str, Json]:
+    """Return all of a request but its messages, with the model (``provider:name``) it goes to.
+
+    `fallback` describes the models that are asked the same where that one cannot answer.
+    """
+    others = {"fallback": [dict(each) for each in fallback]} if fallback else {}
     return {
+        **others,
         "system": request.system,
         "tools": [_tool(tool) for tool in request.tools],
         "model": model_id,

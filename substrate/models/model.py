@@ -129,6 +129,18 @@ class Model:
             for each in given
         ]
 
+    def describe_fallback(self) -> list[dict[str, Json]]:
+        """Return who is asked where this model cannot answer, and how, for the record."""
+        models = [each.model for each in self.successors if isinstance(each.model, Model)]
+        return [
+            {
+                "model": each.id,
+                "max_output_tokens": each.max_output_tokens,
+                "settings": dict(each.settings),
+            }
+            for each in models
+        ]
+
     async def answer(self, request: Request, on_delta: Delta = lambda text: None) -> Reply:
         """Ask once, with no retry, exactly what the request says; see `request`.
 

@@ -26,13 +26,14 @@ from groq import (
 
 from substrate.models import chat, prices
 from substrate.models.address import Address
+from substrate.models.chat_request import Server, body
 from substrate.models.failures import Sdk
 from substrate.models.messages import Delta, Json, Reply, Request, StopReason, ToolCall
 from substrate.values.errors import BadRequest, ModelMistake
 
 PROVIDER = "groq"
 
-_SERVER = chat.Server(
+_SERVER = Server(
     PROVIDER,
     limit="max_completion_tokens",
     takes_files=False,
@@ -81,7 +82,7 @@ class Groq:
         opening = self._client.post(
             "/openai/v1/chat/completions",
             cast_to=object,
-            body=chat.body(_SERVER, model, request),
+            body=body(_SERVER, model, request),
             options={"timeout": Timeout(timeout_s, connect=min(timeout_s, 10))},
             stream=True,
             stream_cls=AsyncStream[object],
@@ -108,9 +109,9 @@ def _mistaken(model: str, request: Request, mistake: ModelMistake) -> Reply | No
     return Reply(tuple(calls), StopReason.TOOL_CALLS, PROVIDER, model, usage)
 
 
-def _calls(body: str) -> Iterator[tuple[str, str]]:
+def _calls(said: str) -> Iterator[tuple[str, str]]:
     """Yield the name and arguments of each call in a ``tool_use_failed``, as they were written."""
-    error = _json(body)
+    error = _json(said)
     error = error.get("error", error) if isinstance(error, dict) else {}
     written = error.get("failed_generation") or ""
     found = list(_written(written))

@@ -24,6 +24,7 @@ from openai import (
 
 from substrate.models import chat, prices
 from substrate.models.address import Address
+from substrate.models.chat_request import Server, body
 from substrate.models.failures import Sdk
 from substrate.models.messages import Delta, Reply, Request
 from substrate.values.errors import BadRequest
@@ -65,7 +66,7 @@ class OpenAIChat:
 
     def __init__(self, client: AsyncOpenAI) -> None:
         self._client = client
-        self._server = chat.Server(
+        self._server = Server(
             PROVIDER,
             limit="max_tokens",
             takes_files=True,
@@ -83,7 +84,7 @@ class OpenAIChat:
         opening = self._client.post(
             "/chat/completions",
             cast_to=object,
-            body=chat.body(self._server, model, request),
+            body=body(self._server, model, request),
             options={"timeout": Timeout(timeout_s, connect=min(timeout_s, 10))},
             stream=True,
             stream_cls=AsyncStream[object],

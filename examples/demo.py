@@ -134,14 +134,14 @@ def run_until_first_tool() -> None:
     from substrate import Client
     from substrate.agent.task import Task
     from substrate.store.connect import open_store
-    from substrate.testing import FatalStore, Moment
+    from substrate.testing import Moment, fatal
 
     def hold_still() -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
     async def drive() -> None:
         store = await open_store("sqlite:///runs.db")
-        client = Client(FatalStore(store, FIRST_TOOL_COMMIT, Moment.AFTER, hold_still))
+        client = Client(fatal(store, FIRST_TOOL_COMMIT, Moment.AFTER, hold_still))
         async with client.work([agent]):
             await client.start(agent, Task(QUESTION), id=RUN)
             await client.result(RUN)

@@ -1,10 +1,13 @@
 """Ostinato's substrate: durable functions over SQLite or Postgres. The public names."""
 
+from substrate.engine.child import Child
 from substrate.engine.client import Client, connect
 from substrate.engine.context import Context
 from substrate.engine.function import Durable, durable
-from substrate.engine.pending import Pending
-from substrate.engine.worker import Limits, Worker
+from substrate.engine.limits import Limits
+from substrate.engine.pending import Pending, Winner
+from substrate.engine.step import Done, NotDone
+from substrate.engine.worker import Worker
 from substrate.values.errors import (
     IdTaken,
     Interrupt,
@@ -12,11 +15,13 @@ from substrate.values.errors import (
     ModelError,
     OstinatoError,
     OutcomeUnknown,
+    RunCancelled,
     RunDead,
     RunEnded,
     RunFailed,
     RunNotFound,
     RunPaused,
+    RunTimedOut,
     SignalExpired,
     StepFailed,
     StoreError,
@@ -26,8 +31,10 @@ from substrate.values.records import Effect, Promise, PromiseState, Run, RunStat
 from substrate.values.retry import Retry
 
 __all__ = [
+    "Child",
     "Client",
     "Context",
+    "Done",
     "Durable",
     "Effect",
     "IdTaken",
@@ -35,6 +42,7 @@ __all__ = [
     "Limits",
     "Misuse",
     "ModelError",
+    "NotDone",
     "OstinatoError",
     "OutcomeUnknown",
     "Pending",
@@ -42,15 +50,18 @@ __all__ = [
     "PromiseState",
     "Retry",
     "Run",
+    "RunCancelled",
     "RunDead",
     "RunEnded",
     "RunFailed",
     "RunNotFound",
     "RunPaused",
     "RunStatus",
+    "RunTimedOut",
     "SignalExpired",
     "StepFailed",
     "StoreError",
+    "Winner",
     "Worker",
     "connect",
     "durable",

@@ -1,31 +1,75 @@
-"""What a test needs to end a process at a chosen commit, and see whether anything is lost.
+"""What tests of durable functions need: time that they own, and a process that ends at any commit.
 
-`FatalStore` wraps a store. At one commit boundary of the process it strikes: either *before* the
-COMMIT is sent, or *after* it has returned and before the caller goes on. A boundary is a start, a
-claim that found something, a signal taken, or a batch of checkpoints; they count from 1.
+`ManualClock` stands still until it is moved: given to `connect`, it lets a test drive ten days of
+waiting in milliseconds. `fatal` wraps a store so that its process ends at a chosen commit boundary,
+either *before* the COMMIT is sent, or *after* it has returned and before the caller goes on.
+Boundaries are the store's writes, counted from 1: a start, a signal, a claim or a wake-up that
+found something, a batch of checkpoints, a run let go.
 """
 
+import asyncio
 import os
 import signal
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
+from functools import partial
+from typing import Any, cast
 
-from substrate.store.protocol import Pulse, Store
-from substrate.values.ids import Key, RunId
-from substrate.values.records import (
-    Checkpoint,
-    Claim,
-    Fence,
-    Inbox,
-    NewRun,
-    Outcome,
-    Owner,
-    Promise,
-    Run,
-    RunStatus,
-    Signal,
+from substrate.store.protocol import Store
+from substrate.values.records import Claim, Owner
+
+_WRITES = frozenset(
+    {
+        "start",
+        "send",
+        "take",
+        "commit",
+        "suspend",
+        "transact",
+        "renew",
+        "cancel",
+        "discard",
+        "reopen",
+    }
 )
+
+
+class ManualClock:
+    """A clock that stands still until it is moved. It keeps which waits were asked for."""
+
+    def __init__(self, now_ms: int = 1_800_000_000_000) -> None:
+        self.asked: list[float] = []
+        self._now_ms = now_ms
+        self._sleepers: list[tuple[float, asyncio.Event]] = []
+
+    def now_ms(self) -> int:
+        """Return the time it was last moved to."""
+        return self._now_ms
+
+    async def sleep(self, seconds: float) -> None:
+        """Return when the clock has been moved so far."""
+        if seconds <= 0:
+            return
+        self.asked.append(seconds)
+        woken = asyncio.Event()
+        sleeper = (self._now_ms + seconds * 1000, woken)
+        self._sleepers.append(sleeper)
+        try:
+            await woken.wait()
+        finally:
+            self._sleepers.remove(sleeper)
+
+    @property
+    def sleepers(self) -> int:
+        """How many wait for it to be moved."""
+        return len(self._sleepers)
+
+    def move(self, seconds: float) -> None:
+        """Move it forward, and wake whoever has waited long enough."""
+        self._now_ms += round(seconds * 1000)
+        for due_ms, woken in self._sleepers:
+            if due_ms <= self._now_ms:
+                woken.set()
 
 
 class Moment(StrEnum):
@@ -40,15 +84,21 @@ def kill_this_process() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def fatal(
+    store: Store,
+    boundary: int,
+    moment: Moment,
+    strike: Callable[[], None] = kill_this_process,
+) -> Store:
+    """Return the store as one that strikes at its `boundary`-th commit; 0 is never."""
+    return cast(Store, FatalStore(store, boundary, moment, strike))
+
+
 class FatalStore:
-    """A `Store` that strikes at its `boundary`-th commit."""
+    """A store like another, until it strikes."""
 
     def __init__(
-        self,
-        store: Store,
-        boundary: int,
-        moment: Moment,
-        strike: Callable[[], None] = kill_this_process,
+        self, store: Store, boundary: int, moment: Moment, strike: Callable[[], None]
     ) -> None:
         self.clock = store.clock
         self.commits = 0
@@ -57,87 +107,32 @@ class FatalStore:
         self._moment = moment
         self._strike = strike
 
-    async def start(self, new: NewRun, claim_for: Owner | None = None) -> tuple[Run, Claim | None]:
-        """See `Store.start`. A boundary."""
-        self._reach(Moment.BEFORE)
-        started = await self._store.start(new, claim_for)
-        self._reach(Moment.AFTER)
-        return started
-
-    async def take(self, fence: Fence, promise: Promise) -> Promise | None:
-        """See `Store.take`. A boundary when something is taken."""
-        taken = await self._store.take(fence, promise)
-        if taken is not None:
-            self.commits += 1
-            self._reach(Moment.AFTER)
-        return taken
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        return partial(self._write, method) if name in _WRITES else method
 
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """See `Store.claim`. A boundary when something is claimed."""
         claimed = await self._store.claim(lane, limit, owner)
-        if claimed:
-            self.commits += 1
-            self._reach(Moment.AFTER)
+        self._found(len(claimed))
         return claimed
 
-    async def commit(self, batch: Sequence[Checkpoint], *, wait: bool = False) -> Sequence[Outcome]:
-        """See `Store.commit`. A boundary."""
+    async def wake_due(self, limit: int = 1000) -> int:
+        """See `Store.wake_due`. A boundary when something is woken."""
+        woken = await self._store.wake_due(limit)
+        self._found(woken)
+        return woken
+
+    async def _write(self, method: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
         self._reach(Moment.BEFORE)
-        outcomes = await self._store.commit(batch, wait=wait)
+        result = await method(*args, **named)
         self._reach(Moment.AFTER)
-        return outcomes
+        return result
 
-    async def get(self, run_id: RunId) -> Run | None:
-        """See `Store.get`."""
-        return await self._store.get(run_id)
-
-    async def list(self, status: RunStatus | None = None, limit: int = 100) -> Sequence[Run]:
-        """See `Store.list`."""
-        return await self._store.list(status, limit)
-
-    async def promise(self, run_id: RunId) -> Promise | None:
-        """See `Store.promise`."""
-        return await self._store.promise(run_id)
-
-    async def journal(self, run_id: RunId, after: int = 0) -> Sequence[Promise]:
-        """See `Store.journal`."""
-        return await self._store.journal(run_id, after)
-
-    async def blob(self, run_id: RunId, digest: str) -> bytes | None:
-        """See `Store.blob`."""
-        return await self._store.blob(run_id, digest)
-
-    async def send(self, signal: Signal) -> bool:
-        """See `Store.send`."""
-        return await self._store.send(signal)
-
-    async def inboxes(self, owner: Owner) -> Sequence[Inbox]:
-        """See `Store.inboxes`."""
-        return await self._store.inboxes(owner)
-
-    async def settled(self, batch: Sequence[Checkpoint]) -> Sequence[Outcome | None]:
-        """See `Store.settled`."""
-        return await self._store.settled(batch)
-
-    async def release(self, fences: Sequence[Fence]) -> int:
-        """See `Store.release`."""
-        return await self._store.release(fences)
-
-    async def recover(self) -> Sequence[RunId]:
-        """See `Store.recover`."""
-        return await self._store.recover()
-
-    async def reopen(self, run_id: RunId, accept: Key | None = None) -> Run:
-        """See `Store.reopen`."""
-        return await self._store.reopen(run_id, accept)
-
-    def pulse(self, owner: Owner, lease: timedelta) -> Pulse:
-        """See `Store.pulse`."""
-        return self._store.pulse(owner, lease)
-
-    async def close(self) -> None:
-        """See `Store.close`."""
-        await self._store.close()
+    def _found(self, count: int) -> None:
+        if count:
+            self.commits += 1
+            self._reach(Moment.AFTER)
 
     def _reach(self, moment: Moment) -> None:
         """Count a commit at its beginning, and strike when this is the one."""

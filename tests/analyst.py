@@ -15,7 +15,7 @@ from examples.analyst.shop import build
 from substrate import Client, Limits
 from substrate.agent.task import Task
 from substrate.store.connect import open_store
-from substrate.testing import FatalStore, Moment
+from substrate.testing import Moment, fatal
 
 KIT = Path(__file__).resolve().parent.parent
 QUESTION = "Why did revenue fall in the last quarter?"
@@ -98,7 +98,7 @@ async def _run(case: Case, boundary: int, moment: Moment) -> None:
     from agent.loop import agent
 
     store = await open_store(case.url)
-    client = Client(FatalStore(store, boundary, moment))
+    client = Client(fatal(store, boundary, moment))
     async with client.work([agent], limits=LIMITS):
         await client.start(agent, Task(QUESTION), id=case.run_id)
         answer = await client.result(case.run_id)

@@ -26,6 +26,7 @@ from substrate.values.records import (
     Checkpoint,
     Claim,
     Fence,
+    Fenced,
     Json,
     Kind,
     NewRun,
@@ -151,6 +152,41 @@ def waiting(run_id: str = "run", key: str = "go.0") -> Promise:
     return replace(promise(run_id, key, PromiseState.PENDING), kind=Kind.SIGNAL)
 
 
+async def take(store: Store, fence: Fence, wait: Promise) -> Promise | Fenced | None:
+    """Settle a wait with the oldest signal of its name, as an execution does; None: there is none.
+
+    Who finds that somebody else has taken it meanwhile looks again.
+    """
+    while found := await store.inbox(wait.run_id, wait.name):
+        oldest = found[0]
+        taken = await store.take(fence, received(wait, oldest.value), [oldest.dedup])
+        if isinstance(taken, Fenced) or taken.is_settled:
+            return taken
+    return None
+
+
+def received(wait: Promise, value: str = "1") -> Promise:
+    """Return a wait as settled with a signal's value."""
+    settled = {"state": PromiseState.RESOLVED, "value": Json(value), "settled_at": NOW + 2}
+    return replace(wait, **settled)
+
+
+def spawning(fence: Fence, key: str = "child.0", **changes: Any) -> Checkpoint:
+    """Return what spawns a child: its pending promise, and its run."""
+    id_ = promise_id(fence.run_id, Key(key))
+    pending = promise(fence.run_id, key, PromiseState.PENDING)
+    asked = replace(pending, kind=Kind.CHILD, input=Json('{"n":2}'), fingerprint="f-2")
+    return Checkpoint(fence, asked, child=new_run(id_, **changes))
+
+
+async def spawned(store: Store, parent: Claim, key: str = "child.0", owner: Owner = OWNER) -> Claim:
+    """Spawn a child in a lane of its own, and claim it."""
+    outcomes = await store.commit([spawning(parent.fence, key, queue=key)], wait=True)
+    assert isinstance(outcomes[0], Written)
+    (claim,) = await eventually(lambda: store.claim(lane_of(key, "work", 1), 1, owner))
+    return claim
+
+
 async def live(committer: Committer, claim: Claim, steps: int, name: str = "work") -> None:
     """Write one step after another, as a run does, each acknowledged."""
     for i in range(steps):
@@ -158,11 +194,17 @@ async def live(committer: Committer, claim: Claim, steps: int, name: str = "work
         assert isinstance(outcome, Written)
 
 
-async def crash(store: Store, owner: Owner = OWNER) -> Claim:
-    """Claim a run as a worker whose lease has lapsed, and take it back."""
+async def crash(store: Store, owner: Owner = OWNER, lane: str = LANE) -> Claim:
+    """Claim a run as a worker whose lease has lapsed, and see it taken back, here or elsewhere."""
+
+    async def is_lost() -> bool:
+        await store.recover()
+        run = await store.get(claim.run.id)
+        return run is not None and run.lease_owner != owner
+
     async with beating(store, owner, timedelta(milliseconds=1)):
-        (claim,) = await store.claim(LANE, 1, owner)
-        await eventually(store.recover)
+        (claim,) = await store.claim(lane, 1, owner)
+        await eventually(is_lost)
     return claim
 
 
@@ -212,9 +254,10 @@ class Database:
         self.rows(
             "INSERT INTO runs (id, part, tenant, root_id, parent_id, function, version, queue,"
             " lane, rank, status, epoch, lease_owner, wake_version, need, crashes,"
-            " cancel_requested, last_seq, seed, generation, created_at) VALUES (:id, :part, '',"
-            " :root, :parent, 'work', 1, 'default', 'default/work/1', 1, 'running', 1, :owner, 0,"
-            f" 0, 0, {'false' if self.is_postgres else 0}, 1, 7, 0, 1)",
+            " cancel_requested, last_seq, seed, generation, journal_from, gone_epoch, created_at)"
+            " VALUES (:id, :part, '', :root, :parent, 'work', 1, 'default', 'default/work/1', 1,"
+            f" 'running', 1, :owner, 0, 0, 0, {'false' if self.is_postgres else 0}, 1, 7, 0, 0, 0,"
+            " 1)",
             **row,
             owner=owner,
         )
@@ -228,7 +271,9 @@ class Database:
             key=key,
             parent=parent.run.id,
         )
-        run = replace(parent.run, id=RunId(id_), epoch=1, lease_owner=owner)
+        run = replace(
+            parent.run, id=RunId(id_), parent_id=parent.run.id, epoch=1, lease_owner=owner
+        )
         return Claim(run, Fence(run.id, row["part"], 1, owner), Json("{}"))
 
 

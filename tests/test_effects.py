@@ -18,7 +18,7 @@ from substrate import (
     connect,
     durable,
 )
-from tests.clocks import ManualClock
+from substrate.testing import ManualClock
 from tests.crew import Outside, calls, charges, worker_process
 from tests.runs import QUICK, reached
 from tests.stores import eventually
@@ -213,14 +213,15 @@ async def test_a_once_step_that_rests_is_not_unknown(store_url):
     async def sends(ctx: Context) -> str:
         return await ctx.step(refused_twice, effect="once", retry=Retry(max_attempts=3))
 
-    async with connect(store_url) as client:
-        async with client.work([sends], limits=QUICK, clock=clock):
+    async with connect(store_url, clock) as client:
+        async with client.work([sends], limits=QUICK):
             await client.start(sends, id="run")
             await eventually(lambda: clock.sleepers)
             resting = await row(client, "refused_twice.0")
-        async with client.work([sends], limits=QUICK, clock=(later := ManualClock())):
-            await eventually(lambda: later.sleepers)
-            later.move(60)
+        clock.move(60)
+        async with client.work([sends], limits=QUICK):
+            await eventually(lambda: clock.sleepers)
+            clock.move(60)
             assert await client.result("run") == "sent"
         attempts = json.loads((await row(client, "refused_twice.0")).attempts)
 
@@ -248,8 +249,8 @@ async def test_a_call_after_a_rest_is_unknown_when_cut_off(store_url):
         return "known"
 
     impatient = QUICK.__class__(lease=QUICK.lease, poll=QUICK.poll, grace=timedelta(0))
-    async with connect(store_url) as client:
-        async with client.work([sends], limits=impatient, clock=clock):
+    async with connect(store_url, clock) as client:
+        async with client.work([sends], limits=impatient):
             await client.start(sends, id="run")
             await eventually(lambda: clock.sleepers)
             clock.move(60)

@@ -119,6 +119,7 @@ async def test_a_feed_ends_with_a_pause(store_url):
         async with client.work([fans], limits=QUICK):
             await client.start(fans, 3, id="run")
             await reached(client, "run", "go.0")
+        await client.signal("run", "go")
         async with client.work([changed], limits=QUICK):
             followed = await collect(client.follow("run"))
             with pytest.raises(RunPaused):
@@ -134,13 +135,13 @@ async def test_who_waits_for_a_paused_run_again(store_url):
         async with client.work([fans], limits=QUICK):
             await client.start(fans, 3, id="run")
             await reached(client, "run", "go.0")
+        await client.signal("run", "go")
         async with client.work([changed], limits=QUICK):
             with pytest.raises(RunPaused):
                 await client.result("run")
         await client.requeue("run")
         waiting = asyncio.create_task(client.result("run"))
         async with client.work([fans], limits=QUICK):
-            await client.signal("run", "go")
             assert await waiting == 3
 
 

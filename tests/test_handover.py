@@ -11,7 +11,8 @@ import pytest
 from substrate import Client, Context, Limits, PromiseState, RunStatus, connect, durable
 from substrate.engine.committer import Committer
 from substrate.engine.drive import drive
-from substrate.engine.execution import Execution, Means, tell_nobody
+from substrate.engine.execution import Execution
+from substrate.engine.means import Means, tell_nobody
 from substrate.engine.threads import Threads
 from substrate.values.errors import LeaseLost
 from substrate.values.ids import RunId

@@ -175,11 +175,11 @@ MISUSES = {
     ),
     "an effect": (
         lambda ctx: ctx.step(fetch, effect="twice"),
-        "Misuse: effect='twice' is none; use 'pure', 'idempotent' or 'once'",
+        "Misuse: effect='twice' is none; use 'pure', 'idempotent', 'once' or 'trans",
     ),
     "transactional": (
         lambda ctx: ctx.step(fetch, effect="transactional"),
-        "Misuse: step 'fetch': effect='transactional' is not there yet",
+        "Misuse: 'fetch' is async; a transactional step is a plain `def fetch.tx, ",
     ),
     "a limit of none": (lambda ctx: ctx.map(fetch, [1], limit=0), "Misuse: limit=0 must be 1"),
     "a naive time": (

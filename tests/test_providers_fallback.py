@@ -23,6 +23,7 @@ from substrate.models.frame import frame
 from substrate.models.messages import PassedOver, Reply, Request, StopReason, Usage
 from substrate.models.model import Fallback, Model
 from substrate.models.scripted import say
+from substrate.testing import ManualClock
 from substrate.values.codec import decode
 from substrate.values.errors import (
     BadRequest,
@@ -36,7 +37,6 @@ from substrate.values.errors import (
     Refused,
     TransportFailed,
 )
-from tests.clocks import ManualClock
 from tests.llm_providers import HELLO, SETUPS, complete, served
 from tests.llm_servers import refusal, stream
 

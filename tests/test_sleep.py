@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from substrate import Context, connect, durable
+from substrate import Context, RunStatus, connect, durable
+from substrate.testing import ManualClock
 from substrate.values.clock import from_ms
 from substrate.values.codec import decode
-from tests.clocks import ManualClock
 from tests.crew import Outside, naps, worker_process
 from tests.runs import QUICK, reached
 from tests.stores import eventually
@@ -31,7 +31,7 @@ async def sleeps_until(ctx: Context, when: datetime) -> datetime:
 async def test_it_lasts_as_long_as_was_said(store_url):
     """A sleep ends when the clock has come to its moment, and not before."""
     clock = ManualClock()
-    async with connect(store_url) as client, client.work([sleeps], limits=QUICK, clock=clock):
+    async with connect(store_url, clock) as client, client.work([sleeps], limits=QUICK):
         await client.start(sleeps, 90, id="run")
         await eventually(lambda: clock.sleepers)
         due = decode((await client.journal("run"))[-1].input or "")["due_at"]
@@ -49,8 +49,8 @@ async def test_it_lasts_until_a_moment(store_url):
     clock = ManualClock()
     moment = from_ms(clock.now_ms()) + HOUR
     async with (
-        connect(store_url) as client,
-        client.work([sleeps_until], limits=QUICK, clock=clock),
+        connect(store_url, clock) as client,
+        client.work([sleeps_until], limits=QUICK),
     ):
         await client.start(sleeps_until, moment, id="run")
         await eventually(lambda: clock.sleepers)
@@ -62,21 +62,22 @@ async def test_it_lasts_until_a_moment(store_url):
 
 async def test_the_moment_is_recorded_first(store_url):
     """The moment is committed before the wait, and is what a later worker waits for."""
-    first, second = ManualClock(), ManualClock()
-    async with connect(store_url) as client:
-        async with client.work([sleeps], limits=QUICK, clock=first):
+    clock = ManualClock()
+    began = clock.now_ms()
+    async with connect(store_url, clock) as client:
+        async with client.work([sleeps], limits=QUICK):
             await client.start(sleeps, 30, id="run")
-            await eventually(lambda: first.sleepers)
+            await eventually(lambda: clock.sleepers)
             recorded = (await client.journal("run"))[-1]
-        second.move(20)
-        async with client.work([sleeps], limits=QUICK, clock=second):
-            await eventually(lambda: second.sleepers)
-            second.move(10)
+        clock.move(29.999)
+        async with client.work([sleeps], limits=QUICK) as worker:
+            await worker.run_until_idle()
+            assert (await client.get("run")).status is RunStatus.SUSPENDED
+            clock.move(0.001)
             await client.result("run")
 
     assert (recorded.key, recorded.kind, recorded.is_settled) == ("sleep.0", "timer", False)
-    assert decode(recorded.input or "") == {"due_at": first.now_ms() + 30_000}
-    assert second.asked == [10.0]
+    assert decode(recorded.input or "") == {"due_at": began + 30_000}
 
 
 async def test_it_is_kept_over_a_crash(store_url, tmp_path):
@@ -107,7 +108,7 @@ async def test_sleeps_side_by_side(store_url):
         return ctx.now()
 
     began = from_ms(clock.now_ms())
-    async with connect(store_url) as client, client.work([both], limits=QUICK, clock=clock):
+    async with connect(store_url, clock) as client, client.work([both], limits=QUICK):
         await client.start(both, id="run")
         await eventually(lambda: clock.sleepers == 2)
         clock.move(10)

@@ -186,6 +186,6 @@ async def test_inboxes(store: Store):
     found = await store.inboxes(OWNER)
 
     assert sorted(found, key=lambda inbox: inbox.run_id) == [
-        Inbox(RunId("a"), 1, 0),
-        Inbox(RunId("b"), 1, 0),
+        Inbox(RunId("a"), 1, 0, cancel_requested=False),
+        Inbox(RunId("b"), 1, 0, cancel_requested=False),
     ]

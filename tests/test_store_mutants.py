@@ -7,6 +7,7 @@ import pytest
 from tests.mutants import Mutant, failures
 
 SQLITE = "substrate/store/sqlite/{}.py"
+POSTGRES = "substrate/store/postgres/{}.py"
 MUTANTS = {
     "tests/test_store_commits.py::test_first_writer_wins": Mutant(
         "a promise is settled twice",
@@ -38,10 +39,67 @@ MUTANTS = {
         SQLITE.format("journal"),
         [("crashes = CASE WHEN ? THEN 0 ELSE crashes END", "crashes = crashes + 0 * ?")],
     ),
+    "tests/test_store_suspend.py::test_signal_between_look_and_suspend": Mutant(
+        "a wake-up between look and suspend is lost",
+        SQLITE.format("waiting"),
+        [(" AND wake_version = :wake_version", "")],
+    ),
+    "tests/test_store_suspend.py::test_no_wake_up_is_lost": Mutant(
+        "a wake-up between look and suspend is lost, on Postgres",
+        POSTGRES.format("waiting"),
+        [(" AND wake_version = %(wake_version)s", "")],
+    ),
+    "tests/test_store_suspend.py::test_lost_claim_suspends_nothing": Mutant(
+        "anybody suspends a run",
+        SQLITE.format("waiting"),
+        [(" AND epoch = :epoch AND lease_owner = :owner", "")],
+    ),
+    "tests/test_store_suspend.py::test_need": Mutant(
+        "the first child wakes its parent, however many it needs",
+        SQLITE.format("journal"),
+        [("AND :ends AND need <= 1 THEN", "AND :ends THEN")],
+    ),
+    "tests/test_store_spawn.py::test_child_of_a_cancelled_run": Mutant(
+        "a child escapes its parent's cancel",
+        SQLITE.format("journal"),
+        [("       cancel_requested, 1, :seed", "       0, 1, :seed")],
+    ),
+    "tests/test_store_cancel.py::test_spawn_while_postgres_waits": Mutant(
+        "a cancel looks once",
+        POSTGRES.format("ending"),
+        [("        while await", "        if await")],
+    ),
+    "tests/test_store_signals.py::test_what_another_wait_took": Mutant(
+        "two waits take one signal",
+        SQLITE.format("inbox"),
+        [("\n   AND (taken_by IS NULL OR taken_by = :taken_by)", "")],
+    ),
+    "tests/test_store_transact.py::test_fenced": Mutant(
+        "a transactional step commits without its promise",
+        SQLITE.format("transaction"),
+        [('"COMMIT" if isinstance(outcome, Written) else "ROLLBACK"', '"COMMIT"')],
+    ),
+    "tests/test_store_transact.py::test_adopted": Mutant(
+        "a transactional step commits without its promise, on Postgres",
+        POSTGRES.format("transaction"),
+        [("raise _Undone(first)", "return first")],
+    ),
+    "tests/test_store_transact.py::test_refused_statement": Mutant(
+        "a transactional step commits by itself",
+        SQLITE.format("transaction"),
+        [("        return apsw.SQLITE_DENY", "        return apsw.SQLITE_OK")],
+    ),
+    "tests/test_store_renew.py::test_renew_is_fenced": Mutant(
+        "anybody renews a run",
+        SQLITE.format("ending"),
+        [(" AND epoch = :epoch AND lease_owner = :owner\n   AND status = 'running'", "")],
+    ),
 }
 
 
 @pytest.mark.parametrize("test", MUTANTS)
 def test_mutants(test: str, tmp_path: Path, postgres_dsn: str):
     """For each guarantee there is a test that fails without it."""
-    assert failures(MUTANTS[test], tmp_path, test, "sqlite", postgres_dsn)
+    mutant = MUTANTS[test]
+    kind = "postgres" if "/postgres/" in mutant.file else "sqlite"
+    assert failures(mutant, tmp_path, test, kind, postgres_dsn)

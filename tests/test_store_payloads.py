@@ -30,6 +30,7 @@ from tests.stores import (
     new_run,
     opened,
     signal,
+    take,
     waiting,
 )
 
@@ -189,7 +190,7 @@ async def test_long_signal(store: Store, db: Database):
     claim = await claimed(store)
     await store.send(signal(value=LONG))
 
-    taken = await store.take(claim.fence, waiting())
+    taken = await take(store, claim.fence, waiting())
 
     assert (await store.journal(claim.run.id))[1].value == LONG
     assert taken.state == "resolved"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from substrate.engine.committer import Committer
-from substrate.store.postgres import inbox, journal, recovery, runs
+from substrate.store.postgres import ending, inbox, journal, promises, recovery, runs, waiting
 from substrate.store.postgres.connections import Cursor, open_connection, prepare
 from substrate.values.records import Fenced, Written
 from tests.stores import (
@@ -24,8 +24,9 @@ from tests.stores import (
     new_run,
     opened,
     signal,
-    waiting,
+    take,
 )
+from tests.stores import waiting as a_wait
 
 NAMED = {
     "batch": "[]",
@@ -36,19 +37,30 @@ NAMED = {
     "lane": LANE,
     "limit": 1,
     "max_crashes": 3,
+    "is_gone": True,
     "now": 1,
     "run_id": "run",
     "name": "go",
     "dedup": "d",
     "part": 1,
     "value": "1",
+    "id": "run",
+    "epoch": 1,
+    "dedups": ["d"],
+    "taken_by": "run#go.0",
+    "untaken": True,
+    "wake_version": 0,
+    "need": 1,
+    "due_at": 1,
+    "again": True,
+    "expires_at": 1,
 }
 FREQUENT = {
     "write": (journal._WRITE_FREE, NAMED),
     "write, waiting": (journal._WRITE_WAITING, NAMED),
-    "journal": (journal._SELECT_JOURNAL, ("run", 0)),
-    "promise": (journal._SELECT_PROMISE, ("run", 1)),
-    "promises": (journal._SELECT_PROMISES, (["run"],)),
+    "journal": (promises._SELECT_JOURNAL, ("run", 0)),
+    "promise": (promises._SELECT_PROMISE, ("run", 1)),
+    "promises": (promises._SELECT_PROMISES, (["run"],)),
     "claim": (runs._CLAIM, NAMED),
     "inboxes": (runs._SELECT_INBOXES, ("w",)),
     "release": (runs._RELEASE, NAMED),
@@ -56,7 +68,16 @@ FREQUENT = {
     "look": (recovery._LOOK, ()),
     "recover": (recovery._RECOVER, NAMED),
     "send": (inbox._SEND, NAMED),
-    "oldest": (inbox._OLDEST, NAMED),
+    "inbox": (inbox._SELECT_RECEIVED, NAMED),
+    "free signals": (inbox._COUNT_FREE, NAMED),
+    "suspend": (waiting._SUSPEND, NAMED),
+    "next due": (waiting._NEXT_DUE, ()),
+    "wake due": (waiting._WAKE_DUE, NAMED),
+    "backlog": (waiting._BACKLOG, ([LANE], 10)),
+    "arrivals": (waiting._ARRIVALS, ("run", 0)),
+    "cancel": (ending._CANCEL, NAMED),
+    "discard": (ending._DISCARD, NAMED),
+    "renew": (ending._RENEW, NAMED),
 }
 
 
@@ -95,7 +116,7 @@ async def test_schema_changes_under_a_running_process(postgres_url: str):
             await store.start(new_run(id_))
             await store.send(signal(id_))
             (claim,) = await store.claim(LANE, 1, OWNER)
-            assert await store.take(claim.fence, waiting(id_)) is not None
+            assert await take(store, claim.fence, a_wait(id_)) is not None
             batch = [checkpoint(claim.fence, "a.0"), checkpoint(claim.fence, "b.0")]
             assert await store.commit([checkpoint(claim.fence, "c.0")]) == [Written(4)]
             assert await store.commit(batch) == [Written(5), Written(6)]
@@ -124,7 +145,10 @@ async def test_deadlock_with_a_stranger(postgres_url: str):
             stranger.rows("BEGIN")
             stranger.rows("SELECT id FROM runs WHERE id = 'run#child.0' FOR UPDATE")
             writing = asyncio.create_task(committer.commit(end_child(child)))
-            held = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            held = (
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
             await eventually(lambda: db.value(held))
 
             await asyncio.to_thread(
@@ -134,9 +158,8 @@ async def test_deadlock_with_a_stranger(postgres_url: str):
             stranger.rows("COMMIT")
             async with asyncio.timeout(LIMIT_S):
                 assert await writing == Written(3)
-            assert db.value(
-                "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-            )
+            deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+            await eventually(lambda: db.value(deadlocks))  # a backend tells when it is idle
         await committer.close()
 
 

@@ -124,6 +124,7 @@ async def test_lapsed_lease(store: Store):
 
         run = await store.get(RUN)
         assert (run.status, run.lease_owner, run.crashes) == (RunStatus.READY, None, 1)
+        assert run.gone_epoch == 0  # its process is here, and could be in the middle of a step
         assert await store.commit([checkpoint(claim.fence, "late.0")]) == [Fenced()]
         assert await asyncio.to_thread(pulse.beat) is None
     assert [again.fence.epoch for again in await store.claim(LANE, 1, OTHER)] == [2]
@@ -156,6 +157,7 @@ async def test_struck_off_worker_leaves_its_runs(store: Store):
         assert await store.recover() == []
 
     assert await store.recover() == [RUN]
+    assert (await store.get(RUN)).gone_epoch == 0
 
 
 async def test_crashes_are_counted(store: Store):
@@ -232,6 +234,7 @@ async def test_killed_worker(store: Store, store_url: str):
                 recovered += await store.recover()
             assert recovered == ["dead"]
             assert (await store.get(RunId("alive"))).lease_owner == OTHER
+            assert (await store.get(RunId("dead"))).gone_epoch == 1
 
 
 # -------------------------------------------------------------------------------------- SQLite
@@ -329,6 +332,20 @@ async def test_what_looks_like_death(postgres_url: str, seen: str, *, is_missing
         assert not sighting.has_lapsed
 
 
+async def test_struck_off_is_not_missing(postgres_url: str):
+    """An owner that is no worker any more has lost its runs; whether its process lives is unknown.
+
+    Its runs are then taken back without a word on it, also one that was locked for a while.
+    """
+    async with opened(postgres_url) as store:
+        await claimed(store)
+
+        (sighting,) = await store._connections.aside(look)
+
+        assert sighting.has_lapsed
+        assert not sighting.is_missing
+
+
 def test_vigil():
     """A worker is given up when it was missing all the while, with no beat between the looks."""
     missing = Sighting(OWNER, 1000, has_lapsed=False, is_missing=True)
@@ -341,4 +358,14 @@ def test_vigil():
     assert vigil.dead_among([beaten], PATIENCE) == []
     assert vigil.dead_among([back], 2 * PATIENCE) == []
     assert vigil.dead_among([missing], 3 * PATIENCE) == []
-    assert vigil.dead_among([missing], 5 * PATIENCE) == [missing]
+    assert vigil.dead_among([missing], 5 * PATIENCE) == [replace(missing, is_gone=True)]
+
+
+def test_lapsed_is_not_gone():
+    """A worker whose lease has lapsed is dead, but its process may live, unless it is missing."""
+    lapsed = Sighting(OWNER, 1000, has_lapsed=True, is_missing=False)
+    missing = Sighting(OTHER, 1000, has_lapsed=True, is_missing=True)
+    vigil = Vigil()
+
+    assert vigil.dead_among([lapsed, missing], 0.0) == [lapsed, missing]
+    assert vigil.dead_among([lapsed, missing], PATIENCE) == [lapsed, replace(missing, is_gone=True)]

@@ -10,6 +10,7 @@ from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import Key, RunId
 from substrate.values.records import (
     Checkpoint,
+    Kind,
     PromiseState,
     RunStatus,
     Written,
@@ -23,8 +24,11 @@ from tests.stores import (
     crash,
     database,
     end,
+    end_child,
     new_run,
     opened,
+    promise,
+    spawned,
 )
 
 RUN = RunId("run")
@@ -118,6 +122,23 @@ async def test_reopen_of_others(store: Store):
     await store.commit([end(claim)])
     with pytest.raises(RunEnded, match="'run' is done; only a paused"):
         await store.reopen(RUN)
+
+
+async def test_reopen_paused_child(store: Store):
+    """A paused child goes on when it is reopened; its promise, settled meanwhile, stays settled."""
+    parent = await claimed(store)
+    child = await spawned(store, parent)
+    open_ = {"state": PromiseState.PENDING, "value": None, "settled_at": None}
+    paused = replace(end_child(child).promise, **open_)
+    await store.commit([Checkpoint(child.fence, paused, RunStatus.PAUSED)])
+    given_up = replace(promise("run", "child.0", PromiseState.CANCELLED), kind=Kind.CHILD)
+    await store.commit([Checkpoint(parent.fence, given_up)])
+    before = await store.promise(child.run.id)
+
+    run = await store.reopen(child.run.id)
+
+    assert run.status is RunStatus.READY
+    assert await store.promise(child.run.id) == before
 
 
 async def test_dead_child_stays(store: Store, db: Database):

@@ -9,7 +9,7 @@ import pytest
 from substrate.store.protocol import Store
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId
-from substrate.values.records import Checkpoint, PromiseState, RunStatus
+from substrate.values.records import Checkpoint, Fenced, Json, PromiseState, Received, RunStatus
 from tests.stores import (
     LANE,
     OTHER,
@@ -19,7 +19,9 @@ from tests.stores import (
     end,
     new_run,
     opened,
+    received,
     signal,
+    take,
     waiting,
 )
 
@@ -42,7 +44,7 @@ async def test_early_signal(store: Store):
     assert await store.send(signal(value='{"ok":true}'))
     (claim,) = await store.claim(LANE, 1, OTHER)
 
-    taken = await store.take(claim.fence, waiting())
+    taken = await take(store, claim.fence, waiting())
 
     assert taken == (await store.journal(claim.run.id))[-1]
     assert (taken.state, taken.value, taken.epoch) == (PromiseState.RESOLVED, '{"ok":true}', 1)
@@ -54,7 +56,7 @@ async def test_nothing_to_take(store: Store):
     await store.send(signal(name="other"))
     before = await store.get(claim.run.id)
 
-    assert await store.take(claim.fence, waiting()) is None
+    assert await take(store, claim.fence, waiting()) is None
     assert await store.get(claim.run.id) == before
 
 
@@ -86,7 +88,7 @@ async def test_order(store: Store):
     for i in range(3):
         await store.send(signal(value=str(i), dedup=f"{9 - i}"))
 
-    taken = [await store.take(claim.fence, waiting(key=f"go.{i}")) for i in range(4)]
+    taken = [await take(store, claim.fence, waiting(key=f"go.{i}")) for i in range(4)]
 
     assert [row.value for row in taken[:3]] == ["0", "1", "2"]
     assert taken[3] is None
@@ -98,7 +100,7 @@ async def test_taken_once(store: Store):
     await store.send(signal())
 
     taken = await asyncio.gather(
-        *(store.take(claim.fence, waiting(key=f"go.{i}")) for i in range(6))
+        *(take(store, claim.fence, waiting(key=f"go.{i}")) for i in range(6))
     )
 
     assert len([row for row in taken if row is not None]) == 1
@@ -112,7 +114,7 @@ async def test_every_waiter_gets_one(store: Store):
         await store.send(signal(value=str(i), dedup=str(i)))
 
     taken = await asyncio.gather(
-        *(store.take(claim.fence, waiting(key=f"go.{i}")) for i in range(6))
+        *(take(store, claim.fence, waiting(key=f"go.{i}")) for i in range(6))
     )
 
     assert sorted(row.value for row in taken) == [str(i) for i in range(6)]
@@ -125,8 +127,8 @@ async def test_settled_wait_takes_nothing(store: Store, db: Database):
     expired = replace(waiting(), state=PromiseState.EXPIRED, settled_at=1)
     await store.commit([Checkpoint(claim.fence, expired)])
 
-    late = await store.take(claim.fence, waiting())
-    next_ = await store.take(claim.fence, waiting(key="go.1"))
+    late = await take(store, claim.fence, waiting())
+    next_ = await take(store, claim.fence, waiting(key="go.1"))
 
     assert late.state is PromiseState.EXPIRED
     assert next_.state is PromiseState.RESOLVED
@@ -140,9 +142,138 @@ async def test_lost_claim_takes_nothing(store: Store, db: Database):
     await store.release([claim.fence])
     (successor,) = await store.claim(LANE, 1, OTHER)
 
-    assert await store.take(claim.fence, waiting()) is None
+    assert await take(store, claim.fence, waiting()) == Fenced()
     assert db.value("SELECT taken_by FROM signals") is None
-    assert (await store.take(successor.fence, waiting())).epoch == 2
+    assert (await take(store, successor.fence, waiting())).epoch == 2
+
+
+async def test_what_another_wait_took(store: Store, db: Database):
+    """A wait whose signal another wait took meanwhile is not settled, and nothing is written."""
+    claim = await claimed(store)
+    await store.send(signal(dedup="1"))
+    await store.send(signal(dedup="2"))
+    await store.take(claim.fence, received(waiting(key="go.0")), ["1"])
+    before = await store.get(claim.run.id)
+
+    late = await store.take(claim.fence, received(waiting(key="go.1")), ["2", "1"])
+
+    assert late == waiting(key="go.1")
+    assert await store.get(claim.run.id) == before
+    assert db.rows("SELECT dedup, taken_by FROM signals ORDER BY n") == [
+        ("1", "run#go.0"),
+        ("2", None),
+    ]
+
+
+async def test_what_was_never_sent(store: Store):
+    """A wait is not settled with a signal that is not there; the row stays as it is."""
+    claim = await claimed(store)
+    await store.commit([Checkpoint(claim.fence, waiting())])
+
+    late = await store.take(claim.fence, received(waiting()), ["unknown"])
+
+    assert late == (await store.journal(claim.run.id))[-1]
+    assert late.state is PromiseState.PENDING
+
+
+async def test_simultaneous_takers(store_url: str):
+    """Of many who take one signal at once, each for a wait of its own, one gets it."""
+    async with opened(store_url) as one, opened(store_url) as two:
+        claim = await claimed(one)
+        await one.send(signal())
+
+        taken = await asyncio.gather(
+            *(
+                (one, two)[i % 2].take(claim.fence, received(waiting(key=f"go.{i}")), ["d"])
+                for i in range(12)
+            )
+        )
+
+        assert len([row for row in taken if row.is_settled]) == 1
+        assert len(await one.journal(claim.run.id)) == 2
+
+
+async def test_take_again(store: Store):
+    """Who takes again, not knowing whether it has, gets what it has taken."""
+    claim = await claimed(store)
+    await store.send(signal())
+
+    first = await store.take(claim.fence, received(waiting()), ["d"])
+
+    assert await store.take(claim.fence, received(waiting(), "2"), ["d"]) == first
+
+
+async def test_take_several(store: Store):
+    """One promise takes several signals at once."""
+    claim = await claimed(store)
+    for i in range(3):
+        await store.send(signal(dedup=str(i)))
+
+    taken = await store.take(claim.fence, received(waiting(), "[0,2]"), ["0", "2"])
+
+    assert taken == (await store.journal(claim.run.id))[-1]
+    assert [one.dedup for one in await store.inbox(claim.run.id, "go")] == ["1"]
+
+
+async def test_refused_signal(store: Store):
+    """A wait that stays open refuses the signals it takes: nobody sees them untaken any more."""
+    claim = await claimed(store)
+    await store.send(signal(value="0", dedup="bad"))
+    await store.send(signal(value="1", dedup="good"))
+
+    for _ in range(2):
+        refused = await store.take(claim.fence, waiting(), ["bad"])
+        assert refused.state is PromiseState.PENDING
+    taken = await take(store, claim.fence, waiting())
+
+    assert taken.value == "1"
+    assert await store.inbox(claim.run.id) == []
+
+
+async def test_what_it_took_before(store: Store):
+    """A promise may count on signals that it took while it stayed open: they are its own."""
+    claim = await claimed(store)
+    for dedup in ("1", "2"):
+        await store.send(signal(dedup=dedup))
+    await store.take(claim.fence, waiting(), ["1"])
+
+    taken = await store.take(claim.fence, received(waiting()), ["1", "2"])
+
+    assert taken.state is PromiseState.RESOLVED
+    assert await store.inbox(claim.run.id) == []
+
+
+async def test_expiry_takes_nothing(store: Store):
+    """A wait may be settled without a signal; what arrives later stays in the inbox."""
+    claim = await claimed(store)
+    expired = replace(waiting(), state=PromiseState.EXPIRED, settled_at=1)
+    await store.send(signal())
+
+    taken = await store.take(claim.fence, expired, [])
+
+    assert taken.state is PromiseState.EXPIRED
+    assert [one.dedup for one in await store.inbox(claim.run.id)] == ["d"]
+
+
+async def test_inbox(store: Store):
+    """The inbox shows what was sent, in order, by name or all, and who took it."""
+    claim = await claimed(store)
+    other = await claimed(store, "other")
+    await store.send(signal(dedup="z", value='{"b":1}'))
+    await store.send(signal(name="stop", dedup="a"))
+    await store.send(signal(dedup="b"))
+    await store.send(signal("other"))
+    await store.take(claim.fence, received(waiting()), ["z"])
+
+    every = await store.inbox(claim.run.id, untaken=False)
+
+    first = every[0]
+    assert first == Received("go", "z", 2, Json('{"b":1}'), first.sent_at, "run#go.0")
+    assert [(one.dedup, one.n) for one in every] == [("z", 2), ("a", 3), ("b", 4)]
+    assert [one.dedup for one in await store.inbox(claim.run.id)] == ["a", "b"]
+    assert [one.dedup for one in await store.inbox(claim.run.id, "go")] == ["b"]
+    assert [one.dedup for one in await store.inbox(claim.run.id, "go", untaken=False)] == ["z", "b"]
+    assert len(await store.inbox(other.run.id)) == 1
 
 
 async def test_signal_wakes(store: Store, db: Database):

@@ -125,7 +125,7 @@ def worker(
       worker --queue nightly --concurrency 16
     """
     from substrate.cli.work import work
-    from substrate.engine.worker import Limits
+    from substrate.engine.limits import Limits
 
     limits = Limits(concurrency=concurrency, lease=timedelta(seconds=lease))
     return _await(work, context, queue, limits)

@@ -24,7 +24,8 @@ from substrate.cli.screen import open_screen, put
 from substrate.cli.signals import Stop, Stopped, heeding_signals
 from substrate.cli.tally import Tally, next_key
 from substrate.engine.client import Client
-from substrate.engine.worker import Limits, Worker
+from substrate.engine.limits import Limits
+from substrate.engine.worker import Worker
 from substrate.models.model import disconnect
 from substrate.values.ids import RunId
 from substrate.values.records import Promise, Run, RunStatus

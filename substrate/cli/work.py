@@ -14,7 +14,7 @@ from substrate.cli.fork import load_fork
 from substrate.cli.invocation import Invocation
 from substrate.cli.signals import heeding_signals
 from substrate.engine.client import connect
-from substrate.engine.worker import Limits
+from substrate.engine.limits import Limits
 from substrate.models.model import disconnect
 
 log = logging.getLogger("ostinato")

@@ -6,17 +6,29 @@ What its effect means for a crash in the middle:
   with the same key.
 - ``once``: a pending row, the intent, is committed before each call. An intent that a later
   execution finds without an outcome, a timeout, or an exception that does not prove that the call
-  never left (`Retry.safe_on`) make the outcome unknown, and the step is never called again. While
-  it rests after an error that proves just that, its row says so by its `attempts`.
+  never left (`Retry.safe_on`) make the outcome unknown. The step's `reconcile` may find it out, but
+  not before the call must be over; else the step is rejected, and never called again.
+- ``transactional``: what the call writes and its outcome are one commit, so it happened or not.
+
+A step with an `undo` has an intent too, so that what may have happened can be made up for. A wait
+between two attempts that is longer than a run stays in memory is recorded.
 """
 
 import asyncio
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from substrate.engine.attempts import (
+    Attempt,
+    began_at,
+    calling,
+    failed_attempt,
+    failed_in,
+    resting,
+    rests_until,
+)
+from substrate.engine.calling import Result, invoke, result_of, watched
 from substrate.engine.execution import Execution
 from substrate.engine.failure import (
     Raised,
@@ -26,14 +38,13 @@ from substrate.engine.failure import (
     unknown_outcome,
 )
 from substrate.engine.journal import Asked
-from substrate.engine.step import Measured, Step, idempotency_key
-from substrate.values.codec import decode, encode
+from substrate.engine.step import Done, NotDone, Step, idempotency_key, takes_key
+from substrate.store.protocol import Transaction
 from substrate.values.errors import CheckpointRefused, Failure, NotEncodable, Paused
 from substrate.values.ids import promise_id
 from substrate.values.records import Effect, Json, Kind, Promise, PromiseState
 
-Attempt = dict[str, Any]
-"""The record of an attempt that failed: type, message, when, and the wait that followed."""
+_LONGEST_CALL = 60.0  # seconds; the longest that a call without a timeout is taken to last
 
 
 async def run_step(
@@ -51,18 +62,19 @@ async def run_step(
         execution.end_step()
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """What a call returned, as JSON."""
-
-    value: Json
-    usage: Json | None = None
-
-
 class Trial:
     """A step on its way from its first attempt, or from a recorded intent, to its outcome."""
 
-    __slots__ = ("_asked", "_created_at", "_execution", "_failed", "_recorded", "_step")
+    __slots__ = (
+        "_asked",
+        "_began_at",
+        "_created_at",
+        "_execution",
+        "_failed",
+        "_is_cut_off",
+        "_recorded",
+        "_step",
+    )
 
     def __init__(
         self, execution: Execution, step: Step, asked: Asked, recorded: Promise | None
@@ -71,22 +83,19 @@ class Trial:
         self._step = step
         self._asked = asked
         self._recorded = recorded
-        self._created_at = recorded.created_at if recorded else execution.now_ms
+        self._created_at = self._began_at = recorded.created_at if recorded else execution.now_ms
         self._failed: list[Attempt] = []
+        self._is_cut_off = False
 
     async def run(self) -> Promise:
         """Call as the step's policy says, and return the promise as it was settled."""
-        recorded = self._recorded
-        if recorded is not None and recorded.effect is Effect.ONCE:
-            if recorded.attempts is None:
-                reason = (
-                    f"the worker that called {self._step.name!r} ended before it had an outcome"
-                )
-                return await self._reject(unknown_outcome(reason))
-            self._failed = decode(recorded.attempts)
+        if self._recorded is not None and (settled := await self._take_up(self._recorded)):
+            return settled
+        if self._step.effect is Effect.TRANSACTIONAL:
+            return await self._run_transaction()
         while True:
-            if self._step.effect is Effect.ONCE:
-                intent = await self._execution.write(self._promise(PromiseState.PENDING))
+            if self._step.has_intent:
+                intent = await self._announce()
                 if intent.is_settled:
                     return intent
             outcome = await outcome_of(self._attempt())
@@ -95,73 +104,167 @@ class Trial:
             if settled := await self._give_up_or_rest(outcome.error):
                 return settled
 
-    async def _attempt(self) -> _Result:
+    async def _take_up(self, recorded: Promise) -> Promise | None:
+        """Go on from a recorded row; None when the step is to be called."""
+        execution = self._execution
+        self._failed = failed_in(recorded)
+        due_at = rests_until(recorded)
+        if due_at is not None:
+            await execution.between_attempts(partial(execution.wait_until, due_at))
+            return None
+        if recorded.effect is not Effect.ONCE:
+            return None
+        self._began_at = began_at(recorded)
+        is_gone = recorded.epoch == execution.claim.run.gone_epoch
+        reason = f"the worker that called {self._step.name!r} ended before it had an outcome"
+        return await self._find_out(reason, is_over=is_gone)
+
+    async def _announce(self) -> Promise:
+        """Commit the intent to call."""
+        self._began_at = self._execution.now_ms
+        attempts = calling(self._failed, self._began_at)
+        return await self._execution.write(
+            self._promise(PromiseState.PENDING, attempts=attempts, undo=self._step.undo)
+        )
+
+    async def _run_transaction(self) -> Promise:
+        """Make the call and commit what it writes with its outcome, until that is settled."""
+        execution, step = self._execution, self._step
+
+        async def call(tx: Transaction) -> Promise:
+            with_key = {"idempotency_key": self._key} if step.wants_key else {}
+            value = await execution.means.threads.call(partial(step.call, tx, **with_key))
+            return self._resolved(result_of(value))
+
+        while True:
+            try:
+                return await execution.transact(
+                    promise_id(execution.fence.run_id, self._asked.key), call
+                )
+            except Exception as error:  # noqa: BLE001 - here a failure of user code becomes data
+                if settled := await self._give_up_or_rest(error):
+                    return settled
+
+    async def _attempt(self) -> Result:
         """Call the function once, within the step's timeout."""
         step, call = self._step, self._step.call
+        self._is_cut_off = False
         if step.wants_key:
-            key = idempotency_key(promise_id(self._execution.fence.run_id, self._asked.key))
-            call = partial(call, idempotency_key=key)
+            call = partial(call, idempotency_key=self._key)
+        if step.undo is not None:
+            returned = self._execution.returns[self._asked.key] = asyncio.Event()
+            call = watched(call, returned)
         if step.timeout is None:
-            result = await _invoke(self._execution, call)
+            result = await invoke(self._execution, call)
         else:
             result = await self._in_time(call, step.timeout)
-        if isinstance(result, Measured):
-            return _Result(Json(encode(result.value)), Json(encode(result.usage)))
-        return _Result(Json(encode(result)))
+        return result_of(result)
 
     async def _in_time(self, call: Callable[[], Any], seconds: float) -> Any:
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
-                return await _invoke(self._execution, call)
+                return await invoke(self._execution, call)
         except TimeoutError:
             if not limit.expired():
                 raise
             told = f"{self._step.name!r} had not ended after {seconds:g} s"
+            self._is_cut_off = True
             raise TimeoutError(told) from None
 
     async def _give_up_or_rest(self, error: BaseException) -> Promise | None:
         """Return the promise as rejected, or None when it is time for another attempt."""
         step, attempt = self._step, len(self._failed) + 1
-        if not (isinstance(error, Exception) and _is_retried(step, error, attempt)):
+        is_safe = isinstance(error, step.retry.safe_on)
+        if step.effect is Effect.ONCE and not (is_safe or isinstance(error, NotEncodable)):
+            failure = failure_of(error)
+            reason = f"{step.name!r} raised {failure.type}: {failure.message}"
+            if settled := await self._find_out(reason, is_over=not self._is_cut_off):
+                return settled
+        if not (isinstance(error, Exception) and step.retry.allows(error, attempt)):
             if isinstance(error, step.pause_on):
                 self._execution.leave(Paused(failure_of(error)))
-            return await self._reject(_failure(step, error))
+            return await self._reject(failure_of(error), undo=None if is_safe else step.undo)
         delay = step.retry.delay(error, attempt).total_seconds()
-        self._failed.append(_failed_attempt(self._execution, error, delay))
-        if step.effect is Effect.ONCE:
-            rests = self._promise(PromiseState.PENDING, attempts=self._attempts)
-            await self._execution.write(rests)
-        await self._execution.rest(delay)
+        await self._rest(error, delay, undo=None if is_safe else step.undo)
         return None
 
-    async def _resolve(self, result: _Result) -> Promise:
-        """Record the result; one that the database refuses is a failure like any other."""
-        settled = self._promise(
-            PromiseState.RESOLVED,
-            value=result.value,
-            usage=result.usage,
-            attempts=self._attempts,
-            settled_at=self._execution.now_ms,
-        )
-        try:
-            return await self._execution.write(settled, blobs=self._step.blobs)
-        except CheckpointRefused as error:
-            return await self._reject(failure_of(error))
+    async def _rest(self, error: Exception, delay: float, undo: Json | None) -> None:
+        """Wait for the next attempt: in memory when that is soon, else so that the run can go."""
+        execution, now = self._execution, self._execution.now_ms
+        is_long = delay > execution.means.warm_s
+        self._failed.append(failed_attempt(error, now, delay))
+        if is_long or self._step.has_intent:
+            attempts = resting(self._failed)
+            await execution.write(self._promise(PromiseState.PENDING, attempts=attempts, undo=undo))
+        if is_long:
+            pause = partial(execution.wait_until, now + round(delay * 1000))
+        else:
+            pause = partial(execution.means.clock.sleep, delay)
+        await execution.between_attempts(pause)
 
-    async def _reject(self, failure: Failure) -> Promise:
+    async def _find_out(self, reason: str, *, is_over: bool) -> Promise | None:
+        """Settle a call of which nobody knows whether it happened; None when it did not.
+
+        Unless it is known to be over, nobody is asked before it must be.
+        """
+        execution, step = self._execution, self._step
+        if step.reconcile is None:
+            return await self._reject(unknown_outcome(reason), undo=step.undo)
+        if not is_over:
+            longest = (step.timeout or _LONGEST_CALL) + execution.means.lease_s
+            due_at = self._began_at + round(longest * 1000)
+            await execution.between_attempts(partial(execution.wait_until, due_at))
+        ask = step.reconcile
+        if takes_key(ask):
+            ask = partial(ask, idempotency_key=self._key)
+        match await outcome_of(invoke(execution, ask)):
+            case NotDone():
+                return None
+            case Done(value):
+                return await self._resolve_reconciled(value)
+            case Raised(error):
+                failure = failure_of(error)
+                reason += f"; reconcile raised {failure.type}: {failure.message}"
+        return await self._reject(unknown_outcome(reason), undo=step.undo)
+
+    async def _resolve_reconciled(self, value: Any) -> Promise:
+        try:
+            return await self._resolve(result_of(value))
+        except NotEncodable as error:
+            return await self._reject(failure_of(error), undo=self._step.undo)
+
+    async def _resolve(self, result: Result) -> Promise:
+        """Record the result; one that the database refuses is a failure like any other."""
+        try:
+            return await self._execution.write(self._resolved(result), blobs=self._step.blobs)
+        except CheckpointRefused as error:
+            return await self._reject(failure_of(error), undo=self._step.undo)
+
+    async def _reject(self, failure: Failure, undo: Json | None) -> Promise:
         settled = self._promise(
             PromiseState.REJECTED,
             error=encode_failure(failure),
-            attempts=self._attempts,
+            attempts=resting(self._failed),
             settled_at=self._execution.now_ms,
+            undo=undo,
         )
         return await self._execution.write(settled, blobs=self._step.blobs)
 
     @property
-    def _attempts(self) -> Json | None:
-        """The attempts that failed, as the journal keeps them."""
-        return Json(encode(self._failed)) if self._failed else None
+    def _key(self) -> str:
+        """The idempotency key, the same at every attempt."""
+        return idempotency_key(promise_id(self._execution.fence.run_id, self._asked.key))
+
+    def _resolved(self, result: Result) -> Promise:
+        return self._promise(
+            PromiseState.RESOLVED,
+            value=result.value,
+            usage=result.usage,
+            attempts=resting(self._failed),
+            settled_at=self._execution.now_ms,
+            undo=self._step.undo,
+        )
 
     def _promise(
         self,
@@ -172,6 +275,7 @@ class Trial:
         usage: Json | None = None,
         attempts: Json | None = None,
         settled_at: int | None = None,
+        undo: Json | None = None,
     ) -> Promise:
         """Return the step's row as it is to stand now."""
         run_id, asked, recorded = self._execution.fence.run_id, self._asked, self._recorded
@@ -191,32 +295,5 @@ class Trial:
             error=error,
             usage=usage,
             attempts=attempts,
+            undo=undo,
         )
-
-
-async def _invoke(execution: Execution, call: Callable[[], Any]) -> Any:
-    """Call a coroutine function on the loop, a plain function in a thread."""
-    if inspect.iscoroutinefunction(call):
-        return await call()
-    result = await execution.means.threads.call(call)
-    return await result if inspect.isawaitable(result) else result
-
-
-def _is_retried(step: Step, error: Exception, attempt: int) -> bool:
-    if step.effect is Effect.ONCE and not isinstance(error, step.retry.safe_on):
-        return False
-    return step.retry.allows(error, attempt)
-
-
-def _failure(step: Step, error: BaseException) -> Failure:
-    """Return what a call that is not tried again came to."""
-    failure = failure_of(error)
-    if step.effect is Effect.ONCE and not isinstance(error, (*step.retry.safe_on, NotEncodable)):
-        return unknown_outcome(f"{step.name!r} raised {failure.type}: {failure.message}")
-    return failure
-
-
-def _failed_attempt(execution: Execution, error: Exception, delay: float) -> Attempt:
-    failure = failure_of(error)
-    record = {"type": failure.type, "message": failure.message[:1000]}
-    return record | {"at": execution.now_ms, "waited_ms": round(delay * 1000)}

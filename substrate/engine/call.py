@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from substrate.engine.execution import Execution
@@ -12,6 +12,13 @@ from substrate.values.errors import Misuse, Paused
 from substrate.values.records import Json, Promise, PromiseState
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """What a run returns to go on as its next generation, with these arguments."""
+
+    args: tuple[Any, ...]
 
 
 async def run_call(

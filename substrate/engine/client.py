@@ -7,18 +7,21 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 from uuid import uuid4
 
-from substrate.engine.execution import Execution, Listener, tell_nobody
-from substrate.engine.failure import decode_failure
+from substrate.engine.execution import Execution
+from substrate.engine.failure import decode_failure, error_of_run
 from substrate.engine.function import Durable
-from substrate.engine.worker import DEFAULT_LIMITS, Limits, Worker
+from substrate.engine.limits import DEFAULT_LIMITS, Limits
+from substrate.engine.means import Listener, tell_nobody
+from substrate.engine.worker import Worker
 from substrate.store.connect import open_store
 from substrate.store.protocol import Store
-from substrate.values.clock import Clock
+from substrate.values.clock import Clock, seconds_of, to_ms
 from substrate.values.codec import decode, encode, fingerprint
-from substrate.values.errors import RunDead, RunFailed, RunNotFound, RunPaused
+from substrate.values.errors import RunNotFound, RunPaused
 from substrate.values.ids import Key, RunId, check_name, check_root_id, lane_of
 from substrate.values.records import (
     Json,
@@ -48,14 +51,19 @@ class Client:
         id: str,
         queue: str = "default",
         priority: int = 0,
+        at: datetime | None = None,
+        timeout: timedelta | float | None = None,
     ) -> Run:
         """Start a run under an id of your choice, and return it at once.
 
         The same id with the same function and arguments returns the run that there is, running or
         ended, and starts nothing; with others it raises `IdTaken`. Once this returns, the run
         survives everything. `priority` is in minutes: -5 runs as if it had come 5 minutes ago.
+        With `at` it begins then, not before. `timeout` ends it after so long, counted from now,
+        and everything below it: it fails with `RunTimedOut`.
         """
         arguments = function.encode_arguments(*args)
+        now = self.store.clock.now_ms()
         new = NewRun(
             id=check_root_id(id),
             function=function.name,
@@ -65,6 +73,8 @@ class Client:
             fingerprint=fingerprint(function.name, arguments),
             seed=secrets.randbits(62),
             priority=priority,
+            due_at=None if at is None else to_ms(at),
+            deadline_at=None if timeout is None else now + round(seconds_of(timeout) * 1000),
         )
         lane = lane_of(queue, function.name, function.version)
         ours = next((worker for worker in self._workers if worker.knows(lane)), None)
@@ -80,7 +90,10 @@ class Client:
         return run
 
     async def list(self, status: RunStatus | None = None, limit: int = 100) -> Sequence[Run]:
-        """Return runs, newest first."""
+        """Return the runs that were started, newest first; with a status, also their children.
+
+        Dead letters are those with the status `dead`.
+        """
         return await self.store.list(status, limit)
 
     async def journal(self, id: str, after: int = 0) -> Sequence[Promise]:
@@ -95,7 +108,8 @@ class Client:
     async def result(self, id: str, function: Durable[..., Any] | None = None) -> Any:
         """Wait for a run's end and return its result: as JSON, or as the type of its function.
 
-        Raises `RunFailed`, `RunDead`, `RunPaused` (it would wait for a person) or `RunNotFound`.
+        Raises `RunFailed`, `RunDead`, `RunCancelled`, `RunTimedOut`, `RunPaused` (it would wait for
+        a person) or `RunNotFound`.
         """
         looks = _Looks(self._execution_of, RunId(id))
         while True:
@@ -133,9 +147,29 @@ class Client:
         """
         signal = Signal(RunId(id), check_name(name), Json(encode(value)), dedup or str(uuid4()))
         is_new = await self.store.send(signal)
-        if execution := self._execution_of(signal.run_id):
-            execution.wake()
+        self._hint(signal.run_id)
         return is_new
+
+    async def cancel(self, id: str) -> Run:
+        """Ask a run, and everything below it, to end; return the run as it stands.
+
+        Steps in flight are cancelled, what was done and can be undone is undone, and then the run
+        is cancelled. One that ends before it hears of it stays what it came to; one that has ended
+        is left alone. Raises `RunNotFound`.
+        """
+        run = await self.store.cancel(RunId(id))
+        self._hint(run.id)
+        return run
+
+    async def discard(self, id: str) -> Run:
+        """Give a dead, failed or paused run up for good, and return it. Its history stays.
+
+        Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
+        """
+        run = await self.store.discard(RunId(id))
+        if run.parent_id is not None:
+            self._hint(run.parent_id)
+        return run
 
     async def requeue(self, id: str, accept: str | None = None) -> Run:
         """Make a paused, failed or dead run ready again, and return it.
@@ -146,8 +180,7 @@ class Client:
         asks for there now. Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
         """
         run = await self.store.reopen(RunId(id), Key(accept) if accept else None)
-        for worker in self._workers:
-            worker.hint()
+        self._hint(run.id)
         return run
 
     @asynccontextmanager
@@ -158,17 +191,13 @@ class Client:
         queue: str = "default",
         limits: Limits = DEFAULT_LIMITS,
         listener: Listener = tell_nobody,
-        clock: Clock | None = None,
     ) -> AsyncIterator[Worker]:
         """Drive runs of these functions in this process for as long as the block is open.
 
         On leaving it, no more is claimed, running steps may end within `limits.grace`, and every
-        run is given back. `listener` is told live events. `clock` is what steps, sleeps and
-        deadlines go by, in place of the database's time; leases never do.
+        run is given back. `listener` is told live events.
         """
-        worker = Worker(
-            self.store, functions, queue=queue, limits=limits, listener=listener, clock=clock
-        )
+        worker = Worker(self.store, functions, queue=queue, limits=limits, listener=listener)
         await worker.open()
         self._workers.append(worker)
         try:
@@ -176,6 +205,11 @@ class Client:
         finally:
             self._workers.remove(worker)
             await worker.close()
+
+    def _hint(self, run_id: RunId) -> None:
+        """Tell this process's workers that something was done for a run."""
+        for worker in self._workers:
+            worker.wake(run_id)
 
     def _execution_of(self, run_id: RunId) -> Execution | None:
         """Return the execution of a run that is driven in this process."""
@@ -222,8 +256,9 @@ def _result(run: Run, promise: Promise, function: Durable[..., Any] | None) -> A
     if promise.state is PromiseState.RESOLVED:
         value = promise.value or Json("null")
         return function.decode_result(value) if function else decode(value)
-    error = {RunStatus.PAUSED: RunPaused, RunStatus.DEAD: RunDead}.get(run.status, RunFailed)
-    raise error(run.id, decode_failure(promise))
+    if run.status is RunStatus.PAUSED:
+        raise RunPaused(run.id, decode_failure(promise))
+    raise error_of_run(promise)
 
 
 def _is_over(run: Run) -> bool:
@@ -232,14 +267,15 @@ def _is_over(run: Run) -> bool:
 
 
 @asynccontextmanager
-async def connect(url: str) -> AsyncIterator[Client]:
+async def connect(url: str, clock: Clock | None = None) -> AsyncIterator[Client]:
     """Open the database of runs, bring its schema up to date, and close it in the end.
 
     `url` is ``sqlite:///runs.db`` (relative), ``sqlite:////var/runs.db`` (absolute) or
     ``postgresql://user@host/database``. Raises `BadDatabaseUrl`, `StoreUnreachable`,
-    `StoreUnusable` or `SchemaMismatch`.
+    `StoreUnusable` or `SchemaMismatch`. `clock` takes the place of the database's time
+    in everything but leases: a test's own.
     """
-    store = await open_store(url)
+    store = await open_store(url, clock)
     try:
         yield Client(store)
     finally:

@@ -65,6 +65,7 @@ class Committer:
         self._queue: deque[_Entry] = deque()
         self._unanswered: set[_Entry] = set()
         self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._aside: set[asyncio.Task[None]] = set()
         self._task = asyncio.create_task(self._run(), name="ostinato-committer")
         self._task.add_done_callback(self._stand_still)
@@ -89,6 +90,11 @@ class Committer:
         """Whether it writes nothing any more: it was closed, or ended by a fault of its own."""
         return self._task.done()
 
+    async def barrier(self) -> None:
+        """Return when no write is under way that was begun before, also one nobody waits for."""
+        async with self._turn:
+            await asyncio.gather(*self._aside, return_exceptions=True)
+
     async def close(self) -> None:
         """Stop at once; whoever still waits is cancelled."""
         tasks = [self._task, *self._aside]
@@ -107,7 +113,8 @@ class Committer:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
-                await self._write(self._drain())
+                async with self._turn:
+                    await self._write(self._drain())
 
     def _stand_still(self, task: asyncio.Task[None]) -> None:
         """Tell whoever waits when a task of ours ended by a fault that is not the database's."""

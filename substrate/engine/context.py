@@ -1,32 +1,50 @@
 """`Context`: everything a durable function can do that outlives its process.
 
-`step`, `call`, `sleep` and `signal` take their key when they are called: the name of what they do
-and how many times this scope has done it. So a key does not depend on what runs first, and adding
-a step elsewhere moves none. They return a `Pending`, to be awaited or given to a combinator.
+`step`, `call`, `spawn`, `sleep` and `signal` take their key when they are called: the name of what
+they do and how many times this scope has done it. So a key does not depend on what runs first, and
+adding a step elsewhere moves none. They return a `Pending`, to be awaited or given to a combinator.
 """
 
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import blake2b
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 from uuid import UUID
 
 from substrate.engine.attempt import run_step
-from substrate.engine.call import read_call, run_call
+from substrate.engine.call import Continuation, read_call, run_call
+from substrate.engine.child import Child, Spawn
 from substrate.engine.execution import Execution
 from substrate.engine.function import Durable
 from substrate.engine.journal import Asked
-from substrate.engine.pending import Pending, settle_all
-from substrate.engine.step import Step, idempotency_key, input_of, name_of, read_step, step_of
+from substrate.engine.pending import Pending, Winner, settle_all, settle_first
+from substrate.engine.step import (
+    Step,
+    StepOptions,
+    idempotency_key,
+    input_of,
+    name_of,
+    read_step,
+    step_of,
+)
 from substrate.engine.strand import Strand
-from substrate.engine.wait import await_signal, await_timer, read_signal
+from substrate.engine.undo import undo_of
+from substrate.engine.wait import (
+    POLL,
+    adapter_of,
+    await_signal,
+    await_timer,
+    poll_signals,
+    read_signal,
+)
 from substrate.values.clock import from_ms, seconds_of, to_ms
+from substrate.values.codec import decode
 from substrate.values.errors import Misuse
 from substrate.values.ids import Key, RunId, check_name, promise_id
-from substrate.values.records import Effect, Json, Kind, Promise, PromiseState
-from substrate.values.retry import NO_RETRY, Retry
+from substrate.values.records import Json, Kind, Promise, PromiseState
 
 T = TypeVar("T")
 
@@ -56,29 +74,20 @@ class Context:
         self,
         fn: Callable[..., Coroutine[Any, Any, T]],
         *args: Any,
-        name: str | None = None,
-        retry: Retry = NO_RETRY,
-        timeout: timedelta | float | None = None,
-        effect: Effect | str = Effect.PURE,
+        **options: Unpack[StepOptions],
     ) -> Pending[T]: ...
     @overload
     def step(
         self,
         fn: Callable[..., T],
         *args: Any,
-        name: str | None = None,
-        retry: Retry = NO_RETRY,
-        timeout: timedelta | float | None = None,
-        effect: Effect | str = Effect.PURE,
+        **options: Unpack[StepOptions],
     ) -> Pending[T]: ...
     def step(
         self,
         fn: Callable[..., Any],
         *args: Any,
-        name: str | None = None,
-        retry: Retry = NO_RETRY,
-        timeout: timedelta | float | None = None,
-        effect: Effect | str = Effect.PURE,
+        **options: Unpack[StepOptions],
     ) -> Pending[Any]:
         """Call a function once and for all; the result is its JSON, now and on every replay.
 
@@ -86,18 +95,22 @@ class Context:
         function runs on the event loop, a plain one in a thread. `timeout` is for each attempt.
         A parameter called `idempotency_key` is filled with a key that stays the same.
 
+        `undo` is a durable function that makes up for the step when the run comes to nothing. It
+        is given the step's arguments, and what it names of `result` and `idempotency_key`.
+        `reconcile` is asked, with the step's arguments, about a ``once`` call of which nobody knows
+        whether it happened: it returns ``Done(value)``, ``NotDone()``, or None if it cannot tell.
+        With ``effect="transactional"`` the function is a plain ``def fn(tx, …)``: what it writes
+        by ``tx.execute(sql, parameters)`` is committed together with its result, or not at all.
+
         Awaiting raises `StepFailed` (or the recorded error's own class) when the step failed for
         good, and `OutcomeUnknown` when it was ``effect="once"`` and nobody knows.
 
         >>> async def charge(ctx, cents: int):
         ...     return await ctx.step(pay, cents, effect="once")
         """
-        called = name_of(fn, name)
+        called = name_of(fn, options.get("name"))
         asked = Asked(self._next_key(called), Kind.STEP, called, input_of(args))
-        prepare = partial(
-            step_of, fn, args, asked=asked, retry=retry, timeout=timeout, effect=effect
-        )
-        return self._step(asked, prepare)
+        return self._step(asked, lambda: self._prepare(asked, fn, args, options))
 
     def perform(self, step: Step) -> Pending[Any]:
         """Perform a prepared step: `step`, for who needs to say what the journal shows."""
@@ -116,6 +129,33 @@ class Context:
         arguments = durable.encode_arguments(*args)
         return self._call(self._next_key(durable.name), durable, arguments)
 
+    def spawn(
+        self,
+        durable: Durable[..., T],
+        *args: Any,
+        name: str | None = None,
+        queue: str | None = None,
+        timeout: timedelta | float | None = None,
+    ) -> Child[T]:
+        """Start a durable function as a run of its own below this one: a child.
+
+        It has its own lease, attempts and failure, and may run on another worker: one of `queue`,
+        which is this run's unless another is named. Its id is this run's, ``#`` and the key.
+        Awaiting raises `RunFailed`, `RunDead`, `RunCancelled` or `RunTimedOut` for what it came
+        to. `timeout` ends it after so long; it never outlasts this run's own deadline.
+        """
+        if not isinstance(durable, Durable):
+            raise Misuse(f"{durable!r} is no durable function; put @durable on it")
+        arguments = durable.encode_arguments(*args)
+        called = name or durable.name
+        asked = Asked(self._next_key(called), Kind.CHILD, called, arguments)
+        spawn = Spawn(
+            durable,
+            check_name(queue) if queue else self.execution.claim.run.queue,
+            None if timeout is None else seconds_of(timeout),
+        )
+        return Child(self, asked, spawn, lambda: self.blank(asked))
+
     def sleep(self, duration: timedelta | float) -> Pending[None]:
         """Go on after this long, counted from the first time this point was reached."""
         ms = round(seconds_of(duration) * 1000)
@@ -131,16 +171,31 @@ class Context:
     ) -> Pending[Any]:
         """Wait for a value sent to this run under a name; each is taken once, oldest first.
 
-        A signal that came before it was awaited is there already. Raises `SignalExpired` when none
-        came in time, and `Misuse` when the value is not of the type asked for.
+        A signal that came before it was awaited is there already. One whose value is not of the
+        type asked for is refused: it counts as taken, the journal tells, and the wait goes on.
+        Raises `SignalExpired` when none came in time.
         """
         asked = Asked(self._next_key(name), Kind.SIGNAL, name)
         seconds = None if timeout is None else seconds_of(timeout)
+        if type is not Any:
+            adapter_of(type)
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return await_signal(self.execution, recorded, self._blank(asked), seconds)
+            return await_signal(self.execution, recorded, self.blank(asked), type, seconds)
 
         return Pending(self, asked, live, partial(read_signal, type, seconds))
+
+    def poll(self, name: str) -> Pending[list[Any]]:
+        """Take all signals of a name that have come and nobody has taken; return their values.
+
+        It never waits. What it returned is recorded, an empty list too.
+        """
+        asked = Asked(self._next_key(name), Kind.SIGNAL, name, POLL)
+
+        def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
+            return poll_signals(self.execution, self.blank(asked))
+
+        return Pending(self, asked, live, lambda promise: decode(promise.value or Json("[]")))
 
     async def gather(self, *pendings: Pending[Any]) -> list[Any]:
         """Run operations of this context side by side, and return their values in order.
@@ -149,6 +204,15 @@ class Context:
         with the others in its `others`. What was paid for is recorded.
         """
         return await settle_all(self, pendings)
+
+    async def race(self, *pendings: Pending[Any]) -> Winner:
+        """Run operations of this context side by side until the first has its outcome.
+
+        Returns its place (from 0) and its value, the same on every replay, or raises its failure.
+        The others are ended: a wait is cancelled, a child is asked to end, a step in flight is
+        cancelled, and one with ``effect="once"`` counts as unknown.
+        """
+        return await settle_first(self, pendings)
 
     def map(
         self,
@@ -184,9 +248,33 @@ class Context:
         if self.strand.is_live and self.execution.interrupt is None:
             self.execution.tell(event)
 
+    def continue_as(self, *args: Any) -> Any:
+        """Return what ends this generation of the run: ``return ctx.continue_as(…)``.
+
+        In one commit the journal is closed and the same run goes on, called with these arguments,
+        with a fresh journal and the inbox it has. What earlier generations did is not undone.
+        """
+        if self._scope != self.execution.generation_scope:
+            raise Misuse("only the run's own function can continue as another generation of it")
+        return Continuation(args)
+
     def scoped(self, name: str) -> "Context":
         """Return a context for the same task whose keys stand below ``name.n``."""
         return Context(self.execution, self.strand, self._next_key(name))
+
+    def blank(self, asked: Asked) -> Promise:
+        """Return the pending promise of what was asked."""
+        return Promise(
+            id=promise_id(self.run_id, asked.key),
+            run_id=self.run_id,
+            key=asked.key,
+            kind=asked.kind,
+            name=asked.name,
+            state=PromiseState.PENDING,
+            created_at=self.execution.now_ms,
+            fingerprint=asked.fingerprint,
+            input=asked.input,
+        )
 
     def _inner(self, scope: Key) -> "Context":
         """Return the context of a durable function that is called in the current task."""
@@ -209,6 +297,16 @@ class Context:
         seed = self.execution.claim.run.seed
         return blake2b(f"{seed}/{self._scope}/{self._drawn}".encode(), digest_size=16).digest()
 
+    def _prepare(
+        self, asked: Asked, fn: Callable[..., Any], args: Sequence[Any], options: StepOptions
+    ) -> Step:
+        step = step_of(fn, args, asked, options)
+        undo = options.get("undo")
+        if undo is None:
+            return step
+        record = undo_of(undo, args, step.timeout, self.execution.means)
+        return replace(step, undo=record)
+
     def _step(self, asked: Asked, prepare: Callable[[], Step]) -> Pending[Any]:
         return Pending(self, asked, partial(run_step, self.execution, prepare, asked), read_step)
 
@@ -218,7 +316,7 @@ class Context:
         if isinstance(fn, Durable):
             return self._call(key, fn, fn.encode_arguments(item))
         asked = Asked(key, Kind.STEP, name, input_of((item,)))
-        return self._step(asked, partial(step_of, fn, (item,), asked=asked))
+        return self._step(asked, partial(step_of, fn, (item,), asked))
 
     def _call(self, key: Key, durable: Durable[..., T], arguments: Json) -> Pending[T]:
         asked = Asked(key, Kind.STEP, durable.name, arguments)
@@ -227,7 +325,7 @@ class Context:
             return durable.run(self._inner(key), arguments)
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return run_call(self.execution, durable, recorded or self._blank(asked), run)
+            return run_call(self.execution, durable, recorded or self.blank(asked), run)
 
         return Pending(self, asked, live, partial(read_call, self.execution, durable))
 
@@ -235,20 +333,6 @@ class Context:
         asked = Asked(self._next_key("sleep"), Kind.TIMER, "sleep")
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return await_timer(self.execution, recorded, self._blank(asked), due)
+            return await_timer(self.execution, recorded, self.blank(asked), due)
 
         return Pending(self, asked, live, lambda promise: None)
-
-    def _blank(self, asked: Asked) -> Promise:
-        """Return the pending promise of what was asked."""
-        return Promise(
-            id=promise_id(self.run_id, asked.key),
-            run_id=self.run_id,
-            key=asked.key,
-            kind=asked.kind,
-            name=asked.name,
-            state=PromiseState.PENDING,
-            created_at=self.execution.now_ms,
-            fingerprint=asked.fingerprint,
-            input=asked.input,
-        )

@@ -1,7 +1,8 @@
 """The life of a run on one worker: loaded, called, and what came of it recorded.
 
-A run leaves in one of four ways: it is done, it has failed, it is paused, or it was interrupted
-and goes on elsewhere or later, of which nothing is recorded.
+A run leaves in one of these ways: it is done; it has failed, was cancelled or ran out of time, and
+what it did was undone; it is paused; it goes on as its next generation; or it was interrupted and
+goes on elsewhere or later, of which nothing is recorded.
 """
 
 import asyncio
@@ -9,45 +10,93 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from substrate.engine.call import Continuation
+from substrate.engine.closing import close_all
 from substrate.engine.context import Context
-from substrate.engine.execution import Execution, log
+from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised, encode_failure, failure_of, outcome_of
 from substrate.engine.function import Durable
+from substrate.engine.means import log
 from substrate.engine.strand import Strand
-from substrate.values.errors import CheckpointRefused, Failure, Interrupt, Misuse, Paused, Shutdown
-from substrate.values.records import Json, Promise, PromiseState, RunStatus, own_promise
+from substrate.engine.unwind import Ending, decide, unwind
+from substrate.values.errors import (
+    Cancelled,
+    CheckpointRefused,
+    Failure,
+    Interrupt,
+    Misuse,
+    NotEncodable,
+    Paused,
+    Shutdown,
+    TimedOut,
+)
+from substrate.values.records import (
+    UNWIND_KEY,
+    Json,
+    Promise,
+    PromiseState,
+    RunStatus,
+    own_promise,
+)
+
+Returned = Json | Continuation
 
 
 async def drive(execution: Execution, function: Durable[..., Any]) -> None:
     """Load the journal, call the function, and record what came of it."""
     execution.task = asyncio.current_task()
-    outcome: Json | Raised[BaseException] | None = None
+    outcome: Returned | Raised[BaseException] | None = None
+    decision: Promise | None = None
     with suppress(asyncio.CancelledError, Interrupt), execution.enlisted():
         await execution.load()
-        outcome = await outcome_of(_call(execution, function))
+        decision = execution.journal.pop(UNWIND_KEY)
+        if decision is None:
+            outcome = await outcome_of(_call(execution, function))
+    with suppress(Interrupt):
+        if decision is not None and execution.interrupt is None:
+            await _unwind(execution.successor(), decision)
+        else:
+            await _record(execution, function, outcome)
+
+
+async def _record(
+    execution: Execution,
+    function: Durable[..., Any],
+    outcome: Returned | Raised[BaseException] | None,
+) -> None:
+    """Record what came of the run, if it is for this worker to say."""
     if outcome is None or execution.is_torn_away(outcome):
         execution.shut(Shutdown("its task was cancelled"))
     match execution.interrupt, outcome:
         case Paused(failure=failure), _:
             await _pause(execution, failure)
+        case Cancelled() as interrupt, _:
+            await _end_early(execution, interrupt)
         case None, Raised(error):
             await _fail(execution, error)
+        case None, Continuation() as following:
+            await _renew(execution, function, following)
         case None, str(value):
             await _finish(execution, Json(value))
         case interrupt, _:
             log.info("run %s leaves this worker: %s", execution.fence.run_id, interrupt)
 
 
-async def _call(execution: Execution, function: Durable[..., Any]) -> Json:
+async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
     """Call the function with what the run was started with; return its result."""
+    if execution.claim.run.cancel_requested:
+        execution.fail(Cancelled(f"run {execution.fence.run_id!r} was asked to end"))
+    execution.check_time()
+    execution.check_open()
     try:
         arguments = function.decode_arguments(execution.claim.input)
     except Misuse as error:
         execution.fail(Paused(failure_of(error)))
-    is_live = not execution.journal.has_scope("")
+    is_live = not execution.journal.has_scope(execution.generation_scope)
     strand = Strand(execution, execution.claim.run.created_at, is_live=is_live)
-    result = await function.function(Context(execution, strand), **arguments)
-    return function.encode_result(result)
+    ctx = Context(execution, strand, execution.generation_scope)
+    result = await function.function(ctx, **arguments)
+    return result if isinstance(result, Continuation) else function.encode_result(result)
 
 
 async def _finish(execution: Execution, value: Json) -> None:
@@ -59,10 +108,54 @@ async def _finish(execution: Execution, value: Json) -> None:
         await _fail(execution, error)
 
 
+async def _renew(
+    execution: Execution, function: Durable[..., Any], following: Continuation
+) -> None:
+    try:
+        arguments = function.encode_arguments(*following.args)
+    except (Misuse, NotEncodable) as error:
+        await _fail(execution, error)
+    else:
+        await execution.renew(arguments)
+
+
 async def _fail(execution: Execution, error: BaseException) -> None:
-    failure = encode_failure(failure_of(error))
-    failed = replace(_own(execution), state=PromiseState.REJECTED, error=failure)
-    await execution.end(failed, RunStatus.FAILED)
+    await _come_to(execution, Ending(PromiseState.REJECTED, RunStatus.FAILED, failure_of(error)))
+
+
+async def _end_early(execution: Execution, interrupt: Cancelled) -> None:
+    if isinstance(interrupt, TimedOut):
+        failure = Failure("RunTimedOut", "it had not ended when its time was over")
+        ending = Ending(PromiseState.EXPIRED, RunStatus.FAILED, failure)
+    else:
+        failure = Failure("RunCancelled", "it was asked to end")
+        ending = Ending(PromiseState.CANCELLED, RunStatus.CANCELLED, failure)
+    await _come_to(execution, ending)
+
+
+async def _come_to(execution: Execution, ending: Ending) -> None:
+    """Undo what the run did, if it can be undone, and end the run."""
+    await execution.settle_down()
+    if not execution.undoable:
+        await close_all(execution)
+        await _end(execution, ending)
+        return
+    heir = execution.successor()
+    await _unwind(heir, await decide(heir, ending))
+
+
+async def _unwind(execution: Execution, decision: Promise) -> None:
+    ending = await unwind(execution, decision)
+    if isinstance(execution.interrupt, Paused):
+        await _pause(execution, execution.interrupt.failure)
+    elif ending is not None:
+        await _end(execution, ending)
+
+
+async def _end(execution: Execution, ending: Ending) -> None:
+    error = encode_failure(ending.failure)
+    ended = replace(_own(execution), state=ending.state, error=error)
+    await execution.end(ended, ending.status)
 
 
 async def _pause(execution: Execution, failure: Failure) -> None:

@@ -11,10 +11,14 @@ from substrate.values.errors import (
     Failure,
     NotEncodable,
     OutcomeUnknown,
+    RunCancelled,
+    RunDead,
+    RunFailed,
+    RunTimedOut,
     StepFailed,
     recorded_class,
 )
-from substrate.values.records import Json, Promise
+from substrate.values.records import Json, Promise, PromiseState
 
 _TRACEBACK_LIMIT = 4000
 UNKNOWN = OutcomeUnknown.__name__
@@ -91,6 +95,18 @@ def error_of(promise: Promise) -> Exception:
     if failure.type == UNKNOWN:
         return OutcomeUnknown(promise.name, failure, attempts)
     return _registered(failure) or StepFailed(promise.name, failure, attempts)
+
+
+def error_of_run(promise: Promise) -> RunFailed:
+    """Return the exception for a run that has come to no result, from the promise of its outcome.
+
+    What buried a run says so in its details: an error that a function let pass does not.
+    """
+    failure = decode_failure(promise)
+    if failure.type == RunDead.__name__ and failure.details is not None:
+        return RunDead(promise.id, failure)
+    kinds = {PromiseState.CANCELLED: RunCancelled, PromiseState.EXPIRED: RunTimedOut}
+    return kinds.get(promise.state, RunFailed)(promise.id, failure)
 
 
 def _registered(failure: Failure) -> Exception | None:

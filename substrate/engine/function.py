@@ -5,7 +5,7 @@ pydantic models or the like, they come back as these, live and on every replay a
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_type_hints, overload
@@ -54,6 +54,15 @@ class Durable(Generic[P, R]):
         except TypeError as error:
             raise Misuse(f"{self.name}() cannot be called as recorded: {error}") from None
         return arguments
+
+    def encode_some(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return some of the arguments as their JSON values, by parameter name."""
+        return {name: self._dump(name, value) for name, value in arguments.items()}
+
+    @property
+    def parameters(self) -> Sequence[str]:
+        """The names of the parameters, without the context."""
+        return tuple(self._signature.parameters)
 
     async def run(self, ctx: Any, arguments: Json) -> R:
         """Call the function with recorded arguments."""

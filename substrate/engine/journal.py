@@ -57,6 +57,10 @@ class Journal:
             return found
         raise Paused(_mismatch(found, asked))
 
+    def pop(self, key: Key) -> Promise | None:
+        """Return what was recorded under a key that no code can ask for, or None."""
+        return self._rows.pop(key, None)
+
 
 def _stands_for(found: Promise, asked: Asked) -> bool:
     """Whether the record is what the code asks for, or a person accepted it as that."""

@@ -5,13 +5,17 @@ journal has settled comes back at once, without yielding to the event loop.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from substrate.engine.closing import close_branches
+from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised
 from substrate.engine.journal import Asked
+from substrate.engine.parking import Group
 from substrate.values.errors import Interrupt, Misuse
+from substrate.values.ids import PromiseId, promise_id
 from substrate.values.records import Promise
 
 if TYPE_CHECKING:
@@ -23,6 +27,8 @@ Live = Callable[[Promise | None], Coroutine[Any, Any, Promise]]
 Branch = Callable[[], Coroutine[Any, Any, Promise]]
 Read = Callable[[Promise], T | Raised[Exception]]
 """Turns a settled promise into the operation's value, or its failure."""
+
+_NOT_YET: Raised[Exception] = Raised(RuntimeError("it was not begun"))
 
 
 class Pending(Generic[T]):
@@ -52,6 +58,11 @@ class Pending(Generic[T]):
             raise value.error
         return value
 
+    @property
+    def id(self) -> PromiseId:
+        """The id of its promise; a child's is also the id of its run."""
+        return promise_id(self._context.run_id, self._asked.key)
+
     def settled(self) -> "Pending[Promise]":
         """Return this operation as one that gives its settled promise and never raises its failure.
 
@@ -62,8 +73,7 @@ class Pending(Generic[T]):
 
     def take(self, context: "Context") -> Promise | None:
         """Mark it as started by its own context; return what the journal has under its key."""
-        if self._context is not context:
-            raise Misuse(f"{self!r} belongs to another ctx; a combinator takes its own only")
+        self._check_taker(context)
         execution = context.execution
         execution.check_open()
         self._mark_taken()
@@ -83,6 +93,10 @@ class Pending(Generic[T]):
         self._context.strand.observe(outcome)
         return self._read(outcome)
 
+    def _check_taker(self, context: "Context") -> None:
+        if self._context is not context:
+            raise Misuse(f"{self!r} belongs to another ctx; a combinator takes its own only")
+
     def _mark_taken(self) -> None:
         if self._is_taken:
             raise Misuse(f"{self!r} was awaited before; make a new one, or keep its result")
@@ -97,15 +111,17 @@ async def settle_all(
     When some fail, the failure of the lowest index is raised after all have ended, with the others
     in its `others`.
     """
-    context.strand.check_use()
-    _check_pendings(pendings)
-    found = [pending.take(context) for pending in pendings]
+    found = _take_all(context, pendings)
     work = [
         pending.live(promise)
         for pending, promise in zip(pendings, found, strict=True)
         if promise is None or not promise.is_settled
     ]
-    fresh = iter(await context.strand.drive(partial(_together, work, limit)) if work else ())
+    fresh: Iterator[Promise | Raised[Exception]] = iter(())
+    if work:
+        group = Group(wants_one=limit is not None and limit < len(work))
+        together = partial(_together, context.execution, work, limit, group)
+        fresh = iter(await context.strand.drive(together, group))
     values = [
         pending.read(promise if promise and promise.is_settled else next(fresh))
         for pending, promise in zip(pendings, found, strict=True)
@@ -116,29 +132,98 @@ async def settle_all(
     return [value for value in values if not isinstance(value, Raised)]
 
 
+class Winner(NamedTuple):
+    """What won a race: its place among those that were started, and its value."""
+
+    place: int
+    value: Any
+
+
+async def settle_first(context: "Context", pendings: Sequence[Pending[Any]]) -> Winner:
+    """Start all; return the one that is settled first by the journal's order; end the others.
+
+    Raises the failure of the first, if that is what it came to.
+    """
+    found = _take_all(context, pendings)
+    if not pendings:
+        raise Misuse("a race needs at least one operation")
+    settled = {promise.id: promise for promise in found if promise and promise.is_settled}
+    first = min(settled.values(), key=lambda promise: promise.seq, default=None)
+    if first is None:
+        work = [pending.live(promise) for pending, promise in zip(pendings, found, strict=True)]
+        race = partial(_race, context.execution, work, [pending.id for pending in pendings])
+        first = await context.strand.drive(race, Group(wants_one=True))
+    place = next(i for i, pending in enumerate(pendings) if pending.id == first.id)
+    value = pendings[place].read(first)
+    if isinstance(value, Raised):
+        raise value.error
+    return Winner(place, value)
+
+
+def _take_all(context: "Context", pendings: Sequence[Pending[Any]]) -> list[Promise | None]:
+    """Mark all as started; return what the journal has of each."""
+    context.strand.check_use()
+    _check_pendings(pendings)
+    return [pending.take(context) for pending in pendings]
+
+
 async def _together(
-    branches: Iterable[Branch], limit: int | None
+    execution: Execution, branches: Sequence[Branch], limit: int | None, group: Group
 ) -> Sequence[Promise | Raised[Exception]]:
-    """Wait for all, at most `limit` at once."""
-    if limit is not None:
-        seats = asyncio.Semaphore(limit)
-        branches = [partial(_seated, seats, branch) for branch in branches]
-    running = [branch() for branch in branches]
-    return [_as_data(each) for each in await asyncio.gather(*running, return_exceptions=True)]
+    """Bring all to their outcomes, at most `limit` at once."""
+    outcomes: list[Promise | Raised[Exception]] = [_NOT_YET] * len(branches)
+    seats = min(limit or len(branches), len(branches))
+    turns = iter(enumerate(branches))
+    fan = execution.parking.fan(seats)
+
+    async def seat() -> None:
+        try:
+            for i, branch in turns:
+                group.wants_one = i + 1 < len(branches)
+                outcomes[i] = await _as_data(branch)
+        finally:
+            fan.end()
+
+    for ended in await asyncio.gather(*(seat() for _ in range(seats)), return_exceptions=True):
+        if ended is not None:
+            raise ended
+    return outcomes
 
 
-async def _seated(seats: asyncio.Semaphore, branch: Branch) -> Promise:
-    async with seats:
-        return await branch()
+async def _race(
+    execution: Execution, branches: Sequence[Branch], ids: Sequence[PromiseId]
+) -> Promise:
+    """Return what was settled first, when all the others have been cancelled and closed."""
+    fan = execution.parking.fan(len(branches))
+
+    async def run(branch: Branch) -> Promise | Raised[Exception]:
+        try:
+            return await _as_data(branch)
+        finally:
+            fan.end()
+
+    running = [asyncio.create_task(run(branch)) for branch in branches]
+    try:
+        ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+    execution.check_open()
+    refused = [task.result() for task in ended]
+    first = await execution.first_of(ids)
+    if first is None:
+        raise next(each.error for each in refused if isinstance(each, Raised))
+    await close_branches(execution, {id_ for id_ in ids if id_ != first.id})
+    return first
 
 
-def _as_data(outcome: Promise | BaseException) -> Promise | Raised[Exception]:
+async def _as_data(branch: Branch) -> Promise | Raised[Exception]:
     """Keep a branch's failure as data; let pass what ends the run."""
-    if isinstance(outcome, Promise):
-        return outcome
-    if isinstance(outcome, Exception):
-        return Raised(outcome)
-    raise outcome
+    try:
+        return await branch()
+    except Exception as error:  # noqa: BLE001 - raised by who reads it
+        return Raised(error)
 
 
 def _first_of(failures: Sequence[Exception]) -> Exception:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 from uuid import NAMESPACE_OID, uuid5
 
 from substrate.engine.failure import Raised, error_of
@@ -35,6 +35,9 @@ class Step:
     With `wants_key`, the call is given its `idempotency_key`. Without a fingerprint of its own, a
     step is known by its name and its input.
 
+    `undo` is the record of what makes up for it. `reconcile` is asked about a ``once`` call of
+    which nobody knows whether it happened; it takes no arguments but its key.
+
     An error of `pause_on` that is not retried, or no more, is for a person to mend: nothing is
     recorded for the step, the run is paused and shows it, and when it is requeued the step is
     called again.
@@ -48,34 +51,86 @@ class Step:
     effect: Effect = Effect.PURE
     retry: Retry = NO_RETRY
     timeout: float | None = None
+    undo: Json | None = None
+    reconcile: Callable[..., Any] | None = None
     pause_on: tuple[type[Exception], ...] = ()
     blobs: tuple[Blob, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what this version does not do."""
+        """Refuse what cannot work."""
+        if self.reconcile is not None and self.effect is not Effect.ONCE:
+            raise Misuse(
+                f"step {self.name!r}: reconcile= is for effect='once'; "
+                f"one that is {self.effect.value!r} leaves nothing to find out"
+            )
+
+    @property
+    def has_intent(self) -> bool:
+        """Whether the call is announced in the journal before it is made."""
         if self.effect is Effect.TRANSACTIONAL:
-            raise Misuse(f"step {self.name!r}: effect='transactional' is not there yet")
+            return False
+        return self.effect is Effect.ONCE or self.undo is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What `reconcile` returns for a call that has happened: its result."""
+
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotDone:
+    """What `reconcile` returns for a call that has not happened, and never will."""
+
+
+class StepOptions(TypedDict, total=False):
+    """How a step is to be called: what `Context.step` takes beside the function and its arguments.
+
+    `name` stands in its key, in place of the function's. `retry` is one attempt unless given,
+    `timeout` is for each, in seconds or as a timedelta. `effect` says what a crash in its middle
+    means: ``pure`` unless given, ``idempotent``, ``once`` or ``transactional``.
+    """
+
+    name: str | None
+    retry: Retry
+    timeout: timedelta | float | None
+    effect: Effect | str
+    undo: Durable[..., Any] | None
+    reconcile: Callable[..., Any] | None
+
+
+_NO_OPTIONS = StepOptions()
 
 
 def step_of(
-    fn: Callable[..., Any],
-    args: Sequence[Any],
-    *,
-    asked: Asked,
-    retry: Retry = NO_RETRY,
-    timeout: timedelta | float | None = None,
-    effect: Effect | str = Effect.PURE,
+    fn: Callable[..., Any], args: Sequence[Any], asked: Asked, options: StepOptions = _NO_OPTIONS
 ) -> Step:
-    """Prepare a call of a function."""
+    """Prepare a call of a function; its undo is left to the caller."""
+    effect = _effect_of(options.get("effect", Effect.PURE))
+    timeout = options.get("timeout")
+    reconcile = options.get("reconcile")
+    is_transactional = effect is Effect.TRANSACTIONAL
     return Step(
         name=asked.name,
-        call=partial(fn, *args),
-        wants_key=_takes_key(fn),
+        call=_in_transaction(fn, args) if is_transactional else partial(fn, *args),
+        wants_key=takes_key(fn),
         input=asked.input,
-        effect=effect if isinstance(effect, Effect) else _effect_of(effect),
-        retry=retry,
+        effect=effect,
+        retry=options.get("retry", NO_RETRY),
         timeout=None if timeout is None else seconds_of(timeout),
+        reconcile=partial(reconcile, *args) if reconcile else None,
     )
+
+
+def _in_transaction(fn: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
+    """Return the call of a function whose first argument will be the transaction."""
+    if inspect.iscoroutinefunction(fn):
+        raise Misuse(
+            f"{fn.__name__!r} is async; a transactional step is a plain "
+            f"`def {fn.__name__}(tx, …)`, since nothing may be awaited while it holds locks"
+        )
+    return lambda tx, **key: fn(tx, *args, **key)
 
 
 def name_of(fn: object, given: str | None = None) -> str:
@@ -102,8 +157,9 @@ def read_step(promise: Promise) -> Any:
     return decode(promise.value or Json("null"))
 
 
-def _takes_key(fn: Callable[..., Any]) -> bool:
+def takes_key(fn: Callable[..., Any]) -> bool:
     """Whether a function wants the idempotency key, by a parameter of that name."""
+    fn = fn.func if isinstance(fn, partial) else fn
     code = getattr(fn, "__code__", None)
     if code is not None and not hasattr(fn, "__wrapped__"):  # a hundred times quicker
         return _KEY in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
@@ -113,11 +169,15 @@ def _takes_key(fn: Callable[..., Any]) -> bool:
         return False
 
 
-def _effect_of(text: str) -> Effect:
+def _effect_of(given: Effect | str) -> Effect:
+    if isinstance(given, Effect):
+        return given
     try:
-        return Effect(text)
+        return Effect(given)
     except ValueError:
-        raise Misuse(f"effect={text!r} is none; use 'pure', 'idempotent' or 'once'") from None
+        raise Misuse(
+            f"effect={given!r} is none; use 'pure', 'idempotent', 'once' or 'transactional'"
+        ) from None
 
 
 def _no_function(given: object) -> Misuse:

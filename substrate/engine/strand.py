@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from substrate.engine.execution import Execution
+from substrate.engine.parking import Group
 from substrate.values.errors import Misuse
 from substrate.values.records import Promise
 
@@ -22,6 +23,7 @@ class Strand:
     def __init__(self, execution: Execution, now_ms: int, *, is_live: bool) -> None:
         self.now_ms = now_ms
         self.is_live = is_live
+        self.group: Group | None = None
         self._execution = execution
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
@@ -45,10 +47,11 @@ class Strand:
         """Take note of an outcome that the task has seen: its time moves on to it."""
         self.now_ms = max(self.now_ms, promise.settled_at or 0)
 
-    async def drive(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do live work, turning a cancellation into what caused it."""
+    async def drive(self, work: Callable[[], Awaitable[T]], group: Group | None = None) -> T:
+        """Do live work, turning a cancellation into what caused it. `group`: of its branches."""
         self.is_live = True
         self._is_waiting = True
+        self.group = group
         try:
             await self._execution.proceed()
             return await work()
@@ -59,3 +62,4 @@ class Strand:
             raise self._execution.cancelled() from None
         finally:
             self._is_waiting = False
+            self.group = None

@@ -1,7 +1,8 @@
 """A worker: claims runs of the lanes it knows, drives them, and gives back what it cannot end.
 
-Correctness rests on one tick: take back the runs of dead workers, claim what is ready, look for
-signals and lost runs. Hints only make it come sooner. What the database says is ours and nobody
+Correctness rests on one tick: take back the runs of dead workers, wake those whose moment has come,
+look how our own stand, let go of those that only wait, claim what is ready. Hints only make it come
+sooner. What the database says is ours and nobody
 here drives is given back, however that came about.
 """
 
@@ -9,50 +10,28 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from substrate.engine.committer import Committer
 from substrate.engine.drive import drive
-from substrate.engine.execution import Execution, Listener, Means, tell_nobody
+from substrate.engine.execution import Execution
 from substrate.engine.function import Durable
 from substrate.engine.heart import Heart
+from substrate.engine.limits import DEFAULT_LIMITS, Limits
+from substrate.engine.means import Listener, Means, tell_nobody
+from substrate.engine.tending import Strays, ended, longest_resting
 from substrate.engine.threads import Threads
 from substrate.engine.watch import LoopWatch
 from substrate.store.protocol import Store
-from substrate.values.clock import Clock
-from substrate.values.errors import Interrupt, LeaseLost, Misuse, Shutdown, StoreError
+from substrate.values.errors import Interrupt, LeaseLost, Shutdown, StoreError
 from substrate.values.ids import RunId, lane_of, part_of
 from substrate.values.records import Claim, Fence, Inbox, NewRun, Owner, Run
 
 log = logging.getLogger("ostinato")
 
 _LAST_WAIT = 2.0  # seconds for tasks to end after they were cancelled
-_STRAY_AGE = 0.5  # seconds for which a run of ours must have been seen without a driver
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How a worker behaves. `threads` is for steps that are plain functions."""
-
-    concurrency: int = 64
-    threads: int = 32
-    lease: timedelta = timedelta(seconds=10)
-    poll: timedelta = timedelta(milliseconds=250)
-    grace: timedelta = timedelta(seconds=10)
-
-    def __post_init__(self) -> None:
-        """Refuse limits under which nothing would ever run."""
-        if self.concurrency < 1 or self.threads < 1:
-            raise Misuse("concurrency and threads must be 1 or more")
-        if self.lease < timedelta(milliseconds=300):
-            raise Misuse(f"a lease of {self.lease} is too short; 0.3 s is the least, 10 s usual")
-
-
-DEFAULT_LIMITS = Limits()
 
 
 class Worker:
@@ -66,18 +45,18 @@ class Worker:
         queue: str = "default",
         limits: Limits = DEFAULT_LIMITS,
         listener: Listener = tell_nobody,
-        clock: Clock | None = None,
     ) -> None:
         self.store = store
         self.limits = limits
         self._functions = {lane_of(queue, f.name, f.version): f for f in functions}
         self._listener = listener
-        self._clock = clock or store.clock
         self._executions: dict[RunId, Execution] = {}
-        self._strays: dict[Inbox, float] = {}
+        self._strays = Strays()
         self._drives: set[asyncio.Task[None]] = set()
         self._starts: dict[asyncio.Future[None], RunId] = {}
         self._hint = asyncio.Event()
+        self._stir = asyncio.Event()
+        self._awaited: list[asyncio.Future[None]] = []
         self._is_stopping = False
 
     async def open(self) -> None:
@@ -88,10 +67,16 @@ class Worker:
         self._means = Means(
             self.store,
             self._committer,
-            self._clock,
+            self.store.clock,
             self._threads,
             self._listener,
             lambda: self._heart.is_alive,
+            lease_s=self.limits.lease.total_seconds(),
+            warm_s=self.limits.warm.total_seconds(),
+            functions={(f.name, f.version): f for f in self._functions.values()},
+            woken=self.wake,
+            rests=self._stir.set,
+            succeeded=self._succeed,
         )
         self._watch = LoopWatch(self._give_leases_up)
         self._watching = asyncio.create_task(self._watch_lease(), name="ostinato-lease")
@@ -101,6 +86,9 @@ class Worker:
         """Stop claiming, let running steps end for the grace period, give every run back."""
         self._is_stopping = True
         self.hint()
+        with suppress(StoreError):  # then what waits is given back like all else
+            for execution in list(self._executions.values()):
+                await execution.suspend()
         for execution in list(self._executions.values()):
             execution.drain(Shutdown("the worker is stopping"))
         try:
@@ -142,6 +130,30 @@ class Worker:
         """Return the execution of a run that is being driven here."""
         return self._executions.get(run_id)
 
+    def wake(self, run_id: RunId) -> None:
+        """Say that something was done for a run, which may be driven here or elsewhere."""
+        if execution := self._executions.get(run_id):
+            execution.wake()
+        self.hint()
+
+    async def run_until_idle(self) -> None:
+        """Drive until each run of its lanes has ended, or waits for what has not come yet.
+
+        What only waits is let go at once, however short its wait. For tests: with a clock of their
+        own they move to `Store.next_due_at` then, and call this again.
+        """
+        while True:
+            self._stir.clear()
+            self.hint()
+            await self._ticked()
+            for execution in list(self._executions.values()):
+                await execution.suspend()
+            if not self._executions and not await self.store.backlog(list(self._functions), 1):
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.limits.poll.total_seconds()):
+                    await self._stir.wait()
+
     def hint(self) -> None:
         """Say that there may be something to do, so that the tick comes now."""
         self._hint.set()
@@ -174,8 +186,9 @@ class Worker:
             log.error(
                 "run %s goes on elsewhere or later: its driver failed", run_id, exc_info=error
             )
-        if self._executions.get(run_id) is execution:
+        if (present := self._executions.get(run_id)) and present.task is task:
             del self._executions[run_id]
+        self._stir.set()
         if self._free == 1:  # there may be more than we had room for
             self.hint()
 
@@ -184,15 +197,31 @@ class Worker:
         self._heart = await asyncio.to_thread(Heart, self.store, owner, self.limits.lease)
         self._owner = owner
 
+    def _succeed(self, former: Execution, heir: Execution) -> None:
+        """Let another execution of the same claim take a run's place."""
+        if self._executions.get(former.fence.run_id) is former:
+            self._executions[former.fence.run_id] = heir
+
+    async def _ticked(self) -> None:
+        """Return when a whole tick has passed from now on."""
+        tick = asyncio.get_running_loop().create_future()
+        self._awaited.append(tick)
+        self.hint()
+        await tick
+
     async def _tick_forever(self) -> None:
         while not self._is_stopping:
             self._hint.clear()
+            awaited, self._awaited = self._awaited, []
             try:
                 await self._tick()
             except StoreError as error:
                 log.warning("the database does not answer as it should: %s", error)
             except Exception:
                 log.exception("the worker stumbled, and goes on")
+            for tick in awaited:
+                if not tick.done():
+                    tick.set_result(None)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.limits.poll.total_seconds()):
                     await self._hint.wait()
@@ -201,7 +230,9 @@ class Worker:
         if not self._heart.is_alive:
             await self._be_reborn()
         await self.store.recover()
+        await self.store.wake_due()
         await self._look_at_own()
+        await self._let_rest()
         await self._claim()
 
     async def _watch_lease(self) -> None:
@@ -222,7 +253,7 @@ class Worker:
         """Let go of everything, give back what nobody has taken, come back as another."""
         log.warning("the lease has lapsed; letting go of %d runs", len(self._executions))
         self._let_go(LeaseLost("the worker's lease has lapsed"))
-        await _ended({*self._drives, *self._starts}, _LAST_WAIT)
+        await ended({*self._drives, *self._starts}, _LAST_WAIT)
         await self._give_back_all()
         await asyncio.to_thread(self._heart.stop)
         await self._be_born()
@@ -246,23 +277,31 @@ class Worker:
         for run_id, execution in driven.items():
             inbox = inboxes.get(run_id)
             if inbox is not None and inbox.epoch == execution.fence.epoch:
-                execution.notice(inbox.wake_version)
-            elif self._executions.get(run_id) is execution and not execution.is_ending:
+                execution.check_time()
+                await execution.look(inbox)
+            elif self._executions.get(run_id) is execution and not execution.is_leaving:
                 execution.shut(LeaseLost(f"run {run_id!r} belongs to another worker now"))
                 is_robbed = True
         if is_robbed:  # then we may have been struck off: what we claimed would count as a crash
             await asyncio.to_thread(self._heart.confirm)
+        await self._give_back_strays(list(inboxes.values()))
+
+    async def _let_rest(self) -> None:
+        """Let go of runs that only wait: those that have for long, or whose place is needed."""
+        resting = longest_resting(self._executions.values())
+        needed = 0
+        if resting and self._free <= 0 and self._heart.is_alive:
+            needed = await self.store.backlog(list(self._functions), len(resting))
+        cold = asyncio.get_running_loop().time() - self.limits.warm.total_seconds()
+        for place, (since, execution) in enumerate(resting):
+            if place < needed or since <= cold:
+                await execution.suspend()
+
+    async def _give_back_strays(self, seen: Sequence[Inbox]) -> None:
+        """Give back runs that are ours and that nobody drives: a driver failed at the database."""
         at_hand = self._executions.keys() | set(self._starts.values())
-        await self._give_back_strays([i for id_, i in inboxes.items() if id_ not in at_hand])
-
-    async def _give_back_strays(self, strays: Sequence[Inbox]) -> None:
-        """Give back runs that are ours and that nobody drives: a driver failed at the database.
-
-        Only those seen so for a while: one of them may just have ended.
-        """
-        now = asyncio.get_running_loop().time()
-        self._strays = {stray: self._strays.get(stray, now) for stray in strays}
-        lasting = [stray for stray, since in self._strays.items() if now - since >= _STRAY_AGE]
+        strays = [inbox for inbox in seen if inbox.run_id not in at_hand]
+        lasting = self._strays.lasting(strays, asyncio.get_running_loop().time())
         if lasting:
             log.warning("giving back %d runs that nobody drives", len(lasting))
             await self._give_back(lasting)
@@ -282,18 +321,11 @@ class Worker:
     async def _wind_down(self) -> None:
         """Wait for everything to end, cancel what does not, leave behind what will not."""
         tasks = {self._ticking, *self._starts, *self._drives}
-        late = await _ended(tasks, self.limits.grace.total_seconds())
+        late = await ended(tasks, self.limits.grace.total_seconds())
         if late:
             log.warning("%d tasks did not end in the grace period", len(late))
             self._let_go(Shutdown("the worker is stopping"))
             for task in late:
                 task.cancel()
-            if left := await _ended(late, _LAST_WAIT):
+            if left := await ended(late, _LAST_WAIT):
                 log.error("%d tasks ignore their cancellation and are left behind", len(left))
-
-
-async def _ended(tasks: set[asyncio.Future[None]], seconds: float) -> set[asyncio.Future[None]]:
-    """Wait so long for all to end; return those that have not."""
-    if not tasks:
-        return set()
-    return (await asyncio.wait(tasks, timeout=seconds))[1]

@@ -20,7 +20,7 @@ from substrate.values.records import Blob, Checkpoint, Json, NewRun, Promise
 
 ROW_LIMIT = 16 * 1024
 PREVIEW = 500
-PAYLOADS = ("input", "value", "error", "usage", "attempts")
+PAYLOADS = ("input", "value", "error", "usage", "attempts", "undo")
 _MARK = '{"$blob":"'
 _HASH = slice(len(_MARK), len(_MARK) + 64)
 
@@ -56,10 +56,16 @@ def outsource(checkpoint: Checkpoint) -> Checkpoint:
 
 def outsource_input(new: NewRun) -> tuple[NewRun, tuple[Blob, ...]]:
     """Return a new run with a long input moved into a blob, and that blob."""
-    if not _is_long(new.input):
-        return new, ()
-    blob = make_blob(root_of(new.id), new.input.encode())
-    return replace(new, input=_reference(blob, new.input)), (blob,)
+    light, blobs = outsource_payload(root_of(new.id), new.input)
+    return (replace(new, input=light), blobs) if blobs else (new, ())
+
+
+def outsource_payload(root_id: RunId, payload: Json) -> tuple[Json, tuple[Blob, ...]]:
+    """Return what a row keeps of a payload, and the blob it was moved into, if it is long."""
+    if not _is_long(payload):
+        return payload, ()
+    blob = make_blob(root_id, payload.encode())
+    return _reference(blob, payload), (blob,)
 
 
 def digest_in(payload: Json | None) -> str | None:

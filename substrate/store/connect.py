@@ -7,16 +7,18 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from substrate.store.protocol import Store
 from substrate.store.secrets import hide_password
 from substrate.store.sqlite import SqliteStore
+from substrate.values.clock import Clock
 from substrate.values.errors import BadDatabaseUrl
 
 _FORMS = "write sqlite:///runs.db, sqlite:////absolute/runs.db, or postgresql://user@host/database"
 
 
-async def open_store(url: str) -> Store:
+async def open_store(url: str, clock: Clock | None = None) -> Store:
     """Open the store behind a URL and bring its schema up to date.
 
     ``sqlite:///relative.db`` is relative to the current folder, ``sqlite:////absolute.db`` is not;
     ``postgresql://…`` is a libpq URL. Opening twice gives two independent stores.
+    `clock` takes the place of the database's time for everything but leases.
     Raises `BadDatabaseUrl`, `StoreUnreachable`, `StoreUnusable` or `SchemaMismatch`.
     """
     try:
@@ -26,10 +28,10 @@ async def open_store(url: str) -> Store:
     match parts.scheme:
         case "sqlite":
             path = _sqlite_path(url, parts)
-            store: Store = await asyncio.to_thread(SqliteStore, path)
+            store: Store = await asyncio.to_thread(SqliteStore, path, clock)
             return store
         case "postgresql" | "postgres":
-            return await _open_postgres(url)
+            return await _open_postgres(url, clock)
     raise BadDatabaseUrl(f"{hide_password(str(url))!r} is not a database URL; {_FORMS}")
 
 
@@ -45,14 +47,14 @@ def _sqlite_path(url: str, parts: SplitResult) -> Path:
     return Path(path)
 
 
-async def _open_postgres(url: str) -> Store:
+async def _open_postgres(url: str, clock: Clock | None) -> Store:
     try:
         from substrate.store.postgres import PostgresStore
     except ImportError as error:
         raise BadDatabaseUrl(
             f"a Postgres URL needs psycopg ({error}); pip install 'ostinato[postgres]'"
         ) from error
-    store = PostgresStore(url)
+    store = PostgresStore(url, clock)
     try:
         await store.open()
     except BaseException:

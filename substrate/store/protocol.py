@@ -5,9 +5,9 @@ or may not have been, and asking again is safe: starts are by id, checkpoints ar
 settle a promise once, signals carry a dedup.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from substrate.values.clock import Clock
 from substrate.values.ids import Key, RunId
@@ -15,11 +15,14 @@ from substrate.values.records import (
     Checkpoint,
     Claim,
     Fence,
+    Fenced,
     Inbox,
+    Json,
     NewRun,
     Outcome,
     Owner,
     Promise,
+    Received,
     Run,
     RunStatus,
     Signal,
@@ -27,6 +30,18 @@ from substrate.values.records import (
 
 MAX_CRASHES = 3
 """After so many consecutive claims that ended without being given back, a run is dead."""
+
+
+TX_LIMIT = timedelta(seconds=2)
+"""How long a transactional step may hold its locks."""
+
+
+class Transaction(Protocol):
+    """What a transactional step is given: the store's own database, inside one transaction."""
+
+    def execute(self, statement: str, parameters: Any = ()) -> Sequence[Sequence[Any]]:
+        """Run one statement and return its rows. Placeholders are those of the database."""
+        ...
 
 
 class Pulse(Protocol):
@@ -53,7 +68,8 @@ class Store(Protocol):
         """Create the run, or return the one that has this id.
 
         With `claim_for`, a run that did not exist is created already claimed by that worker, in
-        the same commit. Raises `IdTaken` when the id's run has another function or input.
+        the same commit, unless it is to wait until its `due_at`; until then no signal wakes it.
+        Raises `IdTaken` when the id's run has another function or input.
         """
         ...
 
@@ -62,7 +78,7 @@ class Store(Protocol):
         ...
 
     async def list(self, status: RunStatus | None = None, limit: int = 100) -> Sequence[Run]:
-        """Return runs, newest first."""
+        """Return root runs, newest first; with a status, children that have it too."""
         ...
 
     async def promise(self, run_id: RunId) -> Promise | None:
@@ -84,10 +100,24 @@ class Store(Protocol):
         """
         ...
 
-    async def take(self, fence: Fence, promise: Promise) -> Promise | None:
-        """Settle the promise with the oldest signal of its name that nobody took.
+    async def inbox(
+        self, run_id: RunId, name: str | None = None, *, untaken: bool = True
+    ) -> Sequence[Received]:
+        """Return the signals that a run was sent, oldest first: of one name, or of all.
 
-        Returns it as settled (by whoever was first), or None while there is no such signal.
+        With `untaken`, only those that no promise has taken.
+        """
+        ...
+
+    async def take(self, fence: Fence, promise: Promise, dedups: Sequence[str]) -> Promise | Fenced:
+        """Write a promise, and mark the signals of its name with these dedups as taken by it.
+
+        Returns the promise as it stands: where somebody settled it first, that outcome, and then
+        no signal is taken. The promise may stay pending: then its signals were refused.
+        All the signals or none: where another promise has taken one of them, or one is not there,
+        nothing is written, and what is returned is pending: the row, or the given promise without
+        its outcome where there is none. Then look again. Signals that this very promise has taken
+        before count as untaken, so asking again is safe.
         """
         ...
 
@@ -95,8 +125,43 @@ class Store(Protocol):
         """Take up to `limit` ready runs of a lane, lowest rank first. Each claim is a new epoch."""
         ...
 
+    async def backlog(self, lanes: Sequence[str], limit: int) -> int:
+        """Return how many runs of these lanes are ready; `limit` at most."""
+        ...
+
     async def inboxes(self, owner: Owner) -> Sequence[Inbox]:
         """Return how each running run of this worker stands."""
+        ...
+
+    async def suspend(
+        self, fence: Fence, wake_version: int, *, need: int, due_at: int | None
+    ) -> bool:
+        """Let a run go until something wakes it; False when it is not as the caller saw it.
+
+        That is a compare-and-set: the fence must hold and the wake version be this one, which the
+        caller read before it looked for what it waits for. Then no wake-up can be lost. `need` is
+        how many children must end before that wakes it (1 or more); a signal, a cancel and
+        `due_at` wake it in any case. A run with a cancel request is never suspended.
+        """
+        ...
+
+    async def wake_due(self, limit: int = 1000) -> int:
+        """Make suspended runs whose moment has come ready, and return how many.
+
+        The earliest first, `limit` at most; one that somebody has locked is left for the next time.
+        """
+        ...
+
+    async def next_due_at(self) -> int | None:
+        """Return the earliest moment at which a suspended run is due, in ms, or None."""
+        ...
+
+    async def arrivals(self, run_id: RunId, after: int) -> Sequence[Promise]:
+        """Return the run's children that have been settled above a seq, in order of seq."""
+        ...
+
+    async def promises(self, ids: Sequence[str]) -> Mapping[str, Promise]:
+        """Return those of these promises that there are, by id."""
         ...
 
     async def commit(self, batch: Sequence[Checkpoint], *, wait: bool = False) -> Sequence[Outcome]:
@@ -117,8 +182,49 @@ class Store(Protocol):
         """Give runs back, ready to be claimed by anybody; return how many still were ours."""
         ...
 
+    async def transact(
+        self, fence: Fence, call: Callable[[Transaction], Awaitable[Promise]]
+    ) -> Promise | Fenced:
+        """Let a function write to the database, and commit that together with its promise.
+
+        `call` returns the promise as it is to be written; the transaction it is given is used from
+        one thread at a time, which is not the event loop's. Only then is the run locked and the
+        fence checked; what was written is rolled back unless the promise is. Returns the promise
+        as it stands, which may be another's outcome. What `call` raises is raised after the
+        rollback; `TimeoutError` when it took longer than `TX_LIMIT`: the transaction is closed
+        then, and whoever still uses it gets an error. After `StoreUnreachable` nobody knows; see
+        `settled`.
+        """
+        ...
+
+    async def renew(self, fence: Fence, input: Json) -> bool:
+        """Begin the run's next generation: a fresh journal, the same id and inbox; ready again.
+
+        Its own promise is given the new input and keeps its fingerprint. False when fenced off.
+        """
+        ...
+
+    async def cancel(self, run_id: RunId) -> Run:
+        """Ask a run and everything below it to end, in one transaction; return the run after it.
+
+        Those that are suspended or paused become ready, so that a worker ends them. A run that has
+        ended stays as it is. Raises `RunNotFound`.
+        """
+        ...
+
+    async def discard(self, run_id: RunId) -> Run:
+        """Give a dead, failed or paused run up for good: cancelled, its history kept for a while.
+
+        Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
+        """
+        ...
+
     async def recover(self) -> Sequence[RunId]:
-        """Take back the runs of dead workers: ready again, or dead after `MAX_CRASHES`."""
+        """Take back the runs of dead workers: ready again, or dead after `MAX_CRASHES`.
+
+        Where the process is known to have ended (not merely its lease), that claim's epoch becomes
+        the run's `gone_epoch`.
+        """
         ...
 
     async def reopen(self, run_id: RunId, accept: Key | None = None) -> Run:

@@ -30,12 +30,13 @@ from substrate.values.records import (
 Row = Sequence[Any]
 
 RUN_COLUMNS = (
-    "id, root_id, function, version, queue, status, epoch, lease_owner, wake_version, crashes, "
-    "last_seq, seed, created_at, ended_at"
+    "id, root_id, parent_id, function, version, queue, status, epoch, lease_owner, wake_version, "
+    "crashes, cancel_requested, deadline_at, last_seq, seed, generation, journal_from, gone_epoch, "
+    "created_at, ended_at"
 )
 PROMISE_COLUMNS = (
     "id, run_id, key, kind, name, state, created_at, settled_at, seq, epoch, effect, fingerprint, "
-    "input, value, error, usage, attempts"
+    "input, value, error, usage, attempts, undo"
 )
 PAYLOADS = slice(12, None)
 """Where a row of `PROMISE_COLUMNS` has its payloads."""
@@ -44,6 +45,8 @@ KEPT_DONE = timedelta(days=30)
 KEPT_FAILED = timedelta(days=90)
 
 WHO_REOPENS = "only a paused run is reopened, or a failed or dead one that no other run waits for"
+
+WHAT_IS_DISCARDED = "only a dead, failed or paused run is discarded; cancel one that goes on"
 
 _KINDS = {kind.value: kind for kind in Kind}
 _STATES = {state.value: state for state in PromiseState}
@@ -54,7 +57,8 @@ _MINUTE_MS = 60_000
 def run(row: Row) -> Run:
     """Make a run of `RUN_COLUMNS`."""
     fields = list(row)
-    fields[5] = RunStatus(fields[5])
+    fields[6] = RunStatus(fields[6])
+    fields[11] = bool(fields[11])
     return Run(*fields)
 
 
@@ -68,23 +72,36 @@ def promise(row: Row) -> Promise:
 
 
 def first_run(new: NewRun, now: int, owner: Owner | None) -> Run:
-    """Return the run that a start creates, claimed when there is an owner."""
+    """Return the run that a start creates: claimed, when there is an owner and nothing is due."""
+    owner = None if new.due_at is not None else owner
     return Run(
         id=new.id,
         root_id=root_of(new.id),
+        parent_id=None,
         function=new.function,
         version=new.version,
         queue=new.queue,
-        status=RunStatus.RUNNING if owner else RunStatus.READY,
+        status=_first_status(new, owner),
         epoch=1 if owner else 0,
         lease_owner=owner,
         wake_version=0,
         crashes=0,
+        cancel_requested=False,
+        deadline_at=new.deadline_at,
         last_seq=1,
         seed=new.seed,
+        generation=0,
+        journal_from=0,
+        gone_epoch=0,
         created_at=now,
         ended_at=None,
     )
+
+
+def _first_status(new: NewRun, owner: Owner | None) -> RunStatus:
+    if new.due_at is not None:
+        return RunStatus.SUSPENDED
+    return RunStatus.RUNNING if owner else RunStatus.READY
 
 
 def first_rows(new: NewRun, run: Run) -> dict[str, Any]:
@@ -102,11 +119,26 @@ def first_rows(new: NewRun, run: Run) -> dict[str, Any]:
         "status": run.status.value,
         "epoch": run.epoch,
         "lease_owner": run.lease_owner,
+        "due_at": new.due_at,
+        "deadline_at": run.deadline_at,
         "seed": run.seed,
         "created_at": run.created_at,
         "key": OWN_KEY,
         "fingerprint": new.fingerprint,
         "input": new.input,
+    }
+
+
+def child_row(new: NewRun, now: int) -> dict[str, Any]:
+    """Return what a child's row holds that it does not inherit from its parent."""
+    return {
+        "function": new.function,
+        "version": new.version,
+        "queue": new.queue,
+        "lane": lane_of(new.queue, new.function, new.version),
+        "rank": now + new.priority * _MINUTE_MS,
+        "deadline_at": new.deadline_at,
+        "seed": new.seed,
     }
 
 
@@ -146,12 +178,21 @@ def _outcome(promise: Promise) -> tuple[object, ...]:
         promise.value,
         promise.error,
         promise.attempts,
+        promise.undo,
     )
 
 
-def resolved(waiting: Promise, value: Json, now: int, epoch: int) -> Promise:
-    """Return the promise as resolved with a value."""
-    return replace(waiting, state=PromiseState.RESOLVED, value=value, settled_at=now, epoch=epoch)
+def unsettled(promise: Promise) -> Promise:
+    """Return the promise as it was before anybody settled it."""
+    return replace(
+        promise,
+        state=PromiseState.PENDING,
+        settled_at=None,
+        value=None,
+        error=None,
+        usage=None,
+        attempts=None,
+    )
 
 
 def burial(crashes: int) -> Json:
@@ -160,7 +201,13 @@ def burial(crashes: int) -> Json:
         f"its workers ended {crashes} times in a row without giving it back; "
         "find out why, then requeue it (the command: resume)"
     )
-    return Json(encode({"type": "RunDead", "message": message}))
+    details = {"crashes": crashes}
+    return Json(encode({"type": "RunDead", "message": message, "details": details}))
+
+
+def discarded() -> Json:
+    """Return the error of the promise of a run that was given up while it was open."""
+    return Json(encode({"type": "RunCancelled", "message": "it was discarded"}))
 
 
 def expiry(status: RunStatus | None, now: int) -> int | None:

@@ -18,7 +18,9 @@
         ├── RunEnded                the run has ended and takes nothing more
         ├── IdTaken                 the id is a run's already, with another input
         ├── RunFailed               the run ended with an error
-        │   └── RunDead             the run crashed its workers too often
+        │   ├── RunDead             the run crashed its workers too often
+        │   ├── RunCancelled        the run was asked to end
+        │   └── RunTimedOut         the run had not ended when its time was over
         ├── RunPaused               the run waits for a person to decide
         ├── StepFailed              a step failed for good
         │   └── OutcomeUnknown      nobody knows whether the step's effect happened
@@ -30,6 +32,9 @@
     BaseException
     └── Interrupt                   user code must not swallow these
         ├── LeaseLost               another worker owns the run now
+        ├── Suspend                 the run waits, and holds nothing while it does
+        ├── Cancelled               the run is asked to end
+        │   └── TimedOut            its time is over
         ├── Shutdown                the worker is stopping and gives the run back
         └── Paused                  the journal and the code disagree
 
@@ -43,6 +48,7 @@ from typing import Any, ClassVar, TypeVar
 __all__ = [
     "BadDatabaseUrl",
     "BadRequest",
+    "Cancelled",
     "CheckpointRefused",
     "ContextOverflow",
     "Failure",
@@ -61,11 +67,13 @@ __all__ = [
     "QuotaExhausted",
     "RateLimited",
     "Refused",
+    "RunCancelled",
     "RunDead",
     "RunEnded",
     "RunFailed",
     "RunNotFound",
     "RunPaused",
+    "RunTimedOut",
     "SchemaMismatch",
     "Shutdown",
     "SignalExpired",
@@ -73,6 +81,8 @@ __all__ = [
     "StoreError",
     "StoreUnreachable",
     "StoreUnusable",
+    "Suspend",
+    "TimedOut",
     "TransportFailed",
     "UnknownFunction",
     "recorded_class",
@@ -172,7 +182,15 @@ class RunFailed(OstinatoError):
 
 
 class RunDead(RunFailed):
-    """The run crashed its workers too often and is set aside until it is requeued."""
+    """The run crashed its workers too often, or could not be undone. It waits to be requeued."""
+
+
+class RunCancelled(RunFailed):
+    """The run was asked to end before it was done, and has ended."""
+
+
+class RunTimedOut(RunFailed):
+    """The run had not ended when its time was over, and was ended."""
 
 
 class RunPaused(OstinatoError):
@@ -287,6 +305,18 @@ class LeaseLost(Interrupt):
 
 class Shutdown(Interrupt):
     """The worker is stopping. The run is given back and goes on elsewhere or later."""
+
+
+class Suspend(Interrupt):
+    """The run waits for something that is elsewhere. It goes on when that has come."""
+
+
+class Cancelled(Interrupt):
+    """The run is asked to end. What it did and can undo is undone."""
+
+
+class TimedOut(Cancelled):
+    """The run's time is over, and it ends as if it were cancelled."""
 
 
 class Paused(Interrupt):

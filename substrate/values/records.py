@@ -72,6 +72,8 @@ class Promise:
     """One row of a journal. Times are milliseconds since 1970 UTC.
 
     `attempts` lists the attempts that failed before the outcome; None when there were none.
+    `undo` says what makes up for the step where it happened, or may have: a function's name,
+    version and arguments.
     `seq` is the run's change number at which the row came to be as it is.
     """
 
@@ -92,6 +94,7 @@ class Promise:
     error: Json | None = None
     usage: Json | None = None
     attempts: Json | None = None
+    undo: Json | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -101,10 +104,16 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One row of `runs`. Times are milliseconds since 1970 UTC."""
+    """One row of `runs`. Times are milliseconds since 1970 UTC.
+
+    `journal_from` is the seq above which the present generation's journal begins. The process that
+    held the claim `gone_epoch` is known to have ended: none of that claim's calls is under way. Of
+    other claims, earlier ones too, that says nothing.
+    """
 
     id: RunId
     root_id: RunId
+    parent_id: RunId | None
     function: str
     version: int
     queue: str
@@ -113,8 +122,13 @@ class Run:
     lease_owner: Owner | None
     wake_version: int
     crashes: int
+    cancel_requested: bool
+    deadline_at: int | None
     last_seq: int
     seed: int
+    generation: int
+    journal_from: int
+    gone_epoch: int
     created_at: int
     ended_at: int | None
 
@@ -122,14 +136,21 @@ class Run:
 OWN_KEY = Key("run")
 """The key under which a root run keeps the promise of its own outcome in its journal."""
 
+UNWIND_KEY = Key("unwind")
+"""The key of the decision to undo what a run did; the undos stand in the scope of this name."""
+
 
 def own_promise(run: Run) -> Promise:
-    """Return the pending promise of a root run's own outcome."""
+    """Return the pending promise of a run's own outcome: a child's stands in its parent's journal.
+
+    A child's run id is its parent's id, ``#``, and the key there.
+    """
+    is_child = run.parent_id is not None
     return Promise(
         id=PromiseId(run.id),
-        run_id=run.id,
-        key=OWN_KEY,
-        kind=Kind.RUN,
+        run_id=run.parent_id or run.id,
+        key=Key(run.id[len(run.parent_id) + 1 :]) if run.parent_id else OWN_KEY,
+        kind=Kind.CHILD if is_child else Kind.RUN,
         name=run.function,
         state=PromiseState.PENDING,
         created_at=run.created_at,
@@ -138,7 +159,12 @@ def own_promise(run: Run) -> Promise:
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """What `start` writes: a run row and the promise of its outcome."""
+    """What `start` writes: a run row and the promise of its outcome.
+
+    With `due_at` it is suspended until then, else ready at once. A child's promise is its parent's
+    checkpoint, so for a child this is the run row alone. Its deadline is never later than its
+    parent's.
+    """
 
     id: RunId
     function: str
@@ -149,6 +175,8 @@ class NewRun:
     seed: int
     priority: int = 0
     tenant: str = ""
+    due_at: int | None = None
+    deadline_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +212,17 @@ class Checkpoint:
     """One promise to write under a run's fence, and what else happens in the same commit.
 
     `status` is the run's new status; with one, the run is given up too. Where the promise stands
-    in another run's journal (a child settles its parent's promise), that run is woken by it.
+    in another run's journal (a child settles its parent's promise), that run is woken by it; one
+    that stays pending (a child that is paused) wakes nobody.
+    `child` is the run that the promise stands for: it is created ready in the same commit, with
+    the tenant, the deadline and the cancel request of its parent.
     """
 
     fence: Fence
     promise: Promise
     status: RunStatus | None = None
     blobs: tuple[Blob, ...] = ()
+    child: NewRun | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +263,22 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """A signal in an inbox. `n` orders it among all that was sent to its run."""
+
+    name: str
+    dedup: str
+    n: int
+    value: Json
+    sent_at: int
+    taken_by: PromiseId | None
+
+
+@dataclass(frozen=True, slots=True)
 class Inbox:
     """How one running run stands: what its owner reads to learn that something came for it."""
 
     run_id: RunId
     epoch: int
     wake_version: int
+    cancel_requested: bool

@@ -16,7 +16,6 @@ from statistics import median, quantiles
 
 from substrate import Client, Limits
 from substrate.store.connect import open_store
-from substrate.testing import Moment
 from tests.bench import floor
 from tests.bench.workloads import (
     Gate,
@@ -58,7 +57,7 @@ class Line:
 
 async def measure(bench: Bench) -> list[Line]:
     """Measure everything on one store, floor and engine in turn."""
-    store = Timed(await open_store(bench.url), 0, Moment.BEFORE)
+    store = Timed(await open_store(bench.url))
     client = Client(store)
     lines: list[Line] = []
     async with client.work(FUNCTIONS, limits=LIMITS):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from substrate import Context, durable
-from substrate.testing import FatalStore
+from substrate.store.protocol import Store
+from substrate.testing import FatalStore, Moment, kill_this_process
 from substrate.values.records import Claim, Owner
 
 PAYLOAD = {"text": "x" * 180}
@@ -98,6 +99,9 @@ async def note_arrival() -> float:
 
 class Timed(FatalStore):
     """A store that notes when a claim was made, and counts commits."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, 0, Moment.BEFORE, kill_this_process)
 
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """See `Store.claim`."""

@@ -1,27 +1,33 @@
 """The store in a Postgres database: many workers on many machines."""
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from substrate.store import rows
 from substrate.store.blobs import outsource
-from substrate.store.postgres import inbox, journal, recovery, runs
+from substrate.store.postgres import ending, inbox, journal, promises, recovery, runs, waiting
 from substrate.store.postgres.blobs import read_blobs
-from substrate.store.postgres.connections import Connections, read_time
+from substrate.store.postgres.connections import MAX_ASIDE, Connections, read_time
 from substrate.store.postgres.pulse import PostgresPulse
 from substrate.store.postgres.schema import migrate
-from substrate.values.clock import OffsetClock
+from substrate.store.postgres.transaction import transact
+from substrate.store.transaction import Call
+from substrate.values.clock import Clock, OffsetClock
 from substrate.values.ids import Key, RunId, root_of
 from substrate.values.records import (
     Checkpoint,
     Claim,
     Fence,
+    Fenced,
     Inbox,
+    Json,
     NewRun,
     Outcome,
     Owner,
     Promise,
+    Received,
     Run,
     RunStatus,
     Signal,
@@ -31,26 +37,28 @@ from substrate.values.records import (
 class PostgresStore:
     """A `Store` over one database; `substrate.store.protocol` says what each method keeps."""
 
-    def __init__(self, url: str) -> None:
-        self.clock = OffsetClock()
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        self.clock = clock or OffsetClock()
         self.url = url
         self._connections = Connections(url)
         self._vigil = recovery.Vigil()
         self._own: set[Owner] = set()
+        self._transacting = asyncio.Semaphore(MAX_ASIDE // 2)
 
     async def open(self) -> None:
         """Connect, migrate, and learn the database's time."""
         await self._connections.aside(migrate)
         before = OffsetClock().now_ms()
         now = await self._connections.aside(read_time)
-        self.clock.offset_ms = now - (before + OffsetClock().now_ms()) // 2
+        if isinstance(self.clock, OffsetClock):
+            self.clock.offset_ms = now - (before + OffsetClock().now_ms()) // 2
 
     async def start(self, new: NewRun, claim_for: Owner | None = None) -> tuple[Run, Claim | None]:
         """See `Store.start`."""
         now, aside = self.clock.now_ms(), self._connections.aside
         run = await aside(lambda db: runs.insert_run(db, new, now, claim_for))
         if run is not None:
-            return run, rows.claim_of(run, new.input) if claim_for else None
+            return run, rows.claim_of(run, new.input) if run.lease_owner else None
         run = await aside(lambda db: runs.existing_run(db, new.id))
         rows.check_same(new, run, await self.promise(new.id))
         return run, None
@@ -65,11 +73,11 @@ class PostgresStore:
 
     async def promise(self, run_id: RunId) -> Promise | None:
         """See `Store.promise`."""
-        return await self._connections.aside(lambda db: journal.read_promise(db, run_id))
+        return await self._connections.aside(lambda db: promises.read_promise(db, run_id))
 
     async def journal(self, run_id: RunId, after: int = 0) -> Sequence[Promise]:
         """See `Store.journal`."""
-        return await self._connections.aside(lambda db: journal.read_journal(db, run_id, after))
+        return await self._connections.aside(lambda db: promises.read_journal(db, run_id, after))
 
     async def blob(self, run_id: RunId, digest: str) -> bytes | None:
         """See `Store.blob`."""
@@ -82,18 +90,56 @@ class PostgresStore:
         now = self.clock.now_ms()
         return await self._connections.aside(lambda db: inbox.send_signal(db, signal, now))
 
-    async def take(self, fence: Fence, promise: Promise) -> Promise | None:
+    async def inbox(
+        self, run_id: RunId, name: str | None = None, *, untaken: bool = True
+    ) -> Sequence[Received]:
+        """See `Store.inbox`."""
+        return await self._connections.aside(
+            lambda db: inbox.read_inbox(db, run_id, name, untaken=untaken)
+        )
+
+    async def take(self, fence: Fence, promise: Promise, dedups: Sequence[str]) -> Promise | Fenced:
         """See `Store.take`."""
-        now = self.clock.now_ms()
-        return await self._connections.aside(lambda db: inbox.take_signal(db, fence, promise, now))
+        return await self._connections.aside(
+            lambda db: inbox.take_signals(db, fence, promise, dedups)
+        )
 
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """See `Store.claim`."""
         return await self._connections.aside(lambda db: runs.claim_runs(db, lane, limit, owner))
 
+    async def backlog(self, lanes: Sequence[str], limit: int) -> int:
+        """See `Store.backlog`."""
+        return await self._connections.aside(lambda db: waiting.count_ready(db, lanes, limit))
+
     async def inboxes(self, owner: Owner) -> Sequence[Inbox]:
         """See `Store.inboxes`."""
         return await self._connections.aside(lambda db: runs.read_inboxes(db, owner))
+
+    async def suspend(
+        self, fence: Fence, wake_version: int, *, need: int, due_at: int | None
+    ) -> bool:
+        """See `Store.suspend`."""
+        return await self._connections.aside(
+            lambda db: waiting.suspend_run(db, fence, wake_version, need, due_at)
+        )
+
+    async def wake_due(self, limit: int = 1000) -> int:
+        """See `Store.wake_due`."""
+        now = self.clock.now_ms()
+        return await self._connections.aside(lambda db: waiting.wake_due_runs(db, now, limit))
+
+    async def next_due_at(self) -> int | None:
+        """See `Store.next_due_at`."""
+        return await self._connections.aside(waiting.next_due_at)
+
+    async def arrivals(self, run_id: RunId, after: int) -> Sequence[Promise]:
+        """See `Store.arrivals`."""
+        return await self._connections.aside(lambda db: waiting.read_arrivals(db, run_id, after))
+
+    async def promises(self, ids: Sequence[str]) -> Mapping[str, Promise]:
+        """See `Store.promises`."""
+        return await self._connections.aside(lambda db: promises.read_promises(db, list(ids)))
 
     async def commit(self, batch: Sequence[Checkpoint], *, wait: bool = False) -> Sequence[Outcome]:
         """See `Store.commit`. Waiting happens aside, on another connection than the batches'."""
@@ -104,13 +150,33 @@ class PostgresStore:
     async def settled(self, batch: Sequence[Checkpoint]) -> Sequence[Outcome | None]:
         """See `Store.settled`."""
         ids = [checkpoint.promise.id for checkpoint in batch]
-        found = await self._connections.aside(lambda db: journal.read_promises(db, ids))
+        found = await self.promises(ids)
         return [rows.compare(checkpoint, found.get(checkpoint.promise.id)) for checkpoint in batch]
 
     async def release(self, fences: Sequence[Fence]) -> int:
         """See `Store.release`."""
         now = self.clock.now_ms()
         return await self._connections.aside(lambda db: runs.release_runs(db, fences, now))
+
+    async def transact(self, fence: Fence, call: Call) -> Promise | Fenced:
+        """See `Store.transact`. A few at a time, so that slow ones leave connections to others."""
+        async with self._transacting:
+            return await transact(self._connections, fence, call)
+
+    async def renew(self, fence: Fence, input: Json) -> bool:
+        """See `Store.renew`."""
+        now = self.clock.now_ms()
+        return await self._connections.aside(lambda db: ending.renew_run(db, fence, input, now))
+
+    async def cancel(self, run_id: RunId) -> Run:
+        """See `Store.cancel`."""
+        now = self.clock.now_ms()
+        return await self._connections.aside(lambda db: ending.cancel_run(db, run_id, now))
+
+    async def discard(self, run_id: RunId) -> Run:
+        """See `Store.discard`."""
+        now = self.clock.now_ms()
+        return await self._connections.aside(lambda db: ending.discard_run(db, run_id, now))
 
     async def recover(self) -> Sequence[RunId]:
         """See `Store.recover`."""

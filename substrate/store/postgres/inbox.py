@@ -1,23 +1,34 @@
 """Signals in Postgres: numbered when sent, taken once, in order. Each is one transaction."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from substrate.store import rows
 from substrate.store.blobs import outsource
 from substrate.store.postgres.connections import Cursor
 from substrate.store.postgres.journal import LOCK, write_batch
+from substrate.store.postgres.promises import read_promise
 from substrate.store.postgres.runs import existing_run
 from substrate.values.errors import RunEnded
-from substrate.values.ids import part_of
-from substrate.values.records import Adopted, Checkpoint, Fence, Promise, Signal, Written
+from substrate.values.ids import RunId, part_of
+from substrate.values.records import (
+    Adopted,
+    Checkpoint,
+    Fence,
+    Fenced,
+    Promise,
+    Received,
+    Signal,
+    Written,
+)
 
 _SEND = """
 WITH woken AS (
     UPDATE runs
        SET last_seq = last_seq + 1,
            wake_version = wake_version + 1,
-           rank = CASE status WHEN 'suspended' THEN %(now)s ELSE rank END,
-           status = CASE status WHEN 'suspended' THEN 'ready' ELSE status END
+           rank = CASE WHEN status = 'suspended' AND epoch > 0 THEN %(now)s ELSE rank END,
+           status = CASE WHEN status = 'suspended' AND epoch > 0 THEN 'ready' ELSE status END
      WHERE id = %(run_id)s AND part = %(part)s
        AND status IN ('ready', 'running', 'suspended', 'paused')
        AND NOT EXISTS (SELECT 1
@@ -60,45 +71,76 @@ async def send_signal(db: Cursor, signal: Signal, now: int) -> bool:
     raise RunEnded(f"run {signal.run_id!r} is {status}; it takes no signal {signal.name!r}")
 
 
-_OLDEST = """
-SELECT dedup, value
+_SELECT_RECEIVED = """
+SELECT name, dedup, n, value, sent_at, taken_by
   FROM signals
- WHERE run_id = %(run_id)s AND name = %(name)s AND taken_by IS NULL
+ WHERE run_id = %(run_id)s AND part = %(part)s
+   AND (%(name)s::text IS NULL OR name = %(name)s)
+   AND NOT (%(untaken)s AND taken_by IS NOT NULL)
  ORDER BY n
- LIMIT 1
 """
+
+
+async def read_inbox(
+    db: Cursor, run_id: RunId, name: str | None, *, untaken: bool
+) -> Sequence[Received]:
+    """Return the signals that a run was sent, oldest first."""
+    where = {"run_id": run_id, "part": part_of(run_id), "name": name, "untaken": untaken}
+    cursor = await db.execute(_SELECT_RECEIVED, where)
+    return [Received(*row) for row in await cursor.fetchall()]
+
 
 _HOLD = f"""
 SELECT id
   FROM runs
- WHERE id = %(run_id)s AND part = %(part)s
+ WHERE id = %(run_id)s AND part = %(part)s AND epoch = %(epoch)s AND lease_owner = %(owner)s
  {LOCK}
+"""
+
+_COUNT_FREE = """
+SELECT count(*)
+  FROM signals
+ WHERE run_id = %(run_id)s AND name = %(name)s AND dedup = ANY (%(dedups)s) AND part = %(part)s
+   AND (taken_by IS NULL OR taken_by = %(taken_by)s)
 """
 
 _TAKE = """
 UPDATE signals
    SET taken_by = %(taken_by)s
- WHERE run_id = %(run_id)s AND name = %(name)s AND dedup = %(dedup)s AND part = %(part)s
+ WHERE run_id = %(run_id)s AND name = %(name)s AND dedup = ANY (%(dedups)s) AND part = %(part)s
 """
 
 
-async def take_signal(db: Cursor, fence: Fence, waiting: Promise, now: int) -> Promise | None:
-    """Settle the promise with the oldest signal that nobody took; None when there is none."""
-    where = {"run_id": waiting.run_id, "name": waiting.name, "part": fence.part}
-    if await (await db.execute(_OLDEST, where)).fetchone() is None:
-        return None
+async def take_signals(
+    db: Cursor, fence: Fence, promise: Promise, dedups: Sequence[str]
+) -> Promise | Fenced:
+    """Write a promise and mark its signals as taken; see `Store.take`.
+
+    The run's lock is held from the first look on: of two takers of one signal, one sees the other's
+    mark.
+    """
+    held = {"run_id": fence.run_id, "part": fence.part, "epoch": fence.epoch, "owner": fence.owner}
+    marks = {
+        "run_id": promise.run_id,
+        "name": promise.name,
+        "dedups": list(dedups),
+        "part": fence.part,
+        "taken_by": promise.id,
+    }
     async with db.connection.transaction():
-        await db.execute(_HOLD, where)  # or two takers would read one signal as the oldest
-        signal = await (await db.execute(_OLDEST, where)).fetchone()
-        if signal is None:
-            return None
-        dedup, value = signal
-        settled = rows.resolved(waiting, value, now, fence.epoch)
-        (outcome,) = await write_batch(db, [outsource(Checkpoint(fence, settled))], wait=True)
+        if await (await db.execute(_HOLD, held)).fetchone() is None:
+            return Fenced()
+        first = await read_promise(db, promise.id)
+        if first is not None and first.is_settled:
+            return first
+        free = await (await db.execute(_COUNT_FREE, marks)).fetchone()
+        if free != (len(set(dedups)),):
+            return first or rows.unsettled(promise)
+        await db.execute(_TAKE, marks)
+        (outcome,) = await write_batch(db, [outsource(Checkpoint(fence, promise))], wait=True)
         match outcome:
             case Written(seq):
-                await db.execute(_TAKE, where | {"dedup": dedup, "taken_by": waiting.id})
-                return replace(settled, seq=seq)
+                return replace(promise, seq=seq, epoch=fence.epoch)
             case Adopted(first):
                 return first
-    return None
+    return Fenced()

@@ -1,4 +1,4 @@
-"""Promises in Postgres: written under the fence, settled once, read back whole.
+"""Promises in Postgres: written under the fence, settled once.
 
 A batch is one statement with one JSON parameter, and so one transaction. First it locks every run
 it touches, owners and those it wakes, in the order of their ids, skipping what somebody else has
@@ -18,11 +18,12 @@ import orjson
 import psycopg
 
 from substrate.store import rows
-from substrate.store.blobs import PAYLOADS, digests_in, inflate
-from substrate.store.postgres.blobs import insert_blobs, read_blobs
+from substrate.store.blobs import PAYLOADS
+from substrate.store.postgres.blobs import insert_blobs
 from substrate.store.postgres.connections import Cursor
+from substrate.store.postgres.promises import read_promise
 from substrate.values.errors import CheckpointRefused
-from substrate.values.ids import RunId, part_of, root_of
+from substrate.values.ids import part_of
 from substrate.values.records import (
     Adopted,
     Checkpoint,
@@ -51,10 +52,11 @@ WITH advanced AS (
     RETURNING last_seq, tenant
 )
 INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, effect, fingerprint,
-                      input, value, error, usage, attempts, epoch, created_at, settled_at)
+                      input, value, error, usage, attempts, undo, epoch, created_at, settled_at)
 SELECT %(id)s, %(part)s, tenant, %(run_id)s, %(key)s, last_seq, %(kind)s, %(name)s, %(state)s,
        %(effect)s, %(fingerprint)s, %(input)s::json, %(value)s::json, %(error)s::json,
-       %(usage)s::json, %(attempts)s::json, %(epoch)s, %(created_at)s, %(settled_at)s
+       %(usage)s::json, %(attempts)s::json, %(undo)s::json, %(epoch)s, %(created_at)s,
+       %(settled_at)s
   FROM advanced
 RETURNING seq
 """
@@ -66,14 +68,15 @@ WITH batch AS MATERIALIZED (
            ord integer, fence_run text, part integer, epoch integer, owner text, status text,
            now bigint, expires_at bigint, id text, run_id text, key text, kind text, name text,
            state text, effect text, fingerprint text, input json, value json, error json,
-           usage json, attempts json, created_at bigint, settled_at bigint)
+           usage json, attempts json, undo json, created_at bigint, settled_at bigint, child json)
 ), locked AS MATERIALIZED (
-    SELECT id, tenant, epoch, lease_owner, last_seq
+    SELECT id, tenant, root_id, epoch, lease_owner, last_seq, deadline_at, cancel_requested
       FROM runs
      WHERE id = ANY (ARRAY(SELECT fence_run FROM batch UNION SELECT run_id FROM batch))
      {lock}
 ), judged AS MATERIALIZED (
-    SELECT batch.*, journal.tenant, journal.last_seq,
+    SELECT batch.*, journal.tenant, journal.root_id, journal.last_seq, journal.deadline_at,
+           journal.cancel_requested,
            fence.id IS NOT NULL AND journal.id IS NOT NULL AS is_locked,
            fence.epoch = batch.epoch AND fence.lease_owner = batch.owner AS is_ours
       FROM batch
@@ -84,7 +87,8 @@ WITH batch AS MATERIALIZED (
       FROM judged
      WHERE is_locked AND is_ours
 ), touched AS (
-    SELECT run_id AS id, part, 1 AS seqs, (run_id <> fence_run)::integer AS wakes,
+    SELECT run_id AS id, part, 1 AS seqs,
+           (run_id <> fence_run AND state <> 'pending')::integer AS wakes,
            NULL AS status, false AS is_settled, now, NULL::bigint AS expires_at
       FROM owned
      UNION ALL
@@ -101,7 +105,9 @@ WITH batch AS MATERIALIZED (
            crashes = CASE WHEN changes.is_settled THEN 0 ELSE runs.crashes END,
            wake_version = runs.wake_version + changes.wakes,
            need = greatest(runs.need - changes.wakes, 0),
-           rank = CASE WHEN runs.status = 'suspended' THEN changes.now ELSE runs.rank END,
+           rank = CASE WHEN runs.status = 'suspended' AND changes.wakes > 0
+                        AND runs.need <= changes.wakes THEN changes.now
+                       ELSE runs.rank END,
            status = CASE WHEN changes.status IS NOT NULL THEN changes.status
                          WHEN runs.status = 'suspended' AND changes.wakes > 0
                           AND runs.need <= changes.wakes THEN 'ready'
@@ -115,17 +121,32 @@ WITH batch AS MATERIALIZED (
        AND runs.id = changes.id AND runs.part = changes.part
 ), written AS (
     INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, effect,
-                          fingerprint, input, value, error, usage, attempts, epoch, created_at,
-                          settled_at)
+                          fingerprint, input, value, error, usage, attempts, undo, epoch,
+                          created_at, settled_at)
     SELECT id, part, tenant, run_id, key, seq, kind, name, state, effect, fingerprint, input,
-           value, error, usage, attempts, epoch, created_at, settled_at
+           value, error, usage, attempts, undo, epoch, created_at, settled_at
       FROM owned
         ON CONFLICT (id, part) DO UPDATE
        SET seq = excluded.seq, state = excluded.state, value = excluded.value,
            error = excluded.error, usage = excluded.usage, attempts = excluded.attempts,
-           epoch = excluded.epoch, settled_at = excluded.settled_at
+           undo = excluded.undo, epoch = excluded.epoch, settled_at = excluded.settled_at
      WHERE promises.state = 'pending'
     RETURNING id, seq
+), spawned AS (
+    INSERT INTO runs (id, part, tenant, root_id, parent_id, function, version, queue, lane, rank,
+                      status, epoch, wake_version, need, deadline_at, crashes, cancel_requested,
+                      last_seq, seed, generation, journal_from, gone_epoch, created_at)
+    SELECT owned.id, part, tenant, root_id, run_id, child.function, child.version, child.queue,
+           child.lane, child.rank, 'ready', 0, 0, 0,
+           least(child.deadline_at, owned.deadline_at), 0, cancel_requested, 1, child.seed, 0, 0, 0,
+           created_at
+      FROM owned
+      JOIN written USING (id),
+           json_to_record(owned.child) AS child (
+           function text, version integer, queue text, lane text, rank bigint, seed bigint,
+           deadline_at bigint)
+     WHERE owned.child IS NOT NULL
+        ON CONFLICT (id, part) DO NOTHING
 )
 SELECT is_locked, is_ours, written.seq
   FROM judged
@@ -152,9 +173,10 @@ async def write_batch(db: Cursor, batch: Sequence[Checkpoint], *, wait: bool) ->
 
 
 def _is_plain(checkpoint: Checkpoint) -> bool:
-    """Whether all it does is to write a new promise: no change of status, nobody else woken."""
+    """Whether all it does is to write a new promise: no status, no child, nobody else woken."""
     promise, fence = checkpoint.promise, checkpoint.fence
-    return promise.seq == 0 and promise.run_id == fence.run_id and checkpoint.status is None
+    is_alone = checkpoint.status is None and checkpoint.child is None
+    return is_alone and promise.seq == 0 and promise.run_id == fence.run_id
 
 
 async def _write_new(db: Cursor, checkpoint: Checkpoint) -> int | None:
@@ -219,6 +241,7 @@ def _parameters(checkpoint: Checkpoint) -> dict[str, Any]:
         "error": promise.error,
         "usage": promise.usage,
         "attempts": promise.attempts,
+        "undo": promise.undo,
         "created_at": promise.created_at,
         "settled_at": promise.settled_at,
     }
@@ -235,7 +258,31 @@ def _record(ord_: int, checkpoint: Checkpoint) -> dict[str, Any]:
     record |= {"ord": ord_, "fence_run": checkpoint.fence.run_id, "now": now}
     if status is not None:
         record |= {"status": status.value, "expires_at": rows.expiry(status, now)}
+    if checkpoint.child is not None:
+        record["child"] = rows.child_row(checkpoint.child, now)
     return {name: value for name, value in record.items() if value is not None}
+
+
+_WAKE = """
+UPDATE runs
+   SET last_seq = last_seq + 1,
+       wake_version = wake_version + 1,
+       need = greatest(need - 1, 0),
+       rank = CASE WHEN status = 'suspended' AND need <= 1 THEN %(now)s ELSE rank END,
+       status = CASE WHEN status = 'suspended' AND need <= 1 THEN 'ready' ELSE status END
+ WHERE id = %(id)s AND part = %(part)s
+RETURNING last_seq
+"""
+
+
+async def wake_run(db: Cursor, run_id: str, now: int) -> int | None:
+    """Tell a run that a promise of its journal is being settled; return its next change number.
+
+    Who calls this has locked the run, together with all others of its transaction.
+    """
+    cursor = await db.execute(_WAKE, {"id": run_id, "part": part_of(run_id), "now": now})
+    row = await cursor.fetchone()
+    return row[0] if row else None
 
 
 async def _first(db: Cursor, promise: Promise) -> Promise:
@@ -243,56 +290,3 @@ async def _first(db: Cursor, promise: Promise) -> Promise:
     if settled is None:
         raise CheckpointRefused(f"{promise.id!r} conflicts with a row that is gone; write it again")
     return settled
-
-
-_SELECT_PROMISE = f"""
-SELECT {rows.PROMISE_COLUMNS}
-  FROM promises
- WHERE id = %s AND part = %s
-"""
-
-
-async def read_promise(db: Cursor, any_id: str) -> Promise | None:
-    """Return one promise, or None."""
-    cursor = await db.execute(_SELECT_PROMISE, (any_id, part_of(any_id)))
-    found = await _whole(db, await cursor.fetchall())
-    return found[0] if found else None
-
-
-_SELECT_PROMISES = f"""
-SELECT {rows.PROMISE_COLUMNS}
-  FROM promises
- WHERE id = ANY (%s)
-"""
-
-
-async def read_promises(db: Cursor, ids: Sequence[str]) -> dict[str, Promise]:
-    """Return those of the promises that there are, by id."""
-    cursor = await db.execute(_SELECT_PROMISES, (ids,))
-    return {promise.id: promise for promise in await _whole(db, await cursor.fetchall())}
-
-
-_SELECT_JOURNAL = f"""
-SELECT {rows.PROMISE_COLUMNS}
-  FROM promises
- WHERE run_id = %s AND seq > %s
- ORDER BY seq
-"""
-
-
-async def read_journal(db: Cursor, run_id: RunId, after: int) -> Sequence[Promise]:
-    """Return the promises of a run above a seq, in order."""
-    cursor = await db.execute(_SELECT_JOURNAL, (run_id, after))
-    return await _whole(db, await cursor.fetchall())
-
-
-async def _whole(db: Cursor, found: Sequence[rows.Row]) -> Sequence[Promise]:
-    """Return rows as promises, with what stands in blobs put back."""
-    promises = [rows.promise(row) for row in found]
-    digests = {i: held for i, row in enumerate(found) if (held := digests_in(row[rows.PAYLOADS]))}
-    if digests:
-        roots = {root_of(promises[i].id) for i in digests}
-        contents = await read_blobs(db, list(roots), list(set().union(*digests.values())))
-        for i in digests:
-            promises[i] = inflate(promises[i], contents)
-    return promises

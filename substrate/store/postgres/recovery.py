@@ -7,15 +7,15 @@ pooler a backend outlives its client, so there the pulse registers none and the 
 is a cut connection a death: a worker that looks and misses itself vouches for itself.
 
 No look waits for a lock: a run that somebody holds is taken back next time, since its owner stays
-struck off.
+struck off. Whether that owner's process has ended is forgotten by then: it counts as unknown.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from substrate.store import rows
 from substrate.store.postgres.connections import NOW, Cursor
-from substrate.store.postgres.journal import LOCK_FREE
+from substrate.store.postgres.journal import LOCK_FREE, wake_run
 from substrate.store.protocol import MAX_CRASHES
 from substrate.values.ids import RunId
 from substrate.values.records import Owner, RunStatus
@@ -35,6 +35,8 @@ class Sighting:
     lease_until: int
     has_lapsed: bool
     is_missing: bool
+    is_gone: bool = False
+    """Whether its process is known to have ended, not merely its lease."""
 
 
 class Vigil:
@@ -51,7 +53,8 @@ class Vigil:
         missing = [(one.owner, one.lease_until) for one in seen if one.is_missing]
         self._missing = {who: self._missing.get(who, now) for who in missing}
         given_up = {who for who, since in self._missing.items() if now - since >= PATIENCE}
-        return [one for one in seen if one.has_lapsed or (one.owner, one.lease_until) in given_up]
+        looked = [replace(one, is_gone=(one.owner, one.lease_until) in given_up) for one in seen]
+        return [one for one in looked if one.has_lapsed or one.is_gone]
 
 
 _LOOK = f"""
@@ -60,7 +63,7 @@ SELECT incarnation, lease_until, lease_until < {NOW},
        AND NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = backend_pid)
   FROM workers
  UNION ALL
-SELECT DISTINCT lease_owner, 0, true, true
+SELECT DISTINCT lease_owner, 0, true, false
   FROM runs
  WHERE lease_owner IS NOT NULL AND lease_owner NOT IN (SELECT incarnation FROM workers)
 """
@@ -118,6 +121,7 @@ UPDATE runs
    SET crashes = crashes + 1,
        status = CASE WHEN crashes + 1 >= %(max_crashes)s THEN 'dead' ELSE 'ready' END,
        ended_at = CASE WHEN crashes + 1 >= %(max_crashes)s THEN %(now)s::bigint END,
+       gone_epoch = CASE WHEN %(is_gone)s THEN epoch ELSE gone_epoch END,
        last_seq = last_seq + 1,
        lease_owner = NULL,
        rank = %(now)s
@@ -126,19 +130,8 @@ RETURNING id, part, parent_id, status, last_seq, crashes
 """
 
 _BURY = """
-WITH woken AS (
-    UPDATE runs
-       SET last_seq = last_seq + 1,
-           wake_version = wake_version + 1,
-           need = greatest(need - 1, 0),
-           rank = CASE WHEN status = 'suspended' THEN %(now)s ELSE rank END,
-           status = CASE WHEN status = 'suspended' AND need <= 1 THEN 'ready' ELSE status END
-     WHERE id = %(parent_id)s AND part = %(part)s
-    RETURNING last_seq
-)
 UPDATE promises
-   SET state = 'rejected', error = %(error)s::json, settled_at = %(now)s,
-       seq = coalesce((SELECT last_seq FROM woken), %(seq)s)
+   SET state = 'rejected', error = %(error)s::json, settled_at = %(now)s, seq = %(seq)s
  WHERE id = %(id)s AND part = %(part)s AND state = 'pending'
 """
 
@@ -152,16 +145,22 @@ async def recover_runs(db: Cursor, dead: Sequence[Sighting], now: int) -> Sequen
             await db.execute(_STRIKE_OFF, who)
             cursor = await db.execute(_IS_REGISTERED, who)
             if await cursor.fetchone() is None:
-                recovered += await _take_back(db, one.owner, now)
+                recovered += await _take_back(db, one, now)
     return recovered
 
 
-async def _take_back(db: Cursor, owner: Owner, now: int) -> Sequence[RunId]:
-    wanted = {"owner": owner, "max_crashes": MAX_CRASHES, "now": now}
+async def _take_back(db: Cursor, dead: Sighting, now: int) -> Sequence[RunId]:
+    wanted = {
+        "owner": dead.owner,
+        "is_gone": dead.is_gone,
+        "max_crashes": MAX_CRASHES,
+        "now": now,
+    }
     cursor = await db.execute(_RECOVER, wanted)
     taken = await cursor.fetchall()
     for run_id, part, parent_id, status, seq, crashes in taken:
         if status == RunStatus.DEAD:
-            grave = {"id": run_id, "part": part, "parent_id": parent_id, "seq": seq, "now": now}
+            told = await wake_run(db, parent_id, now) if parent_id else None
+            grave = {"id": run_id, "part": part, "seq": told or seq, "now": now}
             await db.execute(_BURY, grave | {"error": rows.burial(crashes)})
     return [row[0] for row in taken]

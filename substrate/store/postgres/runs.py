@@ -17,11 +17,12 @@ from substrate.values.records import Claim, Fence, Inbox, NewRun, Owner, Run, Ru
 _INSERT_RUN = """
 WITH created AS (
     INSERT INTO runs (id, part, tenant, root_id, function, version, queue, lane, rank, status,
-                      epoch, lease_owner, wake_version, need, crashes, cancel_requested, last_seq,
-                      seed, generation, created_at)
+                      epoch, lease_owner, wake_version, need, due_at, deadline_at, crashes,
+                      cancel_requested, last_seq, seed, generation, journal_from, gone_epoch,
+                      created_at)
     VALUES (%(id)s, %(part)s, %(tenant)s, %(root_id)s, %(function)s, %(version)s, %(queue)s,
-            %(lane)s, %(rank)s, %(status)s, %(epoch)s, %(lease_owner)s, 0, 0, 0, false, 1,
-            %(seed)s, 0, %(created_at)s)
+            %(lane)s, %(rank)s, %(status)s, %(epoch)s, %(lease_owner)s, 0, 0, %(due_at)s,
+            %(deadline_at)s, 0, false, 1, %(seed)s, 0, 0, 0, %(created_at)s)
         ON CONFLICT (id, part) DO NOTHING
     RETURNING id, part, tenant, function, created_at
 )
@@ -74,14 +75,14 @@ async def existing_run(db: Cursor, run_id: RunId) -> Run:
 _SELECT_RUNS = f"""
 SELECT {rows.RUN_COLUMNS}
   FROM runs
- WHERE %(status)s::text IS NULL OR status = %(status)s
+ WHERE CASE WHEN %(status)s::text IS NULL THEN parent_id IS NULL ELSE status = %(status)s END
  ORDER BY created_at DESC, id
  LIMIT %(limit)s
 """
 
 
 async def list_runs(db: Cursor, status: RunStatus | None, limit: int) -> Sequence[Run]:
-    """Return runs, newest first."""
+    """Return root runs, or all of one status, newest first."""
     cursor = await db.execute(_SELECT_RUNS, {"status": status, "limit": limit})
     return [rows.run(row) for row in await cursor.fetchall()]
 
@@ -124,7 +125,7 @@ async def claim_runs(db: Cursor, lane: str, limit: int, owner: Owner) -> Sequenc
 
 
 _SELECT_INBOXES = """
-SELECT id, epoch, wake_version
+SELECT id, epoch, wake_version, cancel_requested
   FROM runs
  WHERE lease_owner = %s AND status = 'running'
 """
@@ -177,9 +178,8 @@ RETURNING last_seq
 
 _REOPEN_OUTCOME = """
 UPDATE promises
-   SET state = 'pending', value = NULL, error = NULL, settled_at = NULL,
-       seq = CASE run_id WHEN id THEN %(seq)s ELSE seq END
- WHERE id = %(id)s AND part = %(part)s
+   SET state = 'pending', value = NULL, error = NULL, settled_at = NULL, seq = %(seq)s
+ WHERE id = %(id)s AND part = %(part)s AND run_id = id
 """
 
 _ACCEPT = """

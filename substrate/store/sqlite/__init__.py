@@ -1,31 +1,38 @@
 """The store in a SQLite file: embedded, nothing to install, many processes on one host."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 from substrate.store import rows
 from substrate.store.blobs import outsource
-from substrate.store.sqlite import inbox, journal, recovery, runs
+from substrate.store.sqlite import ending, inbox, journal, promises, recovery, runs, waiting
 from substrate.store.sqlite.blobs import read_blobs
-from substrate.store.sqlite.file import SqliteFile, open_file
+from substrate.store.sqlite.file import SqliteFile, Work, open_file
 from substrate.store.sqlite.pulse import SqlitePulse, remove_lock
 from substrate.store.sqlite.schema import migrate
-from substrate.values.clock import OffsetClock
+from substrate.store.sqlite.transaction import transact
+from substrate.store.transaction import Call
+from substrate.values.clock import Clock, OffsetClock
 from substrate.values.ids import Key, RunId
 from substrate.values.records import (
     Checkpoint,
     Claim,
     Fence,
+    Fenced,
     Inbox,
+    Json,
     NewRun,
     Outcome,
     Owner,
     Promise,
+    Received,
     Run,
     RunStatus,
     Signal,
 )
+
+Reading = Callable[[Work[Sequence[Promise]]], Awaitable[Sequence[Promise]]]
 
 _LONG_JOURNAL = 500  # rows; a longer one is read in a thread
 
@@ -33,8 +40,8 @@ _LONG_JOURNAL = 500  # rows; a longer one is read in a thread
 class SqliteStore:
     """A `Store` over one file; `substrate.store.protocol` says what each method keeps."""
 
-    def __init__(self, path: Path) -> None:
-        self.clock = OffsetClock()
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+        self.clock = clock or OffsetClock()
         self.path = path
         connection = open_file(path)
         try:
@@ -48,7 +55,7 @@ class SqliteStore:
         now = self.clock.now_ms()
         run = await self._file.write(lambda db: runs.insert_run(db, new, now, claim_for))
         if run is not None:
-            return run, rows.claim_of(run, new.input) if claim_for else None
+            return run, rows.claim_of(run, new.input) if run.lease_owner else None
         run = await self._file.read(lambda db: runs.existing_run(db, new.id))
         rows.check_same(new, run, await self.promise(new.id))
         return run, None
@@ -63,14 +70,12 @@ class SqliteStore:
 
     async def promise(self, run_id: RunId) -> Promise | None:
         """See `Store.promise`."""
-        return await self._file.read(lambda db: journal.read_promise(db, run_id))
+        return await self._file.read(lambda db: promises.read_promise(db, run_id))
 
     async def journal(self, run_id: RunId, after: int = 0) -> Sequence[Promise]:
         """See `Store.journal`."""
-        run = await self.get(run_id)
-        is_long = run is not None and run.last_seq - after > _LONG_JOURNAL
-        read = self._file.scan if is_long else self._file.read
-        return await read(lambda db: journal.read_journal(db, run_id, after))
+        read = await self._reading(run_id, after)
+        return await read(lambda db: promises.read_journal(db, run_id, after))
 
     async def blob(self, run_id: RunId, digest: str) -> bytes | None:
         """See `Store.blob`."""
@@ -82,12 +87,15 @@ class SqliteStore:
         now = self.clock.now_ms()
         return await self._file.write(lambda db: inbox.send_signal(db, signal, now))
 
-    async def take(self, fence: Fence, promise: Promise) -> Promise | None:
-        """See `Store.take`. Looks first, as `claim` does."""
-        if not await self._file.read(lambda db: inbox.has_signal(db, promise)):
-            return None
-        now = self.clock.now_ms()
-        return await self._file.write(lambda db: inbox.take_signal(db, fence, promise, now))
+    async def inbox(
+        self, run_id: RunId, name: str | None = None, *, untaken: bool = True
+    ) -> Sequence[Received]:
+        """See `Store.inbox`."""
+        return await self._file.read(lambda db: inbox.read_inbox(db, run_id, name, untaken=untaken))
+
+    async def take(self, fence: Fence, promise: Promise, dedups: Sequence[str]) -> Promise | Fenced:
+        """See `Store.take`."""
+        return await self._file.write(lambda db: inbox.take_signals(db, fence, promise, dedups))
 
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """See `Store.claim`. Looks first: an empty claim need not take the write lock."""
@@ -95,9 +103,42 @@ class SqliteStore:
             return []
         return await self._file.write(lambda db: runs.claim_runs(db, lane, limit, owner))
 
+    async def backlog(self, lanes: Sequence[str], limit: int) -> int:
+        """See `Store.backlog`."""
+        return await self._file.read(lambda db: waiting.count_ready(db, lanes, limit))
+
     async def inboxes(self, owner: Owner) -> Sequence[Inbox]:
         """See `Store.inboxes`."""
         return await self._file.read(lambda db: runs.read_inboxes(db, owner))
+
+    async def suspend(
+        self, fence: Fence, wake_version: int, *, need: int, due_at: int | None
+    ) -> bool:
+        """See `Store.suspend`."""
+        return await self._file.write(
+            lambda db: waiting.suspend_run(db, fence, wake_version, need, due_at)
+        )
+
+    async def wake_due(self, limit: int = 1000) -> int:
+        """See `Store.wake_due`. Looks first, as `claim` does."""
+        now, first = self.clock.now_ms(), await self.next_due_at()
+        if first is None or first > now:
+            return 0
+        return await self._file.write(lambda db: waiting.wake_due_runs(db, now, limit))
+
+    async def next_due_at(self) -> int | None:
+        """See `Store.next_due_at`."""
+        return await self._file.read(waiting.next_due_at)
+
+    async def arrivals(self, run_id: RunId, after: int) -> Sequence[Promise]:
+        """See `Store.arrivals`."""
+        read = await self._reading(run_id, after)
+        return await read(lambda db: waiting.read_arrivals(db, run_id, after))
+
+    async def promises(self, ids: Sequence[str]) -> Mapping[str, Promise]:
+        """See `Store.promises`."""
+        read = self._file.scan if len(ids) > _LONG_JOURNAL else self._file.read
+        return await read(lambda db: promises.read_promises(db, ids))
 
     async def commit(self, batch: Sequence[Checkpoint], *, wait: bool = False) -> Sequence[Outcome]:
         """See `Store.commit`. SQLite has one writer, so nothing is ever `Locked`."""
@@ -107,18 +148,38 @@ class SqliteStore:
     async def settled(self, batch: Sequence[Checkpoint]) -> Sequence[Outcome | None]:
         """See `Store.settled`."""
         ids = [checkpoint.promise.id for checkpoint in batch]
-        found = await self._file.read(lambda db: [journal.read_promise(db, one) for one in ids])
-        return [rows.compare(checkpoint, row) for checkpoint, row in zip(batch, found, strict=True)]
+        found = await self.promises(ids)
+        return [rows.compare(checkpoint, found.get(checkpoint.promise.id)) for checkpoint in batch]
 
     async def release(self, fences: Sequence[Fence]) -> int:
         """See `Store.release`."""
         now = self.clock.now_ms()
         return await self._file.write(lambda db: runs.release_runs(db, fences, now))
 
+    async def transact(self, fence: Fence, call: Call) -> Promise | Fenced:
+        """See `Store.transact`."""
+        return await transact(self._file, fence, call)
+
+    async def renew(self, fence: Fence, input: Json) -> bool:
+        """See `Store.renew`."""
+        now = self.clock.now_ms()
+        return await self._file.write(lambda db: ending.renew_run(db, fence, input, now))
+
+    async def cancel(self, run_id: RunId) -> Run:
+        """See `Store.cancel`."""
+        now = self.clock.now_ms()
+        return await self._file.write(lambda db: ending.cancel_run(db, run_id, now))
+
+    async def discard(self, run_id: RunId) -> Run:
+        """See `Store.discard`."""
+        now = self.clock.now_ms()
+        return await self._file.write(lambda db: ending.discard_run(db, run_id, now))
+
     async def recover(self) -> Sequence[RunId]:
         """See `Store.recover`. Looks first, and takes the write lock only when somebody is dead."""
         now = self.clock.now_ms()
-        dead = recovery.dead_among(await self._file.read(recovery.look), self.path, now)
+        seen = await self._file.read(recovery.look)
+        dead = recovery.dead_among(seen, self.path, OffsetClock().now_ms())
         if not dead:
             return []
         recovered = await self._file.write(lambda db: recovery.recover_runs(db, dead, now))
@@ -138,3 +199,9 @@ class SqliteStore:
     async def close(self) -> None:
         """See `Store.close`."""
         await self._file.close()
+
+    async def _reading(self, run_id: RunId, after: int) -> Reading:
+        """Return how to read what a run's journal has above a seq: at once, or in a thread."""
+        run = await self.get(run_id)
+        is_long = run is not None and run.last_seq - after > _LONG_JOURNAL
+        return self._file.scan if is_long else self._file.read

@@ -10,9 +10,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -79,8 +79,8 @@ def transact(db: apsw.Connection, work: Work[T], *, wait: float) -> T:
     Raises `apsw.BusyError` when `wait` is 0 and another process is writing; `StoreUnreachable`
     when it still was after so many seconds; `CheckpointRefused` for a row that SQLite rejects.
     """
-    try:
-        _begin(db, wait)
+    with explained(db, wait):
+        begin(db, wait)
         try:
             result = work(db)
             db.execute("COMMIT")
@@ -88,6 +88,14 @@ def transact(db: apsw.Connection, work: Work[T], *, wait: float) -> T:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
+    return result
+
+
+@contextmanager
+def explained(db: apsw.Connection, wait: float) -> Iterator[None]:
+    """Raise in our own terms what SQLite raises in the block, as `transact` does."""
+    try:
+        yield
     except apsw.BusyError as error:
         if wait == 0:
             raise
@@ -96,7 +104,20 @@ def transact(db: apsw.Connection, work: Work[T], *, wait: float) -> T:
         raise CheckpointRefused(f"SQLite refuses a row: {error}") from error
     except apsw.Error as error:
         raise unusable(db.filename, error) from error
-    return result
+
+
+def begin(connection: apsw.Connection, wait: float) -> None:
+    """Begin a write transaction, waiting so many seconds for other processes to end theirs."""
+    give_up = time.monotonic() + wait
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:
+            if time.monotonic() >= give_up:
+                raise
+            time.sleep(_RETRY_PAUSE)
+        else:
+            return
 
 
 class SqliteFile:
@@ -120,7 +141,16 @@ class SqliteFile:
             if self._pace < _SLOW:
                 with suppress(apsw.BusyError):
                     return self._transact(work, wait=0)
-            return await self._in_thread(lambda: self._transact(work, wait=LOCK_WAIT))
+            return await self.in_thread(lambda: self._transact(work, wait=LOCK_WAIT))
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[apsw.Connection]:
+        """Give the writing connection for the block, in which nobody else writes.
+
+        What is done with it belongs in a thread.
+        """
+        async with self._writing:
+            yield self._writer
 
     async def read(self, work: Work[T]) -> T:
         """Run a short query, on the event loop."""
@@ -129,7 +159,7 @@ class SqliteFile:
     async def scan(self, work: Work[T]) -> T:
         """Run a long query in a thread, so that it does not block the event loop."""
         async with self._scanning:
-            return await self._in_thread(lambda: self._look(self._scanner, work))
+            return await self.in_thread(lambda: self._look(self._scanner, work))
 
     async def close(self) -> None:
         """Close every connection, when the last transaction has ended."""
@@ -159,7 +189,7 @@ class SqliteFile:
         except apsw.Error as error:
             raise unusable(self.path, error) from error
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
+    async def in_thread(self, call: Callable[[], T]) -> T:
         """Run in a thread, to its end: cancelled or not, it uses our connection until then."""
         running = asyncio.get_running_loop().run_in_executor(self._threads, call)
         cancellation: asyncio.CancelledError | None = None
@@ -196,19 +226,6 @@ def _enter_wal(connection: apsw.Connection) -> None:
         if mode != "wal":
             raise OSError("its file system has no shared memory, as a local disk does")
         return
-
-
-def _begin(connection: apsw.Connection, wait: float) -> None:
-    give_up = time.monotonic() + wait
-    while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except apsw.BusyError:
-            if time.monotonic() >= give_up:
-                raise
-            time.sleep(_RETRY_PAUSE)
-        else:
-            return
 
 
 def _busy(waited: float) -> StoreError:

@@ -3,6 +3,7 @@
 Each function runs inside one transaction that its caller opened.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import apsw
@@ -10,10 +11,20 @@ import apsw
 from substrate.store import rows
 from substrate.store.blobs import outsource
 from substrate.store.sqlite.journal import write_checkpoint
+from substrate.store.sqlite.promises import read_promise
 from substrate.store.sqlite.runs import existing_run
 from substrate.values.errors import RunEnded
-from substrate.values.ids import part_of
-from substrate.values.records import Adopted, Checkpoint, Fence, Promise, Signal, Written
+from substrate.values.ids import RunId, part_of
+from substrate.values.records import (
+    Adopted,
+    Checkpoint,
+    Fence,
+    Fenced,
+    Promise,
+    Received,
+    Signal,
+    Written,
+)
 
 _IS_KNOWN = """
 SELECT 1
@@ -25,8 +36,8 @@ _WAKE = """
 UPDATE runs
    SET last_seq = last_seq + 1,
        wake_version = wake_version + 1,
-       rank = CASE status WHEN 'suspended' THEN :now ELSE rank END,
-       status = CASE status WHEN 'suspended' THEN 'ready' ELSE status END
+       rank = CASE WHEN status = 'suspended' AND epoch > 0 THEN :now ELSE rank END,
+       status = CASE WHEN status = 'suspended' AND epoch > 0 THEN 'ready' ELSE status END
  WHERE id = :run_id AND part = :part
    AND status IN ('ready', 'running', 'suspended', 'paused')
 RETURNING tenant, last_seq AS n
@@ -59,20 +70,35 @@ def send_signal(db: apsw.Connection, signal: Signal, now: int) -> bool:
     return True
 
 
-_OLDEST = """
-SELECT dedup, value
+_SELECT_RECEIVED = """
+SELECT name, dedup, n, value, sent_at, taken_by
   FROM signals
- WHERE run_id = :run_id AND name = :name AND taken_by IS NULL
+ WHERE run_id = :run_id AND part = :part AND (:name IS NULL OR name = :name)
+   AND NOT (:untaken AND taken_by IS NOT NULL)
  ORDER BY n
- LIMIT 1
 """
 
 
-def has_signal(db: apsw.Connection, waiting: Promise) -> bool:
-    """Whether a take would find something."""
-    where = {"run_id": waiting.run_id, "name": waiting.name}
-    return db.execute(_OLDEST, where).fetchone() is not None
+def read_inbox(
+    db: apsw.Connection, run_id: RunId, name: str | None, *, untaken: bool
+) -> Sequence[Received]:
+    """Return the signals that a run was sent, oldest first."""
+    where = {"run_id": run_id, "part": part_of(run_id), "name": name, "untaken": untaken}
+    return [Received(*row) for row in db.execute(_SELECT_RECEIVED, where)]
 
+
+_IS_HELD = """
+SELECT 1
+  FROM runs
+ WHERE id = ? AND part = ? AND epoch = ? AND lease_owner = ?
+"""
+
+_IS_FREE = """
+SELECT 1
+  FROM signals
+ WHERE run_id = :run_id AND name = :name AND dedup = :dedup AND part = :part
+   AND (taken_by IS NULL OR taken_by = :taken_by)
+"""
 
 _TAKE = """
 UPDATE signals
@@ -81,18 +107,27 @@ UPDATE signals
 """
 
 
-def take_signal(db: apsw.Connection, fence: Fence, waiting: Promise, now: int) -> Promise | None:
-    """Settle the promise with the oldest signal that nobody took; None when there is none."""
-    where = {"run_id": waiting.run_id, "name": waiting.name, "part": fence.part}
-    signal = db.execute(_OLDEST, where).fetchone()
-    if signal is None:
-        return None
-    dedup, value = signal
-    settled = rows.resolved(waiting, value, now, fence.epoch)
-    match write_checkpoint(db, outsource(Checkpoint(fence, settled))):
+def take_signals(
+    db: apsw.Connection, fence: Fence, promise: Promise, dedups: Sequence[str]
+) -> Promise | Fenced:
+    """Write a promise and mark its signals as taken; see `Store.take`."""
+    if (
+        db.execute(_IS_HELD, (fence.run_id, fence.part, fence.epoch, fence.owner)).fetchone()
+        is None
+    ):
+        return Fenced()
+    first = read_promise(db, promise.id)
+    if first is not None and first.is_settled:
+        return first
+    named = {"run_id": promise.run_id, "name": promise.name, "part": fence.part}
+    marks = [named | {"dedup": dedup, "taken_by": promise.id} for dedup in dedups]
+    if not all(db.execute(_IS_FREE, mark).fetchone() for mark in marks):
+        return first or rows.unsettled(promise)
+    for mark in marks:
+        db.execute(_TAKE, mark)
+    match write_checkpoint(db, outsource(Checkpoint(fence, promise))):
         case Written(seq):
-            db.execute(_TAKE, where | {"dedup": dedup, "taken_by": waiting.id})
-            return replace(settled, seq=seq)
+            return replace(promise, seq=seq, epoch=fence.epoch)
         case Adopted(first):
             return first
-    return None
+    return Fenced()

@@ -1,20 +1,26 @@
-"""Promises in SQLite: written under the fence, settled once, read back whole.
+"""Promises in SQLite: written under the fence, settled once.
 
 The fence is the run's row inside a write transaction: SQLite has one writer at a time, so what
 ``UPDATE runs … WHERE epoch = … AND lease_owner = …`` finds is still true at COMMIT.
 Each function runs inside one transaction that its caller opened.
 """
 
-from collections.abc import Iterable, Sequence
-
 import apsw
 
 from substrate.store import rows
-from substrate.store.blobs import digests_in, inflate
-from substrate.store.sqlite.blobs import insert_blobs, read_blobs
+from substrate.store.sqlite.blobs import insert_blobs
+from substrate.store.sqlite.promises import read_promise
 from substrate.values.errors import CheckpointRefused
-from substrate.values.ids import RunId, part_of
-from substrate.values.records import Adopted, Checkpoint, Fenced, Outcome, Promise, Written
+from substrate.values.ids import part_of
+from substrate.values.records import (
+    Adopted,
+    Checkpoint,
+    Fenced,
+    NewRun,
+    Outcome,
+    Promise,
+    Written,
+)
 
 _ADVANCE = """
 UPDATE runs
@@ -33,12 +39,12 @@ RETURNING last_seq, tenant
 
 _WRITE_PROMISE = """
 INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, effect, fingerprint,
-                      input, value, error, usage, attempts, epoch, created_at, settled_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                      input, value, error, usage, attempts, undo, epoch, created_at, settled_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id, part) DO UPDATE
    SET seq = excluded.seq, state = excluded.state, value = excluded.value, error = excluded.error,
-       usage = excluded.usage, attempts = excluded.attempts, epoch = excluded.epoch,
-       settled_at = excluded.settled_at
+       usage = excluded.usage, attempts = excluded.attempts, undo = excluded.undo,
+       epoch = excluded.epoch, settled_at = excluded.settled_at
  WHERE promises.state = 'pending'
 RETURNING seq
 """
@@ -70,6 +76,7 @@ def write_checkpoint(db: apsw.Connection, checkpoint: Checkpoint) -> Outcome:
             promise.error,
             promise.usage,
             promise.attempts,
+            promise.undo,
             checkpoint.fence.epoch,
             promise.created_at,
             promise.settled_at,
@@ -77,8 +84,29 @@ def write_checkpoint(db: apsw.Connection, checkpoint: Checkpoint) -> Outcome:
     ).fetchone()
     if written is None:
         return Adopted(_first(db, promise))
+    if checkpoint.child is not None:
+        _insert_child(db, checkpoint.child, promise)
     insert_blobs(db, checkpoint.blobs)
     return Written(seq)
+
+
+_INSERT_CHILD = """
+INSERT INTO runs (id, part, tenant, root_id, parent_id, function, version, queue, lane, rank,
+                  status, epoch, wake_version, need, deadline_at, crashes, cancel_requested,
+                  last_seq, seed, generation, journal_from, gone_epoch, created_at)
+SELECT :id, part, tenant, root_id, id, :function, :version, :queue, :lane, :rank, 'ready', 0, 0, 0,
+       min(coalesce(:deadline_at, deadline_at), coalesce(deadline_at, :deadline_at)), 0,
+       cancel_requested, 1, :seed, 0, 0, 0, :now
+  FROM runs
+ WHERE id = :parent_id AND part = :part
+    ON CONFLICT (id, part) DO NOTHING
+"""
+
+
+def _insert_child(db: apsw.Connection, new: NewRun, promise: Promise) -> None:
+    """Create the run that a promise stands for, with what it inherits from its parent."""
+    row = rows.child_row(new, promise.created_at) | {"id": promise.id, "part": part_of(promise.id)}
+    db.execute(_INSERT_CHILD, row | {"parent_id": promise.run_id, "now": promise.created_at})
 
 
 def _advance(db: apsw.Connection, checkpoint: Checkpoint) -> tuple[int, str] | None:
@@ -92,26 +120,31 @@ def _advance(db: apsw.Connection, checkpoint: Checkpoint) -> tuple[int, str] | N
     else:
         left = (status, now if status.has_ended else None, rows.expiry(status, now))
         held = db.execute(_ADVANCE_AND_LEAVE, (*change, *left, *owned)).fetchone()
-    if held is not None and promise.run_id != fence.run_id:
-        return wake_run(db, promise.run_id, fence.part, now)
-    return held
+    if held is None or promise.run_id == fence.run_id:
+        return held
+    return wake_run(db, promise.run_id, fence.part, now, ends=promise.is_settled)
 
 
 _WAKE = """
 UPDATE runs
    SET last_seq = last_seq + 1,
-       wake_version = wake_version + 1,
-       need = max(need - 1, 0),
-       status = CASE WHEN status = 'suspended' AND need <= 1 THEN 'ready' ELSE status END,
-       rank = CASE WHEN status = 'suspended' AND need <= 1 THEN ? ELSE rank END
- WHERE id = ? AND part = ?
+       wake_version = wake_version + :ends,
+       need = max(need - :ends, 0),
+       status = CASE WHEN status = 'suspended' AND :ends AND need <= 1 THEN 'ready' ELSE status END,
+       rank = CASE WHEN status = 'suspended' AND :ends AND need <= 1 THEN :now ELSE rank END
+ WHERE id = :id AND part = :part
 RETURNING last_seq, tenant
 """
 
 
-def wake_run(db: apsw.Connection, run_id: str, part: int, now: int) -> tuple[int, str] | None:
-    """Tell a run that a promise of its journal is being settled; return its next change number."""
-    return db.execute(_WAKE, (now, run_id, part)).fetchone()
+def wake_run(
+    db: apsw.Connection, run_id: str, part: int, now: int, *, ends: bool = True
+) -> tuple[int, str] | None:
+    """Tell a run that a child's promise in its journal is being written; return its change number.
+
+    Only a child that ends wakes its parent: one that is paused has ended nothing.
+    """
+    return db.execute(_WAKE, {"id": run_id, "part": part, "now": now, "ends": ends}).fetchone()
 
 
 def _first(db: apsw.Connection, promise: Promise) -> Promise:
@@ -119,40 +152,3 @@ def _first(db: apsw.Connection, promise: Promise) -> Promise:
     if settled is None:
         raise CheckpointRefused(f"{promise.id!r} conflicts with a row that is gone; write it again")
     return settled
-
-
-_SELECT_PROMISE = f"""
-SELECT {rows.PROMISE_COLUMNS}
-  FROM promises
- WHERE id = ? AND part = ?
-"""
-
-
-def read_promise(db: apsw.Connection, any_id: str) -> Promise | None:
-    """Return one promise, or None."""
-    found = _whole(db, db.execute(_SELECT_PROMISE, (any_id, part_of(any_id))))
-    return found[0] if found else None
-
-
-_SELECT_JOURNAL = f"""
-SELECT {rows.PROMISE_COLUMNS}
-  FROM promises
- WHERE run_id = ? AND seq > ?
- ORDER BY seq
-"""
-
-
-def read_journal(db: apsw.Connection, run_id: RunId, after: int) -> Sequence[Promise]:
-    """Return the promises of a run above a seq, in order."""
-    return _whole(db, db.execute(_SELECT_JOURNAL, (run_id, after)))
-
-
-def _whole(db: apsw.Connection, found: Iterable[rows.Row]) -> list[Promise]:
-    """Return rows as promises, with what stands in blobs put back."""
-    promises = []
-    for row in found:
-        promise = rows.promise(row)
-        if digests := digests_in(row[rows.PAYLOADS]):
-            promise = inflate(promise, read_blobs(db, promise.id, digests))
-        promises.append(promise)
-    return promises

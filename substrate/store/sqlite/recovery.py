@@ -5,7 +5,7 @@ the kernel has freed its lock. Each function runs inside one transaction that it
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import apsw
@@ -25,6 +25,8 @@ class Sighting:
     owner: Owner
     host: str
     lease_until: int
+    is_gone: bool = False
+    """Whether its process is known to have ended, whatever its lease."""
 
 
 _LOOK = """
@@ -44,7 +46,8 @@ def look(db: apsw.Connection) -> Sequence[Sighting]:
 
 def dead_among(seen: Sequence[Sighting], path: Path, now: int) -> Sequence[Sighting]:
     """Return those that are dead."""
-    return [one for one in seen if one.lease_until < now or is_free(path, one.owner, one.host)]
+    looked = [replace(one, is_gone=is_free(path, one.owner, one.host)) for one in seen]
+    return [one for one in looked if one.is_gone or one.lease_until < now]
 
 
 _STRIKE_OFF = """
@@ -63,6 +66,7 @@ UPDATE runs
    SET crashes = crashes + 1,
        status = CASE WHEN crashes + 1 >= :max_crashes THEN 'dead' ELSE 'ready' END,
        ended_at = CASE WHEN crashes + 1 >= :max_crashes THEN :now END,
+       gone_epoch = CASE WHEN :is_gone THEN epoch ELSE gone_epoch END,
        last_seq = last_seq + 1,
        lease_owner = NULL,
        rank = :now
@@ -83,12 +87,17 @@ def recover_runs(db: apsw.Connection, dead: Sequence[Sighting], now: int) -> Seq
     for one in dead:
         db.execute(_STRIKE_OFF, (one.owner, one.lease_until))
         if db.execute(_IS_REGISTERED, (one.owner,)).fetchone() is None:
-            recovered += _take_back(db, one.owner, now)
+            recovered += _take_back(db, one, now)
     return recovered
 
 
-def _take_back(db: apsw.Connection, owner: Owner, now: int) -> Sequence[RunId]:
-    wanted = {"owner": owner, "max_crashes": MAX_CRASHES, "now": now}
+def _take_back(db: apsw.Connection, dead: Sighting, now: int) -> Sequence[RunId]:
+    wanted = {
+        "owner": dead.owner,
+        "is_gone": dead.is_gone,
+        "max_crashes": MAX_CRASHES,
+        "now": now,
+    }
     taken: Sequence[rows.Row] = db.execute(_RECOVER, wanted).fetchall()
     for run_id, part, parent_id, status, seq, crashes in taken:
         if status == RunStatus.DEAD:

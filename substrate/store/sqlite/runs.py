@@ -17,10 +17,10 @@ from substrate.values.records import Claim, Fence, Inbox, Json, NewRun, Owner, R
 
 _INSERT_RUN = """
 INSERT INTO runs (id, part, tenant, root_id, function, version, queue, lane, rank, status, epoch,
-                  lease_owner, wake_version, need, crashes, cancel_requested, last_seq, seed,
-                  generation, created_at)
+                  lease_owner, wake_version, need, due_at, deadline_at, crashes, cancel_requested,
+                  last_seq, seed, generation, journal_from, gone_epoch, created_at)
 VALUES (:id, :part, :tenant, :root_id, :function, :version, :queue, :lane, :rank, :status, :epoch,
-        :lease_owner, 0, 0, 0, 0, 1, :seed, 0, :created_at)
+        :lease_owner, 0, 0, :due_at, :deadline_at, 0, 0, 1, :seed, 0, 0, 0, :created_at)
     ON CONFLICT (id, part) DO NOTHING
 RETURNING id
 """
@@ -69,14 +69,14 @@ def existing_run(db: apsw.Connection, run_id: RunId) -> Run:
 _SELECT_RUNS = f"""
 SELECT {rows.RUN_COLUMNS}
   FROM runs
- WHERE :status IS NULL OR status = :status
+ WHERE CASE WHEN :status IS NULL THEN parent_id IS NULL ELSE status = :status END
  ORDER BY created_at DESC, id
  LIMIT :limit
 """
 
 
 def list_runs(db: apsw.Connection, status: RunStatus | None, limit: int) -> Sequence[Run]:
-    """Return runs, newest first."""
+    """Return root runs, or all of one status, newest first."""
     found = db.execute(_SELECT_RUNS, {"status": status, "limit": limit})
     return [rows.run(row) for row in found]
 
@@ -137,7 +137,7 @@ def _claim(db: apsw.Connection, run: Run) -> Claim | None:
 
 
 _SELECT_INBOXES = """
-SELECT id, epoch, wake_version
+SELECT id, epoch, wake_version, cancel_requested
   FROM runs
  WHERE lease_owner = ? AND status = 'running'
 """
@@ -145,7 +145,10 @@ SELECT id, epoch, wake_version
 
 def read_inboxes(db: apsw.Connection, owner: Owner) -> Sequence[Inbox]:
     """Return how each running run of the worker stands."""
-    return [Inbox(*row) for row in db.execute(_SELECT_INBOXES, (owner,))]
+    return [
+        Inbox(id_, epoch, wake_version, bool(is_cancelled))
+        for id_, epoch, wake_version, is_cancelled in db.execute(_SELECT_INBOXES, (owner,))
+    ]
 
 
 _RELEASE = """
@@ -180,9 +183,8 @@ RETURNING last_seq
 
 _REOPEN_OUTCOME = """
 UPDATE promises
-   SET state = 'pending', value = NULL, error = NULL, settled_at = NULL,
-       seq = CASE run_id WHEN id THEN :seq ELSE seq END
- WHERE id = :id AND part = :part
+   SET state = 'pending', value = NULL, error = NULL, settled_at = NULL, seq = :seq
+ WHERE id = :id AND part = :part AND run_id = id
 """
 
 _ACCEPT = """

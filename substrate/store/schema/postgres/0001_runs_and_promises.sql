@@ -39,6 +39,8 @@ CREATE TABLE runs (
     last_seq         bigint           NOT NULL,
     seed             bigint           NOT NULL,
     generation       integer          NOT NULL,
+    journal_from     bigint           NOT NULL,
+    gone_epoch       integer          NOT NULL,
     created_at       bigint           NOT NULL,
     ended_at         bigint,
     expires_at       bigint,
@@ -47,6 +49,7 @@ CREATE TABLE runs (
 
 CREATE INDEX runs_ready ON runs (lane, rank) WHERE status = 'ready';
 CREATE INDEX runs_owned ON runs (lease_owner) WHERE lease_owner IS NOT NULL;
+CREATE INDEX runs_due ON runs (due_at) WHERE status = 'suspended' AND due_at IS NOT NULL;
 CREATE INDEX runs_created ON runs (created_at);
 
 CREATE TABLE promises (
@@ -69,6 +72,7 @@ CREATE TABLE promises (
     error            json,
     usage            json,
     attempts         json,
+    undo             json,
     epoch            integer          NOT NULL,
     created_at       bigint           NOT NULL,
     settled_at       bigint,

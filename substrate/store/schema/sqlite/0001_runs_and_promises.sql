@@ -38,6 +38,8 @@ CREATE TABLE runs (
     last_seq         INTEGER NOT NULL,
     seed             INTEGER NOT NULL,
     generation       INTEGER NOT NULL,
+    journal_from     INTEGER NOT NULL,
+    gone_epoch       INTEGER NOT NULL,
     created_at       INTEGER NOT NULL,
     ended_at         INTEGER,
     expires_at       INTEGER,
@@ -46,6 +48,7 @@ CREATE TABLE runs (
 
 CREATE INDEX runs_ready ON runs (lane, rank) WHERE status = 'ready';
 CREATE INDEX runs_owned ON runs (lease_owner) WHERE lease_owner IS NOT NULL;
+CREATE INDEX runs_due ON runs (due_at) WHERE status = 'suspended' AND due_at IS NOT NULL;
 CREATE INDEX runs_created ON runs (created_at);
 
 CREATE TABLE promises (
@@ -68,6 +71,7 @@ CREATE TABLE promises (
     error            TEXT,
     usage            TEXT,
     attempts         TEXT,
+    undo             TEXT,
     epoch            INTEGER NOT NULL,
     created_at       INTEGER NOT NULL,
     settled_at       INTEGER,

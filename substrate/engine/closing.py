@@ -1,0 +1,47 @@
+"""Closing what nobody waits for any more: a race's losers, and all that is open at a run's end.
+
+A timer or a signal's wait is cancelled, and so is a step that rests between two attempts. Of a
+call that was under way nobody knows whether it happened. A child is asked to end.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from substrate.engine.attempts import rests_until
+from substrate.engine.execution import Execution
+from substrate.engine.failure import encode_failure, unknown_outcome
+from substrate.values.ids import PromiseId
+from substrate.values.records import UNWIND_KEY, Effect, Kind, Promise, PromiseState
+
+
+async def close_branches(execution: Execution, ids: Collection[PromiseId]) -> None:
+    """Close what these operations of the run have begun, and everything in their scopes."""
+    await execution.settle_down()
+    scopes = tuple(f"{id_}/" for id_ in ids)
+    for promise in list(execution.open.values()):
+        if promise.id in ids or promise.id.startswith(scopes):
+            if promise.kind is Kind.CHILD:
+                await execution.cancel_child(promise)
+            else:
+                await execution.close(closed(execution, promise))
+
+
+async def close_all(execution: Execution) -> None:
+    """Close what the run has begun, save its undos, and what will be undone: closed by its undo.
+
+    Its children are told of its end, or live on, by themselves.
+    """
+    await execution.settle_down()
+    for promise in list(execution.open.values()):
+        is_undo = promise.key.startswith(f"{UNWIND_KEY}/")
+        if promise.kind is not Kind.CHILD and promise.undo is None and not is_undo:
+            await execution.close(closed(execution, promise))
+
+
+def closed(execution: Execution, promise: Promise) -> Promise:
+    """Return the outcome of what nobody waits for any more."""
+    ended = replace(promise, settled_at=execution.now_ms)
+    if promise.effect is Effect.ONCE and rests_until(promise) is None:
+        why = unknown_outcome(f"the run ended while {promise.name!r} was called")
+        return replace(ended, state=PromiseState.REJECTED, error=encode_failure(why))
+    return replace(ended, state=PromiseState.CANCELLED)

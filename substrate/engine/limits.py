@@ -1,0 +1,31 @@
+"""How a worker behaves: how much it takes on, for how long it is trusted, when it lets go."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from substrate.values.errors import Misuse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How a worker behaves. `threads` is for steps that are plain functions.
+
+    A run that only waits stays in memory for as long as `warm`, or until its place is needed.
+    """
+
+    concurrency: int = 64
+    threads: int = 32
+    lease: timedelta = timedelta(seconds=10)
+    poll: timedelta = timedelta(milliseconds=250)
+    grace: timedelta = timedelta(seconds=10)
+    warm: timedelta = timedelta(seconds=20)
+
+    def __post_init__(self) -> None:
+        """Refuse limits under which nothing would ever run."""
+        if self.concurrency < 1 or self.threads < 1:
+            raise Misuse("concurrency and threads must be 1 or more")
+        if self.lease < timedelta(milliseconds=300):
+            raise Misuse(f"a lease of {self.lease} is too short; 0.3 s is the least, 10 s usual")
+
+
+DEFAULT_LIMITS = Limits()

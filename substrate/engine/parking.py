@@ -1,0 +1,127 @@
+"""What of a run is at work and what only waits: so a run of which nothing is at work can be let go.
+
+A run *rests* when each of its strands waits for a moment, a signal or a child. What is at work is
+counted, and the count is handed over, never dropped and taken up again: the branch that ends last
+leaves its place to the strand which waits for the branches. So a run is not taken for one that
+rests while it is between two operations.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Group:
+    """Branches that one combinator waits for. `wants_one`: any of them lets it go on."""
+
+    __slots__ = ("wants_one",)
+
+    def __init__(self, *, wants_one: bool = False) -> None:
+        self.wants_one = wants_one
+
+
+@dataclass(slots=True, eq=False)
+class Wait:
+    """One strand that waits.
+
+    `seen` is the run's wake version before the strand looked in vain for what it waits for; None
+    when only time can bring that. `child_of` is the group in which a child is waited for.
+    """
+
+    seen: int | None = None
+    due_at: int | None = None
+    child_of: Group | None = None
+
+
+class Rest(NamedTuple):
+    """How a run is to be let go: see `Store.suspend`."""
+
+    seen: int | None
+    need: int
+    due_at: int | None
+
+
+class Fan:
+    """Branches that have taken the place of the strand which waits for them."""
+
+    __slots__ = ("_left", "_parking")
+
+    def __init__(self, parking: "Parking", count: int) -> None:
+        self._parking = parking
+        self._left = count
+
+    def end(self) -> None:
+        """One branch has ended; the last one leaves its place to the strand."""
+        self._left -= 1
+        if self._left:
+            self._parking.leave()
+
+
+class Parking:
+    """Counts a run's strands at work, and keeps what the others wait for."""
+
+    def __init__(self, rests: Callable[[], None]) -> None:
+        self.since: float | None = None
+        """Since when the run rests, in seconds of the event loop's clock; None while it works."""
+        self._rests = rests
+        self._at_work = 1
+        self._waits: set[Wait] = set()
+        self._decision: asyncio.Event | None = None
+
+    def fan(self, count: int) -> Fan:
+        """Let so many branches take the place of the strand at work."""
+        self._at_work += count - 1
+        return Fan(self, count)
+
+    def leave(self) -> None:
+        """Count one strand less as at work."""
+        self._at_work -= 1
+        if self._at_work == 0 and self._waits:
+            self.since = asyncio.get_running_loop().time()
+            self._rests()
+
+    @asynccontextmanager
+    async def waiting(self, wait: Wait) -> AsyncIterator[None]:
+        """Count the current strand as one that waits. It goes on when nobody decides on the run."""
+        self._waits.add(wait)
+        self.leave()
+        try:
+            yield
+        finally:
+            self.resume(wait)
+        while self._decision is not None:
+            await self._decision.wait()
+
+    def resume(self, wait: Wait) -> None:
+        """Count who waited as at work again: from when it is told, not when it has its turn."""
+        if wait in self._waits:
+            self._waits.discard(wait)
+            self._at_work += 1
+            self.since = None
+
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Hold back who is woken while it is decided whether the run is let go."""
+        decision = self._decision = asyncio.Event()
+        try:
+            yield
+        finally:
+            self._decision = None
+            decision.set()
+
+    def rest(self) -> Rest | None:
+        """Return how the run is to be let go; None while it works, or that is being decided."""
+        if self.since is None or self._decision is not None:
+            return None
+        seen = [wait.seen for wait in self._waits if wait.seen is not None]
+        due = [wait.due_at for wait in self._waits if wait.due_at is not None]
+        return Rest(min(seen, default=None), self._need(), min(due, default=None))
+
+    def _need(self) -> int:
+        """Return how many children must end before any strand can go on."""
+        pending = Counter(wait.child_of for wait in self._waits if wait.child_of)
+        needs = [1 if group.wants_one else count for group, count in pending.items()]
+        return min(needs, default=1)

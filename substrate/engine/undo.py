@@ -1,0 +1,80 @@
+"""What makes up for a step: a durable function, and the arguments it will be called with.
+
+It is recorded with the step's intent, so that a later process can undo what this one began. A
+parameter `result` is filled with what the step returned (None where nobody knows), and one called
+`idempotency_key` with the step's own key.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from substrate.engine.function import Durable
+from substrate.engine.means import Means
+from substrate.values.codec import encode
+from substrate.values.errors import Misuse
+from substrate.values.records import Json
+
+RESULT = "result"
+KEY = "idempotency_key"
+_LONGEST_CALL = 60.0  # seconds; the longest that a call without a timeout is taken to last
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """A call to make. `timeout` is for how many seconds the step's own call may last."""
+
+    name: str
+    version: int
+    arguments: Mapping[str, Any]
+    timeout: float
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Rebuild it from its record."""
+        return cls(record["name"], record["version"], record["arguments"], record["timeout"])
+
+    def to_json(self) -> Json:
+        """Return its record."""
+        return Json(
+            encode(
+                {
+                    "name": self.name,
+                    "version": self.version,
+                    "arguments": dict(self.arguments),
+                    "timeout": self.timeout,
+                }
+            )
+        )
+
+    def arguments_for(
+        self, parameters: Sequence[str], extras: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Return the arguments, with those of the extras that the function asks for."""
+        wanted = {name: value for name, value in extras.items() if name in parameters}
+        return {**self.arguments, **wanted}
+
+
+def undo_of(
+    undo: Durable[..., Any], args: Sequence[Any], timeout: float | None, means: Means
+) -> Json:
+    """Return the record of what makes up for a step that is called with these arguments.
+
+    Raises `Misuse` where it could not be called later: a function that this worker does not know,
+    or one that does not take the step's arguments.
+    """
+    if not isinstance(undo, Durable):
+        raise Misuse(f"undo={undo!r} is no durable function; put @durable on it: it has a ctx")
+    if means.functions is not None and means.function(undo.name, undo.version) is not undo:
+        raise Misuse(
+            f"the undo {undo.name!r} is not registered with this worker, so a later process could "
+            f"not find it; write work([…, {undo.name}])"
+        )
+    names = [name for name in undo.parameters if name not in (RESULT, KEY)]
+    if len(names) != len(args):
+        raise Misuse(
+            f"the undo {undo.name!r} takes {names} and the step is called with {len(args)} "
+            "arguments; it is given the same ones"
+        )
+    arguments = undo.encode_some(dict(zip(names, args, strict=True)))
+    return Undo(undo.name, undo.version, arguments, timeout or _LONGEST_CALL).to_json()

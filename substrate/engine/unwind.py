@@ -1,0 +1,165 @@
+"""Unwinding: what makes up for what a run did, when it comes to nothing.
+
+The decision is a promise of its own, committed before the first undo: from then on nothing else of
+the run is called, whatever becomes of its worker. The undos run newest first, each once. What may
+have happened counts as happened. One that fails for good makes the run dead; requeued, it goes on
+with that one.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+from substrate.engine.attempts import began_at, rests_until
+from substrate.engine.closing import close_all, closed
+from substrate.engine.context import Context
+from substrate.engine.execution import Execution
+from substrate.engine.failure import Raised, failure_of, outcome_of
+from substrate.engine.function import Durable
+from substrate.engine.means import log
+from substrate.engine.step import idempotency_key
+from substrate.engine.strand import Strand
+from substrate.engine.undo import KEY, RESULT, Undo
+from substrate.engine.wait import wait_for
+from substrate.values.codec import decode, encode
+from substrate.values.errors import Failure, Interrupt, Paused
+from substrate.values.ids import Key, promise_id
+from substrate.values.records import UNWIND_KEY, Json, Kind, Promise, PromiseState, RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a run comes to that has no result."""
+
+    state: PromiseState
+    status: RunStatus
+    failure: Failure
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the decision keeps it."""
+        return {
+            "state": self.state.value,
+            "status": self.status.value,
+            "failure": self.failure.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Rebuild it from the decision."""
+        return cls(
+            PromiseState(record["state"]),
+            RunStatus(record["status"]),
+            Failure.from_json(dict(record["failure"])),
+        )
+
+
+async def decide(execution: Execution, ending: Ending) -> Promise:
+    """Commit the decision to undo what the run did, newest first, and to end so."""
+    newest_first = sorted(execution.undoable.values(), key=lambda done: done.seq, reverse=True)
+    value = ending.to_json() | {"keys": [done.key for done in newest_first]}
+    now = execution.now_ms
+    return await execution.write(
+        Promise(
+            id=promise_id(execution.fence.run_id, UNWIND_KEY),
+            run_id=execution.fence.run_id,
+            key=UNWIND_KEY,
+            kind=Kind.STEP,
+            name=UNWIND_KEY,
+            state=PromiseState.RESOLVED,
+            created_at=now,
+            settled_at=now,
+            value=Json(encode(value)),
+        )
+    )
+
+
+async def unwind(execution: Execution, decision: Promise) -> Ending | None:
+    """Undo what was decided on; return how the run ends, None when it goes on elsewhere or later.
+
+    `execution` is one of its own, since that of the function has been shut.
+    """
+    record = decode(decision.value or Json("{}"))
+    execution.is_unwinding = True
+    with suppress(asyncio.CancelledError, Interrupt), execution.enlisted():
+        await close_all(execution)
+        for key in record["keys"]:
+            if failure := await _undo(execution, Key(key)):
+                message = f"{key!r} could not be undone: {failure.type}: {failure.message}"
+                told = Failure("RunDead", message, {"undo": key}, failure.traceback)
+                return Ending(PromiseState.REJECTED, RunStatus.DEAD, told)
+        return Ending.from_json(record)
+    return None
+
+
+async def _undo(execution: Execution, key: Key) -> Failure | None:
+    """Undo one step, unless that was done before; return why it cannot be."""
+    scope = Key(f"{UNWIND_KEY}/{key}")
+    before = execution.journal.pop(scope)
+    step = execution.undoable.get(key)
+    if step is None or step.undo is None or (before and before.is_settled):
+        return None
+    undo = Undo.from_json(decode(step.undo))
+    if not step.is_settled:
+        await _until_over(execution, step, undo)
+    function = execution.means.function(undo.name, undo.version)
+    if function is None:
+        missing = f"nobody here knows {undo.name!r}, version {undo.version}, which undoes {key!r}"
+        execution.fail(Paused(Failure("UnknownFunction", f"{missing}; give it to work([…])")))
+    outcome = await outcome_of(_call(execution, function, undo, step, scope))
+    execution.check_open()
+    if isinstance(outcome, Raised):
+        log.error("%s#%s failed", execution.fence.run_id, scope, exc_info=outcome.error)
+        return failure_of(outcome.error)
+    await execution.write(_undone(execution, function, undo, scope, outcome))
+    if not step.is_settled:
+        await execution.close(closed(execution, step))
+    return None
+
+
+async def _until_over(execution: Execution, step: Promise, undo: Undo) -> None:
+    """Return when the step's call is over: nobody undoes what may be about to happen."""
+    if rests_until(step) is not None or step.epoch == execution.claim.run.gone_epoch:
+        return
+    due_at = began_at(step) + round((undo.timeout + execution.means.lease_s) * 1000)
+    returned = execution.returns.get(step.key)
+    if returned is None:
+        await execution.wait_until(due_at)
+    else:
+        await wait_for(returned, execution.means.clock, (due_at - execution.now_ms) / 1000)
+
+
+async def _call(
+    execution: Execution, function: Durable[..., Any], undo: Undo, step: Promise, scope: Key
+) -> Json:
+    arguments = undo.arguments_for(function.parameters, _extras(step))
+    strand = Strand(execution, execution.now_ms, is_live=True)
+    ctx = Context(execution, strand, scope)
+    return function.encode_result(await function.run(ctx, Json(encode(arguments))))
+
+
+def _extras(step: Promise) -> Mapping[str, Any]:
+    """Return what is known of the step only after its call."""
+    return {
+        RESULT: decode(step.value) if step.value else None,
+        KEY: idempotency_key(step.id),
+    }
+
+
+def _undone(
+    execution: Execution, function: Durable[..., Any], undo: Undo, key: Key, value: Json
+) -> Promise:
+    now = execution.now_ms
+    return Promise(
+        id=promise_id(execution.fence.run_id, key),
+        run_id=execution.fence.run_id,
+        key=key,
+        kind=Kind.STEP,
+        name=function.name,
+        state=PromiseState.RESOLVED,
+        created_at=now,
+        settled_at=now,
+        input=Json(encode(undo.arguments)),
+        value=value,
+    )

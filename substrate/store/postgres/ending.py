@@ -1,0 +1,143 @@
+"""Runs in Postgres that are asked to end, given up for good, or begun afresh.
+
+Each function is one transaction. It waits for the locks of the runs that it changes, which it takes
+in the order of their ids.
+"""
+
+from typing import Any
+
+import psycopg
+
+from substrate.store import rows
+from substrate.store.blobs import outsource_payload
+from substrate.store.postgres.blobs import insert_blobs
+from substrate.store.postgres.connections import Cursor
+from substrate.store.postgres.journal import LOCK, wake_run
+from substrate.store.postgres.runs import existing_run
+from substrate.values.errors import RunEnded
+from substrate.values.ids import RunId, part_of, root_of
+from substrate.values.records import Fence, Json, Run, RunStatus
+
+_CANCEL = f"""
+WITH locked AS MATERIALIZED (
+    SELECT id
+      FROM runs
+     WHERE (id = %(id)s OR (id > %(id)s || '#' AND id < %(id)s || '$'))
+       AND status IN ('ready', 'running', 'suspended', 'paused')
+       AND NOT (%(again)s AND cancel_requested)
+     {LOCK}
+)
+UPDATE runs
+   SET cancel_requested = true,
+       wake_version = wake_version + 1,
+       rank = CASE WHEN status IN ('suspended', 'paused') THEN %(now)s ELSE rank END,
+       status = CASE WHEN status IN ('suspended', 'paused') THEN 'ready' ELSE status END
+ WHERE id = ANY (ARRAY(SELECT id FROM locked))
+RETURNING id
+"""
+
+_TRIES = 5
+
+
+async def cancel_run(db: Cursor, run_id: RunId, now: int) -> Run:
+    """Ask a run and everything below it to end; see `Store.cancel`.
+
+    Those that were spawned while this waited for their parent are out of their turn in the order
+    of locks, so Postgres may have to break a deadlock off; then all is done again.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return await _cancel(db, run_id, now)
+        except psycopg.errors.DeadlockDetected:
+            continue
+    return await _cancel(db, run_id, now)
+
+
+async def _cancel(db: Cursor, run_id: RunId, now: int) -> Run:
+    """Mark the tree, and look again until nothing in it is unmarked.
+
+    A run that was spawned while its parent's lock was waited for has inherited nothing, and the
+    statement that waited did not see it: the next one does. Once a parent is marked, whatever it
+    spawns inherits that.
+    """
+    asked = {"id": run_id, "now": now, "again": False}
+    async with db.connection.transaction():
+        while await (await db.execute(_CANCEL, asked)).fetchall():
+            asked["again"] = True
+        return await existing_run(db, run_id)
+
+
+_LOCK_BOTH = f"""
+SELECT id
+  FROM runs
+ WHERE id = ANY (%(ids)s)
+ {LOCK}
+"""
+
+_DISCARD = """
+UPDATE runs
+   SET status = 'cancelled', ended_at = %(now)s, expires_at = %(expires_at)s,
+       last_seq = last_seq + 1
+ WHERE id = %(id)s AND part = %(part)s AND status IN ('dead', 'failed', 'paused')
+RETURNING parent_id, last_seq
+"""
+
+_IS_OPEN = """
+SELECT 1
+  FROM promises
+ WHERE id = %(id)s AND part = %(part)s AND state = 'pending'
+"""
+
+_SETTLE_DISCARDED = """
+UPDATE promises
+   SET state = 'cancelled', error = %(error)s::json, settled_at = %(now)s, seq = %(seq)s
+ WHERE id = %(id)s AND part = %(part)s AND state = 'pending'
+"""
+
+
+async def discard_run(db: Cursor, run_id: RunId, now: int) -> Run:
+    """Give a run up for good; see `Store.discard`."""
+    where: dict[str, Any] = {"id": run_id, "part": part_of(run_id), "now": now}
+    parent = run_id.rpartition("#")[0]
+    async with db.connection.transaction():
+        await db.execute(_LOCK_BOTH, {"ids": [run_id, parent]})
+        expires = rows.expiry(RunStatus.CANCELLED, now)
+        cursor = await db.execute(_DISCARD, where | {"expires_at": expires})
+        given_up = await cursor.fetchone()
+        if given_up is None:
+            run = await existing_run(db, run_id)
+            raise RunEnded(f"run {run_id!r} is {run.status}; {rows.WHAT_IS_DISCARDED}")
+        parent_id, seq = given_up
+        if parent_id is not None and await (await db.execute(_IS_OPEN, where)).fetchone():
+            seq = await wake_run(db, parent_id, now) or seq
+        await db.execute(_SETTLE_DISCARDED, where | {"error": rows.discarded(), "seq": seq})
+        return await existing_run(db, run_id)
+
+
+_RENEW = """
+UPDATE runs
+   SET generation = generation + 1, journal_from = last_seq, status = 'ready',
+       lease_owner = NULL, crashes = 0, rank = %(now)s
+ WHERE id = %(id)s AND part = %(part)s AND epoch = %(epoch)s AND lease_owner = %(owner)s
+   AND status = 'running'
+RETURNING id
+"""
+
+_SET_INPUT = """
+UPDATE promises
+   SET input = %(input)s::json
+ WHERE id = %(id)s AND part = %(part)s
+"""
+
+
+async def renew_run(db: Cursor, fence: Fence, input_: Json, now: int) -> bool:
+    """Begin the run's next generation; see `Store.renew`."""
+    where = {"id": fence.run_id, "part": fence.part}
+    held = {"epoch": fence.epoch, "owner": fence.owner, "now": now}
+    light, blobs = outsource_payload(root_of(fence.run_id), input_)
+    async with db.connection.transaction():
+        if await (await db.execute(_RENEW, where | held)).fetchone() is None:
+            return False
+        await db.execute(_SET_INPUT, where | {"input": light})
+        await insert_blobs(db, blobs)
+    return True

@@ -1,0 +1,62 @@
+"""Promises in Postgres, read back whole. Each function is one transaction, or part of one."""
+
+from collections.abc import Sequence
+
+from substrate.store import rows
+from substrate.store.blobs import digests_in, inflate
+from substrate.store.postgres.blobs import read_blobs
+from substrate.store.postgres.connections import Cursor
+from substrate.values.ids import RunId, part_of, root_of
+from substrate.values.records import Promise
+
+_SELECT_PROMISE = f"""
+SELECT {rows.PROMISE_COLUMNS}
+  FROM promises
+ WHERE id = %s AND part = %s
+"""
+
+
+async def read_promise(db: Cursor, any_id: str) -> Promise | None:
+    """Return one promise, or None."""
+    cursor = await db.execute(_SELECT_PROMISE, (any_id, part_of(any_id)))
+    found = await whole_promises(db, await cursor.fetchall())
+    return found[0] if found else None
+
+
+_SELECT_PROMISES = f"""
+SELECT {rows.PROMISE_COLUMNS}
+  FROM promises
+ WHERE id = ANY (%s)
+"""
+
+
+async def read_promises(db: Cursor, ids: Sequence[str]) -> dict[str, Promise]:
+    """Return those of the promises that there are, by id."""
+    cursor = await db.execute(_SELECT_PROMISES, (ids,))
+    return {promise.id: promise for promise in await whole_promises(db, await cursor.fetchall())}
+
+
+_SELECT_JOURNAL = f"""
+SELECT {rows.PROMISE_COLUMNS}
+  FROM promises
+ WHERE run_id = %s AND seq > %s
+ ORDER BY seq
+"""
+
+
+async def read_journal(db: Cursor, run_id: RunId, after: int) -> Sequence[Promise]:
+    """Return the promises of a run above a seq, in order."""
+    cursor = await db.execute(_SELECT_JOURNAL, (run_id, after))
+    return await whole_promises(db, await cursor.fetchall())
+
+
+async def whole_promises(db: Cursor, found: Sequence[rows.Row]) -> Sequence[Promise]:
+    """Return rows as promises, with what stands in blobs put back."""
+    promises = [rows.promise(row) for row in found]
+    digests = {i: held for i, row in enumerate(found) if (held := digests_in(row[rows.PAYLOADS]))}
+    if digests:
+        roots = {root_of(promises[i].id) for i in digests}
+        contents = await read_blobs(db, list(roots), list(set().union(*digests.values())))
+        for i in digests:
+            promises[i] = inflate(promises[i], contents)
+    return promises

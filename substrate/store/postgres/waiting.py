@@ -1,0 +1,106 @@
+"""Runs that wait in Postgres: laid to rest, woken when they are due, and what came for them.
+
+Each function is one statement, and so one transaction.
+"""
+
+from collections.abc import Sequence
+
+from substrate.store import rows
+from substrate.store.postgres.connections import Cursor
+from substrate.store.postgres.promises import whole_promises
+from substrate.values.ids import RunId
+from substrate.values.records import Fence, Promise
+
+_SUSPEND = """
+UPDATE runs
+   SET status = 'suspended', lease_owner = NULL, need = %(need)s, due_at = %(due_at)s, crashes = 0
+ WHERE id = %(id)s AND part = %(part)s AND epoch = %(epoch)s AND lease_owner = %(owner)s
+   AND status = 'running' AND wake_version = %(wake_version)s AND NOT cancel_requested
+RETURNING id
+"""
+
+
+async def suspend_run(
+    db: Cursor, fence: Fence, wake_version: int, need: int, due_at: int | None
+) -> bool:
+    """Let a run go until something wakes it; see `Store.suspend`.
+
+    Who wakes it holds its row: then this waits, and finds another version.
+    """
+    seen = {
+        "id": fence.run_id,
+        "part": fence.part,
+        "epoch": fence.epoch,
+        "owner": fence.owner,
+        "wake_version": wake_version,
+        "need": need,
+        "due_at": due_at,
+    }
+    cursor = await db.execute(_SUSPEND, seen)
+    return await cursor.fetchone() is not None
+
+
+_NEXT_DUE = """
+SELECT due_at
+  FROM runs
+ WHERE status = 'suspended' AND due_at IS NOT NULL
+ ORDER BY due_at
+ LIMIT 1
+"""
+
+
+async def next_due_at(db: Cursor) -> int | None:
+    """Return the earliest moment at which a suspended run is due, or None."""
+    row = await (await db.execute(_NEXT_DUE)).fetchone()
+    return row[0] if row else None
+
+
+_WAKE_DUE = """
+WITH due AS MATERIALIZED (
+    SELECT id
+      FROM runs
+     WHERE status = 'suspended' AND due_at <= %(now)s
+     ORDER BY due_at
+     LIMIT %(limit)s
+       FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE runs
+   SET status = 'ready', rank = %(now)s, wake_version = wake_version + 1
+ WHERE id = ANY (ARRAY(SELECT id FROM due))
+RETURNING id
+"""
+
+
+async def wake_due_runs(db: Cursor, now: int, limit: int) -> int:
+    """Make suspended runs whose moment has come ready; return how many."""
+    cursor = await db.execute(_WAKE_DUE, {"now": now, "limit": limit})
+    return len(await cursor.fetchall())
+
+
+_BACKLOG = """
+SELECT count(*)
+  FROM (SELECT 1
+          FROM runs
+         WHERE lane = ANY (%s) AND status = 'ready'
+         LIMIT %s) AS ready
+"""
+
+
+async def count_ready(db: Cursor, lanes: Sequence[str], limit: int) -> int:
+    """Return how many runs of these lanes are ready; `limit` at most."""
+    row = await (await db.execute(_BACKLOG, (list(lanes), limit))).fetchone()
+    return row[0] if row else 0
+
+
+_ARRIVALS = f"""
+SELECT {rows.PROMISE_COLUMNS}
+  FROM promises
+ WHERE run_id = %s AND seq > %s AND kind = 'child' AND state <> 'pending'
+ ORDER BY seq
+"""
+
+
+async def read_arrivals(db: Cursor, run_id: RunId, after: int) -> Sequence[Promise]:
+    """Return the run's children that have been settled above a seq, in order of seq."""
+    cursor = await db.execute(_ARRIVALS, (run_id, after))
+    return await whole_promises(db, await cursor.fetchall())

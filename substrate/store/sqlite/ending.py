@@ -1,0 +1,101 @@
+"""Runs in SQLite that are asked to end, given up for good, or begun afresh.
+
+Each function runs inside one transaction that its caller opened.
+"""
+
+import apsw
+
+from substrate.store import rows
+from substrate.store.blobs import outsource_payload
+from substrate.store.sqlite.blobs import insert_blobs
+from substrate.store.sqlite.journal import wake_run
+from substrate.store.sqlite.runs import existing_run
+from substrate.values.errors import RunEnded
+from substrate.values.ids import RunId, part_of, root_of
+from substrate.values.records import Fence, Json, Run, RunStatus
+
+_CANCEL = """
+UPDATE runs
+   SET cancel_requested = 1,
+       wake_version = wake_version + 1,
+       rank = CASE WHEN status IN ('suspended', 'paused') THEN :now ELSE rank END,
+       status = CASE WHEN status IN ('suspended', 'paused') THEN 'ready' ELSE status END
+ WHERE (id = :id OR (id > :id || '#' AND id < :id || '$'))
+   AND status IN ('ready', 'running', 'suspended', 'paused')
+"""
+
+
+def cancel_run(db: apsw.Connection, run_id: RunId, now: int) -> Run:
+    """Ask a run and everything below it to end; see `Store.cancel`."""
+    db.execute(_CANCEL, {"id": run_id, "now": now})
+    return existing_run(db, run_id)
+
+
+_DISCARD = """
+UPDATE runs
+   SET status = 'cancelled', ended_at = :now, expires_at = :expires_at, last_seq = last_seq + 1
+ WHERE id = :id AND part = :part AND status IN ('dead', 'failed', 'paused')
+RETURNING parent_id, last_seq
+"""
+
+_SETTLE_DISCARDED = """
+UPDATE promises
+   SET state = 'cancelled', error = :error, settled_at = :now, seq = :seq
+ WHERE id = :id AND part = :part AND state = 'pending'
+"""
+
+
+def discard_run(db: apsw.Connection, run_id: RunId, now: int) -> Run:
+    """Give a run up for good; see `Store.discard`."""
+    part = part_of(run_id)
+    where = {"id": run_id, "part": part, "now": now}
+    expires = rows.expiry(RunStatus.CANCELLED, now)
+    given_up = db.execute(_DISCARD, where | {"expires_at": expires}).fetchone()
+    run = existing_run(db, run_id)
+    if given_up is None:
+        raise RunEnded(f"run {run_id!r} is {run.status}; {rows.WHAT_IS_DISCARDED}")
+    parent_id, seq = given_up
+    if parent_id is not None and _is_open(db, run_id):
+        woken = wake_run(db, parent_id, part, now)
+        seq = woken[0] if woken else seq
+    db.execute(_SETTLE_DISCARDED, where | {"error": rows.discarded(), "seq": seq})
+    return existing_run(db, run_id)
+
+
+_IS_OPEN = """
+SELECT 1
+  FROM promises
+ WHERE id = ? AND part = ? AND state = 'pending'
+"""
+
+
+def _is_open(db: apsw.Connection, run_id: RunId) -> bool:
+    return db.execute(_IS_OPEN, (run_id, part_of(run_id))).fetchone() is not None
+
+
+_RENEW = """
+UPDATE runs
+   SET generation = generation + 1, journal_from = last_seq, status = 'ready',
+       lease_owner = NULL, crashes = 0, rank = :now
+ WHERE id = :id AND part = :part AND epoch = :epoch AND lease_owner = :owner
+   AND status = 'running'
+RETURNING id
+"""
+
+_SET_INPUT = """
+UPDATE promises
+   SET input = :input
+ WHERE id = :id AND part = :part
+"""
+
+
+def renew_run(db: apsw.Connection, fence: Fence, input_: Json, now: int) -> bool:
+    """Begin the run's next generation; see `Store.renew`."""
+    where = {"id": fence.run_id, "part": fence.part}
+    held = {"epoch": fence.epoch, "owner": fence.owner, "now": now}
+    if db.execute(_RENEW, where | held).fetchone() is None:
+        return False
+    light, blobs = outsource_payload(root_of(fence.run_id), input_)
+    db.execute(_SET_INPUT, where | {"input": light})
+    insert_blobs(db, blobs)
+    return True

@@ -1,0 +1,56 @@
+"""Promises in SQLite, read back whole.
+
+Each function runs inside one transaction that its caller opened, or on its own.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import apsw
+
+from substrate.store import rows
+from substrate.store.blobs import digests_in, inflate
+from substrate.store.sqlite.blobs import read_blobs
+from substrate.values.ids import RunId, part_of
+from substrate.values.records import Promise
+
+_SELECT_PROMISE = f"""
+SELECT {rows.PROMISE_COLUMNS}
+  FROM promises
+ WHERE id = ? AND part = ?
+"""
+
+
+def read_promise(db: apsw.Connection, any_id: str) -> Promise | None:
+    """Return one promise, or None."""
+    found = whole_promises(db, db.execute(_SELECT_PROMISE, (any_id, part_of(any_id))))
+    return found[0] if found else None
+
+
+def read_promises(db: apsw.Connection, ids: Iterable[str]) -> dict[str, Promise]:
+    """Return those of the promises that there are, by id."""
+    found = (read_promise(db, one) for one in ids)
+    return {promise.id: promise for promise in found if promise is not None}
+
+
+_SELECT_JOURNAL = f"""
+SELECT {rows.PROMISE_COLUMNS}
+  FROM promises
+ WHERE run_id = ? AND seq > ?
+ ORDER BY seq
+"""
+
+
+def read_journal(db: apsw.Connection, run_id: RunId, after: int) -> Sequence[Promise]:
+    """Return the promises of a run above a seq, in order."""
+    return whole_promises(db, db.execute(_SELECT_JOURNAL, (run_id, after)))
+
+
+def whole_promises(db: apsw.Connection, found: Iterable[rows.Row]) -> list[Promise]:
+    """Return rows as promises, with what stands in blobs put back."""
+    promises = []
+    for row in found:
+        promise = rows.promise(row)
+        if digests := digests_in(row[rows.PAYLOADS]):
+            promise = inflate(promise, read_blobs(db, promise.id, digests))
+        promises.append(promise)
+    return promises

@@ -1,0 +1,100 @@
+"""Runs that wait in SQLite: laid to rest, woken when they are due, and what came for them.
+
+Each function runs inside one transaction that its caller opened.
+"""
+
+from collections.abc import Sequence
+
+import apsw
+
+from substrate.store import rows
+from substrate.store.sqlite.promises import whole_promises
+from substrate.values.ids import RunId
+from substrate.values.records import Fence, Promise
+
+_SUSPEND = """
+UPDATE runs
+   SET status = 'suspended', lease_owner = NULL, need = :need, due_at = :due_at, crashes = 0
+ WHERE id = :id AND part = :part AND epoch = :epoch AND lease_owner = :owner
+   AND status = 'running' AND wake_version = :wake_version AND NOT cancel_requested
+RETURNING id
+"""
+
+
+def suspend_run(
+    db: apsw.Connection, fence: Fence, wake_version: int, need: int, due_at: int | None
+) -> bool:
+    """Let a run go until something wakes it; see `Store.suspend`."""
+    seen = {
+        "id": fence.run_id,
+        "part": fence.part,
+        "epoch": fence.epoch,
+        "owner": fence.owner,
+        "wake_version": wake_version,
+        "need": need,
+        "due_at": due_at,
+    }
+    return db.execute(_SUSPEND, seen).fetchone() is not None
+
+
+_NEXT_DUE = """
+SELECT due_at
+  FROM runs
+ WHERE status = 'suspended' AND due_at IS NOT NULL
+ ORDER BY due_at
+ LIMIT 1
+"""
+
+
+def next_due_at(db: apsw.Connection) -> int | None:
+    """Return the earliest moment at which a suspended run is due, or None."""
+    row: rows.Row | None = db.execute(_NEXT_DUE).fetchone()
+    return row[0] if row else None
+
+
+_WAKE_DUE = """
+UPDATE runs
+   SET status = 'ready', rank = :now, wake_version = wake_version + 1
+ WHERE rowid IN (SELECT rowid
+                   FROM runs
+                  WHERE status = 'suspended' AND due_at <= :now
+                  ORDER BY due_at
+                  LIMIT :limit)
+RETURNING id
+"""
+
+
+def wake_due_runs(db: apsw.Connection, now: int, limit: int) -> int:
+    """Make suspended runs whose moment has come ready; return how many."""
+    return len(db.execute(_WAKE_DUE, {"now": now, "limit": limit}).fetchall())
+
+
+_BACKLOG = """
+SELECT count(*)
+  FROM (SELECT 1
+          FROM runs
+         WHERE lane = ? AND status = 'ready'
+         LIMIT ?)
+"""
+
+
+def count_ready(db: apsw.Connection, lanes: Sequence[str], limit: int) -> int:
+    """Return how many runs of these lanes are ready; `limit` at most."""
+    found = 0
+    for lane in lanes:
+        ((ready,),) = db.execute(_BACKLOG, (lane, limit - found))
+        found += ready
+    return found
+
+
+_ARRIVALS = f"""
+SELECT {rows.PROMISE_COLUMNS}
+  FROM promises
+ WHERE run_id = ? AND seq > ? AND kind = 'child' AND state <> 'pending'
+ ORDER BY seq
+"""
+
+
+def read_arrivals(db: apsw.Connection, run_id: RunId, after: int) -> Sequence[Promise]:
+    """Return the run's children that have been settled above a seq, in order of seq."""
+    return whole_promises(db, db.execute(_ARRIVALS, (run_id, after)))

@@ -1,0 +1,87 @@
+"""A transactional step: the user's own statements and their promise, in one transaction.
+
+What is the same for every store stands here; each store opens, checks and commits in its own way.
+
+- The user's function runs in a thread of its own, so that the event loop goes on, and may be left
+  behind there: once its transaction is closed, it is told so and reaches the database no more.
+- The transaction is the store's to end. What would end or nest it is refused, and then nothing of
+  the step is kept, whatever the function makes of the refusal.
+- What the function raises, driver's errors included, is its own affair and is passed on as it is.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from substrate.store.protocol import TX_LIMIT, Transaction
+from substrate.values.errors import Misuse
+from substrate.values.records import Promise
+
+Call = Callable[[Transaction], Awaitable[Promise]]
+
+
+class OpenTransaction(Transaction, Protocol):
+    """A transaction as the store sees it."""
+
+    async def close(self, why: str) -> None:
+        """Let nobody use it any more, and wait until no statement of it is under way."""
+        ...
+
+
+async def answer(transaction: OpenTransaction, call: Call) -> Promise:
+    """Return what the call comes to; the transaction is closed when it ends, however it does.
+
+    Raises what the call raises, and `TimeoutError` after `TX_LIMIT`: who is left behind then has
+    no hold on the transaction any more, so nobody waits for it.
+    """
+    calling = asyncio.ensure_future(call(transaction))
+    why = "its step was broken off"
+    try:
+        await asyncio.wait([calling], timeout=TX_LIMIT.total_seconds())
+        why = "its step has ended" if calling.done() else _TOO_LONG
+    finally:
+        if not calling.done():
+            calling.cancel()
+            calling.add_done_callback(_forget)
+        await transaction.close(why)
+    if why == _TOO_LONG:
+        raise TimeoutError(f"a transactional step took too long: {_TOO_LONG}")
+    return calling.result()
+
+
+_TOO_LONG = (
+    f"its transaction had been open for {TX_LIMIT.total_seconds():.0f} s, the limit, and was "
+    "rolled back; do the slow part in a step before"
+)
+
+
+def closed(why: str) -> Misuse:
+    """Return the error for who uses a transaction that is closed."""
+    return Misuse(f"this transaction is closed: {why}")
+
+
+def refused(statement: str, cure: str) -> Misuse:
+    """Return the error for a statement that a transactional step must not contain."""
+    return Misuse(f"a transactional step refuses {statement.strip()[:80]!r}; {cure}")
+
+
+LEAVE_OUT = "its transaction begins and ends with the step, so leave the statement out"
+
+
+def check_call(statement: object) -> None:
+    """Raise `Misuse` for what is no SQL text, or is executed on the event loop."""
+    if not isinstance(statement, str):
+        raise Misuse(f"{statement!r} is no SQL text; pass a str, and its values as parameters")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise Misuse(
+        "execute blocks, and so would stop the event loop; use a transaction in a plain `def`, "
+        "which runs in a thread"
+    )
+
+
+def _forget(calling: asyncio.Future[Promise]) -> None:
+    if not calling.cancelled():
+        calling.exception()  # nobody is left to hear of it

@@ -1,0 +1,80 @@
+"""A run without end goes on as its next generation: one commit, a fresh journal, the same inbox."""
+
+from typing import Any
+
+from substrate import Context, Misuse, RunStatus, connect, durable
+from tests.runs import QUICK, keys, reached
+
+calls: list[str] = []
+
+
+async def note(what: str) -> str:
+    calls.append(what)
+    return what
+
+
+@durable
+async def counts(ctx: Context, number: int, last: int) -> list[Any]:
+    seen = await ctx.step(note, f"step {number}")
+    mail = await ctx.poll("mail")
+    if number == 1:
+        mail.append(await ctx.signal("go"))
+    if number < last:
+        return ctx.continue_as(number + 1, last)
+    return [seen, mail, str(ctx.uuid())]
+
+
+async def test_it_goes_on_with_a_fresh_journal(store_url):
+    """The same run is called with the new arguments; keys begin anew; earlier ones stay to read."""
+    calls.clear()
+    async with connect(store_url) as client, client.work([counts], limits=QUICK):
+        await client.start(counts, 0, 3, id="run")
+        await client.signal("run", "go")
+        seen, mail, _ = await client.result("run")
+        run = await client.get("run")
+        recorded = await keys(client, "run")
+        again = await client.start(counts, 0, 3, id="run")
+
+    assert (seen, mail) == ("step 3", [])
+    assert calls == [f"step {i}" for i in range(4)]
+    assert (run.generation, run.status, again.id) == (3, RunStatus.DONE, "run")
+    assert {"note.0", "g1/note.0", "g2/note.0", "g3/note.0"} <= set(recorded)
+
+
+async def test_the_inbox_is_carried_over(store_url):
+    """A signal that one generation did not take is there for the next."""
+
+    @durable
+    async def takes(ctx: Context, number: int) -> Any:
+        if number == 0:
+            await ctx.signal("go")
+            return ctx.continue_as(1)
+        return [await ctx.signal("mail"), await ctx.poll("mail")]
+
+    async with connect(store_url) as client, client.work([takes], limits=QUICK):
+        await client.start(takes, 0, id="run")
+        await reached(client, "run", "go.0")
+        for i in range(3):
+            await client.signal("run", "mail", i)
+        await client.signal("run", "go")
+        assert await client.result("run") == [0, [1, 2]]
+
+
+async def test_only_the_runs_own_function(store_url):
+    """A function that is called inside a run cannot continue as another generation of it."""
+
+    @durable
+    async def inner(ctx: Context) -> Any:
+        return ctx.continue_as()
+
+    @durable
+    async def outer(ctx: Context) -> Any:
+        try:
+            await ctx.call(inner)
+        except Exception as error:  # noqa: BLE001 - what it is, is looked at
+            return str(error)
+        return Misuse.__name__
+
+    async with connect(store_url) as client, client.work([outer], limits=QUICK):
+        await client.start(outer, id="run")
+        assert "only the run's own function can continue" in await client.result("run")

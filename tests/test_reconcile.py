@@ -1,0 +1,137 @@
+"""A `once` call without a recorded outcome is asked about: late enough, and once."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from substrate import (
+    Context,
+    Done,
+    Limits,
+    NotDone,
+    OutcomeUnknown,
+    Retry,
+    RunFailed,
+    StepFailed,
+    connect,
+    durable,
+)
+from substrate.testing import ManualClock
+from tests.runs import QUICK, reached
+from tests.stores import eventually
+
+calls: Counter[str] = Counter()
+found: dict[str, Any] = {}
+GONE = Limits(poll=QUICK.poll, grace=timedelta(0))
+
+
+@pytest.fixture(autouse=True)
+def _afresh():
+    calls.clear()
+    found.clear()
+
+
+async def pay(cents: int) -> str:
+    calls["pay"] += 1
+    if found.get("stuck") and calls["pay"] == 1:
+        await asyncio.Event().wait()
+    if found.get("raises") and calls["pay"] <= found["raises"]:
+        raise ConnectionResetError("cut off")
+    return f"paid {cents}"
+
+
+def look(cents: int, idempotency_key: str) -> Any:
+    calls["look"] += 1
+    assert cents == 5
+    assert len(idempotency_key) == 36
+    return found["answer"]
+
+
+@durable
+async def buys(ctx: Context, attempts: int = 1) -> str:
+    retry = Retry(max_attempts=attempts, initial=timedelta(0))
+    try:
+        return await ctx.step(pay, 5, effect="once", reconcile=look, timeout=30, retry=retry)
+    except OutcomeUnknown:
+        return "unknown"
+    except StepFailed as error:
+        return f"failed: {error.type}"
+
+
+ANSWERS = [
+    (Done("paid before"), "paid before", 1),
+    (NotDone(), "paid 5", 2),
+    (None, "unknown", 1),
+]
+
+
+@pytest.mark.parametrize("answer, result, paid", ANSWERS, ids=["done", "not done", "unknown"])
+async def test_after_a_lost_worker(store_url, answer, result, paid):
+    """Nobody asks before the call must be over: its timeout and a lease after it began."""
+    clock = ManualClock()
+    found.update(stuck=True, answer=answer)
+    async with connect(store_url, clock) as client:
+        async with client.work([buys], limits=GONE):
+            await client.start(buys, id="run")
+            await eventually(lambda: calls["pay"])
+        async with client.work([buys], limits=Limits(poll=QUICK.poll)):
+            await eventually(lambda: clock.sleepers)
+            clock.move(39.9)
+            assert calls["look"] == 0
+            clock.move(0.1)
+            assert await client.result("run") == result
+
+    assert calls == {"pay": paid, "look": 1}
+
+
+@pytest.mark.parametrize(
+    "answer, attempts, result, paid",
+    [
+        (Done("paid before"), 1, "paid before", 1),
+        (NotDone(), 1, "failed: ConnectionResetError", 1),
+        (NotDone(), 2, "paid 5", 2),
+        (None, 3, "unknown", 1),
+    ],
+    ids=["done", "not done", "not done, tried again", "unknown"],
+)
+async def test_after_an_error(store_url, answer, attempts, result, paid):
+    """A call that raised is over: what it came to is asked at once, and decides on a retry."""
+    found.update(raises=1, answer=answer)
+    async with connect(store_url) as client, client.work([buys], limits=QUICK):
+        await client.start(buys, attempts, id="run")
+        assert await client.result("run") == result
+    assert calls == {"pay": paid, "look": 1}
+
+
+async def test_only_for_once(store_url):
+    """A step that leaves nothing to find out takes no reconcile."""
+
+    @durable
+    async def wrong(ctx: Context) -> None:
+        await ctx.step(pay, 5, reconcile=look)
+
+    async with connect(store_url) as client, client.work([wrong], limits=QUICK):
+        await client.start(wrong, id="run")
+        with pytest.raises(RunFailed, match="reconcile= is for effect='once'"):
+            await client.result("run")
+    assert not calls
+
+
+async def test_the_wait_holds_nothing(store_url):
+    """While the call may still be under way, the run is suspended like any that waits."""
+    clock = ManualClock()
+    found.update(stuck=True, answer=Done("paid before"))
+    async with connect(store_url, clock) as client:
+        async with client.work([buys], limits=GONE):
+            await client.start(buys, id="run")
+            await reached(client, "run", "pay.0")
+            await eventually(lambda: calls["pay"])
+        async with client.work([buys], limits=Limits(poll=QUICK.poll)) as worker:
+            await worker.run_until_idle()
+            assert worker.running == 0
+            assert await client.store.next_due_at() == clock.now_ms() + 40_000
+            clock.move(40)
+            assert await client.result("run") == "paid before"

@@ -1,0 +1,137 @@
+"""A run begins its next generation in one commit: the same id and inbox, a fresh journal."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from substrate.store.protocol import Store
+from substrate.values.ids import RunId
+from substrate.values.records import Fenced, Json, PromiseState, RunStatus
+from tests.stores import (
+    LANE,
+    OTHER,
+    OWNER,
+    Database,
+    checkpoint,
+    claimed,
+    crash,
+    database,
+    end_child,
+    new_run,
+    opened,
+    signal,
+    spawned,
+)
+
+RUN = RunId("run")
+LONG = Json(f'"{"x" * 40_000}"')
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    async with opened(store_url) as store:
+        yield store
+
+
+@pytest.fixture
+def db(store: Store, store_url: str) -> Iterator[Database]:
+    with database(store_url) as db:
+        yield db
+
+
+async def test_renew(store: Store):
+    """The next claim gets the new input and begins after what the run has done so far."""
+    claim = await claimed(store)
+    await store.commit([checkpoint(claim.fence, "work.0")])
+
+    assert await store.renew(claim.fence, Json('{"n":2}'))
+
+    run = await store.get(RUN)
+    assert (run.status, run.lease_owner) == (RunStatus.READY, None)
+    assert (run.generation, run.journal_from, run.last_seq) == (1, 2, 2)
+    assert await store.journal(RUN, after=run.journal_from) == []
+    (again,) = await store.claim(LANE, 1, OTHER)
+    assert (again.input, again.fence.epoch, again.run.generation) == ('{"n":2}', 2, 1)
+    assert len(await store.journal(RUN)) == 2
+
+
+async def test_inbox_stays(store: Store):
+    """What was sent to the run is there for its next generation."""
+    claim = await claimed(store)
+    await store.send(signal())
+
+    await store.renew(claim.fence, Json("{}"))
+
+    assert len(await store.inbox(RUN, "go")) == 1
+    assert (await store.get(RUN)).wake_version == 1
+
+
+async def test_own_promise(store: Store):
+    """The run's outcome stays open under its fingerprint: its starter still gets this run."""
+    claim = await claimed(store)
+    await store.renew(claim.fence, Json('{"n":2}'))
+
+    own = await store.promise(RUN)
+    again, _ = await store.start(new_run())
+
+    assert (own.state, own.fingerprint, own.seq) == (PromiseState.PENDING, "f-1", 1)
+    assert (again.id, again.generation) == (RUN, 1)
+
+
+async def test_renew_is_a_give_back(store: Store):
+    """Who begins anew has not crashed: the count of crashes begins anew, too."""
+    await store.start(new_run())
+    await crash(store)
+    (claim,) = await store.claim(LANE, 1, OWNER)
+
+    await store.renew(claim.fence, Json("{}"))
+
+    assert (await store.get(RUN)).crashes == 0
+
+
+async def test_renew_is_fenced(store: Store):
+    """A claim that was lost renews nothing, and one that renewed commits nothing more."""
+    claim = await claimed(store)
+    await store.release([claim.fence])
+    (successor,) = await store.claim(LANE, 1, OTHER)
+
+    assert not await store.renew(claim.fence, Json("1"))
+    assert (await store.promise(RUN)).input == '{"n":1}'
+    assert (await store.get(RUN)).generation == 0
+    assert await store.renew(successor.fence, Json("2"))
+    assert not await store.renew(successor.fence, Json("3"))
+    assert await store.commit([checkpoint(successor.fence, "work.0")]) == [Fenced()]
+
+
+async def test_long_input(store: Store, db: Database):
+    """A long input of a new generation is kept as a blob, and claimed whole."""
+    claim = await claimed(store)
+
+    await store.renew(claim.fence, LONG)
+
+    (again,) = await store.claim(LANE, 1, OTHER)
+    assert again.input == LONG
+    assert db.value("SELECT count(*) FROM blobs") == 1
+
+
+async def test_child_renews(store: Store):
+    """A child begins anew under the promise that its parent waits for."""
+    parent = await claimed(store)
+    child = await spawned(store, parent)
+
+    await store.renew(child.fence, Json('{"n":3}'))
+
+    (again,) = await store.claim("child.0/work/1", 1, OTHER)
+    assert (again.run.id, again.input) == (child.run.id, '{"n":3}')
+    await store.commit([end_child(again)])
+    assert [row.id for row in await store.arrivals(RUN, 0)] == [child.run.id]
+
+
+async def test_cancel_request_stays(store: Store):
+    """A run that was asked to end is asked in its next generation as well."""
+    claim = await claimed(store)
+    await store.cancel(RUN)
+
+    await store.renew(claim.fence, Json("{}"))
+
+    assert (await store.get(RUN)).cancel_requested

@@ -1,0 +1,248 @@
+"""When a run comes to nothing, what it did is undone: newest first, each once, whatever crashes."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from substrate import (
+    Context,
+    Limits,
+    RunCancelled,
+    RunDead,
+    RunFailed,
+    RunStatus,
+    StepFailed,
+    connect,
+    durable,
+)
+from substrate.testing import ManualClock
+from substrate.values.ids import RunId
+from tests.runs import QUICK, keys, reached
+from tests.stores import eventually
+
+did: list[str] = []
+troubles: Counter[str] = Counter()
+
+
+@pytest.fixture(autouse=True)
+def _afresh():
+    did.clear()
+    troubles.clear()
+
+
+async def book(what: str) -> dict[str, str]:
+    did.append(f"book {what}")
+    if what == "unsure":
+        raise ConnectionResetError("no answer")
+    if what == "refused":
+        raise ConnectionRefusedError("nobody is there")
+    if what == "endless":
+        await asyncio.Event().wait()
+    return {"ticket": what.upper()}
+
+
+async def note(what: str) -> None:
+    did.append(what)
+
+
+@durable
+async def release(ctx: Context, what: str, result: Any, idempotency_key: str) -> None:
+    if troubles[what] > 0:
+        troubles[what] -= 1
+        raise OSError("the other side is away")
+    ticket = result["ticket"] if result else None
+    await ctx.step(note, f"release {what} {ticket} {len(idempotency_key)}")
+
+
+@durable
+async def travels(ctx: Context, places: list[str], end: str) -> str:
+    for place in places:
+        try:
+            await ctx.step(book, place, undo=release, effect="once")
+        except StepFailed:
+            did.append(f"{place} failed")
+    if end == "waits":
+        await ctx.signal("go")
+    if end == "fails":
+        raise ValueError("the trip is off")
+    return "there"
+
+
+FUNCTIONS = [travels, release]
+CALM = Limits(poll=QUICK.poll)
+
+
+async def test_newest_first(store_url):
+    """A run that fails undoes its steps in reverse, with their results, and then has failed."""
+    async with connect(store_url) as client, client.work(FUNCTIONS, limits=QUICK):
+        await client.start(travels, ["a", "b", "c"], "fails", id="run")
+        with pytest.raises(RunFailed, match="ValueError: the trip is off"):
+            await client.result("run")
+        recorded = await keys(client, "run")
+        run = await client.get("run")
+
+    undone = [f"release {p} {p.upper()} 36" for p in ("c", "b", "a")]
+    assert did == ["book a", "book b", "book c", *undone]
+    assert run.status is RunStatus.FAILED
+    assert recorded[3:5] == ["unwind", "unwind/book.2/note.0"]
+    assert {"unwind/book.0", "unwind/book.1", "unwind/book.2"} <= set(recorded)
+
+
+async def test_success_undoes_nothing(store_url):
+    """A run that is done keeps what it did."""
+    async with connect(store_url) as client, client.work(FUNCTIONS, limits=QUICK):
+        await client.start(travels, ["a"], "ends", id="run")
+        assert await client.result("run") == "there"
+    assert did == ["book a"]
+
+
+async def test_cancel_undoes(store_url):
+    """A run that is cancelled while it waits, suspended, is undone too, and ends as cancelled."""
+    async with connect(store_url) as client, client.work(FUNCTIONS, limits=QUICK) as worker:
+        await client.start(travels, ["a"], "waits", id="run")
+        await worker.run_until_idle()
+        await client.cancel("run")
+        with pytest.raises(RunCancelled):
+            await client.result("run")
+        assert (await client.get("run")).status is RunStatus.CANCELLED
+    assert did == ["book a", "release a A 36"]
+
+
+async def test_what_may_have_happened_counts(store_url):
+    """A call whose outcome nobody knows is undone; one that never left is not."""
+    async with connect(store_url) as client, client.work(FUNCTIONS, limits=QUICK):
+        await client.start(travels, ["unsure", "refused"], "fails", id="run")
+        with pytest.raises(RunFailed):
+            await client.result("run")
+
+    assert [d for d in did if d.startswith("release")] == ["release unsure None 36"]
+
+
+async def test_a_call_in_flight_is_over_before_it_is_undone(store_url):
+    """A step that a cancel interrupts is undone when its call has ended, never before."""
+    async with connect(store_url) as client, client.work(FUNCTIONS, limits=CALM):
+        await client.start(travels, ["endless"], "ends", id="run")
+        await eventually(lambda: did == ["book endless"])
+        await client.cancel("run")
+        with pytest.raises(RunCancelled):
+            await client.result("run")
+    assert did == ["book endless", "release endless None 36"]
+
+
+async def test_a_call_of_a_lost_worker_is_waited_for(store_url):
+    """What another process began is undone only when its call must be over."""
+    clock = ManualClock()
+    impatient = Limits(poll=QUICK.poll, grace=timedelta(0))
+    async with connect(store_url, clock) as client:
+        async with client.work(FUNCTIONS, limits=impatient):
+            await client.start(travels, ["endless"], "ends", id="run")
+            await eventually(lambda: did == ["book endless"])
+        await client.cancel("run")
+        async with client.work(FUNCTIONS, limits=QUICK):
+            await reached(client, "run", "unwind")
+            await eventually(lambda: clock.sleepers)
+            clock.move(60)
+            assert did == ["book endless"]
+            clock.move(1)
+            with pytest.raises(RunCancelled):
+                await client.result("run")
+    assert did == ["book endless", "release endless None 36"]
+
+
+async def test_an_undo_that_fails_makes_the_run_dead(store_url):
+    """It is not skipped: the run is dead, and requeued it goes on with that undo, the done stay."""
+    troubles["a"] = 1
+    async with connect(store_url) as client, client.work(FUNCTIONS, limits=QUICK):
+        await client.start(travels, ["a", "b"], "fails", id="run")
+        with pytest.raises(
+            RunDead, match=r"'book\.0' could not be undone: OSError: the other side"
+        ):
+            await client.result("run")
+        assert (await client.get("run")).status is RunStatus.DEAD
+        assert did[2:] == ["release b B 36"]
+        await client.requeue("run")
+        with pytest.raises(RunFailed, match="the trip is off"):
+            await client.result("run")
+        assert (await client.get("run")).status is RunStatus.FAILED
+    assert did[2:] == ["release b B 36", "release a A 36"]
+
+
+async def test_a_worker_that_leaves_in_the_middle(store_url):
+    """Another worker goes on with the undos that are left; no step of the function runs again."""
+
+    @durable
+    async def slowly(ctx: Context, what: str) -> None:
+        if what == "b":
+            await ctx.signal("go")
+        await ctx.step(note, f"undo {what}")
+
+    @durable
+    async def trip(ctx: Context) -> None:
+        for what in ("a", "b", "c"):
+            await ctx.step(book, what, undo=slowly)
+        raise ValueError("off")
+
+    async with connect(store_url) as client:
+        async with client.work([trip, slowly], limits=QUICK) as worker:
+            await client.start(trip, id="run")
+            await worker.run_until_idle()
+        assert (await client.get("run")).status is RunStatus.SUSPENDED
+        await client.signal("run", "go")
+        async with client.work([trip, slowly], limits=QUICK):
+            with pytest.raises(RunFailed, match="off"):
+                await client.result("run")
+
+    assert did == ["book a", "book b", "book c", "undo c", "undo b", "undo a"]
+
+
+async def test_an_undo_that_nobody_knows(store_url):
+    """An undo that the worker was not given, or that takes other arguments, is refused at once."""
+
+    @durable
+    async def unknown(ctx: Context, what: str) -> None: ...
+
+    @durable
+    async def other(ctx: Context, what: str, more: int) -> None: ...
+
+    @durable
+    async def careless(ctx: Context) -> list[str]:
+        told = []
+        for undo in (unknown, other, note):
+            try:
+                await ctx.step(book, "a", undo=undo)
+            except Exception as error:  # noqa: BLE001 - what it is, is looked at
+                told.append(f"{type(error).__name__}: {error}")
+        return told
+
+    async with connect(store_url) as client, client.work([careless, other], limits=QUICK):
+        await client.start(careless, id="run")
+        told = await client.result("run")
+
+    assert did == []
+    assert "the undo 'unknown' is not registered with this worker" in told[0]
+    assert "takes ['what', 'more'] and the step is called with 1" in told[1]
+    assert "is no durable function; put @durable on it" in told[2]
+
+
+async def test_a_paused_unwinding(store_url):
+    """A later worker that does not know the undo pauses the run, and nothing is skipped."""
+    async with connect(store_url) as client:
+        async with client.work(FUNCTIONS, limits=QUICK) as worker:
+            await client.start(travels, ["a"], "waits", id="run")
+            await worker.run_until_idle()
+        await client.cancel("run")
+        async with client.work([travels], limits=QUICK):
+            run = RunId("run")
+
+            async def is_paused() -> bool:
+                return (await client.get(run)).status is RunStatus.PAUSED
+
+            await eventually(is_paused)
+        await client.requeue("run")
+        async with client.work(FUNCTIONS, limits=QUICK):
+            with pytest.raises(RunCancelled):
+                await client.result("run")
+    assert did == ["book a", "release a A 36"]

@@ -1,15 +1,43 @@
-"""What the tests print at the end: figures that a test recorded with `record_property`."""
+"""What all tests share: what they print at the end, and a process that has heard of no trouble."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from substrate.models.fallback import BREAKERS
+from substrate.models.quota import QUOTA
+
+
+@pytest.fixture(autouse=True)
+def unlimited() -> None:
+    """Forget what other tests' servers asked this process to wait for, and who failed."""
+    QUOTA.forget()
+    BREAKERS.forget()
+
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print each recorded figure on a line of its own."""
+    """Print each recorded figure on a line of its own, and each matrix as a table."""
     reports: list[pytest.TestReport] = terminalreporter.stats.get("passed", [])
-    figures = [(name, value) for report in reports for name, value in report.user_properties]
+    recorded = [(name, value) for report in reports for name, value in report.user_properties]
+    figures = [(name, value) for name, value in recorded if name != "matrix"]
     if figures:
         terminalreporter.section("figures")
         for name, value in sorted(figures):
             terminalreporter.write_line(f"{name}: {value}")
+    cells = [tuple(value) for name, value in recorded if name == "matrix"]
+    for title in dict.fromkeys(cell[0] for cell in cells):
+        terminalreporter.section(title)
+        for line in _table([cell[1:] for cell in cells if cell[0] == title]):
+            terminalreporter.write_line(line)
+
+
+def _table(cells: list[tuple[str, ...]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table with these cells: row, column, content."""
+    rows = list(dict.fromkeys(row for row, _, _ in cells))
+    columns = sorted({column for _, column, _ in cells})
+    contents = {(row, column): content for row, column, content in cells}
+    yield f"| | {' | '.join(columns)} |"
+    yield f"|---|{'---|' * len(columns)}"
+    for row in rows:
+        yield f"| {row} | {' | '.join(contents.get((row, each), '') for each in columns)} |"

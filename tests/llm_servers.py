@@ -3,7 +3,7 @@
 `llmock` is one that nobody here wrote, in a process of its own: it answers, calls tools and breaks
 streams as real providers do, and judges the client. `wire` is a few lines of HTTP that send what
 they are told, for what llmock does not know: signatures, encrypted reasoning, exact error bodies.
-`anthropic_events` and `openai_events` make the events of an answer.
+`anthropic_events`, `openai_events`, `chat_events` and `gemini_events` make those of an answer.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from tests.keeper import wait_until
 START_LIMIT_S = 20.0
 CONTEXT_WINDOW = 20_000
 Json = dict[str, Any]
+DONE = "data: [DONE]\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ class Llmock:
         """Forget all scripts and requests."""
         httpx2.post(f"{self.url}/_llmock/reset").raise_for_status()
 
+    def statuses(self) -> list[int]:
+        """Return how each request since the last reset was answered."""
+        asked = httpx2.get(f"{self.url}/_llmock/requests").json()["requests"]
+        return [each["status"] for each in asked]
+
     def findings(self) -> list[Json]:
         """Return what the client did wrong since the last reset."""
         found: list[Json] = httpx2.get(f"{self.url}/_llmock/verdict").json()["findings"]
@@ -48,7 +54,7 @@ class Llmock:
 
 
 @contextmanager
-def llmock() -> Iterator[Llmock]:
+def llmock(*options: str) -> Iterator[Llmock]:
     """Run llmock on a free port of the loopback interface."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
@@ -57,7 +63,7 @@ def llmock() -> Iterator[Llmock]:
         [
             *(sys.executable, "-c", "from llmock.cli import app; app()", "serve"),
             *("--host", "127.0.0.1", "--port", str(port), "--log-level", "critical"),
-            *("--context-window", str(CONTEXT_WINDOW)),
+            *("--context-window", str(CONTEXT_WINDOW), *options),
         ],
         stdout=subprocess.DEVNULL,
     )
@@ -161,11 +167,14 @@ def refusal(status: int, body: Json | str, **headers: str) -> Answer:
 
 def stream(*events: Json | str, ending: Ending = Ending.OPEN) -> Answer:
     """Return a response that streams these events and ends; text goes out as it is."""
-    body = "".join(
-        each if isinstance(each, str) else f"event: {each['type']}\ndata: {json.dumps(each)}\n\n"
-        for each in events
-    )
+    body = "".join(each if isinstance(each, str) else _sse(each) for each in events)
     return Answer(body.encode(), 200, {"content-type": "text/event-stream"}, ending)
+
+
+def _sse(event: Json) -> str:
+    """Return an event as it is sent; a chat's or Gemini's has no name."""
+    name = f"event: {event['type']}\n" if "type" in event else ""
+    return f"{name}data: {json.dumps(event)}\n\n"
 
 
 def anthropic_events(*blocks: Json, stop: str = "end_turn", **delta: Any) -> list[Json]:
@@ -237,3 +246,57 @@ def openai_events(*items: Json, ending: str = "response.completed", **response: 
     ]
     whole = {"id": "resp_1", "status": "completed", "output": anew, "usage": usage, **response}
     return [*events, {"type": ending, "response": whole}]
+
+
+def chat_events(
+    text: str = "",
+    *calls: tuple[str, str, str],
+    finish: str = "stop",
+    usage_in: str = "usage",
+    reasoning: Json | None = None,
+) -> list[Json | str]:
+    """Return the chunks of a chat answer; a call is its id, name and arguments as JSON text."""
+
+    def chunk(delta: Json, finish_reason: str | None = None, **rest: Any) -> Json:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+        return {"id": "chatcmpl_1", "model": "m", "choices": [choice], **rest}
+
+    counts = {
+        "prompt_tokens": 17,
+        "prompt_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 2},
+        "completion_tokens": 20,
+        "completion_tokens_details": {"reasoning_tokens": 7},
+    }
+    events: list[Json | str] = [chunk({"role": "assistant", "content": None})]
+    events += [chunk({name: value}) for name, value in (reasoning or {}).items()]
+    events += [chunk({"content": text[i : i + 4]}) for i in range(0, len(text), 4)]
+    for index, (id, name, arguments) in enumerate(calls):
+        function = {"name": name, "arguments": ""}
+        events.append(chunk({"tool_calls": [{"index": index, "id": id, "function": function}]}))
+        for i in range(0, len(arguments), 5):
+            piece = {"index": index, "function": {"arguments": arguments[i : i + 5]}}
+            events.append(chunk({"tool_calls": [piece]}))
+    if usage_in == "x_groq":
+        return [*events, chunk({}, finish, x_groq={"id": "req_1", "usage": counts}), DONE]
+    last = {"id": "chatcmpl_1", "model": "m", "choices": [], "usage": counts}
+    return [*events, chunk({}, finish), *([last] if usage_in else []), DONE]
+
+
+def gemini_events(*parts: Json, finish: str | None = "STOP", **candidate: Any) -> list[Json]:
+    """Return the chunks of Gemini's answer with these parts, one a chunk."""
+    counts = {
+        "promptTokenCount": 17,
+        "cachedContentTokenCount": 5,
+        "candidatesTokenCount": 13,
+        "thoughtsTokenCount": 7,
+    }
+    events: list[Json] = [
+        {
+            "responseId": "resp_1",
+            "candidates": [{"index": 0, "content": {"role": "model", "parts": [part]}}],
+            "usageMetadata": {"promptTokenCount": 17},
+        }
+        for part in parts
+    ]
+    ended = {"index": 0, "finishReason": finish, **candidate}
+    return [*events, {"responseId": "resp_1", "candidates": [ended], "usageMetadata": counts}]

@@ -8,6 +8,9 @@ import pytest
 
 HEAVY = {
     "anthropic",
+    "google.genai",
+    "groq",
+    "httpx",
     "openai",
     "psycopg",
     "psycopg_pool",

@@ -2,14 +2,12 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from substrate.models.failures import LONGEST_WAIT_S, retry_after
 from substrate.models.frame import canonical, frame
 from substrate.models.messages import (
     Document,
@@ -243,22 +241,3 @@ async def test_missing_key(monkeypatch):
     reply = await Model("openai:x", offline=stand_in).answer(ASKED)
 
     assert reply.made_by("scripted", "x")
-
-
-dates = some.datetimes().map(lambda when: when.strftime("%a, %d %b %Y %H:%M:%S GMT"))
-
-
-@given(
-    some.dictionaries(some.sampled_from(["retry-after", "retry-after-ms", "date"]), words | dates)
-)
-def test_any_header_can_be_read(headers):
-    """Whatever a server writes into its headers, the wait is one that can be waited, or none."""
-    wait = retry_after(headers)
-
-    assert wait is None or timedelta(0) <= timedelta(seconds=wait) < timedelta(days=31)
-
-
-@pytest.mark.parametrize("text", ["1e300", "99999999999", "-3", "nan", "inf", "-inf"])
-def test_strange_numbers(text):
-    """A wait that nobody can mean is bounded, or counts as not said."""
-    assert retry_after({"retry-after": text}) in (None, 0.0, LONGEST_WAIT_S)

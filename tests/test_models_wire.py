@@ -5,13 +5,14 @@ The real SDKs against servers that speak the providers' formats.
 
 import asyncio
 import gc
+import json
+import re
 import subprocess
 import sys
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from genai_prices import Usage as Tokens
@@ -29,8 +30,6 @@ from substrate.models.messages import (
     ToolCall,
     ToolMessage,
     ToolResult,
-    ToolSpec,
-    Usage,
     UserMessage,
 )
 from substrate.models.model import Model, disconnect
@@ -46,32 +45,35 @@ from substrate.values.errors import (
     TransportFailed,
 )
 from substrate.values.retry import Retry
+from tests.llm_providers import (
+    HELLO,
+    SAYING,
+    SEARCH,
+    SEARCHING,
+    SETUPS,
+    after,
+    authorization,
+    complete,
+    failure,
+    served,
+    unfinished,
+    usage,
+)
 from tests.llm_servers import (
     CONTEXT_WINDOW,
-    Answer,
     Ending,
     Llmock,
-    Wire,
     anthropic_events,
     llmock,
     openai_events,
     refusal,
     stream,
-    wire,
 )
 
-MODELS = {"anthropic": "anthropic:claude-sonnet-5-5", "openai": "openai:gpt-6-luna"}
-PATHS = {"anthropic": "/anthropic", "openai": "/v1"}
-SEARCH = ToolSpec(
-    "search",
-    "Search the library.",
-    {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]},
-)
-HELLO = Request("Be brief.", [UserMessage.of("Hello")])
-SEARCHING = Request("Be brief.", [UserMessage.of("Search for owls")], [SEARCH])
+BOTH = ["anthropic", "openai"]
 
 
-@pytest.fixture(params=sorted(MODELS))
+@pytest.fixture(params=sorted(SETUPS))
 def provider(request):
     """Name each provider in turn."""
     return request.param
@@ -88,8 +90,7 @@ def running_llmock() -> Iterator[Llmock]:
 async def mock(running_llmock, provider, monkeypatch) -> AsyncIterator[Llmock]:
     """Point the provider's SDK at a fresh llmock."""
     running_llmock.reset()
-    monkeypatch.setenv(f"{provider.upper()}_API_KEY", "a-key")
-    monkeypatch.setenv(f"{provider.upper()}_BASE_URL", running_llmock.url + PATHS[provider])
+    SETUPS[provider].env(monkeypatch, running_llmock.url + SETUPS[provider].mock_path)
     yield running_llmock
     await disconnect()
 
@@ -97,39 +98,7 @@ async def mock(running_llmock, provider, monkeypatch) -> AsyncIterator[Llmock]:
 @pytest.fixture
 def model(provider) -> Model:
     """Return the provider's model."""
-    return Model(MODELS[provider])
-
-
-@asynccontextmanager
-async def served(monkeypatch, provider: str, *answers: Answer) -> AsyncIterator[Wire]:
-    """Point the provider's SDK at a server with these answers."""
-    async with wire(*answers) as server:
-        path = "/v1" if provider == "openai" else ""
-        monkeypatch.setenv(f"{provider.upper()}_API_KEY", "a-key")
-        monkeypatch.setenv(f"{provider.upper()}_BASE_URL", server.url + path)
-        try:
-            yield server
-        finally:
-            await disconnect()
-
-
-async def failure(model: Model, request: Request = HELLO) -> ModelError:
-    """Return the error that the model answers with."""
-    with pytest.raises(ModelError) as caught:
-        await model.answer(request)
-    return caught.value
-
-
-def after(reply: Reply, *results: ToolResult) -> Request:
-    """Return the request that follows a reply that called tools."""
-    return Request("Be brief.", [*SEARCHING.messages, reply, ToolMessage(results)], [SEARCH])
-
-
-def complete(provider: str) -> list[dict[str, Any]]:
-    """Return the events of a whole answer, which is "So."."""
-    if provider == "anthropic":
-        return anthropic_events({"type": "text", "text": "So."})
-    return openai_events({**SAYING, "content": [{"type": "output_text", "text": "So."}]})
+    return Model(SETUPS[provider].model)
 
 
 # llmock: what a provider does on its good days and its bad ones
@@ -147,9 +116,8 @@ async def test_text(mock, model, provider):
     assert len(pieces) > 1
     assert reply.stop is StopReason.END
     assert reply.made_by(provider, model.name)
-    assert reply.response_id
     assert reply.usage.input_tokens > 0
-    assert reply.usage.cost_usd > 0
+    assert (reply.usage.cost_usd or 0) > 0 or SETUPS[provider].prices is None
 
 
 async def test_tool_round_trip(mock, model):
@@ -238,13 +206,13 @@ async def test_stall(mock, provider, fault):
     """Silence longer than the read timeout is a failed transport, wherever it falls."""
     mock.script(fault)
 
-    model = Model(MODELS[provider], settings={"read_timeout": 0.3})
+    model = Model(SETUPS[provider].model, settings={"read_timeout": 0.3})
     error = await failure(model, model.request("", HELLO.messages))
 
     assert type(error) is TransportFailed
 
 
-async def test_malformed_arguments(mock, model):
+async def test_malformed_arguments(mock, model, provider):
     """Arguments that are no JSON arrive as text, to be answered; the conversation goes on."""
     mock.script({"type": "tool_fault", "kind": "malformed_arguments"})
 
@@ -253,7 +221,7 @@ async def test_malformed_arguments(mock, model):
     problem = ToolResult(call.id, call.name, "these arguments are not JSON", is_error=True)
     told = await model.answer(after(reply, problem))
 
-    assert call.malformed
+    assert call.malformed or provider == "google", "Gemini's arguments are an object by its format"
     assert call.arguments == {}
     assert told.text
 
@@ -281,8 +249,7 @@ async def test_context_window(mock, model):
 
 async def test_nobody_there(model, provider, monkeypatch):
     """A server that cannot be reached is a failed transport."""
-    monkeypatch.setenv(f"{provider.upper()}_API_KEY", "a-key")
-    monkeypatch.setenv(f"{provider.upper()}_BASE_URL", "http://127.0.0.1:9/v1")
+    SETUPS[provider].env(monkeypatch, "http://127.0.0.1:9/v1")
 
     error = await failure(model)
     await disconnect()
@@ -346,7 +313,7 @@ def test_connections_end_with_their_loop(running_llmock, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", running_llmock.url + "/v1")
 
     async def ask() -> weakref.ref:
-        model = Model(MODELS["openai"])
+        model = Model(SETUPS["openai"].model)
         await asyncio.gather(model.answer(HELLO), model.answer(HELLO))
         return weakref.ref(asyncio.get_running_loop())
 
@@ -366,7 +333,7 @@ FOUND = ToolResult("toolu_1", "search", "two found")
 
 async def test_thinking_goes_back_byte_exact(monkeypatch):
     """Thinking goes back to the model that wrote it as it came, through the journal too."""
-    model = Model(MODELS["anthropic"])
+    model = Model(SETUPS["anthropic"].model)
     blocks = [THINKING, REDACTED, {"type": "text", "text": "I search."}, CALLING]
     answers = stream(*anthropic_events(*blocks, stop="tool_use")), stream(*anthropic_events())
     async with served(monkeypatch, "anthropic", *answers) as server:
@@ -385,7 +352,7 @@ async def test_thinking_of_another_model_is_dropped(monkeypatch):
     blocks = [THINKING, REDACTED, {"type": "text", "text": "I search."}, CALLING]
     answers = stream(*anthropic_events(*blocks, stop="tool_use")), stream(*anthropic_events())
     async with served(monkeypatch, "anthropic", *answers) as server:
-        reply = await Model(MODELS["anthropic"]).answer(SEARCHING)
+        reply = await Model(SETUPS["anthropic"].model).answer(SEARCHING)
         await Model("anthropic:claude-opus-5-5").answer(after(reply, FOUND))
 
     assert server.bodies[1]["messages"][1]["content"] == blocks[2:]
@@ -394,7 +361,7 @@ async def test_thinking_of_another_model_is_dropped(monkeypatch):
 async def test_anthropic_request(monkeypatch):
     """A request says everything once: system, tools, files, all results together, cache marks."""
     model = Model(
-        MODELS["anthropic"],
+        SETUPS["anthropic"].model,
         max_output_tokens=99,
         settings={"thinking": {"type": "adaptive"}, "tools": [{"type": "web_search_1"}]},
     )
@@ -412,6 +379,7 @@ async def test_anthropic_request(monkeypatch):
     assert image["source"] == {"type": "base64", "media_type": "image/png", "data": "cG5n"}
     assert (document["title"], document["source"]["data"]) == ("Owls", "cGRm")
     assert text["source"] == {"type": "text", "media_type": "text/plain", "data": "hi"}
+    assert text["cache_control"] == mark["cache_control"], "where the request before this one ended"
     call = {"type": "tool_use", "name": "search", "input": {}}
     result = {"type": "tool_result"}
     assert server.bodies[0] == {
@@ -447,10 +415,15 @@ async def test_usage(monkeypatch, provider, model):
     async with served(monkeypatch, provider, stream(*complete(provider))):
         reply = await model.answer(HELLO)
 
-    tokens = Tokens(input_tokens=17, output_tokens=20, cache_read_tokens=5, cache_write_tokens=2)
-    cost = calc_price(tokens, model.name, provider_id=provider).total_price
-    assert reply.usage == Usage(17, 20, 5, 2, 7, cost)
-    assert cost > 0
+    expected, known = usage(provider), SETUPS[provider].prices
+    tokens = Tokens(
+        input_tokens=17,
+        output_tokens=20,
+        cache_read_tokens=5,
+        cache_write_tokens=expected.cache_write_tokens,
+    )
+    cost = known and calc_price(tokens, model.name, provider_id=known).total_price
+    assert reply.usage == replace(expected, cost_usd=cost)
 
 
 async def test_unknown_price(monkeypatch, provider):
@@ -473,7 +446,7 @@ async def test_paused_turn_is_continued(monkeypatch):
         stream(*anthropic_events()),
     )
     async with served(monkeypatch, "anthropic", *answers) as server:
-        model = Model(MODELS["anthropic"])
+        model = Model(SETUPS["anthropic"].model)
         reply = await model.answer(HELLO)
         await model.answer(Request("", [*HELLO.messages, reply, UserMessage.of("Thanks")]))
 
@@ -491,7 +464,7 @@ async def test_pauses_without_end(monkeypatch):
     """A turn that pauses again and again is given up, and not tried anew."""
     answers = [stream(*anthropic_events(stop="pause_turn")) for _ in range(20)]
     async with served(monkeypatch, "anthropic", *answers) as server:
-        error = await failure(Model(MODELS["anthropic"]))
+        error = await failure(Model(SETUPS["anthropic"].model))
 
     assert type(error) is BadRequest
     assert len(server.bodies) == 9
@@ -511,7 +484,7 @@ async def test_anthropic_stops(monkeypatch, stop, expected):
     """Each stop reason of the provider is one of ours."""
     events = anthropic_events({"type": "text", "text": "So."}, stop=stop)
     async with served(monkeypatch, "anthropic", stream(*events)):
-        reply = await Model(MODELS["anthropic"]).answer(HELLO)
+        reply = await Model(SETUPS["anthropic"].model).answer(HELLO)
 
     assert (reply.stop, reply.text) == (expected, "So.")
 
@@ -520,7 +493,7 @@ async def test_no_stop_reason(monkeypatch):
     """A message that ends without saying why it stopped is no answer."""
     events = [each for each in complete("anthropic") if each["type"] != "message_delta"]
     async with served(monkeypatch, "anthropic", stream(*events)):
-        error = await failure(Model(MODELS["anthropic"]))
+        error = await failure(Model(SETUPS["anthropic"].model))
 
     assert type(error) is TransportFailed
 
@@ -530,7 +503,7 @@ async def test_anthropic_refusal_says_why(monkeypatch):
     details = {"type": "refusal", "category": "bio", "explanation": "Too dangerous."}
     events = anthropic_events(stop="refusal", stop_details=details)
     async with served(monkeypatch, "anthropic", stream(*events)):
-        reply = await Model(MODELS["anthropic"]).answer(HELLO)
+        reply = await Model(SETUPS["anthropic"].model).answer(HELLO)
 
     assert (reply.stop, reply.text) == (StopReason.REFUSAL, "Too dangerous.")
 
@@ -539,7 +512,7 @@ async def test_context_filled_while_writing(monkeypatch):
     """A model that fills its context while it writes has overflowed it."""
     events = anthropic_events(stop="model_context_window_exceeded")
     async with served(monkeypatch, "anthropic", stream(*events)):
-        error = await failure(Model(MODELS["anthropic"]))
+        error = await failure(Model(SETUPS["anthropic"].model))
 
     assert type(error) is ContextOverflow
 
@@ -558,7 +531,7 @@ async def test_error_inside_a_stream(monkeypatch, kind, expected):
     said = {"type": "error", "error": {"type": kind, "message": "Too much"}}
     events = [*anthropic_events({"type": "text", "text": "So."})[:3], said]
     async with served(monkeypatch, "anthropic", stream(*events)):
-        error = await failure(Model(MODELS["anthropic"]))
+        error = await failure(Model(SETUPS["anthropic"].model))
 
     assert type(error) is expected
     assert "Too much" in str(error)
@@ -569,9 +542,35 @@ async def test_no_spans_of_the_sdk(monkeypatch):
     here = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(1))
     async with served(monkeypatch, "anthropic", stream(*anthropic_events())) as server:
         with use_span(NonRecordingSpan(here)):
-            await Model(MODELS["anthropic"]).answer(HELLO)
+            await Model(SETUPS["anthropic"].model).answer(HELLO)
 
     assert "traceparent" not in server.headers[0]
+
+
+@pytest.mark.parametrize(
+    "made_by, thinking", [("anthropic", "enabled"), ("groq", "disabled")], ids=["own", "another's"]
+)
+async def test_a_turn_that_another_model_began(monkeypatch, made_by, thinking):
+    """A turn that another model began goes on without thinking, which the API would refuse."""
+    settings = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+    model = Model(SETUPS["anthropic"].model, settings=settings)
+    parts = (Thinking("hm", native=THINKING | {"thinking": "hm"}), ToolCall("toolu_1", "search"))
+    reply = Reply(parts, StopReason.TOOL_CALLS, made_by, model.name)
+    async with served(monkeypatch, "anthropic", stream(*anthropic_events())) as server:
+        await model.answer(replace(after(reply, FOUND), settings=settings))
+
+    assert server.bodies[0]["thinking"]["type"] == thinking
+
+
+async def test_white_space_is_not_sent_back(monkeypatch):
+    """Words that are only white space, which the model writes and the API refuses, stay here."""
+    blocks = [THINKING, {"type": "text", "text": "\n\n"}, CALLING]
+    answers = stream(*anthropic_events(*blocks, stop="tool_use")), stream(*anthropic_events())
+    async with served(monkeypatch, "anthropic", *answers) as server:
+        reply = await Model(SETUPS["anthropic"].model).answer(SEARCHING)
+        await Model(SETUPS["anthropic"].model).answer(after(reply, FOUND))
+
+    assert server.bodies[1]["messages"][1]["content"] == [THINKING, CALLING]
 
 
 # The wire, byte by byte: OpenAI
@@ -581,14 +580,6 @@ REASONING = {
     "id": "rs_1",
     "summary": [{"type": "summary_text", "text": "Owls…"}, {"type": "summary_text", "text": "Hm."}],
     "encrypted_content": "Z0FBQUFB+/==",
-}
-SAYING = {
-    "type": "message",
-    "id": "msg_1",
-    "status": "completed",
-    "role": "assistant",
-    "phase": "commentary",
-    "content": [{"type": "output_text", "text": "I search.", "annotations": []}],
 }
 CALLED = {
     "type": "function_call",
@@ -603,7 +594,7 @@ RESULT = ToolResult("call_1", "search", "two found")
 
 async def test_reasoning_goes_back_byte_exact(monkeypatch):
     """Encrypted reasoning goes back to its model as its item's last event had it, in its place."""
-    model = Model(MODELS["openai"])
+    model = Model(SETUPS["openai"].model)
     answers = stream(*openai_events(REASONING, SAYING, CALLED)), stream(*openai_events())
     async with served(monkeypatch, "openai", *answers) as server:
         reply = await model.answer(SEARCHING)
@@ -621,7 +612,7 @@ async def test_reasoning_of_another_model_is_dropped(monkeypatch):
     """Another model is told the words and the calls, and nothing that it did not make."""
     answers = stream(*openai_events(REASONING, SAYING, CALLED)), stream(*openai_events())
     async with served(monkeypatch, "openai", *answers) as server:
-        reply = await Model(MODELS["openai"]).answer(SEARCHING)
+        reply = await Model(SETUPS["openai"].model).answer(SEARCHING)
         await Model("openai:gpt-6-sol").answer(after(reply, RESULT))
 
     call = {key: CALLED[key] for key in ("type", "call_id", "name", "arguments")}
@@ -629,10 +620,27 @@ async def test_reasoning_of_another_model_is_dropped(monkeypatch):
     assert server.bodies[1]["input"][1:3] == [words, call]
 
 
+async def test_reasoning_that_nothing_follows(monkeypatch):
+    """Reasoning that was cut off before its answer is not sent back: the API refuses it alone."""
+    cut = openai_events(
+        REASONING,
+        ending="response.incomplete",
+        status="incomplete",
+        incomplete_details={"reason": "max_output_tokens"},
+    )
+    async with served(monkeypatch, "openai", stream(*cut), stream(*openai_events())) as server:
+        reply = await Model(SETUPS["openai"].model).answer(HELLO)
+        more = Request("", [*HELLO.messages, reply, UserMessage.of("Go on")])
+        await Model(SETUPS["openai"].model).answer(more)
+
+    assert reply.stop is StopReason.LENGTH
+    assert [item["role"] for item in server.bodies[1]["input"]] == ["user", "user"]
+
+
 async def test_openai_request(monkeypatch):
     """A request says everything, stores nothing, and asks for the reasoning it will send back."""
     settings = {"reasoning": {"effort": "low"}, "read_timeout": 9}
-    model = Model(MODELS["openai"], max_output_tokens=99, settings=settings)
+    model = Model(SETUPS["openai"].model, max_output_tokens=99, settings=settings)
     messages = [
         UserMessage((Text("Look"), Image(b"png"), Document(b"pdf"))),
         Reply((Text(""), ToolCall("a", "search", {}, "{oops")), StopReason.END, "scripted", "x"),
@@ -641,6 +649,7 @@ async def test_openai_request(monkeypatch):
     async with served(monkeypatch, "openai", stream(*openai_events())) as server:
         await model.answer(model.request("Be brief.", messages, [SEARCH]))
 
+    assert len(server.bodies[0].pop("prompt_cache_key")) == 32
     assert server.bodies[0] == {
         "model": "gpt-6-luna",
         "instructions": "Be brief.",
@@ -681,11 +690,43 @@ async def test_openai_request(monkeypatch):
     }
 
 
+async def test_requests_that_begin_alike(monkeypatch):
+    """Requests with the same system prompt and tools name one cache; others name another."""
+    requests = [
+        SEARCHING,
+        replace(SEARCHING, messages=[*SEARCHING.messages, UserMessage.of("More")]),
+        replace(SEARCHING, system="Be long."),
+        replace(SEARCHING, tools=[]),
+    ]
+    answers = [stream(*openai_events()) for _ in requests]
+    async with served(monkeypatch, "openai", *answers) as server:
+        for request in requests:
+            await Model(SETUPS["openai"].model).answer(request)
+
+    keys = [body["prompt_cache_key"] for body in server.bodies]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
+async def test_where_cache_marks_stand(monkeypatch):
+    """A mark stands where the last request ended too: the API looks but twenty blocks back."""
+    calls = tuple(ToolCall(f"c{i}", "search", {"query": "owls"}) for i in range(25))
+    results = ToolMessage(tuple(ToolResult(call.id, "search", "two") for call in calls))
+    messages = [UserMessage.of("Go"), Reply(calls, StopReason.TOOL_CALLS, "a", "b"), results]
+    async with served(monkeypatch, "anthropic", stream(*anthropic_events())) as server:
+        await Model(SETUPS["anthropic"].model).answer(Request("", messages, [SEARCH]))
+
+    sent = server.bodies[0]["messages"]
+    marked = [["cache_control" in block for block in each["content"]] for each in sent]
+    assert [sum(each) for each in marked] == [1, 0, 1]
+    assert (marked[0][-1], marked[2][-1]) == (True, True)
+
+
 async def test_service_tier(monkeypatch):
     """A service tier that costs less is counted at its own price."""
     answers = stream(*openai_events()), stream(*openai_events(service_tier="flex"))
     async with served(monkeypatch, "openai", *answers):
-        model = Model(MODELS["openai"])
+        model = Model(SETUPS["openai"].model)
         default, flex = await model.answer(HELLO), await model.answer(HELLO)
 
     assert flex.usage.cost_usd * 2 == default.usage.cost_usd
@@ -704,7 +745,7 @@ async def test_openai_stops(monkeypatch, ending, response, expected):
     status = ending.removeprefix("response.")
     events = openai_events(SAYING, ending=ending, status=status, incomplete_details=response)
     async with served(monkeypatch, "openai", stream(*events)):
-        reply = await Model(MODELS["openai"]).answer(HELLO)
+        reply = await Model(SETUPS["openai"].model).answer(HELLO)
 
     assert (reply.stop, reply.text) == (expected, "I search.")
 
@@ -714,7 +755,7 @@ async def test_openai_refusal(monkeypatch):
     said = {**SAYING, "content": [{"type": "refusal", "refusal": "I won't."}]}
     pieces: list[str] = []
     async with served(monkeypatch, "openai", stream(*openai_events(said))):
-        reply = await Model(MODELS["openai"]).answer(HELLO, pieces.append)
+        reply = await Model(SETUPS["openai"].model).answer(HELLO, pieces.append)
 
     assert (reply.stop, reply.text, pieces) == (StopReason.REFUSAL, "I won't.", ["I won't."])
 
@@ -740,13 +781,25 @@ async def test_failed_response(monkeypatch, code, expected, way):
         "nested": {"type": "error", "error": said},
     }[way]
     async with served(monkeypatch, "openai", stream(*openai_events(SAYING)[:-1], ending)):
-        error = await failure(Model(MODELS["openai"]))
+        error = await failure(Model(SETUPS["openai"].model))
 
     assert type(error) is expected
     assert "No" in str(error)
 
 
-# The wire, byte by byte: both
+# The wire, byte by byte: all
+
+
+@pytest.mark.parametrize("name", ["search<|channel|>json", "", "x" * 90])
+async def test_names_that_nobody_takes(monkeypatch, provider, model, name):
+    """A name that a model made up goes back as one that its provider can read."""
+    reply = Reply((ToolCall("a", name),), StopReason.TOOL_CALLS, provider, model.name)
+    async with served(monkeypatch, provider, stream(*complete(provider))) as server:
+        await model.answer(after(reply, ToolResult("a", name, "there is no such tool", True)))
+
+    names = set(re.findall(r'"name": "([^"]*)"', json.dumps(server.bodies[0]))) - {"search"}
+    assert len(names) == 1
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", names.pop())
 
 
 def test_importing_loads_no_sdk():
@@ -768,7 +821,7 @@ async def test_error_without_a_word(monkeypatch):
     """An error event that names no cause is a failed transport, which may be tried again."""
     said = {"type": "error", "message": "Something went wrong"}
     async with served(monkeypatch, "openai", stream(said)):
-        error = await failure(Model(MODELS["openai"]))
+        error = await failure(Model(SETUPS["openai"].model))
 
     assert type(error) is TransportFailed
     assert "Something went wrong" in str(error)
@@ -776,13 +829,13 @@ async def test_error_without_a_word(monkeypatch):
 
 @pytest.mark.parametrize(
     "cut",
-    [-1, -2, 1, 0],
+    [None, -1, 1, 0],
     ids=["all but the end", "all but the last two", "the beginning", "nothing"],
 )
 async def test_stream_that_just_ends(monkeypatch, provider, cut):
     """A stream that ends in good order without its last event is no answer."""
-    async with served(monkeypatch, provider, stream(*complete(provider)[:cut])):
-        error = await failure(Model(MODELS[provider]))
+    async with served(monkeypatch, provider, stream(*unfinished(provider)[:cut])):
+        error = await failure(Model(SETUPS[provider].model))
 
     assert type(error) is TransportFailed
     assert "ended its stream" in str(error)
@@ -806,7 +859,7 @@ async def test_stream_that_just_ends(monkeypatch, provider, cut):
 async def test_rubbish(monkeypatch, provider, rubbish):
     """Whatever nonsense a stream holds, what leaves an adapter is a failed transport."""
     async with served(monkeypatch, provider, stream(rubbish)):
-        error = await failure(Model(MODELS[provider]))
+        error = await failure(Model(SETUPS[provider].model))
 
     assert type(error) is TransportFailed
 
@@ -856,7 +909,7 @@ LONG = {"error": {"type": "invalid_request_error", "message": "prompt is too lon
 async def test_refusals(monkeypatch, provider, answer, expected, wait):
     """Status, headers and body together say what kind of no it is, and how long to wait."""
     async with served(monkeypatch, provider, answer) as server:
-        error = await failure(Model(MODELS[provider]))
+        error = await failure(Model(SETUPS[provider].model))
 
     assert (type(error), error.retry_after) == (expected, wait)
     assert len(server.bodies) == 1, "the SDK retries on its own"
@@ -866,7 +919,7 @@ async def test_setting_that_is_not_json(monkeypatch, provider):
     """A setting that cannot be sent is the caller's mistake, and says so."""
     async with served(monkeypatch, provider) as server:
         error = await failure(
-            Model(MODELS[provider]), Request("", HELLO.messages, settings={"user": object()})
+            Model(SETUPS[provider].model), Request("", HELLO.messages, settings={"user": object()})
         )
 
     assert type(error) is BadRequest
@@ -892,7 +945,7 @@ async def test_key(monkeypatch, provider, model):
     async with served(monkeypatch, provider, stream(*complete(provider))) as server:
         await model.answer(HELLO)
 
-    assert server.headers[0]["authorization"] == "Bearer a-key"
+    assert authorization(server.headers[0]) == "a-key"
 
 
 async def test_connection_is_used_again(monkeypatch, provider, model):

@@ -13,6 +13,7 @@ finish     ``model.4``                  one last reply, when the loop was cut sh
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -25,11 +26,20 @@ from substrate.agent.transcript import Transcript
 from substrate.engine.context import Context
 from substrate.engine.step import Measured, Step
 from substrate.models.frame import canonical, frame
-from substrate.models.messages import Json, Reply, Request, ToolMessage, Usage, UserMessage
+from substrate.models.messages import (
+    Json,
+    Reply,
+    Request,
+    StopReason,
+    Text,
+    ToolMessage,
+    Usage,
+    UserMessage,
+)
 from substrate.models.model import Model
 from substrate.store.blobs import make_blob
 from substrate.values.codec import decode, encode, fingerprint
-from substrate.values.errors import Misuse
+from substrate.values.errors import Misuse, Refused
 from substrate.values.ids import root_of
 from substrate.values.records import Json as JsonText
 from substrate.values.records import Kind, Promise
@@ -81,9 +91,10 @@ async def ask(
 ) -> Reply:
     """Call the model once for the whole transcript, and return its reply.
 
-    Failures that pass by themselves are retried. All others (a missing key, an empty account, a
-    provider that stays away, a fault in a script) pause the run and say why: nothing is lost, and
-    it goes on from here when the cause is mended and the run is resumed.
+    Where the model cannot answer, its fallback does; the reply says so. Failures that pass by
+    themselves are retried. All others (a missing key, an empty account, a provider that stays
+    away, a fault in a script) pause the run and say why: nothing is lost, and it goes on from here
+    when the cause is mended and the run is resumed.
     """
     last = transcript.messages[-1]
     if isinstance(last, Reply) and not last.tool_calls:
@@ -130,7 +141,7 @@ async def finish(
 
 def _model_step(ctx: Context, model: Model, request: Request) -> Step:
     """Prepare a model call. Its fingerprint is its name only: prompts and tools may change."""
-    described = encode(frame(model.id, request)).encode()
+    described = encode(frame(model.id, request, model.describe_fallback())).encode()
     blob = make_blob(root_of(ctx.run_id), described)
     input_ = {
         "frame": blob.hash,
@@ -149,11 +160,23 @@ def _model_step(ctx: Context, model: Model, request: Request) -> Step:
 
 
 async def _answer(ctx: Context, model: Model, request: Request) -> Measured:
-    reply = await model.answer(
-        request, lambda text: ctx.emit({"event": "text_delta", "text": text})
-    )
+    try:
+        reply = await model.answer(
+            request, lambda text: ctx.emit({"event": "text_delta", "text": text})
+        )
+    except Refused as error:
+        reply = _refusal(model, error)
+    for each in reply.passed_over:
+        ctx.emit({"event": "passed_over", "model": each.model, "reason": each.reason})
     usage = {"model": f"{reply.provider}:{reply.model}", **reply.usage.to_json()}
     return Measured(reply.to_json(), usage)
+
+
+def _refusal(model: Model, error: Refused) -> Reply:
+    """Return a refusal that a provider sent as an error, which others send as a reply."""
+    words = Text(str(error))
+    usage = Usage(cost_usd=Decimal(0))  # what is refused at the door is not charged
+    return Reply((words,), StopReason.REFUSAL, model.provider, model.name, usage)
 
 
 def _reply_of(promise: Promise) -> Reply:

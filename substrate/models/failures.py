@@ -1,25 +1,29 @@
 """What went wrong with a model call: a provider's "no" as one of the kinds of `ModelError`.
 
-Providers agree on little. The words of the body (its type, its code) say most and are asked first,
-then the HTTP status, then the prose of the message where a provider puts a cause nowhere else. An
-error that comes inside a stream has the status of the stream, 200, which says nothing: there the
-words decide alone.
+Providers agree on little. The words of the body (its type, code, status) say most; the HTTP status
+decides where they say nothing, and the prose of the message where a provider puts a cause nowhere
+else. An error that comes inside a stream has the status of the stream, 200, which says nothing:
+there the body decides alone.
+
+A 429 is four things: a rate that passes in a moment, a quota that passes tomorrow, an empty account
+that passes when somebody pays, and a request that is larger than a whole minute's allowance, which
+never passes.
 
 Invariants: the same status, headers and body always give the same kind; the wait is what the
 provider asked for, in seconds, and None where it asked for none; a message states what was asked,
-what the provider said, and what to do.
+what the provider said, and what to do. What is not known is shown with its body, and retried only
+where its status says that it may pass.
 """
 
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from math import isfinite
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
+from substrate.models.waits import asked_wait, details_of
 from substrate.values.errors import (
     BadRequest,
     ContextOverflow,
@@ -32,11 +36,11 @@ from substrate.values.errors import (
     TransportFailed,
 )
 
-LONGEST_BODY = 4000
+LONGEST_BODY = 20_000
 """How many characters of a provider's answer an error keeps."""
 
-LONGEST_WAIT_S = 30 * 86400.0
-"""The longest wait that is believed, in seconds: thirty days."""
+LONGEST_RATE_S = 3600.0
+"""The longest wait that a rate limit may ask for; what lasts longer is a quota."""
 
 Kind = type[ModelError]
 
@@ -53,6 +57,7 @@ _WORDS: Mapping[Kind, frozenset[str]] = {
             "contract_spend_limit_reached",
             "linked_organization_spend_limit_reached",
             "linked_organization_billing_unavailable",
+            "insufficient_credits",
         }
     ),
     ContextOverflow: frozenset({"context_length_exceeded", "request_too_large"}),
@@ -66,8 +71,10 @@ _WORDS: Mapping[Kind, frozenset[str]] = {
             "invalid_prompt",
         }
     ),
-    ModelMistake: frozenset({"tool_use_failed"}),
-    RateLimited: frozenset({"rate_limit_error", "rate_limit_exceeded", "ramp_limit_exceeded"}),
+    ModelMistake: frozenset({"tool_use_failed", "output_parse_failed", "json_validate_failed"}),
+    RateLimited: frozenset(
+        {"rate_limit_error", "rate_limit_exceeded", "ramp_limit_exceeded", "RESOURCE_EXHAUSTED"}
+    ),
     Overloaded: frozenset(
         {
             "overloaded_error",
@@ -76,16 +83,23 @@ _WORDS: Mapping[Kind, frozenset[str]] = {
             "server_error",
             "timeout_error",
             "vector_store_timeout",
+            "UNAVAILABLE",
+            "DEADLINE_EXCEEDED",
+            "INTERNAL",
+            "ABORTED",
         }
     ),
 }
 
+# These say more than any word: Gemini's for 413 is RESOURCE_EXHAUSTED.
+_FIRM: Mapping[int | None, Kind] = {402: QuotaExhausted, 413: ContextOverflow}
+
 _STATUSES: Mapping[int, Kind] = {
-    402: QuotaExhausted,
     408: Overloaded,
     409: Overloaded,  # a conflict with a request of a moment ago; it passes
-    413: ContextOverflow,
     429: RateLimited,
+    498: Overloaded,  # Groq's flex tier is full
+    499: Overloaded,  # the server gave the request up
 }
 
 # Causes that some providers tell in prose only. A 429 whose single request is larger than the
@@ -95,7 +109,8 @@ _PROSE: tuple[tuple[frozenset[int | None], re.Pattern[str], Kind], ...] = (
         frozenset({None, 400, 413, 422}),
         re.compile(
             r"prompt is too long|input is too long|too many (input )?tokens"
-            r"|context (length|limit|window)|maximum context",
+            r"|context (length|limit|window)|maximum context|maximum number of tokens allowed"
+            r"|reduce the length of the messages",
             re.IGNORECASE,
         ),
         ContextOverflow,
@@ -105,6 +120,17 @@ _PROSE: tuple[tuple[frozenset[int | None], re.Pattern[str], Kind], ...] = (
         frozenset({400, 403}),
         re.compile(r"credit balance is too low", re.IGNORECASE),
         QuotaExhausted,
+    ),
+    # Gemini, for a model that the plan does not include; Anthropic, for a long context.
+    (
+        frozenset({429}),
+        re.compile(r"\blimit: 0\b|extra usage is required", re.IGNORECASE),
+        QuotaExhausted,
+    ),
+    (
+        frozenset({None, 400}),
+        re.compile(r"failed to call a function|tool call validation failed", re.IGNORECASE),
+        ModelMistake,
     ),
 )
 
@@ -120,7 +146,12 @@ _REMEDIES: Mapping[Kind, str] = {
 }
 
 
-Errors = tuple[type[Exception], ...]
+class Translator(Protocol):
+    """What knows an SDK's errors."""
+
+    def failing_as_ours(self, model: str) -> AbstractContextManager[None]:
+        """Turn what the SDK and its transport raise about a model into `ModelError`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,10 +205,15 @@ def rejected(
     part, or text. `status` is None for an error that came inside a stream.
     """
     words, message = _said(body)
+    status = status or _status_in(body)
+    wait = asked_wait(headers or {}, body, datetime.now(UTC))
     kind = _kind(status, words, message)
-    wait = retry_after(headers or {})
+    if kind is RateLimited and (_is_daily(body) or (wait or 0) > LONGEST_RATE_S):
+        kind = QuotaExhausted
     said = " ".join(str(each) for each in (status, *words[-1:]) if each)
-    remedy = "check the key and what it may do" if status in (401, 403) else _REMEDIES[kind]
+    remedy = _REMEDIES[kind]
+    if kind is BadRequest and (status in (401, 403) or "api key" in message.lower()):
+        remedy = "check the key and what it may do"
     if kind is RateLimited and wait is not None:
         remedy = f"wait {wait:g} s, then ask again"
     return kind(
@@ -197,21 +233,6 @@ def overflowed(model: str) -> ContextOverflow:
     return ContextOverflow(f"{model} filled its context window; {_REMEDIES[ContextOverflow]}")
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the wait that the headers ask for, in seconds, or None.
-
-    ``retry-after-ms`` is more exact than ``retry-after``, which holds seconds or an HTTP date
-    (RFC 9110, 10.2.3). A date is measured against the server's own clock, the ``date`` header, so
-    that ours need not be right. What cannot be read counts as not said.
-    """
-    milliseconds = _number(headers.get("retry-after-ms"))
-    asked = headers.get("retry-after")
-    seconds = _number(asked) if milliseconds is None else milliseconds / 1000
-    if seconds is None and (until := _date(asked)):
-        seconds = (until - (_date(headers.get("date")) or datetime.now(UTC))).total_seconds()
-    return None if seconds is None else min(max(seconds, 0.0), LONGEST_WAIT_S)
-
-
 def _of_response(model: str, error: Any) -> ModelError:
     """Return the error for a status; one inside a stream carries the response that began it."""
     if error.status_code < 400:
@@ -228,6 +249,8 @@ def _kind(status: int | None, words: tuple[str, ...], message: str) -> Kind:
     for statuses, pattern, kind in _PROSE:
         if status in statuses and pattern.search(message):
             return kind
+    if status in _FIRM:
+        return _FIRM[status]
     for kind, known in _WORDS.items():
         if known.intersection(words):
             return kind
@@ -243,7 +266,9 @@ def _said(body: object) -> tuple[tuple[str, ...], str]:
         return (), _text(error)[:200]
     details = error.get("details")
     exact = details.get("error_code") if isinstance(details, dict) else None
-    words = (error.get("type"), error.get("code"), exact)
+    status = error.get("status")  # Gemini's word; a response that failed says "failed" there
+    named = status if isinstance(status, str) and status.isupper() else None
+    words = (error.get("type"), named, error.get("code"), exact)
     message = error.get("message")
     # An `error` event of a stream names itself in its type.
     return (
@@ -252,21 +277,20 @@ def _said(body: object) -> tuple[tuple[str, ...], str]:
     )
 
 
+def _status_in(body: object) -> int | None:
+    """Return the status that an error inside a stream names, as gateways and Gemini do."""
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return None
+    named = (error.get("code"), error.get("status_code"))
+    return next((each for each in named if isinstance(each, int) and 400 <= each < 600), None)
+
+
+def _is_daily(body: object) -> bool:
+    """Whether a google.rpc.QuotaFailure names a limit per day: its RetryInfo says seconds."""
+    violations = (detail.get("violations") for detail in details_of(body))
+    return any("PerDay" in json.dumps(each) for each in violations if each)
+
+
 def _text(body: object) -> str:
     return body if isinstance(body, str) else json.dumps(body, default=str)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if isfinite(number) else None
-
-
-def _date(text: str | None) -> datetime | None:
-    try:
-        when = parsedate_to_datetime(text or "")
-    except ValueError:
-        return None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)

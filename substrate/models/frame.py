@@ -8,33 +8,53 @@ rebuilds the exact request of that day. `canonical` is the whole request, to com
 Invariant: equal requests give equal JSON, in any process and after a round trip of their messages.
 """
 
-from substrate.models.messages import Json, Request, ToolSpec
+from collections.abc import Mapping, Sequence
+
+from substrate.models.messages import Json, Message, Request, ToolSpec
 
 
-def frame(model_id: str, request: Request) -> dict[str, Json]:
-    """Return all of a request but its messages, with the model (``provider:name``) it goes to."""
+def frame(
+    model_id: str, request: Request, fallback: Sequence[Mapping[str, Json]] = ()
+) -> dict[str, Json]:
+    """Return all of a request but its messages, with the model (``provider:name``) it goes to.
+
+    `fallback` describes the models that are asked the same where that one cannot answer.
+    """
+    others = {"fallback": [dict(each) for each in fallback]} if fallback else {}
     return {
+        **others,
         "system": request.system,
         "tools": [_tool(tool) for tool in request.tools],
         "model": model_id,
         "max_output_tokens": request.max_output_tokens,
         "settings": dict(request.settings),
+        **_answer(request),
     }
 
 
 def canonical(request: Request) -> dict[str, Json]:
     """Return everything the provider is told, as plain JSON.
 
-    How long we wait for it is not among it, nor is the usage of earlier replies.
+    How long we wait for it is not among it, nor are the usage of earlier replies and the models
+    that were passed over for them.
     """
     return {
         "system": request.system,
-        "messages": [message.to_json() for message in request.messages],
+        "messages": [_said(message) for message in request.messages],
         "tools": [_tool(tool) for tool in request.tools],
         "max_output_tokens": request.max_output_tokens,
         "settings": request.parameters,
         "may_call_tools": request.may_call_tools,
+        **_answer(request),
     }
+
+
+def _answer(request: Request) -> dict[str, Json]:
+    return {} if request.answer_schema is None else {"answer_schema": dict(request.answer_schema)}
+
+
+def _said(message: Message) -> dict[str, Json]:
+    return {key: value for key, value in message.to_json().items() if key != "passed_over"}
 
 
 def _tool(tool: ToolSpec) -> dict[str, Json]:

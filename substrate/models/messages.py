@@ -11,6 +11,7 @@ kept side by side.
 """
 
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -24,7 +25,7 @@ Json = Any
 Delta = Callable[[str], None]
 """Is told each piece of text as it comes in: live only, never recorded."""
 
-READ_TIMEOUT_S = 120.0
+READ_TIMEOUT_S = 300.0
 """How long a provider may be silent, unless the model's settings say otherwise."""
 
 
@@ -156,6 +157,28 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A model that was to answer and did not: why, in a word and in its own, and what it took."""
+
+    model: str
+    reason: str
+    message: str
+    usage: Usage | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """Return it as plain JSON."""
+        took = {} if self.usage is None else {"usage": self.usage.to_json()}
+        return {"model": self.model, "reason": self.reason, "message": self.message, **took}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "PassedOver":
+        """Rebuild it from its record."""
+        took = record.get("usage")
+        usage = None if took is None else Usage.from_json(took)
+        return cls(record["model"], record["reason"], record["message"], usage)
+
+
+@dataclass(frozen=True, slots=True)
 class UserMessage:
     """What a person, or the kit on their behalf, says to the model."""
 
@@ -168,7 +191,7 @@ class UserMessage:
 
     def to_json(self) -> dict[str, Json]:
         """Return the message as plain JSON, with the role ``user``."""
-        return {"role": "user", "parts": [_record(part) for part in self.parts]}
+        return {"role": "user", "parts": [recorded(part) for part in self.parts]}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "UserMessage":
@@ -184,7 +207,7 @@ class ToolMessage:
 
     def to_json(self) -> dict[str, Json]:
         """Return the message as plain JSON, with the role ``tools``."""
-        return {"role": "tools", "results": [_record(result) for result in self.results]}
+        return {"role": "tools", "results": [recorded(result) for result in self.results]}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "ToolMessage":
@@ -194,7 +217,11 @@ class ToolMessage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model answered: its parts in order, and where they come from."""
+    """What a model answered: its parts in order, and where they come from.
+
+    Where another model was to answer, `passed_over` says why it did not; `usage` then includes
+    what it took.
+    """
 
     parts: tuple[ReplyPart, ...]
     stop: StopReason
@@ -202,6 +229,7 @@ class Reply:
     model: str
     usage: Usage = Usage()
     response_id: str | None = None
+    passed_over: tuple[PassedOver, ...] = ()
 
     @property
     def text(self) -> str:
@@ -219,14 +247,17 @@ class Reply:
 
     def to_json(self) -> dict[str, Json]:
         """Return the reply as plain JSON, with the role ``assistant`` and without its usage."""
-        return {
+        record = {
             "role": "assistant",
-            "parts": [_record(part) for part in self.parts],
+            "parts": [recorded(part) for part in self.parts],
             "stop": self.stop.value,
             "provider": self.provider,
             "model": self.model,
             "response_id": self.response_id,
         }
+        if self.passed_over:
+            record["passed_over"] = [each.to_json() for each in self.passed_over]
+        return record
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json], usage: Usage = Usage()) -> "Reply":
@@ -238,6 +269,7 @@ class Reply:
             record["model"],
             usage,
             record["response_id"],
+            tuple(PassedOver.from_json(each) for each in record.get("passed_over") or ()),
         )
 
 
@@ -271,7 +303,8 @@ class Request:
 
     `settings` are the model's: one of them, ``read_timeout``, is ours; the rest goes out. Without
     `may_call_tools` the model is shown the tools, which earlier messages may speak of, and may
-    call none.
+    call none. With an `answer_schema`, a JSON Schema whose root is an object, its answer is to be
+    JSON that fits.
     """
 
     system: str
@@ -280,6 +313,12 @@ class Request:
     max_output_tokens: int = 4096
     settings: Mapping[str, Json] = field(default_factory=dict)
     may_call_tools: bool = True
+    answer_schema: Mapping[str, Json] | None = None
+
+    def call_id(self, position: int) -> str:
+        """Return an id for a call to which its provider gives none: no other call has it."""
+        replies = sum(isinstance(message, Reply) for message in self.messages)
+        return f"call_{replies}_{position}"
 
     @property
     def read_timeout_s(self) -> float:
@@ -304,7 +343,16 @@ _TYPES = {cls: name for name, cls in _PARTS.items()}
 _UPGRADE = "it was written by a newer one: upgrade ostinato"
 
 
-def _record(part: ReplyPart | UserPart | ToolResult) -> dict[str, Json]:
+def portable(name: str) -> str:
+    """Return a call's id or name as every provider takes it: 1 to 64 letters, digits, ``_``, ``-``.
+
+    One that fits is returned as it is, so a provider's own come back to it unchanged. Models make
+    up names that their own provider refuses to read again.
+    """
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[-64:] or "_"
+
+
+def recorded(part: ReplyPart | UserPart | ToolResult) -> dict[str, Json]:
     """Return a part as its type's name and those of its fields that are not None."""
     record: dict[str, Json] = {"type": _TYPES[type(part)]}
     for name in (each.name for each in fields(part)):

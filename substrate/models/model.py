@@ -1,60 +1,27 @@
 """`Model`: a provider and a model by name, and how they are reached.
 
 ``Model("anthropic:claude-sonnet-5-5")`` is a value: making one opens nothing, reads nothing and
-imports no SDK. The first `answer` loads the provider's adapter, in a thread, since an SDK takes
-seconds to import.
-
-Invariant: a client belongs to the event loop that it was made on, so each loop has adapters of its
-own, which are closed when it ends, or earlier by `disconnect`.
+imports no SDK. The first `answer` loads its provider's adapter.
 """
 
-import asyncio
-import os
-from asyncio import AbstractEventLoop
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib import import_module
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isfinite
-from typing import Protocol, cast
-from weakref import WeakKeyDictionary
 
+from substrate.models import prices, quota
+from substrate.models.address import Address
+from substrate.models.fallback import PATIENCE_S, Candidate, Reason, first_answer
 from substrate.models.messages import Delta, Json, Message, Reply, Request, ToolSpec
+from substrate.models.provider import PROVIDERS, Provider, adapter_of, disconnect
+from substrate.models.quota import QUOTA
 from substrate.models.scripted import Script, Scripted
 from substrate.values.errors import BadRequest, Misuse
 
-__all__ = ["PROVIDERS", "Delta", "Model", "Provider", "Script", "disconnect"]
+__all__ = ["PROVIDERS", "Delta", "Fallback", "Model", "Provider", "Script", "disconnect"]
 
-
-class Provider(Protocol):
-    """What an adapter is: a question, an answer, and the connections they go over.
-
-    `answer` makes exactly one attempt (its SDK's retries are off), streams, requires the
-    provider's terminal marker, and raises only `ModelError`; what `on_delta` raises passes
-    through. The reply names the model as it was asked for, and its usage carries the cost.
-    """
-
-    async def answer(self, model: str, request: Request, on_delta: Delta) -> Reply:
-        """Ask the model once."""
-        ...
-
-    async def close(self) -> None:
-        """Close the connections. Nothing may be asked afterwards."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """Where a provider's adapter is, and what it needs to be reached."""
-
-    module: str
-    key: str
-    extra: str
-
-
-PROVIDERS: Mapping[str, _Known] = {
-    "anthropic": _Known("substrate.models.anthropic", "ANTHROPIC_API_KEY", "anthropic"),
-    "openai": _Known("substrate.models.openai", "OPENAI_API_KEY", "openai"),
-}
+SCRIPTED = frozenset({"scripted", "cassette"})
+"""The providers that need no key, since a script says what they say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +35,18 @@ class Model:
     `settings` go to the provider as they are (``temperature``, ``reasoning``, …), under what the
     request itself says; ``tools`` among them, such as a search that the provider runs, join the
     request's own. ``read_timeout`` is ours: the seconds of silence after which a call counts as
-    stalled (120). A model that thinks for longer without a word needs more.
+    stalled (300). A model that thinks for longer without a word needs more: what a call that is
+    given up had cost is lost.
+
+    `fallback` are the models that are asked in turn where this one cannot answer: each a name, a
+    `Model`, or a `Fallback` for certain reasons only. One whose key is not set is left out. A name
+    alone gets this model's longest output and none of its settings, which are its provider's.
+
+    `base_url` and `key`, the name of an environment variable, are for a server that is not the
+    provider's own: ``Model("openai-chat:qwen3", base_url="http://localhost:11434/v1")``.
+
+    `price` is what it takes, in US dollars for a million tokens read and a million written, where
+    the price list does not know: ``(0, 0)`` for a model of one's own.
 
     Raises `Misuse` for an unknown provider, a name without one, or a setting that cannot be.
     """
@@ -78,23 +56,35 @@ class Model:
     script: Script | None = None
     max_output_tokens: int = 4096
     settings: Mapping[str, Json] = field(default_factory=dict)
+    base_url: str | None = None
+    key: str | None = None
+    fallback: "Sequence[str | Model | Fallback]" = ()
+    price: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         """Check the name now, so that a typo is found at start-up and not in the night."""
-        known = ", ".join(sorted((*PROVIDERS, "scripted")))
+        known = ", ".join(sorted((*PROVIDERS, *SCRIPTED)))
         if ":" not in self.id or not self.name:
             raise Misuse(
                 f"{self.id!r} is not a model; write provider:name, provider one of {known}"
             )
-        if self.provider not in PROVIDERS and self.provider != "scripted":
+        if self.provider not in PROVIDERS and self.provider not in SCRIPTED:
             raise Misuse(f"{self.id!r}: no provider {self.provider!r}; known are {known}")
-        if (self.provider == "scripted") != (self.script is not None):
-            raise Misuse(f"{self.id!r}: script= and the provider 'scripted' go together")
+        if (self.provider in SCRIPTED) != (self.script is not None):
+            raise Misuse(
+                f"{self.id!r}: script= and the provider 'scripted' go together; "
+                "a cassette is made by cassette()"
+            )
         if isinstance(self.script, str):
             raise Misuse(f"script={self.script!r} is text; give a list of turns, even of one")
         patience = self.settings.get("read_timeout", 1)
         if not isinstance(patience, int | float) or not isfinite(patience) or patience <= 0:
             raise Misuse(f"read_timeout={patience!r} must be a number of seconds above 0")
+        if isinstance(self.fallback, str):
+            raise Misuse(f"fallback={self.fallback!r} is text; give a list of models, even of one")
+        if self.price is not None and not all(isfinite(each) and each >= 0 for each in self.price):
+            raise Misuse(f"price={self.price!r} must be two numbers of dollars, 0 or more")
+        _ = self.successors  # a typo in one of them is found now, too
 
     @property
     def provider(self) -> str:
@@ -109,10 +99,14 @@ class Model:
     @property
     def missing_key(self) -> str | None:
         """The environment variable that must be set before this model can answer, or None."""
-        if self.provider == "scripted":
+        if self.provider in SCRIPTED:
             return None
-        key = PROVIDERS[self.provider].key
-        return None if os.environ.get(key) else key
+        return PROVIDERS[self.provider].missing_key(self.address)
+
+    @property
+    def address(self) -> Address:
+        """Where it is reached."""
+        return Address(self.base_url, self.key)
 
     def available(self) -> "Model":
         """Return this model, or the one that answers in its place while its key is missing."""
@@ -124,9 +118,33 @@ class Model:
         """Return a request with this model's parameters: its settings and its longest output."""
         return Request(system, messages, tools, self.max_output_tokens, self.settings)
 
+    @property
+    def successors(self) -> "list[Fallback]":
+        """Who is asked where this model cannot answer, in order."""
+        patience = {k: v for k, v in self.settings.items() if k == "read_timeout"}
+        named = partial(Model, max_output_tokens=self.max_output_tokens, settings=patience)
+        given = [each if isinstance(each, Fallback) else Fallback(each) for each in self.fallback]
+        return [
+            replace(each, model=named(each.model)) if isinstance(each.model, str) else each
+            for each in given
+        ]
+
+    def describe_fallback(self) -> list[dict[str, Json]]:
+        """Return who is asked where this model cannot answer, and how, for the record."""
+        models = [each.model for each in self.successors if isinstance(each.model, Model)]
+        return [
+            {
+                "model": each.id,
+                "max_output_tokens": each.max_output_tokens,
+                "settings": dict(each.settings),
+            }
+            for each in models
+        ]
+
     async def answer(self, request: Request, on_delta: Delta = lambda text: None) -> Reply:
         """Ask once, with no retry, exactly what the request says; see `request`.
 
+        Where this model cannot answer, its fallback is asked the same, with settings of its own.
         Raises `ModelError`; `BadRequest` when the key is missing.
         """
         model = self.available()
@@ -135,69 +153,54 @@ class Model:
                 f"{model.id}: {key} is not set; export it, or give Model(…, offline=…) "
                 "a scripted model to go on without"
             )
-        adapter = await _adapter(model)
-        return await adapter.answer(model.name, request, on_delta)
+        if not model.fallback:
+            return await model.ask(request, on_delta)
+        first = Candidate(model.id, frozenset(), partial(model.ask, request, on_delta, PATIENCE_S))
+        return await first_answer([first, *model.candidates(request, on_delta)])
 
+    def candidates(self, request: Request, on_delta: Delta) -> list[Candidate]:
+        """Return those of the fallback that can be asked, ready to be asked this."""
+        found = []
+        for each in self.successors:
+            model = each.model
+            if isinstance(model, Model) and model.missing_key is None:
+                theirs = replace(
+                    request, max_output_tokens=model.max_output_tokens, settings=model.settings
+                )
+                asking = partial(model.ask, theirs, on_delta, PATIENCE_S)
+                found.append(Candidate(model.id, frozenset(map(Reason, each.on)), asking))
+        return found
 
-async def disconnect() -> None:
-    """Close the connections to all providers that the running event loop has opened.
+    async def ask(
+        self, request: Request, on_delta: Delta, patience_s: float = quota.PATIENCE_S
+    ) -> Reply:
+        """Ask this model and no other, once, having waited for its limits no longer than that."""
+        adapter = await self.adapter()
+        async with QUOTA.call(self.id, request, patience_s):
+            reply = await adapter.answer(self.name, request, on_delta)
+        if self.price is None:
+            return reply
+        return replace(reply, usage=prices.priced_at(reply.usage, *self.price))
 
-    `asyncio.run` does so by itself when it ends; the next `answer` opens new ones.
-    """
-    if opened := _opened.get(asyncio.get_running_loop()):
-        await opened.closing.aclose()
-
-
-async def _adapter(model: Model) -> Provider:
-    """Load the provider's adapter on first use, and keep it with its connections."""
-    if model.script is not None:
-        return Scripted(model.script)
-    adapters = (await _of_this_loop()).adapters
-    if model.provider not in adapters:
-        adapter = await asyncio.to_thread(_connect, model)
-        adapters.setdefault(model.provider, adapter)  # another task may have been quicker
-    return adapters[model.provider]
+    async def adapter(self) -> Provider:
+        """Return what reaches its provider, loaded on first use."""
+        if self.script is not None:
+            return Scripted(self.script)
+        return await adapter_of(self.provider, self.address)
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
-    """The adapters of one event loop, and the generator that closes them."""
+class Fallback:
+    """A model to ask instead, for some reasons: ``Fallback("openai:…", on=["context"])``.
 
-    adapters: dict[str, Provider]
-    closing: AsyncGenerator[None, None]
-
-
-_opened: WeakKeyDictionary[AbstractEventLoop, _Opened] = WeakKeyDictionary()
-
-
-async def _of_this_loop() -> _Opened:
-    loop = asyncio.get_running_loop()
-    if loop not in _opened:
-        adapters: dict[str, Provider] = {}
-        _opened[loop] = _Opened(adapters, _close_at_the_end(adapters))
-        await anext(_opened[loop].closing)
-    return _opened[loop]
-
-
-async def _close_at_the_end(adapters: Mapping[str, Provider]) -> AsyncGenerator[None, None]:
-    """Wait, then close the adapters.
-
-    A loop that ends closes the generators that were begun on it (`loop.shutdown_asyncgens`), which
-    is the last moment at which its connections can be closed.
+    Raises `Misuse` for a reason that there is not.
     """
-    try:
-        yield
-    finally:
-        _opened.pop(asyncio.get_running_loop(), None)
-        for adapter in adapters.values():
-            await adapter.close()
 
+    model: str | Model
+    on: Collection[str] = tuple(Reason)
 
-def _connect(model: Model) -> Provider:
-    known = PROVIDERS[model.provider]
-    try:
-        return cast(Provider, import_module(known.module).connect())
-    except ImportError as error:
-        raise BadRequest(
-            f"{model.id}: {error}; install it with pip install 'ostinato[{known.extra}]'"
-        ) from error
+    def __post_init__(self) -> None:
+        """Check the reasons now, so that a typo is found at start-up and not in the night."""
+        if isinstance(self.on, str) or not set(self.on) <= set(Reason):
+            known = ", ".join(Reason)
+            raise Misuse(f"on={self.on!r} names a reason that there is not; known are {known}")

@@ -1,7 +1,7 @@
 """OpenAI's Responses API, over its own SDK.
 
 Nothing is stored at the provider (``store`` is false): each request says everything, and reasoning
-travels with it, encrypted.
+travels with it, encrypted. Requests that begin alike name their cache alike.
 
 Invariants: an answer counts only when the event that ends it has come. A reasoning item goes back
 as it came, byte for byte, in its place among the others, to the model that wrote it and no other;
@@ -12,6 +12,7 @@ every event. Calls and results are linked by ``call_id``.
 import json
 from base64 import b64encode
 from contextlib import aclosing
+from hashlib import sha256
 
 import httpx2
 from openai import (
@@ -25,6 +26,8 @@ from openai import (
 )
 
 from substrate.models import prices
+from substrate.models.address import Address
+from substrate.models.answer_schema import named
 from substrate.models.failures import Sdk, broken, rejected, sensible
 from substrate.models.messages import (
     Delta,
@@ -44,8 +47,10 @@ from substrate.models.messages import (
     Usage,
     UserMessage,
     UserPart,
+    portable,
 )
-from substrate.models.stream import drain, events
+from substrate.models.stream import events, finish
+from substrate.values.codec import encode
 from substrate.values.errors import BadRequest
 
 PROVIDER = "openai"
@@ -59,14 +64,14 @@ _SDK = Sdk(
 )
 
 
-def connect() -> "OpenAI":
-    """Return the adapter, with the key and base URL of the environment.
+def connect(address: Address) -> "OpenAI":
+    """Return the adapter, with the key and base URL of the environment or the address.
 
     Raises `BadRequest` when these cannot be used.
     """
     prices.load(PROVIDER)
     try:
-        return OpenAI(AsyncOpenAI(max_retries=0))
+        return OpenAI(AsyncOpenAI(api_key=address.key, base_url=address.base_url, max_retries=0))
     except (OpenAIError, httpx2.InvalidURL) as error:
         raise BadRequest(f"{PROVIDER}: {error}; check OPENAI_BASE_URL and the key") from error
 
@@ -105,7 +110,7 @@ class OpenAI:
                         with sensible(called):
                             done[event["item"].get("id", "")] = event["item"]
                     case "response.completed" | "response.incomplete" | "response.failed":
-                        await drain(coming)
+                        await finish(coming)
                         with sensible(called):
                             return _reply(model, event["response"], done)
                     case "error":
@@ -139,13 +144,24 @@ def _body(model: str, request: Request) -> dict[str, Json]:
     }
     included = [*parameters.pop("include", []), "reasoning.encrypted_content"]
     choice = "none" if tools and not request.may_call_tools else ""
+    text = parameters.pop("text", {})
+    if request.answer_schema is not None:
+        text = {**text, "format": {"type": "json_schema", **named(request.answer_schema)}}
     said = {
+        "text": text,
         "instructions": request.system,
         "tools": tools,
         "tool_choice": choice,
         "include": included,
     }
+    parameters.setdefault("prompt_cache_key", _prefix(request))
     return {**parameters, **ours, **{key: value for key, value in said.items() if value}}
+
+
+def _prefix(request: Request) -> str:
+    """Return a name for what all requests of an agent begin with: they go where it is cached."""
+    tools = [(tool.name, tool.description, tool.parameters) for tool in request.tools]
+    return sha256(encode([request.system, tools]).encode()).hexdigest()[:32]
 
 
 def _items(message: Message, model: str) -> list[dict[str, Json]]:
@@ -156,8 +172,10 @@ def _items(message: Message, model: str) -> list[dict[str, Json]]:
             return [_result_item(result) for result in results]
         case Reply(parts):
             own = message.made_by(PROVIDER, model)
-            items = (_reply_item(part, own=own) for part in parts)
-            return [item for item in items if item]
+            items = [item for part in parts if (item := _reply_item(part, own=own))]
+            while items and items[-1].get("type") == "reasoning":
+                items.pop()  # the API refuses reasoning that nothing follows
+            return items
 
 
 def _user_part(part: UserPart) -> dict[str, Json]:
@@ -180,7 +198,8 @@ def _data_url(data: bytes, media_type: str) -> str:
 
 
 def _result_item(result: ToolResult) -> dict[str, Json]:
-    return {"type": "function_call_output", "call_id": result.call_id, "output": result.content}
+    call_id = portable(result.call_id)
+    return {"type": "function_call_output", "call_id": call_id, "output": result.content}
 
 
 def _reply_item(part: ReplyPart, *, own: bool) -> dict[str, Json] | None:
@@ -196,8 +215,8 @@ def _reply_item(part: ReplyPart, *, own: bool) -> dict[str, Json] | None:
             return native or None
         case ToolCall(id, name, arguments, malformed):
             written = json.dumps(arguments) if malformed is None else malformed
-            call = {"type": "function_call", "call_id": id, "name": name, "arguments": written}
-            return {**native, **call}
+            call = {"type": "function_call", "call_id": portable(id), "name": portable(name)}
+            return {**native, **call, "arguments": written}
 
 
 # What it says

@@ -29,7 +29,7 @@ from substrate.models.messages import (
     ToolCall,
     Usage,
 )
-from substrate.values.codec import encode
+from substrate.models.prices import tokens
 from substrate.values.errors import BadRequest
 
 Turn = str | ReplyPart | Reply | Mapping[str, Mapping[str, Json]] | Sequence[str | ReplyPart]
@@ -68,7 +68,7 @@ class Scripted:
         """
         number = sum(isinstance(message, Reply) for message in request.messages)
         turn = await self._turn(number, request)
-        reply = _finish(_read(turn, number), model, number, request)
+        reply = _finish(_read(turn, number), model, request)
         for piece in re.findall(r"\s*\S+|\s+$", reply.text):
             on_delta(piece)
         return reply
@@ -107,23 +107,17 @@ def _reply(parts: tuple[ReplyPart, ...]) -> Reply:
     return Reply(parts, StopReason.TOOL_CALLS if calls else StopReason.END, "scripted", "")
 
 
-def _finish(reply: Reply, model: str, number: int, request: Request) -> Reply:
+def _finish(reply: Reply, model: str, request: Request) -> Reply:
     """Fill in what the script left blank: the ids of calls, the model, the usage."""
     parts = tuple(
-        replace(part, id=f"call_{number}_{i}")
-        if isinstance(part, ToolCall) and not part.id
-        else part
+        replace(part, id=request.call_id(i)) if isinstance(part, ToolCall) and not part.id else part
         for i, part in enumerate(reply.parts)
     )
     usage = reply.usage
     if usage == Usage():
         usage = Usage(
-            input_tokens=_tokens(canonical(request)),
-            output_tokens=_tokens(reply.to_json()["parts"]),
+            input_tokens=tokens(canonical(request)),
+            output_tokens=tokens(reply.to_json()["parts"]),
             cost_usd=Decimal(0),
         )
     return replace(reply, parts=parts, model=reply.model or model, usage=usage)
-
-
-def _tokens(said: Json) -> int:
-    return len(encode(said)) // 4

@@ -15,7 +15,8 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in an empty folder, with no provider's key set."""
     monkeypatch.chdir(tmp_path)
     for provider in PROVIDERS.values():
-        monkeypatch.delenv(provider.key, raising=False)
+        for key in provider.keys:
+            monkeypatch.delenv(key, raising=False)
 
 
 async def ask_agent(run_id: str, question: str) -> Answer:

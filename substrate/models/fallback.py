@@ -1,0 +1,215 @@
+"""Who is asked when a model cannot answer: a list in order, each for certain reasons.
+
+A model that is short of capacity is asked again first, since that mostly passes; when it asks for a
+long wait, or fails twice in a row, its *breaker* opens, and it is passed over without being asked
+until it has rested. Then one call tries it, and the others wait for what that finds. The breakers
+are the process's: what one run has found out, the others need not.
+
+Invariants: the last model in the list is always asked, so a breaker alone fails no call. What was
+paid for and not used (a refusal) is counted with what was used. Of several failures the one that
+may pass soonest is raised, so that the durable retry goes on where it can.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from substrate.models.messages import PassedOver, Reply, StopReason
+from substrate.values.clock import Clock, OffsetClock
+from substrate.values.errors import (
+    ContextOverflow,
+    ModelError,
+    ModelMistake,
+    Overloaded,
+    QuotaExhausted,
+    RateLimited,
+    Refused,
+    TransportFailed,
+)
+
+OPENS_AFTER = 2
+"""How many failures in a row open a breaker."""
+
+PATIENCE_S = 30.0
+"""How long a model with a fallback may ask to wait before it is passed over."""
+
+FIRST_REST_S = 30.0
+LONGEST_REST_S = 600.0
+QUOTA_REST_S = 300.0
+"""How long a model rests whose quota is used up and who does not say until when."""
+
+
+class Reason(StrEnum):
+    """Why a model is passed over.
+
+    `OVERLOADED` is also one that cannot be reached; `QUOTA` also a limit that asks for a wait of
+    more than half a minute; `INVALID` an answer that its provider rejects.
+    """
+
+    OVERLOADED = "overloaded"
+    QUOTA = "quota"
+    CONTEXT = "context"
+    REFUSED = "refused"
+    INVALID = "invalid"
+
+
+def reason_of(error: ModelError) -> Reason | None:
+    """Return why another model may do better, or None where it would not, or waiting is better."""
+    match error:
+        case Overloaded() | TransportFailed():
+            return Reason.OVERLOADED
+        case QuotaExhausted():
+            return Reason.QUOTA
+        case RateLimited():
+            return Reason.QUOTA if (error.retry_after or 0.0) > PATIENCE_S else None
+        case ContextOverflow():
+            return Reason.CONTEXT
+        case Refused():
+            return Reason.REFUSED
+        case ModelMistake():
+            return Reason.INVALID
+    return None
+
+
+def most_hopeful(errors: Sequence[ModelError]) -> ModelError:
+    """Return the error that may pass soonest; the first, where none passes by itself."""
+    passing = [error for error in errors if error.retryable]
+    return min(passing, key=lambda error: error.retry_after or 0.0) if passing else errors[0]
+
+
+@dataclass(slots=True)
+class _Breaker:
+    """What is known of one model's health."""
+
+    failures: int = 0
+    rests: int = 0
+    opened_for: Reason | None = None
+    rests_until_ms: float = 0
+
+
+class Breakers:
+    """The breakers of all models that this process asks, by ``provider:name``."""
+
+    __slots__ = ("_breakers", "_clock")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._breakers: dict[str, _Breaker] = {}
+
+    def open_for(self, model: str) -> Reason | None:
+        """Return why a model is not to be asked now, or None.
+
+        After its rest one caller is told None, and is to report; until then the others are not.
+        """
+        breaker = self._breakers.get(model)
+        if breaker is None or breaker.opened_for is None:
+            return None
+        now_ms = self._clock.now_ms()
+        if now_ms < breaker.rests_until_ms:
+            return breaker.opened_for
+        breaker.rests_until_ms = now_ms + FIRST_REST_S * 1000  # one trial in that time
+        return None
+
+    def failed(self, model: str, reason: Reason, error: ModelError) -> bool:
+        """Take in a failure; return whether the model is open now."""
+        if reason not in (Reason.OVERLOADED, Reason.QUOTA):
+            return False
+        breaker = self._breakers.setdefault(model, _Breaker())
+        breaker.failures += 1
+        is_brief = (error.retry_after or 0.0) <= PATIENCE_S
+        if reason is Reason.OVERLOADED and is_brief and breaker.failures < OPENS_AFTER:
+            return False
+        grown = min(FIRST_REST_S * 2**breaker.rests, LONGEST_REST_S)
+        rest_s = grown if reason is Reason.OVERLOADED else QUOTA_REST_S
+        breaker.rests += 1
+        breaker.opened_for = reason
+        breaker.rests_until_ms = self._clock.now_ms() + (error.retry_after or rest_s) * 1000
+        return True
+
+    def succeeded(self, model: str) -> None:
+        """Take in that a model answered: it is healthy."""
+        self._breakers.pop(model, None)
+
+    def forget(self) -> None:
+        """Forget what was found out."""
+        self._breakers.clear()
+
+
+BREAKERS = Breakers(OffsetClock())
+"""What this process has found out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that may answer: after which reasons, and how it is asked once."""
+
+    model: str
+    on: frozenset[Reason]
+    ask: Callable[[], Awaitable[Reply]]
+
+
+async def first_answer(candidates: Sequence[Candidate], breakers: Breakers = BREAKERS) -> Reply:
+    """Ask one after the other, as far as needed; the first of them whatever its reasons are.
+
+    The reply says who was passed over and why. A refusal is what is returned where nobody does
+    better. Raises `ModelError`.
+    """
+    passed: list[PassedOver] = []
+    errors: list[ModelError] = []
+    refused: Reply | None = None
+    left = list(candidates)
+    while left:
+        candidate = left.pop(0)
+        model, why = candidate.model, breakers.open_for(candidate.model)
+        if why is not None and (others := _who_take(why, left)):
+            passed.append(PassedOver(model, why, "it rests, having failed a moment ago"))
+            left = others
+            continue
+        try:
+            reply = await candidate.ask()
+        except ModelError as error:
+            errors.append(error)
+            why = reason_of(error)
+            left = _after(error, why, model, left, breakers)
+            if why is not None:
+                passed.append(PassedOver(model, why, str(error)))
+            continue
+        breakers.succeeded(model)
+        others = _who_take(Reason.REFUSED, left)
+        if reply.stop is not StopReason.REFUSAL or not others:
+            return _counted(reply, passed)
+        refused = refused or reply
+        said = reply.text or "the model declined to answer"
+        passed.append(PassedOver(model, Reason.REFUSED, said, reply.usage))
+        left = others
+    if refused is not None:
+        return _counted(refused, [each for each in passed if each.usage is not refused.usage])
+    raise most_hopeful(errors)
+
+
+def _after(
+    error: ModelError,
+    why: Reason | None,
+    model: str,
+    left: Sequence[Candidate],
+    breakers: Breakers,
+) -> list[Candidate]:
+    """Return who is asked after a failure: nobody, where the same model is worth a second try."""
+    if why is None:
+        return []
+    is_open = breakers.failed(model, why, error)
+    if why is Reason.OVERLOADED and not is_open:
+        return []
+    return _who_take(why, left)
+
+
+def _who_take(reason: Reason, candidates: Sequence[Candidate]) -> list[Candidate]:
+    return [each for each in candidates if reason in each.on]
+
+
+def _counted(reply: Reply, passed: Sequence[PassedOver]) -> Reply:
+    """Return a reply with those that were passed over, and what they took."""
+    usage = reply.usage
+    for each in passed:
+        usage = usage + each.usage if each.usage is not None else usage
+    return replace(reply, passed_over=tuple(passed), usage=usage)

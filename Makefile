@@ -15,18 +15,23 @@ LOCK_ARGS   ?=
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lock clean
+.PHONY: help demo waiting test lint bench torture lock clean
 
 help:
 	@echo 'make demo    the demonstration: examples/demo.py'
+	@echo 'make waiting the run that waits for days: examples/waiting'
 	@echo 'make test    every check: lint, types, import layers, tests'
 	@echo 'make lint    the checks that run nothing: ruff, mypy, import-linter'
 	@echo 'make bench   the benchmarks, as ratios to this machine'"'"'s own commit time'
+	@echo 'make torture minutes of kills, stops and restarts; at the end counts what was lost'
 	@echo 'make lock    resolve requirements.lock again (needs uv)'
 	@echo 'make clean   remove .venv, caches and build products'
 
 demo: $(READY)
 	@$(BIN)/python examples/demo.py
+
+waiting: $(READY)
+	@$(BIN)/python examples/waiting/story.py
 
 test: lint
 	@printf '\n== tests\n'
@@ -45,6 +50,10 @@ lint: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+# Through the real PgBouncer too, where it is installed: apt-get install pgbouncer.
+torture: $(READY)
+	@$(BIN)/python -m tests.torture
 
 lock:
 	@uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header \

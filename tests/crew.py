@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from substrate import Context, Limits, OutcomeUnknown, connect, durable
+from substrate import Context, Limits, OutcomeUnknown, RunDead, connect, durable
 from tests.stores import eventually
 
 PROCESSES = get_context("forkserver")
@@ -138,7 +138,49 @@ async def swallows(ctx: Context, folder: str) -> None:
             Outside(Path(folder)).note(f"swallowed {type(error).__name__}")
 
 
-FUNCTIONS = (chain, calls, charges, naps, blocks, kills, swallows)
+@durable
+async def outlives(ctx: Context, folder: str) -> list[Any]:
+    """Have three children, one of which ends each process that drives it."""
+    found: list[Any] = []
+    children = [
+        await ctx.spawn(chain, folder, 1).start(),
+        await ctx.spawn(kills, folder).start(),
+        await ctx.spawn(chain, folder, 2).start(),
+    ]
+    for child in children:
+        try:
+            found.append(await child)
+        except RunDead as error:
+            found.append(error.run_id)
+    return found
+
+
+@durable
+async def undoes(ctx: Context, folder: str, what: str) -> None:
+    """Make up for something, in the world."""
+    await ctx.step(act, folder, f"undo {what}")
+
+
+@durable
+async def regrets(ctx: Context, folder: str) -> None:
+    """Do three things, and come to nothing."""
+    for what in ("a", "b", "c"):
+        await ctx.step(act, folder, what, effect="once", undo=undoes)
+    raise ValueError("all for nothing")
+
+
+FUNCTIONS = (
+    chain,
+    calls,
+    charges,
+    naps,
+    blocks,
+    kills,
+    swallows,
+    outlives,
+    undoes,
+    regrets,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +194,11 @@ class WorkerProcess:
         """Its process id."""
         assert self.process.pid is not None
         return self.process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.is_alive()
 
     def kill(self) -> None:
         """End it at once, as a crash does."""

@@ -5,7 +5,9 @@ runs it in a process of its own until it has ended, or the process has.
 """
 
 import asyncio
+import json
 import os
+import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,36 +38,41 @@ LIMITS = Limits(
 AGAIN = Retry(max_attempts=3, initial=timedelta(milliseconds=30), jitter=0)
 
 
+def note(folder: str, what: str) -> None:
+    """Note what is done, and beside it when and by which process."""
+    Outside(Path(folder)).note(what)
+    Outside(Path(folder) / "times").note(f"{time.time_ns() // 1_000_000} {os.getpid()} {what}")
+
+
 async def look(folder: str, what: str) -> str:
     """Do something pure."""
-    Outside(Path(folder)).note(f"pure look {what}")
+    note(folder, f"pure look {what}")
     return what
 
 
 def look_in_a_thread(folder: str, what: str) -> str:
     """Do something pure in a thread."""
-    Outside(Path(folder)).note(f"pure look_in_a_thread {what}")
+    note(folder, f"pure look_in_a_thread {what}")
     return what
 
 
 async def stumble(folder: str) -> str:
     """Fail once, then succeed."""
-    outside = Outside(Path(folder))
-    outside.note("pure stumble")
-    if outside.notes["pure stumble"] == 1:
+    note(folder, "pure stumble")
+    if Outside(Path(folder)).notes["pure stumble"] == 1:
         raise OSError("not yet")
     return "stumbled"
 
 
 async def send(folder: str, what: str) -> str:
     """Do something once."""
-    Outside(Path(folder)).note(f"once send {what}")
+    note(folder, f"once send {what}")
     return what
 
 
 async def charge(folder: str, idempotency_key: str) -> str:
     """Do something under a key."""
-    Outside(Path(folder)).note(f"idempotent charge {idempotency_key}")
+    note(folder, f"idempotent charge {idempotency_key}")
     return "charged"
 
 
@@ -77,7 +84,7 @@ def enter(tx: Any, run_id: str) -> str:
 
 async def book(folder: str, what: str) -> str:
     """Do something that can be undone."""
-    Outside(Path(folder)).note(f"once book {what}")
+    note(folder, f"once book {what}")
     return what
 
 
@@ -188,6 +195,17 @@ class Case:
             )
         return Counter(f"{name} {input_}" for name, input_ in rows)
 
+    def settled_looks(self) -> dict[str, int]:
+        """Return when each `look` has been settled, by what it looked at, in ms."""
+        with database(self.url) as db:
+            rows = db.rows(
+                "SELECT input, settled_at FROM promises WHERE name = 'look' AND kind = 'step'"
+                " AND settled_at IS NOT NULL AND (run_id = :id OR run_id LIKE :below)",
+                id=self.run_id,
+                below=f"{self.run_id}#%",
+            )
+        return {json.loads(input_)[1]: settled_at for input_, settled_at in rows}
+
     def entries(self) -> int:
         """Return how many rows its transactional step has written."""
         with database(self.url) as db:
@@ -205,6 +223,7 @@ class Case:
 
 async def prepare(case: Case) -> None:
     """Make the table for entries; nothing when it is there."""
+    (case.folder / "times").mkdir(exist_ok=True)
     async with connect(case.url):
         with database(case.url) as db:
             db.rows("CREATE TABLE IF NOT EXISTS entries (run text)")

@@ -142,7 +142,7 @@ class Model:
     def suspend(self, fence: Fence, seen: int, need: int, due_at: int | None) -> bool:
         """Suspend a run if it is as it was seen."""
         run = self.runs[fence.run_id]
-        if not run.holds(fence) or run.wake_version != seen or run.is_cancelled:
+        if not run.holds(fence) or run.wake_version != seen:
             return False
         run.leave(RunStatus.SUSPENDED)
         run.need, run.due_at, run.crashes = need, due_at, 0

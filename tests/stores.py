@@ -254,10 +254,11 @@ class Database:
         self.rows(
             "INSERT INTO runs (id, part, tenant, root_id, parent_id, function, version, queue,"
             " lane, rank, status, epoch, lease_owner, wake_version, need, crashes,"
-            " cancel_requested, last_seq, seed, generation, journal_from, gone_epoch, created_at)"
+            " cancel_requested, last_seq, seed, generation, journal_from, gone_epoch, created_at,"
+            " generation_at)"
             " VALUES (:id, :part, '', :root, :parent, 'work', 1, 'default', 'default/work/1', 1,"
             f" 'running', 1, :owner, 0, 0, 0, {'false' if self.is_postgres else 0}, 1, 7, 0, 0, 0,"
-            " 1)",
+            " 1, 1)",
             **row,
             owner=owner,
         )

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from substrate import (
     durable,
 )
 from substrate.testing import ManualClock
+from substrate.values.clock import from_ms
 from tests.runs import QUICK, reached
 from tests.stores import eventually
 
@@ -205,6 +207,19 @@ async def test_a_runs_time_is_over(store_url):
     assert [run.status for run in runs] == [RunStatus.FAILED] * 2
     assert outcome is not None
     assert outcome.state is PromiseState.EXPIRED
+
+
+async def test_a_deadline_before_the_beginning(store_url):
+    """A run whose time is over before it was to begin ends then, and is never called."""
+    clock = ManualClock()
+    at = from_ms(clock.now_ms()) + timedelta(days=1)
+    async with connect(store_url, clock) as client, client.work([works], limits=QUICK) as worker:
+        await client.start(works, "pure", id="run", at=at, timeout=60)
+        await worker.run_until_idle()
+        clock.move(60)
+        with pytest.raises(RunTimedOut):
+            await client.result("run")
+    assert not calls
 
 
 async def test_a_dead_letter_is_discarded(store_url):

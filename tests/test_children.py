@@ -20,8 +20,9 @@ from substrate import (
 )
 from substrate.testing import ManualClock
 from substrate.values.records import Owner
+from tests.crew import Outside, outlives, worker_process
 from tests.runs import QUICK, keys, reached
-from tests.stores import crash
+from tests.stores import crash, eventually
 from tests.troubled import troubled
 
 COLD = Limits(warm=timedelta(0), poll=timedelta(milliseconds=20))
@@ -181,6 +182,24 @@ async def test_a_child_that_crashes_its_workers(store_url):
 
     assert rows["finds.0"].value == "1"
     assert [run.id for run in dead] == ["run#waits.0"]
+
+
+async def test_a_child_that_kills_its_workers(store_url, tmp_path):
+    """Three real processes die of it; then it is dead, and its parent has what the others found."""
+    outside = Outside(tmp_path)
+    async with connect(store_url) as client:
+        await client.start(outlives, str(tmp_path), id="run")
+        result = asyncio.create_task(client.result("run"))
+        workers = 0
+        while not result.done():
+            workers += 1
+            with worker_process(store_url) as worker:
+                await eventually(lambda worker=worker: result.done() or not worker.is_alive)
+        dead = await client.list(RunStatus.DEAD)
+
+    assert result.result() == [1, "run#kills.0", 2]
+    assert [run.id for run in dead] == ["run#kills.0"]
+    assert (outside.notes["killed"], workers) == (3, 4)
 
 
 async def test_a_childs_deadline(store_url):

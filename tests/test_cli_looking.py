@@ -12,8 +12,9 @@ from tests.fork import LIMIT_S, Fork
 OWLS = "How many owls?"
 
 RUN_KEYS = {
-    *("id", "status", "function", "version", "queue", "claims", "crashes", "turns", "steps"),
-    *("usage", "created_at_ms", "ended_at_ms"),
+    *("id", "parent", "status", "function", "version", "queue", "generation", "claims", "crashes"),
+    *("cancel_requested", "turns", "steps", "usage"),
+    *("created_at_ms", "deadline_at_ms", "ended_at_ms"),
 }
 ANSWER_KEYS = {"answer", "reason", "detail", "error"}
 PROMISE_KEYS = {
@@ -78,7 +79,7 @@ def test_documents(fork):
     assert [ran.err, shown.err, listed.err] == ["a tool that prints\n", "", ""]
     assert set(ran.document) == RUN_KEYS | ANSWER_KEYS
     assert (ran.document["answer"], ran.document["reason"]) == ("Two owls.", "answered")
-    assert set(shown.document) == RUN_KEYS | ANSWER_KEYS | {"journal"}
+    assert set(shown.document) == RUN_KEYS | ANSWER_KEYS | {"journal", "waits", "inbox"}
     assert all(set(row) == PROMISE_KEYS for row in shown.document["journal"])
     (run,) = listed.document["runs"]
     assert set(run) == RUN_KEYS
@@ -142,7 +143,9 @@ def test_help_comes_at_once(fork, record_property):
     assert min(took) < 2, "on a machine that does other things too; 0.3 on one that does not"
 
 
-@pytest.mark.parametrize("command", ["run", "worker", "runs", "show", "resume"])
+@pytest.mark.parametrize(
+    "command", ["run", "worker", "runs", "show", "resume", "signal", "cancel", "discard"]
+)
 def test_each_command_explains_itself(fork, command):
     """Every command's help has examples of it."""
     done = fork.do(command, "--help")

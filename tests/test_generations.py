@@ -3,6 +3,8 @@
 from typing import Any
 
 from substrate import Context, Misuse, RunStatus, connect, durable
+from substrate.testing import ManualClock
+from substrate.values.clock import from_ms
 from tests.runs import QUICK, keys, reached
 
 calls: list[str] = []
@@ -58,6 +60,30 @@ async def test_the_inbox_is_carried_over(store_url):
             await client.signal("run", "mail", i)
         await client.signal("run", "go")
         assert await client.result("run") == [0, [1, 2]]
+
+
+async def test_time_begins_with_the_generation(store_url):
+    """`now` is not earlier than the generation, and the same on every replay."""
+    clock = ManualClock()
+
+    @durable
+    async def tells(ctx: Context, number: int) -> Any:
+        if number == 0:
+            await ctx.sleep(3600)
+            return ctx.continue_as(1)
+        before = ctx.now()
+        await ctx.signal("go")
+        return (before - from_ms(began)).total_seconds()
+
+    began = clock.now_ms()
+    async with connect(store_url, clock) as client, client.work([tells], limits=QUICK) as worker:
+        await client.start(tells, 0, id="run")
+        await worker.run_until_idle()
+        clock.move(3600)
+        await worker.run_until_idle()
+        clock.move(60)
+        await client.signal("run", "go")
+        assert await client.result("run") == 3600
 
 
 async def test_only_the_runs_own_function(store_url):

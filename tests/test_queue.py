@@ -60,6 +60,9 @@ async def until(condition: Callable[[], bool], seconds: float) -> None:
             await asyncio.sleep(0.01)
 
 
+OWNERS = "SELECT count(DISTINCT lease_owner) FROM runs WHERE lease_owner IS NOT NULL"
+
+
 def lines(path: Path) -> list[str]:
     """Return what was counted so far."""
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
@@ -78,6 +81,7 @@ async def test_killed_worker_of_a_shared_queue(
             worker.start()
         try:
             await until(lambda: len(lines(counted)) > RUNS * STEPS // 4, 30)
+            await until(lambda: count(postgres_url, OWNERS) == len(workers), 30)
             workers[0].kill()
             workers[0].join()
             committed = committed_steps(postgres_url)

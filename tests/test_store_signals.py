@@ -276,6 +276,23 @@ async def test_inbox(store: Store):
     assert len(await store.inbox(other.run.id)) == 1
 
 
+async def test_what_is_given_back(store: Store):
+    """What a wait has taken can go back into the inbox, for the next; only by who holds the run."""
+    claim = await claimed(store)
+    await store.send(signal())
+    taken = await take(store, claim.fence, waiting())
+    stale = replace(claim.fence, epoch=0)
+
+    assert not await store.give_back(stale, taken.id)
+    assert await store.inbox(claim.run.id, "go") == []
+    assert await store.give_back(claim.fence, taken.id)
+    assert len(await store.inbox(claim.run.id, "go")) == 1
+    again = await take(store, claim.fence, waiting(key="go.1"))
+    assert again.value == "1"
+    assert await store.give_back(claim.fence, taken.id)
+    assert await store.inbox(claim.run.id, "go") == []
+
+
 async def test_signal_wakes(store: Store, db: Database):
     """A signal makes a suspended run ready, whatever else it waits for, and moves its version."""
     claim = await claimed(store)

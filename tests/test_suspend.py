@@ -97,7 +97,8 @@ async def test_a_place_that_is_needed(store_url):
         await client.start(asks, id="waits")
         await reached(client, "waits", "answer.0")
         await client.start(short, id="short")
-        assert await client.result("short") == "short"
+        async with asyncio.timeout(10):
+            assert await client.result("short") == "short"
         assert (await client.get("waits")).status is RunStatus.SUSPENDED
         await client.signal("waits", "answer", 1)
         assert await client.result("waits") == 1
@@ -121,7 +122,7 @@ async def test_a_run_at_work_is_not_let_go(store_url):
         execution = worker.execution_of(RunId("run"))
         assert isinstance(execution, Execution)
         await execution.suspend()
-        assert worker.running == 1
+        assert (await client.get("run")).status is RunStatus.RUNNING
         go.set()
         await eventually(lambda: worker.running == 0)
         run = await client.get("run")

@@ -1,6 +1,7 @@
 """When a run comes to nothing, what it did is undone: newest first, each once, whatever crashes."""
 
 import asyncio
+import threading
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from substrate import (
 )
 from substrate.testing import ManualClock
 from substrate.values.ids import RunId
+from tests.crew import Outside, regrets, worker_process
 from tests.runs import QUICK, keys, reached
 from tests.stores import eventually
 
@@ -87,8 +89,8 @@ async def test_newest_first(store_url):
     undone = [f"release {p} {p.upper()} 36" for p in ("c", "b", "a")]
     assert did == ["book a", "book b", "book c", *undone]
     assert run.status is RunStatus.FAILED
-    assert recorded[3:5] == ["unwind", "unwind/book.2/note.0"]
-    assert {"unwind/book.0", "unwind/book.1", "unwind/book.2"} <= set(recorded)
+    assert recorded[3:5] == ["unwind", "unwind/book.2/0/note.0"]
+    assert {"unwind/book.0/0", "unwind/book.1/0", "unwind/book.2/0"} <= set(recorded)
 
 
 async def test_success_undoes_nothing(store_url):
@@ -170,8 +172,123 @@ async def test_an_undo_that_fails_makes_the_run_dead(store_url):
     assert did[2:] == ["release b B 36", "release a A 36"]
 
 
+async def test_an_undo_whose_own_step_failed(store_url):
+    """Requeued, it is tried anew, and what its step had come to is no part of that."""
+
+    async def flaky(what: str) -> None:
+        troubles["flaky"] += 1
+        if troubles["flaky"] == 1:
+            raise OSError("away")
+        did.append(f"undone {what}")
+
+    @durable
+    async def undoes(ctx: Context, what: str) -> None:
+        await ctx.step(flaky, what)
+
+    @durable
+    async def trip(ctx: Context) -> None:
+        await ctx.step(book, "a", undo=undoes)
+        raise ValueError("off")
+
+    async with connect(store_url) as client, client.work([trip, undoes], limits=QUICK):
+        await client.start(trip, id="run")
+        with pytest.raises(RunDead):
+            await client.result("run")
+        await client.requeue("run")
+        with pytest.raises(RunFailed, match="off"):
+            await client.result("run")
+    assert did == ["book a", "undone a"]
+
+
+@pytest.mark.parametrize("how", ["timeout", "race", "cancel"])
+async def test_a_call_in_a_thread_is_over_before_it_is_undone(store_url, how):
+    """What cannot be stopped is waited for: it is undone after it happened, not before."""
+    go = threading.Event()
+
+    def slowly(what: str) -> None:
+        did.append(f"begin {what}")
+        go.wait(20)
+        did.append(f"happened {what}")
+
+    @durable
+    async def undoes(ctx: Context, what: str) -> None:
+        did.append(f"undone {what}")
+
+    @durable
+    async def trip(ctx: Context) -> None:
+        limit = 0.05 if how == "timeout" else 600
+        call = ctx.step(slowly, "a", effect="once", timeout=limit, undo=undoes)
+        if how == "race":
+            await ctx.race(call, ctx.sleep(0.05))
+        else:
+            await call
+        raise ValueError("off")
+
+    async with connect(store_url) as client, client.work([trip, undoes], limits=CALM):
+        await client.start(trip, id="run")
+        await eventually(lambda: did == ["begin a"])
+        if how == "cancel":
+            await client.cancel("run")
+        await reached(client, "run", "unwind")
+        assert did == ["begin a"]
+        go.set()
+        with pytest.raises(RunFailed):
+            await client.result("run")
+    assert did == ["begin a", "happened a", "undone a"]
+
+
+async def test_what_was_rolled_back_is_not_undone(store_url):
+    """A transactional step that raised has left nothing to make up for."""
+
+    def write(tx: Any, what: str) -> None:
+        raise ValueError("rolled back")
+
+    @durable
+    async def trip(ctx: Context) -> None:
+        await ctx.step(write, "a", effect="transactional", undo=undoes)
+
+    @durable
+    async def undoes(ctx: Context, what: str) -> None:
+        did.append("undone")
+
+    async with connect(store_url) as client, client.work([trip, undoes], limits=QUICK):
+        await client.start(trip, id="run")
+        with pytest.raises(RunFailed, match="rolled back"):
+            await client.result("run")
+    assert did == []
+
+
+@pytest.mark.parametrize("why", ["deadline", "cancel"])
+async def test_an_undo_that_waits_is_let_go(store_url, why):
+    """An undo may wait for days, and its run holds nothing meanwhile, whatever ended it."""
+    clock = ManualClock()
+
+    @durable
+    async def asks(ctx: Context, what: str) -> None:
+        did.append(await ctx.signal("how"))
+
+    @durable
+    async def trip(ctx: Context) -> None:
+        await ctx.step(book, "a", undo=asks)
+        await ctx.signal("never")
+
+    async with connect(store_url, clock) as client, client.work([trip, asks], limits=QUICK) as w:
+        await client.start(trip, id="run", timeout=60)
+        await w.run_until_idle()
+        if why == "cancel":
+            await client.cancel("run")
+        clock.move(61)
+        async with asyncio.timeout(10):
+            await w.run_until_idle()
+        assert (await client.get("run")).status is RunStatus.SUSPENDED
+        await client.signal("run", "how", "kindly")
+        with pytest.raises(RunFailed):
+            await client.result("run")
+    assert did == ["book a", "kindly"]
+
+
 async def test_a_worker_that_leaves_in_the_middle(store_url):
-    """Another worker goes on with the undos that are left; no step of the function runs again."""
+    """Another worker goes on with the undos that are left, and does not call the function again."""
 
     @durable
     async def slowly(ctx: Context, what: str) -> None:
@@ -181,6 +298,7 @@ async def test_a_worker_that_leaves_in_the_middle(store_url):
 
     @durable
     async def trip(ctx: Context) -> None:
+        troubles["calls"] += 1
         for what in ("a", "b", "c"):
             await ctx.step(book, what, undo=slowly)
         raise ValueError("off")
@@ -196,6 +314,25 @@ async def test_a_worker_that_leaves_in_the_middle(store_url):
                 await client.result("run")
 
     assert did == ["book a", "book b", "book c", "undo c", "undo b", "undo a"]
+    assert troubles["calls"] == 1
+
+
+async def test_a_worker_that_is_killed_while_it_unwinds(store_url, tmp_path):
+    """Killed in the middle of an undo, another worker ends it: every undo has been done once."""
+    outside = Outside(tmp_path)
+    outside.hold("undo b")
+    async with connect(store_url) as client:
+        await client.start(regrets, str(tmp_path), id="run")
+        with worker_process(store_url) as worker:
+            await outside.noted("undo b begins")
+            worker.kill()
+        outside.let_go("undo b")
+        with worker_process(store_url), pytest.raises(RunFailed, match="all for nothing"):
+            await client.result("run")
+
+    done = {what: n for what, n in outside.notes.items() if what.endswith("ends")}
+    assert done == {f"{each} ends": 1 for each in ("a", "b", "c", "undo a", "undo b", "undo c")}
+    assert outside.notes["undo b begins"] == 2
 
 
 async def test_an_undo_that_nobody_knows(store_url):

@@ -142,10 +142,12 @@ def runs(
     """List the runs there are, newest first.
 
     Turns, steps and cost are those recorded so far; a price that nobody
-    knows is said to be unknown.
+    knows is said to be unknown. With a status, children are listed too;
+    dead ones are dead letters: each with its reason and what to type next.
 
       runs
       runs --status paused --limit 5
+      runs --status dead
     """
     from substrate.cli.runs import runs as runs_
 
@@ -160,10 +162,11 @@ def show(
         str | None, typer.Option(metavar="KEY", help="One promise, whole: tools.0/search.0")
     ] = None,
 ) -> int:
-    """Show what a run has done, step by step.
+    """Show what a run has done, step by step, and what it waits for.
 
     Each step with its outcome, effect, time, tokens, cost, failed attempts,
-    input and value. A line marks where another process went on.
+    input and value. A line marks where another process went on. Below it:
+    open waits and until when they last, and signals that nobody took.
 
       show first
       show first --key model.0
@@ -194,3 +197,63 @@ def resume(
     from substrate.cli.run import resume as resume_
 
     return _await(resume_, context, id, accept)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})  # -5 is a value
+def signal(
+    context: typer.Context,
+    id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the run waits for.")],
+    value: Annotated[
+        str | None, typer.Argument(metavar="VALUE", help="As JSON; without one, null.")
+    ] = None,
+    dedup: Annotated[
+        str | None, typer.Option(metavar="D", help="The same name with the same D counts once.")
+    ] = None,
+) -> int:
+    """Send a value to a run: an approval, a message, what it waits for.
+
+    It needs no worker. It is kept in the run's inbox until it is taken,
+    and says what the run waits for, if not for this.
+
+      signal first approval true
+      signal first mail '"Good morning."' --dedup mail-17
+      signal first order '{"lamp": 3}'
+    """
+    from substrate.cli.sending import send
+
+    return _await(send, context, id, name, value, dedup)
+
+
+@app.command()
+def cancel(
+    context: typer.Context,
+    id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
+) -> int:
+    """Ask a run, and every run below it, to end.
+
+    The worker that drives it, or the next one, cancels what is under way,
+    undoes what was done and can be undone, and then it is cancelled.
+
+      cancel first
+    """
+    from substrate.cli.ending import cancel as cancel_
+
+    return _await(cancel_, context, id)
+
+
+@app.command()
+def discard(
+    context: typer.Context,
+    id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
+) -> int:
+    """Give a dead, failed or paused run up for good.
+
+    It counts as cancelled and is no dead letter any more. Its history
+    stays. Nothing is undone: to end a run that goes on, cancel it.
+
+      discard first
+    """
+    from substrate.cli.ending import discard as discard_
+
+    return _await(discard_, context, id)

@@ -1,11 +1,18 @@
 """The JSON that ``--json`` prints: one document on standard output, with keys that stay.
 
-A run: ``id, status, function, version, queue, claims, crashes, turns, steps, usage,
-created_at_ms, ended_at_ms``; `usage` holds tokens, and ``cost_usd`` as a decimal string, null where
-a price is not known. A promise: ``key, kind, name, state, effect, claim, seq, created_at_ms,
-settled_at_ms, duration_ms, input, value, error, attempts, usage``; payloads are as stored.
-An answer is a run with ``answer, reason, detail, error``; `show` adds ``journal``, its promises. A
-command that fails prints ``{"error": {"type", "message"}}``, with ``run`` beside it where it
+A run: ``id, parent, status, function, version, queue, generation, claims, crashes,
+cancel_requested, turns, steps, usage, created_at_ms, deadline_at_ms, ended_at_ms``; `usage` holds
+tokens, and ``cost_usd`` as a decimal string, null where a price is not known. A promise: ``key,
+kind, name, state, effect, claim, seq, created_at_ms, settled_at_ms, duration_ms, input, value,
+error, attempts, usage``; payloads are as stored.
+
+An answer is a run with ``answer, reason, detail, error``. `show` adds ``journal``, its promises;
+``waits``, what is open (``key, kind, name, until_ms, run, status``, the last two of a child); and
+``inbox``, the signals that nobody took (``name, dedup, value, sent_at_ms, is_late``). `signal`
+prints ``run, name, counts, key, waits``: whether it counted, and which wait was open for it. A dead
+letter in `runs` has ``error``; `cancel` and `discard` print the run.
+
+A command that fails prints ``{"error": {"type", "message"}}``, with ``run`` beside it where it
 waited for one that failed or is paused.
 """
 
@@ -25,16 +32,20 @@ def of_run(run: Run, journal: Sequence[Promise]) -> Document:
     tally = Tally.of(journal)
     return {
         "id": run.id,
+        "parent": run.parent_id,
         "status": run.status.value,
         "function": run.function,
         "version": run.version,
         "queue": run.queue,
+        "generation": run.generation,
         "claims": run.epoch,
         "crashes": run.crashes,
+        "cancel_requested": run.cancel_requested,
         "turns": tally.turns,
         "steps": tally.steps,
         "usage": tally.usage.to_json(),
         "created_at_ms": run.created_at,
+        "deadline_at_ms": run.deadline_at,
         "ended_at_ms": run.ended_at,
     }
 

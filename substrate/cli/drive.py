@@ -23,12 +23,18 @@ from substrate.cli.progress import Progress
 from substrate.cli.screen import open_screen, put
 from substrate.cli.signals import Stop, Stopped, heeding_signals
 from substrate.cli.tally import Tally, next_key
+from substrate.cli.waits import read_waits, until_of
 from substrate.engine.client import Client
 from substrate.engine.limits import Limits
 from substrate.engine.worker import Worker
 from substrate.models.model import disconnect
 from substrate.values.ids import RunId
 from substrate.values.records import Promise, Run, RunStatus
+
+_LEFT = {
+    RunStatus.RUNNING: "goes on in another process",
+    RunStatus.SUSPENDED: "waits, and holds nothing meanwhile",
+}
 
 Start = Callable[[], Awaitable[Run]]
 
@@ -127,6 +133,9 @@ class Drive:
             run = await self.client.get(self.id)
             if run.status.has_ended or run.status is RunStatus.PAUSED:
                 break
+            if run.status is RunStatus.SUSPENDED:
+                await self._say_what_it_waits_for(run, progress, journal)
+                return 0
             if clock.now_ms() > give_up and run.status is RunStatus.RUNNING:
                 progress.say(Text("another worker drives this run; following it", "dim"))
                 return run.epoch
@@ -139,14 +148,24 @@ class Drive:
             progress.say(Text(told, "dim"))
         return 0
 
+    async def _say_what_it_waits_for(
+        self, run: Run, progress: Progress, journal: Sequence[Promise]
+    ) -> None:
+        """Say what has to come before a suspended run goes on, here or elsewhere."""
+        waits = await read_waits(self.client, run, journal)
+        until = until_of(run, waits)
+        end = f" until {wording.moment(until)}" if until else ""
+        progress.say(Text(f"suspended{end}: it goes on when that comes", "dim"))
+        for wait in waits:
+            progress.say(Text(f"  {wait.promise.key}  {wait.words}", "dim"))
+
     async def _part(self, stopped: Stopped) -> int:
         """Say how the run was left behind."""
         outcome = await read_outcome(self.client, self.id)
         status = outcome.run.status
         if status.has_ended or status is RunStatus.PAUSED:  # it was as good as over
             return report(outcome, self.invocation)
-        is_elsewhere = status is RunStatus.RUNNING
-        told = "goes on in another process" if is_elsewhere else "is given back, nothing is lost"
+        told = _LEFT.get(status, "is given back, nothing is lost")
         message = f"{stopped}: run {self.id} {told}"
         if self.invocation.is_json:
             run = of_run(outcome.run, outcome.journal)

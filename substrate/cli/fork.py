@@ -38,7 +38,7 @@ class KeyMissing(Misuse):
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """What a fork brings: its agent, the other durable functions of its loop, and its model."""
+    """What a fork brings: its agent, the other durable functions of its files, and its model."""
 
     agent: Durable[..., Any]
     functions: tuple[Durable[..., Any], ...]
@@ -87,8 +87,11 @@ def load_fork(package: str) -> Fork:
             f"{_place(loop, 'agent')}: `agent` must be a durable function; "
             "write @durable, then async def agent(ctx: Context, task: Task)"
         )
-    found = [agent, *(each for each in vars(loop).values() if isinstance(each, Durable))]
-    functions = {(each.name, each.version): each for each in found}
+    there = [*vars(loop).values(), *vars(hooks).values()]  # a tool may spawn, or name an undo
+    found = [agent, *(each for each in there if isinstance(each, Durable))]
+    functions: dict[tuple[str, int], Durable[..., Any]] = {}
+    for each in found:
+        functions.setdefault((each.name, each.version), each)
     return Fork(agent, tuple(functions.values()), hooks.model)
 
 

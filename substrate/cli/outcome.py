@@ -22,8 +22,16 @@ from substrate.cli.tally import Tally
 from substrate.engine.client import Client
 from substrate.engine.failure import decode_failure
 from substrate.values.codec import decode
-from substrate.values.errors import Failure, OutcomeUnknown, StepFailed
-from substrate.values.records import Json, Kind, Promise, PromiseState, Run, RunStatus
+from substrate.values.errors import Failure, OutcomeUnknown, RunTimedOut, StepFailed
+from substrate.values.records import (
+    UNWIND_KEY,
+    Json,
+    Kind,
+    Promise,
+    PromiseState,
+    Run,
+    RunStatus,
+)
 
 _RECORDED = (StepFailed.__name__, OutcomeUnknown.__name__)
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
@@ -31,15 +39,11 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A run with its journal, and what its last row says."""
+    """A run with its journal, and the promise of its own outcome, which a child has elsewhere."""
 
     run: Run
     journal: Sequence[Promise]
-
-    @property
-    def own(self) -> Promise | None:
-        """The promise of the run itself."""
-        return next((each for each in self.journal if each.kind is Kind.RUN), None)
+    own: Promise | None
 
     @property
     def value(self) -> Any:
@@ -84,7 +88,8 @@ class Outcome:
 
 async def read_outcome(client: Client, run_id: str) -> Outcome:
     """Return a run as it stands."""
-    return Outcome(await client.get(run_id), await client.journal(run_id))
+    run = await client.get(run_id)
+    return Outcome(run, await client.store.journal(run.id), await client.store.promise(run.id))
 
 
 def question_of(own: Promise | None) -> str | None:
@@ -172,11 +177,35 @@ def explanation(outcome: Outcome, invocation: Invocation) -> list[Text]:
     lines = [Text.assemble((outcome.run.status.value, "red"), f": {told}")]
     if where := _where(outcome, failure):
         lines.append(Text(f"  at {where}"))
-    if failure.type in _RECORDED:  # a step's outcome stands, so a resumed run would fail again
+    return [*lines, *whats_next(outcome, invocation)]
+
+
+def whats_next(outcome: Outcome, invocation: Invocation) -> list[Text]:
+    """Return what to type next about a run that has come to nothing."""
+    run, failure = outcome.run, outcome.failure
+    show = invocation.command("show", run.id)
+    resume = invocation.command("resume", run.id)
+    is_undone = any(each.key == UNWIND_KEY for each in outcome.journal)
+    lines: list[Text] = []
+    if run.status is RunStatus.CANCELLED:
+        return [_next("It does not go on. What it did:", show)]
+    if run.parent_id is not None:
+        above = invocation.command("show", run.parent_id)
+        lines = [_next("A child does not go on; its parent was told, and decides:", above)]
+    elif run.status is RunStatus.DEAD and is_undone:
+        lines = [_next("Once that is mended, it goes on with that undo:", resume)]
+    elif is_undone:
+        return [_next("What it did is undone: start another run. What this one did:", show)]
+    elif run.status is RunStatus.FAILED and failure and failure.type == RunTimedOut.__name__:
+        return [_next("Its time is over: start another run. What this one did:", show)]
+    elif failure and failure.type in _RECORDED:  # it stands, so a resumed run would fail again
         told = "That is recorded and stands: mend it, and start another run. What this one did:"
-        return [*lines, _next(told, invocation.command("show", outcome.run.id))]
-    resume = invocation.command("resume", outcome.run.id)
-    return [*lines, _next("What is recorded is kept. Once that is mended:", resume)]
+        return [_next(told, show)]
+    else:
+        lines = [_next("What is recorded is kept. Once that is mended:", resume)]
+    if run.status is RunStatus.DEAD:
+        lines.append(_next("To give it up as it is:", invocation.command("discard", run.id)))
+    return lines
 
 
 def _paused(outcome: Outcome, failure: Failure, invocation: Invocation) -> list[Text]:

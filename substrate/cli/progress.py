@@ -5,7 +5,7 @@ run. A terminal has a region below the lines that shows what is under way: the m
 they come, the tools that run; it is told by live events, and gone when the run is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from substrate.cli import wording
+from substrate.cli.reading import STATE_STYLES, WORDS, undone_by, undos_in
 from substrate.cli.screen import put
 from substrate.cli.tally import (
     Tally,
@@ -27,10 +28,11 @@ from substrate.cli.tally import (
     tool_of,
     words_of,
 )
+from substrate.cli.waits import wait_of
+from substrate.engine.attempts import failed_in
 from substrate.engine.failure import decode_failure
 from substrate.values.clock import Clock
-from substrate.values.codec import decode
-from substrate.values.records import Json, Kind, Promise, PromiseState
+from substrate.values.records import UNWIND_KEY, Kind, Promise, PromiseState
 
 _INDENT = 8
 _TAIL = 6  # lines of streaming text
@@ -50,6 +52,8 @@ class Progress:
         self._since = clock.now_ms()
         self._words = ""
         self._calls: list[str] = []
+        self._awaited: set[str] = set()
+        self._undos: list[str] = []
         self._live = Live(
             console=console, transient=True, refresh_per_second=8, get_renderable=self._region
         )
@@ -74,6 +78,7 @@ class Progress:
     def begin_after(self, journal: Sequence[Promise]) -> None:
         """Count what was recorded before; it is not told again."""
         self._tally = Tally.of(journal)
+        self._undos = list(undos_in(journal))
         self.seen = max((promise.seq for promise in journal), default=0)
         self._begin(next_key(journal) or "")
 
@@ -100,9 +105,12 @@ class Progress:
             self._wait_for(promise)
             return
         self._tally = self._tally.plus(promise)
-        for attempt in decode(promise.attempts or Json("[]")):
+        for attempt in failed_in(promise):
             self.say(_attempt_line(promise, attempt))
-        if is_turn(promise):
+        self._undos += undos_in([promise])
+        if promise.key == UNWIND_KEY or undone_by(promise, self._undos):
+            self.say(_undo_line(promise, self._undos))
+        elif is_turn(promise):
             self._begin("")
             self.say(*self._turn_lines(promise))
         elif is_tool_call(promise):
@@ -117,12 +125,14 @@ class Progress:
         self._doing, self._since, self._words = doing, self._clock.now_ms(), ""
 
     def _wait_for(self, promise: Promise) -> None:
-        match promise.kind:
-            case Kind.SIGNAL:
-                self._begin(f"waiting for the signal {promise.name!r}")
-            case Kind.TIMER:
-                due = decode(promise.input or Json("{}")).get("due_at")
-                self._begin(f"sleeping until {wording.moment(due)}" if due else "sleeping")
+        """Tell of a wait once, also where nothing moves: it may last for days."""
+        wait = wait_of(promise)
+        if wait is None or promise.error:
+            return
+        self._begin(f"waiting for {wait.words}")
+        if promise.kind is not Kind.CHILD and promise.key not in self._awaited:  # may be thousands
+            self._awaited.add(promise.key)
+            self.say(_indented(Text(f"{promise.key}  waits for {wait.words}", "cyan")))
 
     def _turn_lines(self, promise: Promise) -> list[RenderableType]:
         usage = self._tally.usage
@@ -148,7 +158,18 @@ class Progress:
         return Group(*map(_indented, tail), spinner)
 
 
+def _undo_line(promise: Promise, undos: Collection[str]) -> RenderableType:
+    if promise.key == UNWIND_KEY:
+        return Text(f"undoing {wording.count(len(undos), 'step')}, newest first", "yellow")
+    word = "undone" if promise.state is PromiseState.RESOLVED else WORDS[promise.state]
+    line = Text.assemble(undone_by(promise, undos) or "", "  ", (word, "yellow"))
+    return _indented(line.append(f"  by {promise.name}", "dim"))
+
+
 def _attempt_line(promise: Promise, attempt: dict[str, Any]) -> RenderableType:
+    if promise.kind is Kind.SIGNAL:
+        told = wording.short(attempt.get("message"), 160)
+        return _indented(Text.assemble(f"{promise.name}  ", ("refused", "yellow"), f"  {told}"))
     told = wording.short(f"{attempt.get('type')}: {attempt.get('message')}", 160)
     waited = wording.duration(attempt.get("waited_ms", 0))
     line = Text.assemble(f"{promise.name}  ", ("failed", "yellow"))
@@ -157,10 +178,9 @@ def _attempt_line(promise: Promise, attempt: dict[str, Any]) -> RenderableType:
 
 def _step_line(promise: Promise, called: str) -> RenderableType:
     """Return a line for a step: what was called, whether it went well, and how long it took."""
-    is_ok = promise.state is PromiseState.RESOLVED
-    word = ("ok", "green") if is_ok else ("failed", "red")
+    word = (WORDS[promise.state], STATE_STYLES[promise.state])
     line = Text.assemble(f"{called}  ", word, f"  {wording.took(promise)}")
-    if not is_ok:
+    if promise.error:
         failure = decode_failure(promise)
         line.append(f"  {wording.short(f'{failure.type}: {failure.message}', 200)}", "dim")
     return _indented(line)

@@ -3,11 +3,13 @@
 Each step has its outcome, its effect, how long it took, tokens and cost, its failed attempts, and
 its input and value cut short. Where another claim on the run went on, the tree is cut and a line
 says so: what is above it was done before a crash or a stop, and was not done again.
+
+Below the tree stands what is still open: what the run waits for and until when, and the signals in
+its inbox that nobody took. A child is a row with its run's id, which is what to `show` next.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from textwrap import wrap
 from typing import Any
 
 from rich.console import RenderableType
@@ -15,28 +17,22 @@ from rich.text import Text
 from rich.tree import Tree
 
 from substrate.cli import wording
-from substrate.cli.document import of_promise, print_document
+from substrate.cli.document import Document, of_promise, print_document
 from substrate.cli.environment import database_url
 from substrate.cli.fork import check_there
+from substrate.cli.inbox import read_inbox
 from substrate.cli.invocation import Invocation
 from substrate.cli.outcome import Outcome, explanation, question_of, read_outcome, shown, summary
+from substrate.cli.reading import STATE_STYLES, WORDS, Reading, undos_in
 from substrate.cli.runs import STYLES
 from substrate.cli.screen import open_page, put
-from substrate.cli.tally import (
-    MODEL,
-    calls_of,
-    is_tool_call,
-    is_turn,
-    model_of,
-    tool_of,
-    usage_of,
-    words_of,
-)
+from substrate.cli.state import State, told_of
+from substrate.cli.waits import read_waits
 from substrate.engine.client import connect
 from substrate.engine.failure import decode_failure
 from substrate.values.codec import decode
 from substrate.values.errors import RunNotFound
-from substrate.values.records import Json, Kind, Promise, PromiseState, RunStatus
+from substrate.values.records import OWN_KEY, Json, Kind, Promise, RunStatus
 
 _GUIDE = 4  # characters a level of the tree takes
 
@@ -46,62 +42,88 @@ async def show(invocation: Invocation, run_id: str, key: str | None) -> int:
     check_there(invocation.package)
     async with connect(database_url()) as client:
         outcome = await read_outcome(client, run_id)
+        state = State(
+            outcome,
+            await read_waits(client, outcome.run, outcome.journal),
+            await read_inbox(client, outcome.run, outcome.journal),
+        )
     if key is not None:
         _show_promise(invocation, _find(outcome, key))
     elif invocation.is_json:
-        journal = [of_promise(promise) for promise in outcome.journal]
-        print_document({**shown(outcome), "journal": journal})
+        print_document(_document(state))
     else:
         page = open_page()
-        put(page, *_page(outcome, invocation, page.width))
+        put(page, *_page(state, invocation, page.width))
     return 0
 
 
+def _document(state: State) -> Document:
+    return {
+        **shown(state.outcome),
+        "journal": [of_promise(promise) for promise in state.outcome.journal],
+        "waits": [wait.to_json() for wait in state.waits],
+        "inbox": [letter.to_json() for letter in state.inbox],
+    }
+
+
 def _find(outcome: Outcome, key: str) -> Promise:
+    if key == OWN_KEY and outcome.own is not None:
+        return outcome.own
     for promise in outcome.journal:
         if promise.key == key:
             return promise
     raise RunNotFound(f"run {outcome.run.id!r} has no promise {key!r}; `show` lists its keys")
 
 
-def _page(outcome: Outcome, invocation: Invocation, width: int) -> Iterator[RenderableType]:
+def _page(state: State, invocation: Invocation, width: int) -> Iterator[RenderableType]:
+    outcome = state.outcome
     yield from _head(outcome)
     steps = [promise for promise in outcome.journal if promise.kind is not Kind.RUN]
     names = max((_name_width(promise) for promise in steps), default=0)
+    reading = Reading(names, width, undos_in(steps), state.statuses)
     last = 1
     for epoch, group in groupby(steps, key=lambda promise: promise.epoch):
         yield Text(wording.claim(epoch) if epoch > last else "", "yellow")
-        yield _tree(list(group), names, width)
-        last = epoch
+        yield _tree(list(group), reading)
+        last = max(last, epoch)
     yield Text("")
     yield from summary(outcome)
+    yield from told_of(state, invocation)
     yield Text("")
     if outcome.run.status is RunStatus.DONE:
         yield Text(wording.visible(outcome.text))
-    else:
+    elif outcome.run.status.has_ended or outcome.run.status is RunStatus.PAUSED:
         yield from explanation(outcome, invocation)
-        if outcome.run.status in (RunStatus.READY, RunStatus.RUNNING):
-            again = invocation.command("resume", outcome.run.id)
-            yield Text(f"to drive it here, or to follow the worker that does: {again}", "dim")
+    else:
+        again = invocation.command("resume", outcome.run.id)
+        yield Text(f"to drive it here, or to follow the worker that does: {again}", "dim")
 
 
 def _head(outcome: Outcome) -> Iterator[Text]:
     run = outcome.run
-    facts = f"{run.function} v{run.version} · started {wording.moment(run.created_at)}"
-    yield Text.assemble(
-        (run.id, "bold"), "  ", (run.status.value, STYLES[run.status]), (f"  {facts}", "dim")
-    )
+    facts = [f"{run.function} v{run.version}", f"started {wording.moment(run.created_at)}"]
+    if run.parent_id is not None:
+        facts.append(f"child of {run.parent_id}")
+    if run.generation:
+        facts.append(f"generation {run.generation}, keys from g{run.generation}/")
+    if run.deadline_at is not None:
+        facts.append(f"has time until {wording.moment(run.deadline_at)}")
+    line = Text.assemble((run.id, "bold"), "  ", (run.status.value, STYLES[run.status]))
+    line.append(f"  {' · '.join(facts)}", "dim")
+    if run.cancel_requested:
+        line.append(" · cancel requested", "yellow")
+    yield line
     if question := question_of(outcome.own):
         yield Text(wording.visible(question), "italic")
 
 
-def _tree(steps: Sequence[Promise], names: int, width: int) -> Tree:
+def _tree(steps: Sequence[Promise], reading: Reading) -> Tree:
     """Return promises nested by their scopes."""
     tree = Tree("", guide_style="dim", hide_root=True)
     scopes: dict[str, Tree] = {"": tree}
     for promise in steps:
         indent = _GUIDE * promise.key.count("/")
-        lines = [_line(promise, names - indent), *_details(promise, width - indent - 2)]
+        lines = [reading.line(promise, indent), *reading.details(promise, indent)]
         _scope(scopes, promise.key).label = Text("\n  ").join(lines)
     return tree
 
@@ -117,82 +139,6 @@ def _name_width(promise: Promise) -> int:
     return _GUIDE * promise.key.count("/") + len(promise.key.rpartition("/")[2])
 
 
-def _line(promise: Promise, room: int) -> Text:
-    took = "" if promise.settled_at is None else wording.took(promise)
-    line = Text.assemble(
-        promise.key.rpartition("/")[2].ljust(room),
-        "  ",
-        (_WORDS[promise.state].ljust(9), _STATE_STYLES[promise.state]),
-        (f"{promise.effect or promise.kind:<10}", "dim"),
-        f"{took:>9}",
-    )
-    if promise.usage:
-        usage = usage_of(promise)
-        line.append(f"{wording.tokens(usage):>15}  {wording.money(usage.cost_usd)}", "dim")
-    return line
-
-
-def _details(promise: Promise, width: int) -> Iterator[Text]:
-    """Yield what went wrong on the way, what a step was given, and what it gave."""
-    for number, attempt in enumerate(decode(promise.attempts or Json("[]")), 1):
-        waited = wording.duration(attempt.get("waited_ms", 0))
-        told = f"attempt {number}, again after {waited}: {attempt['type']}: {attempt['message']}"
-        yield Text(wording.short(told, width), "yellow")
-    given = wording.short(_given(promise, width), width)
-    if promise.is_settled and promise.state is not PromiseState.RESOLVED:
-        yield from _failure(promise, given, width)
-        return
-    gave, style = wording.short(_gave(promise, width - 2), width - 2), "dim"
-    if given and len(given) + len(gave) + 3 <= width:
-        yield Text.assemble((given, "dim"), (f" → {gave}" if gave else "", style))
-        return
-    if given:
-        yield Text(given, "dim")
-    if gave:
-        yield Text(f"→ {gave}", style)
-
-
-def _failure(promise: Promise, given: str, width: int) -> Iterator[Text]:
-    """Yield what a step was given and, whole, why it failed."""
-    if given:
-        yield Text(given, "dim")
-    failure = decode_failure(promise)
-    told = wording.short(f"{failure.type}: {failure.message}", 4 * width)
-    for i, line in enumerate(wrap(told, width - 2)):
-        yield Text(f"{'  ' if i else '→ '}{line}", "red")
-
-
-def _given(promise: Promise, width: int) -> str:
-    """Return the input, in few words."""
-    given = decode(promise.input or Json("null"))
-    if promise.name == MODEL and isinstance(given, dict) and "upto" in given:
-        model = model_of(promise)
-        sent = wording.count(given["upto"], "message")
-        return f"{model}, {sent}" if model else sent
-    if is_tool_call(promise):
-        return wording.call(*tool_of(promise), width)
-    if promise.kind in (Kind.TIMER, Kind.SIGNAL):
-        due = given.get("due_at") if isinstance(given, dict) else None
-        return f"until {wording.moment(due)}" if due else ""
-    return "" if given in (None, [], {}) else wording.short(given, width)
-
-
-def _gave(promise: Promise, width: int) -> str:
-    """Return the value or the error, in few words; nothing while there is none."""
-    if not promise.is_settled or promise.kind is Kind.TIMER:
-        return ""
-    value = decode(promise.value or Json("null"))
-    if is_turn(promise):
-        calls = [
-            wording.call(each["name"], each.get("arguments", {})) for each in calls_of(promise)
-        ]
-        said = [wording.short(words_of(promise), width)] if words_of(promise) else []
-        return " · ".join([*said, *calls])
-    if isinstance(value, dict) and value.keys() == {"system"}:
-        value = value["system"]
-    return wording.short(value, width)
-
-
 def _show_promise(invocation: Invocation, promise: Promise) -> None:
     """Print one promise whole, its error with the traceback."""
     if invocation.is_json:
@@ -202,7 +148,7 @@ def _show_promise(invocation: Invocation, promise: Promise) -> None:
     state = Text.assemble(
         (promise.id, "bold"),
         "  ",
-        (_WORDS[promise.state], _STATE_STYLES[promise.state]),
+        (WORDS[promise.state], STATE_STYLES[promise.state]),
         (f"  {promise.kind} · claim {promise.epoch}", "dim"),
     )
     put(page, state)
@@ -220,19 +166,3 @@ def _show_promise(invocation: Invocation, promise: Promise) -> None:
 
 def _pretty(value: Any) -> str:
     return value if isinstance(value, str) else wording.as_json(value, indent=2)
-
-
-_WORDS = {
-    PromiseState.PENDING: "pending",
-    PromiseState.RESOLVED: "ok",
-    PromiseState.REJECTED: "failed",
-    PromiseState.CANCELLED: "cancelled",
-    PromiseState.EXPIRED: "expired",
-}
-_STATE_STYLES = {
-    PromiseState.PENDING: "cyan",
-    PromiseState.RESOLVED: "green",
-    PromiseState.REJECTED: "red",
-    PromiseState.CANCELLED: "dim",
-    PromiseState.EXPIRED: "yellow",
-}

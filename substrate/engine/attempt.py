@@ -23,8 +23,10 @@ from substrate.engine.attempts import (
     Attempt,
     began_at,
     calling,
+    doubtful_attempt,
     failed_attempt,
     failed_in,
+    failed_last,
     resting,
     rests_until,
 )
@@ -72,6 +74,7 @@ class Trial:
         "_execution",
         "_failed",
         "_is_cut_off",
+        "_is_in_doubt",
         "_recorded",
         "_step",
     )
@@ -86,6 +89,7 @@ class Trial:
         self._created_at = self._began_at = recorded.created_at if recorded else execution.now_ms
         self._failed: list[Attempt] = []
         self._is_cut_off = False
+        self._is_in_doubt = False
 
     async def run(self) -> Promise:
         """Call as the step's policy says, and return the promise as it was settled."""
@@ -108,6 +112,7 @@ class Trial:
         """Go on from a recorded row; None when the step is to be called."""
         execution = self._execution
         self._failed = failed_in(recorded)
+        self._is_in_doubt = recorded.undo is not None and recorded.effect is not Effect.ONCE
         due_at = rests_until(recorded)
         if due_at is not None:
             await execution.between_attempts(partial(execution.wait_until, due_at))
@@ -116,13 +121,21 @@ class Trial:
             return None
         self._began_at = began_at(recorded)
         is_gone = recorded.epoch == execution.claim.run.gone_epoch
+        if not is_gone and (self._step.reconcile or self._step.undo):
+            await self._until_over()
         reason = f"the worker that called {self._step.name!r} ended before it had an outcome"
-        return await self._find_out(reason, is_over=is_gone)
+        if settled := await self._find_out(reason):
+            return settled
+        failure = failed_last(recorded)
+        if failure is not None and len(self._failed) >= self._step.retry.max_attempts:
+            return await self._reject(failure, undo=None)
+        return None
 
     async def _announce(self) -> Promise:
         """Commit the intent to call."""
         self._began_at = self._execution.now_ms
-        attempts = calling(self._failed, self._began_at)
+        is_first = self._recorded is None and not self._failed
+        attempts = None if is_first else calling(self._failed, self._began_at)
         return await self._execution.write(
             self._promise(PromiseState.PENDING, attempts=attempts, undo=self._step.undo)
         )
@@ -130,6 +143,8 @@ class Trial:
     async def _run_transaction(self) -> Promise:
         """Make the call and commit what it writes with its outcome, until that is settled."""
         execution, step = self._execution, self._step
+        if step.undo is not None:
+            execution.expect(self._promise(PromiseState.PENDING, undo=step.undo))
 
         async def call(tx: Transaction) -> Promise:
             with_key = {"idempotency_key": self._key} if step.wants_key else {}
@@ -152,7 +167,8 @@ class Trial:
         if step.wants_key:
             call = partial(call, idempotency_key=self._key)
         if step.undo is not None:
-            returned = self._execution.returns[self._asked.key] = asyncio.Event()
+            returned = asyncio.Event()
+            self._execution.returns.setdefault(self._asked.key, []).append(returned)
             call = watched(call, returned)
         if step.timeout is None:
             result = await invoke(self._execution, call)
@@ -175,19 +191,34 @@ class Trial:
     async def _give_up_or_rest(self, error: BaseException) -> Promise | None:
         """Return the promise as rejected, or None when it is time for another attempt."""
         step, attempt = self._step, len(self._failed) + 1
-        is_safe = isinstance(error, step.retry.safe_on)
+        is_safe = isinstance(error, step.retry.safe_on) or step.effect is Effect.TRANSACTIONAL
         if step.effect is Effect.ONCE and not (is_safe or isinstance(error, NotEncodable)):
             failure = failure_of(error)
             reason = f"{step.name!r} raised {failure.type}: {failure.message}"
-            if settled := await self._find_out(reason, is_over=not self._is_cut_off):
+            if self._is_cut_off and step.reconcile and isinstance(error, Exception):
+                await self._wait_in_doubt(error)
+            if settled := await self._find_out(reason):
                 return settled
+            is_safe = True  # it is known not to have happened
+        self._is_in_doubt = self._is_in_doubt or not is_safe
+        undo = step.undo if self._is_in_doubt else None
         if not (isinstance(error, Exception) and step.retry.allows(error, attempt)):
             if isinstance(error, step.pause_on):
                 self._execution.leave(Paused(failure_of(error)))
-            return await self._reject(failure_of(error), undo=None if is_safe else step.undo)
+            return await self._reject(failure_of(error), undo=undo)
         delay = step.retry.delay(error, attempt).total_seconds()
-        await self._rest(error, delay, undo=None if is_safe else step.undo)
+        await self._rest(error, delay, undo)
         return None
+
+    async def _wait_in_doubt(self, error: Exception) -> None:
+        """Wait until a call that was cut off must be over, having recorded that it was."""
+        execution = self._execution
+        known = [*self._failed, doubtful_attempt(error, execution.now_ms)]
+        attempts = calling(known, self._began_at)
+        await execution.write(
+            self._promise(PromiseState.PENDING, attempts=attempts, undo=self._step.undo)
+        )
+        await self._until_over()
 
     async def _rest(self, error: Exception, delay: float, undo: Json | None) -> None:
         """Wait for the next attempt: in memory when that is soon, else so that the run can go."""
@@ -203,18 +234,18 @@ class Trial:
             pause = partial(execution.means.clock.sleep, delay)
         await execution.between_attempts(pause)
 
-    async def _find_out(self, reason: str, *, is_over: bool) -> Promise | None:
-        """Settle a call of which nobody knows whether it happened; None when it did not.
+    async def _until_over(self) -> None:
+        """Return when a call must be over that nobody here has seen return."""
+        execution = self._execution
+        longest = (self._step.timeout or _LONGEST_CALL) + execution.means.lease_s
+        due_at = self._began_at + round(longest * 1000)
+        await execution.between_attempts(partial(execution.wait_until, due_at))
 
-        Unless it is known to be over, nobody is asked before it must be.
-        """
+    async def _find_out(self, reason: str) -> Promise | None:
+        """Settle a call of which nobody knows whether it happened; None when it did not."""
         execution, step = self._execution, self._step
         if step.reconcile is None:
             return await self._reject(unknown_outcome(reason), undo=step.undo)
-        if not is_over:
-            longest = (step.timeout or _LONGEST_CALL) + execution.means.lease_s
-            due_at = self._began_at + round(longest * 1000)
-            await execution.between_attempts(partial(execution.wait_until, due_at))
         ask = step.reconcile
         if takes_key(ask):
             ask = partial(ask, idempotency_key=self._key)

@@ -10,12 +10,14 @@ from typing import Any
 
 from substrate.engine.failure import failure_of
 from substrate.values.codec import decode, encode
+from substrate.values.errors import Failure
 from substrate.values.records import Json, Promise
 
 Attempt = dict[str, Any]
 
 _WAITED = "waited_ms"
 _BEGAN = "began_at"
+_IN_DOUBT = "in_doubt"
 
 
 def failed_attempt(error: Exception, now_ms: int, delay_s: float) -> Attempt:
@@ -30,9 +32,27 @@ def resting(failed: list[Attempt]) -> Json | None:
     return Json(encode(failed)) if failed else None
 
 
-def calling(failed: list[Attempt], now_ms: int) -> Json | None:
-    """Return what a row keeps while the attempt after these is under way."""
-    return Json(encode([*failed, {_BEGAN: now_ms}])) if failed else None
+def calling(failed: list[Attempt], now_ms: int) -> Json:
+    """Return what a row keeps while the attempt after these is under way, since that moment."""
+    return Json(encode([*failed, {_BEGAN: now_ms}]))
+
+
+def failed_last(promise: Promise) -> Failure | None:
+    """Return what the attempt in question came to here; None where nobody has seen it return.
+
+    That is one which was cut off: it has failed, and may be under way somewhere.
+    """
+    records = _records(promise)
+    if len(records) < 2 or _BEGAN not in records[-1] or _IN_DOUBT not in records[-2]:
+        return None
+    return Failure(records[-2]["type"], records[-2]["message"])
+
+
+def doubtful_attempt(error: Exception, now_ms: int) -> Attempt:
+    """Return the record of an attempt that failed here and may be under way somewhere."""
+    failure = failure_of(error)
+    record = {"type": failure.type, "message": failure.message[:1000]}
+    return record | {"at": now_ms, _IN_DOUBT: True}
 
 
 def failed_in(promise: Promise) -> list[Attempt]:

@@ -88,7 +88,7 @@ class Child(Pending[T]):
                 start = partial(start_child, context.execution, self._spawn, blank)
                 found = await context.strand.drive(start)
             self._started = found
-        self._is_taken = False
+            self._is_taken = False
         return self
 
     def take(self, context: "Context") -> Promise | None:

@@ -64,6 +64,8 @@ class Client:
         """
         arguments = function.encode_arguments(*args)
         now = self.store.clock.now_ms()
+        deadline_at = None if timeout is None else now + round(seconds_of(timeout) * 1000)
+        moments = [] if at is None else [at for at in (to_ms(at), deadline_at) if at is not None]
         new = NewRun(
             id=check_root_id(id),
             function=function.name,
@@ -73,8 +75,8 @@ class Client:
             fingerprint=fingerprint(function.name, arguments),
             seed=secrets.randbits(62),
             priority=priority,
-            due_at=None if at is None else to_ms(at),
-            deadline_at=None if timeout is None else now + round(seconds_of(timeout) * 1000),
+            due_at=min(moments, default=None),
+            deadline_at=deadline_at,
         )
         lane = lane_of(queue, function.name, function.version)
         ours = next((worker for worker in self._workers if worker.knows(lane)), None)
@@ -174,7 +176,8 @@ class Client:
     async def requeue(self, id: str, accept: str | None = None) -> Run:
         """Make a paused, failed or dead run ready again, and return it.
 
-        What is recorded stands, a step's recorded failure too; the function is called again.
+        What is recorded stands, a step's recorded failure too; the function is called again. A run
+        that was undone stays so: it goes on with undos that are left, and ends as it did before.
 
         For a paused one, `accept` names the key whose recorded value stands, whatever the code
         asks for there now. Raises `RunNotFound`, and `RunEnded` for a run that is none of these.

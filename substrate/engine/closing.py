@@ -14,14 +14,27 @@ from substrate.values.ids import PromiseId
 from substrate.values.records import UNWIND_KEY, Effect, Kind, Promise, PromiseState
 
 
-async def close_branches(execution: Execution, ids: Collection[PromiseId]) -> None:
-    """Close what these operations of the run have begun, and everything in their scopes."""
-    await execution.settle_down()
+async def close_branches(
+    execution: Execution, ids: Collection[PromiseId], late: Collection[Promise]
+) -> None:
+    """Close what these operations of the run have begun, and everything in their scopes.
+
+    What waits among them have taken that was too late goes back into the inbox.
+    """
+    for promise in late:
+        await execution.give_back(promise)
+    concerned = {promise.id for promise in begun_by(execution, ids)}
+    await execution.settle_down(lambda promise: promise.id in concerned)
     for promise in begun_by(execution, ids):
         if promise.kind is Kind.CHILD:
             await execution.cancel_child(promise)
         else:
             await execution.close(closed(execution, promise))
+
+
+def has_taken(promise: Promise) -> bool:
+    """Whether it stands for signals that have been taken."""
+    return promise.kind is Kind.SIGNAL and promise.state is PromiseState.RESOLVED
 
 
 def begun_by(execution: Execution, ids: Collection[PromiseId]) -> Sequence[Promise]:

@@ -93,7 +93,7 @@ async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
     except Misuse as error:
         execution.fail(Paused(failure_of(error)))
     is_live = not execution.journal.has_scope(execution.generation_scope)
-    strand = Strand(execution, execution.claim.run.created_at, is_live=is_live)
+    strand = Strand(execution, execution.claim.run.generation_at, is_live=is_live)
     ctx = Context(execution, strand, execution.generation_scope)
     result = await function.function(ctx, **arguments)
     return result if isinstance(result, Continuation) else function.encode_result(result)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 from substrate.engine.journal import Journal
 from substrate.engine.means import Means, log
 from substrate.engine.waiting import Waiting
-from substrate.store.protocol import Transaction
+from substrate.store.protocol import MAX_CRASHES, Transaction
 from substrate.values.errors import (
     CheckpointRefused,
     LeaseLost,
@@ -44,6 +44,11 @@ T = TypeVar("T")
 _PAUSE = 0.2  # seconds before an unreachable database is asked again
 
 
+def is_suspect(claim: Claim) -> bool:
+    """Whether one more crash would be the run's last."""
+    return claim.run.crashes >= MAX_CRASHES - 1
+
+
 class Execution(Waiting):
     """The state of a run that is being driven here and now."""
 
@@ -51,7 +56,8 @@ class Execution(Waiting):
         super().__init__(claim, means)
         self.journal = Journal()
         self.undoable: dict[Key, Promise] = {}
-        self.returns: dict[Key, asyncio.Event] = {}
+        self.returns: dict[Key, list[asyncio.Event]] = {}
+        self._has_settled = False
         self._changed: asyncio.Event | None = None
         self._kept: set[str] = set()
 
@@ -61,6 +67,11 @@ class Execution(Waiting):
         if self._changed is None:
             self._changed = asyncio.Event()
         return self._changed
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether one more crash would be the run's last, since it has recorded nothing yet."""
+        return is_suspect(self.claim) and not self._has_settled
 
     @property
     def generation_scope(self) -> Key:
@@ -76,10 +87,11 @@ class Execution(Waiting):
             log.exception("the listener of run %s failed", self.fence.run_id)
 
     def successor(self) -> "Execution":
-        """Return an execution of the same claim that goes on from here, and shut this one."""
+        """Return an execution of the same claim that unwinds what this one did; shut this one."""
         self.shut(Shutdown("another execution of the run goes on"))
         heir = Execution(self.claim, self.means)
-        heir.task, heir.journal, heir.is_loaded = self.task, self.journal, True
+        heir.task, heir.journal = self.task, self.journal
+        heir.is_loaded = heir.is_unwinding = True
         heir.open, heir.undoable, heir.returns = self.open, self.undoable, self.returns
         self.means.succeeded(self, heir)
         return heir
@@ -123,8 +135,8 @@ class Execution(Waiting):
 
     async def close(self, promise: Promise) -> None:
         """Commit the outcome of what nobody waits for any more, also when this one is shut."""
-        self.open.pop(promise.key, None)
         await self._commit(Checkpoint(self.fence, promise))
+        self.open.pop(promise.key, None)
 
     async def end(self, promise: Promise, status: RunStatus) -> None:
         """Commit what became of the run, and let go of it; nothing when it is another's by now."""
@@ -181,26 +193,33 @@ class Execution(Waiting):
                 self._give_up(error)
             return self._is_fenced_off() if isinstance(stands, Fenced) else self._recorded(stands)
 
+    def expect(self, promise: Promise) -> None:
+        """Keep a promise at hand that may be written any moment; see `settle_down`."""
+        self._keep_at_hand(promise)
+
+    async def give_back(self, promise: Promise) -> None:
+        """Put back into the inbox what a wait has taken that nobody waits for any more."""
+        await self._insist(lambda: self.means.store.give_back(self.fence, promise.id))
+
     async def cancel_child(self, promise: Promise) -> None:
         """Ask a child to end, which nobody waits for any more."""
-        self.open.pop(promise.key, None)
         await self._insist(lambda: self.means.store.cancel(RunId(promise.id)))
+        self.open.pop(promise.key, None)
 
-    async def first_of(self, ids: Sequence[PromiseId]) -> Promise | None:
-        """Return that of these promises which was settled first."""
+    async def settled_of(self, ids: Sequence[PromiseId]) -> dict[PromiseId, Promise]:
+        """Return those of these promises that have been settled, by id."""
         found = await self._insist(lambda: self.means.store.promises(ids))
-        settled = [promise for promise in found.values() if promise.is_settled]
-        return min(settled, key=lambda promise: promise.seq, default=None)
+        return {each.id: each for each in found.values() if each.is_settled}
 
-    async def settle_down(self) -> None:
-        """See that what is at hand stands as the database has it.
+    async def settle_down(self, concerns: Callable[[Promise], bool] = lambda each: True) -> None:
+        """See that what is at hand, or some of it, stands as the database has it.
 
         For when tasks of the run have been cancelled: they have not heard what became of the
         writes that they had sent.
         """
         await self.means.committer.barrier()
         unsure = {each.id: each for each in (*self.open.values(), *self.undoable.values())}
-        ids = [each.id for each in unsure.values() if not each.is_settled]
+        ids = [each.id for each in unsure.values() if not each.is_settled and concerns(each)]
         found = await self._insist(lambda: self.means.store.promises(ids)) if ids else {}
         for id_ in ids:
             if id_ in found:
@@ -210,6 +229,7 @@ class Execution(Waiting):
                 self.undoable.pop(unsure[id_].key, None)
 
     def _recorded(self, stands: Promise) -> Promise:
+        self._has_settled = self._has_settled or stands.is_settled
         self._keep_at_hand(stands)
         self._tell_change()
         return stands

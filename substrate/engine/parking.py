@@ -8,10 +8,12 @@ rests while it is between two operations.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
 class Group:
@@ -57,8 +59,14 @@ class Fan:
         self._ended = 0
         self._waited_for = waited_for
 
-    def end(self) -> None:
-        """One branch has ended."""
+    def seat(self, branch: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a branch as a task of its own."""
+        task = asyncio.create_task(branch)
+        task.add_done_callback(self._end)
+        return task
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        """Count a branch that has ended, also one that was cancelled before its first turn."""
         self._ended += 1
         if self._ended != self._waited_for:
             self._parking.leave()

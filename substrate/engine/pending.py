@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from substrate.engine.closing import begun_by, close_branches
+from substrate.engine.closing import begun_by, close_branches, has_taken
 from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised
 from substrate.engine.journal import Asked
@@ -152,10 +152,12 @@ async def settle_first(context: "Context", pendings: Sequence[Pending[Any]]) -> 
     if first is None:
         work = [pending.live(promise) for pending, promise in zip(pendings, found, strict=True)]
         race = partial(_race, context.execution, work, [pending.id for pending in pendings])
-        first = await context.strand.drive(race, Group(wants_one=True))
+        settled = await context.strand.drive(race, Group(wants_one=True))
+        first = min(settled.values(), key=lambda promise: promise.seq)
     losers = {pending.id for pending in pendings if pending.id != first.id}
-    if begun_by(context.execution, losers):
-        await context.strand.drive(partial(close_branches, context.execution, losers))
+    late = [loser for loser in settled.values() if loser.id in losers and has_taken(loser)]
+    if late or begun_by(context.execution, losers):
+        await context.strand.drive(partial(close_branches, context.execution, losers, late))
     place = next(i for i, pending in enumerate(pendings) if pending.id == first.id)
     value = pendings[place].read(first)
     if isinstance(value, Raised):
@@ -180,14 +182,12 @@ async def _together(
     fan = execution.parking.fan(seats)
 
     async def seat() -> None:
-        try:
-            for i, branch in turns:
-                group.wants_one = i + 1 < len(branches)
-                outcomes[i] = await _as_data(branch)
-        finally:
-            fan.end()
+        for i, branch in turns:
+            group.wants_one = i + 1 < len(branches)
+            outcomes[i] = await _as_data(branch)
 
-    for ended in await asyncio.gather(*(seat() for _ in range(seats)), return_exceptions=True):
+    seated = [fan.seat(seat()) for _ in range(seats)]
+    for ended in await asyncio.gather(*seated, return_exceptions=True):
         if ended is not None:
             raise ended
     return outcomes
@@ -195,29 +195,33 @@ async def _together(
 
 async def _race(
     execution: Execution, branches: Sequence[Branch], ids: Sequence[PromiseId]
-) -> Promise:
-    """Return what was settled first, when all the others have been cancelled."""
+) -> dict[PromiseId, Promise]:
+    """Return what has been settled when the first was, all the others having been cancelled."""
     fan = execution.parking.fan(len(branches), wants_one=True)
-
-    async def run(branch: Branch) -> Promise | Raised[Exception]:
-        try:
-            return await _as_data(branch)
-        finally:
-            fan.end()
-
-    running = [asyncio.create_task(run(branch)) for branch in branches]
+    running = [fan.seat(_as_data(branch)) for branch in branches]
     try:
         ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        if any(isinstance(_error_of(task), Interrupt) for task in ended):
+            await execution.proceed()  # the run drains: calls in flight come to their end first
     finally:
         for task in running:
             task.cancel()
         await asyncio.wait(running)
+        errors = [_error_of(task) for task in running]
     execution.check_open()
-    refused = [task.result() for task in ended]
-    first = await execution.first_of(ids)
-    if first is None:
-        raise next(each.error for each in refused if isinstance(each, Raised))
-    return first
+    if interrupt := next((error for error in errors if isinstance(error, Interrupt)), None):
+        raise interrupt
+    settled = await execution.settled_of(ids)
+    if not settled:
+        await close_branches(execution, set(ids), ())
+        outcomes = [task.result() for task in ended if _error_of(task) is None]
+        raise next(each.error for each in outcomes if isinstance(each, Raised))
+    return settled
+
+
+def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """Return what ended a task that has ended, if that was an error or its cancellation."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
 async def _as_data(branch: Branch) -> Promise | Raised[Exception]:

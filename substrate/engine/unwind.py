@@ -2,27 +2,27 @@
 
 The decision is a promise of its own, committed before the first undo: from then on nothing else of
 the run is called, whatever becomes of its worker. The undos run newest first, each once. What may
-have happened counts as happened. One that fails for good makes the run dead; requeued, it goes on
-with that one.
+have happened counts as happened, and what is under way is over before it is undone. An undo that
+fails for good makes the run dead; requeued, the run goes on with that one, in another try of it.
 """
 
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, Self
 
 from substrate.engine.attempts import began_at, rests_until
 from substrate.engine.closing import close_all, closed
 from substrate.engine.context import Context
 from substrate.engine.execution import Execution
-from substrate.engine.failure import Raised, failure_of, outcome_of
+from substrate.engine.failure import Raised, encode_failure, failure_of, outcome_of
 from substrate.engine.function import Durable
 from substrate.engine.means import log
 from substrate.engine.step import idempotency_key
 from substrate.engine.strand import Strand
 from substrate.engine.undo import KEY, RESULT, Undo
-from substrate.engine.wait import wait_for
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Failure, Interrupt, Paused
 from substrate.values.ids import Key, promise_id
@@ -81,7 +81,6 @@ async def unwind(execution: Execution, decision: Promise) -> Ending | None:
     `execution` is one of its own, since that of the function has been shut.
     """
     record = decode(decision.value or Json("{}"))
-    execution.is_unwinding = True
     with suppress(asyncio.CancelledError, Interrupt), execution.enlisted():
         await close_all(execution)
         for key in record["keys"]:
@@ -95,39 +94,61 @@ async def unwind(execution: Execution, decision: Promise) -> Ending | None:
 
 async def _undo(execution: Execution, key: Key) -> Failure | None:
     """Undo one step, unless that was done before; return why it cannot be."""
-    scope = Key(f"{UNWIND_KEY}/{key}")
-    before = execution.journal.pop(scope)
-    step = execution.undoable.get(key)
-    if step is None or step.undo is None or (before and before.is_settled):
+    step, scope = execution.undoable.get(key), _next_try(execution, key)
+    if step is None or step.undo is None:
+        return None
+    if scope is None:
+        await _close(execution, step)
         return None
     undo = Undo.from_json(decode(step.undo))
-    if not step.is_settled:
-        await _until_over(execution, step, undo)
+    await _until_over(execution, step, undo)
     function = execution.means.function(undo.name, undo.version)
     if function is None:
         missing = f"nobody here knows {undo.name!r}, version {undo.version}, which undoes {key!r}"
         execution.fail(Paused(Failure("UnknownFunction", f"{missing}; give it to work([…])")))
     outcome = await outcome_of(_call(execution, function, undo, step, scope))
     execution.check_open()
+    await execution.write(_tried(execution, function, undo, scope, outcome))
     if isinstance(outcome, Raised):
         log.error("%s#%s failed", execution.fence.run_id, scope, exc_info=outcome.error)
         return failure_of(outcome.error)
-    await execution.write(_undone(execution, function, undo, scope, outcome))
+    await _close(execution, step)
+    return None
+
+
+async def _close(execution: Execution, step: Promise) -> None:
+    """Close a step that has been undone, if it had no outcome."""
     if not step.is_settled:
         await execution.close(closed(execution, step))
+
+
+def _next_try(execution: Execution, key: Key) -> Key | None:
+    """Return the scope of the next try to undo a step; None when one was successful."""
+    for number in count():
+        scope = Key(f"{UNWIND_KEY}/{key}/{number}")
+        before = execution.journal.pop(scope)
+        if before is None:
+            return scope
+        if before.state is PromiseState.RESOLVED:
+            return None
     return None
 
 
 async def _until_over(execution: Execution, step: Promise, undo: Undo) -> None:
-    """Return when the step's call is over: nobody undoes what may be about to happen."""
-    if rests_until(step) is not None or step.epoch == execution.claim.run.gone_epoch:
+    """Return when the step's call is over: nobody undoes what may be about to happen.
+
+    What this claim has settled without a call of its own was over before that.
+    """
+    if (calls := execution.returns.get(step.key)) is not None:
+        for returned in calls:
+            await returned.wait()
         return
-    due_at = began_at(step) + round((undo.timeout + execution.means.lease_s) * 1000)
-    returned = execution.returns.get(step.key)
-    if returned is None:
-        await execution.wait_until(due_at)
-    else:
-        await wait_for(returned, execution.means.clock, (due_at - execution.now_ms) / 1000)
+    is_over = step.state is PromiseState.RESOLVED or rests_until(step) is not None
+    run = execution.claim.run
+    if not is_over and step.epoch not in (run.epoch, run.gone_epoch):
+        latest = step.settled_at or began_at(step)
+        longest = undo.timeout + execution.means.lease_s
+        await execution.wait_until(latest + round(longest * 1000))
 
 
 async def _call(
@@ -147,11 +168,16 @@ def _extras(step: Promise) -> Mapping[str, Any]:
     }
 
 
-def _undone(
-    execution: Execution, function: Durable[..., Any], undo: Undo, key: Key, value: Json
+def _tried(
+    execution: Execution,
+    function: Durable[..., Any],
+    undo: Undo,
+    key: Key,
+    outcome: Json | Raised[BaseException],
 ) -> Promise:
+    """Return the row of a try to undo: what came of it."""
     now = execution.now_ms
-    return Promise(
+    tried = Promise(
         id=promise_id(execution.fence.run_id, key),
         run_id=execution.fence.run_id,
         key=key,
@@ -161,5 +187,8 @@ def _undone(
         created_at=now,
         settled_at=now,
         input=Json(encode(undo.arguments)),
-        value=value,
     )
+    if isinstance(outcome, Raised):
+        error = encode_failure(failure_of(outcome.error))
+        return replace(tried, state=PromiseState.REJECTED, error=error)
+    return replace(tried, value=outcome)

@@ -75,10 +75,13 @@ async def await_signal(
 
 async def poll_signals(execution: Execution, blank: Promise) -> Promise:
     """Return the promise, resolved with the values that have come and nobody has taken."""
-    found = await execution.inbox(blank.name)
-    values = Json(encode([decode(received.value) for received in found]))
-    polled = _resolved(execution, blank, values)
-    return await execution.take(polled, [received.dedup for received in found])
+    while True:
+        found = await execution.inbox(blank.name)
+        values = Json(encode([decode(received.value) for received in found]))
+        polled = _resolved(execution, blank, values)
+        stands = await execution.take(polled, [received.dedup for received in found])
+        if stands.is_settled:  # else another wait has taken one of them meanwhile
+            return stands
 
 
 def read_signal(type: Any, seconds: float | None, promise: Promise) -> Any:

@@ -104,7 +104,7 @@ class Waiting(Life):
         if rest is None or self.is_leaving or self.interrupt is not None:
             return
         seen = self.wake_version if rest.seen is None else rest.seen
-        moments = (rest.due_at, self.claim.run.deadline_at)
+        moments = (rest.due_at, None if self.is_unwinding else self.claim.run.deadline_at)
         self.is_leaving = True
         with self.parking.deciding():
             is_let_go = False

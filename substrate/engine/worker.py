@@ -8,7 +8,7 @@ here drives is given back, however that came about.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from substrate.engine.committer import Committer
 from substrate.engine.drive import drive
-from substrate.engine.execution import Execution
+from substrate.engine.execution import Execution, is_suspect
 from substrate.engine.function import Durable
 from substrate.engine.heart import Heart
 from substrate.engine.limits import DEFAULT_LIMITS, Limits
@@ -25,7 +25,14 @@ from substrate.engine.tending import Strays, ended, longest_resting
 from substrate.engine.threads import Threads
 from substrate.engine.watch import LoopWatch
 from substrate.store.protocol import Store
-from substrate.values.errors import Interrupt, LeaseLost, Shutdown, StoreError
+from substrate.values.clock import OffsetClock
+from substrate.values.errors import (
+    Interrupt,
+    LeaseLost,
+    Shutdown,
+    StoreError,
+    StoreUnreachable,
+)
 from substrate.values.ids import RunId, lane_of, part_of
 from substrate.values.records import Claim, Fence, Inbox, NewRun, Owner, Run
 
@@ -64,6 +71,7 @@ class Worker:
         await self._be_born()
         self._threads = Threads(self.limits.threads)
         self._committer = Committer(self.store)
+        has_own_time = isinstance(self.store.clock, OffsetClock)
         self._means = Means(
             self.store,
             self._committer,
@@ -72,10 +80,10 @@ class Worker:
             self._listener,
             lambda: self._heart.is_alive,
             lease_s=self.limits.lease.total_seconds(),
-            warm_s=self.limits.warm.total_seconds(),
+            warm_s=self.limits.warm.total_seconds() if has_own_time else 0.0,
             functions={(f.name, f.version): f for f in self._functions.values()},
             woken=self.wake,
-            rests=self._stir.set,
+            rests=self._stand_by,
             succeeded=self._succeed,
         )
         self._watch = LoopWatch(self._give_leases_up)
@@ -148,11 +156,16 @@ class Worker:
             await self._ticked()
             for execution in list(self._executions.values()):
                 await execution.suspend()
-            if not self._executions and not await self.store.backlog(list(self._functions), 1):
+            if not (self._executions or self._starts or await self._has_work()):
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.limits.poll.total_seconds()):
                     await self._stir.wait()
+
+    async def _has_work(self) -> bool:
+        """Whether a run of its lanes is ready, or on its way to this worker or from it."""
+        ready = await self.store.backlog(list(self._functions), 1)
+        return bool(ready or await self.store.inboxes(self._owner))
 
     def hint(self) -> None:
         """Say that there may be something to do, so that the tick comes now."""
@@ -196,6 +209,12 @@ class Worker:
         owner = Owner(str(uuid4()))
         self._heart = await asyncio.to_thread(Heart, self.store, owner, self.limits.lease)
         self._owner = owner
+
+    def _stand_by(self) -> None:
+        """Take note that a run only waits now."""
+        self._stir.set()
+        if any(execution.is_suspect for execution in self._executions.values()):
+            self.hint()
 
     def _succeed(self, former: Execution, heir: Execution) -> None:
         """Let another execution of the same claim take a run's place."""
@@ -259,15 +278,33 @@ class Worker:
         await self._be_born()
 
     async def _claim(self) -> None:
-        for lane in list(self._functions):
-            if self._free <= 0:
-                break
-            for claim in await self.store.claim(lane, self._free, self._owner):
+        claims: list[Claim] = []
+        try:
+            for lane in list(self._functions):
+                if self._free <= len(claims):
+                    break
+                claims += await self.store.claim(lane, self._free - len(claims), self._owner)
+        finally:
+            for claim in await self._with_one_suspect(claims):
                 self._adopt(claim)
         if len(self._functions) > 1:  # every lane is first in its turn
             lane, function = next(iter(self._functions.items()))
             del self._functions[lane]
             self._functions[lane] = function
+
+    async def _with_one_suspect(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Return the claims with one suspect at most, the others given back before any is driven.
+
+        A run that has crashed its last two claims may be the one that kills workers, or have been
+        beside it. Driven one at a time, each lives or dies by itself.
+        """
+        suspects = [claim for claim in claims if is_suspect(claim)]
+        is_taken = any(execution.is_suspect for execution in self._executions.values())
+        aside = suspects if is_taken else suspects[1:]
+        if aside:
+            with suppress(StoreError):  # then they are found to be strays, and given back later
+                await self.store.release([claim.fence for claim in aside])
+        return [claim for claim in claims if claim not in aside]
 
     async def _look_at_own(self) -> None:
         """Wake runs that something came for; let go of runs that are not ours any more."""
@@ -278,13 +315,23 @@ class Worker:
             inbox = inboxes.get(run_id)
             if inbox is not None and inbox.epoch == execution.fence.epoch:
                 execution.check_time()
-                await execution.look(inbox)
+                await self._unless_broken(execution, execution.look(inbox))
             elif self._executions.get(run_id) is execution and not execution.is_leaving:
                 execution.shut(LeaseLost(f"run {run_id!r} belongs to another worker now"))
                 is_robbed = True
         if is_robbed:  # then we may have been struck off: what we claimed would count as a crash
             await asyncio.to_thread(self._heart.confirm)
         await self._give_back_strays(list(inboxes.values()))
+
+    async def _unless_broken(self, execution: Execution, work: Awaitable[None]) -> None:
+        """Do something for one run; where its rows are broken, that keeps up no other."""
+        try:
+            await work
+        except StoreUnreachable:
+            raise
+        except StoreError as error:
+            log.warning("run %s goes on elsewhere or later: %s", execution.fence.run_id, error)
+            execution.shut(Shutdown(f"the database fails: {error}"))
 
     async def _let_rest(self) -> None:
         """Let go of runs that only wait: those that have for long, or whose place is needed."""
@@ -294,8 +341,8 @@ class Worker:
             needed = await self.store.backlog(list(self._functions), len(resting))
         cold = asyncio.get_running_loop().time() - self.limits.warm.total_seconds()
         for place, (since, execution) in enumerate(resting):
-            if place < needed or since <= cold:
-                await execution.suspend()
+            if place < needed or since <= cold or execution.is_suspect:
+                await self._unless_broken(execution, execution.suspend())
 
     async def _give_back_strays(self, seen: Sequence[Inbox]) -> None:
         """Give back runs that are ours and that nobody drives: a driver failed at the database."""

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from substrate.values.clock import Clock
-from substrate.values.ids import Key, RunId
+from substrate.values.ids import Key, PromiseId, RunId
 from substrate.values.records import (
     Checkpoint,
     Claim,
@@ -121,6 +121,13 @@ class Store(Protocol):
         """
         ...
 
+    async def give_back(self, fence: Fence, promise: PromiseId) -> bool:
+        """Put what a promise has taken back into the inbox; False when fenced off.
+
+        The promise stays as it is. What another one takes of that later is not given back again.
+        """
+        ...
+
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """Take up to `limit` ready runs of a lane, lowest rank first. Each claim is a new epoch."""
         ...
@@ -141,7 +148,7 @@ class Store(Protocol):
         That is a compare-and-set: the fence must hold and the wake version be this one, which the
         caller read before it looked for what it waits for. Then no wake-up can be lost. `need` is
         how many children must end before that wakes it (1 or more); a signal, a cancel and
-        `due_at` wake it in any case. A run with a cancel request is never suspended.
+        `due_at` wake it in any case.
         """
         ...
 

@@ -32,7 +32,7 @@ Row = Sequence[Any]
 RUN_COLUMNS = (
     "id, root_id, parent_id, function, version, queue, status, epoch, lease_owner, wake_version, "
     "crashes, cancel_requested, deadline_at, last_seq, seed, generation, journal_from, gone_epoch, "
-    "created_at, ended_at"
+    "generation_at, created_at, ended_at"
 )
 PROMISE_COLUMNS = (
     "id, run_id, key, kind, name, state, created_at, settled_at, seq, epoch, effect, fingerprint, "
@@ -93,6 +93,7 @@ def first_run(new: NewRun, now: int, owner: Owner | None) -> Run:
         generation=0,
         journal_from=0,
         gone_epoch=0,
+        generation_at=now,
         created_at=now,
         ended_at=None,
     )

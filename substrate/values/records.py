@@ -106,8 +106,9 @@ class Promise:
 class Run:
     """One row of `runs`. Times are milliseconds since 1970 UTC.
 
-    `journal_from` is the seq above which the present generation's journal begins. The process that
-    held the claim `gone_epoch` is known to have ended: none of that claim's calls is under way. Of
+    `journal_from` is the seq above which the present generation's journal begins, `generation_at`
+    when that was. The process that held the claim `gone_epoch` is known to have ended: none of that
+    claim's calls is under way. Of
     other claims, earlier ones too, that says nothing.
     """
 
@@ -129,6 +130,7 @@ class Run:
     generation: int
     journal_from: int
     gone_epoch: int
+    generation_at: int
     created_at: int
     ended_at: int | None
 

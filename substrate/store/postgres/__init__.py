@@ -15,7 +15,7 @@ from substrate.store.postgres.schema import migrate
 from substrate.store.postgres.transaction import transact
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock, OffsetClock
-from substrate.values.ids import Key, RunId, root_of
+from substrate.values.ids import Key, PromiseId, RunId, root_of
 from substrate.values.records import (
     Checkpoint,
     Claim,
@@ -103,6 +103,10 @@ class PostgresStore:
         return await self._connections.aside(
             lambda db: inbox.take_signals(db, fence, promise, dedups)
         )
+
+    async def give_back(self, fence: Fence, promise: PromiseId) -> bool:
+        """See `Store.give_back`."""
+        return await self._connections.aside(lambda db: inbox.give_back(db, fence, promise))
 
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """See `Store.claim`."""

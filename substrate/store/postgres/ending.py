@@ -116,7 +116,8 @@ async def discard_run(db: Cursor, run_id: RunId, now: int) -> Run:
 
 _RENEW = """
 UPDATE runs
-   SET generation = generation + 1, journal_from = last_seq, status = 'ready',
+   SET generation = generation + 1, journal_from = last_seq,
+       generation_at = %(now)s, status = 'ready',
        lease_owner = NULL, crashes = 0, rank = %(now)s
  WHERE id = %(id)s AND part = %(part)s AND epoch = %(epoch)s AND lease_owner = %(owner)s
    AND status = 'running'

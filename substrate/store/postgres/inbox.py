@@ -10,7 +10,7 @@ from substrate.store.postgres.journal import LOCK, write_batch
 from substrate.store.postgres.promises import read_promise
 from substrate.store.postgres.runs import existing_run
 from substrate.values.errors import RunEnded
-from substrate.values.ids import RunId, part_of
+from substrate.values.ids import PromiseId, RunId, part_of
 from substrate.values.records import (
     Adopted,
     Checkpoint,
@@ -144,3 +144,20 @@ async def take_signals(
             case Adopted(first):
                 return first
     return Fenced()
+
+
+_GIVE_BACK = """
+UPDATE signals
+   SET taken_by = NULL
+ WHERE run_id = %(run_id)s AND part = %(part)s AND taken_by = %(taken_by)s
+"""
+
+
+async def give_back(db: Cursor, fence: Fence, promise: PromiseId) -> bool:
+    """Put what a promise has taken back into the inbox; see `Store.give_back`."""
+    held = {"run_id": fence.run_id, "part": fence.part, "epoch": fence.epoch, "owner": fence.owner}
+    async with db.connection.transaction():
+        if await (await db.execute(_HOLD, held)).fetchone() is None:
+            return False
+        await db.execute(_GIVE_BACK, held | {"taken_by": promise})
+    return True

@@ -135,11 +135,12 @@ WITH batch AS MATERIALIZED (
 ), spawned AS (
     INSERT INTO runs (id, part, tenant, root_id, parent_id, function, version, queue, lane, rank,
                       status, epoch, wake_version, need, deadline_at, crashes, cancel_requested,
-                      last_seq, seed, generation, journal_from, gone_epoch, created_at)
+                      last_seq, seed, generation, journal_from, gone_epoch, created_at,
+                      generation_at)
     SELECT owned.id, part, tenant, root_id, run_id, child.function, child.version, child.queue,
            child.lane, child.rank, 'ready', 0, 0, 0,
            least(child.deadline_at, owned.deadline_at), 0, cancel_requested, 1, child.seed, 0, 0, 0,
-           created_at
+           created_at, created_at
       FROM owned
       JOIN written USING (id),
            json_to_record(owned.child) AS child (

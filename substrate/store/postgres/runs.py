@@ -19,10 +19,11 @@ WITH created AS (
     INSERT INTO runs (id, part, tenant, root_id, function, version, queue, lane, rank, status,
                       epoch, lease_owner, wake_version, need, due_at, deadline_at, crashes,
                       cancel_requested, last_seq, seed, generation, journal_from, gone_epoch,
-                      created_at)
+                      created_at, generation_at)
     VALUES (%(id)s, %(part)s, %(tenant)s, %(root_id)s, %(function)s, %(version)s, %(queue)s,
             %(lane)s, %(rank)s, %(status)s, %(epoch)s, %(lease_owner)s, 0, 0, %(due_at)s,
-            %(deadline_at)s, 0, false, 1, %(seed)s, 0, 0, 0, %(created_at)s)
+            %(deadline_at)s, 0, false, 1, %(seed)s, 0, 0, 0, %(created_at)s,
+            %(created_at)s)
         ON CONFLICT (id, part) DO NOTHING
     RETURNING id, part, tenant, function, created_at
 )

@@ -15,7 +15,7 @@ _SUSPEND = """
 UPDATE runs
    SET status = 'suspended', lease_owner = NULL, need = %(need)s, due_at = %(due_at)s, crashes = 0
  WHERE id = %(id)s AND part = %(part)s AND epoch = %(epoch)s AND lease_owner = %(owner)s
-   AND status = 'running' AND wake_version = %(wake_version)s AND NOT cancel_requested
+   AND status = 'running' AND wake_version = %(wake_version)s
 RETURNING id
 """
 

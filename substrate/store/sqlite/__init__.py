@@ -14,7 +14,7 @@ from substrate.store.sqlite.schema import migrate
 from substrate.store.sqlite.transaction import transact
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock, OffsetClock
-from substrate.values.ids import Key, RunId
+from substrate.values.ids import Key, PromiseId, RunId
 from substrate.values.records import (
     Checkpoint,
     Claim,
@@ -96,6 +96,10 @@ class SqliteStore:
     async def take(self, fence: Fence, promise: Promise, dedups: Sequence[str]) -> Promise | Fenced:
         """See `Store.take`."""
         return await self._file.write(lambda db: inbox.take_signals(db, fence, promise, dedups))
+
+    async def give_back(self, fence: Fence, promise: PromiseId) -> bool:
+        """See `Store.give_back`."""
+        return await self._file.write(lambda db: inbox.give_back(db, fence, promise))
 
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """See `Store.claim`. Looks first: an empty claim need not take the write lock."""

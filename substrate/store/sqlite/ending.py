@@ -75,7 +75,8 @@ def _is_open(db: apsw.Connection, run_id: RunId) -> bool:
 
 _RENEW = """
 UPDATE runs
-   SET generation = generation + 1, journal_from = last_seq, status = 'ready',
+   SET generation = generation + 1, journal_from = last_seq,
+       generation_at = :now, status = 'ready',
        lease_owner = NULL, crashes = 0, rank = :now
  WHERE id = :id AND part = :part AND epoch = :epoch AND lease_owner = :owner
    AND status = 'running'

@@ -14,7 +14,7 @@ from substrate.store.sqlite.journal import write_checkpoint
 from substrate.store.sqlite.promises import read_promise
 from substrate.store.sqlite.runs import existing_run
 from substrate.values.errors import RunEnded
-from substrate.values.ids import RunId, part_of
+from substrate.values.ids import PromiseId, RunId, part_of
 from substrate.values.records import (
     Adopted,
     Checkpoint,
@@ -111,10 +111,8 @@ def take_signals(
     db: apsw.Connection, fence: Fence, promise: Promise, dedups: Sequence[str]
 ) -> Promise | Fenced:
     """Write a promise and mark its signals as taken; see `Store.take`."""
-    if (
-        db.execute(_IS_HELD, (fence.run_id, fence.part, fence.epoch, fence.owner)).fetchone()
-        is None
-    ):
+    held = (fence.run_id, fence.part, fence.epoch, fence.owner)
+    if db.execute(_IS_HELD, held).fetchone() is None:
         return Fenced()
     first = read_promise(db, promise.id)
     if first is not None and first.is_settled:
@@ -131,3 +129,20 @@ def take_signals(
         case Adopted(first):
             return first
     return Fenced()
+
+
+_GIVE_BACK = """
+UPDATE signals
+   SET taken_by = NULL
+ WHERE run_id = :run_id AND part = :part AND taken_by = :taken_by
+"""
+
+
+def give_back(db: apsw.Connection, fence: Fence, promise: PromiseId) -> bool:
+    """Put what a promise has taken back into the inbox; see `Store.give_back`."""
+    held = (fence.run_id, fence.part, fence.epoch, fence.owner)
+    if db.execute(_IS_HELD, held).fetchone() is None:
+        return False
+    taken = {"run_id": fence.run_id, "part": fence.part, "taken_by": promise}
+    db.execute(_GIVE_BACK, taken)
+    return True

@@ -18,9 +18,11 @@ from substrate.values.records import Claim, Fence, Inbox, Json, NewRun, Owner, R
 _INSERT_RUN = """
 INSERT INTO runs (id, part, tenant, root_id, function, version, queue, lane, rank, status, epoch,
                   lease_owner, wake_version, need, due_at, deadline_at, crashes, cancel_requested,
-                  last_seq, seed, generation, journal_from, gone_epoch, created_at)
+                  last_seq, seed, generation, journal_from, gone_epoch, created_at,
+                  generation_at)
 VALUES (:id, :part, :tenant, :root_id, :function, :version, :queue, :lane, :rank, :status, :epoch,
-        :lease_owner, 0, 0, :due_at, :deadline_at, 0, 0, 1, :seed, 0, 0, 0, :created_at)
+        :lease_owner, 0, 0, :due_at, :deadline_at, 0, 0, 1, :seed, 0, 0, 0, :created_at,
+        :created_at)
     ON CONFLICT (id, part) DO NOTHING
 RETURNING id
 """

@@ -16,7 +16,7 @@ _SUSPEND = """
 UPDATE runs
    SET status = 'suspended', lease_owner = NULL, need = :need, due_at = :due_at, crashes = 0
  WHERE id = :id AND part = :part AND epoch = :epoch AND lease_owner = :owner
-   AND status = 'running' AND wake_version = :wake_version AND NOT cancel_requested
+   AND status = 'running' AND wake_version = :wake_version
 RETURNING id
 """
 

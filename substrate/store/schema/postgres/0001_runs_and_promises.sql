@@ -41,6 +41,7 @@ CREATE TABLE runs (
     generation       integer          NOT NULL,
     journal_from     bigint           NOT NULL,
     gone_epoch       integer          NOT NULL,
+    generation_at    bigint           NOT NULL,
     created_at       bigint           NOT NULL,
     ended_at         bigint,
     expires_at       bigint,

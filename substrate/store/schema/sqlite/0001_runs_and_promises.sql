@@ -40,6 +40,7 @@ CREATE TABLE runs (
     generation       INTEGER NOT NULL,
     journal_from     INTEGER NOT NULL,
     gone_epoch       INTEGER NOT NULL,
+    generation_at    INTEGER NOT NULL,
     created_at       INTEGER NOT NULL,
     ended_at         INTEGER,
     expires_at       INTEGER,

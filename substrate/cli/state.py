@@ -1,0 +1,65 @@
+"""How a run stands just now: its outcome so far, what it waits for, what lies in its inbox."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from substrate.cli import wording
+from substrate.cli.inbox import Letter
+from substrate.cli.invocation import Invocation
+from substrate.cli.outcome import Outcome
+from substrate.cli.waits import Wait, until_of
+from substrate.values.ids import PromiseId
+from substrate.values.records import Kind, RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A run with what is open about it."""
+
+    outcome: Outcome
+    waits: Sequence[Wait]
+    inbox: Sequence[Letter]
+
+    @property
+    def statuses(self) -> Mapping[PromiseId, RunStatus]:
+        """How its open children stand."""
+        return {wait.promise.id: wait.status for wait in self.waits if wait.status}
+
+
+def told_of(state: State, invocation: Invocation) -> Iterator[Text]:
+    """Yield what a run waits for and until when, and the signals that nobody took."""
+    run = state.outcome.run
+    if state.waits or run.status is RunStatus.SUSPENDED:
+        yield Text("")
+        yield _standing(state)
+        for wait in state.waits:
+            yield Text(f"  {wait.promise.key}  {wait.words}")
+        for wait in state.waits:
+            if wait.promise.kind is Kind.SIGNAL:
+                sent = invocation.command("signal", run.id, wait.promise.name, "VALUE")
+                yield Text(f"to send it: {sent}", "dim")
+    if state.inbox:
+        yield Text("")
+        yield Text("in the inbox, taken by nobody:", "dim")
+    for letter in state.inbox:
+        word = ("late", "yellow") if letter.is_late else ("kept", "cyan")
+        sent = wording.moment(letter.received.sent_at)
+        yield Text.assemble(
+            f"  {letter.received.name}  ",
+            word,
+            (f"  sent {sent}  ", "dim"),
+            wording.short(letter.value, 80),
+        )
+
+
+def _standing(state: State) -> Text:
+    run = state.outcome.run
+    if run.status is not RunStatus.SUSPENDED:
+        return Text("open:", "dim")
+    if run.epoch == 0:
+        return Text("suspended: it was started for later, and has not begun", "blue")
+    until = until_of(run, state.waits)
+    end = f"until {wording.moment(until)}" if until else "until something comes"
+    return Text.assemble(("suspended", "blue"), f" {end}; it holds nothing meanwhile")

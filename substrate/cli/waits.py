@@ -1,0 +1,95 @@
+"""What a run waits for: what it has begun in its present generation and nobody has settled yet.
+
+A signal, a timer, a child, or a step that rests between two attempts. A child is named by its run's
+id, since that is where one looks next, and where a signal for it goes.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from substrate.cli import wording
+from substrate.engine.attempts import rests_until
+from substrate.engine.client import Client
+from substrate.values.codec import decode
+from substrate.values.ids import RunId
+from substrate.values.records import Json, Kind, Promise, Run, RunStatus
+
+_MANY = 100  # children whose own runs are looked at; there may be thousands
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """One promise that is open. `until` is in ms, None without an end; `status` is a child's."""
+
+    promise: Promise
+    until: int | None = None
+    status: RunStatus | None = None
+
+    @property
+    def words(self) -> str:
+        """What is waited for, and until when."""
+        end = "" if self.until is None else f", until {wording.moment(self.until)}"
+        match self.promise.kind:
+            case Kind.CHILD:
+                state = f" ({self.status})" if self.status else ""
+                return f"child {self.promise.id}{state}"
+            case Kind.SIGNAL:
+                return f"signal {self.promise.name!r}{end}"
+            case Kind.TIMER:
+                return f"timer{end}"
+        return f"next attempt{end}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for scripts; `run` is a child's run."""
+        promise = self.promise
+        return {
+            "key": promise.key,
+            "kind": promise.kind.value,
+            "name": promise.name,
+            "until_ms": self.until,
+            "run": promise.id if promise.kind is Kind.CHILD else None,
+            "status": self.status.value if self.status else None,
+        }
+
+
+def waits_of(run: Run, journal: Iterable[Promise]) -> Sequence[Wait]:
+    """Return what is open in the journal of a run; nothing once it has ended."""
+    if run.status.has_ended:
+        return []
+    own = (each for each in journal if each.seq > run.journal_from and not each.is_settled)
+    return [wait for wait in map(wait_of, own) if wait is not None]
+
+
+def wait_of(promise: Promise) -> Wait | None:
+    """Return the wait that an open promise stands for; None for a call that is under way."""
+    match promise.kind:
+        case Kind.CHILD:
+            return Wait(promise)
+        case Kind.SIGNAL | Kind.TIMER:
+            return Wait(promise, decode(promise.input or Json("{}")).get("due_at"))
+        case Kind.STEP if (until := rests_until(promise)) is not None:
+            return Wait(promise, until)
+    return None
+
+
+async def read_waits(client: Client, run: Run, journal: Iterable[Promise]) -> Sequence[Wait]:
+    """Return what a run waits for, its children with how they stand."""
+    waits = list(waits_of(run, journal))
+    children = [i for i, wait in enumerate(waits) if wait.promise.kind is Kind.CHILD]
+    for i in children[:_MANY]:
+        child = await client.store.get(RunId(waits[i].promise.id))
+        waits[i] = replace(waits[i], status=child.status if child else None)
+    return waits
+
+
+def until_of(run: Run, waits: Iterable[Wait]) -> int | None:
+    """Return the moment at which the run goes on if nothing else comes; None: never by itself."""
+    moments = [run.deadline_at, *(wait.until for wait in waits)]
+    return min((each for each in moments if each is not None), default=None)
+
+
+def awaits_signal(waits: Iterable[Wait], name: str) -> Wait | None:
+    """Return the open wait for a signal of this name."""
+    signals = (wait for wait in waits if wait.promise.kind is Kind.SIGNAL)
+    return next((wait for wait in signals if wait.promise.name == name), None)

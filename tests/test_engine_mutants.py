@@ -1,0 +1,92 @@
+"""The tests of runs notice when a guarantee is taken out of the engine."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.mutants import Mutant, failures
+
+ENGINE = "substrate/engine/{}.py"
+MUTANTS = {
+    "tests/test_race.py::test_a_race_that_is_won_while_others_wait": Mutant(
+        "a run is let go between a race's end and what follows",
+        ENGINE.format("pending"),
+        [("fan(len(branches), wants_one=True)", "fan(len(branches))")],
+    ),
+    "tests/test_race.py::test_the_order_of_the_journal_decides": Mutant(
+        "the last one wins",
+        ENGINE.format("pending"),
+        [("key=lambda promise: promise.seq", "key=lambda promise: -promise.seq")],
+    ),
+    "tests/test_children.py::test_many_children": Mutant(
+        "a child that has been told of counts as waited for",
+        ENGINE.format("waiting"),
+        [("                self.parking.resume(wait)\n", "")],
+    ),
+    "tests/test_suspend.py::test_a_place_that_is_needed": Mutant(
+        "no place is made for who is ready",
+        ENGINE.format("worker"),
+        [("if place < needed or since <= cold", "if since <= cold")],
+    ),
+    "tests/test_suspend.py::test_a_long_rest_is_no_place": Mutant(
+        "a long rest is waited for in memory",
+        ENGINE.format("attempt"),
+        [("is_long = delay > execution.means.warm_s", "is_long = False")],
+    ),
+    "tests/test_suspend.py::test_a_run_at_work_is_not_let_go": Mutant(
+        "a run is let go while it works",
+        ENGINE.format("parking"),
+        [("if self._at_work == 0 and self._waits:", "if self._waits:")],
+    ),
+    "tests/test_reconcile.py::test_after_a_lost_worker": Mutant(
+        "reconcile is asked too early",
+        ENGINE.format("attempt"),
+        [("if not is_gone and (self._step.reconcile", "if False and (self._step.reconcile")],
+    ),
+    "tests/test_undo.py::test_newest_first": Mutant(
+        "the oldest is undone first",
+        ENGINE.format("unwind"),
+        [("key=lambda done: done.seq, reverse=True", "key=lambda done: done.seq")],
+    ),
+    "tests/test_undo.py::test_what_may_have_happened_counts": Mutant(
+        "what may have happened is not undone",
+        ENGINE.format("attempt"),
+        [("unknown_outcome(reason), undo=step.undo)", "unknown_outcome(reason), undo=None)")],
+    ),
+    "tests/test_undo.py::test_a_worker_that_leaves_in_the_middle": Mutant(
+        "the decision to unwind is forgotten",
+        ENGINE.format("drive"),
+        [("decision = execution.journal.pop(UNWIND_KEY)", "execution.journal.pop(UNWIND_KEY)")],
+    ),
+    "tests/test_undo.py::test_a_call_of_a_lost_worker_is_waited_for": Mutant(
+        "a step is undone while its call may be under way",
+        ENGINE.format("unwind"),
+        [("        await execution.wait_until(latest", "        (lambda at: None)(latest")],
+    ),
+    "tests/test_cancel.py::test_it_reaches_a_step_in_flight": Mutant(
+        "a call that was cut off counts as cancelled",
+        ENGINE.format("closing"),
+        [("if promise.effect is Effect.ONCE and", "if False and")],
+    ),
+    "tests/test_cancel.py::test_a_runs_time_is_over": Mutant(
+        "a deadline is no end",
+        ENGINE.format("waiting"),
+        [("deadline is not None and deadline <= self.now_ms", "deadline is not None and False")],
+    ),
+    "tests/test_generations.py::test_it_goes_on_with_a_fresh_journal": Mutant(
+        "generations share their keys",
+        ENGINE.format("execution"),
+        [('Key(f"g{number}" if number else "")', 'Key("")')],
+    ),
+    "tests/test_undo.py::test_a_call_in_a_thread_is_over_before_it_is_undone": Mutant(
+        "a call in a thread is undone while it is under way",
+        ENGINE.format("unwind"),
+        [("        await returned.wait()\n", "        pass\n")],
+    ),
+}
+
+
+@pytest.mark.parametrize("test", MUTANTS)
+def test_mutants(test: str, tmp_path: Path, postgres_dsn: str):
+    """For each guarantee there is a test that fails without it."""
+    assert failures(MUTANTS[test], tmp_path, test, "sqlite", postgres_dsn)

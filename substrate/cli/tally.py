@@ -6,17 +6,18 @@ is None as soon as the price of one call is not known.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any
 
+from substrate.agent.spending import usage_from
+from substrate.agent.transcript import NOTHING
 from substrate.models.messages import Usage
 from substrate.values.codec import decode
 from substrate.values.records import Json, Kind, Promise, PromiseState
 
 MODEL = "model"
 TOOLS = "tools"
-_LOOP = {"prompt", MODEL, TOOLS}
-_NOTHING = Usage(cost_usd=Decimal(0))
+SUMMARY = "summary"
+_LOOP = {"prompt", MODEL, TOOLS, SUMMARY, "warning", "spent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Tally:
 
     steps: int = 0
     turns: int = 0
-    usage: Usage = _NOTHING
+    usage: Usage = NOTHING
 
     @classmethod
     def of(cls, journal: Iterable[Promise]) -> "Tally":
@@ -61,10 +62,7 @@ def is_tool_call(promise: Promise) -> bool:
 
 def usage_of(promise: Promise) -> Usage:
     """Return what a step consumed: nothing, where it did not say."""
-    record = decode(promise.usage) if promise.usage else None
-    if not isinstance(record, dict) or "cost_usd" not in record:
-        return _NOTHING
-    return Usage.from_json({key: value for key, value in record.items() if key != "model"})
+    return usage_from(decode(promise.usage)) if promise.usage else NOTHING
 
 
 def model_of(promise: Promise) -> str:

@@ -181,6 +181,10 @@ class Execution(Waiting):
                 self._give_up(error)
             return self._is_fenced_off() if isinstance(stands, Fenced) else self._recorded(stands)
 
+    async def usages(self, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
+        """Return what the promises whose id begins so have used, in this run and below it."""
+        return await self._insist(lambda: self.means.store.usages(prefix))
+
     async def cancel_child(self, promise: Promise) -> None:
         """Ask a child to end, which nobody waits for any more."""
         self.open.pop(promise.key, None)

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from substrate.values.clock import Clock
-from substrate.values.ids import Key, RunId
+from substrate.values.ids import Key, PromiseId, RunId
 from substrate.values.records import (
     Checkpoint,
     Claim,
@@ -87,6 +87,13 @@ class Store(Protocol):
 
     async def journal(self, run_id: RunId, after: int = 0) -> Sequence[Promise]:
         """Return the run's promises whose seq is above `after`, in order of seq."""
+        ...
+
+    async def usages(self, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
+        """Return what each promise has used whose id begins so, where it says so, in order of id.
+
+        ``run#`` are all of a run's tree: its own promises, and those of every run below it.
+        """
         ...
 
     async def blob(self, run_id: RunId, digest: str) -> bytes | None:

@@ -15,7 +15,7 @@ from substrate.store.postgres.schema import migrate
 from substrate.store.postgres.transaction import transact
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock, OffsetClock
-from substrate.values.ids import Key, RunId, root_of
+from substrate.values.ids import Key, PromiseId, RunId, root_of
 from substrate.values.records import (
     Checkpoint,
     Claim,
@@ -78,6 +78,10 @@ class PostgresStore:
     async def journal(self, run_id: RunId, after: int = 0) -> Sequence[Promise]:
         """See `Store.journal`."""
         return await self._connections.aside(lambda db: promises.read_journal(db, run_id, after))
+
+    async def usages(self, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
+        """See `Store.usages`."""
+        return await self._connections.aside(lambda db: promises.read_usages(db, prefix))
 
     async def blob(self, run_id: RunId, digest: str) -> bytes | None:
         """See `Store.blob`."""

@@ -14,7 +14,7 @@ from substrate.store.sqlite.schema import migrate
 from substrate.store.sqlite.transaction import transact
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock, OffsetClock
-from substrate.values.ids import Key, RunId
+from substrate.values.ids import Key, PromiseId, RunId
 from substrate.values.records import (
     Checkpoint,
     Claim,
@@ -76,6 +76,10 @@ class SqliteStore:
         """See `Store.journal`."""
         read = await self._reading(run_id, after)
         return await read(lambda db: promises.read_journal(db, run_id, after))
+
+    async def usages(self, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
+        """See `Store.usages`."""
+        return await self._file.scan(lambda db: promises.read_usages(db, prefix))
 
     async def blob(self, run_id: RunId, digest: str) -> bytes | None:
         """See `Store.blob`."""

@@ -13,9 +13,9 @@ OWLS = "How many owls?"
 
 RUN_KEYS = {
     *("id", "status", "function", "version", "queue", "claims", "crashes", "turns", "steps"),
-    *("usage", "created_at_ms", "ended_at_ms"),
+    *("usage", "tree_usage", "created_at_ms", "ended_at_ms"),
 }
-ANSWER_KEYS = {"answer", "reason", "detail", "error"}
+ANSWER_KEYS = {"answer", "value", "reason", "detail", "error"}
 PROMISE_KEYS = {
     *("key", "kind", "name", "state", "effect", "claim", "seq", "created_at_ms", "settled_at_ms"),
     *("duration_ms", "input", "value", "error", "attempts", "usage"),

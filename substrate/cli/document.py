@@ -1,12 +1,14 @@
 """The JSON that ``--json`` prints: one document on standard output, with keys that stay.
 
-A run: ``id, status, function, version, queue, claims, crashes, turns, steps, usage,
+A run: ``id, status, function, version, queue, claims, crashes, turns, steps, usage, tree_usage,
 created_at_ms, ended_at_ms``; `usage` holds tokens, and ``cost_usd`` as a decimal string, null where
-a price is not known. A promise: ``key, kind, name, state, effect, claim, seq, created_at_ms,
-settled_at_ms, duration_ms, input, value, error, attempts, usage``; payloads are as stored.
-An answer is a run with ``answer, reason, detail, error``; `show` adds ``journal``, its promises. A
-command that fails prints ``{"error": {"type", "message"}}``, with ``run`` beside it where it
-waited for one that failed or is paused.
+a price is not known; `tree_usage` is that of the run and all below it. A promise: ``key, kind,
+name, state, effect, claim, seq, created_at_ms, settled_at_ms, duration_ms, input, value, error,
+attempts, usage``; payloads are as stored.
+An answer is a run with ``answer, value, reason, detail, error``, `value` for an agent whose answers
+have a type; `show` adds ``journal``, its promises. A command that fails prints
+``{"error": {"type", "message"}}``, with ``run`` beside it where it waited for one that failed or is
+paused.
 """
 
 import json
@@ -15,13 +17,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from substrate.cli.tally import Tally
+from substrate.models.messages import Usage
 from substrate.values.records import Json, Promise, Run
 
 Document = dict[str, Any]
 
 
-def of_run(run: Run, journal: Sequence[Promise]) -> Document:
-    """Return a run and the sums of its journal."""
+def of_run(run: Run, journal: Sequence[Promise], tree: Usage) -> Document:
+    """Return a run, the sums of its journal, and what it and all below it have used."""
     tally = Tally.of(journal)
     return {
         "id": run.id,
@@ -34,6 +37,7 @@ def of_run(run: Run, journal: Sequence[Promise]) -> Document:
         "turns": tally.turns,
         "steps": tally.steps,
         "usage": tally.usage.to_json(),
+        "tree_usage": tree.to_json(),
         "created_at_ms": run.created_at,
         "ended_at_ms": run.ended_at,
     }

@@ -149,7 +149,7 @@ class Drive:
         told = "goes on in another process" if is_elsewhere else "is given back, nothing is lost"
         message = f"{stopped}: run {self.id} {told}"
         if self.invocation.is_json:
-            run = of_run(outcome.run, outcome.journal)
+            run = of_run(outcome.run, outcome.journal, outcome.tree_usage)
             print_document({**of_error("Stopped", message), "run": run})
         else:
             again = self.invocation.command("resume", self.id)

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.text import Text
 
+from substrate.agent.spending import summed
 from substrate.cli import wording
 from substrate.cli.document import Document, of_error, of_run, print_document
 from substrate.cli.exit import Exit
@@ -21,8 +22,10 @@ from substrate.cli.screen import open_screen, put
 from substrate.cli.tally import Tally
 from substrate.engine.client import Client
 from substrate.engine.failure import decode_failure
+from substrate.models.messages import Usage
 from substrate.values.codec import decode
 from substrate.values.errors import Failure, OutcomeUnknown, StepFailed
+from substrate.values.ids import PromiseId
 from substrate.values.records import Json, Kind, Promise, PromiseState, Run, RunStatus
 
 _RECORDED = (StepFailed.__name__, OutcomeUnknown.__name__)
@@ -31,10 +34,11 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A run with its journal, and what its last row says."""
+    """A run with its journal, what its last row says, and what it and all below it have used."""
 
     run: Run
     journal: Sequence[Promise]
+    used: Sequence[tuple[PromiseId, Json]] = ()
 
     @property
     def own(self) -> Promise | None:
@@ -61,6 +65,20 @@ class Outcome:
         return value if isinstance(value, str) else wording.as_json(value, indent=2)
 
     @property
+    def tree_usage(self) -> Usage:
+        """What the run and all below it have used."""
+        return summed(self.used)
+
+    @property
+    def has_used_below(self) -> bool:
+        """Whether runs below this one have used anything."""
+        return any("#" in id_.removeprefix(f"{self.run.id}#") for id_, _ in self.used)
+
+    def usage_below(self, promise: Promise) -> Usage:
+        """Return what the run of a child, and all below that, have used."""
+        return summed(each for each in self.used if each[0].startswith(f"{promise.id}#"))
+
+    @property
     def reason(self) -> str:
         """Why the run ended, in a word."""
         return self.answer["reason"] if self.answer else self.run.status.value
@@ -84,7 +102,8 @@ class Outcome:
 
 async def read_outcome(client: Client, run_id: str) -> Outcome:
     """Return a run as it stands."""
-    return Outcome(await client.get(run_id), await client.journal(run_id))
+    run, journal = await client.get(run_id), await client.journal(run_id)
+    return Outcome(run, journal, await client.store.usages(f"{run.id}#"))
 
 
 def question_of(own: Promise | None) -> str | None:
@@ -118,7 +137,7 @@ def reported(outcome: Outcome) -> Document:
     if failure is None:
         return shown(outcome)
     error = of_error(failure.type, failure.message, details=failure.details)
-    return {**error, "run": of_run(outcome.run, outcome.journal)}
+    return {**error, "run": of_run(outcome.run, outcome.journal, outcome.tree_usage)}
 
 
 def shown(outcome: Outcome) -> Document:
@@ -126,8 +145,9 @@ def shown(outcome: Outcome) -> Document:
     answer = outcome.answer or {"text": outcome.value}
     error = outcome.failure
     return {
-        **of_run(outcome.run, outcome.journal),
+        **of_run(outcome.run, outcome.journal, outcome.tree_usage),
         "answer": answer["text"],
+        "value": answer.get("value"),
         "reason": outcome.reason if outcome.run.status is RunStatus.DONE else None,
         "detail": answer.get("detail", ""),
         "error": error and {"type": error.type, "message": error.message},
@@ -144,6 +164,10 @@ def summary(outcome: Outcome) -> list[Text]:
         wording.money(tally.usage.cost_usd),
         wording.duration((run.ended_at or run.created_at) - run.created_at),
     ]
+    if outcome.has_used_below:
+        tree = outcome.tree_usage
+        told = f"{wording.tokens(tree)}, {wording.money(tree.cost_usd)}"
+        facts.append(f"with all below it {told}")
     is_whole = outcome.exit_code is Exit.DONE
     lines = [
         Text.assemble(

@@ -1,4 +1,4 @@
-"""`runs`: the runs there are, newest first, one a line."""
+"""`runs`: the runs there are, newest first, one a line, each with the cost of its whole tree."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,12 @@ from substrate.cli.document import of_run, print_document
 from substrate.cli.environment import database_url
 from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
+from substrate.cli.outcome import Outcome, read_outcome
 from substrate.cli.screen import open_page, put
 from substrate.cli.tally import Tally
 from substrate.engine.client import connect
 from substrate.store.secrets import hide_password
-from substrate.values.records import Promise, Run, RunStatus
+from substrate.values.records import RunStatus
 
 STYLES = {
     RunStatus.READY: "cyan",
@@ -32,12 +33,11 @@ async def runs(invocation: Invocation, status: RunStatus | None, limit: int) -> 
     """Print the runs of the database."""
     check_there(invocation.package)
     async with connect(database_url()) as client:
-        found = [
-            (run, await client.store.journal(run.id)) for run in await client.list(status, limit)
-        ]
+        found = [await read_outcome(client, run.id) for run in await client.list(status, limit)]
         now = client.store.clock.now_ms()
     if invocation.is_json:
-        print_document({"runs": [of_run(run, journal) for run, journal in found]})
+        told = [of_run(each.run, each.journal, each.tree_usage) for each in found]
+        print_document({"runs": told})
     elif not found:
         kind = f"{status} runs" if status else "runs"
         start = invocation.command("run", '"…"')
@@ -47,7 +47,7 @@ async def runs(invocation: Invocation, status: RunStatus | None, limit: int) -> 
     return 0
 
 
-def _table(found: Sequence[tuple[Run, Sequence[Promise]]], now: int) -> Table:
+def _table(found: Sequence[Outcome], now: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("id", overflow="fold")
     table.add_column("status")
@@ -55,14 +55,14 @@ def _table(found: Sequence[tuple[Run, Sequence[Promise]]], now: int) -> Table:
         table.add_column(column, justify="right")
     table.add_column("started", no_wrap=True)
     table.add_column("duration", justify="right", no_wrap=True)
-    for run, journal in found:
-        tally = Tally.of(journal)
+    for each in found:
+        run, tally = each.run, Tally.of(each.journal)
         table.add_row(
             run.id,
             Text(run.status.value, STYLES[run.status]),
             str(tally.turns),
             str(tally.steps),
-            wording.money(tally.usage.cost_usd),
+            wording.money(each.tree_usage.cost_usd),
             Text(wording.moment(run.created_at), "dim"),
             Text(wording.duration((run.ended_at or now) - run.created_at), "dim"),
         )

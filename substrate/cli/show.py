@@ -14,6 +14,7 @@ from rich.console import RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
+from substrate.agent.transcript import NOTHING
 from substrate.cli import wording
 from substrate.cli.document import of_promise, print_document
 from substrate.cli.environment import database_url
@@ -23,21 +24,26 @@ from substrate.cli.outcome import Outcome, explanation, question_of, read_outcom
 from substrate.cli.runs import STYLES
 from substrate.cli.screen import open_page, put
 from substrate.cli.tally import (
-    MODEL,
+    MODEL_CALLS,
+    SUMMARY,
     calls_of,
+    invalid_of,
     is_tool_call,
     is_turn,
     model_of,
+    passed_over_of,
     tool_of,
     usage_of,
     words_of,
 )
 from substrate.engine.client import connect
 from substrate.engine.failure import decode_failure
+from substrate.models.messages import Usage
 from substrate.values.codec import decode
 from substrate.values.errors import RunNotFound
 from substrate.values.records import Json, Kind, Promise, PromiseState, RunStatus
 
+_PROMPT = {"system", "prompt", "version"}
 _GUIDE = 4  # characters a level of the tree takes
 
 
@@ -71,7 +77,7 @@ def _page(outcome: Outcome, invocation: Invocation, width: int) -> Iterator[Rend
     last = 1
     for epoch, group in groupby(steps, key=lambda promise: promise.epoch):
         yield Text(wording.claim(epoch) if epoch > last else "", "yellow")
-        yield _tree(list(group), names, width)
+        yield _tree(outcome, list(group), names, width)
         last = epoch
     yield Text("")
     yield from summary(outcome)
@@ -95,13 +101,14 @@ def _head(outcome: Outcome) -> Iterator[Text]:
         yield Text(wording.visible(question), "italic")
 
 
-def _tree(steps: Sequence[Promise], names: int, width: int) -> Tree:
+def _tree(outcome: Outcome, steps: Sequence[Promise], names: int, width: int) -> Tree:
     """Return promises nested by their scopes."""
     tree = Tree("", guide_style="dim", hide_root=True)
     scopes: dict[str, Tree] = {"": tree}
     for promise in steps:
         indent = _GUIDE * promise.key.count("/")
-        lines = [_line(promise, names - indent), *_details(promise, width - indent - 2)]
+        line = _line(promise, names - indent, _used(outcome, promise))
+        lines = [line, *_details(promise, width - indent - 2)]
         _scope(scopes, promise.key).label = Text("\n  ").join(lines)
     return tree
 
@@ -117,7 +124,15 @@ def _name_width(promise: Promise) -> int:
     return _GUIDE * promise.key.count("/") + len(promise.key.rpartition("/")[2])
 
 
-def _line(promise: Promise, room: int) -> Text:
+def _used(outcome: Outcome, promise: Promise) -> Usage | None:
+    """Return what a step or a child has used, None where it does not say."""
+    if promise.kind is not Kind.CHILD:
+        return usage_of(promise) if promise.usage else None
+    used = outcome.usage_below(promise)
+    return used if used != NOTHING else None
+
+
+def _line(promise: Promise, room: int, used: Usage | None) -> Text:
     took = "" if promise.settled_at is None else wording.took(promise)
     line = Text.assemble(
         promise.key.rpartition("/")[2].ljust(room),
@@ -126,9 +141,8 @@ def _line(promise: Promise, room: int) -> Text:
         (f"{promise.effect or promise.kind:<10}", "dim"),
         f"{took:>9}",
     )
-    if promise.usage:
-        usage = usage_of(promise)
-        line.append(f"{wording.tokens(usage):>15}  {wording.money(usage.cost_usd)}", "dim")
+    if used is not None:
+        line.append(f"{wording.tokens(used):>15}  {wording.money(used.cost_usd)}", "dim")
     return line
 
 
@@ -142,14 +156,18 @@ def _details(promise: Promise, width: int) -> Iterator[Text]:
     if promise.is_settled and promise.state is not PromiseState.RESOLVED:
         yield from _failure(promise, given, width)
         return
+    for each in passed_over_of(promise) if promise.name in MODEL_CALLS else ():
+        yield Text(wording.short(wording.passed_over(each), width), "yellow")
     gave, style = wording.short(_gave(promise, width - 2), width - 2), "dim"
     if given and len(given) + len(gave) + 3 <= width:
         yield Text.assemble((given, "dim"), (f" → {gave}" if gave else "", style))
-        return
-    if given:
-        yield Text(given, "dim")
-    if gave:
-        yield Text(f"→ {gave}", style)
+    else:
+        if given:
+            yield Text(given, "dim")
+        if gave:
+            yield Text(f"→ {gave}", style)
+    if promise.name in MODEL_CALLS and (wrong := invalid_of(promise)):
+        yield Text(wording.short(f"not what was asked for: {wrong}", width), "yellow")
 
 
 def _failure(promise: Promise, given: str, width: int) -> Iterator[Text]:
@@ -165,10 +183,12 @@ def _failure(promise: Promise, given: str, width: int) -> Iterator[Text]:
 def _given(promise: Promise, width: int) -> str:
     """Return the input, in few words."""
     given = decode(promise.input or Json("null"))
-    if promise.name == MODEL and isinstance(given, dict) and "upto" in given:
+    if promise.name in MODEL_CALLS and isinstance(given, dict) and "upto" in given:
         model = model_of(promise)
         sent = wording.count(given["upto"], "message")
-        return f"{model}, {sent}" if model else sent
+        prompt = given.get("prompt")
+        told = f", prompt {prompt['version']}" if isinstance(prompt, dict) else ""
+        return f"{model}, {sent}{told}" if model else f"{sent}{told}"
     if is_tool_call(promise):
         return wording.call(*tool_of(promise), width)
     if promise.kind in (Kind.TIMER, Kind.SIGNAL):
@@ -188,8 +208,11 @@ def _gave(promise: Promise, width: int) -> str:
         ]
         said = [wording.short(words_of(promise), width)] if words_of(promise) else []
         return " · ".join([*said, *calls])
-    if isinstance(value, dict) and value.keys() == {"system"}:
-        value = value["system"]
+    if promise.name == SUMMARY:
+        return wording.short(words_of(promise), width)
+    if isinstance(value, dict) and "system" in value and value.keys() <= _PROMPT:
+        given = f"{value['version']}: " if "version" in value else ""
+        value = f"{given}{value['system']}"
     return wording.short(value, width)
 
 

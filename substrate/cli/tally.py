@@ -10,13 +10,14 @@ from typing import Any
 
 from substrate.agent.spending import usage_from
 from substrate.agent.transcript import NOTHING
-from substrate.models.messages import Usage
+from substrate.models.messages import PassedOver, Usage
 from substrate.values.codec import decode
 from substrate.values.records import Json, Kind, Promise, PromiseState
 
 MODEL = "model"
 TOOLS = "tools"
 SUMMARY = "summary"
+MODEL_CALLS = (MODEL, SUMMARY)
 _LOOP = {"prompt", MODEL, TOOLS, SUMMARY, "warning", "spent"}
 
 
@@ -79,6 +80,20 @@ def calls_of(promise: Promise) -> Sequence[dict[str, Any]]:
 def words_of(promise: Promise) -> str:
     """Return what the model said in a reply."""
     return "".join(part["text"] for part in _parts(promise) if part.get("type") == "text")
+
+
+def passed_over_of(promise: Promise) -> Sequence[PassedOver]:
+    """Return the models that were to answer before the one that did."""
+    value = decode(promise.value or Json("null"))
+    found = value.get("passed_over") if isinstance(value, dict) else None
+    return [PassedOver.from_json(each) for each in found] if isinstance(found, list) else []
+
+
+def invalid_of(promise: Promise) -> str | None:
+    """Return why a reply is not what was asked for, if it is not."""
+    value = decode(promise.value or Json("null"))
+    found = value.get("invalid") if isinstance(value, dict) else None
+    return str(found["told"]) if isinstance(found, dict) and "told" in found else None
 
 
 def tool_of(promise: Promise) -> tuple[str, dict[str, Any]]:

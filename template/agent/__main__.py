@@ -1,4 +1,4 @@
-"""`python -m agent …`: run, worker, runs, show, resume."""
+"""`python -m agent …`: run, worker, runs, show, resume, prompts."""
 
 from substrate.cli import main
 

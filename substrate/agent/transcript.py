@@ -9,6 +9,7 @@ from substrate.agent.task import Task
 from substrate.models.messages import (
     Message,
     Reply,
+    StopReason,
     Text,
     ToolMessage,
     Usage,
@@ -25,17 +26,19 @@ SUMMARY = "What you did so far, in your own summary:"
 class Transcript:
     """The system prompt, the task, and all that was said since.
 
-    `messages` are what the model is told: where a summary has taken their place, those before it
-    are not among them, and the replies among those are `earlier`. `elsewhere` is what was used in
-    and below the run by others than this loop. `version` is that of the prompt, where it has some.
+    `messages` are what the model is told: a summary has taken the place of those before it.
+    `replies` are all that it said, in order, and `used` is what these and the `summaries` took.
+    `elsewhere` is what was used in and below the run by others than this loop. `version` is that of
+    the prompt, where it has some.
     """
 
     task: Task
     system: str
     messages: tuple[Message, ...]
-    earlier: tuple[Reply, ...] = ()
+    replies: tuple[Reply, ...] = ()
     summaries: tuple[Reply, ...] = ()
     summed_up_at: int = 0
+    used: Usage = NOTHING
     elsewhere: Usage = NOTHING
     is_warned: bool = False
     version: tuple[str, str] | None = None
@@ -54,12 +57,19 @@ class Transcript:
             return NotImplemented
         if isinstance(message, ToolMessage) and not message.results:
             return self
-        elsewhere, added = self.elsewhere, [message]
+        if isinstance(message, Reply):
+            told = _correction(message)
+            correction = (UserMessage.of(told),) if told else ()
+            return replace(
+                self,
+                messages=(*self.messages, message, *correction),
+                replies=(*self.replies, message),
+                used=self.used + message.usage,
+            )
+        messages = (*self.messages, message)
         if isinstance(message, ToolMessage) and message.elsewhere is not None:
-            elsewhere = message.elsewhere
-        if isinstance(message, Reply) and (told := _correction(message)):
-            added.append(UserMessage.of(told))
-        return replace(self, messages=(*self.messages, *added), elsewhere=elsewhere)
+            return replace(self, messages=messages, elsewhere=message.elsewhere)
+        return replace(self, messages=messages)
 
     def warned(self, words: str) -> "Transcript":
         """Return the transcript with a warning to the model at its end."""
@@ -71,23 +81,18 @@ class Transcript:
         Where the model has written none, only its price is counted.
         """
         counted = replace(
-            self, summaries=(*self.summaries, summary), summed_up_at=len(self.replies)
+            self,
+            summaries=(*self.summaries, summary),
+            summed_up_at=len(self.replies),
+            used=self.used + summary.usage,
         )
-        if not summary.text.strip():
+        if not summary.text.strip() or summary.stop is StopReason.REFUSAL:
             return counted
         at = max(i for i, each in enumerate(self.messages) if isinstance(each, Reply))
-        dropped = tuple(each for each in self.messages[:at] if isinstance(each, Reply))
         begun = self.messages[0]
         task: tuple[UserPart, ...] = begun.parts[:1] if isinstance(begun, UserMessage) else ()
         told = UserMessage((*task, Text(f"{SUMMARY}\n\n{summary.text}")))
-        messages = (told, *self.messages[at:])
-        return replace(counted, messages=messages, earlier=(*self.earlier, *dropped))
-
-    @property
-    def replies(self) -> Sequence[Reply]:
-        """What the model said, in order."""
-        said = (message for message in self.messages if isinstance(message, Reply))
-        return [*self.earlier, *said]
+        return replace(counted, messages=(told, *self.messages[at:]))
 
     @property
     def last_reply(self) -> Reply | None:
@@ -130,8 +135,7 @@ class Transcript:
     @property
     def usage(self) -> Usage:
         """What all model calls together consumed, in and below the run."""
-        own = (each.usage for each in (*self.replies, *self.summaries))
-        return sum(own, self.elsewhere)
+        return self.used + self.elsewhere
 
 
 def _correction(reply: Reply) -> str | None:

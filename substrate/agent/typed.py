@@ -11,7 +11,7 @@ Invariants: pure; a value that is kept is JSON that the type takes again.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from inspect import isroutine
 from typing import Any
 
@@ -90,4 +90,15 @@ class Typed:
 
 def typed_of(answer: Any) -> Typed | None:
     """Return what the `answer` hook says: a type, a `Typed`, or None for words."""
-    return answer if answer is None or isinstance(answer, Typed) else Typed(answer)
+    if answer is None or isinstance(answer, Typed):
+        return answer
+    try:
+        return _typed(answer)
+    except TypeError:  # it has no hash: no type, as `Typed` will say
+        return Typed(answer)
+
+
+@lru_cache(maxsize=64)
+def _typed(type_: Any) -> Typed:
+    """Return a type as it is asked for: its schema is made once, not with each call."""
+    return Typed(type_)

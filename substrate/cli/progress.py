@@ -35,6 +35,7 @@ from substrate.values.codec import decode
 from substrate.values.records import Json, Kind, Promise, PromiseState
 
 _INDENT = 8
+_SILENT = ("prompt", "spent")  # the loop's own notes, told only where they fail
 _TAIL = 6  # lines of streaming text
 
 
@@ -112,7 +113,7 @@ class Progress:
             if called in self._calls:
                 self._calls.remove(called)
             self.say(_step_line(promise, called))
-        elif promise.key != "prompt.0" or promise.state is not PromiseState.RESOLVED:
+        elif promise.name not in _SILENT or promise.state is not PromiseState.RESOLVED:
             self.say(_step_line(promise, promise.key))
 
     def _begin(self, doing: str) -> None:

@@ -30,6 +30,7 @@ from substrate.models.messages import (
     Usage,
 )
 from substrate.models.model import Model
+from substrate.models.sharing import SHARING
 from substrate.store.blobs import make_blob
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import Refused
@@ -126,9 +127,10 @@ def reply_of(promise: Promise) -> Reply:
 
 async def _answer(ctx: Context, asked: Inquiry) -> Measured:
     try:
-        reply = await asked.model.answer(
-            asked.request, lambda text: ctx.emit({"event": "text_delta", "text": text})
-        )
+        async with SHARING.around(ctx.execution.means.store):
+            reply = await asked.model.answer(
+                asked.request, lambda text: ctx.emit({"event": "text_delta", "text": text})
+            )
     except Refused as error:
         reply = _refusal(asked.model, error)
     reply = asked.judge(replace(reply, passed_over=(*asked.passed, *reply.passed_over)))

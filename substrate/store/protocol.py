@@ -242,6 +242,14 @@ class Store(Protocol):
         """
         ...
 
+    async def tell_limit(self, name: str, told: Json) -> None:
+        """Keep what was told of a limit that others keep, too, in the place of what was before."""
+        ...
+
+    async def limits(self, since: int) -> Sequence[tuple[str, Json, int]]:
+        """Return what was told of limits since a moment in ms: name, what, and when."""
+        ...
+
     def pulse(self, owner: Owner, lease: timedelta) -> Pulse:
         """Register a worker and return its sign of life. Blocking: opens a connection."""
         ...

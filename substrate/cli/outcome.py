@@ -101,8 +101,13 @@ class Outcome:
 
 
 async def read_outcome(client: Client, run_id: str) -> Outcome:
-    """Return a run as it stands."""
-    run, journal = await client.get(run_id), await client.journal(run_id)
+    """Return a run as it stands. Raises `RunNotFound`."""
+    return await outcome_of(client, await client.get(run_id))
+
+
+async def outcome_of(client: Client, run: Run) -> Outcome:
+    """Return what has become of a run, as far as it has come."""
+    journal = await client.store.journal(run.id)
     return Outcome(run, journal, await client.store.usages(f"{run.id}#"))
 
 

@@ -13,14 +13,13 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from substrate.agent.spending import summed
 from substrate.cli import wording
 from substrate.cli.comparison import CONFIDENCE, Estimate, Record, Sample, check_stats, compare
 from substrate.cli.document import print_document
 from substrate.cli.environment import database_url
 from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
-from substrate.cli.outcome import Outcome, read_outcome
+from substrate.cli.outcome import Outcome, outcome_of
 from substrate.cli.screen import open_page, put
 from substrate.cli.trouble import UsageError
 from substrate.engine.client import Client, connect
@@ -58,9 +57,9 @@ async def read_samples(
     """Return what the newest runs came to that were given a version of this prompt."""
     samples = []
     for run in await client.list(None, limit):
-        outcome = await read_outcome(client, run.id)
+        outcome = await outcome_of(client, run)
         if (version := _version(outcome, name)) is not None:
-            usage = summed(await client.store.usages(f"{run.id}#"))
+            usage = outcome.tree_usage
             ended = run.ended_at
             sample = Sample(
                 run.id,

@@ -10,7 +10,7 @@ from substrate.cli.document import of_run, print_document
 from substrate.cli.environment import database_url
 from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
-from substrate.cli.outcome import Outcome, read_outcome
+from substrate.cli.outcome import Outcome, outcome_of
 from substrate.cli.screen import open_page, put
 from substrate.cli.tally import Tally
 from substrate.engine.client import connect
@@ -33,7 +33,7 @@ async def runs(invocation: Invocation, status: RunStatus | None, limit: int) -> 
     """Print the runs of the database."""
     check_there(invocation.package)
     async with connect(database_url()) as client:
-        found = [await read_outcome(client, run.id) for run in await client.list(status, limit)]
+        found = [await outcome_of(client, run) for run in await client.list(status, limit)]
         now = client.store.clock.now_ms()
     if invocation.is_json:
         told = [of_run(each.run, each.journal, each.tree_usage) for each in found]

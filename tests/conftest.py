@@ -7,6 +7,7 @@ import pytest
 
 from substrate.models.fallback import BREAKERS
 from substrate.models.quota import QUOTA
+from substrate.models.sharing import SHARING
 
 
 @pytest.fixture(autouse=True)
@@ -14,6 +15,7 @@ def unlimited() -> None:
     """Forget what other tests' servers asked this process to wait for, and who failed."""
     QUOTA.forget()
     BREAKERS.forget()
+    SHARING.forget()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

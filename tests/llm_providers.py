@@ -117,16 +117,16 @@ def after(reply: Reply, *results: ToolResult) -> Request:
     return Request("Be brief.", [*SEARCHING.messages, reply, ToolMessage(results)], [SEARCH])
 
 
-def complete(provider: str) -> list[Json | str]:
-    """Return the events of a whole answer, which is "So."."""
+def complete(provider: str, text: str = "So.") -> list[Json | str]:
+    """Return the events of a whole answer."""
     match provider:
         case "anthropic":
-            return [*anthropic_events({"type": "text", "text": "So."})]
+            return [*anthropic_events({"type": "text", "text": text})]
         case "openai":
-            return [*openai_events({**SAYING, "content": [{"type": "output_text", "text": "So."}]})]
+            return [*openai_events({**SAYING, "content": [{"type": "output_text", "text": text}]})]
         case "google":
-            return [*gemini_events({"text": "So."})]
-    return chat_events("So.", usage_in="x_groq" if provider == "groq" else "usage")
+            return [*gemini_events({"text": text})]
+    return chat_events(text, usage_in="x_groq" if provider == "groq" else "usage")
 
 
 def usage(provider: str) -> Usage:

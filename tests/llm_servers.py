@@ -11,6 +11,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -110,12 +111,13 @@ class Answer:
 
 @dataclass(slots=True)
 class Wire:
-    """Where a `wire` server is, what it will say, and what it was asked."""
+    """Where a `wire` server is, what it will say, what it was asked, and when."""
 
     url: str
     answers: list[Answer]
     bodies: list[Json] = field(default_factory=list)
     headers: list[Json] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
     connections: int = 0
 
 
@@ -135,6 +137,9 @@ async def wire(*answers: Answer) -> AsyncIterator[Wire]:
                 headers, body = await _request(reader)
                 told.headers.append(headers)
                 told.bodies.append(body)
+                told.times.append(time.monotonic())
+                if not told.answers:  # more was asked than the test has foreseen
+                    break
                 answer = told.answers.pop(0)
                 writer.write(answer.encode())
                 await writer.drain()

@@ -1,6 +1,5 @@
 """The loop's parts keep their word: tools, stop conditions, and what only a person can mend."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Any
@@ -8,54 +7,18 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
-from substrate import Client, Context, Durable, RunPaused, connect, durable
+from substrate import Context, Durable, RunPaused, connect, durable
 from substrate.agent.stop import Reason, Stop, all_of, answered, any_of, budget, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import InvalidArguments, Tool, tool
 from substrate.agent.transcript import Transcript
-from substrate.agent.turn import ask, begin, call_tools, finish
+from substrate.agent.turn import ask, begin
 from substrate.models.messages import Reply, Request, ToolMessage, Usage
 from substrate.models.model import Model
 from substrate.models.scripted import Script, call, say
 from substrate.values.errors import Misuse, Overloaded
-from substrate.values.records import Effect, Promise
-
-TASK = Task("Do it.")
-
-
-def scripted(*turns: Any) -> Model:
-    """Return a model that says these turns."""
-    return Model("scripted:test", script=list(turns))
-
-
-def make_agent(
-    model: Model, tools: Sequence[Tool] = (), stop: Stop | None = None
-) -> Durable[[Task], Answer]:
-    """Return the canonical loop over these hooks."""
-    ends = stop or any_of(answered(), max_turns(5))
-
-    @durable
-    async def agent(ctx: Context, task: Task) -> Answer:
-        transcript = await begin(ctx, "You are a test.", task)
-        while not (end := ends(transcript)):
-            reply = await ask(ctx, model, transcript, tools)
-            transcript += reply
-            transcript += await call_tools(ctx, tools, reply)
-        return await finish(ctx, model, transcript, end, tools)
-
-    return agent
-
-
-async def answer_of(client: Client, agent: Durable[[Task], Answer], run_id: str = "a/1") -> Answer:
-    """Run the agent to its end."""
-    async with client.work([agent]):
-        await client.start(agent, TASK, id=run_id)
-        return await client.result(run_id, agent)
-
-
-async def row(client: Client, key: str, run_id: str = "a/1") -> Promise:
-    """Return the promise under a key."""
-    return next(p for p in await client.journal(run_id) if p.key == key)
+from substrate.values.records import Effect
+from tests.loops import TASK, answer_of, make_agent, row, scripted
 
 
 async def results_seen(url: str, turn: Any, *tools: Tool) -> dict[str, tuple[str, bool]]:
@@ -206,8 +169,8 @@ def spent(cost: str | None, tokens: int = 100) -> Reply:
         (budget(usd=0.30), [spent("0.10")], None),
         (budget(usd=0.30), [spent("0.10"), spent("0.15")], Reason.BUDGET),
         (budget(usd=0.30), [spent(None)], Reason.BUDGET),
-        (budget(tokens=250), [spent(None)], None),
-        (budget(tokens=250), [spent(None), spent(None)], Reason.BUDGET),
+        (budget(tokens=350), [spent(None)], None),
+        (budget(tokens=350), [spent(None), spent(None)], Reason.BUDGET),
         (all_of(answered(), max_turns(2)), [say("Yes.")], None),
         (any_of(answered(), max_turns(1)), [spent("0")], Reason.MAX_TURNS),
     ],

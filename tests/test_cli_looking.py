@@ -13,10 +13,10 @@ OWLS = "How many owls?"
 
 RUN_KEYS = {
     *("id", "parent", "status", "function", "version", "queue", "generation", "claims", "crashes"),
-    *("cancel_requested", "turns", "steps", "usage"),
+    *("cancel_requested", "turns", "steps", "usage", "tree_usage"),
     *("created_at_ms", "deadline_at_ms", "ended_at_ms"),
 }
-ANSWER_KEYS = {"answer", "reason", "detail", "error"}
+ANSWER_KEYS = {"answer", "value", "reason", "detail", "error"}
 PROMISE_KEYS = {
     *("key", "kind", "name", "state", "effect", "claim", "seq", "created_at_ms", "settled_at_ms"),
     *("duration_ms", "input", "value", "error", "attempts", "usage"),

@@ -9,17 +9,21 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from substrate import Client, Context, Limits, RunPaused, connect, durable
+from substrate.agent.end import Advice, Measure, Verdict
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import tool
+from substrate.agent.transcript import Transcript
 from substrate.agent.turn import ask, begin, call_tools, finish
 from substrate.models.messages import Message, Reply, ToolMessage, UserMessage, message_from_json
 from substrate.models.model import Model, disconnect
 from substrate.values.codec import decode
 from tests.llm_providers import SETUPS
 from tests.llm_servers import CONTEXT_WINDOW, Json, Llmock, llmock
+from tests.loops import make_agent
 
 READ_TIMEOUT_S = 0.6
 
@@ -255,3 +259,42 @@ async def test_fallback(mock, client, status, reason):
     calls = mock.statuses().count(status)
     # An overload is tried once more; then the breaker, or the next turn's own call, spares it.
     assert calls == {529: 2, 402: 1, 413: 2}[status] * len(SETUPS)
+
+
+class Loan(BaseModel):
+    """A loan."""
+
+    title: str
+    days: int
+
+
+@pytest.mark.parametrize("provider", SETUPS)
+async def test_what_we_add(mock, client, provider):
+    """A warning, a summary and a correction are said in an order that every provider takes."""
+    calls = [{"name": "search", "arguments": {"query": "owls"}}]
+    mock.script(
+        *[{"type": "reply", "tool_calls": calls}] * 3,
+        {"type": "reply", "text": "Owls, and how to lend them."},
+        {"type": "reply", "tool_calls": calls},
+        {"type": "reply", "text": "Owls, for nine days."},
+        {"type": "reply", "text": '{"title": "Owls", "days": 9}'},
+    )
+
+    def advise(transcript: Transcript) -> Verdict:
+        """Advise a warning after the second turn and a summary after the third."""
+        if transcript.turns == 3 and not transcript.summaries:
+            return Advice(Measure.COMPACT, "much was said")
+        is_warned = transcript.turns < 2 or transcript.is_warned
+        return None if is_warned else Advice(Measure.WARN, "Much was said")
+
+    ends = any_of(answered(), max_turns(9), advise)
+    model = Model(SETUPS[provider].model, settings={"read_timeout": READ_TIMEOUT_S})
+    agent = make_agent(model, [search], ends, answer=Loan, name="advised")
+    async with client.work([agent]):
+        await client.start(agent, Task("Find owls"), id=f"advised/{provider}")
+        answer = await client.result(f"advised/{provider}", agent)
+    keys = [promise.key for promise in await client.journal(f"advised/{provider}")]
+
+    assert answer.read(Loan) == Loan(title="Owls", days=9)
+    assert {"warning.0", "summary.0", "model.5"} <= set(keys)
+    assert mock.findings() == []

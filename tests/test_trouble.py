@@ -101,6 +101,10 @@ BROKEN_HOOKS = {
         ("tools = [look]", "tools = look"),
         ":LINE: `tools` is Tool(name='look'",
     ),
+    "an answer of no named fields": (
+        ("tools = [look]", "answer = int\ntools = [look]"),
+        ":LINE: `answer` cannot be asked for: answer=<class 'int'> is no object",
+    ),
     "a tool without docstring": (
         ("tools = [look]", "tools = [look, note]"),
         ":LINE: `tools` has the function note, which is no tool: tool 'note' has no docstring",

@@ -22,7 +22,7 @@ UNKNOWN_TOOL = "unknown_tool"
 def call_of(scope: Context, tools: Mapping[str, Tool], call: ToolCall) -> Pending[Any]:
     """Return the pending call of a tool; what the model got wrong is its recorded failure."""
     tool = tools.get(call.name)
-    problem = _problem(tools, tool, call)
+    problem = problem_of(tools, call)
     if tool is None or problem is not None:
         name = tool.name if tool else UNKNOWN_TOOL
         return scope.perform(_step(name, call, partial(_refuse, problem or ""), Effect.PURE))
@@ -46,8 +46,9 @@ def result_of(call: ToolCall, promise: Promise) -> ToolResult:
     return ToolResult(call.id, call.name, told, is_error=True)
 
 
-def _problem(tools: Mapping[str, Tool], tool: Tool | None, call: ToolCall) -> str | None:
-    """Say what is wrong with the call, for the model to mend; None when nothing is."""
+def problem_of(tools: Mapping[str, Tool], call: ToolCall) -> str | None:
+    """Say what is wrong with a call, for the model to mend; None when nothing is."""
+    tool = tools.get(call.name)
     if tool is None:
         there_are = ", ".join(sorted(tools)) or "none"
         return f"there is no tool {call.name!r}; there are: {there_are}"

@@ -1,47 +1,43 @@
 """When the loop ends, and why: conditions over a transcript, composed with `any_of` and `all_of`.
 
-A condition is a pure function: transcript to `End`, or None to go on. It is asked at the top of
-each turn, so tools that the model has called always finish first.
+A condition is a pure function: transcript to `End`, or None to go on; an `Advice` says what to do
+before going on. It is asked at the top of each turn, so tools that the model has called always
+finish first.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
-
+from substrate.agent.budget import budget
+from substrate.agent.end import Advice, End, Reason, Stop, Verdict
 from substrate.agent.transcript import Transcript
-from substrate.models.messages import Reply, StopReason
+from substrate.models.messages import Invalid, Reply, StopReason
 from substrate.values.errors import Misuse
 
-
-class Reason(StrEnum):
-    """Why a loop ended."""
-
-    ANSWERED = "answered"
-    MAX_TURNS = "max_turns"
-    BUDGET = "budget"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The end of a loop: why, and in words what exactly."""
-
-    reason: Reason
-    detail: str = ""
-
-
-Stop = Callable[[Transcript], End | None]
+__all__ = [
+    "Advice",
+    "End",
+    "Reason",
+    "Stop",
+    "Verdict",
+    "all_of",
+    "answered",
+    "any_of",
+    "budget",
+    "max_turns",
+]
 
 
 def answered() -> Stop:
     """Stop when the model has replied without asking for a tool.
 
+    An answer that does not fit the agent's `answer` type is none. When no model has one that fits,
+    or can call a tool rightly, however often they were told, the loop ends as `failed`.
+
     >>> stop = any_of(answered(), max_turns(20))
     """
 
     def stop(transcript: Transcript) -> End | None:
-        last = transcript.messages[-1]
+        last, reply = transcript.messages[-1], transcript.last_reply
+        if reply is not None and reply.invalid is not None and reply.invalid.is_last:
+            return End(Reason.FAILED, _failed(transcript, reply.invalid))
         if not isinstance(last, Reply) or last.tool_calls:
             return None
         if last.stop is StopReason.REFUSAL:
@@ -66,43 +62,37 @@ def max_turns(limit: int) -> Stop:
     return stop
 
 
-def budget(*, usd: float | None = None, tokens: int | None = None) -> Stop:
-    """Stop before the run costs more than so many dollars, or so many tokens, in and out.
-
-    Room is kept for one last call without tools, as large as the largest so far, so that the run
-    returns what it has. A model whose price is not known ends a budget in dollars at once: nobody
-    could keep it. Limit `tokens` there.
-    """
-    if usd is None and tokens is None:
-        raise Misuse("budget() limits nothing; give usd= or tokens=")
-    if (usd is not None and usd <= 0) or (tokens is not None and tokens <= 0):
-        raise Misuse("a budget must be more than 0")
-
-    def stop(transcript: Transcript) -> End | None:
-        if not transcript.replies:
-            return None
-        return _over_dollars(transcript, usd) or _over_tokens(transcript, tokens)
-
-    return stop
-
-
 def any_of(*conditions: Stop) -> Stop:
-    """Stop when one of the conditions says so; the first to say so gives the reason."""
+    """Stop when one of the conditions says so; the first to say so gives the reason.
+
+    Where none does, the first advice is passed on.
+    """
     _check_some(conditions)
 
-    def stop(transcript: Transcript) -> End | None:
-        return next((end for one in conditions if (end := one(transcript))), None)
+    def stop(transcript: Transcript) -> Verdict:
+        advice: Verdict = None
+        for condition in conditions:
+            verdict = condition(transcript)
+            if isinstance(verdict, End):
+                return verdict
+            advice = verdict if advice is None else advice
+        return advice
 
     return stop
 
 
 def all_of(*conditions: Stop) -> Stop:
-    """Stop when all of the conditions say so; the last gives the reason."""
+    """Stop when all of the conditions say so; the last gives the reason.
+
+    Where not all do, the first advice is passed on.
+    """
     _check_some(conditions)
 
-    def stop(transcript: Transcript) -> End | None:
-        ends = [one(transcript) for one in conditions]
-        return ends[-1] if all(ends) else None
+    def stop(transcript: Transcript) -> Verdict:
+        verdicts = [one(transcript) for one in conditions]
+        if all(isinstance(each, End) for each in verdicts):
+            return verdicts[-1]
+        return next((each for each in verdicts if isinstance(each, Advice)), None)
 
     return stop
 
@@ -112,24 +102,9 @@ def _check_some(conditions: tuple[Stop, ...]) -> None:
         raise Misuse("nothing to stop on; give conditions, such as answered() and max_turns(20)")
 
 
-def _over_dollars(transcript: Transcript, usd: float | None) -> End | None:
-    if usd is None:
-        return None
-    costs = [reply.usage.cost_usd for reply in transcript.replies]
-    known = [cost for cost in costs if cost is not None]
-    if len(known) < len(costs):
-        model = next(r.model for r in transcript.replies if r.usage.cost_usd is None)
-        detail = f"the price of {model!r} is not known; use budget(tokens=…)"
-        return End(Reason.BUDGET, detail)
-    if float(sum(known) + max(known)) > usd:
-        return End(Reason.BUDGET, f"${sum(known):.4f} of ${usd:.2f} spent; the rest is kept")
-    return None
-
-
-def _over_tokens(transcript: Transcript, tokens: int | None) -> End | None:
-    if tokens is None:
-        return None
-    used = [reply.usage.input_tokens + reply.usage.output_tokens for reply in transcript.replies]
-    if sum(used) + max(used) > tokens:
-        return End(Reason.BUDGET, f"{sum(used):,} of {tokens:,} tokens used; the rest is kept")
-    return None
+def _failed(transcript: Transcript, invalid: Invalid) -> str:
+    """Say how often it went wrong and, on one line, what was wrong with the last reply."""
+    times = sum(each.invalid is not None for each in transcript.replies)
+    told = "; ".join(line.lstrip("- ") for line in invalid.told.splitlines())
+    were = "reply was" if times == 1 else "replies were"
+    return f"{times} {were} not what was asked for, the last: {told}"

@@ -65,7 +65,8 @@ class Tool:
         try:
             checked = self.arguments.model_validate(dict(arguments))
         except ValidationError as error:
-            raise InvalidArguments(_field_errors(self.name, error)) from None
+            told = f"{self.name} was not called, its arguments are wrong:\n{field_errors(error)}"
+            raise InvalidArguments(told) from None
         fields = type(checked).model_fields
         return {str(field.alias): getattr(checked, name) for name, field in fields.items()}
 
@@ -150,6 +151,14 @@ def render(value: Json) -> str:
     return value if isinstance(value, str) else encode(value)
 
 
+def field_errors(error: ValidationError) -> str:
+    """Return what is wrong, a line for each field, as a model is told."""
+    return "\n".join(
+        f"- {'.'.join(str(part) for part in problem['loc']) or 'the whole'}: {problem['msg']}"
+        for problem in error.errors(include_url=False)
+    )
+
+
 def _effect(name: str, effect: Effect | str) -> Effect:
     allowed = [each for each in Effect if each is not Effect.TRANSACTIONAL]
     if effect not in allowed:
@@ -188,11 +197,3 @@ def _schema(arguments: type[BaseModel]) -> dict[str, Json]:
     for field in schema.get("properties", {}).values():
         field.pop("title", None)
     return schema
-
-
-def _field_errors(name: str, error: ValidationError) -> str:
-    lines = [
-        f"- {'.'.join(str(part) for part in problem['loc']) or 'arguments'}: {problem['msg']}"
-        for problem in error.errors(include_url=False)
-    ]
-    return f"{name} was not called, its arguments are wrong:\n" + "\n".join(lines)

@@ -1,93 +1,97 @@
-"""The four verbs of the loop: begin, ask, call tools, finish. Each leaves its row in the journal.
+"""The verbs of the loop: begin, heed, ask, call tools, finish. Each leaves its row in the journal.
 
 =========  ===========================  =========================================================
 verb       key                          what the journal keeps
 =========  ===========================  =========================================================
-begin      ``prompt.0``                 the system prompt, as it was rendered
+begin      ``prompt.0``                 the system prompt, as it was rendered, and its version
+heed       ``warning.0``                what the model was told of its budget
+heed       ``summary.0``                what the model wrote down of the transcript so far
 ask        ``model.3``                  which request (frame, length, digest), the reply, its usage
 call       ``tools.3/query_sql.0``      the arguments, the result
+call       ``spent.0``                  what tools used that have model calls of their own
 finish     ``model.4``                  one last reply, when the loop was cut short
 =========  ===========================  =========================================================
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
-from decimal import Decimal
-from functools import partial
-from hashlib import sha256
 from typing import Any
 
 from substrate.agent.call import call_of, result_of
-from substrate.agent.stop import End, Reason
+from substrate.agent.end import Advice, End, Measure, Reason, Verdict
+from substrate.agent.model_call import MODEL_RETRY, Inquiry, inquiry, model_step, reply_of
+from substrate.agent.prompt import Prompt, Text, rendered
+from substrate.agent.spending import spent_step
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool, as_tool
 from substrate.agent.transcript import Transcript
+from substrate.agent.typed import Typed, typed_of
 from substrate.engine.context import Context
-from substrate.engine.step import Measured, Step
-from substrate.models.frame import canonical, frame
-from substrate.models.messages import (
-    Json,
-    Reply,
-    Request,
-    StopReason,
-    Text,
-    ToolMessage,
-    Usage,
-    UserMessage,
-)
+from substrate.engine.step import Step
+from substrate.models.messages import Json, Reply, StopReason, ToolMessage, Usage, UserMessage
 from substrate.models.model import Model
-from substrate.store.blobs import make_blob
-from substrate.values.codec import decode, encode, fingerprint
-from substrate.values.errors import Misuse, Refused
-from substrate.values.ids import root_of
-from substrate.values.records import Json as JsonText
-from substrate.values.records import Kind, Promise
-from substrate.values.retry import Retry
+from substrate.values.codec import fingerprint
+from substrate.values.errors import Misuse
+from substrate.values.records import Kind
 
-Prompt = str | Callable[[Task], str]
+__all__ = ["MODEL_RETRY", "Tools", "ask", "begin", "call_tools", "finish", "heed"]
+
 Tools = Sequence[Tool | Callable[..., Any]]
-
-MODEL_RETRY = Retry(
-    max_attempts=6,
-    initial=timedelta(seconds=1),
-    max_delay=timedelta(minutes=1),
-    jitter=0.3,
-    retry_on=(),
-)
-"""How a model call is tried again: where its `ModelError` says that it may help, and only there.
-
-The provider's own wait, where it says one, comes first.
-"""
 
 _LAST_WORDS = (
     "Stop here: {detail}. Without calling another tool, give the best answer you can from what "
     "you have found so far, and say what is missing."
 )
+_WARNING = (
+    "{detail}. Little is left: do only what your answer cannot do without, and answer as soon as "
+    "you can."
+)
+_SUM_UP = (
+    "Before you go on, sum up what you did so far. Only this summary and what the last tools gave "
+    "back will be left of it, so write down every fact, figure, name and id that you need, what "
+    "you tried in vain, and what is yet to be done. Call no tool now."
+)
 
 
-async def begin(ctx: Context, prompt: Prompt, task: Task) -> Transcript:
+async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
     """Render the prompt, record it, and return the transcript before the first model call.
 
-    A prompt hook that raises pauses the run: mend it, and resume.
+    Of a prompt in versions, the run is given one, which is recorded. A prompt hook that raises
+    pauses the run: mend it, and resume.
     """
 
     async def render() -> Json:
-        return {"system": prompt(task) if callable(prompt) else prompt}
+        if not isinstance(prompt, Prompt):
+            return {"system": rendered(prompt, task)}
+        version = prompt.choose(ctx.run_id)
+        system = rendered(prompt.texts[version], task)
+        return {"system": system, "prompt": prompt.name, "version": version}
 
-    same = fingerprint(Kind.STEP.value, "prompt")
-    step = Step(name="prompt", call=render, fingerprint=same, pause_on=(Exception,))
-    recorded = await ctx.perform(step)
-    return Transcript.begin(task, recorded["system"])
+    recorded = await ctx.perform(_step("prompt", render))
+    version = (recorded["prompt"], recorded["version"]) if "version" in recorded else None
+    return Transcript.begin(task, recorded["system"], version)
+
+
+async def heed(
+    ctx: Context, model: Model, transcript: Transcript, advice: Verdict, tools: Tools = ()
+) -> Transcript:
+    """Do what a stop condition advises before the loop goes on; mostly that is nothing.
+
+    A warning, and a summary, are recorded: they are the same on every replay.
+    """
+    if not isinstance(advice, Advice):
+        return transcript
+    if advice.measure is Measure.COMPACT:
+        return transcript.summed_up(await _summary(ctx, model, transcript, tools))
+
+    async def warn() -> Json:
+        return _WARNING.format(detail=advice.detail)
+
+    return transcript.warned(await ctx.perform(_step("warning", warn)))
 
 
 async def ask(
-    ctx: Context,
-    model: Model,
-    transcript: Transcript,
-    tools: Tools = (),
-    *,
-    may_call_tools: bool = True,
+    ctx: Context, model: Model, transcript: Transcript, tools: Tools = (), *, answer: Any = None
 ) -> Reply:
     """Call the model once for the whole transcript, and return its reply.
 
@@ -95,23 +99,25 @@ async def ask(
     themselves are retried. All others (a missing key, an empty account, a provider that stays
     away, a fault in a script) pause the run and say why: nothing is lost, and it goes on from here
     when the cause is mended and the run is resumed.
+
+    With `answer`, a type with named fields, the answer is to be JSON that fits it. A reply that is
+    not what was asked for says so; added to a transcript, it is followed by what is wrong with it.
+    A model that was told twice (`Typed` says another number) and is still wrong is passed over for
+    the next of its fallback that takes ``invalid``.
     """
     last = transcript.messages[-1]
     if isinstance(last, Reply) and not last.tool_calls:
         raise Misuse("the model has answered and `stop` did not end the loop; add answered() to it")
-    specs = [as_tool(tool).spec for tool in tools]
-    answering = model.available()
-    request = answering.request(transcript.system, transcript.messages, specs)
-    request = replace(request, may_call_tools=may_call_tools)
-    ctx.emit({"event": "turn_start", "turn": transcript.turns + 1, "model": answering.id})
-    return _reply_of(await ctx.perform(_model_step(ctx, answering, request)).settled())
+    asked = inquiry(transcript, model, [as_tool(tool) for tool in tools], typed_of(answer))
+    return await _put(ctx, asked, transcript)
 
 
 async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
     """Call every tool that the reply asks for, side by side, and return their results in order.
 
     Each call is a promise of its own. A tool's own error, wrong arguments, a tool that does not
-    exist, and an outcome nobody knows are results that the model sees.
+    exist, and an outcome nobody knows are results that the model sees. Where one of the tools
+    takes a `ctx`, so that it may ask models or start runs, what was used meanwhile is recorded.
     """
     scope = ctx.scoped("tools")
     known = {tool.name: tool for tool in map(as_tool, tools)}
@@ -120,67 +126,66 @@ async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
         ctx.emit({"event": "tool_start", "tool": call.name, "arguments": call.arguments})
         pendings.append(call_of(scope, known, call).settled())
     settled = await scope.gather(*pendings)
-    results = map(result_of, reply.tool_calls, settled)
-    return ToolMessage(tuple(results))
+    results = tuple(map(result_of, reply.tool_calls, settled))
+    called = [known[call.name] for call in reply.tool_calls if call.name in known]
+    if not any("ctx" in tool.takes for tool in called):
+        return ToolMessage(results)
+    return ToolMessage(results, Usage.from_json(await ctx.perform(spent_step(ctx))))
 
 
 async def finish(
-    ctx: Context, model: Model, transcript: Transcript, end: End, tools: Tools = ()
+    ctx: Context,
+    model: Model,
+    transcript: Transcript,
+    end: End,
+    tools: Tools = (),
+    *,
+    answer: Any = None,
 ) -> Answer:
     """Return the answer. A loop that was cut short gets one last reply, in which to sum up.
 
-    In that reply no tool may be called; they are named, since the transcript speaks of them.
+    In that reply no tool may be called; they are named, since the transcript speaks of them. With
+    `answer`, the answer's `value` is what fits that type, also of a loop that was cut short.
     """
+    typed = typed_of(answer)
     if end.reason in (Reason.MAX_TURNS, Reason.BUDGET):
         plea = UserMessage.of(_LAST_WORDS.format(detail=end.detail))
-        transcript += await ask(ctx, model, transcript + plea, tools, may_call_tools=False)
+        transcript += await _last_reply(ctx, model, transcript + plea, tools, typed)
     last = transcript.last_reply
-    text = last.text if last else ""
-    return Answer(text, end.reason.value, end.detail, transcript.turns, transcript.usage)
+    text, value = last.text if last else "", None
+    if typed is not None and last is not None and last.stop is not StopReason.REFUSAL:
+        try:
+            value = typed.value(text)
+        except ValueError as error:
+            if end.reason is Reason.ANSWERED:  # it fitted the type that it was asked for
+                end = End(Reason.FAILED, f"the answer fits its type no more: {error}")
+    return Answer(text, end.reason.value, end.detail, transcript.turns, transcript.usage, value)
 
 
-def _model_step(ctx: Context, model: Model, request: Request) -> Step:
-    """Prepare a model call. Its fingerprint is its name only: prompts and tools may change."""
-    described = encode(frame(model.id, request, model.describe_fallback())).encode()
-    blob = make_blob(root_of(ctx.run_id), described)
-    input_ = {
-        "frame": blob.hash,
-        "upto": len(request.messages),
-        "digest": sha256(encode(canonical(request)).encode()).hexdigest()[:16],
-    }
-    return Step(
-        name="model",
-        call=partial(_answer, ctx, model, request),
-        input=JsonText(encode(input_)),
-        fingerprint=fingerprint(Kind.STEP.value, "model"),
-        retry=MODEL_RETRY,
-        pause_on=(Exception,),
-        blobs=(blob,),
-    )
+async def _last_reply(
+    ctx: Context, model: Model, transcript: Transcript, tools: Tools, typed: Typed | None
+) -> Reply:
+    asked = inquiry(transcript, model, [as_tool(tool) for tool in tools], typed)
+    request = replace(asked.request, may_call_tools=False)
+    return await _put(ctx, replace(asked, request=request, judge=lambda reply: reply), transcript)
 
 
-async def _answer(ctx: Context, model: Model, request: Request) -> Measured:
-    try:
-        reply = await model.answer(
-            request, lambda text: ctx.emit({"event": "text_delta", "text": text})
-        )
-    except Refused as error:
-        reply = _refusal(model, error)
-    for each in reply.passed_over:
-        ctx.emit({"event": "passed_over", "model": each.model, "reason": each.reason})
-    usage = {"model": f"{reply.provider}:{reply.model}", **reply.usage.to_json()}
-    return Measured(reply.to_json(), usage)
+async def _summary(ctx: Context, model: Model, transcript: Transcript, tools: Tools) -> Reply:
+    """Have the model write down what it did so far."""
+    pleading = transcript + UserMessage.of(_SUM_UP)
+    asked = inquiry(pleading, model, [as_tool(tool) for tool in tools], None)
+    request = replace(asked.request, may_call_tools=False)
+    asked = replace(asked, request=request, name="summary", judge=lambda reply: reply)
+    return await _put(ctx, asked, transcript)
 
 
-def _refusal(model: Model, error: Refused) -> Reply:
-    """Return a refusal that a provider sent as an error, which others send as a reply."""
-    words = Text(str(error))
-    usage = Usage(cost_usd=Decimal(0))  # what is refused at the door is not charged
-    return Reply((words,), StopReason.REFUSAL, model.provider, model.name, usage)
+async def _put(ctx: Context, asked: Inquiry, transcript: Transcript) -> Reply:
+    turn = transcript.turns + 1
+    ctx.emit({"event": "turn_start", "turn": turn, "model": asked.model.id})
+    return reply_of(await ctx.perform(model_step(ctx, asked)).settled())
 
 
-def _reply_of(promise: Promise) -> Reply:
-    usage = decode(promise.usage or JsonText("{}"))
-    usage.pop("model", None)
-    counted = Usage.from_json(usage) if usage else Usage()
-    return Reply.from_json(decode(promise.value or JsonText("{}")), counted)
+def _step(name: str, call: Callable[[], Any]) -> Step:
+    """Prepare a step that is known by its name, whatever it gives."""
+    same = fingerprint(Kind.STEP.value, name)
+    return Step(name=name, call=call, fingerprint=same, pause_on=(Exception,))

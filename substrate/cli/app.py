@@ -39,6 +39,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+prompts = typer.Typer(
+    help="Compare the versions of a prompt.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(prompts, name="prompts")
+
 _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 """What every complaint about the command line derives from."""
 
@@ -257,3 +263,37 @@ def discard(
     from substrate.cli.ending import discard as discard_
 
     return _await(discard_, context, id)
+
+
+@prompts.command()
+def compare(
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The prompt's name; without one of its own, prompt."),
+    ],
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Read the newest N runs at most.")
+    ] = 10_000,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Lines of a run's id and its score, as CSV.",
+        ),
+    ] = None,
+) -> int:
+    """Tell how the versions of a prompt did, with confidence intervals.
+
+    For each version: runs, the share that answered, cost, tokens, latency,
+    why the others ended. The score of a run is what its last step called
+    score came to, or what the file says. Needs scipy: ostinato[stats].
+
+      prompts compare prompt
+      prompts compare prompt --scores scores.csv --json
+    """
+    from substrate.cli.prompts import compare_versions
+
+    return _await(compare_versions, context, name, limit, scores)

@@ -1,12 +1,14 @@
 """The JSON that ``--json`` prints: one document on standard output, with keys that stay.
 
 A run: ``id, parent, status, function, version, queue, generation, claims, crashes,
-cancel_requested, turns, steps, usage, created_at_ms, deadline_at_ms, ended_at_ms``; `usage` holds
-tokens, and ``cost_usd`` as a decimal string, null where a price is not known. A promise: ``key,
-kind, name, state, effect, claim, seq, created_at_ms, settled_at_ms, duration_ms, input, value,
-error, attempts, usage``; payloads are as stored.
+cancel_requested, turns, steps, usage, tree_usage, created_at_ms, deadline_at_ms, ended_at_ms``;
+`usage` holds tokens, and ``cost_usd`` as a decimal string, null where a price is not known;
+`tree_usage` is that of the run and all below it. A promise: ``key, kind, name, state, effect,
+claim, seq, created_at_ms, settled_at_ms, duration_ms, input, value, error, attempts, usage``;
+payloads are as stored.
 
-An answer is a run with ``answer, reason, detail, error``. `show` adds ``journal``, its promises;
+An answer is a run with ``answer, value, reason, detail, error``, `value` for an agent whose answers
+have a type. `show` adds ``journal``, its promises;
 ``waits``, what is open (``key, kind, name, until_ms, run, status``, the last two of a child); and
 ``inbox``, the signals that nobody took (``name, dedup, value, sent_at_ms, is_late``). `signal`
 prints ``run, name, counts, key, waits``: whether it counted, and which wait was open for it. A dead
@@ -22,13 +24,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from substrate.cli.tally import Tally
+from substrate.models.messages import Usage
 from substrate.values.records import Json, Promise, Run
 
 Document = dict[str, Any]
 
 
-def of_run(run: Run, journal: Sequence[Promise]) -> Document:
-    """Return a run and the sums of its journal."""
+def of_run(run: Run, journal: Sequence[Promise], tree: Usage) -> Document:
+    """Return a run, the sums of its journal, and what it and all below it have used."""
     tally = Tally.of(journal)
     return {
         "id": run.id,
@@ -44,6 +47,7 @@ def of_run(run: Run, journal: Sequence[Promise]) -> Document:
         "turns": tally.turns,
         "steps": tally.steps,
         "usage": tally.usage.to_json(),
+        "tree_usage": tree.to_json(),
         "created_at_ms": run.created_at,
         "deadline_at_ms": run.deadline_at,
         "ended_at_ms": run.ended_at,

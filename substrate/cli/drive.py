@@ -168,7 +168,7 @@ class Drive:
         told = _LEFT.get(status, "is given back, nothing is lost")
         message = f"{stopped}: run {self.id} {told}"
         if self.invocation.is_json:
-            run = of_run(outcome.run, outcome.journal)
+            run = of_run(outcome.run, outcome.journal, outcome.tree_usage)
             print_document({**of_error("Stopped", message), "run": run})
         else:
             again = self.invocation.command("resume", self.id)

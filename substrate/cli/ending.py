@@ -12,6 +12,7 @@ from substrate.cli.document import of_run, print_document
 from substrate.cli.environment import database_url
 from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
+from substrate.cli.outcome import outcome_of
 from substrate.cli.screen import open_page, open_screen, put
 from substrate.engine.client import Client, connect
 from substrate.values.errors import RunEnded
@@ -48,7 +49,8 @@ async def _tell(
     following: Callable[[Invocation, Run], Text],
 ) -> int:
     if invocation.is_json:
-        print_document(of_run(run, await client.store.journal(run.id)))
+        outcome = await outcome_of(client, run)
+        print_document(of_run(run, outcome.journal, outcome.tree_usage))
         return 0
     put(open_page(), told)
     put(open_screen(), following(invocation, run))

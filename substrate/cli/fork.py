@@ -15,7 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from substrate.agent.prompt import Prompt
 from substrate.agent.tool import as_tool
+from substrate.agent.typed import typed_of
 from substrate.cli import wording
 from substrate.engine.function import Durable
 from substrate.models.model import Model
@@ -128,10 +130,12 @@ def _problems(hooks: ModuleType) -> Iterator[tuple[str, str]]:
             yield name, f"there is no `{name}`; hooks.py sets {', '.join(_CHECKS)}"
         elif problem := check(getattr(hooks, name)):
             yield name, problem
+    if problem := _check_answer(getattr(hooks, "answer", None)):
+        yield "answer", problem
 
 
 def _check_prompt(prompt: object) -> str | None:
-    if isinstance(prompt, str) or _takes_one(prompt):
+    if isinstance(prompt, str | Prompt) or _takes_one(prompt):
         return None
     return f"`prompt` is {_named(prompt)}; write text, or def prompt(task: Task) -> str"
 
@@ -161,6 +165,14 @@ def _check_stop(stop: object) -> str | None:
     if _takes_one(stop):
         return None
     return f"`stop` is {_named(stop)}; write a condition, such as any_of(answered(), max_turns(20))"
+
+
+def _check_answer(answer: object) -> str | None:
+    try:
+        typed_of(answer)
+    except Misuse as error:
+        return f"`answer` cannot be asked for: {error}"
+    return None
 
 
 _CHECKS: dict[str, Callable[[object], str | None]] = {

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.text import Text
 
+from substrate.agent.spending import summed
 from substrate.cli import wording
 from substrate.cli.document import Document, of_error, of_run, print_document
 from substrate.cli.exit import Exit
@@ -21,8 +22,10 @@ from substrate.cli.screen import open_screen, put
 from substrate.cli.tally import Tally
 from substrate.engine.client import Client
 from substrate.engine.failure import decode_failure
+from substrate.models.messages import Usage
 from substrate.values.codec import decode
 from substrate.values.errors import Failure, OutcomeUnknown, RunTimedOut, StepFailed
+from substrate.values.ids import PromiseId
 from substrate.values.records import (
     UNWIND_KEY,
     Json,
@@ -39,11 +42,15 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A run with its journal, and the promise of its own outcome, which a child has elsewhere."""
+    """A run with its journal, the promise of its outcome, and what it and all below it used.
+
+    A child has that promise elsewhere: in the journal of its parent.
+    """
 
     run: Run
     journal: Sequence[Promise]
     own: Promise | None
+    used: Sequence[tuple[PromiseId, Json]] = ()
 
     @property
     def value(self) -> Any:
@@ -63,6 +70,20 @@ class Outcome:
             return str(self.answer["text"])
         value = self.value
         return value if isinstance(value, str) else wording.as_json(value, indent=2)
+
+    @property
+    def tree_usage(self) -> Usage:
+        """What the run and all below it have used."""
+        return summed(self.used)
+
+    @property
+    def has_used_below(self) -> bool:
+        """Whether runs below this one have used anything."""
+        return any("#" in id_.removeprefix(f"{self.run.id}#") for id_, _ in self.used)
+
+    def usage_below(self, promise: Promise) -> Usage:
+        """Return what the run of a child, and all below that, have used."""
+        return summed(each for each in self.used if each[0].startswith(f"{promise.id}#"))
 
     @property
     def reason(self) -> str:
@@ -87,9 +108,15 @@ class Outcome:
 
 
 async def read_outcome(client: Client, run_id: str) -> Outcome:
-    """Return a run as it stands."""
-    run = await client.get(run_id)
-    return Outcome(run, await client.store.journal(run.id), await client.store.promise(run.id))
+    """Return a run as it stands. Raises `RunNotFound`."""
+    return await outcome_of(client, await client.get(run_id))
+
+
+async def outcome_of(client: Client, run: Run) -> Outcome:
+    """Return what has become of a run, as far as it has come."""
+    store = client.store
+    journal, own = await store.journal(run.id), await store.promise(run.id)
+    return Outcome(run, journal, own, await store.usages(f"{run.id}#"))
 
 
 def question_of(own: Promise | None) -> str | None:
@@ -123,7 +150,7 @@ def reported(outcome: Outcome) -> Document:
     if failure is None:
         return shown(outcome)
     error = of_error(failure.type, failure.message, details=failure.details)
-    return {**error, "run": of_run(outcome.run, outcome.journal)}
+    return {**error, "run": of_run(outcome.run, outcome.journal, outcome.tree_usage)}
 
 
 def shown(outcome: Outcome) -> Document:
@@ -131,8 +158,9 @@ def shown(outcome: Outcome) -> Document:
     answer = outcome.answer or {"text": outcome.value}
     error = outcome.failure
     return {
-        **of_run(outcome.run, outcome.journal),
+        **of_run(outcome.run, outcome.journal, outcome.tree_usage),
         "answer": answer["text"],
+        "value": answer.get("value"),
         "reason": outcome.reason if outcome.run.status is RunStatus.DONE else None,
         "detail": answer.get("detail", ""),
         "error": error and {"type": error.type, "message": error.message},
@@ -149,6 +177,10 @@ def summary(outcome: Outcome) -> list[Text]:
         wording.money(tally.usage.cost_usd),
         wording.duration((run.ended_at or run.created_at) - run.created_at),
     ]
+    if outcome.has_used_below:
+        tree = outcome.tree_usage
+        told = f"{wording.tokens(tree)}, {wording.money(tree.cost_usd)}"
+        facts.append(f"with all below it {told}")
     is_whole = outcome.exit_code is Exit.DONE
     lines = [
         Text.assemble(

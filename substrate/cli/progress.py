@@ -21,10 +21,12 @@ from substrate.cli.screen import put
 from substrate.cli.tally import (
     Tally,
     calls_of,
+    invalid_of,
     is_tool_call,
     is_turn,
     model_of,
     next_key,
+    passed_over_of,
     tool_of,
     words_of,
 )
@@ -35,6 +37,7 @@ from substrate.values.clock import Clock
 from substrate.values.records import UNWIND_KEY, Kind, Promise, PromiseState
 
 _INDENT = 8
+_SILENT = ("prompt", "spent")  # the loop's own notes, told only where they fail
 _TAIL = 6  # lines of streaming text
 
 
@@ -118,7 +121,7 @@ class Progress:
             if called in self._calls:
                 self._calls.remove(called)
             self.say(_step_line(promise, called))
-        elif promise.key != "prompt.0" or promise.state is not PromiseState.RESOLVED:
+        elif promise.name not in _SILENT or promise.state is not PromiseState.RESOLVED:
             self.say(_step_line(promise, promise.key))
 
     def _begin(self, doing: str) -> None:
@@ -141,9 +144,17 @@ class Progress:
             f"  {model_of(promise)}  {wording.took(promise)}",
             (f"  {wording.tokens(usage)}, {wording.money(usage.cost_usd)} so far", "dim"),
         )
+        passed = [
+            _indented(Text(wording.short(wording.passed_over(each), 200), "yellow"))
+            for each in passed_over_of(promise)
+        ]
         said = wording.short(words_of(promise), 200)
         is_last = not calls_of(promise)  # then its words are the answer, printed in full
-        return [line] if is_last or not said else [line, _indented(Text(said, "italic"))]
+        if invalid_of(promise) and is_last:
+            wrong = Text("not what was asked for", "yellow")
+            return [line, *passed, _indented(wrong)]
+        spoken = [] if is_last or not said else [_indented(Text(said, "italic"))]
+        return [line, *passed, *spoken]
 
     def _region(self) -> RenderableType:
         """Return what stands below the lines just now; called by the display's own thread."""

@@ -4,19 +4,23 @@ A child's line has the state of its run, and its id. An undo's row, and the deci
 as what they are: they are steps in the table, and no steps of the function's.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
 from rich.text import Text
 
+from substrate.agent.transcript import NOTHING
 from substrate.cli import wording
 from substrate.cli.tally import (
-    MODEL,
+    MODEL_CALLS,
+    SUMMARY,
     calls_of,
+    invalid_of,
     is_tool_call,
     is_turn,
     model_of,
+    passed_over_of,
     tool_of,
     usage_of,
     words_of,
@@ -25,6 +29,7 @@ from substrate.cli.waits import wait_of
 from substrate.engine.attempts import Attempt, failed_in
 from substrate.engine.failure import decode_failure
 from substrate.engine.unwind import Ending
+from substrate.models.messages import Usage
 from substrate.values.codec import decode
 from substrate.values.ids import PromiseId
 from substrate.values.records import (
@@ -35,6 +40,8 @@ from substrate.values.records import (
     PromiseState,
     RunStatus,
 )
+
+_PROMPT = {"system", "prompt", "version"}
 
 WORDS = {
     PromiseState.PENDING: "pending",
@@ -60,6 +67,7 @@ class Reading:
     width: int
     undos: Collection[str]
     statuses: Mapping[PromiseId, RunStatus]
+    used_below: Callable[[Promise], Usage]
 
     def line(self, promise: Promise, indent: int) -> Text:
         """Return a row's line: name, state, effect or kind, how long it took, what it used."""
@@ -72,9 +80,9 @@ class Reading:
             (f"{'undo' if is_undo else promise.effect or promise.kind:<10}", "dim"),
             f"{'' if is_undo else took:>9}",
         )
-        if promise.usage:
-            usage = usage_of(promise)
-            line.append(f"{wording.tokens(usage):>15}  {wording.money(usage.cost_usd)}", "dim")
+        used = self._used(promise)
+        if used is not None:
+            line.append(f"{wording.tokens(used):>15}  {wording.money(used.cost_usd)}", "dim")
         return line
 
     def details(self, promise: Promise, indent: int) -> Iterator[Text]:
@@ -93,14 +101,23 @@ class Reading:
         if promise.is_settled and promise.state is not PromiseState.RESOLVED:
             yield from _failure(promise, given, width)
             return
+        is_call = promise.name in MODEL_CALLS
+        for each in passed_over_of(promise) if is_call else ():
+            yield Text(wording.short(wording.passed_over(each), width), "yellow")
         gave = wording.short(_gave(promise, width - 2), width - 2)
         if given and len(given) + len(gave) + 3 <= width:
             yield Text(given + (f" → {gave}" if gave else ""), "dim")
-            return
-        if given:
-            yield Text(given, "dim")
-        if gave:
-            yield Text(f"→ {gave}", "dim")
+        else:
+            yield from (Text(told, "dim") for told in (given, gave and f"→ {gave}") if told)
+        if is_call and (wrong := invalid_of(promise)):
+            yield Text(wording.short(f"not what was asked for: {wrong}", width), "yellow")
+
+    def _used(self, promise: Promise) -> Usage | None:
+        """Return what a step, or a child and all below it, has used; None where it does not say."""
+        if promise.kind is not Kind.CHILD:
+            return usage_of(promise) if promise.usage else None
+        used = self.used_below(promise)
+        return used if used != NOTHING else None
 
     def _word(self, promise: Promise) -> str:
         if promise.key == UNWIND_KEY:
@@ -157,10 +174,12 @@ def _failure(promise: Promise, given: str, width: int) -> Iterator[Text]:
 def _given(promise: Promise, width: int) -> str:
     """Return the input, in few words."""
     given = decode(promise.input or Json("null"))
-    if promise.name == MODEL and isinstance(given, dict) and "upto" in given:
+    if promise.name in MODEL_CALLS and isinstance(given, dict) and "upto" in given:
         model = model_of(promise)
         sent = wording.count(given["upto"], "message")
-        return f"{model}, {sent}" if model else sent
+        prompt = given.get("prompt")
+        told = f", prompt {prompt['version']}" if isinstance(prompt, dict) else ""
+        return f"{model}, {sent}{told}" if model else f"{sent}{told}"
     if is_tool_call(promise):
         return wording.call(*tool_of(promise), width)
     if promise.kind in (Kind.TIMER, Kind.SIGNAL):
@@ -182,6 +201,9 @@ def _gave(promise: Promise, width: int) -> str:
         ]
         said = [wording.short(words_of(promise), width)] if words_of(promise) else []
         return " · ".join([*said, *calls])
-    if isinstance(value, dict) and value.keys() == {"system"}:
-        value = value["system"]
+    if promise.name == SUMMARY:
+        return wording.short(words_of(promise), width)
+    if isinstance(value, dict) and "system" in value and value.keys() <= _PROMPT:
+        given = f"{value['version']}: " if "version" in value else ""
+        value = f"{given}{value['system']}"
     return wording.short(value, width)

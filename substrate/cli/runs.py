@@ -1,4 +1,4 @@
-"""`runs`: the runs there are, newest first, one a line.
+"""`runs`: the runs there are, newest first, one a line, each with the cost of its whole tree.
 
 Dead ones are dead letters, children among them: each with why it is dead and what to type next.
 """
@@ -13,7 +13,7 @@ from substrate.cli.document import Document, of_error, of_run, print_document
 from substrate.cli.environment import database_url
 from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
-from substrate.cli.outcome import Outcome, read_outcome, whats_next
+from substrate.cli.outcome import Outcome, outcome_of, whats_next
 from substrate.cli.screen import open_page, put
 from substrate.cli.tally import Tally
 from substrate.engine.client import connect
@@ -36,7 +36,7 @@ async def runs(invocation: Invocation, status: RunStatus | None, limit: int) -> 
     """Print the runs of the database."""
     check_there(invocation.package)
     async with connect(database_url()) as client:
-        found = [await read_outcome(client, run.id) for run in await client.list(status, limit)]
+        found = [await outcome_of(client, run) for run in await client.list(status, limit)]
         now = client.store.clock.now_ms()
     if invocation.is_json:
         print_document({"runs": [_document(outcome, status) for outcome in found]})
@@ -53,7 +53,7 @@ async def runs(invocation: Invocation, status: RunStatus | None, limit: int) -> 
 
 
 def _document(outcome: Outcome, status: RunStatus | None) -> Document:
-    document = of_run(outcome.run, outcome.journal)
+    document = of_run(outcome.run, outcome.journal, outcome.tree_usage)
     failure = outcome.failure
     if status is not RunStatus.DEAD or failure is None:
         return document
@@ -80,14 +80,14 @@ def _table(found: Sequence[Outcome], now: int) -> Table:
         table.add_column(column, justify="right")
     table.add_column("started", no_wrap=True)
     table.add_column("duration", justify="right", no_wrap=True)
-    for outcome in found:
-        run, tally = outcome.run, Tally.of(outcome.journal)
+    for each in found:
+        run, tally = each.run, Tally.of(each.journal)
         table.add_row(
             run.id,
             Text(run.status.value, STYLES[run.status]),
             str(tally.turns),
             str(tally.steps),
-            wording.money(tally.usage.cost_usd),
+            wording.money(each.tree_usage.cost_usd),
             Text(wording.moment(run.created_at), "dim"),
             Text(wording.duration((run.ended_at or now) - run.created_at), "dim"),
         )

@@ -80,7 +80,7 @@ def _page(state: State, invocation: Invocation, width: int) -> Iterator[Renderab
     yield from _head(outcome)
     steps = [promise for promise in outcome.journal if promise.kind is not Kind.RUN]
     names = max((_name_width(promise) for promise in steps), default=0)
-    reading = Reading(names, width, undos_in(steps), state.statuses)
+    reading = Reading(names, width, undos_in(steps), state.statuses, outcome.usage_below)
     last = 1
     for epoch, group in groupby(steps, key=lambda promise: promise.epoch):
         yield Text(wording.claim(epoch) if epoch > last else "", "yellow")

@@ -6,17 +6,19 @@ is None as soon as the price of one call is not known.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any
 
-from substrate.models.messages import Usage
+from substrate.agent.spending import usage_from
+from substrate.agent.transcript import NOTHING
+from substrate.models.messages import PassedOver, Usage
 from substrate.values.codec import decode
 from substrate.values.records import Json, Kind, Promise, PromiseState
 
 MODEL = "model"
 TOOLS = "tools"
-_LOOP = {"prompt", MODEL, TOOLS}
-_NOTHING = Usage(cost_usd=Decimal(0))
+SUMMARY = "summary"
+MODEL_CALLS = (MODEL, SUMMARY)
+_LOOP = {"prompt", MODEL, TOOLS, SUMMARY, "warning", "spent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Tally:
 
     steps: int = 0
     turns: int = 0
-    usage: Usage = _NOTHING
+    usage: Usage = NOTHING
 
     @classmethod
     def of(cls, journal: Iterable[Promise]) -> "Tally":
@@ -61,10 +63,7 @@ def is_tool_call(promise: Promise) -> bool:
 
 def usage_of(promise: Promise) -> Usage:
     """Return what a step consumed: nothing, where it did not say."""
-    record = decode(promise.usage) if promise.usage else None
-    if not isinstance(record, dict) or "cost_usd" not in record:
-        return _NOTHING
-    return Usage.from_json({key: value for key, value in record.items() if key != "model"})
+    return usage_from(decode(promise.usage)) if promise.usage else NOTHING
 
 
 def model_of(promise: Promise) -> str:
@@ -81,6 +80,20 @@ def calls_of(promise: Promise) -> Sequence[dict[str, Any]]:
 def words_of(promise: Promise) -> str:
     """Return what the model said in a reply."""
     return "".join(part["text"] for part in _parts(promise) if part.get("type") == "text")
+
+
+def passed_over_of(promise: Promise) -> Sequence[PassedOver]:
+    """Return the models that were to answer before the one that did."""
+    value = decode(promise.value or Json("null"))
+    found = value.get("passed_over") if isinstance(value, dict) else None
+    return [PassedOver.from_json(each) for each in found] if isinstance(found, list) else []
+
+
+def invalid_of(promise: Promise) -> str | None:
+    """Return why a reply is not what was asked for, if it is not."""
+    value = decode(promise.value or Json("null"))
+    found = value.get("invalid") if isinstance(value, dict) else None
+    return str(found["told"]) if isinstance(found, dict) and "told" in found else None
 
 
 def tool_of(promise: Promise) -> tuple[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from substrate.models.messages import Usage
+from substrate.models.messages import PassedOver, Usage
 from substrate.values.clock import from_ms
 from substrate.values.records import Promise
 
@@ -59,6 +59,12 @@ def money(usd: Decimal | None) -> str:
 def tokens(usage: Usage) -> str:
     """Return how many tokens went in and out."""
     return f"{usage.input_tokens + usage.output_tokens:,} tokens"
+
+
+def passed_over(each: PassedOver) -> str:
+    """Return who was to answer and did not, why, and what that took."""
+    took = "" if each.usage is None else f" ({money(each.usage.cost_usd)})"
+    return f"passed over {each.model}, {each.reason}{took}: {each.message}"
 
 
 def count(number: int, noun: str) -> str:

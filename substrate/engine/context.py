@@ -65,6 +65,11 @@ class Context:
         return self.execution.fence.run_id
 
     @property
+    def id_below(self) -> str:
+        """What the id of everything in this scope begins with, that of what its children do too."""
+        return f"{self.run_id}#{self._scope}/" if self._scope else f"{self.run_id}#"
+
+    @property
     def idempotency_key(self) -> str:
         """A key that is this scope's alone and the same at every attempt, for other systems."""
         return idempotency_key(f"{self.run_id}#{self._scope}")

@@ -43,7 +43,8 @@ class Reason(StrEnum):
     """Why a model is passed over.
 
     `OVERLOADED` is also one that cannot be reached; `QUOTA` also a limit that asks for a wait of
-    more than half a minute; `INVALID` an answer that its provider rejects.
+    more than half a minute; `INVALID` an answer that its provider rejects, or that does not fit
+    what was asked for however often the model was told.
     """
 
     OVERLOADED = "overloaded"

@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 
 from substrate.models.messages import Json, Message, Request, ToolSpec
 
+_OURS = ("passed_over", "invalid")
+"""What a reply's record keeps and no provider is told."""
+
 
 def frame(
     model_id: str, request: Request, fallback: Sequence[Mapping[str, Json]] = ()
@@ -35,8 +38,8 @@ def frame(
 def canonical(request: Request) -> dict[str, Json]:
     """Return everything the provider is told, as plain JSON.
 
-    How long we wait for it is not among it, nor are the usage of earlier replies and the models
-    that were passed over for them.
+    How long we wait for it is not among it, nor are the usage of earlier replies, the models that
+    were passed over for them, and what we found wrong with them.
     """
     return {
         "system": request.system,
@@ -54,7 +57,7 @@ def _answer(request: Request) -> dict[str, Json]:
 
 
 def _said(message: Message) -> dict[str, Json]:
-    return {key: value for key, value in message.to_json().items() if key != "passed_over"}
+    return {key: value for key, value in message.to_json().items() if key not in _OURS}
 
 
 def _tool(tool: ToolSpec) -> dict[str, Json]:

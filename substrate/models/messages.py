@@ -6,8 +6,8 @@ model only: `Reply.made_by` tells an adapter which parts are its own.
 
 Invariants: ``X.from_json(x.to_json()) == x`` for every message and for `Usage`; what `to_json`
 returns is plain JSON (bytes as base64, money as a decimal string); a part's field that is None
-is left out of it. A reply's usage is no part of its record: what was said and what it cost are
-kept side by side.
+is left out of it. What was used is no part of a message's record: what was said and what it cost
+are kept side by side.
 """
 
 import json
@@ -179,6 +179,23 @@ class PassedOver:
 
 
 @dataclass(frozen=True, slots=True)
+class Invalid:
+    """Why a reply is not what was asked for, as the model is told; and whether it may try again."""
+
+    told: str
+    is_last: bool = False
+
+    def to_json(self) -> dict[str, Json]:
+        """Return it as plain JSON."""
+        return {"told": self.told, "is_last": self.is_last}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "Invalid":
+        """Rebuild it from its record."""
+        return cls(record["told"], record["is_last"])
+
+
+@dataclass(frozen=True, slots=True)
 class UserMessage:
     """What a person, or the kit on their behalf, says to the model."""
 
@@ -201,9 +218,14 @@ class UserMessage:
 
 @dataclass(frozen=True, slots=True)
 class ToolMessage:
-    """The results of all tool calls of one reply, in the order of the calls."""
+    """The results of all tool calls of one reply, in the order of the calls.
+
+    `elsewhere` is what everything in and below the run has used until then, but for the loop's own
+    model calls; None where no tool has calls of its own.
+    """
 
     results: tuple[ToolResult, ...]
+    elsewhere: Usage | None = None
 
     def to_json(self) -> dict[str, Json]:
         """Return the message as plain JSON, with the role ``tools``."""
@@ -220,7 +242,8 @@ class Reply:
     """What a model answered: its parts in order, and where they come from.
 
     Where another model was to answer, `passed_over` says why it did not; `usage` then includes
-    what it took.
+    what it took. `invalid` says why it is not what was asked for: an answer that does not fit its
+    type, or calls of which none could be made.
     """
 
     parts: tuple[ReplyPart, ...]
@@ -230,6 +253,7 @@ class Reply:
     usage: Usage = Usage()
     response_id: str | None = None
     passed_over: tuple[PassedOver, ...] = ()
+    invalid: Invalid | None = None
 
     @property
     def text(self) -> str:
@@ -247,7 +271,7 @@ class Reply:
 
     def to_json(self) -> dict[str, Json]:
         """Return the reply as plain JSON, with the role ``assistant`` and without its usage."""
-        record = {
+        record: dict[str, Json] = {
             "role": "assistant",
             "parts": [recorded(part) for part in self.parts],
             "stop": self.stop.value,
@@ -257,11 +281,14 @@ class Reply:
         }
         if self.passed_over:
             record["passed_over"] = [each.to_json() for each in self.passed_over]
+        if self.invalid is not None:
+            record["invalid"] = self.invalid.to_json()
         return record
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json], usage: Usage = Usage()) -> "Reply":
         """Rebuild a reply from its record and the usage that was kept beside it."""
+        invalid = record.get("invalid")
         return cls(
             tuple(_part(part) for part in record["parts"]),
             StopReason(record["stop"]),
@@ -270,6 +297,7 @@ class Reply:
             usage,
             record["response_id"],
             tuple(PassedOver.from_json(each) for each in record.get("passed_over") or ()),
+            None if invalid is None else Invalid.from_json(invalid),
         )
 
 

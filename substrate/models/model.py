@@ -129,6 +129,18 @@ class Model:
             for each in given
         ]
 
+    def in_turn(self) -> "list[Model]":
+        """Return this model, and those that are asked where what it says is not valid, in order.
+
+        Each has those that come after it as its fallback; one whose key is not set is left out.
+        """
+        found, after = [self], self.successors
+        for i, each in enumerate(after, 1):
+            model = each.model
+            if isinstance(model, Model) and Reason.INVALID in each.on and not model.missing_key:
+                found.append(replace(model, fallback=after[i:]))
+        return found
+
     def describe_fallback(self) -> list[dict[str, Json]]:
         """Return who is asked where this model cannot answer, and how, for the record."""
         models = [each.model for each in self.successors if isinstance(each.model, Model)]

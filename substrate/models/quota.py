@@ -2,7 +2,7 @@
 
 A call that would hit a limit waits here first, which costs nothing; told by the provider to wait,
 it would have cost a round trip, one of its attempts, and the provider's patience. All runs of a
-process share one `Quota`: what one is told, the others keep.
+process share one `Quota`: what one is told, the others keep; `sharing` tells other processes.
 
 The limits of Anthropic, OpenAI and Groq fill up steadily: what is missing now will be there when a
 proportional part of the time to "whole again" has passed. Gemini tells no limits; so whoever says
@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from substrate.models.messages import (
+    Json,
     Message,
     Reply,
     Request,
@@ -36,6 +37,7 @@ PATIENCE_S = 300.0
 
 _FIRST_GAP_MS, _LONGEST_GAP_MS = 250.0, 15_000.0
 _PAGE = 4000
+_TIGHT = 0.25
 _MARGIN_S = 0.05
 
 
@@ -86,6 +88,7 @@ class _Standing:
     last_out_ms: float = 0
     under_way: int = 0
     waiting: list[_Ticket] = field(default_factory=list)
+    has_news: bool = False
 
     def wait_s(self, ticket: _Ticket, now_ms: float) -> float:
         """Return how long a call has to wait yet."""
@@ -108,6 +111,19 @@ class _Standing:
         self.last_out_ms = now_ms
         for resource, limit in self.limits.items():
             limit.take(ticket.needs(resource), now_ms)
+
+    def is_tight(self, now_ms: float) -> bool:
+        """Whether other processes had better know."""
+        few = (each.left_at(now_ms) < each.whole * _TIGHT for each in self.limits.values())
+        return now_ms < self.quiet_until_ms or any(few)
+
+    def record(self, now_ms: float) -> dict[str, Json]:
+        """Return how it stands now, for other processes."""
+        limits = {
+            resource: [each.left_at(now_ms), each.whole, each.rate]
+            for resource, each in self.limits.items()
+        }
+        return {"quiet_ms": max(self.quiet_until_ms - now_ms, 0), "limits": limits}
 
 
 class Quota:
@@ -147,9 +163,36 @@ class Quota:
         for each in allowances(headers, from_ms(now_ms)):
             if limit := _limit(each, now_ms):
                 standing = self._standings.setdefault(model, _Standing())
+                standing.has_news = True
                 standing.limits[each.resource] = limit
                 if "input-tokens" in standing.limits:  # Anthropic's sum of both says no more
                     standing.limits.pop("tokens", None)
+
+    def news(self) -> list[tuple[str, dict[str, Json]]]:
+        """Return what was heard since it was `told`, of each model with something that is tight.
+
+        That is how long it is to be left alone in ms, and of each limit what is left, the whole,
+        and how much of it comes back in a ms.
+        """
+        now_ms = self._clock.now_ms()
+        news = ((model, each) for model, each in self._standings.items() if each.has_news)
+        return [(model, each.record(now_ms)) for model, each in news if each.is_tight(now_ms)]
+
+    def told(self, model: str) -> None:
+        """Take in that others have been told."""
+        self._standings[model].has_news = False
+
+    def learn(self, model: str, record: Mapping[str, Json], age_ms: float) -> None:
+        """Take in what another process heard so long ago, where it is the stricter."""
+        now_ms = self._clock.now_ms()
+        standing = self._standings.setdefault(model, _Standing())
+        quiet_until_ms = now_ms - age_ms + record["quiet_ms"]
+        standing.quiet_until_ms = max(standing.quiet_until_ms, quiet_until_ms)
+        for resource, (left, whole, rate) in record["limits"].items():
+            theirs = _Limit(left, whole, rate, now_ms - age_ms)
+            ours = standing.limits.get(resource)
+            if ours is None or theirs.left_at(now_ms) < ours.left_at(now_ms):
+                standing.limits[resource] = theirs
 
     def forget(self) -> None:
         """Forget all that was heard."""
@@ -186,6 +229,7 @@ class Quota:
             standing.gap_ms = min(max(standing.gap_ms * 2, _FIRST_GAP_MS), _LONGEST_GAP_MS)
         asked_ms = standing.gap_ms if error.retry_after is None else error.retry_after * 1000
         standing.quiet_until_ms = max(standing.quiet_until_ms, now_ms + asked_ms)
+        standing.has_news = True
 
 
 def need_of(request: Request) -> int:

@@ -89,6 +89,13 @@ class Store(Protocol):
         """Return the run's promises whose seq is above `after`, in order of seq."""
         ...
 
+    async def usages(self, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
+        """Return what each promise has used whose id begins so, where it says so, in order of id.
+
+        ``run#`` are all of a run's tree: its own promises, and those of every run below it.
+        """
+        ...
+
     async def blob(self, run_id: RunId, digest: str) -> bytes | None:
         """Return what is kept in the run's tree under this sha256, uncompressed, or None."""
         ...
@@ -240,6 +247,14 @@ class Store(Protocol):
         `accept` names a promise whose recorded value stands whatever the code asks for now.
         Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
         """
+        ...
+
+    async def tell_limit(self, name: str, told: Json) -> None:
+        """Keep what was told of a limit that others keep, too, in the place of what was before."""
+        ...
+
+    async def limits(self, since: int) -> Sequence[tuple[str, Json, int]]:
+        """Return what was told of limits since a moment in ms: name, what, and when."""
         ...
 
     def pulse(self, owner: Owner, lease: timedelta) -> Pulse:

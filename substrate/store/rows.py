@@ -54,6 +54,11 @@ _EFFECTS: Mapping[str | None, Effect | None] = {None: None, **{e.value: e for e 
 _MINUTE_MS = 60_000
 
 
+def range_of(prefix: str) -> tuple[str, str]:
+    """Return the first id that begins so, and the first behind all that do."""
+    return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
 def run(row: Row) -> Run:
     """Make a run of `RUN_COLUMNS`."""
     fields = list(row)

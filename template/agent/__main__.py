@@ -1,4 +1,4 @@
-"""`python -m agent …`: run, worker, runs, show, signal, cancel, resume, discard."""
+"""`python -m agent …`: run, worker, runs, show, signal, cancel, resume, discard, prompts."""
 
 from substrate.cli import main
 

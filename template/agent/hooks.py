@@ -54,5 +54,6 @@ def write_note(text: str, idempotency_key: str) -> str:
 # never called twice for the same request. Ready-made ones: from skills.sql import query_sql, …
 tools = [read_notes, write_note]
 
-# When it ends: asked before each turn, so tools that were called always finish.
+# When it ends: asked before each turn, so tools that were called always finish. A budget counts
+# what runs below it use, too; mode="soft" warns the model instead, mode="adaptive" sums up to save.
 stop = any_of(answered(), max_turns(20), budget(usd=0.50))

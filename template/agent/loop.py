@@ -8,7 +8,9 @@ comes back here, passes over what is recorded, and goes on at the first thing th
 from agent import hooks
 from substrate import Context, durable
 from substrate.agent.task import Answer, Task
-from substrate.agent.turn import ask, begin, call_tools, finish
+from substrate.agent.turn import ask, begin, call_tools, finish, heed
+
+answer = getattr(hooks, "answer", None)  # the type of its answers, for a fork that has one
 
 
 @durable
@@ -16,7 +18,8 @@ async def agent(ctx: Context, task: Task) -> Answer:
     """Work on the task until a stop condition holds."""
     transcript = await begin(ctx, hooks.prompt, task)
     while not (end := hooks.stop(transcript)):
-        reply = await ask(ctx, hooks.model, transcript, hooks.tools)
+        transcript = await heed(ctx, hooks.model, transcript, end, hooks.tools)
+        reply = await ask(ctx, hooks.model, transcript, hooks.tools, answer=answer)
         transcript += reply
         transcript += await call_tools(ctx, hooks.tools, reply)
-    return await finish(ctx, hooks.model, transcript, end, hooks.tools)
+    return await finish(ctx, hooks.model, transcript, end, hooks.tools, answer=answer)

@@ -7,7 +7,16 @@ from datetime import timedelta
 
 from substrate.store import rows
 from substrate.store.blobs import outsource
-from substrate.store.postgres import ending, inbox, journal, promises, recovery, runs, waiting
+from substrate.store.postgres import (
+    ending,
+    inbox,
+    journal,
+    limits,
+    promises,
+    recovery,
+    runs,
+    waiting,
+)
 from substrate.store.postgres.blobs import read_blobs
 from substrate.store.postgres.connections import MAX_ASIDE, Connections, read_time
 from substrate.store.postgres.pulse import PostgresPulse
@@ -78,6 +87,10 @@ class PostgresStore:
     async def journal(self, run_id: RunId, after: int = 0) -> Sequence[Promise]:
         """See `Store.journal`."""
         return await self._connections.aside(lambda db: promises.read_journal(db, run_id, after))
+
+    async def usages(self, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
+        """See `Store.usages`."""
+        return await self._connections.aside(lambda db: promises.read_usages(db, prefix))
 
     async def blob(self, run_id: RunId, digest: str) -> bytes | None:
         """See `Store.blob`."""
@@ -199,6 +212,15 @@ class PostgresStore:
         """See `Store.reopen`."""
         now = self.clock.now_ms()
         return await self._connections.aside(lambda db: runs.reopen_run(db, run_id, accept, now))
+
+    async def tell_limit(self, name: str, told: Json) -> None:
+        """See `Store.tell_limit`."""
+        now = self.clock.now_ms()
+        await self._connections.aside(lambda db: limits.write_limit(db, name, told, now))
+
+    async def limits(self, since: int) -> Sequence[tuple[str, Json, int]]:
+        """See `Store.limits`."""
+        return await self._connections.aside(lambda db: limits.read_limits(db, since))
 
     def pulse(self, owner: Owner, lease: timedelta) -> PostgresPulse:
         """See `Store.pulse`."""

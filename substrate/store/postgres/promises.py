@@ -6,8 +6,8 @@ from substrate.store import rows
 from substrate.store.blobs import digests_in, inflate
 from substrate.store.postgres.blobs import read_blobs
 from substrate.store.postgres.connections import Cursor
-from substrate.values.ids import RunId, part_of, root_of
-from substrate.values.records import Promise
+from substrate.values.ids import PromiseId, RunId, part_of, root_of
+from substrate.values.records import Json, Promise
 
 _SELECT_PROMISE = f"""
 SELECT {rows.PROMISE_COLUMNS}
@@ -48,6 +48,22 @@ async def read_journal(db: Cursor, run_id: RunId, after: int) -> Sequence[Promis
     """Return the promises of a run above a seq, in order."""
     cursor = await db.execute(_SELECT_JOURNAL, (run_id, after))
     return await whole_promises(db, await cursor.fetchall())
+
+
+_SELECT_USAGES = """
+SELECT id, usage
+  FROM promises
+ WHERE id >= %(first)s AND id < %(end)s AND part = %(part)s AND usage IS NOT NULL
+ ORDER BY id
+"""
+
+
+async def read_usages(db: Cursor, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
+    """Return what the promises have used whose id begins so."""
+    first, end = rows.range_of(prefix)
+    given = {"first": first, "end": end, "part": part_of(prefix)}
+    cursor = await db.execute(_SELECT_USAGES, given)
+    return [(PromiseId(row[0]), Json(row[1])) for row in await cursor.fetchall()]
 
 
 async def whole_promises(db: Cursor, found: Sequence[rows.Row]) -> Sequence[Promise]:

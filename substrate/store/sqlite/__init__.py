@@ -6,7 +6,7 @@ from pathlib import Path
 
 from substrate.store import rows
 from substrate.store.blobs import outsource
-from substrate.store.sqlite import ending, inbox, journal, promises, recovery, runs, waiting
+from substrate.store.sqlite import ending, inbox, journal, limits, promises, recovery, runs, waiting
 from substrate.store.sqlite.blobs import read_blobs
 from substrate.store.sqlite.file import SqliteFile, Work, open_file
 from substrate.store.sqlite.pulse import SqlitePulse, remove_lock
@@ -76,6 +76,10 @@ class SqliteStore:
         """See `Store.journal`."""
         read = await self._reading(run_id, after)
         return await read(lambda db: promises.read_journal(db, run_id, after))
+
+    async def usages(self, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
+        """See `Store.usages`."""
+        return await self._file.scan(lambda db: promises.read_usages(db, prefix))
 
     async def blob(self, run_id: RunId, digest: str) -> bytes | None:
         """See `Store.blob`."""
@@ -195,6 +199,15 @@ class SqliteStore:
         """See `Store.reopen`."""
         now = self.clock.now_ms()
         return await self._file.write(lambda db: runs.reopen_run(db, run_id, accept, now))
+
+    async def tell_limit(self, name: str, told: Json) -> None:
+        """See `Store.tell_limit`."""
+        now = self.clock.now_ms()
+        await self._file.write(lambda db: limits.write_limit(db, name, told, now))
+
+    async def limits(self, since: int) -> Sequence[tuple[str, Json, int]]:
+        """See `Store.limits`."""
+        return await self._file.read(lambda db: limits.read_limits(db, since))
 
     def pulse(self, owner: Owner, lease: timedelta) -> SqlitePulse:
         """See `Store.pulse`."""

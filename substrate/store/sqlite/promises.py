@@ -10,8 +10,8 @@ import apsw
 from substrate.store import rows
 from substrate.store.blobs import digests_in, inflate
 from substrate.store.sqlite.blobs import read_blobs
-from substrate.values.ids import RunId, part_of
-from substrate.values.records import Promise
+from substrate.values.ids import PromiseId, RunId, part_of
+from substrate.values.records import Json, Promise
 
 _SELECT_PROMISE = f"""
 SELECT {rows.PROMISE_COLUMNS}
@@ -43,6 +43,21 @@ SELECT {rows.PROMISE_COLUMNS}
 def read_journal(db: apsw.Connection, run_id: RunId, after: int) -> Sequence[Promise]:
     """Return the promises of a run above a seq, in order."""
     return whole_promises(db, db.execute(_SELECT_JOURNAL, (run_id, after)))
+
+
+_SELECT_USAGES = """
+SELECT id, usage
+  FROM promises
+ WHERE id >= :first AND id < :end AND part = :part AND usage IS NOT NULL
+ ORDER BY id
+"""
+
+
+def read_usages(db: apsw.Connection, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
+    """Return what the promises have used whose id begins so."""
+    first, end = rows.range_of(prefix)
+    found = db.execute(_SELECT_USAGES, {"first": first, "end": end, "part": part_of(prefix)})
+    return [(PromiseId(row[0]), Json(row[1])) for row in found]
 
 
 def whole_promises(db: apsw.Connection, found: Iterable[rows.Row]) -> list[Promise]:

@@ -1,0 +1,123 @@
+"""What a run and everything below it may use, and what happens when that is nearly used up.
+
+==========  =====================================================================================
+mode        when it is nearly used up
+==========  =====================================================================================
+hard        the loop ends, with room kept for one last call
+soft        the model is told so, once, and the loop goes on
+adaptive    before that, what was said so far is summed up, so that what follows costs less; when it
+            is nearly used up all the same, the loop ends
+==========  =====================================================================================
+
+Invariants: pure, so the same on every replay; a price that is not known is never taken for 0.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from substrate.agent.end import Advice, End, Measure, Reason, Stop, Verdict
+from substrate.agent.transcript import Transcript
+from substrate.models.messages import Usage
+from substrate.values.errors import Misuse
+
+Mode = Literal["hard", "soft", "adaptive"]
+
+FEW_CALLS = 8
+"""Fewer calls left than this, of the present size, are a reason to make them smaller."""
+
+WORTH_TURNS = 3
+"""How many turns there must have been since the last summary to make another worth its price."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """One limit: how much of it usage is, None where nobody knows, and how amounts are told."""
+
+    most: Decimal
+    amount: Callable[[Usage], Decimal | None]
+    told: Callable[[Decimal], str]
+
+
+def budget(*, usd: float | None = None, tokens: int | None = None, mode: Mode = "hard") -> Stop:
+    """Keep a run, and every run below it, within so many dollars or tokens, in and out.
+
+    The loop ends when there is no room for one more turn and, after it, one last call without
+    tools; the run returns what it has and says why. Each is taken to be as large as the largest
+    so far, and to grow as the last one did. So only a call that grows faster, or a child, can
+    exceed the budget: what a child uses counts once the tool that started it has ended. With
+    ``mode="soft"`` the model is warned instead, once; with ``mode="adaptive"`` what was said is
+    summed up before, to make room.
+
+    A model whose price is not known ends a budget in dollars at once: nobody could keep it. Limit
+    `tokens` there, or give the model its `price`.
+
+    Raises `Misuse` for a budget of nothing, or a mode that there is not.
+    """
+    if usd is None and tokens is None:
+        raise Misuse("budget() limits nothing; give usd= or tokens=")
+    if (usd is not None and usd <= 0) or (tokens is not None and tokens <= 0):
+        raise Misuse("a budget must be more than 0")
+    if mode not in ("hard", "soft", "adaptive"):
+        raise Misuse(f"mode={mode!r} is none; write 'hard', 'soft' or 'adaptive'")
+    limits = [*([] if usd is None else [_dollars(usd)]), *([] if tokens is None else [_of(tokens)])]
+
+    def stop(transcript: Transcript) -> Verdict:
+        if not transcript.replies:
+            return None
+        verdicts = [_verdict(transcript, limit, mode) for limit in limits]
+        ends = (each for each in verdicts if isinstance(each, End))
+        return next(ends, None) or next((each for each in verdicts if each is not None), None)
+
+    return stop
+
+
+def _dollars(usd: float) -> _Limit:
+    most = Decimal(str(usd))
+    told = f"of ${most:.2f} spent" if most >= Decimal("0.01") else f"of ${most} spent"
+    return _Limit(most, lambda usage: usage.cost_usd, lambda spent: f"${spent:.4f} {told}")
+
+
+def _of(tokens: int) -> _Limit:
+    return _Limit(
+        Decimal(tokens),
+        lambda usage: Decimal(usage.input_tokens + usage.output_tokens),
+        lambda used: f"{used:,} of {tokens:,} tokens used",
+    )
+
+
+def _verdict(transcript: Transcript, limit: _Limit, mode: Mode) -> Verdict:
+    spent = limit.amount(transcript.usage)
+    if spent is None:
+        return _unless_warned(transcript, _unknown(transcript), mode)
+    calls = [limit.amount(each.usage) or Decimal(0) for each in transcript.replies_since_summary]
+    call, growth = max(calls, default=Decimal(0)), _growth(calls)
+    left = limit.most - spent
+    if left < 2 * call + 3 * growth:  # the next turn, and a last one, which grows twice
+        return _unless_warned(transcript, f"{limit.told(spent)}; the rest is kept", mode)
+    is_worth_it = len(calls) >= WORTH_TURNS and calls[-1] >= 2 * calls[0]
+    if mode == "adaptive" and is_worth_it and 3 * (call + growth) <= left < FEW_CALLS * call:
+        return Advice(Measure.COMPACT, limit.told(spent))
+    return None
+
+
+def _unless_warned(transcript: Transcript, detail: str, mode: Mode) -> Verdict:
+    """Return the end; with a soft budget a warning, the first time."""
+    if mode != "soft":
+        return End(Reason.BUDGET, detail)
+    detail = detail.removesuffix("; the rest is kept")
+    return None if transcript.is_warned else Advice(Measure.WARN, detail)
+
+
+def _growth(calls: Sequence[Decimal]) -> Decimal:
+    """Return how much more the last call took than the one before it."""
+    return max(calls[-1] - calls[-2], Decimal(0)) if len(calls) > 1 else Decimal(0)
+
+
+def _unknown(transcript: Transcript) -> str:
+    """Say whose price is not known."""
+    said = (*transcript.replies, *transcript.summaries)
+    models = [each.model for each in said if each.usage.cost_usd is None]
+    whose = f"the price of {models[0]!r}" if models else "what a tool's own model calls cost"
+    return f"{whose} is not known; use budget(tokens=…)"

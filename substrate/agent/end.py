@@ -1,0 +1,49 @@
+"""What a stop condition says of a transcript: end here and why, go on with an advice, or go on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from substrate.agent.transcript import Transcript
+
+
+class Reason(StrEnum):
+    """Why a loop ended."""
+
+    ANSWERED = "answered"
+    MAX_TURNS = "max_turns"
+    BUDGET = "budget"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a loop: why, and in words what exactly."""
+
+    reason: Reason
+    detail: str = ""
+
+
+class Measure(StrEnum):
+    """What is to be done before the loop goes on."""
+
+    WARN = "warn"
+    COMPACT = "compact"
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What is to be done before the loop goes on, and why. It is false, as nothing ends."""
+
+    measure: Measure
+    detail: str
+
+    def __bool__(self) -> Literal[False]:
+        """Return False: ``while not (end := stop(transcript))`` goes on."""
+        return False
+
+
+Verdict = End | Advice | None
+Stop = Callable[[Transcript], Verdict]

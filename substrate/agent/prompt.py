@@ -1,0 +1,78 @@
+"""A prompt in versions: each run is given one, by a hash of its id.
+
+>>> prompt = Prompt.versions({"v1": "Be brief.", "v2": "Be kind."}, split={"v2": 0.1})
+>>> prompt.choose("analyst/42") == prompt.choose("analyst/42")
+True
+
+Invariants: pure; the same id has the same version in any process, as long as versions and split
+stay the same. What a run was given is recorded, so changing them moves no run that has begun.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import isfinite
+
+from substrate.agent.task import Task
+from substrate.values.errors import Misuse
+from substrate.values.ids import check_name
+
+Text = str | Callable[[Task], str]
+"""A system prompt, or a function of the task that gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Versions of a system prompt, and which share of the runs is given each. See `versions`."""
+
+    texts: Mapping[str, Text]
+    shares: Mapping[str, float]
+    name: str = "prompt"
+
+    @classmethod
+    def versions(
+        cls,
+        texts: Mapping[str, Text],
+        split: Mapping[str, float] | None = None,
+        *,
+        name: str = "prompt",
+    ) -> "Prompt":
+        """Return a prompt in versions; `split` says which share of the runs some are given.
+
+        The other versions divide what is left evenly. `ostinato prompts compare NAME` compares the
+        versions of the prompt of that name.
+
+        Raises `Misuse` for a split that names a version that there is not, or leaves nothing over
+        for the others, or does not make a whole.
+        """
+        if not texts:
+            raise Misuse('a prompt needs a version; write Prompt.versions({"v1": "…"})')
+        for each in (name, *texts):
+            check_name(each)
+        given = dict(split or {})
+        if unknown := sorted(given.keys() - texts.keys()):
+            raise Misuse(f"split names {unknown[0]!r}; there are: {', '.join(texts)}")
+        if not all(isfinite(share) and 0 <= share <= 1 for share in given.values()):
+            raise Misuse(f"split={given!r}: a share is a number from 0 to 1")
+        others = [version for version in texts if version not in given]
+        left = 1 - sum(given.values())
+        if left < -1e-9 or (not others and left > 1e-9):
+            raise Misuse(f"split={given!r} makes {1 - left:g} together; it must make 1")
+        shares = given | {version: max(left, 0) / len(others) for version in others}
+        return cls(dict(texts), {version: shares[version] for version in texts}, name)
+
+    def choose(self, run_id: str) -> str:
+        """Return the version that a run is given. Another prompt's choice is independent of it."""
+        drawn = blake2b(f"{self.name}\n{run_id}".encode(), digest_size=8).digest()
+        point, last = int.from_bytes(drawn) / 2**64, ""
+        for version, share in self.shares.items():
+            last = version if share else last
+            if share and point < share:
+                return version
+            point -= share
+        return last  # where the shares make a hair less than 1
+
+
+def rendered(text: Text, task: Task) -> str:
+    """Return a system prompt as it is for a task."""
+    return text(task) if callable(text) else text

@@ -1,0 +1,32 @@
+"""What providers told of their limits, in Postgres: for the processes that were not told."""
+
+from collections.abc import Sequence
+
+from substrate.store.postgres.connections import Cursor
+from substrate.values.records import Json
+
+_UPSERT_LIMIT = """
+INSERT INTO limits (name, tenant, told, told_at)
+VALUES (%(name)s, '', %(told)s::json, %(now)s)
+    ON CONFLICT (name) DO UPDATE
+   SET told = excluded.told, told_at = excluded.told_at
+"""
+
+
+async def write_limit(db: Cursor, name: str, told: Json, now: int) -> None:
+    """Keep what was told, in the place of what was told before."""
+    await db.execute(_UPSERT_LIMIT, {"name": name, "told": told, "now": now})
+
+
+_SELECT_LIMITS = """
+SELECT name, told, told_at
+  FROM limits
+ WHERE told_at >= %s
+ ORDER BY name
+"""
+
+
+async def read_limits(db: Cursor, since: int) -> Sequence[tuple[str, Json, int]]:
+    """Return what was told since a moment, and when."""
+    cursor = await db.execute(_SELECT_LIMITS, (since,))
+    return [(row[0], Json(row[1]), row[2]) for row in await cursor.fetchall()]

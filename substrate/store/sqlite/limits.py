@@ -1,0 +1,32 @@
+"""What providers told of their limits, in SQLite: for the processes that were not told."""
+
+from collections.abc import Sequence
+
+import apsw
+
+from substrate.values.records import Json
+
+_UPSERT_LIMIT = """
+INSERT INTO limits (name, tenant, told, told_at)
+VALUES (:name, '', :told, :now)
+    ON CONFLICT (name) DO UPDATE
+   SET told = excluded.told, told_at = excluded.told_at
+"""
+
+
+def write_limit(db: apsw.Connection, name: str, told: Json, now: int) -> None:
+    """Keep what was told, in the place of what was told before."""
+    db.execute(_UPSERT_LIMIT, {"name": name, "told": told, "now": now})
+
+
+_SELECT_LIMITS = """
+SELECT name, told, told_at
+  FROM limits
+ WHERE told_at >= ?
+ ORDER BY name
+"""
+
+
+def read_limits(db: apsw.Connection, since: int) -> Sequence[tuple[str, Json, int]]:
+    """Return what was told since a moment, and when."""
+    return [(row[0], Json(row[1]), row[2]) for row in db.execute(_SELECT_LIMITS, (since,))]

@@ -1,0 +1,58 @@
+"""What tests of the loop share: the canonical loop over hooks of the test's own, and its rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from substrate import Client, Context, Durable, durable
+from substrate.agent.end import Stop
+from substrate.agent.prompt import Prompt
+from substrate.agent.stop import answered, any_of, max_turns
+from substrate.agent.task import Answer, Task
+from substrate.agent.tool import Tool
+from substrate.agent.turn import ask, begin, call_tools, finish, heed
+from substrate.models.model import Model
+from substrate.values.records import Promise
+
+TASK = Task("Do it.")
+ENDS = any_of(answered(), max_turns(5))
+
+
+def scripted(*turns: Any) -> Model:
+    """Return a model that says these turns."""
+    return Model("scripted:test", script=list(turns))
+
+
+def make_agent(
+    model: Model,
+    tools: Sequence[Tool] = (),
+    stop: Stop = ENDS,
+    *,
+    answer: Any = None,
+    prompt: Prompt | str = "You are a test.",
+    name: str = "agent",
+) -> Durable[[Task], Answer]:
+    """Return the canonical loop over these hooks."""
+
+    @durable(name=name)
+    async def agent(ctx: Context, task: Task) -> Answer:
+        transcript = await begin(ctx, prompt, task)
+        while not (end := stop(transcript)):
+            transcript = await heed(ctx, model, transcript, end, tools)
+            reply = await ask(ctx, model, transcript, tools, answer=answer)
+            transcript += reply
+            transcript += await call_tools(ctx, tools, reply)
+        return await finish(ctx, model, transcript, end, tools, answer=answer)
+
+    return agent
+
+
+async def answer_of(client: Client, agent: Durable[[Task], Answer], run_id: str = "a/1") -> Answer:
+    """Run the agent to its end."""
+    async with client.work([agent]):
+        await client.start(agent, TASK, id=run_id)
+        return await client.result(run_id, agent)
+
+
+async def row(client: Client, key: str, run_id: str = "a/1") -> Promise:
+    """Return the promise under a key."""
+    return next(p for p in await client.journal(run_id) if p.key == key)

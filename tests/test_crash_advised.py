@@ -1,0 +1,78 @@
+"""A loop that is warned, sums up, has children work and mends its answer survives every kill."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from substrate import connect
+from substrate.testing import Moment
+from substrate.values.codec import decode
+from tests.advised import Case
+
+STRIDE = {"sqlite": 1, "postgresql": 2}
+
+
+def new_case(url: str, folder: Path, name: str) -> Case:
+    """Return a run with a database of its own on SQLite, with an id of its own on Postgres."""
+    folder = folder / name
+    folder.mkdir()
+    if url.startswith("sqlite"):
+        url = f"sqlite:///{folder}/runs.db"
+    return Case(url, f"advised/{name}", folder)
+
+
+async def replies(case: Case) -> int:
+    """Return how many replies are recorded, of the agent and of its children."""
+    async with connect(case.url) as client:
+        return len(await client.store.usages(f"{case.run_id}#"))
+
+
+@pytest.mark.parametrize("moment", list(Moment))
+async def test_killed_at_every_commit(
+    store_url: str, tmp_path: Path, moment: Moment, record_property: Callable[[str, object], None]
+) -> None:
+    """The answer, its value and its cost are those of a run never killed; no reply is paid twice.
+
+    Counted outside: a request is made again only where its reply was not recorded at the kill.
+    """
+    store = store_url.partition(":")[0]
+    control = new_case(store_url, tmp_path, "control")
+    assert control.drive() == 0
+    kills = repeated = 0
+    for boundary in count(1, STRIDE[store]):
+        case = new_case(store_url, tmp_path, f"{boundary}")
+        if case.drive(boundary, moment) == 0:
+            break
+        kills += 1
+        called, recorded = case.outside.notes.total(), await replies(case)
+
+        assert case.drive() == 0
+
+        assert json.loads(case.answer) == json.loads(control.answer)
+        assert set(case.outside.notes) == set(control.outside.notes)
+        again = case.outside.notes.total() - control.outside.notes.total()
+        assert again == called - recorded
+        repeated += again
+    assert kills >= 12 // STRIDE[store]
+    told = f"{kills} kills, 0 answers lost, {repeated} replies asked for again, none recorded"
+    record_property(f"crash matrix of the loop, {store}, {moment} COMMIT", told)
+
+
+async def test_never_killed(store_url: str, tmp_path: Path) -> None:
+    """A run that is not killed has all of it: three children, a warning, a summary, a mending."""
+    case = new_case(store_url, tmp_path, "whole")
+    assert case.drive() == 0
+    async with connect(case.url) as client:
+        names = Counter(promise.name for promise in await client.journal(case.run_id))
+        used = [decode(each) for _, each in await client.store.usages(f"{case.run_id}#")]
+    answer = json.loads(case.answer)
+
+    assert (answer["value"], answer["reason"], answer["turns"]) == ({"owls": 2}, "answered", 5)
+    assert names["model"] == 5
+    assert (names["warning"], names["summary"], names["spent"]) == (1, 1, 3)
+    assert answer["usage"]["cost_usd"] == "0.09"
+    assert len(used) == 9

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import sys
 import threading
 from collections import Counter
@@ -12,6 +13,7 @@ import pytest
 
 from substrate import (
     Context,
+    Misuse,
     PromiseState,
     Retry,
     RunFailed,
@@ -420,6 +422,22 @@ DELAYS = {
     "asked to wait": [70],
     "cannot succeed": [],
 }
+
+
+ENDLESS = {
+    "no end": {"max_attempts": math.inf},
+    "no number": {"max_attempts": None},
+    "no attempt": {"max_attempts": 0},
+    "too much chance": {"jitter": 2},
+    "shrinking": {"factor": 0.5},
+}
+
+
+@pytest.mark.parametrize("policy", ENDLESS)
+def test_a_policy_that_cannot_work(policy):
+    """A retry that would never end, or makes no sense, is refused where it is written."""
+    with pytest.raises(Misuse):
+        Retry(**ENDLESS[policy])
 
 
 @pytest.mark.parametrize("policy", POLICIES)

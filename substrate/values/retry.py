@@ -33,6 +33,11 @@ class Retry:
 
     def __post_init__(self) -> None:
         """Refuse a policy that cannot work."""
+        if not isinstance(self.max_attempts, int):
+            raise Misuse(
+                f"max_attempts={self.max_attempts!r} is no whole number; a retry must end: write "
+                "how many attempts there may be"
+            )
         if self.max_attempts < 1:
             raise Misuse(f"max_attempts={self.max_attempts!r} must be 1 or more; 1 is no retry")
         if not 0 <= self.jitter <= 1:

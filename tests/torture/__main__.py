@@ -26,7 +26,7 @@ from tests.torture.pooler import is_installed, pooled
 from tests.torture.storm import Tally, storm
 from tests.torture.takeover import takeover_ms
 
-RUNS = int(os.environ.get("TORTURE_RUNS", "1500"))
+RUNS = int(os.environ.get("TORTURE_RUNS", "600"))
 TAKEOVERS = 20
 MUST_BE_NONE = (
     "lost",

@@ -5,6 +5,7 @@ both are compared, and what is counted is told.
 """
 
 import asyncio
+import logging
 import os
 import random
 import signal
@@ -195,6 +196,7 @@ def _end(process: Any) -> None:
 
 
 def _be_worker(url: str) -> None:
+    logging.getLogger("ostinato").setLevel(logging.CRITICAL)  # it is told a lot of trouble here
     asyncio.run(_work(url))
 
 

@@ -273,8 +273,11 @@ async def test_a_short_rest_of_a_test_with_its_own_clock(store_url):
 
     async with connect(store_url, clock) as client, client.work([works], limits=CALM) as worker:
         await client.start(works, id="run")
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             await worker.run_until_idle()
+        assert (await client.get("run")).status is RunStatus.SUSPENDED
+        clock.move(1)
+        assert await client.result("run") == "yes"
 
 
 async def test_a_cut_off_gather_is_not_at_work_for_ever(store_url):
@@ -291,8 +294,9 @@ async def test_a_cut_off_gather_is_not_at_work_for_ever(store_url):
 
     async with connect(store_url) as client, client.work([works], limits=CALM) as worker:
         await client.start(works, id="run")
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             await worker.run_until_idle()
+        assert (await client.get("run")).status is RunStatus.SUSPENDED
 
 
 async def test_an_undo_closes_its_step(store_url):

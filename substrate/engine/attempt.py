@@ -40,13 +40,11 @@ from substrate.engine.failure import (
     unknown_outcome,
 )
 from substrate.engine.journal import Asked
-from substrate.engine.step import Done, NotDone, Step, idempotency_key, takes_key
+from substrate.engine.step import LONGEST_CALL, Done, NotDone, Step, idempotency_key, takes_key
 from substrate.store.protocol import Transaction
 from substrate.values.errors import CheckpointRefused, Failure, NotEncodable, Paused
 from substrate.values.ids import promise_id
 from substrate.values.records import Effect, Json, Kind, Promise, PromiseState
-
-_LONGEST_CALL = 60.0  # seconds; the longest that a call without a timeout is taken to last
 
 
 async def run_step(
@@ -237,7 +235,7 @@ class Trial:
     async def _until_over(self) -> None:
         """Return when a call must be over that nobody here has seen return."""
         execution = self._execution
-        longest = (self._step.timeout or _LONGEST_CALL) + execution.means.lease_s
+        longest = (self._step.timeout or LONGEST_CALL) + execution.means.lease_s
         due_at = self._began_at + round(longest * 1000)
         await execution.between_attempts(partial(execution.wait_until, due_at))
 

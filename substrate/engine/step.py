@@ -19,6 +19,9 @@ from substrate.values.retry import NO_RETRY, Retry
 
 _KEY = "idempotency_key"
 
+LONGEST_CALL = 60.0
+"""How many seconds a call without a timeout is taken to last at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:

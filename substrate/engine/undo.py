@@ -11,13 +11,13 @@ from typing import Any, Self
 
 from substrate.engine.function import Durable
 from substrate.engine.means import Means
+from substrate.engine.step import LONGEST_CALL
 from substrate.values.codec import encode
 from substrate.values.errors import Misuse
 from substrate.values.records import Json
 
 RESULT = "result"
 KEY = "idempotency_key"
-_LONGEST_CALL = 60.0  # seconds; the longest that a call without a timeout is taken to last
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +77,4 @@ def undo_of(
             "arguments; it is given the same ones"
         )
     arguments = undo.encode_some(dict(zip(names, args, strict=True)))
-    return Undo(undo.name, undo.version, arguments, timeout or _LONGEST_CALL).to_json()
+    return Undo(undo.name, undo.version, arguments, timeout or LONGEST_CALL).to_json()

@@ -17,6 +17,7 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised
 from substrate.engine.parking import Wait
+from substrate.engine.waiting import LONGEST_LOOK
 from substrate.values.clock import Clock
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse, SignalExpired
@@ -24,8 +25,6 @@ from substrate.values.records import Json, Promise, PromiseState, Received
 
 POLL = Json('{"waits":false}')
 """What tells the record of a look into the inbox from that of a wait."""
-
-_LONGEST = 60.0  # seconds; so often a wait looks at the clock, which may have been set meanwhile
 
 
 async def await_timer(
@@ -149,7 +148,7 @@ async def wait_for(event: asyncio.Event, clock: Clock, seconds: float | None) ->
     """Return when the event is set, or this long has passed."""
     waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait())]
     if seconds is not None:
-        waits.append(asyncio.ensure_future(clock.sleep(min(seconds, _LONGEST))))
+        waits.append(asyncio.ensure_future(clock.sleep(min(seconds, LONGEST_LOOK))))
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -16,7 +16,8 @@ from substrate.values.errors import Cancelled, Suspend, TimedOut
 from substrate.values.ids import Key, PromiseId
 from substrate.values.records import Claim, Inbox, Promise
 
-_LONGEST = 60.0  # seconds; so often a wait looks at the clock, which may have been set meanwhile
+LONGEST_LOOK = 60.0
+"""So often, in seconds, a wait looks at the clock, which may have been set meanwhile."""
 
 
 class Waiting(Life):
@@ -83,7 +84,7 @@ class Waiting(Life):
             return
         async with self.waiting(Wait(due_at=due_at)):
             while (left := due_at - self.now_ms) > 0:
-                await self.means.clock.sleep(min(left / 1000, _LONGEST))
+                await self.means.clock.sleep(min(left / 1000, LONGEST_LOOK))
 
     async def wait_for_child(self, promise: Promise, group: Group) -> Promise:
         """Return a child's promise when it is settled."""

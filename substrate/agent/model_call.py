@@ -13,6 +13,7 @@ from functools import partial
 from hashlib import sha256
 
 from substrate.agent.call import problem_of
+from substrate.agent.spending import usage_from
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
 from substrate.agent.typed import CORRECTIONS, Typed
@@ -22,6 +23,7 @@ from substrate.models.fallback import Reason
 from substrate.models.frame import canonical, frame
 from substrate.models.messages import (
     Invalid,
+    Json,
     PassedOver,
     Reply,
     Request,
@@ -29,9 +31,10 @@ from substrate.models.messages import (
     Text,
     Usage,
 )
-from substrate.models.model import Model
+from substrate.models.model import PATIENCE, Model
 from substrate.models.sharing import SHARING
 from substrate.store.blobs import make_blob
+from substrate.values.clock import seconds_of
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import Refused
 from substrate.values.ids import root_of
@@ -40,15 +43,19 @@ from substrate.values.records import Kind, Promise
 from substrate.values.retry import Retry
 
 MODEL_RETRY = Retry(
-    max_attempts=6,
+    max_attempts=1000,
     initial=timedelta(seconds=1),
-    max_delay=timedelta(minutes=1),
+    max_delay=timedelta(minutes=15),
     jitter=0.3,
     retry_on=(),
+    patience=PATIENCE,
+    max_paid=6,
 )
 """How a model call is tried again: where its `ModelError` says that it may help, and only there.
 
-The provider's own wait, where it says one, comes first.
+The gaps grow from a second to a quarter of an hour, for as long as the model's `patience` lasts;
+the provider's own wait, where it says one, comes first, and uses up none of that. An answer that
+was paid for and is of no use is worth fewer tries than a door that is closed.
 """
 
 Judge = Callable[[Reply], Reply]
@@ -111,8 +118,9 @@ def model_step(ctx: Context, asked: Inquiry) -> Step:
         call=partial(_answer, ctx, asked),
         input=JsonText(encode(input_)),
         fingerprint=fingerprint(Kind.STEP.value, asked.name),
-        retry=MODEL_RETRY,
+        retry=replace(MODEL_RETRY, patience=timedelta(seconds=seconds_of(model.patience))),
         pause_on=(Exception,),
+        add_usage=_together,
         blobs=(blob,),
     )
 
@@ -138,6 +146,15 @@ async def _answer(ctx: Context, asked: Inquiry) -> Measured:
         ctx.emit({"event": "passed_over", "model": each.model, "reason": each.reason})
     usage = {"model": f"{reply.provider}:{reply.model}", **reply.usage.to_json()}
     return Measured(reply.to_json(), usage)
+
+
+def _together(before: Json, more: Json) -> Json:
+    """Add up two records of usage; who answered stands in the later one."""
+    if before is None:
+        return more
+    both = usage_from(before) + usage_from(more)
+    named = {"model": more["model"]} if "model" in more else {}
+    return {**named, **both.to_json()}
 
 
 def _judged(tools: dict[str, Tool], typed: Typed | None, reply: Reply, *, is_last: bool) -> Reply:

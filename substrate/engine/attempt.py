@@ -11,24 +11,30 @@ What its effect means for a crash in the middle:
 - ``transactional``: what the call writes and its outcome are one commit, so it happened or not.
 
 A step with an `undo` has an intent too, so that what may have happened can be made up for. A wait
-between two attempts that is longer than a run stays in memory is recorded.
+between two attempts that is longer than a run stays in memory is recorded, and so is each failed
+attempt of a model call: what it used is on the bill, whatever becomes of the process.
 """
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from substrate.engine.attempts import (
     Attempt,
+    Series,
     began_at,
     calling,
     doubtful_attempt,
     failed_attempt,
     failed_in,
     failed_last,
+    given_up,
     resting,
     rests_until,
+    series_of,
+    with_attempt,
 )
 from substrate.engine.calling import Result, invoke, result_of, watched
 from substrate.engine.execution import Execution
@@ -40,9 +46,12 @@ from substrate.engine.failure import (
     unknown_outcome,
 )
 from substrate.engine.journal import Asked
+from substrate.engine.means import log
 from substrate.engine.step import LONGEST_CALL, Done, NotDone, Step, idempotency_key, takes_key
 from substrate.store.protocol import Transaction
-from substrate.values.errors import CheckpointRefused, Failure, NotEncodable, Paused
+from substrate.values.clock import from_ms
+from substrate.values.codec import decode, encode
+from substrate.values.errors import CheckpointRefused, Failure, ModelError, NotEncodable, Paused
 from substrate.values.ids import promise_id
 from substrate.values.records import Effect, Json, Kind, Promise, PromiseState
 
@@ -75,6 +84,7 @@ class Trial:
         "_is_in_doubt",
         "_recorded",
         "_step",
+        "_used",
     )
 
     def __init__(
@@ -88,6 +98,7 @@ class Trial:
         self._failed: list[Attempt] = []
         self._is_cut_off = False
         self._is_in_doubt = False
+        self._used: Json | None = None
 
     async def run(self) -> Promise:
         """Call as the step's policy says, and return the promise as it was settled."""
@@ -109,11 +120,11 @@ class Trial:
     async def _take_up(self, recorded: Promise) -> Promise | None:
         """Go on from a recorded row; None when the step is to be called."""
         execution = self._execution
-        self._failed = failed_in(recorded)
+        self._failed, self._used = failed_in(recorded), recorded.usage
         self._is_in_doubt = recorded.undo is not None and recorded.effect is not Effect.ONCE
         due_at = rests_until(recorded)
         if due_at is not None:
-            await execution.between_attempts(partial(execution.wait_until, due_at))
+            await execution.between_attempts(partial(self._rested, due_at))
             return None
         if recorded.effect is not Effect.ONCE:
             return None
@@ -125,7 +136,7 @@ class Trial:
         if settled := await self._find_out(reason):
             return settled
         failure = failed_last(recorded)
-        if failure is not None and len(self._failed) >= self._step.retry.max_attempts:
+        if failure is not None and series_of(self._failed).count >= self._step.retry.max_attempts:
             return await self._reject(failure, undo=None)
         return None
 
@@ -188,7 +199,8 @@ class Trial:
 
     async def _give_up_or_rest(self, error: BaseException) -> Promise | None:
         """Return the promise as rejected, or None when it is time for another attempt."""
-        step, attempt = self._step, len(self._failed) + 1
+        step, series = self._step, series_of(self._failed)
+        attempt = series.count + 1
         is_safe = isinstance(error, step.retry.safe_on) or step.effect is Effect.TRANSACTIONAL
         if step.effect is Effect.ONCE and not (is_safe or isinstance(error, NotEncodable)):
             failure = failure_of(error)
@@ -200,13 +212,28 @@ class Trial:
             is_safe = True  # it is known not to have happened
         self._is_in_doubt = self._is_in_doubt or not is_safe
         undo = step.undo if self._is_in_doubt else None
-        if not (isinstance(error, Exception) and step.retry.allows(error, attempt)):
+        if isinstance(error, ModelError):
+            self._used = self._with_usage(error.usage and error.usage.to_json())
+        if not (isinstance(error, Exception) and step.retry.allows(error, attempt, series.spent)):
             if isinstance(error, step.pause_on):
-                self._execution.leave(Paused(failure_of(error)))
+                await self._leave_paused(error, undo)
             return await self._reject(failure_of(error), undo=undo)
         delay = step.retry.delay(error, attempt).total_seconds()
         await self._rest(error, delay, undo)
         return None
+
+    async def _leave_paused(self, error: Exception, undo: Json | None) -> NoReturn:
+        """Leave it to a person, who begins a new series of attempts by resuming the run."""
+        execution, series, failure = self._execution, series_of(self._failed), failure_of(error)
+        if self._failed or self._used is not None:
+            record = given_up(error, execution.now_ms, series)
+            attempts = resting(with_attempt(self._failed, record))
+            await execution.write(self._promise(PromiseState.PENDING, attempts=attempts, undo=undo))
+        if series.since is not None:
+            since = from_ms(series.since).isoformat(sep=" ", timespec="seconds")
+            tried = f"{failure.message}; tried {series.count + 1} times since {since}"
+            failure = replace(failure, message=tried)
+        execution.leave(Paused(failure))
 
     async def _wait_in_doubt(self, error: Exception) -> None:
         """Wait until a call that was cut off must be over, having recorded that it was."""
@@ -222,15 +249,39 @@ class Trial:
         """Wait for the next attempt: in memory when that is soon, else so that the run can go."""
         execution, now = self._execution, self._execution.now_ms
         is_long = delay > execution.means.warm_s
-        self._failed.append(failed_attempt(error, now, delay))
-        if is_long or self._step.has_intent:
+        retry, before = self._step.retry, series_of(self._failed)
+        series = Series(
+            before.count + 1,
+            now if before.since is None else before.since,
+            retry.after(before.spent, error, delay),
+        )
+        self._failed = with_attempt(self._failed, failed_attempt(error, now, delay, series))
+        if is_long or self._step.has_intent or isinstance(error, ModelError):
             attempts = resting(self._failed)
-            await execution.write(self._promise(PromiseState.PENDING, attempts=attempts, undo=undo))
+            resting_row = self._promise(PromiseState.PENDING, attempts=attempts, undo=undo)
+            await execution.write(resting_row, blobs=self._step.blobs)
         if is_long:
-            pause = partial(execution.wait_until, now + round(delay * 1000))
+            told = (execution.fence.run_id, self._step.name, delay, series.count, error)
+            log.info("run %s waits at %s for %.0f s after attempt %d: %s", *told)
+            pause = partial(self._rested, now + round(delay * 1000))
         else:
             pause = partial(execution.means.clock.sleep, delay)
         await execution.between_attempts(pause)
+
+    async def _rested(self, due_at: int) -> None:
+        """Return when it is time for the next attempt."""
+        await self._execution.wait_until(due_at)
+
+    def _total(self, usage: Json | None) -> Json | None:
+        """Return what the whole step used, given what its last attempt did."""
+        return usage if self._used is None or usage is None else self._with_usage(decode(usage))
+
+    def _with_usage(self, more: Any) -> Json | None:
+        """Return what this attempt and those before it used, as the row keeps it."""
+        add = self._step.add_usage
+        if add is None or more is None:
+            return self._used
+        return Json(encode(add(decode(self._used) if self._used else None, more)))
 
     async def _until_over(self) -> None:
         """Return when a call must be over that nobody here has seen return."""
@@ -289,7 +340,7 @@ class Trial:
         return self._promise(
             PromiseState.RESOLVED,
             value=result.value,
-            usage=result.usage,
+            usage=self._total(result.usage),
             attempts=resting(self._failed),
             settled_at=self._execution.now_ms,
             undo=self._step.undo,
@@ -322,7 +373,7 @@ class Trial:
             input=recorded.input if recorded else asked.input,
             value=value,
             error=error,
-            usage=usage,
+            usage=usage or self._used,
             attempts=attempts,
             undo=undo,
         )

@@ -1,30 +1,83 @@
 """The attempts at a step, as its row keeps them, and what they tell of a row without an outcome.
 
-Each failed attempt is a record: its error's type and message, when it failed, and for how long the
-step waited then. A row whose last record is such a one *rests*: nothing is under way. While a
-later attempt is under way, the last record says when that began; the first began when the row was
-created.
+Each failed attempt is a record: its number, its error's type and message, when it failed, and for
+how long the step waited then. A row whose last record is such a one *rests*: nothing is under way.
+While a later attempt is under way, the last record says when that began; the first began when the
+row was created.
+
+A step may be tried a thousand times, and its row is written each time, so it keeps the first few
+records and the last few. What the whole series has come to stands in the last one: since when it
+fails, and what it has used up. A person who resumes a paused run begins a new series; the record at
+which the old one was given up says so.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from substrate.engine.failure import failure_of
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Failure
 from substrate.values.records import Json, Promise
+from substrate.values.retry import NOTHING_SPENT, Spent
 
 Attempt = dict[str, Any]
+
+FIRST_KEPT, LAST_KEPT = 3, 9
+"""How many records of a row are kept: of the first attempts, and of the last."""
 
 _WAITED = "waited_ms"
 _BEGAN = "began_at"
 _IN_DOUBT = "in_doubt"
+_NUMBER = "n"
+_SERIES = "series"
+_GAVE_UP = "gave_up"
 
 
-def failed_attempt(error: Exception, now_ms: int, delay_s: float) -> Attempt:
-    """Return the record of an attempt that failed and is followed by another."""
-    failure = failure_of(error)
-    record = {"type": failure.type, "message": failure.message[:1000]}
-    return record | {"at": now_ms, _WAITED: round(delay_s * 1000)}
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Attempts that failed one after the other: how many, since when (ms), what that used up."""
+
+    count: int = 0
+    since: int | None = None
+    spent: Spent = NOTHING_SPENT
+
+
+def series_of(failed: list[Attempt]) -> Series:
+    """Return what the attempts have come to that failed since the step was last given up."""
+    if not failed or _GAVE_UP in failed[-1]:
+        return Series()
+    last = failed[-1]
+    told = last.get(_SERIES, {})
+    ends = [i for i, each in enumerate(failed) if _GAVE_UP in each]
+    first = failed[ends[-1] + 1 if ends else 0]
+    spent = Spent(told.get("paid", 0), told.get("patience_ms", 0) / 1000)
+    return Series(last.get(_NUMBER, len(failed)), told.get("since", first["at"]), spent)
+
+
+def failed_attempt(error: Exception, now_ms: int, delay_s: float, series: Series) -> Attempt:
+    """Return the record of an attempt that failed and is followed by another.
+
+    `series` is what it has come to with this attempt.
+    """
+    record = _record(error, now_ms, series.count) | {_WAITED: round(delay_s * 1000)}
+    if series.spent == NOTHING_SPENT:
+        return record
+    told = {"paid": series.spent.paid, "patience_ms": round(series.spent.waited_s * 1000)}
+    return record | {_SERIES: told | {"since": series.since}}
+
+
+def given_up(error: Exception, now_ms: int, series: Series) -> Attempt:
+    """Return the record of an attempt after which a person has to decide."""
+    return _record(error, now_ms, series.count + 1) | {_GAVE_UP: True}
+
+
+def with_attempt(failed: list[Attempt], record: Attempt) -> list[Attempt]:
+    """Return the records that a row keeps, once there is another."""
+    before = [{k: v for k, v in each.items() if k != _SERIES} for each in failed]
+    kept = [*before, record]
+    if len(kept) > FIRST_KEPT + LAST_KEPT:
+        kept = kept[:FIRST_KEPT] + kept[-LAST_KEPT:]
+    return kept
 
 
 def resting(failed: list[Attempt]) -> Json | None:
@@ -50,9 +103,7 @@ def failed_last(promise: Promise) -> Failure | None:
 
 def doubtful_attempt(error: Exception, now_ms: int) -> Attempt:
     """Return the record of an attempt that failed here and may be under way somewhere."""
-    failure = failure_of(error)
-    record = {"type": failure.type, "message": failure.message[:1000]}
-    return record | {"at": now_ms, _IN_DOUBT: True}
+    return _record(error, now_ms) | {_IN_DOUBT: True}
 
 
 def failed_in(promise: Promise) -> list[Attempt]:
@@ -73,6 +124,12 @@ def began_at(promise: Promise) -> int:
     """Return when the attempt that is under way began."""
     records = _records(promise)
     return int(records[-1][_BEGAN]) if records and _BEGAN in records[-1] else promise.created_at
+
+
+def _record(error: Exception, now_ms: int, number: int | None = None) -> Attempt:
+    failure = failure_of(error)
+    numbered = {} if number is None else {_NUMBER: number}
+    return {"type": failure.type, "message": failure.message[:1000], "at": now_ms, **numbered}
 
 
 def _records(promise: Promise) -> list[Attempt]:

@@ -91,7 +91,9 @@ def decode_failure(promise: Promise) -> Failure:
 def error_of(promise: Promise) -> Exception:
     """Return the exception for a rejected step: the same one live and on every replay."""
     failure = decode_failure(promise)
-    attempts = 1 + (len(decode(promise.attempts)) if promise.attempts else 0)
+    records = decode(promise.attempts) if promise.attempts else []
+    # A row keeps a few records of many, and each says which attempt it was.
+    attempts = 1 + max([len(records), *(each.get("n", 0) for each in records)])
     if failure.type == UNKNOWN:
         return OutcomeUnknown(promise.name, failure, attempts)
     return _registered(failure) or StepFailed(promise.name, failure, attempts)

@@ -42,8 +42,11 @@ class Step:
     which nobody knows whether it happened; it takes no arguments but its key.
 
     An error of `pause_on` that is not retried, or no more, is for a person to mend: nothing is
-    recorded for the step, the run is paused and shows it, and when it is requeued the step is
-    called again.
+    recorded for the step but the attempts, the run is paused and shows it, and when it is requeued
+    the step is called again.
+
+    `add_usage` adds up what two attempts used, each as its record or None: then what failed
+    attempts used counts as well, and the step's row tells it already while it waits.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Step:
     undo: Json | None = None
     reconcile: Callable[..., Any] | None = None
     pause_on: tuple[type[Exception], ...] = ()
+    add_usage: Callable[[Any, Any], Any] | None = None
     blobs: tuple[Blob, ...] = ()
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ imports no SDK. The first `answer` loads its provider's adapter.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from math import isfinite
 
@@ -16,9 +17,15 @@ from substrate.models.messages import Delta, Json, Message, Reply, Request, Tool
 from substrate.models.provider import PROVIDERS, Provider, adapter_of, disconnect
 from substrate.models.quota import QUOTA
 from substrate.models.scripted import Script, Scripted
+from substrate.values.clock import seconds_of
 from substrate.values.errors import BadRequest, Misuse
 
 __all__ = ["PROVIDERS", "Delta", "Fallback", "Model", "Provider", "Script", "disconnect"]
+
+PATIENCE = timedelta(days=1)
+"""How long a run waits for a provider that is away, where its `Model` does not say otherwise."""
+
+LONGEST_PATIENCE = timedelta(days=3650)
 
 SCRIPTED = frozenset({"scripted", "cassette"})
 """The providers that need no key, since a script says what they say."""
@@ -48,6 +55,11 @@ class Model:
     `price` is what it takes, in US dollars for a million tokens read and a million written, where
     the price list does not know: ``(0, 0)`` for a model of one's own.
 
+    `patience` is how long a provider that is away, or short of capacity, is asked again: a day, if
+    not told otherwise, with gaps that grow from a second to a quarter of an hour. Meanwhile the run
+    is suspended; then it is paused. A wait that the provider names is waited for however long it
+    is, and does not count. 0 pauses at the first failure.
+
     Raises `Misuse` for an unknown provider, a name without one, or a setting that cannot be.
     """
 
@@ -60,6 +72,7 @@ class Model:
     key: str | None = None
     fallback: "Sequence[str | Model | Fallback]" = ()
     price: tuple[float, float] | None = None
+    patience: timedelta | float = PATIENCE
 
     def __post_init__(self) -> None:
         """Check the name now, so that a typo is found at start-up and not in the night."""
@@ -77,9 +90,14 @@ class Model:
             )
         if isinstance(self.script, str):
             raise Misuse(f"script={self.script!r} is text; give a list of turns, even of one")
-        patience = self.settings.get("read_timeout", 1)
-        if not isinstance(patience, int | float) or not isfinite(patience) or patience <= 0:
-            raise Misuse(f"read_timeout={patience!r} must be a number of seconds above 0")
+        silence = self.settings.get("read_timeout", 1)
+        if not isinstance(silence, int | float) or not isfinite(silence) or silence <= 0:
+            raise Misuse(f"read_timeout={silence!r} must be a number of seconds above 0")
+        if not 0 <= seconds_of(self.patience) <= LONGEST_PATIENCE.total_seconds():
+            raise Misuse(
+                f"patience={self.patience!r} must be seconds, or a timedelta, from 0 to "
+                f"{LONGEST_PATIENCE.days} days"
+            )
         if isinstance(self.fallback, str):
             raise Misuse(f"fallback={self.fallback!r} is text; give a list of models, even of one")
         if self.price is not None and not all(isfinite(each) and each >= 0 for each in self.price):
@@ -121,8 +139,8 @@ class Model:
     @property
     def successors(self) -> "list[Fallback]":
         """Who is asked where this model cannot answer, in order."""
-        patience = {k: v for k, v in self.settings.items() if k == "read_timeout"}
-        named = partial(Model, max_output_tokens=self.max_output_tokens, settings=patience)
+        silence = {k: v for k, v in self.settings.items() if k == "read_timeout"}
+        named = partial(Model, max_output_tokens=self.max_output_tokens, settings=silence)
         given = [each if isinstance(each, Fallback) else Fallback(each) for each in self.fallback]
         return [
             replace(each, model=named(each.model)) if isinstance(each.model, str) else each

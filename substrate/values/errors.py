@@ -25,9 +25,11 @@
         ├── StepFailed              a step failed for good
         │   └── OutcomeUnknown      nobody knows whether the step's effect happened
         ├── SignalExpired           the awaited signal did not come in time
-        └── ModelError              a model call failed; see the eight kinds below
+        └── ModelError              a model call failed; see the nine kinds below
             ├── RateLimited  ├── QuotaExhausted  ├── Overloaded  ├── ContextOverflow
-            └── ModelMistake └── Refused         └── TransportFailed └── BadRequest
+            └── ModelMistake └── Refused         └── TransportFailed
+            └── BadRequest
+                └── Unusable        this model cannot be asked at all: its key, its name
 
     BaseException
     └── Interrupt                   user code must not swallow these
@@ -85,6 +87,7 @@ __all__ = [
     "TimedOut",
     "TransportFailed",
     "UnknownFunction",
+    "Unusable",
     "recorded_class",
     "recorded_error",
 ]
@@ -233,17 +236,29 @@ class ModelError(OstinatoError):
     """A model call failed. `body` is what the provider said, as text, when it said anything.
 
     `retryable` says whether the same request may succeed later; `retry_after` is the wait in
-    seconds that the provider asked for, None where it asked for none.
+    seconds that the provider asked for, None where it asked for none. `usage` is what the attempt
+    had used all the same (`substrate.models.messages.Usage`), None where that was nothing.
     """
 
-    retryable: ClassVar[bool] = False
+    passes: ClassVar[bool] = False
 
     def __init__(
-        self, message: str, *, body: str | None = None, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        body: str | None = None,
+        retry_after: float | None = None,
+        usage: Any = None,
     ) -> None:
         self.body = body
         self.retry_after = retry_after
+        self.usage = usage
         super().__init__(message)
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.passes
 
     @property
     def details(self) -> dict[str, Any] | None:
@@ -255,17 +270,26 @@ class ModelError(OstinatoError):
 class RateLimited(ModelError):
     """Too many requests or tokens just now. Wait `retry_after`, then ask again."""
 
-    retryable = True
+    passes = True
 
 
 class QuotaExhausted(ModelError):
-    """The account's quota or credit is used up. Waiting minutes does not help."""
+    """The account's quota or credit is used up.
+
+    One that is renewed at a time which the provider names (`retry_after`) is waited for; an empty
+    account is not: somebody has to pay, or another model be asked.
+    """
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the provider said when it is renewed."""
+        return self.retry_after is not None
 
 
 class Overloaded(ModelError):
     """The provider is short of capacity. Back off, then ask again."""
 
-    retryable = True
+    passes = True
 
 
 class ContextOverflow(ModelError):
@@ -275,7 +299,7 @@ class ContextOverflow(ModelError):
 class ModelMistake(ModelError):
     """The model produced something its own provider rejects, such as a malformed tool call."""
 
-    retryable = True
+    passes = True
 
 
 class Refused(ModelError):
@@ -288,11 +312,18 @@ class TransportFailed(ModelError):
     The provider may have done, and billed, the work.
     """
 
-    retryable = True
+    passes = True
 
 
 class BadRequest(ModelError):
     """The provider rejects the request: a missing key, an unknown model, a caller's bug."""
+
+
+class Unusable(BadRequest):
+    """This model cannot be asked at all: its key is refused or may not, or there is no such model.
+
+    The request itself is not at fault, so another model may answer it.
+    """
 
 
 class Interrupt(BaseException):

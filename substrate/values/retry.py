@@ -1,13 +1,36 @@
-"""When to try again, and how long to wait first. Pure: randomness is an argument."""
+"""When to try again, and how long to wait first. Pure: randomness is an argument.
+
+A series of attempts ends by its number, by how many of them cost something, or by how long was
+waited of one's own accord, whichever comes first. A wait that the other side asked for is its own
+affair: it uses up none of one's patience.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import random
 
-from substrate.values.errors import Misuse, ModelError, NotEncodable
+from substrate.values.errors import Misuse, ModelError, ModelMistake, NotEncodable
 
 Errors = tuple[type[Exception], ...]
+
+_WORTH_SPREADING_S = 60.0
+_WIDEST_SPREAD_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a series of failed attempts has used up so far, besides their number.
+
+    `paid` are the attempts that cost something; `waited_s` is how long was waited between them,
+    beyond what the other side asked for, in seconds.
+    """
+
+    paid: int = 0
+    waited_s: float = 0.0
+
+
+NOTHING_SPENT = Spent()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +43,10 @@ class Retry:
 
     An error of `give_up_on` is never retried, one of `retry_on` is. `safe_on` are errors that
     prove the call never left: only these let a step with ``effect="once"`` be tried again.
+
+    `patience` is how long all waits together may last, but for what the other side asked for; None
+    leaves it to `max_attempts`. `max_paid` is how many attempts may fail of those that cost
+    something: a model's answer that cannot be used, or that was cut off.
     """
 
     max_attempts: int = 3
@@ -30,6 +57,8 @@ class Retry:
     retry_on: Errors = (Exception,)
     give_up_on: Errors = ()
     safe_on: Errors = field(default=(ConnectionRefusedError,))
+    patience: timedelta | None = None
+    max_paid: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a policy that cannot work."""
@@ -42,12 +71,23 @@ class Retry:
             raise Misuse(f"max_attempts={self.max_attempts!r} must be 1 or more; 1 is no retry")
         if not 0 <= self.jitter <= 1:
             raise Misuse(f"jitter={self.jitter!r} must lie between 0 and 1")
+        if self.patience is not None and self.patience < timedelta(0):
+            raise Misuse(f"patience={self.patience!r} must not be negative; 0 is none")
+        if self.max_paid is not None and self.max_paid < 1:
+            raise Misuse(f"max_paid={self.max_paid!r} must be 1 or more")
         if self.factor < 1 or self.initial < timedelta(0):
             raise Misuse("a retry's factor must be 1 or more and its initial delay not negative")
 
-    def allows(self, error: Exception, attempt: int) -> bool:
-        """Say whether the attempt with this number (from 1) is followed by another."""
+    def allows(self, error: Exception, attempt: int, spent: Spent = NOTHING_SPENT) -> bool:
+        """Say whether the attempt with this number (from 1) is followed by another.
+
+        `spent` is what the attempts before it have used up.
+        """
         if attempt >= self.max_attempts or isinstance(error, (*self.give_up_on, NotEncodable)):
+            return False
+        if self.patience is not None and spent.waited_s >= self.patience.total_seconds():
+            return False
+        if self.max_paid is not None and is_paid(error) and spent.paid + 1 >= self.max_paid:
             return False
         if isinstance(error, ModelError):
             return error.retryable
@@ -56,11 +96,45 @@ class Retry:
     def delay(
         self, error: Exception, attempt: int, draw: Callable[[], float] = random
     ) -> timedelta:
-        """Return the wait after the attempt with this number (from 1)."""
-        grown = self.initial.total_seconds() * self.factor ** (attempt - 1)
-        wanted = min(grown, self.max_delay.total_seconds()) * (1 - self.jitter * draw())
-        asked = error.retry_after if isinstance(error, ModelError) else None
-        return timedelta(seconds=max(wanted, asked or 0.0))
+        """Return the wait after the attempt with this number (from 1).
+
+        A wait that was asked for is never cut short. A long one is stretched a little at random,
+        since all who were told the same would else come back at the same moment.
+        """
+        wanted = self._grown(attempt) * (1 - self.jitter * draw())
+        asked = asked_of(error)
+        if asked > _WORTH_SPREADING_S:
+            asked += min(asked * 0.05, _WIDEST_SPREAD_S) * self.jitter * draw()
+        return timedelta(seconds=max(wanted, asked))
+
+    def after(self, spent: Spent, error: Exception, delay_s: float) -> Spent:
+        """Return what is used up once this attempt has failed and so long was waited."""
+        if self.patience is None and self.max_paid is None:
+            return spent
+        asked = asked_of(error)
+        stretched = _WIDEST_SPREAD_S if asked > _WORTH_SPREADING_S else 0.0
+        own = max(delay_s - asked - stretched, 0.0)
+        return Spent(spent.paid + is_paid(error), spent.waited_s + own)
+
+    def _grown(self, attempt: int) -> float:
+        """Return the wait in seconds before jitter; powers that no float holds are the longest."""
+        longest = self.max_delay.total_seconds()
+        try:
+            return min(self.initial.total_seconds() * self.factor ** (attempt - 1), longest)
+        except OverflowError:
+            return longest
+
+
+def asked_of(error: Exception) -> float:
+    """Return how long the other side asked to wait, in seconds; 0 where it did not."""
+    return (error.retry_after or 0.0) if isinstance(error, ModelError) else 0.0
+
+
+def is_paid(error: Exception) -> bool:
+    """Whether a failed attempt cost something: the model worked, and it was of no use."""
+    return isinstance(error, ModelMistake) or (
+        isinstance(error, ModelError) and error.usage is not None
+    )
 
 
 NO_RETRY = Retry(max_attempts=1)

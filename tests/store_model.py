@@ -180,7 +180,10 @@ class Model:
         if not run.holds(fence):
             return False
         run.leave(RunStatus.READY)
+        run.last_seq += 1
         run.generation, run.journal_from = run.generation + 1, run.last_seq
+        began = (PromiseState.RESOLVED, None, run.last_seq, run.epoch)
+        run.journal[f"g{run.generation}"] = began
         run.crashes, run.input = 0, input_
         return True
 

@@ -128,6 +128,7 @@ def test_code_that_asks_for_something_else(fork):
 
     paused = fork.do("run", "--id", "first")
     accepted = fork.do("resume", "first", "--accept", "remember.0")
+    shown = fork.do("show", "first")
     second = fork.do("run", "--id", "second")
     fork.replace("agent/loop.py", '"a newer way"', '"the old way"')
     restored = fork.do("resume", "second")
@@ -137,6 +138,7 @@ def test_code_that_asks_for_something_else(fork):
     assert re.search(r"asked now +step remember .*a newer way", paused.err)
     assert "python -m agent resume first --accept remember.0" in paused.err
     assert (accepted.code, accepted.out) == (0, ANSWER)
+    assert re.search(r"accepted for step remember .*a newer way.* by \w+", shown.out)
     assert second.code == 4
     assert (restored.code, restored.out) == (0, ANSWER)
 

@@ -5,6 +5,8 @@ from typing import Any
 from substrate import Context, Misuse, RunStatus, connect, durable
 from substrate.testing import ManualClock
 from substrate.values.clock import from_ms
+from substrate.values.codec import decode
+from substrate.values.ids import Key
 from tests.runs import QUICK, keys, reached
 
 calls: list[str] = []
@@ -41,6 +43,22 @@ async def test_it_goes_on_with_a_fresh_journal(store_url):
     assert calls == [f"step {i}" for i in range(4)]
     assert (run.generation, run.status, again.id) == (3, RunStatus.DONE, "run")
     assert {"note.0", "g1/note.0", "g2/note.0", "g3/note.0"} <= set(recorded)
+
+
+async def test_each_generation_can_be_opened(store_url):
+    """What each generation was called with stands in the journal; the caller's own input stays."""
+    calls.clear()
+    async with connect(store_url) as client, client.work([counts], limits=QUICK):
+        await client.start(counts, 0, 3, id="run")
+        await client.signal("run", "go")
+        await client.result("run")
+        rows = {each.key: each for each in await client.journal("run")}
+
+    given = [decode(rows[Key(key)].input)["number"] for key in ("run", "g1", "g2", "g3")]
+    assert given == [0, 1, 2, 3]
+    began = [rows[Key(key)].seq for key in ("g1", "g2", "g3")]
+    firsts = [rows[Key(f"g{n}/note.0")].seq for n in (1, 2, 3)]
+    assert all(seq < first for seq, first in zip(began, firsts, strict=True))
 
 
 async def test_the_inbox_is_carried_over(store_url):

@@ -10,13 +10,15 @@ from substrate import (
     Client,
     Context,
     Durable,
+    Misuse,
     RunEnded,
-    RunNotFound,
     RunPaused,
     RunStatus,
     connect,
     durable,
 )
+from substrate.values.codec import decode
+from substrate.values.ids import Key
 from tests.runs import QUICK, keys, reached, taken_over
 from tests.stores import eventually
 
@@ -38,6 +40,13 @@ async def old(ctx: Context) -> list[Any]:
     found = [await ctx.step(fetch, "old"), await ctx.step(fetch, "same")]
     await ctx.signal("go")
     return [*found, await ctx.step(fetch, "last")]
+
+
+@durable(name="report")
+async def before(ctx: Context) -> Any:
+    first = await ctx.step(fetch, "old")
+    await ctx.signal("go")
+    return [first]
 
 
 @durable(name="report")
@@ -63,7 +72,12 @@ async def test_both_sides_are_shown(store_url):
     assert shown.details == {
         "key": "fetch.0",
         "recorded": {"kind": "step", "name": "fetch", "input": ["old"]},
-        "asked": {"kind": "step", "name": "fetch", "input": ["new"]},
+        "asked": {
+            "kind": "step",
+            "name": "fetch",
+            "input": ["new"],
+            "fingerprint": shown.details["asked"]["fingerprint"],
+        },
     }
     assert "'fetch.0' was recorded as step 'fetch'" in shown.message
     assert "with other arguments" in shown.message
@@ -128,17 +142,86 @@ async def test_another_kind_under_a_key_is_accepted_too(store_url):
         await client.requeue("run", accept="fetch.0")
         assert await client.result("run") == "page old"
 
-    assert shown.failure.details["asked"] == {"kind": "signal", "name": "fetch", "input": None}
+    asked = shown.failure.details["asked"]
+    assert (asked["kind"], asked["name"], asked["input"]) == ("signal", "fetch", None)
 
 
-async def test_only_what_is_there_can_be_accepted(store_url):
-    """Accepting a key that the journal has not raises RunNotFound, and the run stays paused."""
+async def test_an_acceptance_is_for_one_call(store_url):
+    """What was accepted for one call is no leave for a third: that pauses the run again."""
+
+    @durable(name="report")
+    async def waits(ctx: Context) -> Any:
+        first = await ctx.step(fetch, "new")
+        await ctx.signal("go")
+        return [first, await ctx.signal("more")]
+
+    @durable(name="report")
+    async def third(ctx: Context) -> Any:
+        first = await ctx.step(fetch, "third")
+        await ctx.signal("go")
+        return [first, await ctx.signal("more")]
+
+    async with taken_over(store_url, before, waits) as client:
+        await paused(client)
+        await client.requeue("run", accept="fetch.0", by="ann")
+        await reached(client, "run", "more.0")
+    async with connect(store_url) as client:
+        await client.signal("run", "more", 1)
+        async with client.work([third], limits=QUICK):
+            shown = await paused(client)
+        async with client.work([waits], limits=QUICK):
+            await client.requeue("run")
+            assert await client.result("run") == ["page old", 1]
+
+    assert shown.failure.details["asked"]["input"] == ["third"]
+    assert calls == {"fetch old": 1}
+
+
+async def test_an_acceptance_is_a_row_of_its_own(store_url):
+    """Who accepted what, and when, is in the journal; the record it is about stays as it was."""
+    async with taken_over(store_url, old, new) as client:
+        shown = await paused(client)
+        then = {each.key: each for each in await client.journal("run")}
+        await client.requeue("run", accept="fetch.0", by="ann")
+        await client.result("run")
+        rows = await client.journal("run")
+
+    asked = shown.failure.details["asked"]
+    now = {each.key: each for each in rows}
+    accepted = now[Key(f"accepted/fetch.0/{asked['fingerprint']}")]
+    assert decode(accepted.value) == {"by": "ann", "asked": asked}
+    assert accepted.settled_at >= then["fetch.1"].settled_at
+    assert now["fetch.0"] == then["fetch.0"]
+    assert len({each.seq for each in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("key", ["fetch.7", "fetch.1"])
+async def test_only_what_it_is_paused_about_can_be_accepted(store_url, key):
+    """Accepting any other key raises Misuse that says what the pause is about; it stays paused."""
     async with taken_over(store_url, old, new) as client:
         await paused(client)
-        with pytest.raises(RunNotFound, match=r"fetch\.7"):
-            await client.requeue("run", accept="fetch.7")
+        with pytest.raises(Misuse, match=rf"not paused about '{key}'.*'fetch\.0' was recorded"):
+            await client.requeue("run", accept=key)
 
         assert (await client.get("run")).status is RunStatus.PAUSED
+
+
+async def test_an_intent_stands_for_its_like_only(store_url):
+    """A wait without an outcome cannot be accepted in the place of another kind of operation."""
+
+    @durable(name="report")
+    async def asks(ctx: Context) -> Any:
+        return await ctx.step(fetch, "other", name="go")
+
+    async with connect(store_url) as client:
+        async with client.work([before], limits=QUICK):
+            await client.start(before, id="run")
+            await reached(client, "run", "go.0")
+        async with client.work([asks], limits=QUICK):
+            await client.signal("run", "go")
+            await paused(client)
+            with pytest.raises(Misuse, match="no outcome that could stand for step 'go'"):
+                await client.requeue("run", accept="go.0")
 
 
 async def test_only_a_paused_or_dead_run_is_requeued(store_url):

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from substrate.store.protocol import Store
-from substrate.values.ids import RunId
+from substrate.values.ids import Key, RunId
 from substrate.values.records import Fenced, Json, PromiseState, RunStatus
 from tests.stores import (
     LANE,
@@ -48,11 +48,33 @@ async def test_renew(store: Store):
 
     run = await store.get(RUN)
     assert (run.status, run.lease_owner) == (RunStatus.READY, None)
-    assert (run.generation, run.journal_from, run.last_seq) == (1, 2, 2)
+    assert (run.generation, run.journal_from, run.last_seq) == (1, 3, 3)
     assert await store.journal(RUN, after=run.journal_from) == []
     (again,) = await store.claim(LANE, 1, OTHER)
     assert (again.input, again.fence.epoch, again.run.generation) == ('{"n":2}', 2, 1)
-    assert len(await store.journal(RUN)) == 2
+    assert len(await store.journal(RUN)) == 3
+
+
+async def test_each_generation_is_a_row(store: Store):
+    """What each generation was begun with, and when, is in the journal; the start stays as it was.
+
+    So every generation can be opened, and who starts the run again gets it.
+    """
+    claim = await claimed(store)
+    await store.renew(claim.fence, Json('{"n":2}'))
+    (again,) = await store.claim(LANE, 1, OTHER)
+    await store.renew(again.fence, Json('{"n":3}'))
+    (third,) = await store.claim(LANE, 1, OTHER)
+
+    rows = {each.key: each for each in await store.journal(RUN)}
+    assert {key: row.input for key, row in rows.items()} == {
+        "run": '{"n":1}',
+        "g1": '{"n":2}',
+        "g2": '{"n":3}',
+    }
+    assert {row.state for key, row in rows.items() if key != "run"} == {PromiseState.RESOLVED}
+    assert [rows[Key(key)].seq for key in ("run", "g1", "g2")] == [1, 2, 3]
+    assert third.input == '{"n":3}'
 
 
 async def test_inbox_stays(store: Store):
@@ -96,7 +118,7 @@ async def test_renew_is_fenced(store: Store):
     (successor,) = await store.claim(LANE, 1, OTHER)
 
     assert not await store.renew(claim.fence, Json("1"))
-    assert (await store.promise(RUN)).input == '{"n":1}'
+    assert [each.key for each in await store.journal(RUN)] == ["run"]
     assert (await store.get(RUN)).generation == 0
     assert await store.renew(successor.fence, Json("2"))
     assert not await store.renew(successor.fence, Json("3"))

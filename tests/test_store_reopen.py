@@ -7,10 +7,12 @@ import pytest
 
 from substrate.store.protocol import MAX_CRASHES, Store
 from substrate.values.errors import RunEnded, RunNotFound
-from substrate.values.ids import Key, RunId
+from substrate.values.ids import Key, RunId, promise_id
 from substrate.values.records import (
     Checkpoint,
+    Json,
     Kind,
+    Promise,
     PromiseState,
     RunStatus,
     Written,
@@ -77,27 +79,49 @@ async def test_reopen_dead(store: Store):
 
 
 async def test_reopen_and_accept(store: Store, db: Database):
-    """Accepting a key lets its recorded value stand, whatever the code asks for there now."""
+    """What a person lets stand joins the journal in the same commit; the record stays as it was."""
     claim = await claimed(store)
     step = checkpoint(claim.fence, "work.0")
     await store.commit([replace(step, promise=replace(step.promise, fingerprint="old"))])
     db.rows("UPDATE runs SET status = 'paused', lease_owner = NULL")
+    (recorded,) = [each for each in await store.journal(RUN) if each.key == "work.0"]
+    accepted = settled("accepted/work.0/new")
 
-    await store.reopen(RUN, Key("work.0"))
+    await store.reopen(RUN, accepted)
 
-    assert (await store.journal(RUN))[0].fingerprint is None
-    assert (await store.journal(RUN))[0].value == '"done"'
+    rows = {each.key: each for each in await store.journal(RUN)}
+    assert rows[Key("work.0")] == recorded
+    assert rows[accepted.key].value == accepted.value
+    assert {each.seq for each in rows.values()} == {2, 3, 4}
+    assert (await store.get(RUN)).last_seq == 4
 
 
-async def test_reopen_with_unknown_key(store: Store, db: Database):
-    """Accepting a key that the run does not have raises, and the run stays paused."""
+async def test_accepted_twice(store: Store, db: Database):
+    """The same acceptance of a second pause changes nothing of the first."""
     await claimed(store)
-    db.rows("UPDATE runs SET status = 'paused', lease_owner = NULL")
+    accepted = settled("accepted/work.0/new")
+    for value in ("1", "2"):
+        db.rows("UPDATE runs SET status = 'paused', lease_owner = NULL")
+        await store.reopen(RUN, replace(accepted, value=Json(value)))
 
-    with pytest.raises(RunNotFound, match=r"no promise 'work\.7'"):
-        await store.reopen(RUN, Key("work.7"))
+    (kept,) = [each for each in await store.journal(RUN) if each.key == accepted.key]
+    assert kept.value == "1"
 
-    assert (await store.get(RUN)).status is RunStatus.PAUSED
+
+def settled(key: str) -> Promise:
+    """Return a row about the run itself, as a person's acceptance is one."""
+    return Promise(
+        id=promise_id(RUN, Key(key)),
+        run_id=RUN,
+        key=Key(key),
+        kind=Kind.RUN,
+        name="work.0",
+        state=PromiseState.RESOLVED,
+        created_at=5,
+        settled_at=5,
+        fingerprint="new",
+        value=Json('{"by":"ann"}'),
+    )
 
 
 async def test_reopen_failed(store: Store, db: Database):

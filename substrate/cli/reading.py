@@ -5,7 +5,7 @@ as what they are: they are steps in the table, and no steps of the function's.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import wrap
 
 from rich.text import Text
@@ -31,8 +31,9 @@ from substrate.engine.failure import decode_failure
 from substrate.engine.unwind import Ending
 from substrate.models.messages import Usage
 from substrate.values.codec import decode
-from substrate.values.ids import PromiseId
+from substrate.values.ids import Key, PromiseId
 from substrate.values.records import (
+    ACCEPTED_SCOPE,
     UNWIND_KEY,
     Json,
     Kind,
@@ -68,6 +69,7 @@ class Reading:
     undos: Collection[str]
     statuses: Mapping[PromiseId, RunStatus]
     used_below: Callable[[Promise], Usage]
+    accepted: Mapping[Key, Sequence[str]] = field(default_factory=dict)
 
     def line(self, promise: Promise, indent: int) -> Text:
         """Return a row's line: name, state, effect or kind, how long it took, what it used."""
@@ -97,6 +99,7 @@ class Reading:
             yield Text(f"run {promise.id}", "dim")
         if undone := undone_by(promise, self.undos):
             yield Text(f"makes up for {undone}", "dim")
+        yield from (Text(each, "yellow") for each in self.accepted.get(promise.key, ()))
         given = wording.short(_given(promise, width), width)
         if promise.is_settled and promise.state is not PromiseState.RESOLVED:
             yield from _failure(promise, given, width)
@@ -132,6 +135,20 @@ def undos_in(steps: Iterable[Promise]) -> Sequence[str]:
     """Return the keys of what is to be undone."""
     decisions = (step for step in steps if step.key == UNWIND_KEY and step.value)
     return [key for step in decisions for key in decode(step.value or Json("{}"))["keys"]]
+
+
+def accepted_in(journal: Iterable[Promise]) -> Mapping[Key, Sequence[str]]:
+    """Return by key what people let stand there: for which call, who, and when."""
+    found: dict[Key, list[str]] = {}
+    for promise in journal:
+        if promise.kind is Kind.RUN and promise.key.startswith(ACCEPTED_SCOPE):
+            record = decode(promise.value or Json("{}"))
+            asked = record["asked"]
+            call = f"{asked['kind']} {asked['name']} {wording.short(asked['input'], 60)}"
+            who = f" by {wording.visible(record['by'])}" if record["by"] else ""
+            when = wording.moment(promise.created_at)
+            found.setdefault(Key(promise.name), []).append(f"accepted for {call}{who}, {when}")
+    return found
 
 
 def undone_by(promise: Promise, undos: Collection[str]) -> str | None:

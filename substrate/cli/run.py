@@ -7,6 +7,7 @@ that could not go on for want of a key, or that the loop does not know.
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
+from getpass import getuser
 
 from substrate.agent.task import Task
 from substrate.cli import wording
@@ -56,7 +57,7 @@ async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int
         if not is_told and (accept or known.status.awaits_person):
             fork.check_knows(known)
             fork.check_key()
-            known = await client.requeue(run_id, accept)
+            known = await client.requeue(run_id, accept, by=getuser())
         return await _go_on(invocation, client, fork, known)
 
 

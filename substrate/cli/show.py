@@ -23,7 +23,7 @@ from substrate.cli.fork import check_there
 from substrate.cli.inbox import read_inbox
 from substrate.cli.invocation import Invocation
 from substrate.cli.outcome import Outcome, explanation, question_of, read_outcome, shown, summary
-from substrate.cli.reading import STATE_STYLES, WORDS, Reading, undos_in
+from substrate.cli.reading import STATE_STYLES, WORDS, Reading, accepted_in, undos_in
 from substrate.cli.runs import STYLES
 from substrate.cli.screen import open_page, put
 from substrate.cli.state import State, told_of
@@ -80,7 +80,14 @@ def _page(state: State, invocation: Invocation, width: int) -> Iterator[Renderab
     yield from _head(outcome)
     steps = [promise for promise in outcome.journal if promise.kind is not Kind.RUN]
     names = max((_name_width(promise) for promise in steps), default=0)
-    reading = Reading(names, width, undos_in(steps), state.statuses, outcome.usage_below)
+    reading = Reading(
+        names,
+        width,
+        undos_in(steps),
+        state.statuses,
+        outcome.usage_below,
+        accepted=accepted_in(outcome.journal),
+    )
     last = 1
     for epoch, group in groupby(steps, key=lambda promise: promise.epoch):
         yield Text(wording.claim(epoch) if epoch > last else "", "yellow")

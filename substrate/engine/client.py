@@ -14,6 +14,7 @@ from uuid import uuid4
 from substrate.engine.execution import Execution
 from substrate.engine.failure import decode_failure, error_of_run
 from substrate.engine.function import Durable
+from substrate.engine.journal import acceptance
 from substrate.engine.limits import DEFAULT_LIMITS, Limits
 from substrate.engine.means import Listener, tell_nobody
 from substrate.engine.worker import Worker
@@ -21,8 +22,8 @@ from substrate.store.connect import open_store
 from substrate.store.protocol import Store
 from substrate.values.clock import Clock, seconds_of, to_ms
 from substrate.values.codec import decode, encode, fingerprint
-from substrate.values.errors import RunNotFound, RunPaused
-from substrate.values.ids import Key, RunId, check_name, check_root_id, lane_of
+from substrate.values.errors import Misuse, RunNotFound, RunPaused
+from substrate.values.ids import Key, RunId, check_name, check_root_id, lane_of, promise_id
 from substrate.values.records import (
     Json,
     NewRun,
@@ -173,18 +174,31 @@ class Client:
             self._hint(run.parent_id)
         return run
 
-    async def requeue(self, id: str, accept: str | None = None) -> Run:
+    async def requeue(self, id: str, accept: str | None = None, by: str | None = None) -> Run:
         """Make a paused, failed or dead run ready again, and return it.
 
         What is recorded stands, a step's recorded failure too; the function is called again. A run
         that was undone stays so: it goes on with undos that are left, and ends as it did before.
 
-        For a paused one, `accept` names the key whose recorded value stands, whatever the code
-        asks for there now. Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
+        `accept` names the key about which a run is paused: what is recorded there stands for what
+        the code asks for now, and for nothing else that it may ask for later. The journal keeps
+        that, with who decided it, `by`, and when.
+
+        Raises `RunNotFound`, `RunEnded` for a run that is none of these, and `Misuse` for a key
+        about which it is not paused.
         """
-        run = await self.store.reopen(RunId(id), Key(accept) if accept else None)
+        accepted = await self._acceptance(RunId(id), Key(accept), by) if accept else None
+        run = await self.store.reopen(RunId(id), accepted)
         self._hint(run.id)
         return run
+
+    async def _acceptance(self, id: RunId, key: Key, by: str | None) -> Promise:
+        run = await self.get(id)
+        if run.status is not RunStatus.PAUSED:
+            raise Misuse(f"run {id!r} is {run.status}; only a paused one has something to accept")
+        about = promise_id(id, key)
+        found = await self.store.promises([id, about])
+        return acceptance(found[id], found.get(about), key, by, self.store.clock.now_ms())
 
     @asynccontextmanager
     async def work(

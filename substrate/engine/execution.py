@@ -37,6 +37,7 @@ from substrate.values.records import (
     Received,
     RunStatus,
     Written,
+    generation_key,
 )
 
 T = TypeVar("T")
@@ -76,8 +77,7 @@ class Execution(Waiting):
     @property
     def generation_scope(self) -> Key:
         """The scope of all keys of the run's present generation: none for the first."""
-        number = self.claim.run.generation
-        return Key(f"g{number}" if number else "")
+        return generation_key(self.claim.run.generation)
 
     def tell(self, event: dict[str, Any]) -> None:
         """Tell the worker's listener of a live event. Its errors are its own: the run goes on."""

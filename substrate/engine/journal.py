@@ -2,15 +2,21 @@
 
 A record is handed out once, when the code asks for its key, and is kept no longer: a key is asked
 for once, and what the run records from now on it needs no second time.
+
+A record stands for what the code asks for if that is what was recorded, or if a person has accepted
+it for exactly that call. An acceptance is a row of its own; the record stays as it was.
 """
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from substrate.values.codec import decode, fingerprint
-from substrate.values.errors import Failure, Paused
-from substrate.values.ids import Key
-from substrate.values.records import OWN_KEY, Json, Kind, Promise
+from substrate.values.codec import decode, encode, fingerprint
+from substrate.values.errors import Failure, Misuse, Paused
+from substrate.values.ids import Key, RunId, promise_id
+from substrate.values.records import ACCEPTED_SCOPE, Json, Kind, Promise, PromiseState
+
+MISMATCH = "FingerprintMismatch"
+"""The type of the failure with which a run is paused whose code asks for something else."""
 
 
 class Asked(NamedTuple):
@@ -34,10 +40,16 @@ class Asked(NamedTuple):
 class Journal:
     """The promises of one run that have not been asked for yet."""
 
-    __slots__ = ("_rows", "_scopes")
+    __slots__ = ("_accepted", "_rows", "_scopes")
 
     def __init__(self, promises: Iterable[Promise] = ()) -> None:
-        self._rows = {promise.key: promise for promise in promises if promise.key != OWN_KEY}
+        self._rows: dict[Key, Promise] = {}
+        self._accepted: set[str] = set()
+        for promise in promises:
+            if promise.kind is not Kind.RUN:
+                self._rows[promise.key] = promise
+            elif promise.key.startswith(ACCEPTED_SCOPE):
+                self._accepted.add(promise.key)
         self._scopes = _scopes_of(self._rows)
 
     def __len__(self) -> int:
@@ -53,24 +65,70 @@ class Journal:
         Raises `Paused` when what was recorded is not what the code asks for now.
         """
         found = self._rows.pop(asked.key, None)
-        if found is None or _stands_for(found, asked):
+        if found is None or _stands_for(found, asked) or self._is_accepted(found, asked):
             return found
         raise Paused(_mismatch(found, asked))
+
+    def _is_accepted(self, found: Promise, asked: Asked) -> bool:
+        """Whether a person let the record stand for this call, whatever others they accepted."""
+        return accepted_key(asked.key, asked.fingerprint) in self._accepted and _can_stand(
+            found, asked.kind, asked.name
+        )
 
     def pop(self, key: Key) -> Promise | None:
         """Return what was recorded under a key that no code can ask for, or None."""
         return self._rows.pop(key, None)
 
 
+def acceptance(own: Promise, found: Promise | None, key: Key, by: str | None, now: int) -> Promise:
+    """Return the row that lets a record stand for the call about which its run is paused.
+
+    `own` is the promise of the run's outcome, which says what the pause is about, and `found` the
+    record under the key. Raises `Misuse` where the pause is about something else.
+    """
+    failure = Failure.from_json(decode(own.error)) if own.error else None
+    about = failure.details if failure and failure.type == MISMATCH else None
+    if not isinstance(about, dict) or about.get("key") != key or found is None:
+        why = f"{failure.type}: {failure.message}" if failure else "nothing that is recorded"
+        raise Misuse(f"run {own.id!r} is not paused about {key!r}, but by {why}")
+    asked = about["asked"]
+    if not _can_stand(found, Kind(asked["kind"]), asked["name"]):
+        raise Misuse(
+            f"{found.id!r} has no outcome that could stand for {asked['kind']} "
+            f"{asked['name']!r}; go on under the code that recorded it"
+        )
+    accepted = accepted_key(key, asked["fingerprint"])
+    return Promise(
+        id=promise_id(RunId(own.id), accepted),
+        run_id=RunId(own.id),
+        key=accepted,
+        kind=Kind.RUN,
+        name=key,
+        state=PromiseState.RESOLVED,
+        created_at=now,
+        settled_at=now,
+        fingerprint=asked["fingerprint"],
+        value=Json(encode({"by": by, "asked": asked})),
+    )
+
+
+def accepted_key(key: Key, asked: str) -> Key:
+    """Return the key of the acceptance of a record for the call with this fingerprint."""
+    return Key(f"{ACCEPTED_SCOPE}{key}/{asked}")
+
+
+def _can_stand(found: Promise, kind: Kind, name: str) -> bool:
+    """Whether a record can stand for another call: an outcome for any, an intent for its like."""
+    return found.is_settled or (found.kind is kind and found.name == name)
+
+
 def _stands_for(found: Promise, asked: Asked) -> bool:
-    """Whether the record is what the code asks for, or a person accepted it as that."""
-    if found.fingerprint is None and found.is_settled:
-        return True
+    """Whether the record is what the code asks for."""
     if found.kind is not asked.kind or found.name != asked.name:
         return False
     if asked.own_fingerprint is None and found.input == asked.input:
         return True  # as its fingerprint would say, which a long replay need not compute
-    return found.fingerprint in (None, asked.fingerprint)
+    return found.fingerprint == asked.fingerprint
 
 
 def _scopes_of(keys: Iterable[str]) -> set[str]:
@@ -86,14 +144,17 @@ def _scopes_of(keys: Iterable[str]) -> set[str]:
 
 def _mismatch(found: Promise, asked: Asked) -> Failure:
     return Failure(
-        "FingerprintMismatch",
+        MISMATCH,
         f"{found.key!r} was recorded as {found.kind} {found.name!r} and the code now asks for "
         f"{asked.kind} {asked.name!r} {_difference(found, asked)}; go on under the old code, or "
         "accept what was recorded",
         {
             "key": found.key,
             "recorded": _side(found.kind, found.name, found.input),
-            "asked": _side(asked.kind, asked.name, asked.input),
+            "asked": {
+                **_side(asked.kind, asked.name, asked.input),
+                "fingerprint": asked.fingerprint,
+            },
         },
     )
 

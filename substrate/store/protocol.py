@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from substrate.values.clock import Clock
-from substrate.values.ids import Key, PromiseId, RunId
+from substrate.values.ids import PromiseId, RunId
 from substrate.values.records import (
     Checkpoint,
     Claim,
@@ -214,7 +214,8 @@ class Store(Protocol):
     async def renew(self, fence: Fence, input: Json) -> bool:
         """Begin the run's next generation: a fresh journal, the same id and inbox; ready again.
 
-        Its own promise is given the new input and keeps its fingerprint. False when fenced off.
+        A row of its own (`generation_key`) keeps what it is begun with; what the run was started
+        with stays. False when fenced off.
         """
         ...
 
@@ -241,10 +242,11 @@ class Store(Protocol):
         """
         ...
 
-    async def reopen(self, run_id: RunId, accept: Key | None = None) -> Run:
+    async def reopen(self, run_id: RunId, accepted: Promise | None = None) -> Run:
         """Make a paused, failed or dead run ready again.
 
-        `accept` names a promise whose recorded value stands whatever the code asks for now.
+        `accepted` is a settled row that joins its journal in the same commit: what a person lets
+        stand. One that is there already stays as it is.
         Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
         """
         ...

@@ -7,7 +7,7 @@ from typing import Any
 
 from substrate.values.codec import encode
 from substrate.values.errors import IdTaken
-from substrate.values.ids import lane_of, part_of, root_of
+from substrate.values.ids import lane_of, part_of, promise_id, root_of
 from substrate.values.records import (
     OWN_KEY,
     Adopted,
@@ -25,6 +25,7 @@ from substrate.values.records import (
     Run,
     RunStatus,
     Written,
+    generation_key,
 )
 
 Row = Sequence[Any]
@@ -145,6 +146,43 @@ def child_row(new: NewRun, now: int) -> dict[str, Any]:
         "rank": now + new.priority * _MINUTE_MS,
         "deadline_at": new.deadline_at,
         "seed": new.seed,
+    }
+
+
+def began_generation(
+    fence: Fence, generation: int, function: str, input_: Json, now: int
+) -> Promise:
+    """Return the row of a generation's beginning: with what, and when. It is read at each claim."""
+    key = generation_key(generation)
+    return Promise(
+        id=promise_id(fence.run_id, key),
+        run_id=fence.run_id,
+        key=key,
+        kind=Kind.RUN,
+        name=function,
+        state=PromiseState.RESOLVED,
+        created_at=now,
+        settled_at=now,
+        input=input_,
+    )
+
+
+def settled_row(promise: Promise, seq: int) -> dict[str, Any]:
+    """Return the parameters of a row that a store writes about a run, with no claim on it."""
+    return {
+        "id": promise.id,
+        "part": part_of(promise.id),
+        "run_id": promise.run_id,
+        "key": promise.key,
+        "seq": seq,
+        "kind": promise.kind.value,
+        "name": promise.name,
+        "state": promise.state.value,
+        "fingerprint": promise.fingerprint,
+        "input": promise.input,
+        "value": promise.value,
+        "created_at": promise.created_at,
+        "settled_at": promise.settled_at,
     }
 
 

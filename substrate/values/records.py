@@ -141,6 +141,18 @@ OWN_KEY = Key("run")
 UNWIND_KEY = Key("unwind")
 """The key of the decision to undo what a run did; the undos stand in the scope of this name."""
 
+ACCEPTED_SCOPE = "accepted/"
+"""What the key of an acceptance begins with: a scope without an ordinal, so no code can ask for it.
+"""
+
+
+def generation_key(number: int) -> Key:
+    """Return the scope of a generation's keys, which is the key of the row that began it too.
+
+    The first generation has neither: its keys stand alone, and the run's own row began it.
+    """
+    return Key(f"g{number}" if number else "")
+
 
 def own_promise(run: Run) -> Promise:
     """Return the pending promise of a run's own outcome: a child's stands in its parent's journal.

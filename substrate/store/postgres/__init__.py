@@ -24,7 +24,7 @@ from substrate.store.postgres.schema import migrate
 from substrate.store.postgres.transaction import transact
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock, OffsetClock
-from substrate.values.ids import Key, PromiseId, RunId, root_of
+from substrate.values.ids import PromiseId, RunId, root_of
 from substrate.values.records import (
     Checkpoint,
     Claim,
@@ -208,10 +208,10 @@ class PostgresStore:
             return []
         return await aside(lambda db: recovery.recover_runs(db, dead, now))
 
-    async def reopen(self, run_id: RunId, accept: Key | None = None) -> Run:
+    async def reopen(self, run_id: RunId, accepted: Promise | None = None) -> Run:
         """See `Store.reopen`."""
         now = self.clock.now_ms()
-        return await self._connections.aside(lambda db: runs.reopen_run(db, run_id, accept, now))
+        return await self._connections.aside(lambda db: runs.reopen_run(db, run_id, accepted, now))
 
     async def tell_limit(self, name: str, told: Json) -> None:
         """See `Store.tell_limit`."""

@@ -13,6 +13,7 @@ from substrate.store.blobs import outsource_payload
 from substrate.store.postgres.blobs import insert_blobs
 from substrate.store.postgres.connections import Cursor
 from substrate.store.postgres.journal import LOCK, wake_run
+from substrate.store.postgres.promises import insert_settled
 from substrate.store.postgres.runs import existing_run
 from substrate.values.errors import RunEnded
 from substrate.values.ids import RunId, part_of, root_of
@@ -116,18 +117,12 @@ async def discard_run(db: Cursor, run_id: RunId, now: int) -> Run:
 
 _RENEW = """
 UPDATE runs
-   SET generation = generation + 1, journal_from = last_seq,
-       generation_at = %(now)s, status = 'ready',
+   SET generation = generation + 1, journal_from = last_seq + 1,
+       generation_at = %(now)s, status = 'ready', last_seq = last_seq + 1,
        lease_owner = NULL, crashes = 0, rank = %(now)s
  WHERE id = %(id)s AND part = %(part)s AND epoch = %(epoch)s AND lease_owner = %(owner)s
    AND status = 'running'
-RETURNING id
-"""
-
-_SET_INPUT = """
-UPDATE promises
-   SET input = %(input)s::json
- WHERE id = %(id)s AND part = %(part)s
+RETURNING generation, last_seq, function
 """
 
 
@@ -137,8 +132,11 @@ async def renew_run(db: Cursor, fence: Fence, input_: Json, now: int) -> bool:
     held = {"epoch": fence.epoch, "owner": fence.owner, "now": now}
     light, blobs = outsource_payload(root_of(fence.run_id), input_)
     async with db.connection.transaction():
-        if await (await db.execute(_RENEW, where | held)).fetchone() is None:
+        renewed = await (await db.execute(_RENEW, where | held)).fetchone()
+        if renewed is None:
             return False
-        await db.execute(_SET_INPUT, where | {"input": light})
+        generation, seq, function = renewed
+        began = rows.began_generation(fence, generation, function, light, now)
+        await insert_settled(db, began, seq)
         await insert_blobs(db, blobs)
     return True

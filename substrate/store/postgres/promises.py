@@ -66,6 +66,25 @@ async def read_usages(db: Cursor, prefix: str) -> Sequence[tuple[PromiseId, Json
     return [(PromiseId(row[0]), Json(row[1])) for row in await cursor.fetchall()]
 
 
+_INSERT_SETTLED = """
+INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, fingerprint, input,
+                      value, epoch, created_at, settled_at)
+SELECT %(id)s, part, tenant, id, %(key)s, %(seq)s, %(kind)s, %(name)s, %(state)s, %(fingerprint)s,
+       %(input)s::json, %(value)s::json, epoch, %(created_at)s, %(settled_at)s
+  FROM runs
+ WHERE id = %(run_id)s AND part = %(part)s
+    ON CONFLICT (id, part) DO NOTHING
+"""
+
+
+async def insert_settled(db: Cursor, promise: Promise, seq: int) -> None:
+    """Add to a journal what happened to the run itself, as its change number `seq`.
+
+    The caller holds the run's row. What stands there under this key already stays.
+    """
+    await db.execute(_INSERT_SETTLED, rows.settled_row(promise, seq))
+
+
 async def whole_promises(db: Cursor, found: Sequence[rows.Row]) -> Sequence[Promise]:
     """Return rows as promises, with what stands in blobs put back."""
     promises = [rows.promise(row) for row in found]

@@ -10,9 +10,10 @@ from substrate.store.blobs import digest_in, outsource_input, whole
 from substrate.store.postgres.blobs import insert_blobs, read_blobs
 from substrate.store.postgres.connections import Cursor
 from substrate.store.postgres.journal import LOCK
+from substrate.store.postgres.promises import insert_settled
 from substrate.values.errors import RunEnded, RunNotFound
-from substrate.values.ids import Key, RunId, part_of, promise_id
-from substrate.values.records import Claim, Fence, Inbox, NewRun, Owner, Run, RunStatus
+from substrate.values.ids import RunId, part_of
+from substrate.values.records import Claim, Fence, Inbox, NewRun, Owner, Promise, Run, RunStatus
 
 _INSERT_RUN = """
 WITH created AS (
@@ -103,7 +104,12 @@ WITH picked AS MATERIALIZED (
     RETURNING {rows.RUN_COLUMNS}, part, rank
 )
 SELECT {rows.RUN_COLUMNS},
-       (SELECT input FROM promises WHERE id = claimed.id AND part = claimed.part)
+       -- what the present generation was begun with: its own row, the first one's is the run's
+       (SELECT input
+          FROM promises
+         WHERE part = claimed.part
+           AND id = CASE WHEN claimed.generation = 0 THEN claimed.id
+                         ELSE claimed.id || '#g'::text || claimed.generation::text END)
   FROM claimed
  ORDER BY rank
 """
@@ -171,7 +177,7 @@ async def release_runs(db: Cursor, fences: Sequence[Fence], now: int) -> int:
 _REOPEN_RUN = """
 UPDATE runs
    SET status = 'ready', crashes = 0, ended_at = NULL, expires_at = NULL, rank = %(now)s,
-       last_seq = last_seq + 1
+       last_seq = last_seq + %(numbers)s
  WHERE id = %(id)s AND part = %(part)s
    AND (status = 'paused' OR (status IN ('failed', 'dead') AND parent_id IS NULL))
 RETURNING last_seq
@@ -183,27 +189,19 @@ UPDATE promises
  WHERE id = %(id)s AND part = %(part)s AND run_id = id
 """
 
-_ACCEPT = """
-UPDATE promises
-   SET fingerprint = NULL
- WHERE id = %(promise_id)s AND part = %(part)s
-RETURNING id
-"""
 
-
-async def reopen_run(db: Cursor, run_id: RunId, accept: Key | None, now: int) -> Run:
+async def reopen_run(db: Cursor, run_id: RunId, accepted: Promise | None, now: int) -> Run:
     """Make a paused, failed or dead run ready again; see `Store.reopen`."""
     where = {"id": run_id, "part": part_of(run_id)}
+    numbers = 1 if accepted is None else 2  # the run's own row changes, and one may join it
     async with db.connection.transaction():
-        cursor = await db.execute(_REOPEN_RUN, where | {"now": now})
+        cursor = await db.execute(_REOPEN_RUN, where | {"now": now, "numbers": numbers})
         reopened = await cursor.fetchone()
-        run = await existing_run(db, run_id)
         if reopened is None:
+            run = await existing_run(db, run_id)
             raise RunEnded(f"run {run_id!r} is {run.status}; {rows.WHO_REOPENS}")
-        await db.execute(_REOPEN_OUTCOME, where | {"seq": reopened[0]})
-        if accept is not None:
-            accepted = {"promise_id": promise_id(run_id, accept), "part": where["part"]}
-            cursor = await db.execute(_ACCEPT, accepted)
-            if await cursor.fetchone() is None:
-                raise RunNotFound(f"run {run_id!r} has no promise {accept!r}; `show` lists keys")
-    return run
+        last_seq = reopened[0]
+        await db.execute(_REOPEN_OUTCOME, where | {"seq": last_seq - numbers + 1})
+        if accepted is not None:
+            await insert_settled(db, accepted, last_seq)
+        return await existing_run(db, run_id)

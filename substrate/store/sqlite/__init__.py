@@ -14,7 +14,7 @@ from substrate.store.sqlite.schema import migrate
 from substrate.store.sqlite.transaction import transact
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock, OffsetClock
-from substrate.values.ids import Key, PromiseId, RunId
+from substrate.values.ids import PromiseId, RunId
 from substrate.values.records import (
     Checkpoint,
     Claim,
@@ -195,10 +195,10 @@ class SqliteStore:
             remove_lock(self.path, one.owner)
         return recovered
 
-    async def reopen(self, run_id: RunId, accept: Key | None = None) -> Run:
+    async def reopen(self, run_id: RunId, accepted: Promise | None = None) -> Run:
         """See `Store.reopen`."""
         now = self.clock.now_ms()
-        return await self._file.write(lambda db: runs.reopen_run(db, run_id, accept, now))
+        return await self._file.write(lambda db: runs.reopen_run(db, run_id, accepted, now))
 
     async def tell_limit(self, name: str, told: Json) -> None:
         """See `Store.tell_limit`."""

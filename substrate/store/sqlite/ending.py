@@ -9,6 +9,7 @@ from substrate.store import rows
 from substrate.store.blobs import outsource_payload
 from substrate.store.sqlite.blobs import insert_blobs
 from substrate.store.sqlite.journal import wake_run
+from substrate.store.sqlite.promises import insert_settled
 from substrate.store.sqlite.runs import existing_run
 from substrate.values.errors import RunEnded
 from substrate.values.ids import RunId, part_of, root_of
@@ -75,18 +76,12 @@ def _is_open(db: apsw.Connection, run_id: RunId) -> bool:
 
 _RENEW = """
 UPDATE runs
-   SET generation = generation + 1, journal_from = last_seq,
-       generation_at = :now, status = 'ready',
+   SET generation = generation + 1, journal_from = last_seq + 1,
+       generation_at = :now, status = 'ready', last_seq = last_seq + 1,
        lease_owner = NULL, crashes = 0, rank = :now
  WHERE id = :id AND part = :part AND epoch = :epoch AND lease_owner = :owner
    AND status = 'running'
-RETURNING id
-"""
-
-_SET_INPUT = """
-UPDATE promises
-   SET input = :input
- WHERE id = :id AND part = :part
+RETURNING generation, last_seq, function
 """
 
 
@@ -94,9 +89,12 @@ def renew_run(db: apsw.Connection, fence: Fence, input_: Json, now: int) -> bool
     """Begin the run's next generation; see `Store.renew`."""
     where = {"id": fence.run_id, "part": fence.part}
     held = {"epoch": fence.epoch, "owner": fence.owner, "now": now}
-    if db.execute(_RENEW, where | held).fetchone() is None:
+    renewed = db.execute(_RENEW, where | held).fetchone()
+    if renewed is None:
         return False
+    generation, seq, function = renewed
     light, blobs = outsource_payload(root_of(fence.run_id), input_)
-    db.execute(_SET_INPUT, where | {"input": light})
+    began = rows.began_generation(fence, generation, function, light, now)
+    insert_settled(db, began, seq)
     insert_blobs(db, blobs)
     return True

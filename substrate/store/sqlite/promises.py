@@ -60,6 +60,25 @@ def read_usages(db: apsw.Connection, prefix: str) -> Sequence[tuple[PromiseId, J
     return [(PromiseId(row[0]), Json(row[1])) for row in found]
 
 
+_INSERT_SETTLED = """
+INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, fingerprint, input,
+                      value, epoch, created_at, settled_at)
+SELECT :id, part, tenant, id, :key, :seq, :kind, :name, :state, :fingerprint, :input,
+       :value, epoch, :created_at, :settled_at
+  FROM runs
+ WHERE id = :run_id AND part = :part
+    ON CONFLICT (id, part) DO NOTHING
+"""
+
+
+def insert_settled(db: apsw.Connection, promise: Promise, seq: int) -> None:
+    """Add to a journal what happened to the run itself, as its change number `seq`.
+
+    The caller holds the run's row. What stands there under this key already stays.
+    """
+    db.execute(_INSERT_SETTLED, rows.settled_row(promise, seq))
+
+
 def whole_promises(db: apsw.Connection, found: Iterable[rows.Row]) -> list[Promise]:
     """Return rows as promises, with what stands in blobs put back."""
     promises = []

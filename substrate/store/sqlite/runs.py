@@ -11,9 +11,21 @@ import apsw
 from substrate.store import rows
 from substrate.store.blobs import digest_in, outsource_input, whole
 from substrate.store.sqlite.blobs import insert_blobs, read_blobs
+from substrate.store.sqlite.promises import insert_settled
 from substrate.values.errors import RunEnded, RunNotFound
-from substrate.values.ids import Key, RunId, part_of, promise_id
-from substrate.values.records import Claim, Fence, Inbox, Json, NewRun, Owner, Run, RunStatus
+from substrate.values.ids import RunId, part_of, promise_id
+from substrate.values.records import (
+    Claim,
+    Fence,
+    Inbox,
+    Json,
+    NewRun,
+    Owner,
+    Promise,
+    Run,
+    RunStatus,
+    generation_key,
+)
 
 _INSERT_RUN = """
 INSERT INTO runs (id, part, tenant, root_id, function, version, queue, lane, rank, status, epoch,
@@ -127,7 +139,8 @@ def claim_runs(db: apsw.Connection, lane: str, limit: int, owner: Owner) -> Sequ
 
 
 def _claim(db: apsw.Connection, run: Run) -> Claim | None:
-    row = db.execute(_SELECT_INPUT, (run.id, part_of(run.id))).fetchone()
+    began = promise_id(run.id, generation_key(run.generation)) if run.generation else run.id
+    row = db.execute(_SELECT_INPUT, (began, part_of(run.id))).fetchone()
     if row is None or row[0] is None:
         return None
     input_ = Json(row[0])
@@ -177,7 +190,7 @@ def release_runs(db: apsw.Connection, fences: Sequence[Fence], now: int) -> int:
 _REOPEN_RUN = """
 UPDATE runs
    SET status = 'ready', crashes = 0, ended_at = NULL, expires_at = NULL, rank = :now,
-       last_seq = last_seq + 1
+       last_seq = last_seq + :numbers
  WHERE id = :id AND part = :part
    AND (status = 'paused' OR (status IN ('failed', 'dead') AND parent_id IS NULL))
 RETURNING last_seq
@@ -189,24 +202,17 @@ UPDATE promises
  WHERE id = :id AND part = :part AND run_id = id
 """
 
-_ACCEPT = """
-UPDATE promises
-   SET fingerprint = NULL
- WHERE id = :promise_id AND part = :part
-RETURNING id
-"""
 
-
-def reopen_run(db: apsw.Connection, run_id: RunId, accept: Key | None, now: int) -> Run:
+def reopen_run(db: apsw.Connection, run_id: RunId, accepted: Promise | None, now: int) -> Run:
     """Make a paused, failed or dead run ready again; see `Store.reopen`."""
     where = {"id": run_id, "part": part_of(run_id)}
-    reopened = db.execute(_REOPEN_RUN, where | {"now": now}).fetchone()
-    run = existing_run(db, run_id)
+    numbers = 1 if accepted is None else 2  # the run's own row changes, and one may join it
+    reopened = db.execute(_REOPEN_RUN, where | {"now": now, "numbers": numbers}).fetchone()
     if reopened is None:
+        run = existing_run(db, run_id)
         raise RunEnded(f"run {run_id!r} is {run.status}; {rows.WHO_REOPENS}")
-    db.execute(_REOPEN_OUTCOME, where | {"seq": reopened[0]})
-    if accept is not None:
-        accepted = {"promise_id": promise_id(run_id, accept), "part": where["part"]}
-        if db.execute(_ACCEPT, accepted).fetchone() is None:
-            raise RunNotFound(f"run {run_id!r} has no promise {accept!r}; `show` lists its keys")
-    return run
+    last_seq = reopened[0]
+    db.execute(_REOPEN_OUTCOME, where | {"seq": last_seq - numbers + 1})
+    if accepted is not None:
+        insert_settled(db, accepted, last_seq)
+    return existing_run(db, run_id)

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from datetime import datetime, timedelta
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -87,6 +88,21 @@ async def from_a_thread(ctx: Context) -> None:
     await asyncio.to_thread(lambda: ctx.step(fetch))
 
 
+async def from_a_thread_that_is_waited_for(ctx: Context) -> None:
+    refused: list[Misuse] = []
+
+    def uses() -> None:
+        try:
+            ctx.step(fetch)
+        except Misuse as error:
+            refused.append(error)
+
+    thread = Thread(target=uses)
+    thread.start()
+    thread.join()
+    raise refused[0]
+
+
 async def awaited_twice(ctx: Context) -> None:
     pending = ctx.step(stuck, timeout=0)
     try:
@@ -137,6 +153,10 @@ MISUSES = {
     "create_task": (in_a_task, "Misuse: this ctx is used in a task .* ctx.call for a branch"),
     "TaskGroup": (in_a_task_group, "Misuse: this ctx is used in a task .* use ctx.gather"),
     "a thread": (from_a_thread, "Misuse: this ctx is used in a task or thread"),
+    "a thread that the task waits for": (
+        from_a_thread_that_is_waited_for,
+        "Misuse: this ctx is used in a task or thread",
+    ),
     "awaited twice": (given_twice, "Misuse: <Pending run#fetch.0> was awaited before; make a new"),
     "another ctx": (
         of_another_ctx,
@@ -182,9 +202,12 @@ MISUSES = {
         "Misuse: 'fetch' is async; a transactional step is a plain `def fetch.tx, ",
     ),
     "a limit of none": (lambda ctx: ctx.map(fetch, [1], limit=0), "Misuse: limit=0 must be 1"),
+    "no end": (lambda ctx: ctx.sleep(float("inf")), "Misuse: inf is no duration to wait for"),
+    "NaN": (lambda ctx: ctx.step(fetch, timeout=float("nan")), "Misuse: nan is no duration"),
+    "a time as text": (lambda ctx: ctx.signal("go", timeout="5"), "Misuse: '5' is no duration"),
     "a naive time": (
         lambda ctx: ctx.sleep_until(datetime(2026, 1, 1)),  # noqa: DTZ001 - that is the misuse
-        "ValueError: .* has no time zone; use",
+        "Misuse: .* has no time zone; use",
     ),
 }
 

@@ -79,8 +79,44 @@ async def test_both_sides_are_shown(store_url):
             "fingerprint": shown.details["asked"]["fingerprint"],
         },
     }
-    assert "'fetch.0' was recorded as step 'fetch'" in shown.message
-    assert "with other arguments" in shown.message
+    assert shown.message == (
+        """'fetch.0' was recorded as step 'fetch' with ["old"], and the code now asks for it """
+        """with ["new"]; go on under the old code, or accept what was recorded"""
+    )
+
+
+async def test_long_arguments_are_shown_where_they_differ(store_url):
+    """Of long arguments the message shows what differs, and how long they are."""
+
+    def reads(page: str) -> Durable[[], None]:
+        @durable(name="reads")
+        async def asks(ctx: Context) -> None:
+            await ctx.step(fetch, page)
+            await ctx.signal("go")
+
+        return asks
+
+    one, other = reads("x" * 5000 + "old" + "y" * 5000), reads("x" * 5000 + "new" + "y" * 5000)
+    async with taken_over(store_url, one, other) as client:
+        told = (await paused(client)).failure.message
+
+    assert "xxoldyy" in told
+    assert "xxnewyy" in told
+    assert "(10007 characters)" in told
+    assert len(told) < 700
+
+
+async def test_another_kind_is_shown_with_its_arguments(store_url):
+    """Another step under a recorded key is shown beside it, with the arguments of both."""
+
+    @durable(name="report")
+    async def waits(ctx: Context) -> None:
+        await ctx.signal("fetch")
+
+    async with taken_over(store_url, old, waits) as client:
+        told = (await paused(client)).failure.message
+
+    assert """recorded as step 'fetch' with ["old"], and the code now asks for signal""" in told
 
 
 async def test_nothing_is_lost_and_no_crash_counted(store_url):

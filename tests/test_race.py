@@ -58,6 +58,7 @@ async def races(ctx: Context) -> list[Any]:
         ctx.step(quick, "quick"),
     )
     assert isinstance(winner, Winner)
+    assert winner.index == winner.place
     place, value = winner
     return [place, value, await ctx.signal("after")]
 

@@ -1,12 +1,17 @@
-"""Exceptions to records and back: what a rejected promise keeps, and what its reader gets."""
+"""Exceptions to records and back: what a rejected promise keeps, and what its reader gets.
+
+A recorded error comes back as itself only where its class makes the same of its args again; in
+every other case its reader gets a `StepFailed` that tells what it was, live and on every replay.
+"""
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from substrate.values.codec import decode, encode
+from substrate.values.difference import difference
 from substrate.values.errors import (
     Failure,
     NotEncodable,
@@ -21,6 +26,11 @@ from substrate.values.errors import (
 from substrate.values.records import Json, Promise, PromiseState
 
 _TRACEBACK_LIMIT = 4000
+_MEMBERS_TOLD = 5
+_MEMBER_LIMIT = 500
+_MESSAGE_LIMIT = 100_000  # characters of a message whose record would be too long for a value
+_ALL_MEMBERS = 100
+_DEPTH = 10
 UNKNOWN = OutcomeUnknown.__name__
 
 T = TypeVar("T")
@@ -60,9 +70,20 @@ def cancellations() -> int:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Return the record of an exception. A recorded error's details are its args."""
+    """Return the record of an exception.
+
+    A recorded error's details are its args, as a list where these make it anew, else under
+    ``args``. Those of a group are its members.
+    """
     cls: Callable[..., BaseException] = type(error)
-    details = list(error.args) if recorded_class(cls.__name__) is cls else _details(error)
+    details: object
+    if isinstance(error, Exception) and recorded_class(cls.__name__) is cls:
+        args = list(error.args)
+        details = args if _comes_back(error) else {"args": args}
+    elif isinstance(error, BaseExceptionGroup):
+        details = _members(error)
+    else:
+        details = _details(error)
     trace = "".join(traceback.format_exception(error))[-_TRACEBACK_LIMIT:]
     return Failure(cls.__name__, _message(error), details, trace)
 
@@ -77,7 +98,8 @@ def encode_failure(failure: Failure) -> Json:
     try:
         return Json(encode(failure.to_json()))
     except NotEncodable:
-        bare = Failure(failure.type, failure.message, traceback=failure.traceback)
+        message = failure.message[:_MESSAGE_LIMIT]
+        bare = Failure(failure.type, message, traceback=failure.traceback)
         return Json(encode(bare.to_json()))
 
 
@@ -112,21 +134,64 @@ def error_of_run(promise: Promise) -> RunFailed:
 
 
 def _registered(failure: Failure) -> Exception | None:
-    """Rebuild a recorded error; None where its record doesn't hold what its class asks for."""
-    registered = recorded_class(failure.type)
-    if registered is None or not isinstance(failure.details, list):
-        return None
-    try:
-        return registered(*failure.details)
-    except TypeError:
-        return None
+    """Rebuild a recorded error; None where its class makes nothing of what was recorded."""
+    return _made(failure.type, failure.details) if isinstance(failure.details, list) else None
 
 
-def _message(error: BaseException) -> str:
+def _comes_back(error: Exception) -> bool:
+    """Whether an exception's class makes the same exception of the args that are recorded."""
     try:
-        return str(error)
+        recorded = decode(encode(list(error.args)))
+    except NotEncodable:
+        return False
+    name = type(error).__name__
+    same, back = _made(name, error.args), _made(name, recorded)
+    if same is None or back is None or _message(same) != _message(error):
+        return False
+    kept = {name: value for name, value in vars(error).items() if name not in _ADDED}
+    if difference(kept, vars(same), "its attributes"):
+        return False
+    return difference(error.args, back.args, "args", is_open=True) is None
+
+
+_ADDED = ("__notes__", "others")
+"""What others than its class have put on an exception."""
+
+
+def _made(name: str, args: Sequence[object]) -> Exception | None:
+    registered = recorded_class(name)
+    if registered is None:
+        return None
+    try:
+        made = registered(*args)
+    except Exception:  # noqa: BLE001 - an exception's own __init__ is user code
+        return None
+    return made
+
+
+def _message(error: BaseException, depth: int = 0) -> str:
+    """Return what an exception says; of a group, also what its first members say."""
+    try:
+        told = str(error)
     except Exception as broken:  # noqa: BLE001 - an exception's own __str__ is user code too
         return f"(no message: its __str__ raises {type(broken).__name__})"
+    if not isinstance(error, BaseExceptionGroup) or depth >= _DEPTH:
+        return told
+    first = error.exceptions[:_MEMBERS_TOLD]
+    members = [f"{type(one).__name__}: {_message(one, depth + 1)}"[:_MEMBER_LIMIT] for one in first]
+    left = len(error.exceptions) - len(first)
+    return f"{told}: {'; '.join(members)}{f'; and {left} more' if left else ''}"
+
+
+def _members(group: BaseExceptionGroup[BaseException], depth: int = 0) -> list[object]:
+    """Return what a group holds, as its record lists it: type and message, and their members."""
+    told: list[object] = []
+    for error in group.exceptions[:_ALL_MEMBERS]:
+        record: dict[str, object] = {"type": type(error).__name__, "message": _message(error)}
+        if isinstance(error, BaseExceptionGroup) and depth < _DEPTH:
+            record["members"] = _members(error, depth + 1)
+        told.append(record)
+    return told
 
 
 def _details(error: BaseException) -> object:

@@ -8,6 +8,7 @@ it for exactly that call. An acceptance is a row of its own; the record stays as
 """
 
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import NamedTuple
 
 from substrate.values.codec import decode, encode, fingerprint
@@ -17,6 +18,9 @@ from substrate.values.records import ACCEPTED_SCOPE, Json, Kind, Promise, Promis
 
 MISMATCH = "FingerprintMismatch"
 """The type of the failure with which a run is paused whose code asks for something else."""
+
+_SHOWN = 200
+"""How many characters of each side's arguments the message of a pause shows."""
 
 
 class Asked(NamedTuple):
@@ -143,11 +147,18 @@ def _scopes_of(keys: Iterable[str]) -> set[str]:
 
 
 def _mismatch(found: Promise, asked: Asked) -> Failure:
+    recorded, now = _shown(found.input, asked.input), _shown(asked.input, found.input)
+    same = (found.kind, found.name) == (asked.kind, asked.name)
+    if same and found.input != asked.input:
+        sides = f"with {recorded}, and the code now asks for it with {now}"
+    elif same:
+        sides = "and the code now asks for it in another way"
+    else:
+        sides = f"with {recorded}, and the code now asks for {asked.kind} {asked.name!r} with {now}"
     return Failure(
         MISMATCH,
-        f"{found.key!r} was recorded as {found.kind} {found.name!r} and the code now asks for "
-        f"{asked.kind} {asked.name!r} {_difference(found, asked)}; go on under the old code, or "
-        "accept what was recorded",
+        f"{found.key!r} was recorded as {found.kind} {found.name!r} {sides}; go on under the old "
+        "code, or accept what was recorded",
         {
             "key": found.key,
             "recorded": _side(found.kind, found.name, found.input),
@@ -159,9 +170,16 @@ def _mismatch(found: Promise, asked: Asked) -> Failure:
     )
 
 
-def _difference(found: Promise, asked: Asked) -> str:
-    same = (found.kind, found.name) == (asked.kind, asked.name)
-    return "with other arguments" if same else "there"
+def _shown(input_: Json | None, other: Json | None) -> str:
+    """Return one side's arguments as a message shows them: where they are long, what differs."""
+    if input_ is None:
+        return "no arguments"
+    if len(input_) <= _SHOWN:
+        return input_
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(input_, other or "", strict=False))
+    start = max(sum(1 for _ in same) - _SHOWN // 4, 0)
+    cut = input_[start : start + _SHOWN]
+    return f"{'…' if start else ''}{cut}… ({len(input_)} characters)"
 
 
 def _side(kind: Kind, name: str, input_: Json | None) -> dict[str, object]:

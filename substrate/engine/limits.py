@@ -3,22 +3,24 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from substrate.values.clock import Duration
 from substrate.values.errors import Misuse
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """How a worker behaves. `threads` is for steps that are plain functions.
 
+    Durations are seconds or timedeltas, and are kept as timedeltas.
     A run that only waits stays in memory for as long as `warm`, or until its place is needed.
     """
 
     concurrency: int = 64
     threads: int = 32
-    lease: timedelta = timedelta(seconds=10)
-    poll: timedelta = timedelta(milliseconds=250)
-    grace: timedelta = timedelta(seconds=10)
-    warm: timedelta = timedelta(seconds=20)
+    lease: Duration = Duration(timedelta(seconds=10))  # noqa: RUF009 - a descriptor
+    poll: Duration = Duration(timedelta(milliseconds=250))  # noqa: RUF009 - a descriptor
+    grace: Duration = Duration(timedelta(seconds=10))  # noqa: RUF009 - a descriptor
+    warm: Duration = Duration(timedelta(seconds=20))  # noqa: RUF009 - a descriptor
 
     def __post_init__(self) -> None:
         """Refuse limits under which nothing would ever run."""

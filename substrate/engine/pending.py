@@ -138,6 +138,11 @@ class Winner(NamedTuple):
     place: int
     value: Any
 
+    @property
+    def index(self) -> int:  # type: ignore[override]  # a tuple's own method, which nobody means
+        """The place of the winner, by the name that it has elsewhere."""
+        return self.place
+
 
 async def settle_first(context: "Context", pendings: Sequence[Pending[Any]]) -> Winner:
     """Start all; return the one that is settled first by the journal's order; end the others.

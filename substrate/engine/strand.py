@@ -7,6 +7,7 @@ an operation begun from elsewhere would take its key in an order that a replay c
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from threading import get_ident
 from typing import TypeVar
 
 from substrate.engine.execution import Execution
@@ -27,11 +28,13 @@ class Strand:
         self._execution = execution
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
+        self._thread = get_ident()
         self._is_waiting = False
 
     def check_use(self) -> None:
         """Refuse to be used from another task, or while this one waits for an operation."""
-        if asyncio.current_task(self._loop) is not self._task:
+        # In another thread the loop's current task may well be the run's own: it waits there.
+        if get_ident() != self._thread or asyncio.current_task(self._loop) is not self._task:
             raise Misuse(
                 "this ctx is used in a task or thread that is not its own; asyncio.gather, "
                 "wait_for and create_task make such tasks: use ctx.gather or ctx.map, and "

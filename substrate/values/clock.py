@@ -5,9 +5,15 @@ Nothing else in the kit reads a clock, so a test owns time by passing another `C
 """
 
 import asyncio
+import math
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+from substrate.values.errors import Misuse
+
+LONGEST = 1000 * 366 * 86_400.0
+"""How many seconds a duration may be: a thousand years, which no calendar of ours runs out of."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -42,9 +48,11 @@ class OffsetClock:
 
 
 def to_ms(when: datetime) -> int:
-    """Return milliseconds since 1970 UTC; a naive datetime raises `ValueError`."""
+    """Return milliseconds since 1970 UTC. Raises `Misuse` for a datetime without a time zone."""
+    if not isinstance(when, datetime):
+        raise Misuse(f"{when!r} is no moment; write datetime.now(UTC) + timedelta(hours=1)")
     if when.tzinfo is None:
-        raise ValueError(f"{when!r} has no time zone; use datetime.now(UTC)")
+        raise Misuse(f"{when!r} has no time zone; use datetime.now(UTC)")
     return (when - _EPOCH) // timedelta(milliseconds=1)
 
 
@@ -54,5 +62,41 @@ def from_ms(ms: int) -> datetime:
 
 
 def seconds_of(duration: timedelta | float) -> float:
-    """Return a duration in seconds."""
-    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    """Return a duration in seconds.
+
+    Raises `Misuse` for what is no duration: text, NaN, infinity, more than a thousand years.
+    """
+    given: object = duration
+    if isinstance(given, timedelta):
+        seconds = given.total_seconds()
+    elif isinstance(given, (int, float)) and not isinstance(given, bool):
+        seconds = float(given) if abs(given) <= LONGEST else math.inf
+    else:
+        raise Misuse(f"{given!r} is no duration; give seconds or a timedelta")
+    if not abs(seconds) <= LONGEST:  # also for NaN, which no comparison is true of
+        raise Misuse(
+            f"{duration!r} is no duration to wait for, being more than a thousand years; where "
+            "there is to be no limit, leave it out"
+        )
+    return seconds
+
+
+class Duration:
+    """A field of a dataclass that takes seconds or a timedelta, and gives a timedelta.
+
+    Setting it raises `Misuse` as `seconds_of` does.
+    """
+
+    def __init__(self, default: timedelta) -> None:
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, instance: object | None, owner: type | None = None) -> timedelta:
+        return self._default if instance is None else getattr(instance, self._name)
+
+    def __set__(self, instance: object, value: timedelta | float) -> None:
+        seconds = seconds_of(value)
+        kept = value if isinstance(value, timedelta) else timedelta(seconds=seconds)
+        object.__setattr__(instance, self._name, kept)

@@ -9,21 +9,26 @@ What JSON cannot hold and programs need is tagged by a key that begins with ``$`
 ``{"$decimal": …}``    a Decimal
 ``{"$float": …}``      ``nan``, ``inf``, ``-inf``
 ``{"$int": …}``        an integer beyond 64 bits
-``{"$text": …}``       a string with NUL or lone surrogates, escaped as in JSON
+``{"$text": …}``       a string with NUL or lone surrogates, escaped as in JSON; a list of such
+                       parts where two surrogates in a row would be read as one character
 ``{"$map": [[k, v]]}`` a dict one of whose own keys begins with ``$``
 =====================  ==========================================================
 
 Invariants: ``decode(encode(x))`` equals x, except that tuples become lists, enum members their
-values and UUIDs their text; ``encode(decode(text))`` is the same text; a value that cannot be kept
-raises `NotEncodable`.
+values, UUIDs their text, and instances of a subclass of a plain type those of the type itself;
+``encode(decode(text))`` is the same text; a value that cannot be kept, or is longer than
+`LONGEST`, raises `NotEncodable`; a tag that is not as `encode` writes it raises `ValueError`.
 """
 
 import base64
 import json
 import math
+import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
@@ -31,6 +36,9 @@ from uuid import UUID
 import orjson
 
 from substrate.values.errors import NotEncodable
+
+LONGEST = 64 * 1024 * 1024
+"""How many bytes of JSON one value may be."""
 
 _TYPES = "None, bool, int, float, str, bytes, datetime, date, Decimal, list, tuple and dict"
 
@@ -42,23 +50,92 @@ _OPTIONS = (
 )
 
 
+# Only a key says that there may be a tag: a text such as "$5" needs no second look.
+_TAGS = re.compile(rb'"\$(?:[^"\\]|\\.)*"\s*:')
+_TAGS_TEXT = re.compile(_TAGS.pattern.decode())
+
+_HARMLESS = frozenset((str, int, bool, type(None)))
+
+
 def encode(value: Any) -> str:
     """Return the value as JSON text with sorted keys, or raise `NotEncodable`."""
     try:
         text = orjson.dumps(value, option=_OPTIONS)
     except (TypeError, ValueError, RecursionError):
-        return _encode_slowly(value)
-    # orjson writes these for values that need a tag, or might: NaN becomes null without an error.
-    if b"null" in text or b'"$' in text or b"\\u0000" in text:
-        return _encode_slowly(value)
+        text = _encode_slowly(value)
+    else:
+        # What orjson writes without an error and `_tag` writes otherwise: NaN, which becomes null,
+        # text with NUL, and keys that look like ours.
+        hides = (b"null" in text and _may_hold_nan(value)) or b"\\u0000" in text
+        if hides or (b'"$' in text and _TAGS.search(text)):
+            text = _encode_slowly(value)
+    if len(text) > LONGEST:
+        raise NotEncodable(
+            f"the value is {len(text) / 1e6:.0f} MB of JSON, and a value ends at "
+            f"{LONGEST / 1e6:.0f} MB; put it into a file or an object store, and keep its address"
+        )
     return text.decode()
 
 
 def decode(text: str | bytes) -> Any:
     """Return the value that `encode` was given."""
     value = orjson.loads(text)
-    tagged = '"$' in text if isinstance(text, str) else b'"$' in text
-    return _untag(value) if tagged else value
+    if isinstance(text, str):
+        is_tagged = '"$' in text and _TAGS_TEXT.search(text) is not None
+    else:
+        is_tagged = b'"$' in text and _TAGS.search(text) is not None
+    return _untag(value) if is_tagged else value
+
+
+def is_long(value: Any, limit: int = 64 * 1024) -> bool:
+    """Say whether a value may be more than so many bytes of JSON, without writing it.
+
+    It is an estimate that costs no more the longer the value is. Objects of classes are taken by
+    their attributes.
+    """
+    left, stack = limit, [value]
+    while stack and left >= 0:
+        each = stack.pop()
+        kind = type(each)
+        if kind is str or kind is bytes:
+            left -= len(each)
+        elif kind is dict:
+            left -= 16 * len(each)
+            if left >= 0:
+                stack.extend(each.values())
+        elif kind is list or kind is tuple or kind is set or kind is frozenset:
+            left -= 4 * len(each)
+            if left >= 0:
+                stack.extend(each)
+        else:
+            left -= 8
+            stack.extend(getattr(each, "__dict__", {}).values())
+            stack.extend(getattr(each, name, None) for name in getattr(kind, "__slots__", ()))
+    return left < 0
+
+
+def _may_hold_nan(value: Any) -> bool:
+    """Say whether a value may hold a float that orjson writes as null, as it writes None."""
+    kind = type(value)
+    if kind is float:
+        return not math.isfinite(value)
+    if kind in _HARMLESS:
+        return False
+    stack = [value]
+    while stack:
+        each = stack.pop()
+        for item in each.values() if type(each) is dict else each:
+            kind = type(item)
+            if kind in _HARMLESS:
+                continue
+            if kind is float:
+                if not math.isfinite(item):
+                    return True
+            elif kind is dict or kind is list or kind is tuple:
+                stack.append(item)
+            else:  # an enum member, whose value may be anything
+                return True
+    return False
 
 
 def fingerprint(*parts: Any) -> str:
@@ -66,9 +143,9 @@ def fingerprint(*parts: Any) -> str:
     return blake2b(encode(parts).encode(), digest_size=12).hexdigest()
 
 
-def _encode_slowly(value: Any) -> str:
+def _encode_slowly(value: Any) -> bytes:
     try:
-        return orjson.dumps(_tag(value, "value"), option=orjson.OPT_SORT_KEYS).decode()
+        return orjson.dumps(_tag(value, "value"), option=orjson.OPT_SORT_KEYS)
     except RecursionError:
         raise NotEncodable("the value is nested too deeply, or contains itself") from None
     except TypeError as error:  # orjson's own depth limit
@@ -85,7 +162,7 @@ def _tag(value: Any, path: str) -> Any:
         case str():
             return _tag_text(value)
         case int():
-            return int(value) if -(2**63) <= value < 2**63 else {"$int": str(int(value))}
+            return int(value) if -(2**63) <= value < 2**63 else _tag_int(value, path)
         case float():
             return float(value) if math.isfinite(value) else {"$float": str(float(value))}
         case list() | tuple():
@@ -101,9 +178,26 @@ def _tag(value: Any, path: str) -> Any:
         case UUID():
             return str(value)
     raise NotEncodable(
-        f"{path} is {type(value).__name__} ({str(value)[:80]!r}), which JSON cannot hold; "
+        f"{path} is {type(value).__name__} ({_shown(value)}), which JSON cannot hold; "
         f"return {_TYPES} only, for instance model.model_dump(mode='json')"
     )
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(str(value)[:80])
+    except Exception as broken:  # noqa: BLE001 - an object's own __str__ is user code
+        return f"its __str__ raises {type(broken).__name__}"
+
+
+def _tag_int(value: int, path: str) -> Any:
+    try:
+        return {"$int": str(int(value))}
+    except ValueError:  # Python's own limit for text, which holds when it is read back, too
+        raise NotEncodable(
+            f"{path} is an integer of {value.bit_length()} bits, more than the 4,300 digits that "
+            "Python writes; keep it as text, for instance hex(value)"
+        ) from None
 
 
 def _tag_date(value: date, path: str) -> Any:
@@ -111,17 +205,26 @@ def _tag_date(value: date, path: str) -> Any:
         return {"$date": value.isoformat()}
     if value.tzinfo is None:
         raise NotEncodable(f"{path} is a datetime without a time zone: {value!r}; add UTC")
-    return {"$datetime": value.astimezone(UTC).isoformat()}
+    try:
+        return {"$datetime": value.astimezone(UTC).isoformat()}
+    except OverflowError:
+        raise NotEncodable(
+            f"{path} is {value!r}, which lies outside of the years 1 to 9999 in UTC; "
+            "leave it out, or say None"
+        ) from None
+
+
+# Between two surrogates that JSON would read as one character.
+_PAIRS = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
 
 
 def _tag_text(text: str) -> Any:
-    if "\0" in text:
-        return {"$text": json.dumps(text)[1:-1]}
     try:
         text.encode()
     except UnicodeEncodeError:
-        return {"$text": json.dumps(text)[1:-1]}
-    return str(text)
+        parts = [json.dumps(part)[1:-1] for part in _PAIRS.split(text)]
+        return {"$text": parts if len(parts) > 1 else parts[0]}
+    return {"$text": json.dumps(text)[1:-1]} if "\0" in text else str(text)
 
 
 def _tag_dict(value: dict[Any, Any], path: str) -> Any:
@@ -147,21 +250,55 @@ def _untag(value: Any) -> Any:
 
 
 def _untag_one(tag: str, content: Any) -> Any:
-    match tag:
-        case "$text":
-            return json.loads(f'"{content}"')
-        case "$bytes":
-            return base64.b64decode(content)
-        case "$datetime":
-            return datetime.fromisoformat(content)
-        case "$date":
-            return date.fromisoformat(content)
-        case "$decimal":
-            return Decimal(content)
-        case "$float":
-            return float(content)
-        case "$int":
-            return int(content)
-        case "$map":
-            return {_untag(key): _untag(item) for key, item in content}
-    raise ValueError(f"{tag!r} is a tag that this version does not know; upgrade ostinato")
+    """Return what a tag stands for, if it is as `encode` writes it."""
+    try:
+        read = _READ.get(tag)
+        found = read(content) if read and type(content) in (str, list) else _UNREAD
+    except (ValueError, TypeError, ArithmeticError):
+        found = _UNREAD
+    if found is _UNREAD:
+        raise ValueError(
+            f"{{{tag!r}: …}} holds what this version does not write there; if a newer one wrote "
+            "it, upgrade ostinato"
+        )
+    return found
+
+
+def _untag_map(content: Any) -> Any:
+    pairs = [(_untag(key), _untag(item)) for key, item in content]
+    found = dict(pairs)
+    return found if len(found) == len(pairs) and all(type(key) is str for key in found) else _UNREAD
+
+
+def _read_text(content: str | list[str]) -> str:
+    parts = [content] if isinstance(content, str) else content
+    return "".join([json.loads('"' + part + '"') for part in parts])
+
+
+def _read_datetime(content: str) -> Any:
+    when = datetime.fromisoformat(content)
+    return when if when.tzinfo is not None and when.isoformat() == content else _UNREAD
+
+
+def _as_written(read: Callable[[Any], Any], write: Callable[[Any], str]) -> Callable[[Any], Any]:
+    """Return what reads a text, if it is the one that is written for the value."""
+
+    def reading(content: Any) -> Any:
+        value = read(content)
+        return value if write(value) == content else _UNREAD
+
+    return reading
+
+
+_UNREAD = object()
+_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_READ: Mapping[str, Callable[[Any], Any]] = {
+    "$text": _read_text,
+    "$bytes": partial(base64.b64decode, validate=True),
+    "$datetime": _read_datetime,
+    "$date": _as_written(date.fromisoformat, date.isoformat),
+    "$decimal": _as_written(Decimal, str),
+    "$float": lambda content: _FLOATS.get(content, _UNREAD),
+    "$int": _as_written(int, str),
+    "$map": _untag_map,
+}

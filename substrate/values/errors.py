@@ -368,8 +368,10 @@ _recorded: dict[str, type[Exception]] = {}
 def recorded_error(cls: _E) -> _E:
     """Let an exception class come back as itself, live and on every replay.
 
-    Its `args` must be JSON. A step or durable function that raises it is rejected with a record
-    of the class name and the args; whoever awaits that promise gets `cls(*args)`.
+    A step or durable function that raises it is rejected with a record of the class name and the
+    args; whoever awaits that promise gets `cls(*args)`. So its `args` must be JSON, and make the
+    same exception again: where `cls(*args)` raises, or has another message or other attributes, a
+    `StepFailed` that tells its type and message comes in its place.
     Decorating two classes of one name raises `Misuse`.
 
     >>> @recorded_error

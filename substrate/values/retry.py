@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from random import random
 
+from substrate.values.clock import Duration
 from substrate.values.errors import Misuse, ModelError, ModelMistake, NotEncodable
 
 Errors = tuple[type[Exception], ...]
@@ -33,7 +34,7 @@ class Spent:
 NOTHING_SPENT = Spent()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Retry:
     """How a failing step is tried again.
 
@@ -50,9 +51,9 @@ class Retry:
     """
 
     max_attempts: int = 3
-    initial: timedelta = timedelta(milliseconds=500)
+    initial: Duration = Duration(timedelta(milliseconds=500))  # noqa: RUF009 - a descriptor
     factor: float = 2.0
-    max_delay: timedelta = timedelta(seconds=60)
+    max_delay: Duration = Duration(timedelta(seconds=60))  # noqa: RUF009 - a descriptor
     jitter: float = 0.2
     retry_on: Errors = (Exception,)
     give_up_on: Errors = ()

@@ -1,0 +1,201 @@
+"""What JSON is made of a value reads back as the value, and nothing else is taken for it."""
+
+import json
+import math
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from substrate import Limits, Misuse, Retry
+from substrate.values.clock import seconds_of, to_ms
+from substrate.values.codec import LONGEST, decode, encode, is_long
+from substrate.values.errors import NotEncodable
+
+HIGH, LOW = "\ud83d", "\ude00"
+
+TEXT = st.text(st.one_of(st.characters(), st.sampled_from([HIGH, LOW, "\0", "$", "\\", '"'])))
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    TEXT,
+    st.binary(),
+    st.decimals(allow_nan=False),
+    st.dates(),
+    st.datetimes(timezones=st.just(UTC)).map(lambda when: when.replace(fold=0)),
+)
+VALUES = st.recursive(
+    LEAVES, lambda each: st.lists(each) | st.dictionaries(TEXT, each), max_leaves=20
+)
+
+
+@given(VALUES)
+def test_values_read_back(value):
+    """Whatever a value holds of what JSON can and cannot say, it reads back as it was."""
+    text = encode(value)
+
+    assert decode(text) == value
+    assert repr(decode(text)) == repr(_sorted(value))
+    assert encode(decode(text)) == text
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in decode(encode(value))}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("text", [HIGH + LOW, LOW + HIGH, HIGH + HIGH + LOW, f"a{HIGH}{LOW}\0"])
+def test_two_surrogates_stay_two(text):
+    """Two surrogates in a row do not become the one character that they would be in JSON."""
+    assert [ord(each) for each in decode(encode(text))] == [ord(each) for each in text]
+    assert list(decode(encode({text: 1}))) == [text]
+
+
+def test_text_written_before_reads_on():
+    """Text with lone surrogates in the form of older journals is read as ever."""
+    assert decode(r'{"$text":"\\ud83d and \\u0000"}') == "\ud83d and \0"
+
+
+@pytest.mark.parametrize("nan", [math.nan, math.inf, -math.inf])
+def test_nan_beside_none(nan):
+    """NaN and infinity are kept wherever they stand, also beside None."""
+    for value in (nan, [None, nan], {"a": [1, None, {"b": nan}]}, [[1.0], [None, [nan]]]):
+        assert repr(decode(encode(value))) == repr(value)
+    assert repr(decode(encode((None, (nan,))))) == repr([None, [nan]])
+
+
+def test_none_takes_no_slow_path():
+    """A value with None in it is written as fast as one without, but for a look for NaN."""
+    said = [{"role": "user", "text": "$5 for you", "call": None, "n": 1.5} for _ in range(2000)]
+
+    assert encode(said) == orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode()
+    assert decode(encode(said)) == said
+
+
+@pytest.mark.parametrize(
+    "value, told",
+    [
+        ({"n": [1, 2**20_000]}, r"value\['n'\]\[1\] is an integer of 20001 bits"),
+        (
+            [datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))],
+            r"value\[0\] is .* outside of the years 1 to 9999",
+        ),
+        (datetime(2026, 1, 1), "without a time zone"),  # noqa: DTZ001 - that is the misuse
+        ({1: "a"}, "text keys only"),
+        ({"it": {1, 2}}, r"value\['it'\] is set"),
+    ],
+)
+def test_what_cannot_be_kept(value, told):
+    """What JSON cannot hold is refused, and the error says where in the value it is."""
+    with pytest.raises(NotEncodable, match=told):
+        encode(value)
+
+
+def test_an_object_that_cannot_be_shown():
+    """A value whose own text raises is refused like any other."""
+
+    class Broken:
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    with pytest.raises(NotEncodable, match="its __str__ raises RuntimeError"):
+        encode([Broken()])
+
+
+def test_a_value_ends_at_64_mb():
+    """A value of more than 64 MB is refused, with its size and where to put it."""
+    with pytest.raises(NotEncodable, match=r"is 67 MB of JSON, and a value ends at 67 MB; put it"):
+        encode(["x" * LONGEST])
+    assert len(encode("x" * (LONGEST - 2))) == LONGEST
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"$text":5}',
+        r'{"$text":"a\"b"}',
+        '{"$text":[5]}',
+        '{"$bytes":"a b"}',
+        '{"$bytes":"YQ"}',
+        '{"$bytes":null}',
+        '{"$int":"1_000"}',
+        '{"$int":" 7"}',
+        '{"$int":7}',
+        '{"$float":"NaN"}',
+        '{"$float":"1.5"}',
+        '{"$decimal":"1_0"}',
+        '{"$decimal":1}',
+        '{"$date":"20260101"}',
+        '{"$datetime":"2026-01-01T00:00:00"}',
+        '{"$datetime":"2026-01-01"}',
+        '{"$map":5}',
+        '{"$map":[[1,2]]}',
+        '{"$map":[["a",1],["a",2]]}',
+        '{"$map":[["a"]]}',
+        '{"$new":"a"}',
+        '{"a" : {"$new" : "a"}}',
+    ],
+)
+def test_tags_are_read_strictly(text):
+    """A tag that holds what is never written there is refused, not guessed at."""
+    with pytest.raises(ValueError, match="upgrade ostinato"):
+        decode(text)
+
+
+def test_texts_that_look_like_tags():
+    """A text that looks like a tag, and an object with one, are what they are."""
+    for value in ['"$int":', {"a": '{"$int":"5"}'}, {"$int": "5"}, {"$x": 1, "$y": 2}, ['"$"']]:
+        assert decode(encode(value)) == value
+    assert json.loads(encode({"price": "$5"})) == {"price": "$5"}
+
+
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        ("x" * 100, False),
+        ("x" * 70_000, True),
+        ([0] * 20_000, True),
+        ([{"a": "x" * 40_000}, {"b": b"y" * 40_000}], True),
+        ({"a": [1, 2, 3]}, False),
+        (date(2026, 1, 1), False),
+        (Decimal(1), False),
+    ],
+)
+def test_long_values_are_told_apart(value, expected):
+    """Whether a value is long is known before it is written."""
+    assert is_long(value) is expected
+
+
+@pytest.mark.parametrize(
+    "bad", [math.nan, math.inf, -math.inf, 1e18, 10**400, timedelta.max, "5", True, None, b"1"]
+)
+def test_durations_that_are_none(bad):
+    """What is no time to wait is refused with a word that says so."""
+    with pytest.raises(Misuse, match="is no duration"):
+        seconds_of(bad)
+
+
+def test_durations():
+    """A duration is seconds or a timedelta, wherever one is asked for."""
+    assert (seconds_of(2), seconds_of(timedelta(minutes=1)), seconds_of(0.5)) == (2.0, 60.0, 0.5)
+    assert Limits(lease=1.0).lease == timedelta(seconds=1)
+    assert Retry(initial=0.5, max_delay=60).initial == timedelta(seconds=0.5)
+    with pytest.raises(Misuse, match="is no duration"):
+        Limits(poll=math.inf)
+    with pytest.raises(Misuse, match="is no duration"):
+        Retry(max_delay="60")
+
+
+def test_moments_without_a_zone():
+    """A naive datetime is Misuse, as all that a call is refused for."""
+    with pytest.raises(Misuse, match=r"has no time zone; use datetime.now\(UTC\)"):
+        to_ms(datetime(2027, 1, 1))  # noqa: DTZ001 - that is the misuse
+    with pytest.raises(Misuse, match="is no moment"):
+        to_ms("2027-01-01")

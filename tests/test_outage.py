@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from substrate import Context, Limits, RunStatus, connect, durable
+from substrate.engine.complaint import Complaint
 from substrate.values.codec import decode
 from substrate.values.errors import CheckpointRefused, StepFailed, StoreUnreachable, StoreUnusable
 from tests.postgres import postgres, server_pid
@@ -228,3 +229,36 @@ async def test_a_worker_that_can_write_nothing_claims_nothing(sqlite_url, caplog
 
     assert (left.status, left.epoch, left.crashes) == (RunStatus.READY, claims, 0)
     assert "the committer stands still" in caplog.text
+
+
+async def test_trouble_that_lasts_is_told_once(sqlite_url, caplog):
+    """However many ticks fail, the log tells of it once, again when it changes, and of its end."""
+    caplog.set_level("INFO", "ostinato")
+    async with troubled(sqlite_url) as (client, store), client.work([chain], limits=QUICK):
+        for reason in ("nobody answers", "the disk is full"):
+            store.break_off("recover", StoreUnreachable(reason))
+            ticks = store.calls["recover"]
+            await eventually(lambda ticks=ticks: store.calls["recover"] > ticks + 10)
+        store.mend()
+        await eventually(lambda: "that is over" in caplog.text)
+
+    assert [line for line in caplog.messages if "does not answer" in line] == [
+        "the database does not answer as it should: nobody answers",
+        "the database does not answer as it should: the disk is full",
+        "the database does not answer as it should: that is over",
+    ]
+
+
+def test_trouble_that_stays_is_told_each_minute(caplog):
+    """Trouble that stays for long is told once a minute, with how often it has been seen since."""
+    now = 0.0
+    complaint = Complaint("away", now=lambda: now)
+    for _ in range(1000):
+        complaint.make("nobody answers")
+        now += 0.25
+
+    assert (
+        caplog.messages
+        == ["away: nobody answers"]
+        + ["away: nobody answers (239 times more since this was last told)"] * 4
+    )

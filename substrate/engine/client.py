@@ -20,6 +20,7 @@ from substrate.engine.means import Listener, tell_nobody
 from substrate.engine.worker import Worker
 from substrate.store.connect import open_store
 from substrate.store.protocol import Store
+from substrate.store.shield import to_its_end
 from substrate.values.clock import Clock, seconds_of, to_ms
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import Misuse, RunNotFound, RunPaused
@@ -296,4 +297,4 @@ async def connect(url: str, clock: Clock | None = None) -> AsyncIterator[Client]
     try:
         yield Client(store)
     finally:
-        await store.close()
+        await to_its_end(store.close())

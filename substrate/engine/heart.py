@@ -1,14 +1,19 @@
 """A worker's heartbeat: a thread of its own, so that a busy event loop does not cost the lease.
 
-What counts is the moment a beat was *sent*: from then on the lease runs. Once it has run out
-unacknowledged, the worker considers its runs lost, whatever the database may still say.
+- What counts is the moment a beat was *sent*: from then on the lease runs. Once it has run out
+  unacknowledged, the worker considers its runs lost, whatever the database may still say.
+- The thread owns all that there is to close: the registration and its connection. It is told to
+  stop by a flag, which no cancellation can come between; whoever made it need not wait.
 """
 
+import asyncio
 import logging
 import threading
 import time
 from datetime import timedelta
+from math import inf
 
+from substrate.engine.complaint import Complaint
 from substrate.store.protocol import Pulse, Store
 from substrate.values.clock import OffsetClock
 from substrate.values.errors import StoreError
@@ -18,71 +23,113 @@ log = logging.getLogger("ostinato")
 
 
 class Heart:
-    """Beats for one incarnation of a worker until it is stopped or declared dead."""
+    """Beats for one incarnation of a worker until it is stopped or declared dead.
+
+    Made on the event loop, where it may be awaited; it begins at once to register the worker.
+    """
 
     def __init__(self, store: Store, owner: Owner, lease: timedelta) -> None:
         self._store = store
         self._owner = owner
-        self._lease = lease.total_seconds()
+        self._lease = lease
+        self._loop = asyncio.get_running_loop()
         self._is_stopping = False
         self._is_struck_off = False
+        self._last_moment = inf
         self._hurry = threading.Event()
-        self._beaten = threading.Condition()
-        self._sent = _uptime()
-        self._pulse: Pulse = store.pulse(owner, lease)
-        self._thread = threading.Thread(target=self._beat, name="ostinato-heart", daemon=True)
-        self._thread.start()
+        self._sent = -inf
+        self._fault: BaseException | None = None
+        self._is_born = asyncio.Event()
+        self._has_beaten = asyncio.Event()
+        self._has_ended = asyncio.Event()
+        self._complaint = Complaint("no heartbeat")
+        threading.Thread(target=self._live, name="ostinato-heart", daemon=True).start()
+
+    async def born(self) -> None:
+        """Return when the worker is registered. Raises what kept it from that.
+
+        Whoever does not wait for it any more stops it.
+        """
+        try:
+            await self._is_born.wait()
+        except asyncio.CancelledError:
+            self.stop()
+            raise
+        if self._fault is not None:
+            raise self._fault
 
     @property
     def seconds_left(self) -> float:
         """How long the lease holds from now, unless another beat is acknowledged."""
         if self._is_struck_off:
             return 0.0
-        return max(0.0, self._sent + self._lease - _uptime())
+        return max(0.0, self._sent + self._lease.total_seconds() - _uptime())
 
     @property
     def is_alive(self) -> bool:
         """Whether the lease holds: not struck off, and acknowledged recently enough."""
         return self.seconds_left > 0
 
-    def confirm(self) -> None:
-        """Beat now, and return when the answer is known, or the lease has lapsed. Blocking."""
-        with self._beaten:
-            self._hurry.set()
-            self._beaten.wait(self.seconds_left)
+    async def confirm(self) -> None:
+        """Beat now, and return when the answer is known, or the lease has lapsed."""
+        self._has_beaten.clear()
+        self._hurry.set()
+        await _within(self._has_beaten, self.seconds_left)
 
     def give_up(self) -> None:
         """Give every lease up now, before they lapse."""
         self._is_struck_off = True
         self._hurry.set()
 
+    def retire(self, seconds: float) -> None:
+        """Beat so long at most, whatever becomes of the event loop and of who should stop it."""
+        self._last_moment = min(self._last_moment, _uptime() + seconds)
+        self._hurry.set()
+
     def stop(self) -> None:
-        """Strike the worker off the register. Blocking."""
+        """Let the thread strike the worker off the register, and end. Returns at once."""
         self._is_stopping = True
         self._hurry.set()
-        self._thread.join()
 
-    def _beat(self) -> None:
-        while not (self._rest() or self._is_struck_off):
+    async def ended(self, seconds: float) -> None:
+        """Return when the thread has ended, or after so long: a database may not answer it."""
+        await _within(self._has_ended, seconds)
+
+    def _live(self) -> None:
+        try:
+            sent = _uptime()
+            pulse = self._store.pulse(self._owner, self._lease)
+            self._sent = sent
+            self._tell(self._is_born)
+            self._beat(pulse)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the birth is awaited
+            self._fault = error
+            self._is_struck_off = True
+        finally:
+            self._tell(self._is_born, self._has_ended)
+
+    def _beat(self, pulse: Pulse) -> None:
+        while not self._rest():
             sent = _uptime()
             try:
-                now = self._pulse.beat()
+                now = pulse.beat()
             except StoreError as error:
-                log.warning("no heartbeat: %s", error)
+                self._complaint.make(error)
             else:
+                self._complaint.end()
                 self._take_answer(now, sent)
-            with self._beaten:
-                self._beaten.notify_all()
+            self._tell(self._has_beaten)
         try:
-            self._pulse.stop()
+            pulse.stop()
         except StoreError as error:
             log.warning("not struck off the register; the lease will lapse: %s", error)
 
     def _rest(self) -> bool:
         """Wait until the next beat is due; return whether there is to be none."""
-        self._hurry.wait(self._lease / 3)
+        until_last = max(0.0, self._last_moment - _uptime())
+        self._hurry.wait(min(self._lease.total_seconds() / 3, until_last))
         self._hurry.clear()
-        return self._is_stopping
+        return self._is_stopping or self._is_struck_off or _uptime() >= self._last_moment
 
     def _take_answer(self, now_ms: int | None, sent: float) -> None:
         """Prolong the lease, and set the store's clock by the database's time half-way."""
@@ -94,6 +141,23 @@ class Heart:
         if isinstance(clock, OffsetClock):
             half_way = OffsetClock().now_ms() - round((_uptime() - sent) * 500)
             clock.offset_ms = now_ms - half_way
+
+    def _tell(self, *events: asyncio.Event) -> None:
+        """Set events of the loop, unless that is closed: then nobody waits."""
+        try:
+            for event in events:
+                self._loop.call_soon_threadsafe(event.set)
+        except RuntimeError:
+            self._is_stopping = True
+
+
+async def _within(event: asyncio.Event, seconds: float) -> None:
+    """Return when the event has come, or after so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
 
 
 def _uptime() -> float:

@@ -17,7 +17,11 @@ log = logging.getLogger("ostinato")
 
 
 class LoopWatch:
-    """Looks after the running loop until it is stopped. Durations are in seconds."""
+    """Looks after the running loop until it is stopped. Durations are in seconds.
+
+    `give_up` is called from the watching thread: when the loop is blocked for good, and when it was
+    closed under its worker, which then nobody can close any more.
+    """
 
     def __init__(
         self, give_up: Callable[[], None], *, tell_after: float = 1.0, give_up_after: float = 60.0
@@ -29,14 +33,12 @@ class LoopWatch:
         self._loop_thread = threading.get_ident()
         self._answered = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="ostinato-watch", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._watch, name="ostinato-watch", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop watching. Blocking, for no longer than the loop takes to answer."""
+        """Stop watching. Returns at once."""
         self._stopping.set()
         self._answered.set()
-        self._thread.join()
 
     def _watch(self) -> None:
         while not self._stopping.wait(self._tell_after / 2):
@@ -44,16 +46,23 @@ class LoopWatch:
             asked = time.monotonic()
             try:
                 self._loop.call_soon_threadsafe(self._answered.set)
-            except RuntimeError:  # the loop is closed
+            except RuntimeError:
+                log.warning("the event loop was closed under a worker; it gives its leases up")
+                self._give_up()
                 return
-            if self._answered.wait(self._tell_after):
+            if self._has_answered(self._tell_after):
                 continue
             self._tell()
-            if not self._answered.wait(self._give_up_after - self._tell_after):
+            if not self._has_answered(self._give_up_after - self._tell_after):
                 log.error("the event loop is blocked for good; the worker gives its leases up")
                 self._give_up()
-                self._answered.wait()
+                while not self._has_answered(self._tell_after):
+                    pass
             log.warning("the event loop was blocked for %.1f s", time.monotonic() - asked)
+
+    def _has_answered(self, seconds: float) -> bool:
+        """Wait so long for the loop's answer, which nobody needs once it is closed or watched."""
+        return self._answered.wait(seconds) or self._stopping.is_set() or self._loop.is_closed()
 
     def _tell(self) -> None:
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - documented for this

@@ -4,6 +4,10 @@ Correctness rests on one tick: take back the runs of dead workers, wake those wh
 look how our own stand, let go of those that only wait, claim what is ready. Hints only make it come
 sooner. What the database says is ours and nobody
 here drives is given back, however that came about.
+
+A worker that closes tells its heartbeat first, and at once, when to end at the latest; the rest
+runs in a task that no cancellation of its caller reaches. So however it is cut off, at worst its
+lease lapses.
 """
 
 import asyncio
@@ -15,6 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from substrate.engine.committer import Committer
+from substrate.engine.complaint import Complaint
 from substrate.engine.drive import drive
 from substrate.engine.execution import Execution, is_suspect
 from substrate.engine.function import Durable
@@ -25,6 +30,7 @@ from substrate.engine.tending import Strays, ended, longest_resting
 from substrate.engine.threads import Threads
 from substrate.engine.watch import LoopWatch
 from substrate.store.protocol import Store
+from substrate.store.shield import to_its_end
 from substrate.values.clock import OffsetClock
 from substrate.values.errors import (
     Interrupt,
@@ -38,7 +44,10 @@ from substrate.values.records import Claim, Fence, Inbox, NewRun, Owner, Run
 
 log = logging.getLogger("ostinato")
 
-_LAST_WAIT = 2.0  # seconds for tasks to end after they were cancelled
+_STOPPING = "the worker is stopping"
+_LAST_WAIT = 2.0  # seconds for tasks to end after they were cancelled, and for threads to end
+_LAST_WORD = 5.0  # seconds for what is still told to the database; one that is silent is left
+_CLOSING = 2 * _LAST_WORD + 3 * _LAST_WAIT  # seconds of closing beyond the grace period, at most
 
 
 class Worker:
@@ -65,9 +74,10 @@ class Worker:
         self._stir = asyncio.Event()
         self._awaited: list[asyncio.Future[None]] = []
         self._is_stopping = False
+        self._complaint = Complaint("the database does not answer as it should")
 
     async def open(self) -> None:
-        """Register, and begin to claim."""
+        """Register, and begin to claim. Cancelled meanwhile, it leaves nothing behind."""
         await self._be_born()
         self._threads = Threads(self.limits.threads)
         self._committer = Committer(self.store)
@@ -91,23 +101,44 @@ class Worker:
         self._ticking = asyncio.create_task(self._tick_forever(), name="ostinato-tick")
 
     async def close(self) -> None:
-        """Stop claiming, let running steps end for the grace period, give every run back."""
+        """Stop claiming, let running steps end for the grace period, give every run back.
+
+        Who is cancelled meanwhile gets the cancellation when that has been done.
+        """
         self._is_stopping = True
+        self._heart.retire(self.limits.grace.total_seconds() + _CLOSING)
         self.hint()
+        for execution in list(self._executions.values()):
+            if execution.parking.since is None:
+                execution.drain(Shutdown(_STOPPING))
+        await to_its_end(self._close())
+
+    async def _close(self) -> None:
+        """Close in order. The end of the event loop may cancel this, too: it goes on to the end."""
+        try:
+            await self._leave()
+        finally:
+            try:
+                await ended({asyncio.ensure_future(self._give_back_all())}, _LAST_WORD)
+            finally:
+                self._watching.cancel()
+                self._watch.stop()
+                self._threads.close()
+                self._heart.stop()
+                await ended({asyncio.ensure_future(self._committer.close())}, _LAST_WAIT)
+                await self._heart.ended(_LAST_WAIT)
+
+    async def _leave(self) -> None:
+        """Suspend what only waits, and wait for the steps of all else to end."""
+        await ended({asyncio.ensure_future(self._suspend_all())}, _LAST_WORD)
+        for execution in list(self._executions.values()):
+            execution.drain(Shutdown(_STOPPING))
+        await self._wind_down()
+
+    async def _suspend_all(self) -> None:
         with suppress(StoreError):  # then what waits is given back like all else
             for execution in list(self._executions.values()):
                 await execution.suspend()
-        for execution in list(self._executions.values()):
-            execution.drain(Shutdown("the worker is stopping"))
-        try:
-            await self._wind_down()
-            await self._give_back_all()
-        finally:
-            self._watching.cancel()
-            await self._committer.close()
-            await asyncio.to_thread(self._watch.stop)
-            await asyncio.to_thread(self._heart.stop)
-            self._threads.close()
 
     @property
     def running(self) -> int:
@@ -207,8 +238,14 @@ class Worker:
 
     async def _be_born(self) -> None:
         owner = Owner(str(uuid4()))
-        self._heart = await asyncio.to_thread(Heart, self.store, owner, self.limits.lease)
-        self._owner = owner
+        heart = Heart(self.store, owner, self.limits.lease)
+        try:
+            await heart.born()
+        except BaseException:
+            heart.stop()
+            await to_its_end(heart.ended(_LAST_WAIT))
+            raise
+        self._heart, self._owner = heart, owner
 
     def _stand_by(self) -> None:
         """Take note that a run only waits now."""
@@ -234,8 +271,9 @@ class Worker:
             awaited, self._awaited = self._awaited, []
             try:
                 await self._tick()
+                self._complaint.end()
             except StoreError as error:
-                log.warning("the database does not answer as it should: %s", error)
+                self._complaint.make(error)
             except Exception:
                 log.exception("the worker stumbled, and goes on")
             for tick in awaited:
@@ -262,7 +300,10 @@ class Worker:
                 self._let_go(LeaseLost("the worker's lease has lapsed"))
 
     def _give_leases_up(self) -> None:
+        """Give every lease up. Called from a thread, also when nobody can close this any more."""
         self._heart.give_up()
+        if self._ticking.get_loop().is_closed():
+            self._threads.close()
 
     def _let_go(self, interrupt: Interrupt) -> None:
         for execution in list(self._executions.values()):
@@ -274,7 +315,8 @@ class Worker:
         self._let_go(LeaseLost("the worker's lease has lapsed"))
         await ended({*self._drives, *self._starts}, _LAST_WAIT)
         await self._give_back_all()
-        await asyncio.to_thread(self._heart.stop)
+        self._heart.stop()
+        await self._heart.ended(_LAST_WAIT)
         await self._be_born()
 
     async def _claim(self) -> None:
@@ -320,7 +362,7 @@ class Worker:
                 execution.shut(LeaseLost(f"run {run_id!r} belongs to another worker now"))
                 is_robbed = True
         if is_robbed:  # then we may have been struck off: what we claimed would count as a crash
-            await asyncio.to_thread(self._heart.confirm)
+            await self._heart.confirm()
         await self._give_back_strays(list(inboxes.values()))
 
     async def _unless_broken(self, execution: Execution, work: Awaitable[None]) -> None:
@@ -371,7 +413,7 @@ class Worker:
         late = await ended(tasks, self.limits.grace.total_seconds())
         if late:
             log.warning("%d tasks did not end in the grace period", len(late))
-            self._let_go(Shutdown("the worker is stopping"))
+            self._let_go(Shutdown(_STOPPING))
             for task in late:
                 task.cancel()
             if left := await ended(late, _LAST_WAIT):

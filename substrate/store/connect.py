@@ -1,11 +1,11 @@
 """From a database URL to an open store."""
 
-import asyncio
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from substrate.store.protocol import Store
 from substrate.store.secrets import hide_password
+from substrate.store.shield import made_in_thread
 from substrate.store.sqlite import SqliteStore
 from substrate.values.clock import Clock
 from substrate.values.errors import BadDatabaseUrl
@@ -28,8 +28,7 @@ async def open_store(url: str, clock: Clock | None = None) -> Store:
     match parts.scheme:
         case "sqlite":
             path = _sqlite_path(url, parts)
-            store: Store = await asyncio.to_thread(SqliteStore, path, clock)
-            return store
+            return await made_in_thread(lambda: SqliteStore(path, clock), SqliteStore.abandon)
         case "postgresql" | "postgres":
             return await _open_postgres(url, clock)
     raise BadDatabaseUrl(f"{hide_password(str(url))!r} is not a database URL; {_FORMS}")

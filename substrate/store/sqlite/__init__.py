@@ -217,6 +217,10 @@ class SqliteStore:
         """See `Store.close`."""
         await self._file.close()
 
+    def abandon(self) -> None:
+        """Close a store that nobody has used, in any thread."""
+        self._file.abandon()
+
     async def _reading(self, run_id: RunId, after: int) -> Reading:
         """Return how to read what a run's journal has above a seq: at once, or in a thread."""
         run = await self.get(run_id)

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import apsw
 
+from substrate.store.shield import to_its_end
 from substrate.values.errors import CheckpointRefused, StoreError, StoreUnreachable, StoreUnusable
 
 T = TypeVar("T")
@@ -164,9 +165,13 @@ class SqliteFile:
     async def close(self) -> None:
         """Close every connection, when the last transaction has ended."""
         async with self._writing, self._scanning:
-            self._threads.shutdown()
-            for connection in (self._writer, self._reader, self._scanner):
-                connection.close()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close every connection at once: nobody is using one."""
+        self._threads.shutdown()
+        for connection in (self._writer, self._reader, self._scanner):
+            connection.close()
 
     def _transact(self, work: Work[T], wait: float) -> T:
         written = time.perf_counter()
@@ -191,17 +196,7 @@ class SqliteFile:
 
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Run in a thread, to its end: cancelled or not, it uses our connection until then."""
-        running = asyncio.get_running_loop().run_in_executor(self._threads, call)
-        cancellation: asyncio.CancelledError | None = None
-        while not running.done():
-            try:
-                await asyncio.wait([running])
-            except asyncio.CancelledError as error:
-                cancellation = error
-        if cancellation is not None:
-            running.exception()  # nobody is left to hear of it
-            raise cancellation
-        return running.result()
+        return await to_its_end(asyncio.get_running_loop().run_in_executor(self._threads, call))
 
 
 def _set_up(connection: apsw.Connection) -> None:

@@ -360,7 +360,7 @@ async def test_an_undo_that_nobody_knows(store_url):
 
     assert did == []
     assert "the undo 'unknown' is not registered with this worker" in told[0]
-    assert "takes ['what', 'more'] and the step is called with 1" in told[1]
+    assert "takes ['what', 'more'] and is given the same arguments as the step: missing" in told[1]
     assert "is no durable function; put @durable on it" in told[2]
 
 

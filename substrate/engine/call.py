@@ -1,17 +1,26 @@
 """A durable function called inside a run: a scope of its own, one outcome under its key."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised, encode_failure, error_of, failure_of, outcome_of
 from substrate.engine.function import Durable
-from substrate.values.errors import Misuse, Paused
+from substrate.values.errors import Failure, Misuse, Paused
 from substrate.values.records import Json, Promise, PromiseState
 
+if TYPE_CHECKING:
+    from substrate.engine.context import Context
+
 T = TypeVar("T")
+
+MAX_CALLS = 64
+"""How deep calls may stand in each other: far from where Python's own stack ends."""
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +28,35 @@ class Continuation:
     """What a run returns to go on as its next generation, with these arguments."""
 
     args: tuple[Any, ...]
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def run_function(
+    ctx: "Context", function: Durable[..., T], arguments: Mapping[str, Any]
+) -> T:
+    """Call a function with its context; return its result.
+
+    Where it returns and has made an operation that it never awaited, the run is paused: what was
+    to be done was not. If it fails, that is what there is to tell.
+    """
+    result = await function.function(ctx, **arguments)
+    if ctx.strand.idle:
+        ctx.execution.leave(Paused(_never_awaited(function, ctx.strand.idle)))
+    return result
+
+
+def _never_awaited(function: Durable[..., Any], idle: Collection[object]) -> Failure:
+    keys = [str(pending) for pending in idle]
+    shown = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if keys[_SHOWN:] else "")
+    code = getattr(inspect.unwrap(function.function), "__code__", None)
+    place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+    return Failure(
+        "NeverAwaited",
+        f"{function.name}(){place} has returned and never awaited {shown}, so that was not done; "
+        "await it, or give it to gather, map or race, and requeue the run: it goes on from its "
+        "journal",
+        {"function": function.name, "keys": keys},
+    )
 
 
 async def run_call(

@@ -55,8 +55,12 @@ class Client:
         priority: int = 0,
         at: datetime | None = None,
         timeout: timedelta | float | None = None,
+        **keywords: Any,
     ) -> Run:
         """Start a run under an id of your choice, and return it at once.
+
+        Arguments by name are the function's, but for the options that stand here; `id` is always
+        that of the run, also where the function has a parameter of that name.
 
         The same id with the same function and arguments returns the run that there is, running or
         ended, and starts nothing; with others it raises `IdTaken`. Once this returns, the run
@@ -64,7 +68,16 @@ class Client:
         With `at` it begins then, not before. `timeout` ends it after so long, counted from now,
         and everything below it: it fails with `RunTimedOut`.
         """
-        arguments = function.encode_arguments(*args)
+        if not isinstance(function, Durable):
+            raise Misuse(f"{function!r} is no durable function; put @durable on it")
+        options = {
+            "id": None,
+            "queue": queue if queue != "default" else None,
+            "priority": priority or None,
+            "at": at,
+            "timeout": timeout,
+        }
+        arguments = function.encode_arguments(args, keywords, "start", options)
         now = self.store.clock.now_ms()
         deadline_at = None if timeout is None else now + round(seconds_of(timeout) * 1000)
         moments = [] if at is None else [at for at in (to_ms(at), deadline_at) if at is not None]

@@ -6,7 +6,7 @@ adding a step elsewhere moves none. They return a `Pending`, to be awaited or gi
 """
 
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,19 +15,22 @@ from typing import Any, TypeVar, Unpack, overload
 from uuid import UUID
 
 from substrate.engine.attempt import run_step
-from substrate.engine.call import Continuation, read_call, run_call
+from substrate.engine.call import MAX_CALLS, Continuation, read_call, run_call, run_function
 from substrate.engine.child import Child, Spawn
 from substrate.engine.execution import Execution
 from substrate.engine.function import Durable
 from substrate.engine.journal import Asked
 from substrate.engine.pending import Pending, Winner, settle_all, settle_first
 from substrate.engine.step import (
+    NO_OPTIONS,
+    Arguments,
     Step,
     StepOptions,
+    check_step,
     idempotency_key,
-    input_of,
     name_of,
     read_step,
+    sorted_out,
     step_of,
 )
 from substrate.engine.strand import Strand
@@ -52,9 +55,12 @@ T = TypeVar("T")
 class Context:
     """The handle of a durable function on its run. It is used by the task that was given it."""
 
-    def __init__(self, execution: Execution, strand: Strand, scope: str = "") -> None:
+    def __init__(
+        self, execution: Execution, strand: Strand, scope: str = "", depth: int = 0
+    ) -> None:
         self.execution = execution
         self._scope = scope
+        self._depth = depth
         self._ordinals: dict[str, int] = {}
         self._drawn = 0
         self.strand = strand
@@ -88,15 +94,30 @@ class Context:
         *args: Any,
         **options: Unpack[StepOptions],
     ) -> Pending[T]: ...
+    @overload
+    def step(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        **given: Any,
+    ) -> Pending[T]: ...
+    @overload
+    def step(
+        self,
+        fn: Callable[..., T],
+        *args: Any,
+        **given: Any,
+    ) -> Pending[T]: ...
     def step(
         self,
         fn: Callable[..., Any],
         *args: Any,
-        **options: Unpack[StepOptions],
+        **given: Any,
     ) -> Pending[Any]:
         """Call a function once and for all; the result is its JSON, now and on every replay.
 
-        `args` must be JSON, since they tell whether a later replay asks for the same. A coroutine
+        Its arguments must be JSON, since they tell whether a later replay asks for the same. Those
+        given by name are the function's, but for the options: see `StepOptions`. A coroutine
         function runs on the event loop, a plain one in a thread. `timeout` is for each attempt.
         A parameter called `idempotency_key` is filled with a key that stays the same.
 
@@ -113,9 +134,13 @@ class Context:
         >>> async def charge(ctx, cents: int):
         ...     return await ctx.step(pay, cents, effect="once")
         """
+        options, keywords = sorted_out(given) if given else (NO_OPTIONS, {})
         called = name_of(fn, options.get("name"))
-        asked = Asked(self._next_key(called), Kind.STEP, called, input_of(args))
-        return self._step(asked, lambda: self._prepare(asked, fn, args, options))
+        arguments = Arguments(args, keywords)
+        asked = Asked(self._next_key(called), Kind.STEP, called, arguments.input)
+        if asked.key not in self.execution.journal:
+            check_step(fn, arguments, options)
+        return self._step(asked, lambda: self._prepare(asked, fn, arguments, options))
 
     def perform(self, step: Step) -> Pending[Any]:
         """Perform a prepared step: `step`, for who needs to say what the journal shows."""
@@ -124,14 +149,15 @@ class Context:
             Asked(key, Kind.STEP, step.name, step.input, step.fingerprint), lambda: step
         )
 
-    def call(self, durable: Durable[..., T], *args: Any) -> Pending[T]:
+    def call(self, durable: Durable[..., T], *args: Any, **keywords: Any) -> Pending[T]:
         """Run a durable function inside this run, with a context and a scope of its own.
 
-        Its outcome is recorded under its key: once it has ended, nothing in it is run again.
+        Its outcome is recorded under its key: once it has ended, nothing in it is run again. Calls
+        may stand `MAX_CALLS` deep in each other.
         """
         if not isinstance(durable, Durable):
             raise Misuse(f"{durable!r} is no durable function; put @durable on it, or use ctx.step")
-        arguments = durable.encode_arguments(*args)
+        arguments = durable.encode_arguments(args, keywords)
         return self._call(self._next_key(durable.name), durable, arguments)
 
     def spawn(
@@ -141,6 +167,7 @@ class Context:
         name: str | None = None,
         queue: str | None = None,
         timeout: timedelta | float | None = None,
+        **keywords: Any,
     ) -> Child[T]:
         """Start a durable function as a run of its own below this one: a child.
 
@@ -151,7 +178,8 @@ class Context:
         """
         if not isinstance(durable, Durable):
             raise Misuse(f"{durable!r} is no durable function; put @durable on it")
-        arguments = durable.encode_arguments(*args)
+        options = {"name": name, "queue": queue, "timeout": timeout}
+        arguments = durable.encode_arguments(args, keywords, "ctx.spawn", options)
         called = name or durable.name
         asked = Asked(self._next_key(called), Kind.CHILD, called, arguments)
         spawn = Spawn(
@@ -253,7 +281,7 @@ class Context:
         if self.strand.is_live and self.execution.interrupt is None:
             self.execution.tell(event)
 
-    def continue_as(self, *args: Any) -> Any:
+    def continue_as(self, *args: Any, **keywords: Any) -> Any:
         """Return what ends this generation of the run: ``return ctx.continue_as(…)``.
 
         In one commit the journal is closed and the same run goes on, called with these arguments,
@@ -261,11 +289,11 @@ class Context:
         """
         if self._scope != self.execution.generation_scope:
             raise Misuse("only the run's own function can continue as another generation of it")
-        return Continuation(args)
+        return Continuation(args, keywords)
 
     def scoped(self, name: str) -> "Context":
         """Return a context for the same task whose keys stand below ``name.n``."""
-        return Context(self.execution, self.strand, self._next_key(name))
+        return Context(self.execution, self.strand, self._next_key(name), self._depth)
 
     def blank(self, asked: Asked) -> Promise:
         """Return the pending promise of what was asked."""
@@ -285,7 +313,7 @@ class Context:
         """Return the context of a durable function that is called in the current task."""
         is_live = not self.execution.journal.has_scope(scope)
         strand = Strand(self.execution, self.strand.now_ms, is_live=is_live)
-        return Context(self.execution, strand, scope)
+        return Context(self.execution, strand, scope, self._depth + 1)
 
     def _next_key(self, name: str) -> Key:
         self.strand.check_use()
@@ -303,13 +331,13 @@ class Context:
         return blake2b(f"{seed}/{self._scope}/{self._drawn}".encode(), digest_size=16).digest()
 
     def _prepare(
-        self, asked: Asked, fn: Callable[..., Any], args: Sequence[Any], options: StepOptions
+        self, asked: Asked, fn: Callable[..., Any], arguments: Arguments, options: StepOptions
     ) -> Step:
-        step = step_of(fn, args, asked, options)
+        step = step_of(fn, arguments, asked, options)
         undo = options.get("undo")
         if undo is None:
             return step
-        record = undo_of(undo, args, step.timeout, self.execution.means)
+        record = undo_of(undo, arguments, step.timeout, self.execution.means)
         return replace(step, undo=record)
 
     def _step(self, asked: Asked, prepare: Callable[[], Step]) -> Pending[Any]:
@@ -319,15 +347,23 @@ class Context:
         self, fn: "Callable[[Any], Any] | Durable[..., Any]", name: str, key: Key, item: Any
     ) -> Pending[Any]:
         if isinstance(fn, Durable):
-            return self._call(key, fn, fn.encode_arguments(item))
-        asked = Asked(key, Kind.STEP, name, input_of((item,)))
-        return self._step(asked, partial(step_of, fn, (item,), asked))
+            return self._call(key, fn, fn.encode_arguments((item,), {}, "ctx.map"))
+        arguments = Arguments((item,))
+        asked = Asked(key, Kind.STEP, name, arguments.input)
+        if key not in self.execution.journal:
+            check_step(fn, arguments, NO_OPTIONS)
+        return self._step(asked, partial(step_of, fn, arguments, asked))
 
     def _call(self, key: Key, durable: Durable[..., T], arguments: Json) -> Pending[T]:
         asked = Asked(key, Kind.STEP, durable.name, arguments)
+        if self._depth >= MAX_CALLS:
+            raise Misuse(
+                f"{key!r} would stand more than {MAX_CALLS} calls deep; write what calls itself so "
+                "often as a loop, or spawn it: a child has its own depth"
+            )
 
         def run() -> Awaitable[T]:
-            return durable.run(self._inner(key), arguments)
+            return run_function(self._inner(key), durable, durable.decode_arguments(arguments))
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
             return run_call(self.execution, durable, recorded or self.blank(asked), run)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from substrate.engine.call import Continuation
+from substrate.engine.call import Continuation, run_function
 from substrate.engine.closing import close_all
 from substrate.engine.context import Context
 from substrate.engine.execution import Execution
@@ -95,7 +95,7 @@ async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
     is_live = not execution.journal.has_scope(execution.generation_scope)
     strand = Strand(execution, execution.claim.run.generation_at, is_live=is_live)
     ctx = Context(execution, strand, execution.generation_scope)
-    result = await function.function(ctx, **arguments)
+    result = await run_function(ctx, function, arguments)
     return result if isinstance(result, Continuation) else function.encode_result(result)
 
 
@@ -112,7 +112,7 @@ async def _renew(
     execution: Execution, function: Durable[..., Any], following: Continuation
 ) -> None:
     try:
-        arguments = function.encode_arguments(*following.args)
+        arguments = function.encode_arguments(following.args, following.keywords, "ctx.continue_as")
     except (Misuse, NotEncodable) as error:
         await _fail(execution, error)
     else:

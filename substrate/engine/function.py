@@ -8,10 +8,12 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_type_hints, overload
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
+from substrate.engine.signature import check_meaning, near
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse, NotEncodable
 from substrate.values.ids import check_name
@@ -32,15 +34,26 @@ class Durable(Generic[P, R]):
     name: str
     version: int = 1
 
-    def encode_arguments(self, *args: P.args, **kwargs: P.kwargs) -> Json:
+    def encode_arguments(
+        self,
+        args: Sequence[Any],
+        keywords: Mapping[str, Any],
+        caller: str = "",
+        options: Mapping[str, object] = MappingProxyType({}),
+    ) -> Json:
         """Return the arguments as one JSON object by parameter name.
 
-        Raises `Misuse` where they do not fit the signature, `NotEncodable` where they are not JSON.
+        `options` are those that `caller` takes itself, None where one was not given. Raises
+        `Misuse` where the arguments do not fit the signature, or an option may be meant for the
+        function, `NotEncodable` where they are not JSON.
         """
+        given = [name for name, value in options.items() if value is not None]
+        check_meaning(caller, self.name, self.signature, len(args), given)
         try:
-            bound = self._signature.bind(*args, **kwargs).arguments
+            bound = self.signature.bind(*args, **keywords).arguments
         except TypeError as error:
-            raise Misuse(f"{self.name}() cannot be called so: {error}") from None
+            hint = near(keywords, self.signature, caller, options)
+            raise Misuse(f"{self.name}() cannot be called so: {error}{hint}") from None
         return Json(encode({k: self._dump(k, value) for k, value in bound.items()}))
 
     def decode_arguments(self, text: Json) -> Mapping[str, Any]:
@@ -50,7 +63,7 @@ class Durable(Generic[P, R]):
         """
         arguments = {name: self._load(name, value) for name, value in decode(text).items()}
         try:
-            self._signature.bind(**arguments)
+            self.signature.bind(**arguments)
         except TypeError as error:
             raise Misuse(f"{self.name}() cannot be called as recorded: {error}") from None
         return arguments
@@ -62,11 +75,7 @@ class Durable(Generic[P, R]):
     @property
     def parameters(self) -> Sequence[str]:
         """The names of the parameters, without the context."""
-        return tuple(self._signature.parameters)
-
-    async def run(self, ctx: Any, arguments: Json) -> R:
-        """Call the function with recorded arguments."""
-        return await self.function(ctx, **self.decode_arguments(arguments))
+        return tuple(self.signature.parameters)
 
     def encode_result(self, value: R) -> Json:
         """Return the result as JSON, or raise `NotEncodable`."""
@@ -98,14 +107,15 @@ class Durable(Generic[P, R]):
             ) from None
 
     @cached_property
-    def _signature(self) -> inspect.Signature:
+    def signature(self) -> inspect.Signature:
+        """The signature without the context."""
         whole = inspect.signature(self.function)
         return whole.replace(parameters=list(whole.parameters.values())[1:])
 
     @cached_property
     def _adapters(self) -> Mapping[str, TypeAdapter[Any]]:
         """One adapter for each annotation that is more than plain JSON."""
-        typed = {*self._signature.parameters, "return"}
+        typed = {*self.signature.parameters, "return"}
         try:
             hints = get_type_hints(self.function, include_extras=True)
             return {

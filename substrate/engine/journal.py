@@ -59,6 +59,10 @@ class Journal:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __contains__(self, key: Key) -> bool:
+        """Whether something is recorded under a key that has not been asked for yet."""
+        return key in self._rows
+
     def has_scope(self, scope: str) -> bool:
         """Whether anything was recorded inside this scope when the journal was loaded."""
         return scope in self._scopes

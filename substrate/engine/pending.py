@@ -42,13 +42,21 @@ class Pending(Generic[T]):
         self._live = live
         self._read = read
         self._is_taken = False
+        context.strand.idle[self] = None
+
+    def __str__(self) -> str:
+        return self._asked.key
 
     def __repr__(self) -> str:
         return f"<Pending {self._context.run_id}#{self._asked.key}>"
 
     def __await__(self) -> Generator[Any, Any, T]:
         context = self._context
-        context.strand.check_use()
+        try:
+            context.strand.check_use()
+        except Misuse:
+            self.drop()  # whoever awaits it is told
+            raise
         promise = self.take(context)
         if promise is None or not promise.is_settled:
             live = partial(self._live, promise)
@@ -101,6 +109,11 @@ class Pending(Generic[T]):
         if self._is_taken:
             raise Misuse(f"{self!r} was awaited before; make a new one, or keep its result")
         self._is_taken = True
+        self.drop()
+
+    def drop(self) -> None:
+        """Count it no more as one that nobody asks for."""
+        self._context.strand.idle.pop(self, None)
 
 
 async def settle_all(
@@ -172,9 +185,15 @@ async def settle_first(context: "Context", pendings: Sequence[Pending[Any]]) -> 
 
 def _take_all(context: "Context", pendings: Sequence[Pending[Any]]) -> list[Promise | None]:
     """Mark all as started; return what the journal has of each."""
-    context.strand.check_use()
-    _check_pendings(pendings)
-    return [pending.take(context) for pending in pendings]
+    try:
+        context.strand.check_use()
+        _check_pendings(pendings)
+        return [pending.take(context) for pending in pendings]
+    except Misuse:
+        for pending in pendings:  # whoever gave them is told
+            if isinstance(pending, Pending):
+                pending.drop()
+        raise
 
 
 async def _together(

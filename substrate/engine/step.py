@@ -1,16 +1,19 @@
 """A step: one call to be checkpointed. What is called, and what the journal shows of it."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
 from functools import partial
-from typing import Any, TypedDict
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypedDict, cast
 from uuid import NAMESPACE_OID, uuid5
 
 from substrate.engine.failure import Raised, error_of
 from substrate.engine.function import Durable
 from substrate.engine.journal import Asked
+from substrate.engine.signature import check_fit
 from substrate.values.clock import seconds_of
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse
@@ -102,16 +105,43 @@ class StepOptions(TypedDict, total=False):
     name: str | None
     retry: Retry
     timeout: timedelta | float | None
-    effect: Effect | str
+    effect: Effect | Literal["pure", "idempotent", "once", "transactional"]
     undo: Durable[..., Any] | None
     reconcile: Callable[..., Any] | None
 
 
-_NO_OPTIONS = StepOptions()
+OPTIONS = frozenset(StepOptions.__annotations__)
+
+NO_OPTIONS = StepOptions()
+
+
+class Arguments(NamedTuple):
+    """What a step's function is called with."""
+
+    args: Sequence[Any] = ()
+    keywords: Mapping[str, Any] = MappingProxyType({})
+
+    def of(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function as called with these arguments."""
+        return partial(fn, *self.args, **self.keywords)
+
+    @property
+    def input(self) -> Json:
+        """What the journal shows of them: a list, or an object where some are given by name."""
+        if not self.keywords:
+            return Json(encode(list(self.args)))
+        return Json(encode({"args": list(self.args), "keywords": dict(self.keywords)}))
+
+
+def sorted_out(given: Mapping[str, Any]) -> tuple[StepOptions, Mapping[str, Any]]:
+    """Return what was given by name as the step's options, and as its function's arguments."""
+    options = {name: value for name, value in given.items() if name in OPTIONS}
+    keywords = {name: value for name, value in given.items() if name not in OPTIONS}
+    return cast(StepOptions, options), keywords
 
 
 def step_of(
-    fn: Callable[..., Any], args: Sequence[Any], asked: Asked, options: StepOptions = _NO_OPTIONS
+    fn: Callable[..., Any], arguments: Arguments, asked: Asked, options: StepOptions = NO_OPTIONS
 ) -> Step:
     """Prepare a call of a function; its undo is left to the caller."""
     effect = _effect_of(options.get("effect", Effect.PURE))
@@ -120,24 +150,51 @@ def step_of(
     is_transactional = effect is Effect.TRANSACTIONAL
     return Step(
         name=asked.name,
-        call=_in_transaction(fn, args) if is_transactional else partial(fn, *args),
+        call=_in_transaction(fn, arguments) if is_transactional else arguments.of(fn),
         wants_key=takes_key(fn),
         input=asked.input,
         effect=effect,
         retry=options.get("retry", NO_RETRY),
         timeout=None if timeout is None else seconds_of(timeout),
-        reconcile=partial(reconcile, *args) if reconcile else None,
+        reconcile=arguments.of(reconcile) if reconcile else None,
     )
 
 
-def _in_transaction(fn: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
+def check_step(fn: Callable[..., Any], arguments: Arguments, options: StepOptions) -> None:
+    """Raise `Misuse` where a step could not be made as it is asked for."""
+    effect = _effect_of(options.get("effect", Effect.PURE))
+    args = (None, *arguments.args) if effect is Effect.TRANSACTIONAL else arguments.args
+    check_fit(
+        "ctx.step",
+        fn,
+        args,
+        _with_key(fn, arguments.keywords),
+        options=OPTIONS,
+        given=options.keys(),
+    )
+    if reconcile := options.get("reconcile"):
+        keywords = _with_key(reconcile, arguments.keywords)
+        check_fit("ctx.step", reconcile, arguments.args, keywords)
+
+
+def _with_key(fn: Callable[..., Any], keywords: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the keywords with the key that the kit fills in itself."""
+    if _KEY in keywords:
+        raise Misuse(
+            f"{_KEY}= is the kit's: it fills it with a key that stays the same at every attempt; "
+            "leave it out, or call your own something else"
+        )
+    return {**keywords, _KEY: ""} if takes_key(fn) else keywords
+
+
+def _in_transaction(fn: Callable[..., Any], arguments: Arguments) -> Callable[..., Any]:
     """Return the call of a function whose first argument will be the transaction."""
     if inspect.iscoroutinefunction(fn):
         raise Misuse(
             f"{fn.__name__!r} is async; a transactional step is a plain "
             f"`def {fn.__name__}(tx, …)`, since nothing may be awaited while it holds locks"
         )
-    return lambda tx, **key: fn(tx, *args, **key)
+    return lambda tx, **key: fn(tx, *arguments.args, **arguments.keywords, **key)
 
 
 def name_of(fn: object, given: str | None = None) -> str:
@@ -145,11 +202,6 @@ def name_of(fn: object, given: str | None = None) -> str:
     if not callable(fn):
         raise _no_function(fn)
     return given or str(getattr(fn, "__name__", ""))
-
-
-def input_of(args: Sequence[Any]) -> Json:
-    """Return what the journal shows of a function's arguments."""
-    return Json(encode(list(args)))
 
 
 def idempotency_key(promise_id: str) -> str:
@@ -182,8 +234,11 @@ def _effect_of(given: Effect | str) -> Effect:
     try:
         return Effect(given)
     except ValueError:
+        words = [each.value for each in Effect]
+        found = get_close_matches(str(given), words, n=1)
+        hint = f"did you mean {found[0]!r}? Else " if found else ""
         raise Misuse(
-            f"effect={given!r} is none; use 'pure', 'idempotent', 'once' or 'transactional'"
+            f"effect={given!r} is none; {hint}use 'pure', 'idempotent', 'once' or 'transactional'"
         ) from None
 
 

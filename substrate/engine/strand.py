@@ -25,6 +25,8 @@ class Strand:
         self.now_ms = now_ms
         self.is_live = is_live
         self.group: Group | None = None
+        self.idle: dict[object, None] = {}
+        """Operations that were made and not begun yet, in the order in which they were made."""
         self._execution = execution
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from substrate.engine.function import Durable
 from substrate.engine.means import Means
-from substrate.engine.step import LONGEST_CALL
+from substrate.engine.step import LONGEST_CALL, Arguments
 from substrate.values.codec import encode
 from substrate.values.errors import Misuse
 from substrate.values.records import Json
@@ -55,9 +55,7 @@ class Undo:
         return {**self.arguments, **wanted}
 
 
-def undo_of(
-    undo: Durable[..., Any], args: Sequence[Any], timeout: float | None, means: Means
-) -> Json:
+def undo_of(undo: Durable[..., Any], given: Arguments, timeout: float | None, means: Means) -> Json:
     """Return the record of what makes up for a step that is called with these arguments.
 
     Raises `Misuse` where it could not be called later: a function that this worker does not know,
@@ -70,11 +68,18 @@ def undo_of(
             f"the undo {undo.name!r} is not registered with this worker, so a later process could "
             f"not find it; write work([…, {undo.name}])"
         )
-    names = [name for name in undo.parameters if name not in (RESULT, KEY)]
-    if len(names) != len(args):
-        raise Misuse(
-            f"the undo {undo.name!r} takes {names} and the step is called with {len(args)} "
-            "arguments; it is given the same ones"
-        )
-    arguments = undo.encode_some(dict(zip(names, args, strict=True)))
+    arguments = undo.encode_some(_bound(undo, given))
     return Undo(undo.name, undo.version, arguments, timeout or LONGEST_CALL).to_json()
+
+
+def _bound(undo: Durable[..., Any], given: Arguments) -> Mapping[str, Any]:
+    """Return the step's arguments by the undo's parameters."""
+    whole = undo.signature
+    own = [each for name, each in whole.parameters.items() if name not in (RESULT, KEY)]
+    try:
+        return whole.replace(parameters=own).bind(*given.args, **given.keywords).arguments
+    except TypeError as error:
+        raise Misuse(
+            f"the undo {undo.name!r} takes {[each.name for each in own]} and is given the same "
+            f"arguments as the step: {error}"
+        ) from None

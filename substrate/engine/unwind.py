@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any, Self
 
 from substrate.engine.attempts import began_at, rests_until
+from substrate.engine.call import run_function
 from substrate.engine.closing import close_all, closed
 from substrate.engine.context import Context
 from substrate.engine.execution import Execution
@@ -157,7 +158,8 @@ async def _call(
     arguments = undo.arguments_for(function.parameters, _extras(step))
     strand = Strand(execution, execution.now_ms, is_live=True)
     ctx = Context(execution, strand, scope)
-    return function.encode_result(await function.run(ctx, Json(encode(arguments))))
+    decoded = function.decode_arguments(Json(encode(arguments)))
+    return function.encode_result(await run_function(ctx, function, decoded))
 
 
 def _extras(step: Promise) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from substrate.agent.prompt import Prompt
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool
-from substrate.agent.turn import ask, begin, call_tools, finish, heed
+from substrate.agent.turn import ask, begin, call_tools, finish, heed, verdict
 from substrate.models.model import Model
 from substrate.values.records import Promise
 
@@ -36,7 +36,7 @@ def make_agent(
     @durable(name=name)
     async def agent(ctx: Context, task: Task) -> Answer:
         transcript = await begin(ctx, prompt, task)
-        while not (end := stop(transcript)):
+        while not (end := verdict(ctx, stop, transcript)):
             transcript = await heed(ctx, model, transcript, end, tools)
             reply = await ask(ctx, model, transcript, tools, answer=answer)
             transcript += reply

@@ -73,7 +73,8 @@ async def test_corrected(store_url):
     assert answer.read(Book) == Book(title="Owls", pages=7, read_on=date(2026, 11, 25))
     invalid = [decode(each.value).get("invalid") for each in rows]
     assert invalid == [{"told": heard[1], "is_last": False}, None]
-    assert decode(rows[1].input)["upto"] == 3
+    asked = decode(rows[1].input)
+    assert (asked["prev"], asked["add"]) == ("model.0", ["model.0", {"told": "model.0"}])
 
 
 async def test_another_model(store_url):

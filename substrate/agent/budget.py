@@ -12,14 +12,14 @@ adaptive    before that, what was said so far is summed up, so that what follows
 Invariants: pure, so the same on every replay; a price that is not known is never taken for 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
 from substrate.agent.end import Advice, End, Measure, Reason, Stop, Verdict
 from substrate.agent.transcript import Transcript
-from substrate.models.messages import Usage
+from substrate.models.messages import Reply, Usage
 from substrate.values.errors import Misuse
 
 Mode = Literal["hard", "soft", "adaptive"]
@@ -91,15 +91,22 @@ def _verdict(transcript: Transcript, limit: _Limit, mode: Mode) -> Verdict:
     spent = limit.amount(transcript.usage)
     if spent is None:
         return _unless_warned(transcript, _unknown(transcript), mode)
-    calls = [limit.amount(each.usage) or Decimal(0) for each in transcript.replies_since_summary]
-    call, growth = max(calls, default=Decimal(0)), _growth(calls)
+    call, growth = limit.amount(transcript.peak) or Decimal(0), _growth(transcript, limit)
     left = limit.most - spent
     if left < 2 * call + 3 * growth:  # the next turn, and a last one, which grows twice
         return _unless_warned(transcript, f"{limit.told(spent)}; the rest is kept", mode)
-    is_worth_it = len(calls) >= WORTH_TURNS and calls[-1] >= 2 * calls[0]
-    if mode == "adaptive" and is_worth_it and 3 * (call + growth) <= left < FEW_CALLS * call:
+    is_near = 3 * (call + growth) <= left < FEW_CALLS * call
+    if mode == "adaptive" and is_near and _is_worth_it(transcript, limit):
         return Advice(Measure.COMPACT, limit.told(spent))
     return None
+
+
+def _is_worth_it(transcript: Transcript, limit: _Limit) -> bool:
+    """Whether calls have grown enough since the last summary for another one."""
+    if transcript.turns_since_summary < WORTH_TURNS:
+        return False
+    first = transcript.replies[transcript.summed_up_at]
+    return _amount(limit, transcript.replies[-1]) >= 2 * _amount(limit, first)
 
 
 def _unless_warned(transcript: Transcript, detail: str, mode: Mode) -> Verdict:
@@ -110,9 +117,16 @@ def _unless_warned(transcript: Transcript, detail: str, mode: Mode) -> Verdict:
     return None if transcript.is_warned else Advice(Measure.WARN, detail)
 
 
-def _growth(calls: Sequence[Decimal]) -> Decimal:
-    """Return how much more the last call took than the one before it."""
-    return max(calls[-1] - calls[-2], Decimal(0)) if len(calls) > 1 else Decimal(0)
+def _growth(transcript: Transcript, limit: _Limit) -> Decimal:
+    """Return how much more the last call took than the one before it, since the last summary."""
+    if transcript.turns_since_summary < 2:
+        return Decimal(0)
+    before, last = transcript.replies[-2:]
+    return max(_amount(limit, last) - _amount(limit, before), Decimal(0))
+
+
+def _amount(limit: _Limit, reply: Reply) -> Decimal:
+    return limit.amount(reply.usage) or Decimal(0)
 
 
 def _unknown(transcript: Transcript) -> str:

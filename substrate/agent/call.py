@@ -1,4 +1,13 @@
-"""One tool call as one promise: prepared from what the model asked for, read back as a result."""
+"""One tool call as one promise: prepared from what the model asked for, read back as a result.
+
+Its key is ``tools.n/<name>.k`` under the name that the model said, whether there is a tool of that
+name or not; what cannot name a key stands as ``unknown_tool``. Its row keeps the call as the model
+made it.
+
+Invariants: a call that has an outcome keeps it, whatever became of its tool since; one that was
+begun is not judged again. Where no tool can go on with it, nobody knows its outcome, and what it
+has left open is closed.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -13,23 +22,39 @@ from substrate.engine.pending import Pending
 from substrate.engine.step import Step
 from substrate.models.messages import Json, ToolCall, ToolResult
 from substrate.values.codec import decode, encode, fingerprint
+from substrate.values.errors import InvalidId
+from substrate.values.ids import check_name
 from substrate.values.records import Effect, Kind, Promise, PromiseState
 from substrate.values.records import Json as JsonText
 
 UNKNOWN_TOOL = "unknown_tool"
+"""What a call is called in its key whose own name cannot stand there."""
 
 
-def call_of(scope: Context, tools: Mapping[str, Tool], call: ToolCall) -> Pending[Any]:
-    """Return the pending call of a tool; what the model got wrong is its recorded failure."""
-    tool = tools.get(call.name)
+def call_of(
+    scope: Context, tools: Mapping[str, Tool], call: ToolCall, unmade: str | None = None
+) -> Pending[Any]:
+    """Return the pending call of a tool; what the model got wrong is its recorded failure.
+
+    `unmade` is why no call of its reply is made, if that is so: it concerns what was not begun.
+    """
+    name, tool = _name(call), tools.get(call.name)
+    recorded, is_inside = scope.recorded(name), scope.has_begun(name)
+    if recorded is not None and recorded.is_settled:
+        return scope.perform(_step(name, call, partial(_refuse, ""), Effect.PURE))  # only read
     problem = problem_of(tools, call)
+    if recorded is None and not is_inside:
+        problem = unmade or problem
+    elif tool is None or problem or _takes_ctx(tool) != is_inside:
+        missing = "its tool has changed since" if tool else str(problem)
+        why = f"{call.name!r} was called, and nothing can go on with it: {missing}"
+        return scope.give_up(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
     if tool is None or problem is not None:
-        name = tool.name if tool else UNKNOWN_TOOL
         return scope.perform(_step(name, call, partial(_refuse, problem or ""), Effect.PURE))
-    if "ctx" in tool.takes:
-        return scope.call(tool.as_durable(), call.arguments)
+    if _takes_ctx(tool):
+        return scope.call(tool.as_durable(), call.id, call.name, call.arguments)
     invoke = _invoke if inspect.iscoroutinefunction(tool.function) else _invoke_plainly
-    step = _step(tool.name, call, partial(invoke, tool, call.arguments), tool.effect)
+    step = _step(name, call, partial(invoke, tool, call.arguments), tool.effect)
     timeout = tool.timeout.total_seconds() if tool.timeout else None
     wants_key = "idempotency_key" in tool.takes
     return scope.perform(replace(step, retry=tool.retry, timeout=timeout, wants_key=wants_key))
@@ -44,6 +69,12 @@ def result_of(call: ToolCall, promise: Promise) -> ToolResult:
     is_ours = failure.type == InvalidArguments.__name__
     told = failure.message if is_ours else f"{failure.type}: {failure.message}"
     return ToolResult(call.id, call.name, told, is_error=True)
+
+
+def result_in(promise: Promise) -> ToolResult:
+    """Return what the model was told of a settled call, from its row alone."""
+    made = decode(promise.input or JsonText("{}"))
+    return result_of(ToolCall(made["call_id"], made["tool"]), promise)
 
 
 def problem_of(tools: Mapping[str, Tool], call: ToolCall) -> str | None:
@@ -62,6 +93,18 @@ def problem_of(tools: Mapping[str, Tool], call: ToolCall) -> str | None:
     except InvalidArguments as error:
         return str(error)
     return None
+
+
+def _name(call: ToolCall) -> str:
+    """Return the name in a call's key. The ordinals tell calls apart that share one."""
+    try:
+        return check_name(call.name)
+    except InvalidId:
+        return UNKNOWN_TOOL
+
+
+def _takes_ctx(tool: Tool) -> bool:
+    return "ctx" in tool.takes
 
 
 def _step(name: str, call: ToolCall, function: Callable[..., Any], effect: Effect) -> Step:

@@ -1,26 +1,28 @@
 """One model call as one step: which model is asked for what, and what is recorded of it.
 
-The reply's row holds the request (frame, number of messages, digest, the prompt's version), the
-reply, what it cost, and, where the reply is not what was asked for, what is wrong with it: so a
-replay under newer code takes the same turn.
+The reply's row holds the request (see `chain`), the prompt's version, the reply, what it cost, and,
+where the reply is not what was asked for, what is wrong with it: so a replay under newer code takes
+the same turn. Last words tell the `end` at which they were asked for; a summary the turn before
+which it was made, and the `room` that it was to make.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
-from hashlib import sha256
 
 from substrate.agent.call import problem_of
+from substrate.agent.chain import Chain
 from substrate.agent.spending import usage_from
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
 from substrate.agent.typed import CORRECTIONS, Typed
 from substrate.engine.context import Context
+from substrate.engine.failure import error_of
 from substrate.engine.step import Measured, Step
 from substrate.models.fallback import Reason
-from substrate.models.frame import canonical, frame
+from substrate.models.frame import frame
 from substrate.models.messages import (
     Invalid,
     Json,
@@ -33,13 +35,12 @@ from substrate.models.messages import (
 )
 from substrate.models.model import PATIENCE, Model
 from substrate.models.sharing import SHARING
-from substrate.store.blobs import make_blob
 from substrate.values.clock import seconds_of
 from substrate.values.codec import decode, encode, fingerprint
-from substrate.values.errors import Refused
+from substrate.values.errors import ContextOverflow, Refused
 from substrate.values.ids import root_of
 from substrate.values.records import Json as JsonText
-from substrate.values.records import Kind, Promise
+from substrate.values.records import Kind, Promise, PromiseState
 from substrate.values.retry import Retry
 
 MODEL_RETRY = Retry(
@@ -58,20 +59,34 @@ the provider's own wait, where it says one, comes first, and uses up none of tha
 was paid for and is of no use is worth fewer tries than a door that is closed.
 """
 
+MODEL = "model"
+SUMMARY = "summary"
+
 Judge = Callable[[Reply], Reply]
 """Marks a reply that is not what was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """What one model call asks of whom. `passed` are the models whose replies were not valid."""
+    """What one model call asks of whom. `passed` are the models whose replies were not valid.
+
+    `chain` knows what was asked before. `more` is what its row tells beside the request. One that
+    is `tried` lets a full context through, for its caller to make room.
+    """
 
     model: Model
     request: Request
-    name: str = "model"
+    chain: Chain
+    name: str = MODEL
     version: tuple[str, str] | None = None
     passed: tuple[PassedOver, ...] = ()
     judge: Judge = lambda reply: reply
+    more: Mapping[str, Json] = field(default_factory=dict)
+    is_tried: bool = False
+
+    def tried(self) -> "Inquiry":
+        """Return the same, asked only of models with a context of this size."""
+        return replace(self, model=self.model.without(Reason.CONTEXT), is_tried=True)
 
 
 def inquiry(
@@ -90,26 +105,28 @@ def inquiry(
         answering.request(transcript.system, transcript.messages, [each.spec for each in tools]),
         answer_schema=typed.schema if typed else None,
     )
-    is_last = turn == len(turns) - 1 and missed + 1 >= tries
     return Inquiry(
         answering,
         request,
+        transcript.chain,
         version=transcript.version,
         passed=_passed(turns[:turn], tries),
-        judge=partial(_judged, {each.name: each for each in tools}, typed, is_last=is_last),
+        judge=partial(
+            _judged,
+            {each.name: each for each in tools},
+            typed,
+            _limits(answering),
+            is_last=turn == len(turns) - 1 and missed + 1 >= tries,
+        ),
     )
 
 
 def model_step(ctx: Context, asked: Inquiry) -> Step:
     """Prepare a model call. Its fingerprint is its name only: prompts and tools may change."""
     request, model = asked.request, asked.model
-    described = encode(frame(model.id, request, model.describe_fallback())).encode()
-    blob = make_blob(root_of(ctx.run_id), described)
-    input_ = {
-        "frame": blob.hash,
-        "upto": len(request.messages),
-        "digest": sha256(encode(canonical(request)).encode()).hexdigest()[:16],
-    }
+    described = frame(model.id, request, model.describe_fallback())
+    blob = asked.chain.frame(root_of(ctx.run_id), described)
+    input_ = asked.chain.link(tuple(request.messages), blob.hash) | dict(asked.more)
     if asked.version is not None:
         name, version = asked.version
         input_["prompt"] = {"name": name, "version": version}
@@ -120,13 +137,16 @@ def model_step(ctx: Context, asked: Inquiry) -> Step:
         fingerprint=fingerprint(Kind.STEP.value, asked.name),
         retry=replace(MODEL_RETRY, patience=timedelta(seconds=seconds_of(model.patience))),
         pause_on=(Exception,),
+        let_through=(ContextOverflow,) if asked.is_tried else (),
         add_usage=_together,
         blobs=(blob,),
     )
 
 
 def reply_of(promise: Promise) -> Reply:
-    """Return the reply that a settled model call came to."""
+    """Return the reply that a settled model call came to; raise what it failed with."""
+    if promise.state is not PromiseState.RESOLVED:
+        raise error_of(promise)
     usage = decode(promise.usage or JsonText("{}"))
     usage.pop("model", None)
     counted = Usage.from_json(usage) if usage else Usage()
@@ -141,6 +161,8 @@ async def _answer(ctx: Context, asked: Inquiry) -> Measured:
             )
     except Refused as error:
         reply = _refusal(asked.model, error)
+    except ContextOverflow as error:
+        raise error if asked.is_tried else _with_remedy(error) from error
     reply = asked.judge(replace(reply, passed_over=(*asked.passed, *reply.passed_over)))
     for each in reply.passed_over:
         ctx.emit({"event": "passed_over", "model": each.model, "reason": each.reason})
@@ -157,17 +179,63 @@ def _together(before: Json, more: Json) -> Json:
     return {**named, **both.to_json()}
 
 
-def _judged(tools: dict[str, Tool], typed: Typed | None, reply: Reply, *, is_last: bool) -> Reply:
-    """Return the reply, marked where none of its calls can be made, or its answer does not fit."""
+def _judged(
+    tools: dict[str, Tool],
+    typed: Typed | None,
+    limits: Mapping[str, int],
+    reply: Reply,
+    *,
+    is_last: bool,
+) -> Reply:
+    """Return the reply, marked where none of its calls can be made, or it is no answer."""
     if reply.stop is StopReason.REFUSAL:
-        return reply
+        return reply  # which is an answer, and ends the loop
     told: str | None = None
-    if reply.tool_calls:
+    if reply.stop is StopReason.LENGTH and (reply.tool_calls or not reply.text.strip()):
+        told = _cut_off(reply, limits)
+    elif reply.tool_calls:
         problems = [problem_of(tools, call) for call in reply.tool_calls]
         told = None if None in problems else "\n".join(filter(None, problems))
     elif typed is not None:
         told = typed.problem(reply)
+    elif not reply.text.strip():
+        told = "Your reply was empty. Give your answer in words, or call a tool."
     return reply if told is None else replace(reply, invalid=Invalid(told, is_last))
+
+
+def unmade(reply: Reply) -> str | None:
+    """Say why no call of a reply is made; None where its calls are meant.
+
+    The last call of a reply that was cut off is not whole, though it may look so; a reply that its
+    provider refused or filtered is to have no effect.
+    """
+    if reply.stop is StopReason.LENGTH:
+        return reply.invalid.told if reply.invalid else _cut_off(reply, {})
+    if reply.stop is StopReason.REFUSAL:
+        return "not called: the reply that asks for it was refused"
+    return None
+
+
+def _cut_off(reply: Reply, limits: Mapping[str, int]) -> str:
+    limit = limits.get(reply.model)
+    size = f" ({limit} tokens)" if limit else ""
+    done = "nothing of this reply was executed" if reply.tool_calls else "nothing of it came"
+    return f"cut off at the longest output{size}: {done}; make it shorter"
+
+
+def _limits(model: Model) -> dict[str, int]:
+    """Return the longest output of each model that may answer, by its name."""
+    others = [each.model for each in model.successors if isinstance(each.model, Model)]
+    return {each.name: each.max_output_tokens for each in (*others, model)}
+
+
+def _with_remedy(error: ContextOverflow) -> ContextOverflow:
+    """Return the error with what helps where summing up did not."""
+    told = (
+        f"{error}; what was said does not fit this model, also summed up: in the hooks, give it a "
+        "larger one as fallback, Model(…, fallback=[…]), or another model, and resume the run"
+    )
+    return ContextOverflow(told, body=error.body, usage=error.usage)
 
 
 def _passed(models: Sequence[Model], tries: int) -> tuple[PassedOver, ...]:

@@ -11,25 +11,42 @@ from substrate.agent.transcript import NOTHING
 from substrate.engine.context import Context
 from substrate.engine.step import Step
 from substrate.models.messages import Json, Usage
-from substrate.values.codec import decode, fingerprint
+from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.ids import PromiseId
 from substrate.values.records import Json as JsonText
 from substrate.values.records import Kind
+
+SPENT = "spent"
 
 OWN = ("model.", "summary.")
 """How the keys of the loop's own model calls begin."""
 
 
-def spent_step(ctx: Context) -> Step:
-    """Prepare the step that records it."""
+async def spent(ctx: Context, scope: Context, *, may_ask: bool) -> Usage | None:
+    """Return what the tree has used once the calls in a scope have ended; None where none asks.
 
-    async def spent() -> Json:
+    What is recorded for this turn holds, and in a turn that is over nothing is recorded any more,
+    whichever tools there are now.
+    """
+    turn = int(scope.id_below.rstrip("/").rpartition(".")[2])
+    found = ctx.recorded(SPENT)
+    is_recorded = found is not None and decode(found.input or JsonText("{}")).get("turn") == turn
+    if not is_recorded and (not may_ask or ctx.recorded("model") is not None):
+        return None
+
+    async def count() -> Json:
         below = ctx.id_below
-        found = await ctx.execution.usages(below)
-        others = ((id_, used) for id_, used in found if not id_.removeprefix(below).startswith(OWN))
+        used = await ctx.execution.usages(below)
+        others = ((id_, each) for id_, each in used if not id_.removeprefix(below).startswith(OWN))
         return summed(others).to_json()
 
-    return Step(name="spent", call=spent, fingerprint=fingerprint(Kind.STEP.value, "spent"))
+    step = Step(
+        name=SPENT,
+        call=count,
+        input=JsonText(encode({"turn": turn})),
+        fingerprint=fingerprint(Kind.STEP.value, SPENT),
+    )
+    return Usage.from_json(await ctx.perform(step))
 
 
 def summed(found: Iterable[tuple[PromiseId, JsonText]]) -> Usage:

@@ -8,7 +8,7 @@ finish first.
 from substrate.agent.budget import budget
 from substrate.agent.end import Advice, End, Reason, Stop, Verdict
 from substrate.agent.transcript import Transcript
-from substrate.models.messages import Invalid, Reply, StopReason
+from substrate.models.messages import Invalid, Reply, StopReason, UserMessage
 from substrate.values.errors import Misuse
 
 __all__ = [
@@ -38,10 +38,11 @@ def answered() -> Stop:
         last, reply = transcript.messages[-1], transcript.last_reply
         if reply is not None and reply.invalid is not None and reply.invalid.is_last:
             return End(Reason.FAILED, _failed(transcript, reply.invalid))
+        is_heard = isinstance(last, UserMessage)  # somebody has said something since
+        if reply is not None and reply.stop is StopReason.REFUSAL and not is_heard:
+            return End(Reason.REFUSED, "the model declined to answer")
         if not isinstance(last, Reply) or last.tool_calls:
             return None
-        if last.stop is StopReason.REFUSAL:
-            return End(Reason.REFUSED, "the model declined to answer")
         if last.stop is StopReason.LENGTH:
             return End(Reason.ANSWERED, "cut off at the model's longest output")
         return End(Reason.ANSWERED)

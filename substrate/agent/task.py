@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
-from substrate.models.messages import Json, Usage
+from substrate.models.messages import Json, Usage, UserMessage
 
 T = TypeVar("T")
 
@@ -17,6 +17,11 @@ class Task:
 
     text: str
     data: dict[str, Json] = field(default_factory=dict)
+
+    @property
+    def message(self) -> UserMessage:
+        """What the model is told first."""
+        return UserMessage.of(self.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,8 @@ class Tool:
     def as_durable(self) -> Durable[..., Json]:
         """Return a tool that takes a `ctx` as the durable function that it is."""
 
-        async def run(ctx: Context, arguments: dict[str, Json]) -> Json:
+        # The arguments are those of the call's row, so that it reads as any other tool's.
+        async def run(ctx: Context, call_id: str, tool: str, arguments: dict[str, Json]) -> Json:
             return jsonable(await self.function(ctx, **self.check(arguments)))
 
         return Durable(run, self.name)
@@ -131,7 +132,13 @@ def tool(
 
 def as_tool(thing: "Tool | Callable[..., Any]") -> Tool:
     """Return a tool as it is, and a plain function as a tool with the defaults."""
-    return thing if isinstance(thing, Tool) else tool(thing)
+    return thing if isinstance(thing, Tool) else _tool_of(thing)
+
+
+@lru_cache(maxsize=512)
+def _tool_of(function: Callable[..., Any]) -> Tool:
+    """Return a function as a tool: its schema is made once, not with each turn."""
+    return tool(function)
 
 
 def jsonable(value: Any) -> Json:

@@ -1,10 +1,15 @@
-"""An agent's messages so far: a value that grows by `+`, rebuilt from the journal on a replay."""
+"""An agent's messages so far: a value that grows by `+`, rebuilt from the journal on a replay.
+
+Invariant: what a stop condition or the next call asks of it does not grow with its length.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
+from substrate.agent.chain import Chain
+from substrate.agent.shorten import shortened
 from substrate.agent.task import Task
 from substrate.models.messages import (
     Message,
@@ -14,7 +19,6 @@ from substrate.models.messages import (
     ToolMessage,
     Usage,
     UserMessage,
-    UserPart,
 )
 
 NOTHING = Usage(cost_usd=Decimal(0))
@@ -29,7 +33,10 @@ class Transcript:
     `messages` are what the model is told: a summary has taken the place of those before it.
     `replies` are all that it said, in order, and `used` is what these and the `summaries` took.
     `elsewhere` is what was used in and below the run by others than this loop. `version` is that of
-    the prompt, where it has some.
+    the prompt, where it has some. `peak` is the most that one call since the last summary took: its
+    tokens, counted as input, and its cost. `faults` are what went wrong (see `misses`), and
+    `made_room_at` the turn before which a full context was last summed up. `chain` knows which rows
+    hold the messages.
     """
 
     task: Task
@@ -42,11 +49,15 @@ class Transcript:
     elsewhere: Usage = NOTHING
     is_warned: bool = False
     version: tuple[str, str] | None = None
+    peak: Usage = NOTHING
+    faults: tuple[bool | None, ...] = ()
+    made_room_at: int | None = None
+    chain: Chain = field(default_factory=Chain, compare=False, repr=False)
 
     @classmethod
     def begin(cls, task: Task, system: str, version: tuple[str, str] | None = None) -> "Transcript":
         """Return the transcript before the first model call."""
-        return cls(task, system, (UserMessage.of(task.text),), version=version)
+        return cls(task, system, (task.message,), version=version)
 
     def __add__(self, message: Any) -> "Transcript":
         """Return the transcript with a message more; nothing is added for a message of nothing.
@@ -58,41 +69,64 @@ class Transcript:
         if isinstance(message, ToolMessage) and not message.results:
             return self
         if isinstance(message, Reply):
-            told = _correction(message)
-            correction = (UserMessage.of(told),) if told else ()
-            return replace(
-                self,
-                messages=(*self.messages, message, *correction),
-                replies=(*self.replies, message),
-                used=self.used + message.usage,
-            )
+            return (self.chain.asked_on(message) or self)._answered(message)
         messages = (*self.messages, message)
         if isinstance(message, ToolMessage) and message.elsewhere is not None:
             return replace(self, messages=messages, elsewhere=message.elsewhere)
         return replace(self, messages=messages)
 
-    def warned(self, words: str) -> "Transcript":
-        """Return the transcript with a warning to the model at its end."""
-        return replace(self + UserMessage.of(words), is_warned=True)
+    def _answered(self, reply: Reply) -> "Transcript":
+        told = _correction(reply)
+        correction = (UserMessage.of(told),) if told else ()
+        for each in correction:
+            self.chain.note_correction(each, reply)
+        return replace(
+            self,
+            messages=(*self.messages, reply, *correction),
+            replies=(*self.replies, reply),
+            used=self.used + reply.usage,
+            peak=_larger(self.peak, reply.usage),
+            faults=_with_fault(self.faults, reply),
+        )
 
-    def summed_up(self, summary: Reply) -> "Transcript":
+    def warned(self, words: str, key: str | None = None) -> "Transcript":
+        """Return the transcript with a warning at its end, which a row may hold."""
+        return replace(self.told(words, key), is_warned=True)
+
+    def told(self, words: str, key: str | None = None) -> "Transcript":
+        """Return the transcript with a message of these words, which a row may hold."""
+        message = UserMessage.of(words)
+        if key is not None:
+            self.chain.note(message, key)
+        return self + message
+
+    def summed_up(
+        self, summary: Reply, room: int | None = None, key: str | None = None
+    ) -> "Transcript":
         """Return the transcript with a summary in the place of all but the task and the last turn.
 
-        Where the model has written none, only its price is counted.
+        Where the model has written none, only its price is counted. With `room`, what is kept of
+        the last turn is shortened to so many characters. `key` is that of the summary's row.
         """
         counted = replace(
             self,
             summaries=(*self.summaries, summary),
             summed_up_at=len(self.replies),
             used=self.used + summary.usage,
+            peak=NOTHING,
+            made_room_at=self.made_room_at if room is None else self.turns,
         )
         if not summary.text.strip() or summary.stop is StopReason.REFUSAL:
             return counted
         at = max(i for i, each in enumerate(self.messages) if isinstance(each, Reply))
-        begun = self.messages[0]
-        task: tuple[UserPart, ...] = begun.parts[:1] if isinstance(begun, UserMessage) else ()
-        told = UserMessage((*task, Text(f"{SUMMARY}\n\n{summary.text}")))
-        return replace(counted, messages=(told, *self.messages[at:]))
+        kept = self.messages[at:]
+        if room is not None:
+            kept = shortened(kept, room)
+        told = UserMessage((*self.task.message.parts, Text(f"{SUMMARY}\n\n{summary.text}")))
+        if key is not None and self.chain.task_key is not None:
+            record = {"task": self.chain.task_key, "head": f"{SUMMARY}\n\n", "summary": key}
+            self.chain.note(told, record)
+        return replace(counted, messages=(told, *kept))
 
     @property
     def last_reply(self) -> Reply | None:
@@ -121,13 +155,13 @@ class Transcript:
         follow each other.
         """
         models = answers = calls = 0
-        for reply in self.replies:
-            if reply.invalid is None:
+        for is_answer in self.faults:
+            if is_answer is None:
                 calls = 0
-            elif reply.tool_calls:
-                calls += 1
-            else:
+            elif is_answer:
                 answers += 1
+            else:
+                calls += 1
             if answers + calls >= tries:
                 models, answers, calls = models + 1, 0, 0
         return models, answers + calls
@@ -143,3 +177,20 @@ def _correction(reply: Reply) -> str | None:
     if reply.invalid is None or reply.invalid.is_last or reply.tool_calls:
         return None  # wrong calls have their results, which say what was wrong
     return reply.invalid.told
+
+
+def _larger(peak: Usage, used: Usage) -> Usage:
+    """Return the peak of both; a price that is not known makes no peak."""
+    tokens = used.input_tokens + used.output_tokens
+    cost = max(peak.cost_usd or Decimal(0), used.cost_usd or Decimal(0))
+    return Usage(max(peak.input_tokens, tokens), cost_usd=cost)
+
+
+def _with_fault(faults: tuple[bool | None, ...], reply: Reply) -> tuple[bool | None, ...]:
+    """Return what went wrong so far: True for an answer, False for calls, None where that ended.
+
+    Few replies are wrong, so this stays short in a long conversation.
+    """
+    if reply.invalid is not None:
+        return (*faults, not reply.tool_calls)
+    return (*faults, None) if faults and faults[-1] is not None else faults

@@ -1,42 +1,68 @@
-"""The verbs of the loop: begin, heed, ask, call tools, finish. Each leaves its row in the journal.
+"""The verbs of the loop: begin, hear, heed, ask, call tools, finish. Each leaves its row.
 
 =========  ===========================  =========================================================
 verb       key                          what the journal keeps
 =========  ===========================  =========================================================
-begin      ``prompt.0``                 the system prompt, as it was rendered, and its version
+begin      ``prompt.0``                 the task and the system prompt, as rendered; its version
 heed       ``warning.0``                what the model was told of its budget
-heed       ``summary.0``                what the model wrote down of the transcript so far
-ask        ``model.3``                  which request (frame, length, digest), the reply, its usage
+heed, ask  ``summary.0``                what the model wrote down of the transcript so far
+ask        ``model.3``                  which request (see `chain`), the reply, its usage
 call       ``tools.3/query_sql.0``      the arguments, the result
 call       ``spent.0``                  what tools used that have model calls of their own
-finish     ``model.4``                  one last reply, when the loop was cut short
+finish     ``model.4``                  one last reply, when the loop was cut short, and why
 =========  ===========================  =========================================================
+
+Invariant: what is recorded was done, whatever the hooks say now (see `past`).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from substrate.agent.call import call_of, result_of
-from substrate.agent.end import Advice, End, Measure, Reason, Verdict
-from substrate.agent.model_call import MODEL_RETRY, Inquiry, inquiry, model_step, reply_of
+from substrate.agent.chain import Chain
+from substrate.agent.compaction import can_sum_up, sum_up
+from substrate.agent.end import Advice, End, Measure, Reason, Stop, Verdict
+from substrate.agent.model_call import (
+    MODEL,
+    MODEL_RETRY,
+    SUMMARY,
+    Inquiry,
+    inquiry,
+    model_step,
+    reply_of,
+    unmade,
+)
+from substrate.agent.past import (
+    WARNING,
+    close,
+    end_in,
+    let_others_run,
+    read,
+    recall,
+    settled_ahead,
+)
 from substrate.agent.prompt import Prompt, Text, rendered
-from substrate.agent.spending import spent_step
+from substrate.agent.spending import spent
+from substrate.agent.stop import answered
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool, as_tool
 from substrate.agent.transcript import Transcript
 from substrate.agent.typed import Typed, typed_of
 from substrate.engine.context import Context
 from substrate.engine.step import Step
-from substrate.models.messages import Json, Reply, StopReason, ToolMessage, Usage, UserMessage
+from substrate.models.messages import Json, Reply, ReplyPart, StopReason, ToolCall, ToolMessage
 from substrate.models.model import Model
-from substrate.values.codec import fingerprint
-from substrate.values.errors import Misuse
-from substrate.values.records import Kind
+from substrate.values.codec import decode, encode, fingerprint
+from substrate.values.errors import ContextOverflow, Misuse
+from substrate.values.records import Json as JsonText
+from substrate.values.records import Kind, Promise
 
-__all__ = ["MODEL_RETRY", "Tools", "ask", "begin", "call_tools", "finish", "heed"]
+__all__ = ["MODEL_RETRY", "Tools", "ask", "begin", "call_tools", "finish", "heed", "verdict"]
 
 Tools = Sequence[Tool | Callable[..., Any]]
+Make = Callable[[Transcript], Inquiry]
 
 _LAST_WORDS = (
     "Stop here: {detail}. Without calling another tool, give the best answer you can from what "
@@ -45,11 +71,6 @@ _LAST_WORDS = (
 _WARNING = (
     "{detail}. Little is left: do only what your answer cannot do without, and answer as soon as "
     "you can."
-)
-_SUM_UP = (
-    "Before you go on, sum up what you did so far. Only this summary and what the last tools gave "
-    "back will be left of it, so write down every fact, figure, name and id that you need, what "
-    "you tried in vain, and what is yet to be done. Call no tool now."
 )
 
 
@@ -61,15 +82,33 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
     """
 
     async def render() -> Json:
+        told = {"task": task.message.to_json()}
         if not isinstance(prompt, Prompt):
-            return {"system": rendered(prompt, task)}
+            return {"system": rendered(prompt, task), **told}
         version = prompt.choose(ctx.run_id)
         system = rendered(prompt.texts[version], task)
-        return {"system": system, "prompt": prompt.name, "version": version}
+        return {"system": system, "prompt": prompt.name, "version": version, **told}
 
-    recorded = await ctx.perform(_step("prompt", render))
+    row = await ctx.perform(_step("prompt", render)).settled()
+    recorded = decode(row.value or JsonText("{}"))
     version = (recorded["prompt"], recorded["version"]) if "version" in recorded else None
-    return Transcript.begin(task, recorded["system"], version)
+    transcript = replace(
+        Transcript.begin(task, recorded["system"], version), chain=Chain.begin(ctx)
+    )
+    if recorded.get("task") == task.message.to_json():
+        transcript.chain.task_key = row.key
+        transcript.chain.note(transcript.messages[0], row.key)
+    return transcript
+
+
+def verdict(ctx: Context, stop: Stop, transcript: Transcript) -> Verdict:
+    """Return what `stop` says of the transcript, unless the journal says it already.
+
+    A turn that is recorded was taken, and where the loop was cut short it ended, whatever `stop`
+    says by now: it decides from the first turn on that has no record.
+    """
+    row = settled_ahead(ctx, MODEL)
+    return stop(transcript) if row is None else end_in(row)
 
 
 async def heed(
@@ -77,17 +116,22 @@ async def heed(
 ) -> Transcript:
     """Do what a stop condition advises before the loop goes on; mostly that is nothing.
 
-    A warning, and a summary, are recorded: they are the same on every replay.
+    A warning, and a summary, are recorded: they are the same on every replay, also where the
+    condition advises something else by now.
     """
-    if not isinstance(advice, Advice):
-        return transcript
+    recalled = await recall(ctx, transcript)
+    is_decided = recalled is not transcript or settled_ahead(ctx, MODEL) is not None
+    if is_decided or not isinstance(advice, Advice):
+        return recalled
     if advice.measure is Measure.COMPACT:
-        return transcript.summed_up(await _summary(ctx, model, transcript, tools))
+        return await sum_up(ctx, model, transcript, _known(tools), is_full=False)
 
     async def warn() -> Json:
         return _WARNING.format(detail=advice.detail)
 
-    return transcript.warned(await ctx.perform(_step("warning", warn)))
+    step = replace(_step(WARNING, warn), input=_of_turn(transcript.turns))
+    row = await ctx.perform(step).settled()
+    return transcript.warned(decode(row.value or JsonText("null")), row.key)
 
 
 async def ask(
@@ -96,41 +140,54 @@ async def ask(
     """Call the model once for the whole transcript, and return its reply.
 
     Where the model cannot answer, its fallback does; the reply says so. Failures that pass by
-    themselves are retried. All others (a missing key, an empty account, a provider that stays
-    away, a fault in a script) pause the run and say why: nothing is lost, and it goes on from here
-    when the cause is mended and the run is resumed.
+    themselves are retried. Where the transcript is longer than the model's context, it is summed up
+    and asked again; when that doesn't help, the fallback with a larger context is asked. All other
+    failures (a missing key, an empty account, a fault in a script) pause the run and say why:
+    nothing is lost, and it goes on from here when the cause is mended and the run is resumed.
 
     With `answer`, a type with named fields, the answer is to be JSON that fits it. A reply that is
-    not what was asked for says so; added to a transcript, it is followed by what is wrong with it.
-    A model that was told twice (`Typed` says another number) and is still wrong is passed over for
-    the next of its fallback that takes ``invalid``.
+    not what was asked for, or empty, or whose calls were cut off, says so; added to a transcript,
+    it is followed by what is wrong with it. A model that was told twice (`Typed` says another
+    number) and is still wrong is passed over for the next of its fallback that takes ``invalid``.
     """
+    row = settled_ahead(ctx, MODEL)
+    if row is not None:
+        transcript = await recall(ctx, transcript)
+        reply = await _replayed(ctx, transcript)
+        # Last words, of a loop that asks `stop` by itself: what they call was not to be called.
+        return replace(reply, parts=_words(reply)) if end_in(row) else reply
     last = transcript.messages[-1]
     if isinstance(last, Reply) and not last.tool_calls:
         raise Misuse("the model has answered and `stop` did not end the loop; add answered() to it")
-    asked = inquiry(transcript, model, [as_tool(tool) for tool in tools], typed_of(answer))
-    return await _put(ctx, asked, transcript)
+    transcript = await recall(ctx, transcript)
+    make = partial(_turn, model=model, tools=_known(tools), typed=typed_of(answer))
+    row, transcript = await _put(ctx, model, transcript, _known(tools), make)
+    return _noted(row, transcript)
 
 
 async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
     """Call every tool that the reply asks for, side by side, and return their results in order.
 
     Each call is a promise of its own. A tool's own error, wrong arguments, a tool that does not
-    exist, and an outcome nobody knows are results that the model sees. Where one of the tools
-    takes a `ctx`, so that it may ask models or start runs, what was used meanwhile is recorded.
+    exist, and an outcome nobody knows are results that the model sees. Of a reply that was cut off
+    or refused no call is made, which is told as well. A call that is recorded keeps its outcome,
+    whatever became of the tool. Where one of the tools takes a `ctx`, so that it may ask models or
+    start runs, what was used meanwhile is recorded.
     """
     scope = ctx.scoped("tools")
-    known = {tool.name: tool for tool in map(as_tool, tools)}
+    known = {tool.name: tool for tool in _known(tools)}
+    why = unmade(reply)
     pendings = []
     for call in reply.tool_calls:
         ctx.emit({"event": "tool_start", "tool": call.name, "arguments": call.arguments})
-        pendings.append(call_of(scope, known, call).settled())
-    settled = await scope.gather(*pendings)
-    results = tuple(map(result_of, reply.tool_calls, settled))
-    called = [known[call.name] for call in reply.tool_calls if call.name in known]
-    if not any("ctx" in tool.takes for tool in called):
-        return ToolMessage(results)
-    return ToolMessage(results, Usage.from_json(await ctx.perform(spent_step(ctx))))
+        pendings.append(call_of(scope, known, call, why).settled())
+    rows = await scope.gather(*pendings)
+    results = tuple(map(result_of, reply.tool_calls, rows))
+    called = (known[call.name] for call in reply.tool_calls if call.name in known)
+    used = await spent(ctx, scope, may_ask=any("ctx" in tool.takes for tool in called))
+    message = ToolMessage(results, used)
+    Chain.of(ctx).note(message, {"results": [row.key for row in rows]})
+    return message
 
 
 async def finish(
@@ -148,9 +205,26 @@ async def finish(
     `answer`, the answer's `value` is what fits that type, also of a loop that was cut short.
     """
     typed = typed_of(answer)
-    if end.reason in (Reason.MAX_TURNS, Reason.BUDGET):
-        plea = UserMessage.of(_LAST_WORDS.format(detail=end.detail))
-        transcript += await _last_reply(ctx, model, transcript + plea, tools, typed)
+    transcript = await recall(ctx, transcript)
+    while (row := settled_ahead(ctx, MODEL)) and end_in(row) is None:
+        # A loop that asks `stop` by itself has come here in a turn that was taken.
+        reply = await ask(ctx, model, transcript, tools, answer=answer)
+        transcript += reply
+        transcript += await call_tools(ctx, tools, reply)
+        transcript = await recall(ctx, transcript)
+        end = answered()(transcript) or end
+    taken = transcript.chain.ended_at  # such a loop takes recorded last words for a turn
+    end = taken or (end_in(row) if row else None) or end
+    if taken is None and (row or end.reason in (Reason.MAX_TURNS, Reason.BUDGET)):
+        known = _known(tools)
+        make = partial(_last_words, model=model, end=end, tools=known, typed=typed)
+        transcript += await _last_reply(ctx, model, transcript, known, make)
+    for name in (MODEL, SUMMARY):
+        await close(ctx, name)
+    return _answer(transcript, end, typed)
+
+
+def _answer(transcript: Transcript, end: End, typed: Typed | None) -> Answer:
     last = transcript.last_reply
     text, value = last.text if last else "", None
     if typed is not None and last is not None and last.stop is not StopReason.REFUSAL:
@@ -163,26 +237,81 @@ async def finish(
 
 
 async def _last_reply(
-    ctx: Context, model: Model, transcript: Transcript, tools: Tools, typed: Typed | None
+    ctx: Context, model: Model, transcript: Transcript, tools: Sequence[Tool], make: Make
 ) -> Reply:
-    asked = inquiry(transcript, model, [as_tool(tool) for tool in tools], typed)
-    request = replace(asked.request, may_call_tools=False)
-    return await _put(ctx, replace(asked, request=request, judge=lambda reply: reply), transcript)
+    """Have the model say what it has, at the end of a loop that was cut short."""
+    if settled_ahead(ctx, MODEL) is not None:
+        return await _replayed(ctx, transcript)
+    row, transcript = await _put(ctx, model, transcript, tools, make)
+    return _noted(row, transcript)
 
 
-async def _summary(ctx: Context, model: Model, transcript: Transcript, tools: Tools) -> Reply:
-    """Have the model write down what it did so far."""
-    pleading = transcript + UserMessage.of(_SUM_UP)
-    asked = inquiry(pleading, model, [as_tool(tool) for tool in tools], None)
-    request = replace(asked.request, may_call_tools=False)
-    asked = replace(asked, request=request, name="summary", judge=lambda reply: reply)
-    return await _put(ctx, asked, transcript)
+async def _put(
+    ctx: Context, model: Model, transcript: Transcript, tools: Sequence[Tool], make: Make
+) -> tuple[Promise, Transcript]:
+    """Ask; return the reply's row, and the transcript that was really asked.
+
+    That is another where the context is full: then the transcript is summed up first, and only when
+    that has not helped, others are asked.
+    """
+    asked = make(transcript)
+    ctx.emit({"event": "turn_start", "turn": transcript.turns + 1, "model": asked.model.id})
+    if can_sum_up(transcript):
+        try:
+            return await ctx.attempt(model_step(ctx, asked.tried())), transcript
+        except ContextOverflow:
+            transcript = await sum_up(ctx, model, transcript, tools, is_full=True)
+            asked = make(transcript)
+    return await ctx.perform(model_step(ctx, asked)).settled(), transcript
 
 
-async def _put(ctx: Context, asked: Inquiry, transcript: Transcript) -> Reply:
-    turn = transcript.turns + 1
-    ctx.emit({"event": "turn_start", "turn": turn, "model": asked.model.id})
-    return reply_of(await ctx.perform(model_step(ctx, asked)).settled())
+def _turn(
+    transcript: Transcript, *, model: Model, tools: Sequence[Tool], typed: Typed | None
+) -> Inquiry:
+    return inquiry(transcript, model, tools, typed)
+
+
+def _last_words(
+    transcript: Transcript, *, model: Model, end: End, tools: Sequence[Tool], typed: Typed | None
+) -> Inquiry:
+    plea = transcript.told(_LAST_WORDS.format(detail=end.detail))
+    asked = inquiry(plea, model, tools, typed)
+    return replace(
+        asked,
+        request=replace(asked.request, may_call_tools=False),
+        judge=lambda reply: reply,
+        more={"end": {"reason": end.reason.value, "detail": end.detail}},
+    )
+
+
+async def _replayed(ctx: Context, transcript: Transcript) -> Reply:
+    """Return the recorded reply of a turn; nothing is asked, and no request is made."""
+    await let_others_run(transcript)
+    row = await read(ctx, MODEL)
+    transcript.chain.ended_at = end_in(row)
+    return _noted(row, transcript)
+
+
+def _noted(row: Promise, transcript: Transcript) -> Reply:
+    """Return a row's reply, having noted what it was asked and where it stands."""
+    reply, chain = reply_of(row), transcript.chain
+    digest = decode(row.input or JsonText("{}")).get("digest", "")
+    chain.note_asked(row.key, digest, transcript.messages)
+    chain.note(reply, row.key)
+    chain.note_reply(reply, transcript)
+    return reply
+
+
+def _words(reply: Reply) -> tuple[ReplyPart, ...]:
+    return tuple(part for part in reply.parts if not isinstance(part, ToolCall))
+
+
+def _known(tools: Tools) -> list[Tool]:
+    return [as_tool(each) for each in tools]
+
+
+def _of_turn(turn: int) -> JsonText:
+    return JsonText(encode({"turn": turn}))
 
 
 def _step(name: str, call: Callable[[], Any]) -> Step:

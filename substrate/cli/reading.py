@@ -10,11 +10,11 @@ from textwrap import wrap
 
 from rich.text import Text
 
+from substrate.agent.model_call import SUMMARY
 from substrate.agent.transcript import NOTHING
 from substrate.cli import wording
 from substrate.cli.tally import (
     MODEL_CALLS,
-    SUMMARY,
     calls_of,
     invalid_of,
     is_tool_call,
@@ -42,7 +42,7 @@ from substrate.values.records import (
     RunStatus,
 )
 
-_PROMPT = {"system", "prompt", "version"}
+_PROMPT = {"system", "prompt", "version", "task"}
 
 WORDS = {
     PromiseState.PENDING: "pending",
@@ -191,9 +191,10 @@ def _failure(promise: Promise, given: str, width: int) -> Iterator[Text]:
 def _given(promise: Promise, width: int) -> str:
     """Return the input, in few words."""
     given = decode(promise.input or Json("null"))
-    if promise.name in MODEL_CALLS and isinstance(given, dict) and "upto" in given:
+    if promise.name in MODEL_CALLS and isinstance(given, dict) and "add" in given:
         model = model_of(promise)
-        sent = wording.count(given["upto"], "message")
+        sent = wording.count(len(given["add"]), "message")
+        sent += f" after {given['prev']}" if given["prev"] else ""
         prompt = given.get("prompt")
         told = f", prompt {prompt['version']}" if isinstance(prompt, dict) else ""
         return f"{model}, {sent}{told}" if model else f"{sent}{told}"

@@ -8,15 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from substrate.agent.model_call import MODEL, SUMMARY
 from substrate.agent.spending import usage_from
 from substrate.agent.transcript import NOTHING
 from substrate.models.messages import PassedOver, Usage
 from substrate.values.codec import decode
 from substrate.values.records import Json, Kind, Promise, PromiseState
 
-MODEL = "model"
 TOOLS = "tools"
-SUMMARY = "summary"
 MODEL_CALLS = (MODEL, SUMMARY)
 _LOOP = {"prompt", MODEL, TOOLS, SUMMARY, "warning", "spent"}
 

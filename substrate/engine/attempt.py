@@ -215,12 +215,21 @@ class Trial:
         if isinstance(error, ModelError):
             self._used = self._with_usage(error.usage and error.usage.to_json())
         if not (isinstance(error, Exception) and step.retry.allows(error, attempt, series.spent)):
+            if isinstance(error, step.let_through):
+                self._let_through(error)
             if isinstance(error, step.pause_on):
                 await self._leave_paused(error, undo)
             return await self._reject(failure_of(error), undo=undo)
         delay = step.retry.delay(error, attempt).total_seconds()
         await self._rest(error, delay, undo)
         return None
+
+    def _let_through(self, error: Exception) -> NoReturn:
+        """Raise what the caller deals with; what earlier attempts used stays with the key."""
+        begun = self._execution.open.get(self._asked.key)
+        if begun is not None:
+            self._execution.journal.put_back(begun)
+        raise error
 
     async def _leave_paused(self, error: Exception, undo: Json | None) -> NoReturn:
         """Leave it to a person, who begins a new series of attempts by resuming the run."""
@@ -370,7 +379,8 @@ class Trial:
             settled_at=settled_at,
             effect=recorded.effect if recorded else self._step.effect,
             fingerprint=recorded.fingerprint if recorded else asked.fingerprint,
-            input=recorded.input if recorded else asked.input,
+            # What is known by a fingerprint of its own may be given something else each time.
+            input=recorded.input if recorded and not asked.own_fingerprint else asked.input,
             value=value,
             error=error,
             usage=usage or self._used,

@@ -7,9 +7,10 @@ call that was under way nobody knows whether it happened. A child is asked to en
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from substrate.engine.attempts import rests_until
+from substrate.engine.attempts import failed_in, rests_until
 from substrate.engine.execution import Execution
 from substrate.engine.failure import encode_failure, unknown_outcome
+from substrate.values.errors import Failure
 from substrate.values.ids import PromiseId
 from substrate.values.records import UNWIND_KEY, Effect, Kind, Promise, PromiseState
 
@@ -25,7 +26,29 @@ async def close_branches(
         await execution.give_back(promise)
     concerned = {promise.id for promise in begun_by(execution, ids)}
     await execution.settle_down(lambda promise: promise.id in concerned)
-    for promise in begun_by(execution, ids):
+    await _close(execution, begun_by(execution, ids))
+
+
+async def give_up(execution: Execution, begun: Promise, why: str) -> Promise:
+    """Reject an operation that was begun and that no code can go on with; close what is in it.
+
+    Where a call may be under way, nobody knows its outcome, and `why` says what is missing. One
+    that rests between two attempts came to what the last of them did.
+    """
+    inside = [each for each in begun_by(execution, {begun.id}) if each.id != begun.id]
+    await _close(execution, inside)  # first, so that a crash in between leaves nothing open
+    failed = failed_in(begun)
+    is_known = rests_until(begun) is not None or (failed and begun.effect is not Effect.ONCE)
+    failure = unknown_outcome(why)
+    if is_known:
+        failure = Failure(failed[-1]["type"], failed[-1]["message"])
+    error, now = encode_failure(failure), execution.now_ms
+    rejected = replace(begun, state=PromiseState.REJECTED, error=error, settled_at=now)
+    return await execution.write(rejected)
+
+
+async def _close(execution: Execution, begun: Collection[Promise]) -> None:
+    for promise in begun:
         if promise.kind is Kind.CHILD:
             await execution.cancel_child(promise)
         else:

@@ -17,6 +17,7 @@ from uuid import UUID
 from substrate.engine.attempt import run_step
 from substrate.engine.call import MAX_CALLS, Continuation, read_call, run_call, run_function
 from substrate.engine.child import Child, Spawn
+from substrate.engine.closing import give_up
 from substrate.engine.execution import Execution
 from substrate.engine.function import Durable
 from substrate.engine.journal import Asked
@@ -64,6 +65,8 @@ class Context:
         self._ordinals: dict[str, int] = {}
         self._drawn = 0
         self.strand = strand
+        #: What a layer above keeps beside this context while it is driven, by its type.
+        self.notes: dict[type, object] = {}
 
     @property
     def run_id(self) -> RunId:
@@ -142,12 +145,43 @@ class Context:
             check_step(fn, arguments, options)
         return self._step(asked, lambda: self._prepare(asked, fn, arguments, options))
 
+    def recorded(self, name: str) -> Promise | None:
+        """Return what the journal has where the next operation of this name will stand.
+
+        It is not taken. What this very execution has recorded is not there any more.
+        """
+        return self.execution.journal.look(self._key_ahead(name))
+
+    def has_begun(self, name: str) -> bool:
+        """Whether the journal has anything inside the next operation of this name."""
+        return self.execution.journal.has_scope(self._key_ahead(name))
+
     def perform(self, step: Step) -> Pending[Any]:
         """Perform a prepared step: `step`, for who needs to say what the journal shows."""
         key = self._next_key(step.name)
         return self._step(
             Asked(key, Kind.STEP, step.name, step.input, step.fingerprint), lambda: step
         )
+
+    async def attempt(self, step: Step) -> Promise:
+        """Perform a prepared step; return its settled promise.
+
+        Where it lets an error through, that is raised, and its key is the next one's.
+        """
+        try:
+            return await self.perform(step).settled()
+        except step.let_through:
+            self._ordinals[step.name] -= 1
+            raise
+
+    def give_up(self, step: Step, why: str) -> Pending[Any]:
+        """Settle an operation that was begun and that no code can go on with: see `closing`."""
+        asked = Asked(self._next_key(step.name), Kind.STEP, step.name, step.input, step.fingerprint)
+
+        def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
+            return give_up(self.execution, recorded or self.blank(asked), why)
+
+        return Pending(self, asked, live, read_step)
 
     def call(self, durable: Durable[..., T], *args: Any, **keywords: Any) -> Pending[T]:
         """Run a durable function inside this run, with a context and a scope of its own.
@@ -317,11 +351,14 @@ class Context:
 
     def _next_key(self, name: str) -> Key:
         self.strand.check_use()
-        ordinal = self._ordinals.get(name)
-        if ordinal is None:
+        if name not in self._ordinals:
             check_name(name)
-            ordinal = 0
-        self._ordinals[name] = ordinal + 1
+        key = self._key_ahead(name)
+        self._ordinals[name] = self._ordinals.get(name, 0) + 1
+        return key
+
+    def _key_ahead(self, name: str) -> Key:
+        ordinal = self._ordinals.get(name, 0)
         return Key(f"{self._scope}/{name}.{ordinal}" if self._scope else f"{name}.{ordinal}")
 
     def _draw(self) -> bytes:

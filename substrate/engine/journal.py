@@ -77,6 +77,14 @@ class Journal:
             return found
         raise Paused(_mismatch(found, asked))
 
+    def look(self, key: Key) -> Promise | None:
+        """Return what was recorded under a key that has not been asked for yet, and keep it."""
+        return self._rows.get(key)
+
+    def put_back(self, promise: Promise) -> None:
+        """Keep a record for who asks for its key once more."""
+        self._rows[promise.key] = promise
+
     def _is_accepted(self, found: Promise, asked: Asked) -> bool:
         """Whether a person let the record stand for this call, whatever others they accepted."""
         return accepted_key(asked.key, asked.fingerprint) in self._accepted and _can_stand(

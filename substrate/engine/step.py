@@ -46,7 +46,8 @@ class Step:
 
     An error of `pause_on` that is not retried, or no more, is for a person to mend: nothing is
     recorded for the step but the attempts, the run is paused and shows it, and when it is requeued
-    the step is called again.
+    the step is called again. One of `let_through` is raised where the step is awaited, and is not
+    recorded either.
 
     `add_usage` adds up what two attempts used, each as its record or None: then what failed
     attempts used counts as well, and the step's row tells it already while it waits.
@@ -63,6 +64,7 @@ class Step:
     undo: Json | None = None
     reconcile: Callable[..., Any] | None = None
     pause_on: tuple[type[Exception], ...] = ()
+    let_through: tuple[type[Exception], ...] = ()
     add_usage: Callable[[Any, Any], Any] | None = None
     blobs: tuple[Blob, ...] = ()
 

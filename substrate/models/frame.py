@@ -3,14 +3,14 @@
 The messages of a request are in the journal already, each where it was said. The rest (system
 prompt, tools, model, parameters) is the *frame*, the same for most calls of a run: stored once and
 referred to by its hash, it makes storage grow with what was said, and with the messages it
-rebuilds the exact request of that day. `canonical` is the whole request, to compute a digest of.
+rebuilds the exact request of that day. `canonical` is the whole request, to compare two by.
 
 Invariant: equal requests give equal JSON, in any process and after a round trip of their messages.
 """
 
 from collections.abc import Mapping, Sequence
 
-from substrate.models.messages import Json, Message, Request, ToolSpec
+from substrate.models.messages import Json, Request, ToolSpec
 
 _OURS = ("passed_over", "invalid")
 """What a reply's record keeps and no provider is told."""
@@ -31,6 +31,7 @@ def frame(
         "model": model_id,
         "max_output_tokens": request.max_output_tokens,
         "settings": dict(request.settings),
+        **({} if request.may_call_tools else {"may_call_tools": False}),
         **_answer(request),
     }
 
@@ -43,7 +44,7 @@ def canonical(request: Request) -> dict[str, Json]:
     """
     return {
         "system": request.system,
-        "messages": [_said(message) for message in request.messages],
+        "messages": [said(message.to_json()) for message in request.messages],
         "tools": [_tool(tool) for tool in request.tools],
         "max_output_tokens": request.max_output_tokens,
         "settings": request.parameters,
@@ -52,12 +53,13 @@ def canonical(request: Request) -> dict[str, Json]:
     }
 
 
+def said(record: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a message's record as a provider is told it."""
+    return {key: value for key, value in record.items() if key not in _OURS}
+
+
 def _answer(request: Request) -> dict[str, Json]:
     return {} if request.answer_schema is None else {"answer_schema": dict(request.answer_schema)}
-
-
-def _said(message: Message) -> dict[str, Json]:
-    return {key: value for key, value in message.to_json().items() if key not in _OURS}
 
 
 def _tool(tool: ToolSpec) -> dict[str, Json]:

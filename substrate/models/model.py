@@ -147,6 +147,11 @@ class Model:
             for each in given
         ]
 
+    def without(self, reason: Reason) -> "Model":
+        """Return this model with nobody to ask in its place for this reason."""
+        left = [replace(each, on=set(each.on) - {reason}) for each in self.successors]
+        return replace(self, fallback=left)
+
     def in_turn(self) -> "list[Model]":
         """Return this model, and those that are asked where what it says is not valid, in order.
 

@@ -8,7 +8,7 @@ comes back here, passes over what is recorded, and goes on at the first thing th
 from agent import hooks
 from substrate import Context, durable
 from substrate.agent.task import Answer, Task
-from substrate.agent.turn import ask, begin, call_tools, finish, heed
+from substrate.agent.turn import ask, begin, call_tools, finish, heed, verdict
 
 answer = getattr(hooks, "answer", None)  # the type of its answers, for a fork that has one
 
@@ -17,7 +17,7 @@ answer = getattr(hooks, "answer", None)  # the type of its answers, for a fork t
 async def agent(ctx: Context, task: Task) -> Answer:
     """Work on the task until a stop condition holds."""
     transcript = await begin(ctx, hooks.prompt, task)
-    while not (end := hooks.stop(transcript)):
+    while not (end := verdict(ctx, hooks.stop, transcript)):
         transcript = await heed(ctx, hooks.model, transcript, end, hooks.tools)
         reply = await ask(ctx, hooks.model, transcript, hooks.tools, answer=answer)
         transcript += reply

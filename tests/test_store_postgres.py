@@ -8,7 +8,8 @@ import pytest
 
 from substrate.engine.committer import Committer
 from substrate.store.postgres import ending, inbox, journal, promises, recovery, runs, waiting
-from substrate.store.postgres.connections import Cursor, open_connection, prepare
+from substrate.store.postgres.connections import Connections, Cursor, open_connection, prepare
+from substrate.store.postgres.pool import MAX_ASIDE
 from substrate.values.records import Fenced, Written
 from tests.stores import (
     LANE,
@@ -176,16 +177,51 @@ async def test_deleted_run(postgres_url: str):
         await committer.close()
 
 
-async def test_idle_connections_are_few(postgres_url: str):
-    """However many calls overlapped, only a few connections stay open afterwards."""
-    async with opened(postgres_url) as store:
-        await claimed(store)
-        await asyncio.gather(*(store.list() for _ in range(50)))
-        with database(postgres_url) as db:
-            count = (
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                " AND application_name = 'ostinato'"
-            )
-            assert await eventually(lambda: 1 <= db.value(count) <= 5)
+async def backend(db: Cursor) -> int:
+    """Return the process behind a connection, after it has been busy for a moment."""
+    cursor = await db.execute("SELECT pg_backend_pid(), pg_sleep(0.005)")
+    return int((await cursor.fetchone() or (0,))[0])
+
+
+OPEN = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND application_name = 'ostinato'"
+)
+
+
+async def test_connections_are_kept(postgres_url: str):
+    """Calls that overlap share a few connections, burst after burst; none is opened anew."""
+    connections = Connections(postgres_url)
+    used = set()
+    for _ in range(10):
+        used.update(await asyncio.gather(*(connections.aside(backend) for _ in range(30))))
+    await connections.close()
+
+    assert 2 <= len(used) <= MAX_ASIDE
+
+
+async def test_idle_connections_are_closed(postgres_url: str):
+    """Of connections that have long been idle one stays open, and in the end none."""
+    connections = Connections(postgres_url, idle_for=0.05)
+    await asyncio.gather(*(connections.aside(backend) for _ in range(30)))
     with database(postgres_url) as db:
-        await eventually(lambda: db.value(count) == 0)
+        await eventually(lambda: db.value(OPEN) == 1)
+        first = await connections.aside(backend)
+        assert await connections.aside(backend) == first
+        await connections.close()
+        await eventually(lambda: db.value(OPEN) == 0)
+
+
+async def test_who_waits_for_a_connection_may_leave(postgres_url: str):
+    """Those who are cancelled while they wait in line for a connection take none along."""
+    connections = Connections(postgres_url)
+    for patience in (0.0, 0.001, 0.002, 0.004, 0.008):
+        asking = [asyncio.create_task(connections.aside(backend)) for _ in range(40)]
+        await asyncio.sleep(patience)
+        for task in asking[::2]:
+            task.cancel()
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        assert all(isinstance(answer, int) for answer in answers[1::2])
+    async with asyncio.timeout(LIMIT_S):
+        await asyncio.gather(*(connections.aside(backend) for _ in range(40)))
+    await connections.close()

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from substrate.store import rows
@@ -18,9 +19,11 @@ from substrate.store.postgres import (
     waiting,
 )
 from substrate.store.postgres.blobs import read_blobs
-from substrate.store.postgres.connections import MAX_ASIDE, Connections, read_time
+from substrate.store.postgres.connections import Connections, read_time
+from substrate.store.postgres.deadline import ANSWER_WAIT
+from substrate.store.postgres.pool import MAX_ASIDE
 from substrate.store.postgres.pulse import PostgresPulse
-from substrate.store.postgres.schema import migrate
+from substrate.store.postgres.schema import MIGRATION_WAIT, is_current, migrate
 from substrate.store.postgres.transaction import transact
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock, OffsetClock
@@ -46,17 +49,21 @@ from substrate.values.records import (
 class PostgresStore:
     """A `Store` over one database; `substrate.store.protocol` says what each method keeps."""
 
-    def __init__(self, url: str, clock: Clock | None = None) -> None:
+    def __init__(
+        self, url: str, clock: Clock | None = None, *, answer_wait: float = ANSWER_WAIT
+    ) -> None:
         self.clock = clock or OffsetClock()
         self.url = url
-        self._connections = Connections(url)
+        self._connections = Connections(url, answer_wait=answer_wait)
         self._vigil = recovery.Vigil()
         self._own: set[Owner] = set()
         self._transacting = asyncio.Semaphore(MAX_ASIDE // 2)
 
     async def open(self) -> None:
         """Connect, migrate, and learn the database's time."""
-        await self._connections.aside(migrate)
+        self._loop = asyncio.get_running_loop()
+        if not await self._connections.aside(is_current):
+            await self._connections.aside(migrate, within=MIGRATION_WAIT)
         before = OffsetClock().now_ms()
         now = await self._connections.aside(read_time)
         if isinstance(self.clock, OffsetClock):
@@ -224,10 +231,15 @@ class PostgresStore:
 
     def pulse(self, owner: Owner, lease: timedelta) -> PostgresPulse:
         """See `Store.pulse`."""
-        pulse = PostgresPulse(self.url, owner, lease)
+        pulse = PostgresPulse(self.url, owner, lease, self._make_room)
         self._own.add(owner)
         return pulse
 
     async def close(self) -> None:
         """See `Store.close`."""
         await self._connections.close()
+
+    def _make_room(self) -> None:
+        """Close a connection for one that has to be opened in another thread, which calls this."""
+        with suppress(RuntimeError):  # the loop is closed: there is nothing left to close
+            asyncio.run_coroutine_threadsafe(self._connections.make_room(), self._loop)

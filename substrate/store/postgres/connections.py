@@ -1,28 +1,40 @@
 """Connections to Postgres: autocommit, safe behind a transaction pooler.
 
-- Every transaction is one statement, or an explicit ``transaction()``.
-- Nothing rests on a session's state. A direct connection prepares its statements and keeps the
+- Every transaction is one statement, or an explicit ``transaction()``, and READ COMMITTED: the
+  fence and the skipping of locked rows are made for it. Where the database's default is another
+  one, a direct connection sets it, and behind a pooler each work says it for itself.
+- What was said is UTF-8. A database that cannot hold it all is refused; one that takes bytes as
+  they come (SQL_ASCII) holds it.
+- Nothing else rests on a session's state. A direct connection prepares its statements and keeps the
   planner to indexes, both for speed only; behind a pooler, where ``pg_backend_pid()`` differs from
   what the protocol announced, the next statement may meet another backend, so it does neither.
 - A connection that the server closed while it lay idle is replaced before it is used, and one is
   opened when it is wanted: who asks while the server is down is told so at once, and who asks
   when it is back is served at once. (A pool that reconnects behind the scenes, at growing
   intervals, does neither.)
+- No work waits for an answer without a limit (`deadline`). Where one connection does not answer,
+  those that lie idle went the same way, and are not asked.
 - Work is done through one cursor: it fetches the rows of a statement before it executes the next.
   The committer's connection keeps its cursor, since making one costs a twentieth of a step.
 - ``json`` columns arrive as text; whoever needs the value decodes it.
 """
 
 import asyncio
-import select
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 
+from substrate.store.postgres.deadline import (
+    ANSWER_WAIT,
+    STATEMENT_WAIT,
+    Deadline,
+    Unanswered,
+    is_usable,
+)
+from substrate.store.postgres.pool import CROWDED_FOR, IDLE_FOR, Crowded, Pool, crowded
 from substrate.store.secrets import hide_password, is_telling
 from substrate.values.errors import (
     BadDatabaseUrl,
@@ -33,17 +45,26 @@ from substrate.values.errors import (
 )
 
 T = TypeVar("T")
-Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+
+class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """One connection, and what was found out about the way to its backend."""
+
+    backend_pid: int | None = None
+    """The process that is behind it for as long as it lives; None behind a pooler."""
+
+    is_strict = False
+    """Whether a statement without a transaction of its own would be isolated more than we want."""
+
+
 Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
 Work = Callable[[Cursor], Awaitable[T]]
 
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 """The database's time in milliseconds, as SQL."""
 
-MAX_ASIDE = 12
-MAX_IDLE = 4
-SEAT_WAIT = 10.0
-"""How many seconds a call waits for one of `MAX_ASIDE` connections."""
+CONNECT_WAIT = 15.0
+"""How many seconds opening a connection may take, over all addresses of its host."""
 
 _DEFAULTS: dict[str, Any] = {
     "application_name": "ostinato",
@@ -54,7 +75,13 @@ _DEFAULTS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-_BROKEN_OFF = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+_ENCODING = {"client_encoding": "utf8"}
+_BROKEN_OFF = (
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+)
 _REFUSALS = (
     psycopg.DataError,
     psycopg.IntegrityError,
@@ -66,7 +93,7 @@ _REFUSALS = (
 def prepare(url: str) -> str:
     """Return the URL as a libpq connection string, or raise `BadDatabaseUrl`."""
     try:
-        return make_conninfo(**_DEFAULTS | conninfo_to_dict(url))
+        return make_conninfo(**_DEFAULTS | conninfo_to_dict(url) | _ENCODING)
     except psycopg.ProgrammingError as error:
         reason = "" if is_telling(str(error), url) else f" ({_first_line(error)})"
         raise BadDatabaseUrl(
@@ -93,41 +120,71 @@ def explain(url: str, error: psycopg.Error, *, is_lost: bool) -> StoreError:
         )
     if isinstance(error, _REFUSALS):
         return CheckpointRefused(f"Postgres refuses a row: {str(error).strip()}")
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return StoreUnusable(
+            f"Postgres at {hide_password(url)!r} is read-only ({_first_line(error)}); connect to "
+            "the primary server, and let default_transaction_read_only be off for this user"
+        )
     return StoreUnusable(
         f"Postgres at {hide_password(url)!r} fails: {_first_line(error)}; see its log, and check "
         "that the user may create and write tables there; what was committed is safe"
     )
 
 
-def is_usable(connection: psycopg.Connection[Any] | Connection) -> bool:
-    """Whether the connection is idle, and the server has not closed it meanwhile."""
-    if connection.info.transaction_status is not TransactionStatus.IDLE:
-        return False
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return not poll.poll(0)  # nothing was asked, so what there is to read is a farewell
-
-
-async def open_connection(conninfo: str) -> Connection:
-    """Open one connection, set up as the module says."""
-    connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+async def open_connection(conninfo: str, *, within: float = CONNECT_WAIT) -> Connection:
+    """Open one connection, set up as the module says. Raises `psycopg.Error` or `StoreError`."""
     try:
-        await _set_up(connection)
+        async with asyncio.timeout(within):
+            connection = await Connection.connect(conninfo, autocommit=True)
+    except TimeoutError:
+        raise psycopg.OperationalError(f"no answer within {within:.0f} s") from None
+    except psycopg.OperationalError as error:
+        if full := crowded(_first_line(error)):
+            raise full from error
+        raise
+    try:
+        with Deadline(connection, within):
+            await _set_up(connection)
     except BaseException:
         await connection.close()
         raise
     return connection
 
 
+_LOOK = f"""
+SELECT pg_backend_pid(),
+       current_setting('default_transaction_isolation') <> 'read committed',
+       current_setting('statement_timeout')::interval
+           BETWEEN interval '1 ms' AND interval '{STATEMENT_WAIT} s'
+"""
+
+# A plan made and kept while a table was small must not scan it when it has grown.
+_SETTINGS = """
+SET enable_seqscan = off; SET jit = off; SET default_transaction_isolation = 'read committed'
+"""
+_PATIENCE = f"; SET statement_timeout = '{STATEMENT_WAIT:.0f}s'"
+
+
 async def _set_up(connection: Connection) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in ("UTF8", "SQL_ASCII", None):
+        raise StoreUnusable(
+            f"the database {connection.info.dbname!r} is encoded in {encoding}, which cannot hold "
+            "every text; make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
     connection.adapters.register_loader("json", TextLoader)
-    cursor = await connection.execute("SELECT pg_backend_pid()", prepare=False)
-    row = await cursor.fetchone()
-    is_direct = row is not None and row[0] == connection.info.backend_pid
-    connection.prepare_threshold = 0 if is_direct else None
-    if is_direct:
-        # A plan made and kept while a table was small must not scan it when it has grown.
-        await connection.execute("SET enable_seqscan = off; SET jit = off", prepare=False)
+    await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+    cursor = await connection.execute(_LOOK, prepare=False)
+    pid, is_strict, is_impatient = await cursor.fetchone() or (None, False, False)
+    if pid == connection.info.backend_pid:
+        connection.backend_pid = pid
+        connection.prepare_threshold = 0
+        # Where the server gives up sooner, that was its administrator's wish.
+        settings = _SETTINGS if is_impatient else _SETTINGS + _PATIENCE
+        await connection.execute(settings.encode(), prepare=False)
+    else:
+        connection.prepare_threshold = None
+        connection.is_strict = is_strict
 
 
 async def read_time(db: Cursor) -> int:
@@ -137,83 +194,112 @@ async def read_time(db: Cursor) -> int:
 
 
 class Connections:
-    """One connection for the committer's batches, a few for all else."""
+    """One connection for the committer's batches, a few for all else.
 
-    def __init__(self, url: str) -> None:
+    Where the server has no room for one of its own, the committer takes turns with the others.
+    """
+
+    def __init__(
+        self, url: str, *, answer_wait: float = ANSWER_WAIT, idle_for: float = IDLE_FOR
+    ) -> None:
         self.url = url
         self._conninfo = prepare(url)
+        self._answer_wait = answer_wait
         self._line: Cursor | None = None
         self._line_turn = asyncio.Lock()
-        self._idle: list[Connection] = []
-        self._seats = asyncio.Semaphore(MAX_ASIDE)
-        self._is_closed = False
+        self._no_line_until = 0.0
+        self._pool: Pool[Connection] = Pool(lambda: open_connection(self._conninfo), idle_for)
 
     async def in_line(self, work: Work[T]) -> T:
         """Do the work on the committer's connection, which does one work at a time."""
         async with self._line_turn:
-            kept, self._line = self._line, None
             try:
-                self._line = await self._line_in_order(kept)
-                return await work(self._line)
+                self._line = await self._line_in_order()
+                if self._line is not None:
+                    return await self._do(work, self._line, self._answer_wait)
             except psycopg.Error as error:
-                raise self._explain(_connection_of(self._line), error) from error
+                raise self._explain(self._line, error) from error
+        return await self.aside(work)
 
-    async def aside(self, work: Work[T]) -> T:
-        """Do the work on a connection that nobody else uses meanwhile."""
+    async def aside(self, work: Work[T], *, within: float | None = None) -> T:
+        """Do the work on a connection that nobody else uses meanwhile, within so many seconds."""
+        cursor: Cursor | None = None
         connection: Connection | None = None
-        await self._take_seat()
         try:
-            connection = await self._in_order(self._idle.pop() if self._idle else None)
-            return await work(connection.cursor())
+            connection = await self._taken()
+            cursor = connection.cursor()
+            return await self._do(work, cursor, within or self._answer_wait)
         except psycopg.Error as error:
-            raise self._explain(connection, error) from error
+            raise self._explain(cursor, error) from error
         finally:
             if connection is not None:
-                await self._give_back(connection)
-            self._seats.release()
+                await self._pool.give_back(connection)
+
+    async def make_room(self) -> None:
+        """Do with a connection less for a while, since a heartbeat has none."""
+        if not self._pool.make_room() and len(self._pool) and not self._line_turn.locked():
+            await self._close_line()
+            self._no_line_until = _now() + CROWDED_FOR
 
     async def close(self) -> None:
-        """Close them all; one that is in use, when its work is done."""
-        self._is_closed = True
-        if self._line is not None:
-            await self._line.connection.close()
-        for connection in self._idle:
-            await connection.close()
+        """Close them all; one that is in use, when its work is done, or soon."""
+        await self._close_line()
+        await self._pool.close()
 
-    async def _line_in_order(self, kept: Cursor | None) -> Cursor:
-        connection = await self._in_order(_connection_of(kept))
-        return kept if kept and kept.connection is connection else connection.cursor()
-
-    async def _in_order(self, kept: Connection | None) -> Connection:
-        """Return the kept connection, or a new one in its place."""
-        if kept is not None:
-            if is_usable(kept):
-                return kept
-            await kept.close()
-        return await open_connection(self._conninfo)
-
-    async def _take_seat(self) -> None:
+    async def _do(self, work: Work[T], cursor: Cursor, seconds: float) -> T:
+        """Do the work within so many seconds, isolated as the module says."""
+        connection = cast(Connection, cursor.connection)
         try:
-            async with asyncio.timeout(SEAT_WAIT):
-                await self._seats.acquire()
-        except TimeoutError:
-            raise StoreUnreachable(
-                f"all {MAX_ASIDE} connections to Postgres have been busy for {SEAT_WAIT:.0f} s; "
-                "look in pg_stat_activity for what they wait for"
-            ) from None
+            with Deadline(connection, seconds):
+                if not connection.is_strict:
+                    return await work(cursor)
+                async with connection.transaction():
+                    return await work(cursor)
+        except Unanswered:
+            await self._pool.distrust()
+            if not self._line_turn.locked():
+                await self._close_line()
+            raise
 
-    async def _give_back(self, connection: Connection) -> None:
-        if is_usable(connection) and len(self._idle) < MAX_IDLE and not self._is_closed:
-            self._idle.append(connection)
-        else:
-            await connection.close()
+    async def _line_in_order(self) -> Cursor | None:
+        """Return the committer's cursor, on a new connection where need be; None: there is none."""
+        kept, self._line = self._line, None
+        if kept is not None:
+            if is_usable(cast(Connection, kept.connection)):
+                return kept
+            await kept.connection.close()
+        if _now() < self._no_line_until:
+            return None
+        try:
+            return (await open_connection(self._conninfo)).cursor()
+        except Crowded as error:
+            self._pool.tell(error)
+            self._no_line_until = _now() + CROWDED_FOR
+            return None
 
-    def _explain(self, used: Connection | None, error: psycopg.Error) -> StoreError:
-        return explain(self.url, error, is_lost=used is None or used.closed)
+    async def _taken(self) -> Connection:
+        """Return a connection of the pool; the committer's becomes one where there is no other."""
+        try:
+            return await self._pool.take()
+        except Crowded:
+            if self._line is None or self._line_turn.locked():
+                raise
+        line, self._line = self._line, None
+        self._no_line_until = _now() + CROWDED_FOR
+        self._pool.adopt(cast(Connection, line.connection))
+        return await self._pool.take()
+
+    async def _close_line(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            await line.connection.close()
+
+    def _explain(self, used: Cursor | None, error: psycopg.Error) -> StoreError:
+        return explain(self.url, error, is_lost=used is None or used.connection.closed)
 
 
-def _connection_of(cursor: Cursor | None) -> Connection | None:
-    return cursor.connection if cursor else None
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _first_line(error: Exception) -> str:

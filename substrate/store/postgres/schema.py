@@ -1,18 +1,18 @@
 """Migrations of a Postgres database."""
 
-from collections.abc import Sequence
-
 from substrate.store.migrate import (
     CREATE_TABLE,
     SELECT_APPLIED,
     TABLE,
-    Migration,
     migrations,
     pending,
 )
 from substrate.store.postgres.connections import NOW, Cursor
 
 _LOCK = 0x0571_4A70  # any constant: the advisory lock that migrators take in turn
+
+MIGRATION_WAIT = 3600.0
+"""How many seconds migrating may take, and waiting for another process that does."""
 
 _INSERT_APPLIED = f"""
 INSERT INTO {TABLE} (version, name, sha256, applied_at)
@@ -23,9 +23,8 @@ VALUES (%(version)s, %(name)s, %(digest)s, {NOW})
 async def migrate(db: Cursor) -> None:
     """Apply what migrations are left, in one transaction that other migrators wait for."""
     known = migrations("postgres")
-    if await _is_current(db, known):
-        return
     async with db.connection.transaction():
+        await db.execute("SET LOCAL statement_timeout = 0")
         await db.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         await db.execute(CREATE_TABLE, prepare=False)
         for migration in pending(known, await _applied(db)):
@@ -38,12 +37,12 @@ async def migrate(db: Cursor) -> None:
             await db.execute(_INSERT_APPLIED, row, prepare=False)
 
 
-async def _is_current(db: Cursor, known: Sequence[Migration]) -> bool:
+async def is_current(db: Cursor) -> bool:
     """Whether the schema is current: the way past the lock on every start but the first."""
     cursor = await db.execute("SELECT to_regclass(%s)", (TABLE,), prepare=False)
     if (await cursor.fetchone() or (None,))[0] is None:
         return False
-    return not pending(known, await _applied(db))
+    return not pending(migrations("postgres"), await _applied(db))
 
 
 async def _applied(db: Cursor) -> dict[int, str]:

@@ -20,7 +20,8 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from substrate.store.blobs import outsource
-from substrate.store.postgres.connections import Connection, Connections, Cursor
+from substrate.store.postgres.connections import Connections, Cursor
+from substrate.store.postgres.deadline import AnyConnection
 from substrate.store.postgres.journal import write_batch
 from substrate.store.transaction import LEAVE_OUT, Call, answer, check_call, closed, refused
 from substrate.values.errors import Misuse
@@ -48,7 +49,7 @@ _LOCAL = re.compile(r"SET\s+LOCAL\s", re.IGNORECASE)
 class PostgresTransaction:
     """See `substrate.store.protocol.Transaction`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: AnyConnection) -> None:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
@@ -147,7 +148,7 @@ async def transact(connections: Connections, fence: Fence, call: Call) -> Promis
     return end
 
 
-async def _answer(connection: Connection, call: Call) -> Promise:
+async def _answer(connection: AnyConnection, call: Call) -> Promise:
     """Return what the call comes to; what it raises passes by who explains the store's errors."""
     transaction = PostgresTransaction(connection)
     try:

@@ -5,14 +5,16 @@ method of its name in `substrate.store.protocol` promises, and returns what it s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from substrate.store.protocol import MAX_CRASHES
+from substrate.store.crashes import Loss, LostRun, judge
+from substrate.values.ids import RunId
 from substrate.values.records import (
     Adopted,
     Checkpoint,
     Fence,
     Fenced,
+    OnDead,
     Owner,
     Promise,
     PromiseState,
@@ -39,6 +41,7 @@ class ModelRun:
     epoch: int = 0
     owner: Owner | None = None
     crashes: int = 0
+    losses_seen: int = 0
     wake_version: int = 0
     need: int = 0
     due_at: int | None = None
@@ -91,6 +94,7 @@ class Model:
 
     def __init__(self) -> None:
         self.runs: dict[str, ModelRun] = {}
+        self.losses = 0
 
     def start(self, id_: str, due_at: int | None) -> None:
         """Create a root run."""
@@ -187,14 +191,29 @@ class Model:
         run.crashes, run.input = 0, input_
         return True
 
-    def recover(self, ids: Sequence[str]) -> None:
-        """Take a dead worker's runs back: first all of them, then bury those that are dead."""
+    def runs_of(self, owner: Owner) -> Sequence[str]:
+        """Return the runs that a worker drives."""
+        return [run.id for run in self.runs.values() if run.owner == owner]
+
+    def recover(self, ids: Sequence[str], now: int, *, is_whole: bool) -> None:
+        """Take a dead worker's runs back, then tell of those that are dead.
+
+        `is_whole`: nobody has struck it off before. What becomes of each run is for
+        `substrate.store.crashes` to say, which has tests of its own.
+        """
         runs = [self.runs[id_] for id_ in ids]
-        for run in runs:
-            run.crashes += 1
+        lost = [
+            LostRun(RunId(r.id), 0, None, r.crashes, r.losses_seen, OnDead.RAISE, None)
+            for r in runs
+        ]
+        loss = Loss.of(lost, is_whole=is_whole)
+        self.losses += is_whole
+        for run, one in zip(runs, lost, strict=True):
+            verdict = judge(one, replace(loss, losses=self.losses), now)
+            run.crashes, run.losses_seen = verdict.crashes, verdict.losses_seen
+            run.need, run.due_at = 0, verdict.due_at or run.due_at
             run.last_seq += 1
-            is_dead = run.crashes >= MAX_CRASHES
-            run.leave(RunStatus.DEAD if is_dead else RunStatus.READY)
+            run.leave(verdict.status)
         for run, seq in [(run, run.last_seq) for run in runs]:
             if run.status is RunStatus.DEAD:
                 run.settle(PromiseState.REJECTED, seq)

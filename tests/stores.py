@@ -195,17 +195,25 @@ async def live(committer: Committer, claim: Claim, steps: int, name: str = "work
 
 
 async def crash(store: Store, owner: Owner = OWNER, lane: str = LANE) -> Claim:
-    """Claim a run as a worker whose lease has lapsed, and see it taken back, here or elsewhere."""
+    """Claim a run as a worker whose lease then lapses, and see it taken back, here or elsewhere."""
 
     async def is_lost() -> bool:
         await store.recover()
         run = await store.get(claim.run.id)
         return run is not None and run.lease_owner != owner
 
-    async with beating(store, owner, timedelta(milliseconds=1)):
+    async with beating(store, owner):
         (claim,) = await store.claim(lane, 1, owner)
+        lapse(store, owner)
         await eventually(is_lost)
     return claim
+
+
+def lapse(store: Store, owner: Owner) -> None:
+    """Let a worker's lease lapse."""
+    path, url = getattr(store, "path", None), getattr(store, "url", "")
+    with database(f"sqlite:///{path}" if path else url) as db:
+        db.rows("UPDATE workers SET lease_until = 1 WHERE incarnation = :owner", owner=owner)
 
 
 async def eventually(condition: Callable[[], Any], limit_s: float = LIMIT_S) -> Any:

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from substrate.store.protocol import MAX_CRASHES, Store
+from substrate.store.crashes import MAX_CRASHES
+from substrate.store.protocol import Store
 from substrate.values.codec import decode
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId
@@ -321,11 +323,11 @@ async def test_discard_a_child(store: Store, need: int):
 
 async def test_discard_a_dead_child(store: Store, db: Database):
     """A dead child has told its parent already: discarding it tells nobody."""
-    async with beating(store, OWNER):
+    async with beating(store, OWNER), beating(store, OTHER, timedelta(milliseconds=1)):
         parent = await claimed(store)
         child = await spawned(store, parent, owner=OTHER)
         db.rows("UPDATE runs SET crashes = 2 WHERE id = :id", id=child.run.id)
-        assert await store.recover() == [child.run.id]
+        assert await eventually(store.recover) == [child.run.id]
     before, own = await store.get(RUN), await store.promise(child.run.id)
 
     await store.discard(child.run.id)

@@ -12,8 +12,9 @@ from itertools import chain
 
 import pytest
 
+from substrate.store.crashes import MAX_CRASHES
 from substrate.store.postgres.recovery import PATIENCE, Sighting, Vigil, look
-from substrate.store.protocol import MAX_CRASHES, Store
+from substrate.store.protocol import Store
 from substrate.values.codec import decode
 from substrate.values.ids import RunId
 from substrate.values.records import (
@@ -194,7 +195,8 @@ async def test_dead_child_wakes_its_parent(store: Store, db: Database):
     db.rows("UPDATE runs SET crashes = 2 WHERE id = :id", id=child.run.id)
     db.suspend(parent.run.id, need=1)
 
-    assert await store.recover() == [child.run.id]
+    async with beating(store, OWNER, AT_ONCE):
+        assert await eventually(store.recover) == [child.run.id]
 
     (row,) = await store.journal(parent.run.id, after=2)
     run = await store.get(RUN)

@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from substrate.store.protocol import MAX_CRASHES, Store
+from substrate.store.crashes import MAX_CRASHES
+from substrate.store.protocol import Store
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import Key, RunId, promise_id
 from substrate.values.records import (
@@ -20,13 +22,16 @@ from substrate.values.records import (
 from tests.stores import (
     LANE,
     OTHER,
+    OWNER,
     Database,
+    beating,
     checkpoint,
     claimed,
     crash,
     database,
     end,
     end_child,
+    eventually,
     new_run,
     opened,
     promise,
@@ -167,10 +172,11 @@ async def test_reopen_paused_child(store: Store):
 
 async def test_dead_child_stays(store: Store, db: Database):
     """A dead child is not reopened: its parent has been told, and a promise is settled once."""
-    child = db.spawn(await claimed(store, "run", OTHER), "child.0")
-    db.rows("UPDATE runs SET crashes = 2 WHERE id = :id", id=child.run.id)
-    await store.recover()
+    async with beating(store, OWNER, timedelta(milliseconds=1)):
+        child = db.spawn(await claimed(store, "run", OTHER), "child.0")
+        db.rows("UPDATE runs SET crashes = 2 WHERE id = :id", id=child.run.id)
+        await eventually(store.recover)
 
-    with pytest.raises(RunEnded, match="no other run waits for"):
+    with pytest.raises(RunEnded, match=r"is dead, and its parent 'run' was told so .* on_dead='wa"):
         await store.reopen(child.run.id)
     assert (await store.promise(child.run.id)).state is PromiseState.REJECTED

@@ -19,7 +19,7 @@ from substrate.engine.parking import Group
 from substrate.engine.pending import Pending
 from substrate.values.errors import Misuse, Paused
 from substrate.values.ids import RunId
-from substrate.values.records import Json, NewRun, Promise, PromiseState
+from substrate.values.records import Json, NewRun, OnDead, Promise, PromiseState
 
 if TYPE_CHECKING:
     from substrate.engine.context import Context
@@ -37,6 +37,7 @@ class Spawn:
     function: Durable[..., Any]
     queue: str
     timeout: float | None
+    on_dead: OnDead
 
     def new_run(self, execution: Execution, promise: Promise) -> NewRun:
         """Return the row of the run that a promise stands for."""
@@ -50,6 +51,7 @@ class Spawn:
             fingerprint=promise.fingerprint or "",
             seed=secrets.randbits(62),
             deadline_at=None if timeout is None else now + round(timeout * 1000),
+            on_dead=self.on_dead,
         )
 
 

@@ -48,7 +48,7 @@ from substrate.values.clock import from_ms, seconds_of, to_ms
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse
 from substrate.values.ids import Key, RunId, check_name, promise_id
-from substrate.values.records import Json, Kind, Promise, PromiseState
+from substrate.values.records import Json, Kind, OnDead, Promise, PromiseState
 
 T = TypeVar("T")
 
@@ -201,6 +201,7 @@ class Context:
         name: str | None = None,
         queue: str | None = None,
         timeout: timedelta | float | None = None,
+        on_dead: str | None = None,
         **keywords: Any,
     ) -> Child[T]:
         """Start a durable function as a run of its own below this one: a child.
@@ -209,10 +210,15 @@ class Context:
         which is this run's unless another is named. Its id is this run's, ``#`` and the key.
         Awaiting raises `RunFailed`, `RunDead`, `RunCancelled` or `RunTimedOut` for what it came
         to. `timeout` ends it after so long; it never outlasts this run's own deadline.
+
+        With ``on_dead="wait"`` a child that would be dead, since it crashes its workers or cannot
+        be undone, is paused instead: this run waits on, until somebody has resumed or discarded it.
         """
         if not isinstance(durable, Durable):
             raise Misuse(f"{durable!r} is no durable function; put @durable on it")
-        options = {"name": name, "queue": queue, "timeout": timeout}
+        if on_dead not in (None, *OnDead):
+            raise Misuse(f"on_dead={on_dead!r} is neither 'raise' nor 'wait'")
+        options = {"name": name, "queue": queue, "timeout": timeout, "on_dead": on_dead}
         arguments = durable.encode_arguments(args, keywords, "ctx.spawn", options)
         called = name or durable.name
         asked = Asked(self._next_key(called), Kind.CHILD, called, arguments)
@@ -220,6 +226,7 @@ class Context:
             durable,
             check_name(queue) if queue else self.execution.claim.run.queue,
             None if timeout is None else seconds_of(timeout),
+            OnDead(on_dead or OnDead.RAISE),
         )
         return Child(self, asked, spawn, lambda: self.blank(asked))
 

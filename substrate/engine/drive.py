@@ -33,6 +33,7 @@ from substrate.values.errors import (
 from substrate.values.records import (
     UNWIND_KEY,
     Json,
+    OnDead,
     Promise,
     PromiseState,
     RunStatus,
@@ -148,8 +149,15 @@ async def _unwind(execution: Execution, decision: Promise) -> None:
     ending = await unwind(execution, decision)
     if isinstance(execution.interrupt, Paused):
         await _pause(execution, execution.interrupt.failure)
+    elif ending is not None and _waits_for_person(execution, ending):
+        await _pause(execution, ending.failure)
     elif ending is not None:
         await _end(execution, ending)
+
+
+def _waits_for_person(execution: Execution, ending: Ending) -> bool:
+    """Whether its parent waits until a person has seen to what would be the run's death."""
+    return ending.status is RunStatus.DEAD and execution.claim.run.on_dead is OnDead.WAIT
 
 
 async def _end(execution: Execution, ending: Ending) -> None:

@@ -13,7 +13,8 @@ from typing import Any, NoReturn, TypeVar
 from substrate.engine.journal import Journal
 from substrate.engine.means import Means, log
 from substrate.engine.waiting import Waiting
-from substrate.store.protocol import MAX_CRASHES, Transaction
+from substrate.store.crashes import is_suspect
+from substrate.store.protocol import Transaction
 from substrate.values.errors import (
     CheckpointRefused,
     LeaseLost,
@@ -45,11 +46,6 @@ T = TypeVar("T")
 _PAUSE = 0.2  # seconds before an unreachable database is asked again
 
 
-def is_suspect(claim: Claim) -> bool:
-    """Whether one more crash would be the run's last."""
-    return claim.run.crashes >= MAX_CRASHES - 1
-
-
 class Execution(Waiting):
     """The state of a run that is being driven here and now."""
 
@@ -71,8 +67,8 @@ class Execution(Waiting):
 
     @property
     def is_suspect(self) -> bool:
-        """Whether one more crash would be the run's last, since it has recorded nothing yet."""
-        return is_suspect(self.claim) and not self._has_settled
+        """Whether it may be what kills workers: it has crashed, and has recorded nothing since."""
+        return is_suspect(self.claim.run.crashes) and not self._has_settled
 
     @property
     def generation_scope(self) -> Key:
@@ -233,7 +229,10 @@ class Execution(Waiting):
                 self.undoable.pop(unsure[id_].key, None)
 
     def _recorded(self, stands: Promise) -> Promise:
-        self._has_settled = self._has_settled or stands.is_settled
+        if stands.is_settled and not self._has_settled:
+            was_suspect, self._has_settled = self.is_suspect, True
+            if was_suspect:
+                self.means.woken(self.fence.run_id)  # now the next suspect may be driven
         self._keep_at_hand(stands)
         self._tell_change()
         return stands

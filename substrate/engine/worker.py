@@ -21,14 +21,16 @@ from uuid import uuid4
 from substrate.engine.committer import Committer
 from substrate.engine.complaint import Complaint
 from substrate.engine.drive import drive
-from substrate.engine.execution import Execution, is_suspect
+from substrate.engine.execution import Execution
 from substrate.engine.function import Durable
 from substrate.engine.heart import Heart
 from substrate.engine.limits import DEFAULT_LIMITS, Limits
 from substrate.engine.means import Listener, Means, tell_nobody
 from substrate.engine.tending import Strays, ended, longest_resting
 from substrate.engine.threads import Threads
+from substrate.engine.trial import Trials
 from substrate.engine.watch import LoopWatch
+from substrate.store.crashes import is_suspect
 from substrate.store.protocol import Store
 from substrate.store.shield import to_its_end
 from substrate.values.clock import OffsetClock
@@ -96,6 +98,7 @@ class Worker:
             rests=self._stand_by,
             succeeded=self._succeed,
         )
+        self._trials = Trials(asyncio.get_running_loop().time)
         self._watch = LoopWatch(self._give_leases_up)
         self._watching = asyncio.create_task(self._watch_lease(), name="ostinato-lease")
         self._ticking = asyncio.create_task(self._tick_forever(), name="ostinato-tick")
@@ -207,6 +210,8 @@ class Worker:
         """How many more runs may be taken on."""
         if self._is_stopping or self._committer.stands_still or not self._heart.is_alive:
             return 0
+        if self._trials.keeps_others_out(self._executions.values()):
+            return 0
         return self.limits.concurrency - len(self._executions) - len(self._starts)
 
     def _adopt(self, claim: Claim) -> None:
@@ -233,7 +238,8 @@ class Worker:
         if (present := self._executions.get(run_id)) and present.task is task:
             del self._executions[run_id]
         self._stir.set()
-        if self._free == 1:  # there may be more than we had room for
+        # There may be more than we had room for, or that a suspect kept out.
+        if self._free == 1 or is_suspect(execution.claim.run.crashes):
             self.hint()
 
     async def _be_born(self) -> None:
@@ -327,26 +333,21 @@ class Worker:
                     break
                 claims += await self.store.claim(lane, self._free - len(claims), self._owner)
         finally:
-            for claim in await self._with_one_suspect(claims):
+            for claim in await self._without_most_suspects(claims):
                 self._adopt(claim)
         if len(self._functions) > 1:  # every lane is first in its turn
             lane, function = next(iter(self._functions.items()))
             del self._functions[lane]
             self._functions[lane] = function
 
-    async def _with_one_suspect(self, claims: Sequence[Claim]) -> Sequence[Claim]:
-        """Return the claims with one suspect at most, the others given back before any is driven.
-
-        A run that has crashed its last two claims may be the one that kills workers, or have been
-        beside it. Driven one at a time, each lives or dies by itself.
-        """
-        suspects = [claim for claim in claims if is_suspect(claim)]
-        is_taken = any(execution.is_suspect for execution in self._executions.values())
-        aside = suspects if is_taken else suspects[1:]
+    async def _without_most_suspects(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Return the claims that may be driven now; the others are given back before any is."""
+        chosen = self._trials.choose(claims, self._executions.values())
+        aside = [claim for claim in claims if claim not in chosen]
         if aside:
             with suppress(StoreError):  # then they are found to be strays, and given back later
                 await self.store.release([claim.fence for claim in aside])
-        return [claim for claim in claims if claim not in aside]
+        return chosen
 
     async def _look_at_own(self) -> None:
         """Wake runs that something came for; let go of runs that are not ours any more."""
@@ -381,9 +382,10 @@ class Worker:
         needed = 0
         if resting and self._free <= 0 and self._heart.is_alive:
             needed = await self.store.backlog(list(self._functions), len(resting))
+        makes_room = self._trials.has_left_some  # an empty worker tries a suspect alone
         cold = asyncio.get_running_loop().time() - self.limits.warm.total_seconds()
         for place, (since, execution) in enumerate(resting):
-            if place < needed or since <= cold or execution.is_suspect:
+            if place < needed or since <= cold or execution.is_suspect or makes_room:
                 await self._unless_broken(execution, execution.suspend())
 
     async def _give_back_strays(self, seen: Sequence[Inbox]) -> None:

@@ -28,10 +28,6 @@ from substrate.values.records import (
     Signal,
 )
 
-MAX_CRASHES = 3
-"""After so many consecutive claims that ended without being given back, a run is dead."""
-
-
 TX_LIMIT = timedelta(seconds=2)
 """How long a transactional step may hold its locks."""
 
@@ -235,7 +231,9 @@ class Store(Protocol):
         ...
 
     async def recover(self) -> Sequence[RunId]:
-        """Take back the runs of dead workers: ready again, or dead after `MAX_CRASHES`.
+        """Take back the runs of dead workers: ready again, or dead; see `substrate.store.crashes`.
+
+        One that is to be claimed no sooner than in a while is suspended until then.
 
         Where the process is known to have ended (not merely its lease), that claim's epoch becomes
         the run's `gone_epoch`.

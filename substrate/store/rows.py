@@ -18,6 +18,7 @@ from substrate.values.records import (
     Json,
     Kind,
     NewRun,
+    OnDead,
     Outcome,
     Owner,
     Promise,
@@ -33,7 +34,7 @@ Row = Sequence[Any]
 RUN_COLUMNS = (
     "id, root_id, parent_id, function, version, queue, status, epoch, lease_owner, wake_version, "
     "crashes, cancel_requested, deadline_at, last_seq, seed, generation, journal_from, gone_epoch, "
-    "generation_at, created_at, ended_at"
+    "generation_at, created_at, ended_at, on_dead"
 )
 PROMISE_COLUMNS = (
     "id, run_id, key, kind, name, state, created_at, settled_at, seq, epoch, effect, fingerprint, "
@@ -65,6 +66,7 @@ def run(row: Row) -> Run:
     fields = list(row)
     fields[6] = RunStatus(fields[6])
     fields[11] = bool(fields[11])
+    fields[21] = OnDead(fields[21])
     return Run(*fields)
 
 
@@ -146,6 +148,7 @@ def child_row(new: NewRun, now: int) -> dict[str, Any]:
         "rank": now + new.priority * _MINUTE_MS,
         "deadline_at": new.deadline_at,
         "seed": new.seed,
+        "on_dead": new.on_dead.value,
     }
 
 
@@ -239,14 +242,26 @@ def unsettled(promise: Promise) -> Promise:
     )
 
 
-def burial(crashes: int) -> Json:
-    """Return the error with which the promise of a dead run is rejected."""
+def dead_error(crashes: int) -> Json:
+    """Return the error of a run that has crashed too often."""
     message = (
         f"its workers ended {crashes} times in a row without giving it back; "
         "find out why, then requeue it (the command: resume)"
     )
     details = {"crashes": crashes}
     return Json(encode({"type": "RunDead", "message": message, "details": details}))
+
+
+def why_not_reopened(run: Run) -> str:
+    """Return why a run is not reopened, and what else there is to do."""
+    told = f"run {run.id!r} is {run.status}"
+    if run.parent_id is None or not run.status.awaits_person:
+        return f"{told}; {WHO_REOPENS}"
+    return (
+        f"{told}, and its parent {run.parent_id!r} was told so and has gone on, so that outcome "
+        "stands. Let the parent start another; one that is spawned with on_dead='wait' is paused "
+        "instead of dead, and can be resumed"
+    )
 
 
 def discarded() -> Json:

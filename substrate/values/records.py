@@ -67,6 +67,15 @@ class Effect(StrEnum):
     TRANSACTIONAL = "transactional"
 
 
+class OnDead(StrEnum):
+    """What a child that would be dead does to its parent."""
+
+    #: The parent is told: its promise is rejected with `RunDead`.
+    RAISE = "raise"
+    #: The child is paused instead, and the parent waits until a person has resumed or discarded it.
+    WAIT = "wait"
+
+
 @dataclass(frozen=True, slots=True)
 class Promise:
     """One row of a journal. Times are milliseconds since 1970 UTC.
@@ -133,6 +142,7 @@ class Run:
     generation_at: int
     created_at: int
     ended_at: int | None
+    on_dead: OnDead = OnDead.RAISE
 
 
 OWN_KEY = Key("run")
@@ -191,6 +201,7 @@ class NewRun:
     tenant: str = ""
     due_at: int | None = None
     deadline_at: int | None = None
+    on_dead: OnDead = OnDead.RAISE
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,16 +136,16 @@ WITH batch AS MATERIALIZED (
     INSERT INTO runs (id, part, tenant, root_id, parent_id, function, version, queue, lane, rank,
                       status, epoch, wake_version, need, deadline_at, crashes, cancel_requested,
                       last_seq, seed, generation, journal_from, gone_epoch, created_at,
-                      generation_at)
+                      generation_at, on_dead)
     SELECT owned.id, part, tenant, root_id, run_id, child.function, child.version, child.queue,
            child.lane, child.rank, 'ready', 0, 0, 0,
            least(child.deadline_at, owned.deadline_at), 0, cancel_requested, 1, child.seed, 0, 0, 0,
-           created_at, created_at
+           created_at, created_at, child.on_dead
       FROM owned
       JOIN written USING (id),
            json_to_record(owned.child) AS child (
            function text, version integer, queue text, lane text, rank bigint, seed bigint,
-           deadline_at bigint)
+           deadline_at bigint, on_dead text)
      WHERE owned.child IS NOT NULL
         ON CONFLICT (id, part) DO NOTHING
 )
@@ -267,21 +267,26 @@ def _record(ord_: int, checkpoint: Checkpoint) -> dict[str, Any]:
 _WAKE = """
 UPDATE runs
    SET last_seq = last_seq + 1,
-       wake_version = wake_version + 1,
-       need = greatest(need - 1, 0),
-       rank = CASE WHEN status = 'suspended' AND need <= 1 THEN %(now)s ELSE rank END,
-       status = CASE WHEN status = 'suspended' AND need <= 1 THEN 'ready' ELSE status END
+       wake_version = wake_version + %(ends)s,
+       need = greatest(need - %(ends)s, 0),
+       rank = CASE WHEN status = 'suspended' AND %(ends)s > 0 AND need <= 1 THEN %(now)s
+                   ELSE rank END,
+       status = CASE WHEN status = 'suspended' AND %(ends)s > 0 AND need <= 1 THEN 'ready'
+                     ELSE status END
  WHERE id = %(id)s AND part = %(part)s
 RETURNING last_seq
 """
 
 
-async def wake_run(db: Cursor, run_id: str, now: int) -> int | None:
-    """Tell a run that a promise of its journal is being settled; return its next change number.
+async def wake_run(db: Cursor, run_id: str, now: int, *, ends: bool = True) -> int | None:
+    """Tell a run that a promise of its journal is being written; return its next change number.
 
-    Who calls this has locked the run, together with all others of its transaction.
+    Only a child that ends wakes its parent: one that is paused has ended nothing. Who calls this
+    has locked the run, together with all others of its transaction.
     """
-    cursor = await db.execute(_WAKE, {"id": run_id, "part": part_of(run_id), "now": now})
+    cursor = await db.execute(
+        _WAKE, {"id": run_id, "part": part_of(run_id), "now": now, "ends": int(ends)}
+    )
     row = await cursor.fetchone()
     return row[0] if row else None
 

@@ -13,12 +13,13 @@ struck off. Whether that owner's process has ended is forgotten by then: it coun
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from substrate.store import rows
+import psycopg
+
+from substrate.store.crashes import Loss, LostRun, Verdict, judge
 from substrate.store.postgres.connections import NOW, Cursor
 from substrate.store.postgres.journal import LOCK_FREE, wake_run
-from substrate.store.protocol import MAX_CRASHES
 from substrate.values.ids import RunId
-from substrate.values.records import Owner, RunStatus
+from substrate.values.records import Owner
 
 PATIENCE = 0.4
 """Seconds for which a worker's backend must have been missing."""
@@ -90,6 +91,7 @@ async def vouch(db: Cursor, owners: Sequence[Owner]) -> None:
 _STRIKE_OFF = """
 DELETE FROM workers
  WHERE incarnation = %(owner)s AND lease_until = %(lease_until)s
+RETURNING incarnation
 """
 
 _IS_REGISTERED = """
@@ -98,40 +100,45 @@ SELECT 1
  WHERE incarnation = %(owner)s
 """
 
-_RECOVER = f"""
-WITH lost AS MATERIALIZED (
-    SELECT id, parent_id, crashes
-      FROM runs
-     WHERE lease_owner = %(owner)s AND status = 'running'
-), locked AS MATERIALIZED (
-    SELECT id, parent_id, status, lease_owner, crashes
-      FROM runs
-     WHERE id = ANY (ARRAY(SELECT id FROM lost
-                            UNION
-                           SELECT parent_id FROM lost WHERE crashes + 1 >= %(max_crashes)s))
-     {LOCK_FREE}
-), taken AS MATERIALIZED (
-    SELECT id
-      FROM locked
-     WHERE lease_owner = %(owner)s AND status = 'running'
-       AND (crashes + 1 < %(max_crashes)s OR parent_id IS NULL
-            OR parent_id IN (SELECT id FROM locked))
-)
+_SELECT_LOST = """
+SELECT id, part, parent_id, crashes, losses_seen, on_dead, deadline_at
+  FROM runs
+ WHERE lease_owner = %(owner)s AND status = 'running'
+"""
+
+_LOCK_LOST = f"""
+SELECT id, part, parent_id, crashes, losses_seen, on_dead, deadline_at,
+       coalesce(lease_owner = %(owner)s AND status = 'running', false)
+  FROM runs
+ WHERE id = ANY (%(ids)s)
+ {LOCK_FREE}
+"""
+
+_COUNT_LOSS = """
+INSERT INTO fleet AS known (tenant, losses)
+VALUES ('', %(counted)s)
+    ON CONFLICT (tenant) DO UPDATE
+   SET losses = known.losses + excluded.losses
+RETURNING losses
+"""
+
+_TAKE_BACK = """
 UPDATE runs
-   SET crashes = crashes + 1,
-       status = CASE WHEN crashes + 1 >= %(max_crashes)s THEN 'dead' ELSE 'ready' END,
-       ended_at = CASE WHEN crashes + 1 >= %(max_crashes)s THEN %(now)s::bigint END,
+   SET crashes = %(crashes)s, losses_seen = %(losses_seen)s, status = %(status)s,
+       due_at = coalesce(%(due_at)s, due_at),
+       need = 0,
+       ended_at = CASE WHEN %(status)s = 'dead' THEN %(now)s::bigint END,
        gone_epoch = CASE WHEN %(is_gone)s THEN epoch ELSE gone_epoch END,
        last_seq = last_seq + 1,
        lease_owner = NULL,
        rank = %(now)s
- WHERE id = ANY (ARRAY(SELECT id FROM taken))
-RETURNING id, part, parent_id, status, last_seq, crashes
+ WHERE id = %(id)s AND part = %(part)s
+RETURNING last_seq
 """
 
-_BURY = """
+_SET_OUTCOME = """
 UPDATE promises
-   SET state = 'rejected', error = %(error)s::json, settled_at = %(now)s, seq = %(seq)s
+   SET state = %(state)s, error = %(error)s::json, settled_at = %(settled_at)s, seq = %(seq)s
  WHERE id = %(id)s AND part = %(part)s AND state = 'pending'
 """
 
@@ -142,25 +149,74 @@ async def recover_runs(db: Cursor, dead: Sequence[Sighting], now: int) -> Sequen
     for one in dead:
         async with db.connection.transaction():
             who = {"owner": one.owner, "lease_until": one.lease_until}
-            await db.execute(_STRIKE_OFF, who)
-            cursor = await db.execute(_IS_REGISTERED, who)
-            if await cursor.fetchone() is None:
-                recovered += await _take_back(db, one, now)
+            struck_off = await (await db.execute(_STRIKE_OFF, who)).fetchone()
+            known = None if struck_off else await (await db.execute(_IS_REGISTERED, who)).fetchone()
+            if known is None:
+                recovered += await _take_back(db, one, now, is_whole=struck_off is not None)
     return recovered
 
 
-async def _take_back(db: Cursor, dead: Sighting, now: int) -> Sequence[RunId]:
-    wanted = {
-        "owner": dead.owner,
+async def _take_back(db: Cursor, dead: Sighting, now: int, *, is_whole: bool) -> Sequence[RunId]:
+    cursor = await db.execute(_SELECT_LOST, {"owner": dead.owner})
+    lost = [LostRun.of(*row) for row in await cursor.fetchall()]
+    taken = await _locked(db, dead.owner, lost) if lost else []
+    if is_whole and len(lost) == 1 and not taken:  # what it was alone with must not be forgotten
+        raise psycopg.Rollback
+    loss = Loss.of(lost, is_whole=is_whole)
+    cursor = await db.execute(_COUNT_LOSS, {"counted": int(is_whole)})
+    (losses,) = await cursor.fetchone() or (0,)
+    # All runs first, then the promises: a parent that is taken back, too, is told after that.
+    judged = [(run, judge(run, replace(loss, losses=losses), now)) for run in taken]
+    seqs = [await _put_back(db, run, verdict, dead, now) for run, verdict in judged]
+    for (run, verdict), seq in zip(judged, seqs, strict=True):
+        if verdict.error is not None:
+            await _tell(db, run, verdict, seq, now)
+    return [run.id for run in taken]
+
+
+async def _locked(db: Cursor, owner: Owner, lost: Sequence[LostRun]) -> Sequence[LostRun]:
+    """Lock what can be locked at once of these runs, as they are now.
+
+    A run that may be dead is taken only together with its parent, who is told of it.
+    """
+    parents = {run.parent_id for run in lost if run.is_suspect and run.parent_id}
+    ids = [*parents, *(run.id for run in lost)]
+    cursor = await db.execute(_LOCK_LOST, {"owner": owner, "ids": ids})
+    found = await cursor.fetchall()
+    locked = {row[0] for row in found}
+    ours = [LostRun.of(*row[:-1]) for row in found if row[-1]]
+    return [
+        run
+        for run in ours
+        if not run.is_suspect or run.parent_id is None or run.parent_id in locked
+    ]
+
+
+async def _put_back(db: Cursor, run: LostRun, verdict: Verdict, dead: Sighting, now: int) -> int:
+    row = {
+        "id": run.id,
+        "part": run.part,
+        "crashes": verdict.crashes,
+        "losses_seen": verdict.losses_seen,
+        "status": verdict.status.value,
+        "due_at": verdict.due_at,
         "is_gone": dead.is_gone,
-        "max_crashes": MAX_CRASHES,
         "now": now,
     }
-    cursor = await db.execute(_RECOVER, wanted)
-    taken = await cursor.fetchall()
-    for run_id, part, parent_id, status, seq, crashes in taken:
-        if status == RunStatus.DEAD:
-            told = await wake_run(db, parent_id, now) if parent_id else None
-            grave = {"id": run_id, "part": part, "seq": told or seq, "now": now}
-            await db.execute(_BURY, grave | {"error": rows.burial(crashes)})
-    return [row[0] for row in taken]
+    found = await (await db.execute(_TAKE_BACK, row)).fetchone()
+    return found[0] if found else 0
+
+
+async def _tell(db: Cursor, run: LostRun, verdict: Verdict, seq: int, now: int) -> None:
+    """Write why a run does not go on into its promise: the outcome, unless it only waits."""
+    if run.parent_id is not None:
+        seq = await wake_run(db, run.parent_id, now, ends=verdict.is_final) or seq
+    outcome = {
+        "id": run.id,
+        "part": run.part,
+        "state": "rejected" if verdict.is_final else "pending",
+        "error": verdict.error,
+        "settled_at": now if verdict.is_final else None,
+        "seq": seq,
+    }
+    await db.execute(_SET_OUTCOME, outcome)

@@ -199,7 +199,7 @@ async def reopen_run(db: Cursor, run_id: RunId, accepted: Promise | None, now: i
         reopened = await cursor.fetchone()
         if reopened is None:
             run = await existing_run(db, run_id)
-            raise RunEnded(f"run {run_id!r} is {run.status}; {rows.WHO_REOPENS}")
+            raise RunEnded(rows.why_not_reopened(run))
         last_seq = reopened[0]
         await db.execute(_REOPEN_OUTCOME, where | {"seq": last_seq - numbers + 1})
         if accepted is not None:

@@ -94,10 +94,10 @@ _INSERT_CHILD = """
 INSERT INTO runs (id, part, tenant, root_id, parent_id, function, version, queue, lane, rank,
                   status, epoch, wake_version, need, deadline_at, crashes, cancel_requested,
                   last_seq, seed, generation, journal_from, gone_epoch, created_at,
-                  generation_at)
+                  generation_at, on_dead)
 SELECT :id, part, tenant, root_id, id, :function, :version, :queue, :lane, :rank, 'ready', 0, 0, 0,
        min(coalesce(:deadline_at, deadline_at), coalesce(deadline_at, :deadline_at)), 0,
-       cancel_requested, 1, :seed, 0, 0, 0, :now, :now
+       cancel_requested, 1, :seed, 0, 0, 0, :now, :now, :on_dead
   FROM runs
  WHERE id = :parent_id AND part = :part
     ON CONFLICT (id, part) DO NOTHING

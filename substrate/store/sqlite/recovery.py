@@ -11,11 +11,11 @@ from pathlib import Path
 import apsw
 
 from substrate.store import rows
-from substrate.store.protocol import MAX_CRASHES
+from substrate.store.crashes import Loss, LostRun, Verdict, judge
 from substrate.store.sqlite.journal import wake_run
 from substrate.store.sqlite.pulse import is_free
 from substrate.values.ids import RunId
-from substrate.values.records import Owner, RunStatus
+from substrate.values.records import Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ def dead_among(seen: Sequence[Sighting], path: Path, now: int) -> Sequence[Sight
 _STRIKE_OFF = """
 DELETE FROM workers
  WHERE incarnation = ? AND lease_until = ?
+RETURNING incarnation
 """
 
 _IS_REGISTERED = """
@@ -61,22 +62,37 @@ SELECT 1
  WHERE incarnation = ?
 """
 
-_RECOVER = """
+_SELECT_LOST = """
+SELECT id, part, parent_id, crashes, losses_seen, on_dead, deadline_at
+  FROM runs
+ WHERE lease_owner = ? AND status = 'running'
+"""
+
+_COUNT_LOSS = """
+INSERT INTO fleet (tenant, losses)
+VALUES ('', :counted)
+    ON CONFLICT (tenant) DO UPDATE
+   SET losses = losses + excluded.losses
+RETURNING losses
+"""
+
+_TAKE_BACK = """
 UPDATE runs
-   SET crashes = crashes + 1,
-       status = CASE WHEN crashes + 1 >= :max_crashes THEN 'dead' ELSE 'ready' END,
-       ended_at = CASE WHEN crashes + 1 >= :max_crashes THEN :now END,
+   SET crashes = :crashes, losses_seen = :losses_seen, status = :status,
+       due_at = coalesce(:due_at, due_at),
+       need = 0,
+       ended_at = CASE WHEN :status = 'dead' THEN :now END,
        gone_epoch = CASE WHEN :is_gone THEN epoch ELSE gone_epoch END,
        last_seq = last_seq + 1,
        lease_owner = NULL,
        rank = :now
- WHERE lease_owner = :owner AND status = 'running'
-RETURNING id, part, parent_id, status, last_seq, crashes
+ WHERE id = :id AND part = :part
+RETURNING last_seq
 """
 
-_BURY = """
+_SET_OUTCOME = """
 UPDATE promises
-   SET state = 'rejected', error = :error, settled_at = :now, seq = :seq
+   SET state = :state, error = :error, settled_at = :settled_at, seq = :seq
  WHERE id = :id AND part = :part AND state = 'pending'
 """
 
@@ -85,23 +101,51 @@ def recover_runs(db: apsw.Connection, dead: Sequence[Sighting], now: int) -> Seq
     """Take back the runs of these owners, save of one that has shown a sign of life since."""
     recovered: list[RunId] = []
     for one in dead:
-        db.execute(_STRIKE_OFF, (one.owner, one.lease_until))
-        if db.execute(_IS_REGISTERED, (one.owner,)).fetchone() is None:
-            recovered += _take_back(db, one, now)
+        struck_off = db.execute(_STRIKE_OFF, (one.owner, one.lease_until)).fetchone()
+        if struck_off or db.execute(_IS_REGISTERED, (one.owner,)).fetchone() is None:
+            recovered += _take_back(db, one, now, is_whole=struck_off is not None)
     return recovered
 
 
-def _take_back(db: apsw.Connection, dead: Sighting, now: int) -> Sequence[RunId]:
-    wanted = {
-        "owner": dead.owner,
+def _take_back(db: apsw.Connection, dead: Sighting, now: int, *, is_whole: bool) -> Sequence[RunId]:
+    lost = [LostRun.of(*row) for row in db.execute(_SELECT_LOST, (dead.owner,))]
+    loss = Loss.of(lost, is_whole=is_whole)
+    (losses,) = db.execute(_COUNT_LOSS, {"counted": is_whole}).fetchone() or (0,)
+    # All runs first, then the promises: a parent that is taken back, too, is told after that.
+    judged = [(run, judge(run, replace(loss, losses=losses), now)) for run in lost]
+    seqs = [_put_back(db, run, verdict, dead, now) for run, verdict in judged]
+    for (run, verdict), seq in zip(judged, seqs, strict=True):
+        if verdict.error is not None:
+            _tell(db, run, verdict, seq, now)
+    return [run.id for run in lost]
+
+
+def _put_back(db: apsw.Connection, run: LostRun, verdict: Verdict, dead: Sighting, now: int) -> int:
+    row = {
+        "id": run.id,
+        "part": run.part,
+        "crashes": verdict.crashes,
+        "losses_seen": verdict.losses_seen,
+        "status": verdict.status,
+        "due_at": verdict.due_at,
         "is_gone": dead.is_gone,
-        "max_crashes": MAX_CRASHES,
         "now": now,
     }
-    taken: Sequence[rows.Row] = db.execute(_RECOVER, wanted).fetchall()
-    for run_id, part, parent_id, status, seq, crashes in taken:
-        if status == RunStatus.DEAD:
-            woken = wake_run(db, parent_id, part, now) if parent_id else None
-            grave = {"id": run_id, "part": part, "seq": woken[0] if woken else seq, "now": now}
-            db.execute(_BURY, grave | {"error": rows.burial(crashes)})
-    return [row[0] for row in taken]
+    found: rows.Row | None = db.execute(_TAKE_BACK, row).fetchone()
+    return found[0] if found else 0
+
+
+def _tell(db: apsw.Connection, run: LostRun, verdict: Verdict, seq: int, now: int) -> None:
+    """Write why a run does not go on into its promise: the outcome, unless it only waits."""
+    if run.parent_id is not None:
+        woken = wake_run(db, run.parent_id, run.part, now, ends=verdict.is_final)
+        seq = woken[0] if woken else seq
+    outcome = {
+        "id": run.id,
+        "part": run.part,
+        "state": "rejected" if verdict.is_final else "pending",
+        "error": verdict.error,
+        "settled_at": now if verdict.is_final else None,
+        "seq": seq,
+    }
+    db.execute(_SET_OUTCOME, outcome)

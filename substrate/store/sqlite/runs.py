@@ -210,7 +210,7 @@ def reopen_run(db: apsw.Connection, run_id: RunId, accepted: Promise | None, now
     reopened = db.execute(_REOPEN_RUN, where | {"now": now, "numbers": numbers}).fetchone()
     if reopened is None:
         run = existing_run(db, run_id)
-        raise RunEnded(f"run {run_id!r} is {run.status}; {rows.WHO_REOPENS}")
+        raise RunEnded(rows.why_not_reopened(run))
     last_seq = reopened[0]
     db.execute(_REOPEN_OUTCOME, where | {"seq": last_seq - numbers + 1})
     if accepted is not None:

@@ -1,0 +1,154 @@
+"""What a crash says about each of the runs that a dead worker had: which of them may have done it.
+
+A worker that dies takes all its runs with it, and at most one of them is guilty. Nobody saw which.
+So a crash proves little, and a run is buried only on evidence that grows:
+
+- Its crashes are counted one after the other; whatever it settles sets the count back.
+- From `MAX_CRASHES - 1` on it is a *suspect*. A worker drives one suspect at a time, alone if it
+  can, and the crash of a worker that had nothing else is a proof against that run.
+- When other workers die too, without this run, something else kills workers, too: a storm, a bad
+  deploy, want of memory. Each such loss allows the run one more crash, and so does a first crash
+  among others: what is buried stands out.
+- Crashes among others prove less: where no other suspect was there, twice as many are needed. After
+  `MAX_ANYWAY` a run that has got nowhere is dead whatever else happens.
+
+From the third crash on, a run that is not dead waits before it is claimed again, each time twice as
+long: what kills workers from outside has time to end, and a guilty run kills few.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from substrate.store import rows
+from substrate.values.ids import RunId
+from substrate.values.records import Json, OnDead, RunStatus
+
+MAX_CRASHES = 3
+"""After so many crashes in a row, each alone in its worker, a run is dead."""
+
+MAX_IN_COMPANY = 6
+"""The same, for a run that was the only suspect among others when its worker died."""
+
+MAX_ANYWAY = 12
+"""After so many a run is dead, whatever else dies beside it."""
+
+FIRST_DELAY_MS = 1000
+"""How long a run waits after its third crash; twice as long after each further one."""
+
+
+class Company(StrEnum):
+    """Beside whom a run was when its worker died."""
+
+    #: Nothing else was driven: what killed the worker was this run, or came from outside.
+    ALONE = "alone"
+    #: Others were there, and none of them was a suspect.
+    SOLE_SUSPECT = "sole suspect"
+    #: Others were there that may as well have done it.
+    CROWD = "crowd"
+
+
+@dataclass(frozen=True, slots=True)
+class LostRun:
+    """A run whose worker has died. `losses_seen`: see `Loss`."""
+
+    id: RunId
+    part: int
+    parent_id: RunId | None
+    crashes: int
+    losses_seen: int
+    on_dead: OnDead
+    deadline_at: int | None
+
+    @classmethod
+    def of(cls, *columns: Any) -> Self:
+        """Make one of a row whose columns are in the order of the fields."""
+        id_, part, parent_id, crashes, losses_seen, on_dead, deadline_at = columns
+        return cls(id_, part, parent_id, crashes, losses_seen, OnDead(on_dead), deadline_at)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it may be the one that kills its workers."""
+        return is_suspect(self.crashes)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A dead worker: how many runs it had, how many of them suspects, and whether these were all.
+
+    They were not where somebody has struck the worker off before; then it is counted already.
+
+    `losses` counts the workers that were lost so far, this one included. What a run has seen of
+    them (`losses_seen`) is what that count was at its first crash, and one more for each later one
+    of its own: the rest befell others.
+    """
+
+    runs: int
+    suspects: int
+    is_whole: bool
+    losses: int = 0
+
+    @classmethod
+    def of(cls, lost: Sequence[LostRun], *, is_whole: bool) -> Self:
+        """Return the loss of a worker that had these runs."""
+        return cls(len(lost), sum(run.is_suspect for run in lost), is_whole)
+
+    def company_of(self, run: LostRun) -> Company:
+        """Return beside whom a run was."""
+        if self.is_whole and self.runs == 1:
+            return Company.ALONE
+        is_sole = self.is_whole and run.is_suspect and self.suspects == 1
+        return Company.SOLE_SUSPECT if is_sole else Company.CROWD
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a run after a crash: its new count and status; `due_at` where it waits."""
+
+    crashes: int
+    losses_seen: int
+    status: RunStatus
+    due_at: int | None = None
+    error: Json | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run's promise is rejected by it."""
+        return self.status is RunStatus.DEAD
+
+
+def is_suspect(crashes: int) -> bool:
+    """Whether a run with so many crashes in a row may be the one that kills its workers."""
+    return crashes >= MAX_CRASHES - 1
+
+
+def judge(run: LostRun, loss: Loss, now: int) -> Verdict:
+    """Return what becomes of a run that a dead worker had."""
+    crashes = run.crashes + 1
+    company = loss.company_of(run)
+    if run.crashes:
+        seen = run.losses_seen + loss.is_whole
+    else:  # a first crash among others says as little of it as one elsewhere, and counts as one
+        seen = loss.losses - (company is Company.CROWD)
+    if crashes >= _allowed(company, max(loss.losses - seen, 0)):
+        status = RunStatus.PAUSED if run.on_dead is OnDead.WAIT else RunStatus.DEAD
+        return Verdict(crashes, seen, status, error=rows.dead_error(crashes))
+    if crashes < MAX_CRASHES:
+        return Verdict(crashes, seen, RunStatus.READY)
+    due_at = now + FIRST_DELAY_MS * 2 ** (crashes - MAX_CRASHES)
+    if run.deadline_at is not None:
+        due_at = min(due_at, run.deadline_at)
+    return Verdict(crashes, seen, RunStatus.SUSPENDED, due_at)
+
+
+def _allowed(company: Company, losses_elsewhere: int) -> int:
+    """Return with how many crashes a run is dead."""
+    match company:
+        case Company.ALONE:
+            enough = MAX_CRASHES + losses_elsewhere
+        case Company.SOLE_SUSPECT:
+            enough = MAX_IN_COMPANY + losses_elsewhere
+        case Company.CROWD:
+            enough = MAX_ANYWAY
+    return min(enough, MAX_ANYWAY)

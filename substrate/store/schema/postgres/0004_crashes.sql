@@ -1,0 +1,14 @@
+-- fleet     one row: how many workers have died. A run that crashes keeps how many of those deaths
+--           it has seen (runs.losses_seen); the others were not its doing. See
+--           substrate/store/crashes.py.
+--
+-- runs.on_dead says what a child that would be dead does: its parent is told, or waits for a person.
+
+CREATE TABLE fleet (
+    tenant           text COLLATE "C" NOT NULL PRIMARY KEY,
+    losses           bigint NOT NULL
+);
+
+ALTER TABLE runs ADD COLUMN losses_seen bigint NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN on_dead text NOT NULL DEFAULT 'raise'
+      CONSTRAINT runs_on_dead CHECK (on_dead IN ('raise', 'wait'));

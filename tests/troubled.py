@@ -25,7 +25,8 @@ class TroubledStore:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method: Callable[..., Any] = getattr(self._store, name)
-        return partial(self._call, name, method) if name != "pulse" else method
+        is_asked = callable(method) and name != "pulse"
+        return partial(self._call, name, method) if is_asked else method
 
     def hold(self, name: str) -> asyncio.Event:
         """Hold back the answers of a method, which has committed, until the event is set."""

@@ -23,7 +23,7 @@ from substrate.models.messages import Reply, UserMessage
 from substrate.models.model import Model
 from substrate.values.errors import ContextOverflow
 
-SHARES = (2, 4, 8)
+SHARES = (2, 4, 16, 128)
 """Into how many parts of what did not fit the request for a summary is to fit."""
 
 _SUM_UP = (

@@ -30,6 +30,9 @@ from substrate.values.codec import encode
 IMAGE_CHARS = 6000
 """What an image counts as, whose bytes say little of what it takes."""
 
+NOTE = 64
+"""About how many characters the word takes that something was left out."""
+
 FEW = 200
 """A result of so few characters is not worth leaving out."""
 
@@ -124,7 +127,7 @@ def _left_out(result: ToolResult) -> ToolResult:
 
 def _cut(result: ToolResult, share: float) -> ToolResult:
     """Keep the beginning and the end of a result, and say what is missing."""
-    content, most = result.content, max(int(len(result.content) * share), FEW)
+    content, most = result.content, max(int(len(result.content) * share) - NOTE, FEW)
     if len(content) <= most:
         return result
     head, tail = most * 2 // 3, most - most * 2 // 3

@@ -66,9 +66,8 @@ class Scripted:
         Raises `BadRequest` when the script has no such turn, or gives something that is none.
         What a script function raises passes through, so it can play a provider that fails.
         """
-        number = sum(isinstance(message, Reply) for message in request.messages)
-        turn = await self._turn(number, request)
-        reply = _finish(_read(turn, number), model, request)
+        turn = await self._turn(request)
+        reply = _finish(_read(turn, request), model, request)
         for piece in re.findall(r"\s*\S+|\s+$", reply.text):
             on_delta(piece)
         return reply
@@ -76,10 +75,11 @@ class Scripted:
     async def close(self) -> None:
         """Do nothing: it has no connections."""
 
-    async def _turn(self, number: int, request: Request) -> object:
+    async def _turn(self, request: Request) -> object:
         if callable(self._script):
             given = self._script(request)
             return await given if inspect.isawaitable(given) else given
+        number = _number_of(request)
         if number >= len(self._script):
             raise BadRequest(
                 f"the script has {len(self._script)} turns and is asked for turn {number + 1}; "
@@ -88,7 +88,12 @@ class Scripted:
         return self._script[number]
 
 
-def _read(turn: object, number: int) -> Reply:
+def _number_of(request: Request) -> int:
+    """Return which turn a request asks for, from 0."""
+    return sum(isinstance(message, Reply) for message in request.messages)
+
+
+def _read(turn: object, request: Request) -> Reply:
     """Return a turn as a reply, or raise `BadRequest` when it is none."""
     match turn:
         case Reply():
@@ -99,7 +104,7 @@ def _read(turn: object, number: int) -> Reply:
             return say(*(ToolCall("", str(tool), dict(each)) for tool, each in turn.items()))
         case list() | tuple() if all(isinstance(each, str | ReplyPart) for each in turn):
             return say(*turn)
-    raise BadRequest(f"turn {number + 1} of the script is {turn!r}; give {_TURNS}")
+    raise BadRequest(f"turn {_number_of(request) + 1} of the script is {turn!r}; give {_TURNS}")
 
 
 def _reply(parts: tuple[ReplyPart, ...]) -> Reply:

@@ -53,6 +53,32 @@ def test_the_answer_stands_alone(fork):
     assert re.search(r"answered · 2 turns · 4 steps · \d+ tokens · \$0 · ", done.err)
 
 
+def test_a_file_is_attached(fork):
+    """Files are attached in order; one that no model takes, or that is not there, is a usage."""
+    (fork.folder / "a.png").write_bytes(b"\x89PNG\xff")
+    (fork.folder / "b.md").write_text("# B")
+    attached = ("--attach", "a.png", "--attach", "b.md")
+
+    done = fork.do("run", OWLS, *attached, "--id", "first")
+    again = fork.do("run", OWLS, "--id", "first")
+    refused = [
+        fork.do("run", OWLS, "--attach", "c.png"),
+        fork.do("run", OWLS, "--attach", "owls.zip"),
+        fork.do("run", "--id", "first", *attached),
+    ]
+    shown = fork.do("show", "first", "--key", "run", "--json").document
+
+    assert (done.code, done.out) == (0, ANSWER)
+    parts = shown["input"]["task"]["attachments"]
+    assert [(each["type"], each["media_type"]) for each in parts] == [
+        ("image", "image/png"),
+        ("document", "text/plain"),
+    ]
+    assert "is taken by a run" in again.err
+    assert [each.code for each in refused] == [2, 2, 2]
+    assert "'c.png' cannot be attached: No such file" in refused[0].err
+
+
 def test_one_comes_back_by_the_printed_id(fork):
     """The id that a fresh run is given leads back to it."""
     run_id = fork.do("run", OWLS).err.splitlines()[0]

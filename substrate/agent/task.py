@@ -2,26 +2,63 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter
 
-from substrate.models.messages import Json, Usage, UserMessage
+from substrate.models.messages import (
+    Document,
+    Image,
+    Json,
+    Text,
+    Usage,
+    UserMessage,
+    attached,
+    recorded,
+)
+from substrate.values.errors import Misuse
 
 T = TypeVar("T")
+
+Attachment = Annotated[
+    Image | Document,
+    PlainSerializer(recorded, return_type=dict[str, Any]),
+    PlainValidator(attached),
+]
+"""An image or a document; its record is that of a message's part, with the bytes as base64."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What an agent is given: words, and data for the prompt hook where words don't do."""
+    """What an agent is given: words, and data for the prompt hook where words don't do.
+
+    `attachments` are images and documents for the model to look at, after the words; see
+    `substrate.agent.attachment.attachment` for one that is a file. They are part of the run's
+    input, so all together end at 64 MB.
+
+    Raises `Misuse` for a task that says nothing, and for an attachment that is none.
+    """
 
     text: str
     data: dict[str, Json] = field(default_factory=dict)
+    # Left out of the record where there is none, as in records from before there were any.
+    attachments: Annotated[tuple[Attachment, ...], Field(exclude_if=lambda given: not given)] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse now what a provider would refuse at the first call."""
+        try:
+            given = tuple(map(attached, self.attachments))
+        except (TypeError, ValueError) as error:
+            raise Misuse(f"attachments={self.attachments!r:.200}: {error}") from None
+        object.__setattr__(self, "attachments", given)
+        if not (self.text.strip() or given):
+            raise Misuse(f"Task({self.text!r:.200}) says nothing; give it words, or an attachment")
 
     @property
     def message(self) -> UserMessage:
         """What the model is told first."""
-        return UserMessage.of(self.text)
+        words = (Text(self.text),) if self.text.strip() else ()
+        return UserMessage((*words, *self.attachments))
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,10 @@ def run(
     id: Annotated[
         str | None, typer.Option(metavar="ID", help="The run's id; without one, a fresh one.")
     ] = None,
+    attach: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="An image or a document to look at; may be repeated."),
+    ] = None,
 ) -> int:
     """Start a run, or go on with one, and print its answer.
 
@@ -100,10 +104,11 @@ def run(
       run "What is an ostinato?"
       run "What is an ostinato?" --id first
       run --id first
+      run "What is wrong in this picture?" --attach screen.png
     """
     from substrate.cli.run import run as run_
 
-    return _await(run_, context, question, id)
+    return _await(run_, context, question, id, attach or ())
 
 
 @app.command()

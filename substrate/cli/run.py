@@ -5,10 +5,12 @@ that could not go on for want of a key, or that the loop does not know.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from getpass import getuser
+from pathlib import Path
 
+from substrate.agent.attachment import attachment
 from substrate.agent.task import Task
 from substrate.cli import wording
 from substrate.cli.drive import Drive
@@ -18,7 +20,7 @@ from substrate.cli.invocation import Invocation
 from substrate.cli.outcome import question_of, read_outcome, report
 from substrate.cli.trouble import UsageError
 from substrate.engine.client import Client, connect
-from substrate.values.errors import IdTaken
+from substrate.values.errors import IdTaken, Misuse
 from substrate.values.ids import RunId, check_root_id
 from substrate.values.records import Run, RunStatus
 
@@ -28,24 +30,29 @@ def fresh_id(now: datetime, draw: Callable[[int], str] = secrets.token_hex) -> s
     return f"run/{now:%Y-%m-%d}-{draw(3)}"
 
 
-async def run(invocation: Invocation, question: str | None, run_id: str | None) -> int:
+async def run(
+    invocation: Invocation, question: str | None, run_id: str | None, files: Sequence[Path] = ()
+) -> int:
     """Start a run, or go on with the one that has this id; print its answer."""
     if question is not None and not question.strip():
         raise UsageError("the question is empty; is a shell variable unset?")
+    if question is None and files:
+        raise UsageError('a file is attached to a question: run "…" --attach FILE')
     if question is None and run_id is None:
         raise UsageError('ask something, run "…", or name a run to go on with, run --id ID')
     id_ = check_root_id(run_id or fresh_id(datetime.now(UTC)))
+    task = None if question is None else _task(question, files)
     fork = load_fork(invocation.package)
     if run_id is None:
         fork.check_key()
     async with connect(database_url()) as client:
-        if question is None:
+        if task is None:
             return await _go_on(invocation, client, fork, await client.get(id_))
         if await client.store.get(id_) is not None:
-            return await _go_on(invocation, client, fork, await _same(client, fork, id_, question))
+            return await _go_on(invocation, client, fork, await _same(client, fork, id_, task))
         fork.check_key()
         drive = Drive(invocation, client, fork, id_)
-        return await drive.to_its_end(lambda: client.start(fork.agent, Task(question), id=id_))
+        return await drive.to_its_end(lambda: client.start(fork.agent, task, id=id_))
 
 
 async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int:
@@ -61,10 +68,17 @@ async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int
         return await _go_on(invocation, client, fork, known)
 
 
-async def _same(client: Client, fork: Fork, id_: RunId, question: str) -> Run:
+def _task(question: str, files: Sequence[Path]) -> Task:
+    try:
+        return Task(question, attachments=tuple(map(attachment, files)))
+    except Misuse as error:
+        raise UsageError(str(error)) from None
+
+
+async def _same(client: Client, fork: Fork, id_: RunId, task: Task) -> Run:
     """Return the run that has this id, if this is what it was asked."""
     try:
-        return await client.start(fork.agent, Task(question), id=id_)
+        return await client.start(fork.agent, task, id=id_)
     except IdTaken as error:
         asked = question_of(await client.store.promise(id_)) or "something else"
         raise IdTaken(

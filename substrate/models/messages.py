@@ -390,6 +390,18 @@ def recorded(part: ReplyPart | UserPart | ToolResult) -> dict[str, Json]:
     return record
 
 
+def attached(record: "Mapping[str, Json] | Image | Document") -> "Image | Document":
+    """Rebuild an image or a document from its record. Raises `ValueError` for anything else."""
+    part = record
+    if isinstance(record, Mapping):
+        given = {"type": None, **record}
+        part = _part(given) if given["type"] in ("image", "document") else record
+    data: object = part.data if isinstance(part, Image | Document) else None
+    if not isinstance(part, Image | Document) or not isinstance(data, bytes) or not data:
+        raise ValueError("an attachment is an Image or a Document, with its bytes as data")
+    return part
+
+
 def _part(record: Mapping[str, Json]) -> Any:
     """Rebuild a part; `data` is the one field that holds bytes."""
     if record["type"] not in _PARTS:

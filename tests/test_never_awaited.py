@@ -296,7 +296,7 @@ async def test_in_a_tool(sqlite_url):
 
     @durable
     async def agent(ctx: Context) -> Any:
-        return await ctx.call(durable_tool, {"cents": 5})
+        return await ctx.call(durable_tool, "c1", "collect", {"cents": 5})
 
     async with connect(sqlite_url) as client, client.work([agent], limits=QUICK):
         await client.start(agent, id="run")

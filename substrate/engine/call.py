@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised, encode_failure, error_of, failure_of, outcome_of
 from substrate.engine.function import Durable
-from substrate.values.errors import Failure, Misuse, Paused
+from substrate.values.codec import decode, is_long
+from substrate.values.errors import Failure, Misuse, NotKept, Paused
 from substrate.values.records import Json, Promise, PromiseState
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ async def run_call(
 ) -> Promise:
     """Run the function, and record what came of it under its key."""
     with execution.enlisted():
-        outcome = await outcome_of(_encoded(function, run))
+        outcome = await outcome_of(_encoded(execution, function, run))
         if execution.is_torn_away(outcome):
             raise asyncio.CancelledError
         await execution.proceed()
@@ -89,8 +90,36 @@ def read_call(
         execution.leave(Paused(failure_of(error)))
 
 
-async def _encoded(function: Durable[..., Any], run: Callable[[], Awaitable[Any]]) -> Json:
-    return function.encode_result(await run())
+async def encoded_result(execution: Execution, function: Durable[..., T], value: T) -> Json:
+    """Return a result as JSON; where its record would not give it back, the run is paused.
+
+    A long one is written in a thread.
+    """
+    try:
+        if is_long(value):
+            return await asyncio.to_thread(function.encode_result, value)
+        return function.encode_result(value)
+    except NotKept as error:
+        execution.leave(Paused(_changed(function, error)))
+
+
+def _changed(function: Durable[..., Any], error: NotKept) -> Failure:
+    return Failure(
+        NotKept.__name__,
+        f"{error}; then requeue the run: {function.name}() is called again from its journal, and "
+        "no step that is recorded is made again",
+        {
+            "function": function.name,
+            "lost": error.lost,
+            "value": None if error.value is None else decode(error.value),
+        },
+    )
+
+
+async def _encoded(
+    execution: Execution, function: Durable[..., Any], run: Callable[[], Awaitable[Any]]
+) -> Json:
+    return await encoded_result(execution, function, await run())
 
 
 def _settled(promise: Promise, outcome: Json | Raised[BaseException]) -> Promise:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar, overload
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ from substrate.store.connect import open_store
 from substrate.store.protocol import Store
 from substrate.store.shield import to_its_end
 from substrate.values.clock import Clock, seconds_of, to_ms
-from substrate.values.codec import decode, encode, fingerprint
+from substrate.values.codec import decode, encode, fingerprint, is_long
 from substrate.values.errors import Misuse, RunNotFound, RunPaused
 from substrate.values.ids import Key, RunId, check_name, check_root_id, lane_of, promise_id
 from substrate.values.records import (
@@ -77,7 +78,9 @@ class Client:
             "at": at,
             "timeout": timeout,
         }
-        arguments = function.encode_arguments(args, keywords, "start", options)
+        written = partial(function.encode_arguments, args, keywords, "start", options)
+        is_in_thread = is_long((args, keywords))
+        arguments = await asyncio.to_thread(written) if is_in_thread else written()
         now = self.store.clock.now_ms()
         deadline_at = None if timeout is None else now + round(seconds_of(timeout) * 1000)
         moments = [] if at is None else [at for at in (to_ms(at), deadline_at) if at is not None]

@@ -191,8 +191,10 @@ class Context:
         """
         if not isinstance(durable, Durable):
             raise Misuse(f"{durable!r} is no durable function; put @durable on it, or use ctx.step")
-        arguments = durable.encode_arguments(args, keywords)
-        return self._call(self._next_key(durable.name), durable, arguments)
+        key = self._next_key(durable.name)
+        known = self.execution.journal.input_of(key)
+        arguments = durable.encode_arguments(args, keywords, "ctx.call", known=known)
+        return self._call(key, durable, arguments)
 
     def spawn(
         self,
@@ -219,9 +221,11 @@ class Context:
         if on_dead not in (None, *OnDead):
             raise Misuse(f"on_dead={on_dead!r} is neither 'raise' nor 'wait'")
         options = {"name": name, "queue": queue, "timeout": timeout, "on_dead": on_dead}
-        arguments = durable.encode_arguments(args, keywords, "ctx.spawn", options)
         called = name or durable.name
-        asked = Asked(self._next_key(called), Kind.CHILD, called, arguments)
+        key = self._next_key(called)
+        known = self.execution.journal.input_of(key)
+        arguments = durable.encode_arguments(args, keywords, "ctx.spawn", options, known)
+        asked = Asked(key, Kind.CHILD, called, arguments)
         spawn = Spawn(
             durable,
             check_name(queue) if queue else self.execution.claim.run.queue,
@@ -391,7 +395,8 @@ class Context:
         self, fn: "Callable[[Any], Any] | Durable[..., Any]", name: str, key: Key, item: Any
     ) -> Pending[Any]:
         if isinstance(fn, Durable):
-            return self._call(key, fn, fn.encode_arguments((item,), {}, "ctx.map"))
+            known = self.execution.journal.input_of(key)
+            return self._call(key, fn, fn.encode_arguments((item,), {}, "ctx.map", known=known))
         arguments = Arguments((item,))
         asked = Asked(key, Kind.STEP, name, arguments.input)
         if key not in self.execution.journal:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from substrate.engine.call import Continuation, run_function
+from substrate.engine.call import Continuation, encoded_result, run_function
 from substrate.engine.closing import close_all
 from substrate.engine.context import Context
 from substrate.engine.execution import Execution
@@ -97,7 +97,9 @@ async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
     strand = Strand(execution, execution.claim.run.generation_at, is_live=is_live)
     ctx = Context(execution, strand, execution.generation_scope)
     result = await run_function(ctx, function, arguments)
-    return result if isinstance(result, Continuation) else function.encode_result(result)
+    if isinstance(result, Continuation):
+        return result
+    return await encoded_result(execution, function, result)
 
 
 async def _finish(execution: Execution, value: Json) -> None:

@@ -1,21 +1,24 @@
 """A durable function: `async def f(ctx, …)` with a name and a version the journal knows it by.
 
 Its arguments and its result cross the journal as JSON. Where they are annotated with dataclasses,
-pydantic models or the like, they come back as these, live and on every replay alike.
+pydantic models or the like, they come back as these, live and on every replay alike; what would not
+is refused, or pauses the run: see `annotation`.
 """
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_type_hints, overload
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import PydanticUserError
 
+from substrate.engine.annotation import Annotation
 from substrate.engine.signature import check_meaning, near
 from substrate.values.codec import decode, encode
-from substrate.values.errors import Misuse, NotEncodable
+from substrate.values.errors import Misuse, NotEncodable, NotKept
 from substrate.values.ids import check_name
 from substrate.values.records import Json
 
@@ -40,9 +43,11 @@ class Durable(Generic[P, R]):
         keywords: Mapping[str, Any],
         caller: str = "",
         options: Mapping[str, object] = MappingProxyType({}),
+        known: Json | None = None,
     ) -> Json:
         """Return the arguments as one JSON object by parameter name.
 
+        `known` is what may be recorded of this call: what is the same needs no other look.
         `options` are those that `caller` takes itself, None where one was not given. Raises
         `Misuse` where the arguments do not fit the signature, or an option may be meant for the
         function, `NotEncodable` where they are not JSON.
@@ -54,7 +59,7 @@ class Durable(Generic[P, R]):
         except TypeError as error:
             hint = near(keywords, self.signature, caller, options)
             raise Misuse(f"{self.name}() cannot be called so: {error}{hint}") from None
-        return Json(encode({k: self._dump(k, value) for k, value in bound.items()}))
+        return Json(encode(self._written(bound, known)))
 
     def decode_arguments(self, text: Json) -> Mapping[str, Any]:
         """Return recorded arguments as the types of the signature.
@@ -70,7 +75,7 @@ class Durable(Generic[P, R]):
 
     def encode_some(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return some of the arguments as their JSON values, by parameter name."""
-        return {name: self._dump(name, value) for name, value in arguments.items()}
+        return self._written(arguments)
 
     @property
     def parameters(self) -> Sequence[str]:
@@ -78,33 +83,64 @@ class Durable(Generic[P, R]):
         return tuple(self.signature.parameters)
 
     def encode_result(self, value: R) -> Json:
-        """Return the result as JSON, or raise `NotEncodable`."""
-        return Json(encode(self._dump("return", value)))
+        """Return the result as JSON.
+
+        Raises `Misuse` where it is not of the type that the function says it returns, taken
+        strictly but for an int that stands for a float; `NotEncodable` where it is no JSON;
+        `NotKept` where it would not read back.
+        """
+        annotation = self._annotations.get("return")
+        if annotation is None:
+            self._check_plain(value)
+            return Json(encode(value))
+        try:
+            return Json(encode(annotation.dump(value)))
+        except NotKept:
+            if not annotation.accepts(value):
+                raise self._wrong(value) from None
+            raise
 
     def decode_result(self, text: Json) -> R:
         """Return a recorded result as the type that the function returns."""
         result: R = self._load("return", decode(text))
         return result
 
-    def _dump(self, name: str, value: Any) -> Any:
-        adapter = self._adapters.get(name)
-        if adapter is None:
-            return value
-        try:
-            return adapter.dump_python(value, mode="json", warnings="error")
-        except Exception as error:  # noqa: BLE001 - pydantic_core raises several kinds of its own
-            raise NotEncodable(f"{self.name}(): {name} has no JSON form: {error}") from None
+    def _written(self, arguments: Mapping[str, Any], known: Json | None = None) -> dict[str, Any]:
+        """Return arguments as they are recorded, by parameter name."""
+        typed = self._annotations
+        if typed.keys().isdisjoint(arguments):
+            return dict(arguments)
+        if known is not None:
+            with suppress(NotEncodable):
+                as_ever = {
+                    name: typed[name].as_ever(value) if name in typed else value
+                    for name, value in arguments.items()
+                }
+                if encode(as_ever) == known:
+                    return as_ever
+        return {
+            name: typed[name].dump(value) if name in typed else value
+            for name, value in arguments.items()
+        }
 
     def _load(self, name: str, value: Any) -> Any:
-        adapter = self._adapters.get(name)
-        if adapter is None:
-            return value
-        try:
-            return adapter.validate_python(value)
-        except ValidationError as error:
-            raise Misuse(
-                f"{self.name}(): the recorded {name} no longer fits its type: {error}"
-            ) from None
+        annotation = self._annotations.get(name)
+        return value if annotation is None else annotation.load(value)
+
+    def _check_plain(self, value: object) -> None:
+        """Refuse a result that is not of the plain type that the function says it returns."""
+        plain = self._hints.get("return", Any)
+        if plain is Any or isinstance(value, plain) or (plain is float and isinstance(value, int)):
+            return
+        raise self._wrong(value)
+
+    def _wrong(self, value: object) -> Misuse:
+        hint = self._hints["return"]
+        says = hint.__name__ if isinstance(hint, type) else hint
+        return Misuse(
+            f"{self.name}() returned a {type(value).__name__} and says that it returns {says}; "
+            "return that, or change what it says"
+        )
 
     @cached_property
     def signature(self) -> inspect.Signature:
@@ -113,21 +149,32 @@ class Durable(Generic[P, R]):
         return whole.replace(parameters=list(whole.parameters.values())[1:])
 
     @cached_property
-    def _adapters(self) -> Mapping[str, TypeAdapter[Any]]:
-        """One adapter for each annotation that is more than plain JSON."""
+    def _hints(self) -> Mapping[str, Any]:
+        """The annotations by parameter name, and that of the result as ``return``."""
         typed = {*self.signature.parameters, "return"}
         try:
             hints = get_type_hints(self.function, include_extras=True)
+        except NameError as error:
+            raise self._unreadable(error) from None
+        return {name: hint for name, hint in hints.items() if name in typed}
+
+    @cached_property
+    def _annotations(self) -> Mapping[str, Annotation]:
+        """Those of them that are more than plain JSON."""
+        try:
             return {
-                name: TypeAdapter(hint)
-                for name, hint in hints.items()
-                if name in typed and hint not in _PLAIN
+                name: Annotation(self.name, name, hint)
+                for name, hint in self._hints.items()
+                if hint not in _PLAIN
             }
         except (NameError, PydanticUserError) as error:
-            raise Misuse(
-                f"the types of {self.name}() cannot be read: {error}; use types that pydantic "
-                "knows, imported where the function is defined"
-            ) from None
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> Misuse:
+        return Misuse(
+            f"the types of {self.name}() cannot be read: {error}; use types that pydantic "
+            "knows, imported where the function is defined"
+        )
 
 
 @overload

@@ -63,6 +63,11 @@ class Journal:
         """Whether something is recorded under a key that has not been asked for yet."""
         return key in self._rows
 
+    def input_of(self, key: Key) -> Json | None:
+        """Return what is recorded as the arguments under a key that has not been asked for yet."""
+        found = self._rows.get(key)
+        return found.input if found else None
+
     def has_scope(self, scope: str) -> bool:
         """Whether anything was recorded inside this scope when the journal was loaded."""
         return scope in self._scopes

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any, Self
 
 from substrate.engine.attempts import began_at, rests_until
-from substrate.engine.call import run_function
+from substrate.engine.call import encoded_result, run_function
 from substrate.engine.closing import close_all, closed
 from substrate.engine.context import Context
 from substrate.engine.execution import Execution
@@ -159,7 +159,8 @@ async def _call(
     strand = Strand(execution, execution.now_ms, is_live=True)
     ctx = Context(execution, strand, scope)
     decoded = function.decode_arguments(Json(encode(arguments)))
-    return function.encode_result(await run_function(ctx, function, decoded))
+    result = await run_function(ctx, function, decoded)
+    return await encoded_result(execution, function, result)
 
 
 def _extras(step: Promise) -> Mapping[str, Any]:

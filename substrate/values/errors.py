@@ -7,6 +7,7 @@
         ├── Misuse                  the call is wrong, whatever the state of the world
         │   ├── InvalidId           a run id or a name that the grammar does not allow
         │   ├── NotEncodable        a value that JSON cannot hold
+        │   │   └── NotKept         a value that its record would not give back
         │   └── UnknownFunction     a durable function that this process was not given
         ├── StoreError              the database
         │   ├── BadDatabaseUrl      the URL cannot be understood
@@ -62,6 +63,7 @@ __all__ = [
     "ModelError",
     "ModelMistake",
     "NotEncodable",
+    "NotKept",
     "OstinatoError",
     "OutcomeUnknown",
     "Overloaded",
@@ -107,6 +109,20 @@ class InvalidId(Misuse):
 
 class NotEncodable(Misuse):
     """A value is not JSON. An argument: nothing ran. A result: the step is rejected with this."""
+
+
+class NotKept(NotEncodable):
+    """A value that would read back as another one: a field, its type or a secret is lost.
+
+    An argument is refused, and nothing ran. For a result the run is paused, since what it stands
+    for has happened: mend the annotation or the value, and requeue the run. `lost` says what and
+    where; `value` is its JSON, None where that would hold a masked secret.
+    """
+
+    def __init__(self, message: str, lost: str, value: str | None) -> None:
+        self.lost = lost
+        self.value = value
+        super().__init__(message)
 
 
 class UnknownFunction(Misuse):

@@ -1,0 +1,572 @@
+"""What is recorded of a typed value reads back as what was given, or it is not recorded as that."""
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, IntEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    RootModel,
+    SecretBytes,
+    SecretStr,
+    computed_field,
+)
+from typing_extensions import TypedDict
+
+from substrate import Context, Durable, Misuse, RunFailed, RunPaused, RunStatus, connect, durable
+from substrate.values.codec import decode
+from substrate.values.errors import NotEncodable, NotKept
+from tests.runs import QUICK, keys
+
+T = TypeVar("T")
+
+
+class Color(str, Enum):  # noqa: UP042 - the older form, which many have
+    RED = "red"
+
+
+class Level(Enum):
+    LOW = "low"
+
+
+class Size(IntEnum):
+    S = 1
+
+
+class Page(BaseModel, Generic[T]):
+    items: list[T]
+    next: Literal["a", "b"] | None = None
+
+
+class Aliased(BaseModel):
+    user_name: str = Field(alias="userName")
+
+
+class Populated(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    user_name: str = Field(alias="userName")
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    a: int
+
+    @computed_field
+    @property
+    def twice(self) -> int:
+        return self.a * 2
+
+
+class Loose(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    a: int
+
+
+class Login(BaseModel):
+    name: str
+    password: SecretStr
+
+
+class Hidden(BaseModel):
+    a: int
+    b: int = Field(default=0, exclude=True)
+
+
+class Private(BaseModel):
+    a: int
+    _seen: int = PrivateAttr(default=0)
+
+
+class Animal(BaseModel):
+    name: str
+
+
+class Dog(Animal):
+    breed: str
+
+
+class Owner(BaseModel):
+    pet: Animal
+
+
+class Names(RootModel[list[str]]):
+    pass
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Movie(TypedDict):
+    title: str
+
+
+@dataclass
+class Blob:
+    data: bytes
+
+
+@dataclass
+class Number:
+    x: float
+    n: int
+
+
+@dataclass
+class Inner:
+    at: datetime
+    price: Decimal | str = "0"
+
+
+@dataclass
+class Outer:
+    inner: list[Inner]
+    by_name: dict[str, Blob] = field(default_factory=dict)
+
+    @cached_property
+    def count(self) -> int:
+        return len(self.inner)
+
+
+@dataclass
+class Base:
+    a: int
+
+
+@dataclass
+class Derived(Base):
+    b: int = 0
+
+
+@dataclass(slots=True)
+class Slotted:
+    a: int
+    b: tuple[int, ...] = ()
+
+
+Rounded = Annotated[float, PlainSerializer(lambda x: round(x, 1), return_type=float)]
+Loud = Annotated[str, PlainSerializer(lambda x: x.upper(), return_type=str)]
+KATHMANDU = ZoneInfo("Asia/Kathmandu")
+NEW_YORK = ZoneInfo("America/New_York")
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def with_private(value: int) -> Private:
+    private = Private(a=1)
+    private._seen = value
+    return private
+
+
+def counted() -> Outer:
+    outer = Outer([Inner(NOON)])
+    assert outer.count == 1
+    return outer
+
+
+KEPT: dict[str, tuple[Any, Any]] = {
+    "literal": (Literal["a", "b"], "a"),
+    "text enum": (Color, Color.RED),
+    "enum": (Level, Level.LOW),
+    "int enum": (Size, Size.S),
+    "enum or text": (Level | int, Level.LOW),
+    "int keys": (dict[int, str], {1: "a"}),
+    "enum keys": (dict[Level, bytes], {Level.LOW: b"\xff"}),
+    "tuple": (tuple[int, str], (1, "a")),
+    "set": (set[int], {1, 2}),
+    "set of decimals or text": (set[Decimal | str], {Decimal("1.5"), "1.5"}),
+    "bytes": (bytes, b"\xff\x00"),
+    "list of bytes": (list[bytes], [b"\xff\x00", b"ab"]),
+    "timedelta": (timedelta, timedelta(days=3, microseconds=7)),
+    "uuid": (UUID, UUID(int=5)),
+    "decimal": (Decimal, Decimal("2.00")),
+    "decimal or none": (Decimal | None, Decimal("1.50")),
+    "decimal or text": (Decimal | str, Decimal("1.50")),
+    "text or decimal": (Decimal | str, "1.50"),
+    "decimal or float": (Decimal | float, Decimal("0.1")),
+    "datetime or text": (datetime | str, NOON),
+    "date or text": (date | str, date(2026, 1, 1)),
+    "date or datetime": (date | datetime, datetime(2026, 1, 1, tzinfo=UTC)),
+    "bytes or text": (bytes | str, b"ab"),
+    "naive": (datetime, datetime(2026, 1, 1)),  # noqa: DTZ001 - kept as it is
+    "zone": (datetime, datetime(2026, 1, 1, tzinfo=KATHMANDU)),
+    "fold": (datetime, datetime(2026, 11, 1, 1, 30, tzinfo=NEW_YORK, fold=1)),
+    "path": (Path, Path("/a/b")),
+    "generic": (Page[Decimal], Page[Decimal](items=[Decimal("2.0")], next="b")),
+    "generic of bytes": (Page[bytes | str], Page[bytes | str](items=[b"a", "a"])),
+    "alias": (Aliased, Aliased(userName="ann")),
+    "alias by name": (Populated, Populated(user_name="ann")),
+    "list of aliases": (list[Aliased], [Aliased(userName="ann")]),
+    "computed and forbid": (Strict, Strict(a=2)),
+    "extra": (Loose, Loose(a=1, more=Decimal("1.0"))),
+    "private": (Private, Private(a=1)),
+    "root": (Names, Names(["a"])),
+    "subclass": (Dog, Dog(name="rex", breed="pug")),
+    "subclass or base": (Dog | Animal, Dog(name="rex", breed="pug")),
+    "named tuple": (Point, Point(1, 2)),
+    "typed dict": (Movie, {"title": "a"}),
+    "bytes field": (Blob, Blob(b"\xff\x00")),
+    "infinite field": (Number, Number(float("inf"), 2**70)),
+    "nan": (list[float], [float("nan")]),
+    "nan in any": (dict[str, Any], {"a": float("nan"), "b": [None, float("inf")]}),
+    "any": (dict[str, Any], {"at": NOON, "n": None, "price": Decimal("1.0"), "raw": b"\xff"}),
+    "tag-like keys": (dict[str, datetime], {"$date": NOON}),
+    "nested": (Outer, Outer([Inner(NOON, Decimal("1.0"))], {"a": Blob(b"\xff")})),
+    "cached property": (Outer, counted()),
+    "slots": (Slotted, Slotted(1, (2, 3))),
+    "none": (Decimal | None, None),
+}
+
+
+def gives(hint: Any, value: Any, name: str = "give") -> Durable[..., Any]:
+    """Return a durable function that says it returns the type, and returns the value."""
+
+    async def give(ctx: Context) -> Any:
+        return value
+
+    give.__annotations__["return"] = hint
+    return durable(name=name)(give)
+
+
+def takes(hint: Any) -> Durable[..., Any]:
+    """Return a durable function of one argument, which it shows to no journal."""
+
+    async def take(ctx: Context, it: Any) -> None:
+        seen.append(it)
+
+    take.__annotations__["it"] = hint
+    return durable(take)
+
+
+seen: list[Any] = []
+
+
+@pytest.mark.parametrize("hint, value", KEPT.values(), ids=KEPT)
+async def test_a_result_reads_back(sqlite_url, hint, value):
+    """A typed result comes to its reader as what was returned, to the last field and type."""
+    function = gives(hint, value)
+
+    async with connect(sqlite_url) as client, client.work([function], limits=QUICK):
+        await client.start(function, id="run")
+        back = await client.result("run", function)
+
+    assert type(back) is type(value)
+    assert _shown(back) == _shown(value)
+
+
+@pytest.mark.parametrize("hint, value", KEPT.values(), ids=KEPT)
+async def test_an_argument_reads_back(sqlite_url, hint, value):
+    """A typed argument comes to the function as what was given, in a run and in a call."""
+    function = takes(hint)
+
+    @durable
+    async def outer(ctx: Context) -> None:
+        await ctx.call(function, value)
+
+    seen.clear()
+    async with connect(sqlite_url) as client, client.work([function, outer], limits=QUICK):
+        await client.start(function, value, id="run")
+        await client.result("run")
+        await client.start(outer, id="outer")
+        await client.result("outer")
+
+    assert [type(each) for each in seen] == [type(value)] * 2
+    assert [_shown(each) for each in seen] == [_shown(value)] * 2
+
+
+def _shown(value: Any) -> str:
+    """Return a value as its fields; of a moment in a zone the moment, which is what is kept."""
+    if isinstance(value, set):
+        return str(sorted(map(repr, value)))
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return repr(value.astimezone(UTC))
+    return re.sub(r"TzInfo\((UTC|0)\)", "datetime.timezone.utc", repr(value))
+
+
+LOST: dict[str, tuple[Any, Any, str]] = {
+    "secret": (Login, Login(name="a", password=SecretStr("s3cret")), ".password is a secret"),
+    "secrets": (list[SecretStr], [SecretStr("s3cret")], "[0] is a secret"),
+    "secret bytes": (dict[str, SecretBytes], {"a": SecretBytes(b"s3cret")}, "['a'] is a secret"),
+    "excluded": (Hidden, Hidden(a=1, b=7), ".b would come back as another int"),
+    "private": (Private, with_private(3), "._seen would come back as another int"),
+    "subclass": (Animal, Dog(name="rex", breed="s3cret"), " is Dog and would come back as Animal"),
+    "subclass in a field": (
+        Owner,
+        Owner(pet=Dog(name="rex", breed="pug")),
+        ".pet is Dog and would come back as Animal",
+    ),
+    "subclass in a list": (
+        list[Base],
+        [Base(1), Derived(1, 2)],
+        "[1] is Derived and would come back as Base",
+    ),
+    "model in any": (
+        dict[str, Any],
+        {"it": Aliased(userName="a")},
+        "['it'] is Aliased and would come back as dict",
+    ),
+    "text enum or text": (Color | str, Color.RED, " is Color and would come back as str"),
+    "the same beside any": (
+        tuple[Color | str, Any],
+        (Color.RED, Color.RED),
+        "[0] is Color and would come back as str",
+    ),
+    "extra key": (Movie, {"title": "a", "year": 1}, "['year'] would be lost"),
+    "rounded": (Rounded, 1.25, " would come back as another float"),
+    "shouted": (dict[str, Loud], {"a": "b"}, "['a'] would come back as another str"),
+    "named tuple": (tuple[int, int], Point(1, 2), " is Point and would come back as tuple"),
+}
+
+
+@pytest.mark.parametrize("hint, value, lost", LOST.values(), ids=LOST)
+async def test_a_result_that_would_change_pauses_the_run(sqlite_url, hint, value, lost):
+    """A result that would not read back pauses its run, which names the field, and no secret."""
+    function = gives(hint, value)
+
+    async with connect(sqlite_url) as client, client.work([function], limits=QUICK):
+        await client.start(function, id="run")
+        with pytest.raises(RunPaused) as caught:
+            await client.result("run", function)
+        row = (await client.journal("run"))[-1]
+
+    failure = caught.value.failure
+    assert failure.type == "NotKept"
+    assert failure.details["lost"] == f"return{lost}"
+    assert "requeue the run: give() is called again from its journal" in failure.message
+    assert "s3cret" not in failure.message
+    assert "****" not in str(row)
+    if "is a secret" in lost:
+        assert failure.details["value"] is None
+        assert "s3cret" not in str(row)
+        assert "from the environment or a vault" in failure.message
+
+
+@pytest.mark.parametrize("hint, value, lost", LOST.values(), ids=LOST)
+async def test_an_argument_that_would_change_is_refused(sqlite_url, hint, value, lost):
+    """An argument that would not read back is refused, field named, before anything is recorded."""
+    function = takes(hint)
+
+    @durable
+    async def outer(ctx: Context) -> str:
+        told = []
+        for make in (ctx.call, ctx.spawn):
+            try:
+                await make(function, value)
+            except NotKept as error:
+                told.append(error.lost)
+        return " and ".join(told)
+
+    async with connect(sqlite_url) as client, client.work([function, outer], limits=QUICK):
+        with pytest.raises(NotKept) as caught:
+            await client.start(function, value, id="run")
+        await client.start(outer, id="outer")
+        assert await client.result("outer") == f"it{lost} and it{lost}"
+        assert await keys(client, "outer") == ["run"]
+
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_a_paused_result_and_what_is_done_about_it(store_url):
+    """The JSON of such a result is in the row; with the type mended the run goes on."""
+    calls = []
+
+    async def charge() -> str:
+        calls.append("charge")
+        return "rex"
+
+    @durable(name="order")
+    async def loses(ctx: Context) -> Animal:
+        return Dog(name=await ctx.step(charge, effect="once"), breed="pug")
+
+    @durable(name="order")
+    async def mended(ctx: Context) -> Dog:
+        return Dog(name=await ctx.step(charge, effect="once"), breed="pug")
+
+    async with connect(store_url) as client:
+        async with client.work([loses], limits=QUICK):
+            await client.start(loses, id="run")
+            for _ in range(2):
+                with pytest.raises(RunPaused) as caught:
+                    await client.result("run")
+                assert caught.value.failure.details["value"] == {"name": "rex"}
+                await client.requeue("run")
+        async with client.work([mended], limits=QUICK):
+            assert await client.result("run", mended) == Dog(name="rex", breed="pug")
+        assert (await client.get("run")).status is RunStatus.DONE
+
+    assert calls == ["charge"]
+
+
+async def test_the_same_in_a_call(store_url):
+    """A called function whose result would change pauses the run, and is mended likewise."""
+    calls = []
+
+    async def charge() -> str:
+        calls.append("charge")
+        return "rex"
+
+    def orders(hint: Any) -> Durable[..., Any]:
+        @durable
+        async def buy(ctx: Context) -> Any:
+            return Dog(name=await ctx.step(charge, effect="once"), breed="pug")
+
+        buy.function.__annotations__["return"] = hint
+
+        @durable
+        async def order(ctx: Context) -> str:
+            return repr(await ctx.call(buy))
+
+        return order
+
+    async with connect(store_url) as client:
+        first, second = orders(Animal), orders(Dog)
+        async with client.work([first], limits=QUICK):
+            await client.start(first, id="run")
+            with pytest.raises(RunPaused, match=r"buy\(\): return would not read back as Animal"):
+                await client.result("run")
+        async with client.work([second], limits=QUICK):
+            await client.requeue("run")
+            assert await client.result("run") == "Dog(name='rex', breed='pug')"
+
+    assert calls == ["charge"]
+
+
+WRONG: dict[str, tuple[Any, Any]] = {
+    "int": (int, "nope"),
+    "int of a digit": (int, "5"),
+    "int of a float": (int, 5.0),
+    "str": (str, 5),
+    "float": (float, "1.5"),
+    "bool": (bool, 1),
+    "none": (None, 5),
+    "list": (list, (1, 2)),
+    "dict": (dict, [("a", 1)]),
+    "bytes": (bytes, "ab"),
+    "optional": (int | None, "nope"),
+    "bool of an optional int": (int | None, True),
+    "list of int": (list[int], ["1"]),
+    "decimal": (Decimal, "1.5"),
+    "datetime": (datetime, "2026-01-01T00:00:00Z"),
+    "enum": (Level, "low"),
+    "literal": (Literal["a"], "b"),
+    "uuid": (UUID, str(UUID(int=5))),
+    "model": (Aliased, {"userName": "ann"}),
+    "dataclass": (Base, {"a": 1}),
+    "field": (Number, Number("s3cret", 1)),  # type: ignore[arg-type]
+    "typed dict": (Movie, {"title": 5}),
+    "set": (set[int], [1]),
+    "short tuple": (tuple[int, str], (1,)),
+}
+
+
+@pytest.mark.parametrize("hint, value", WRONG.values(), ids=WRONG)
+async def test_a_result_of_another_type_fails_the_run(sqlite_url, hint, value):
+    """A result that is not of the annotated type fails the run, also one that could be made so."""
+    function = gives(hint, value)
+
+    async with connect(sqlite_url) as client, client.work([function], limits=QUICK):
+        await client.start(function, id="run")
+        with pytest.raises(RunFailed) as caught:
+            await client.result("run")
+
+    assert caught.value.failure.type in ("Misuse", "NotEncodable")
+    assert "give()" in caught.value.failure.message
+    assert "s3cret" not in caught.value.failure.message
+
+
+RIGHT: dict[str, tuple[Any, Any]] = {
+    "int for a float": (float, 5),
+    "int for a float in a list": (list[float], [5]),
+    "bool for an int": (int, True),
+    "tuple in a list without a type": (list, [(1, 2)]),
+    "dict subclass": (dict[str, int], OrderedDict(a=1)),
+    "enum in any": (dict[str, Any], {"a": Color.RED, "b": UUID(int=1)}),
+    "nothing said": (Any, {"a": (1, 2)}),
+    "named tuple without a type": (Any, [Point(1, 2)]),
+}
+
+
+@pytest.mark.parametrize("hint, value", RIGHT.values(), ids=RIGHT)
+async def test_what_counts_as_the_same(sqlite_url, hint, value):
+    """An int for a float, a subclass of a plain type, and what has no type, come back as JSON."""
+    function = gives(hint, value)
+
+    async with connect(sqlite_url) as client, client.work([function], limits=QUICK):
+        await client.start(function, id="run")
+        await client.result("run", function)
+
+
+async def test_what_older_journals_hold_reads_on():
+    """Forms in which values were recorded before are read, and made again where they read back."""
+    function = takes(dict[str, datetime])
+    assert function.encode_arguments(({"a": NOON},), {}) == '{"it":{"a":"2026-01-01T12:00:00Z"}}'
+    assert takes(Base).encode_arguments((Base(1),), {}) == '{"it":{"a":1}}'
+    assert takes(Blob).encode_arguments((Blob(b"ab"),), {}) == '{"it":{"data":"ab"}}'
+    assert takes(Populated).encode_arguments((Populated(userName="a"),), {}) == (
+        '{"it":{"user_name":"a"}}'
+    )
+    assert takes(Strict).decode_arguments('{"it":{"a":1}}') == {"it": Strict(a=1)}
+    assert takes(set[int]).encode_arguments(({1, 2},), {}) == '{"it":[1,2]}'
+
+
+def test_what_a_value_holds_twice_in_one_form():
+    """What cannot be kept in one form is kept whole in another: all of a value has one form."""
+    text = takes(list[Decimal | str]).encode_arguments(([Decimal("1.0"), "1.0"],), {})
+
+    assert decode(text) == {"it": [Decimal("1.0"), "1.0"]}
+
+
+async def test_a_long_result(store_url):
+    """A result of some megabytes is written and checked beside the loop, and reads back."""
+    value = [Inner(NOON, Decimal(n)) for n in range(20_000)]
+    function = gives(list[Inner], value)
+
+    async with connect(store_url) as client, client.work([function], limits=QUICK):
+        await client.start(function, id="run")
+        assert await client.result("run", function) == value
+
+
+async def test_a_signal_that_is_no_json(sqlite_url):
+    """A signal's value that JSON cannot hold is refused where it is sent, its place named."""
+    async with connect(sqlite_url) as client:
+        function = gives(None, None)
+        await client.start(function, id="run")
+        with pytest.raises(NotEncodable, match=r"value\['who'\] is Aliased"):
+            await client.signal("run", "go", {"who": Aliased(userName="ann")})
+        with pytest.raises(NotEncodable, match="is SecretStr"):
+            await client.signal("run", "go", SecretStr("s3cret"))
+
+
+async def test_a_wrong_result_names_what_was_said(sqlite_url):
+    """The error says what was returned, what the function says it returns, and what to do."""
+    function = gives(int, "nope")
+
+    async with connect(sqlite_url) as client, client.work([function], limits=QUICK):
+        await client.start(function, id="run")
+        with pytest.raises(
+            RunFailed, match=r"give\(\) returned a str and says .* int; return that"
+        ):
+            await client.result("run")
+        with pytest.raises(Misuse):
+            function.encode_result("nope")
+
+
+def test_zones_are_moments():
+    """Two zones of one moment are the same; two moments are not."""
+    one = datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=5)))
+    text = takes(datetime).encode_arguments((one,), {})
+
+    assert takes(datetime).decode_arguments(text)["it"] == one

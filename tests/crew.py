@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from substrate import Context, Limits, OutcomeUnknown, RunDead, connect, durable
+from substrate.testing import FatalStore
 from tests.stores import eventually
 
 PROCESSES = get_context("forkserver")
@@ -62,6 +63,19 @@ class Outside:
     async def noted(self, what: str, times: int = 1) -> None:
         """Return when this has been noted so often."""
         await eventually(lambda: self.notes[what] >= times)
+
+
+def note_reached(folder: Path, store: Any) -> None:
+    """Note which methods of a fatal store have committed; see `reached`."""
+    assert isinstance(store, FatalStore)
+    (folder / "reached").mkdir(exist_ok=True)
+    for name in store.reached:
+        Outside(folder / "reached").note(name)
+
+
+def reached(folder: Path) -> set[str]:
+    """Return what has been noted by drives that came to their end."""
+    return set(Outside(folder / "reached").notes)
 
 
 async def act(folder: str, what: str) -> str:

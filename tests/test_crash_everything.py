@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from substrate.testing import Moment
-from tests.everything import Case, check_nothing_twice, prepare
+from tests.everything import Case, check_effects, check_nothing_twice, prepare
 
 STRIDE = {"sqlite": 1, "postgresql": 4}
 """Of so many commits one is killed at here; `make torture` kills at each."""
@@ -39,6 +39,22 @@ async def test_killed_at_any_commit(
         f"{kills} kills, 0 results lost, once called twice 0, transactions repeated 0, "
         f"undos left out 0, pure repeated {repeated} (each uncommitted at its kill)",
     )
+
+
+FIRST, TAKEOVER = 14, 7
+"""The commit at which the first worker is killed, and the commits of the second that are tried."""
+
+
+@pytest.mark.parametrize("moment", list(Moment))
+async def test_killed_while_it_takes_over(store_url: str, tmp_path: Path, moment: Moment) -> None:
+    """A worker that is killed while it takes a dead one's runs back loses and doubles nothing."""
+    for boundary in range(1, TAKEOVER + 1):
+        case = new_case(store_url, tmp_path, boundary)
+        await prepare(case)
+        assert case.drive(FIRST, Moment.AFTER) != 0
+        assert case.drive(boundary, moment) != 0
+        assert case.drive() == 0
+        check_effects(case)
 
 
 def new_case(url: str, folder: Path, boundary: int) -> Case:

@@ -1,0 +1,141 @@
+"""Every commit that a store can make is one at which tests may kill a process."""
+
+import asyncio
+import inspect
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from substrate.store.protocol import Pulse, Store
+from substrate.testing import READS, FatalPulse, Moment, fatal
+from substrate.values.ids import RunId
+from substrate.values.records import Json, RunStatus
+from tests import everything, interventions
+from tests.crew import reached
+from tests.stores import LANE, OTHER, OWNER, checkpoint, claimed, database, new_run, opened
+
+RUN = RunId("run")
+
+
+def methods_of(protocol: type) -> set[str]:
+    """Return the names of what a protocol promises."""
+    there = inspect.getmembers(protocol, inspect.isfunction)
+    return {name for name, _ in there if not name.startswith("_")}
+
+
+async def test_each_commit_is_reached(store_url, tmp_path):
+    """Between them, the runs that are killed at every commit use every method that writes."""
+    whole = everything.Case(store_url, "whole", tmp_path / "whole")
+    killed = everything.Case(store_url, "killed", tmp_path / "killed")
+    other = interventions.Case(store_url, "world", tmp_path / "other")
+    for case in (whole, killed, other):
+        case.folder.mkdir()
+    for case in (whole, killed):
+        await everything.prepare(case)
+
+    assert killed.drive(14, Moment.AFTER) != 0
+    for case in (whole, killed, other):
+        assert case.drive() == 0
+
+    written = set().union(*(reached(case.folder) for case in (whole, killed, other)))
+    if store_url.startswith("postgres"):  # it cuts a late take off, which SQLite's writer commits
+        written.add("give_back")
+    assert written == (methods_of(Store) - READS) | methods_of(Pulse)
+
+
+async def test_what_reads_commits_nothing(store_url):
+    """A method that is said to read changes no row."""
+    async with opened(store_url) as store:
+        claim = await claimed(store)
+        await store.commit([checkpoint(claim.fence, "work.0")])
+        await store.tell_limit("model", Json("{}"))
+        arguments: dict[str, tuple[Any, ...]] = {
+            "get": (RUN,),
+            "list": (RunStatus.RUNNING,),
+            "promise": (RUN,),
+            "journal": (RUN,),
+            "usages": ("run#",),
+            "blob": (RUN, "0" * 64),
+            "inbox": (RUN,),
+            "backlog": ([LANE], 10),
+            "inboxes": (OWNER,),
+            "next_due_at": (),
+            "arrivals": (RUN, 0),
+            "promises": ([RUN],),
+            "settled": ([checkpoint(claim.fence, "work.0")],),
+            "limits": (0,),
+        }
+        assert arguments.keys() | {"close"} == READS
+        with database(store_url) as db:
+            before = contents(db)
+            for name, given in arguments.items():
+                await getattr(store, name)(*given)
+            assert contents(db) == before
+
+
+def contents(db: Any) -> list[Any]:
+    """Return all rows of all tables."""
+    tables = ("runs", "promises", "signals", "workers", "blobs", "limits", "fleet")
+    return [sorted(map(str, db.rows(f"SELECT * FROM {table}"))) for table in tables]
+
+
+class StruckError(Exception):
+    """The process would have been killed."""
+
+
+def strike() -> None:
+    raise StruckError
+
+
+async def test_before_nothing_has_happened(store_url):
+    """Struck before a claim, a wake-up, a recovery or a beat, the store is as it was before."""
+    async with opened(store_url) as store:
+        await store.start(new_run("ready"))
+        await store.start(new_run("due", due_at=1))
+        await claimed(store, "lost")  # of an owner that is no worker
+        doomed = fatal(store, 1, Moment.BEFORE, strike, with_heartbeats=True)
+        with database(store_url) as db:
+            before = contents(db)
+            calls = [
+                lambda: doomed.claim(LANE, 1, OTHER),
+                doomed.wake_due,
+                doomed.recover,
+                lambda: asyncio.to_thread(doomed.pulse, OTHER, timedelta(seconds=9)),
+            ]
+            for call in calls:
+                doomed.reached.clear()
+                with pytest.raises(StruckError):
+                    await call()
+                assert contents(db) == before
+
+
+async def test_after_it_has(store_url):
+    """Struck after it, what was claimed is claimed, and what was beaten has been beaten."""
+    async with opened(store_url) as store:
+        await store.start(new_run("ready"))
+        doomed = fatal(store, 1, Moment.AFTER, strike)
+        with pytest.raises(StruckError):
+            await doomed.claim(LANE, 1, OTHER)
+        assert (await store.get(RunId("ready"))).lease_owner == OTHER
+
+        doomed = fatal(store, 2, Moment.AFTER, strike, with_heartbeats=True)
+        pulse = await asyncio.to_thread(doomed.pulse, OWNER, timedelta(seconds=9))
+        assert isinstance(pulse, FatalPulse)
+        with database(store_url) as db:
+            db.rows("UPDATE workers SET beat_at = 0")
+            with pytest.raises(StruckError):
+                await asyncio.to_thread(pulse.beat)
+            assert db.value("SELECT beat_at FROM workers") > 0
+        await asyncio.to_thread(pulse.stop)
+
+
+async def test_what_finds_nothing_is_no_boundary(store_url):
+    """A tick that finds nothing is not counted, so that the commits of a run come in one order."""
+    for moment in Moment:
+        async with opened(store_url) as store:
+            doomed = fatal(store, 1, moment, strike)
+            await doomed.recover()
+            await doomed.wake_due()
+            await doomed.claim(LANE, 1, OTHER)
+            assert doomed.reached == []

@@ -1,0 +1,42 @@
+"""What people and stopping workers do to runs survives a kill at any of its commits."""
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from substrate.testing import Moment
+from tests.interventions import ENDS, Case
+
+STRIDE = {"sqlite": 3, "postgresql": 6}
+"""Of so many commits one is killed at here; `make torture` kills at each."""
+
+
+@pytest.mark.parametrize("moment", list(Moment))
+async def test_killed_at_any_commit(
+    store_url: str, tmp_path: Path, moment: Moment, record_property: Callable[[str, object], None]
+) -> None:
+    """Cancelled is cancelled, requeued is done, given up is given up; and nothing is left open."""
+    store = store_url.partition(":")[0]
+    kills = 0
+    for boundary in count(1, STRIDE[store]):
+        case = new_case(store_url, tmp_path, boundary)
+        if case.drive(boundary, moment) == 0:
+            break
+        kills += 1
+        assert case.drive() == 0
+        assert await case.ends() == ENDS
+        assert case.open_rows() == []
+    assert kills > 20 // STRIDE[store]
+    told = f"{kills} kills, 0 ends lost, 0 rows left open"
+    record_property(f"crash matrix of interventions, {store}, {moment} COMMIT", told)
+
+
+def new_case(url: str, folder: Path, boundary: int) -> Case:
+    """Return a world with a database of its own on SQLite, with ids of its own on Postgres."""
+    world = folder / f"{boundary}"
+    world.mkdir()
+    if url.startswith("sqlite"):
+        url = f"sqlite:///{world}/runs.db"
+    return Case(url, f"world-{boundary}", world)

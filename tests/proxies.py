@@ -69,15 +69,14 @@ class Proxy:
         except OSError:
             writer.close()
             return
-        try:
+        with suppress(asyncio.CancelledError):  # the proxy is closed, which streams take ill
             await asyncio.gather(
                 self._pump(reader, questions, line, are_answers=False),
                 self._pump(answers, writer, line, are_answers=True),
             )
-        finally:
-            self._lines.discard(line)
-            writer.close()
-            questions.close()
+        self._lines.discard(line)
+        writer.close()
+        questions.close()
 
     async def _pump(
         self,

@@ -350,7 +350,7 @@ async def test_struck_off_is_not_missing(postgres_url: str):
 
 def test_vigil():
     """A worker is given up when it was missing all the while, with no beat between the looks."""
-    missing = Sighting(OWNER, 1000, has_lapsed=False, is_missing=True)
+    missing = Sighting(OWNER, 1000, 60_000, has_lapsed=False, is_missing=True)
     beaten = replace(missing, lease_until=2000)
     back = replace(missing, is_missing=False)
     vigil = Vigil()
@@ -365,8 +365,8 @@ def test_vigil():
 
 def test_lapsed_is_not_gone():
     """A worker whose lease has lapsed is dead, but its process may live, unless it is missing."""
-    lapsed = Sighting(OWNER, 1000, has_lapsed=True, is_missing=False)
-    missing = Sighting(OTHER, 1000, has_lapsed=True, is_missing=True)
+    lapsed = Sighting(OWNER, 1000, 60_000, has_lapsed=True, is_missing=False)
+    missing = Sighting(OTHER, 1000, 60_000, has_lapsed=True, is_missing=True)
     vigil = Vigil()
 
     assert vigil.dead_among([lapsed, missing], 0.0) == [lapsed, missing]

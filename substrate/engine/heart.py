@@ -9,13 +9,12 @@
 import asyncio
 import logging
 import threading
-import time
 from datetime import timedelta
 from math import inf
 
 from substrate.engine.complaint import Complaint
 from substrate.store.protocol import Pulse, Store
-from substrate.values.clock import OffsetClock
+from substrate.values.clock import OffsetClock, uptime
 from substrate.values.errors import StoreError
 from substrate.values.records import Owner
 
@@ -63,7 +62,7 @@ class Heart:
         """How long the lease holds from now, unless another beat is acknowledged."""
         if self._is_struck_off:
             return 0.0
-        return max(0.0, self._sent + self._lease.total_seconds() - _uptime())
+        return max(0.0, self._sent + self._lease.total_seconds() - uptime())
 
     @property
     def is_alive(self) -> bool:
@@ -83,7 +82,7 @@ class Heart:
 
     def retire(self, seconds: float) -> None:
         """Beat so long at most, whatever becomes of the event loop and of who should stop it."""
-        self._last_moment = min(self._last_moment, _uptime() + seconds)
+        self._last_moment = min(self._last_moment, uptime() + seconds)
         self._hurry.set()
 
     def stop(self) -> None:
@@ -97,7 +96,7 @@ class Heart:
 
     def _live(self) -> None:
         try:
-            sent = _uptime()
+            sent = uptime()
             pulse = self._store.pulse(self._owner, self._lease)
             self._sent = sent
             self._tell(self._is_born)
@@ -110,7 +109,7 @@ class Heart:
 
     def _beat(self, pulse: Pulse) -> None:
         while not self._rest():
-            sent = _uptime()
+            sent = uptime()
             try:
                 now = pulse.beat()
             except StoreError as error:
@@ -126,10 +125,10 @@ class Heart:
 
     def _rest(self) -> bool:
         """Wait until the next beat is due; return whether there is to be none."""
-        until_last = max(0.0, self._last_moment - _uptime())
+        until_last = max(0.0, self._last_moment - uptime())
         self._hurry.wait(min(self._lease.total_seconds() / 3, until_last))
         self._hurry.clear()
-        return self._is_stopping or self._is_struck_off or _uptime() >= self._last_moment
+        return self._is_stopping or self._is_struck_off or uptime() >= self._last_moment
 
     def _take_answer(self, now_ms: int | None, sent: float) -> None:
         """Prolong the lease, and set the store's clock by the database's time half-way."""
@@ -139,7 +138,7 @@ class Heart:
         self._sent = sent
         clock = self._store.clock
         if isinstance(clock, OffsetClock):
-            half_way = OffsetClock().now_ms() - round((_uptime() - sent) * 500)
+            half_way = OffsetClock().now_ms() - round((uptime() - sent) * 500)
             clock.offset_ms = now_ms - half_way
 
     def _tell(self, *events: asyncio.Event) -> None:
@@ -158,9 +157,3 @@ async def _within(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
     except TimeoutError:
         return
-
-
-def _uptime() -> float:
-    """Return seconds that go on while the host sleeps, as leases do; monotonic() stands still."""
-    clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)

@@ -47,6 +47,15 @@ class OffsetClock:
         await asyncio.sleep(max(seconds, 0))
 
 
+def uptime() -> float:
+    """Return seconds of a clock that nobody sets, and that goes on while the host sleeps.
+
+    Leases do, too; ``time.monotonic()`` stands still meanwhile.
+    """
+    clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
 def to_ms(when: datetime) -> int:
     """Return milliseconds since 1970 UTC. Raises `Misuse` for a datetime without a time zone."""
     if not isinstance(when, datetime):

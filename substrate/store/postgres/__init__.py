@@ -1,7 +1,6 @@
 """The store in a Postgres database: many workers on many machines."""
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -26,7 +25,7 @@ from substrate.store.postgres.pulse import PostgresPulse
 from substrate.store.postgres.schema import MIGRATION_WAIT, is_current, migrate
 from substrate.store.postgres.transaction import transact
 from substrate.store.transaction import Call
-from substrate.values.clock import Clock, OffsetClock
+from substrate.values.clock import Clock, OffsetClock, uptime
 from substrate.values.ids import PromiseId, RunId, root_of
 from substrate.values.records import (
     Checkpoint,
@@ -210,7 +209,7 @@ class PostgresStore:
         if cut:
             await aside(lambda db: recovery.vouch(db, cut))
             seen = await aside(recovery.look)
-        dead = self._vigil.dead_among(seen, time.monotonic())
+        dead = self._vigil.dead_among(seen, uptime())
         if not dead:
             return []
         return await aside(lambda db: recovery.recover_runs(db, dead, now))

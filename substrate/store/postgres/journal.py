@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from substrate.store import rows
 from substrate.store.blobs import PAYLOADS
@@ -164,7 +165,8 @@ async def write_batch(db: Cursor, batch: Sequence[Checkpoint], *, wait: bool) ->
     try:
         if any(checkpoint.blobs for checkpoint in batch):
             return await _write_with_blobs(db, batch, wait=wait)
-        if len(batch) == 1 and not wait and _is_plain(batch[0]):
+        is_by_itself = db.connection.pgconn.transaction_status == TransactionStatus.IDLE
+        if is_by_itself and len(batch) == 1 and not wait and _is_plain(batch[0]):
             seq = await _write_new(db, batch[0])
             if seq is not None:
                 return [Written(seq)]
@@ -184,6 +186,7 @@ async def _write_new(db: Cursor, checkpoint: Checkpoint) -> int | None:
     """Write a promise that is thought to be new, by the cheapest statement that is fenced.
 
     None when it could not be: locked, fenced off, or there already. The batch statement tells.
+    Not inside of a transaction, which its failure would spoil.
     """
     try:
         cursor = await db.execute(_WRITE_NEW, _parameters(checkpoint))

@@ -1,10 +1,13 @@
 """Runs of dead workers in Postgres, taken back.
 
-A worker is dead when its lease has lapsed by the database's clock, or when it was struck off. It is
-dead before that only where nothing else explains what is seen: its heartbeat's backend is gone, in
-two looks `PATIENCE` apart, with no beat between them and no restart of the server since. Behind a
-pooler a backend outlives its client, so there the pulse registers none and the lease decides. Nor
-is a cut connection a death: a worker that looks and misses itself vouches for itself.
+A worker is dead when it was struck off, or when its lease has lapsed: by the database's clock where
+nobody knows better. Who has seen it beat measures the time since on a clock that nobody sets, for a
+database's host may set its own by hours.
+
+It is dead before that only where nothing else explains what is seen: its heartbeat's backend is
+gone, in two looks `PATIENCE` apart, with no beat between them and no restart of the server since.
+Behind a pooler a backend outlives its client, so there the pulse registers none and the lease
+decides. Nor is a cut connection a death: a worker that looks and misses itself vouches for itself.
 
 No look waits for a lock: a run that somebody holds is taken back next time, since its owner stays
 struck off. Whether that owner's process has ended is forgotten by then: it counts as unknown.
@@ -34,17 +37,29 @@ class Sighting:
 
     owner: Owner
     lease_until: int
+    lease_ms: int
     has_lapsed: bool
+    """Whether it is over by the database's clock."""
     is_missing: bool
     is_gone: bool = False
     """Whether its process is known to have ended, not merely its lease."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    """A worker's last sign of life: when it was first seen, and whether one before it was."""
+
+    lease_until: int
+    since: float
+    was_awaited: bool
+
+
 class Vigil:
-    """Remembers which workers are missing, and since when."""
+    """Remembers the last sign of life of each worker, and which are missing, and since when."""
 
     def __init__(self) -> None:
         self._missing: dict[tuple[Owner, int], float] = {}
+        self._signs: dict[Owner, _Sign] = {}
 
     def dead_among(self, seen: Sequence[Sighting], now: float) -> Sequence[Sighting]:
         """Return those that are dead; `now` is in seconds of a clock that only goes forward.
@@ -54,17 +69,29 @@ class Vigil:
         missing = [(one.owner, one.lease_until) for one in seen if one.is_missing]
         self._missing = {who: self._missing.get(who, now) for who in missing}
         given_up = {who for who, since in self._missing.items() if now - since >= PATIENCE}
+        self._signs = {one.owner: self._sign_of(one, now) for one in seen}
         looked = [replace(one, is_gone=(one.owner, one.lease_until) in given_up) for one in seen]
-        return [one for one in looked if one.has_lapsed or one.is_gone]
+        return [one for one in looked if one.is_gone or self._has_lapsed(one, now)]
+
+    def _sign_of(self, one: Sighting, now: float) -> _Sign:
+        known = self._signs.get(one.owner)
+        if known is None or known.lease_until != one.lease_until:
+            return _Sign(one.lease_until, now, known is not None)
+        return known
+
+    def _has_lapsed(self, one: Sighting, now: float) -> bool:
+        sign = self._signs[one.owner]
+        is_over = now - sign.since >= one.lease_ms / 1000
+        return is_over or (one.has_lapsed and not sign.was_awaited)
 
 
 _LOOK = f"""
-SELECT incarnation, lease_until, lease_until < {NOW},
+SELECT incarnation, lease_until, lease_until - beat_at, lease_until < {NOW},
        backend_pid IS NOT NULL AND server_start = {SERVER_START}
        AND NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = backend_pid)
   FROM workers
  UNION ALL
-SELECT DISTINCT lease_owner, 0, true, false
+SELECT DISTINCT lease_owner, 0, 0, true, false
   FROM runs
  WHERE lease_owner IS NOT NULL AND lease_owner NOT IN (SELECT incarnation FROM workers)
 """

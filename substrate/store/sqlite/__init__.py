@@ -13,7 +13,7 @@ from substrate.store.sqlite.pulse import SqlitePulse, remove_lock
 from substrate.store.sqlite.schema import migrate
 from substrate.store.sqlite.transaction import transact
 from substrate.store.transaction import Call
-from substrate.values.clock import Clock, OffsetClock
+from substrate.values.clock import Clock, OffsetClock, uptime
 from substrate.values.ids import PromiseId, RunId
 from substrate.values.records import (
     Checkpoint,
@@ -49,6 +49,7 @@ class SqliteStore:
         finally:
             connection.close()
         self._file = SqliteFile(path)
+        self._vigil = recovery.Vigil(path)
 
     async def start(self, new: NewRun, claim_for: Owner | None = None) -> tuple[Run, Claim | None]:
         """See `Store.start`."""
@@ -187,7 +188,7 @@ class SqliteStore:
         """See `Store.recover`. Looks first, and takes the write lock only when somebody is dead."""
         now = self.clock.now_ms()
         seen = await self._file.read(recovery.look)
-        dead = recovery.dead_among(seen, self.path, OffsetClock().now_ms())
+        dead = self._vigil.dead_among(seen, uptime())
         if not dead:
             return []
         recovered = await self._file.write(lambda db: recovery.recover_runs(db, dead, now))

@@ -1,7 +1,9 @@
 """Runs of dead workers in SQLite, taken back.
 
-A worker is dead when its lease has lapsed, when it was struck off, or when it ran on this host and
-the kernel has freed its lock. Each function runs inside one transaction that its caller opened.
+A worker is dead when it was struck off, when the kernel has freed its lock, or when it has shown no
+sign of life for its whole lease. That is measured by whoever looks, on a clock that nobody sets: a
+host's time may jump by hours, and then every lease would seem to have lapsed at once, or none for
+long. Each function that is given a connection runs inside one transaction that its caller opened.
 """
 
 from collections.abc import Sequence
@@ -24,16 +26,17 @@ class Sighting:
 
     owner: Owner
     host: str
+    beat_at: int
     lease_until: int
     is_gone: bool = False
     """Whether its process is known to have ended, whatever its lease."""
 
 
 _LOOK = """
-SELECT incarnation, host, lease_until
+SELECT incarnation, host, beat_at, lease_until
   FROM workers
  UNION ALL
-SELECT DISTINCT lease_owner, '', 0
+SELECT DISTINCT lease_owner, '', 0, 0
   FROM runs
  WHERE lease_owner IS NOT NULL AND lease_owner NOT IN (SELECT incarnation FROM workers)
 """
@@ -44,10 +47,27 @@ def look(db: apsw.Connection) -> Sequence[Sighting]:
     return [Sighting(*row) for row in db.execute(_LOOK)]
 
 
-def dead_among(seen: Sequence[Sighting], path: Path, now: int) -> Sequence[Sighting]:
-    """Return those that are dead."""
-    looked = [replace(one, is_gone=is_free(path, one.owner, one.host)) for one in seen]
-    return [one for one in looked if one.is_gone or one.lease_until < now]
+class Vigil:
+    """Remembers the last sign of life of each worker, and when it was first seen."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._since: dict[tuple[Owner, int], float] = {}
+
+    def dead_among(self, seen: Sequence[Sighting], now: float) -> Sequence[Sighting]:
+        """Return those that are dead; `now` is in seconds of a clock that only goes forward.
+
+        Who looks for the first time waits for as long as the lease is: it cannot know what it
+        missed. A killed worker it finds at once, since nobody holds its lock.
+        """
+        signs = [(one.owner, one.lease_until) for one in seen]
+        self._since = {sign: self._since.get(sign, now) for sign in signs}
+        looked = [replace(one, is_gone=is_free(self._path, one.owner, one.host)) for one in seen]
+        return [one for one in looked if one.is_gone or self._has_lapsed(one, now)]
+
+    def _has_lapsed(self, one: Sighting, now: float) -> bool:
+        lease_s = (one.lease_until - one.beat_at) / 1000
+        return now - self._since[one.owner, one.lease_until] >= lease_s
 
 
 _STRIKE_OFF = """

@@ -375,10 +375,10 @@ async def test_a_cancellation_of_somebody_elses_leaves_the_run(store_url):
         await client.start(groups, id="run")
         told = await client.result("run")
 
-    assert told == [
-        "step 'grouped' failed: ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)",
-        "step 'inside' failed: ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)",
-    ]
+    said = (
+        "ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception): ValueError: in a group"
+    )
+    assert told == [f"step 'grouped' failed: {said}", f"step 'inside' failed: {said}"]
 
 
 async def test_two_workers_of_one_client(store_url):

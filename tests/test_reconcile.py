@@ -1,6 +1,7 @@
 """A `once` call without a recorded outcome is asked about: late enough, and once."""
 
 import asyncio
+import threading
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -25,6 +26,8 @@ from tests.stores import eventually
 
 calls: Counter[str] = Counter()
 found: dict[str, Any] = {}
+keys: list[str] = []
+go = threading.Event()
 GONE = Limits(poll=QUICK.poll, grace=timedelta(0))
 
 
@@ -32,6 +35,7 @@ GONE = Limits(poll=QUICK.poll, grace=timedelta(0))
 def _afresh():
     calls.clear()
     found.clear()
+    keys.clear()
 
 
 async def pay(cents: int) -> str:
@@ -135,3 +139,99 @@ async def test_the_wait_holds_nothing(store_url):
             assert await client.store.next_due_at() == clock.now_ms() + 40_000
             clock.move(40)
             assert await client.result("run") == "paid before"
+
+
+def slow_pay(cents: int, idempotency_key: str) -> str:
+    calls["pay"] += 1
+    keys.append(idempotency_key)
+    if calls["pay"] == 1:
+        go.wait(20)
+        if found.get("raises"):
+            raise ConnectionResetError("cut off")
+    return f"paid {calls['pay']}"
+
+
+@durable
+async def buys_in_a_thread(ctx: Context, seconds: float) -> str:
+    retry = Retry(max_attempts=3, initial=timedelta(0))
+    try:
+        return await ctx.step(
+            slow_pay, 5, effect="once", reconcile=look, timeout=seconds, retry=retry
+        )
+    except OutcomeUnknown as error:
+        return f"unknown: {error.message}"
+
+
+@pytest.mark.parametrize("how", ["returns", "raises"])
+async def test_a_thread_is_waited_for(store_url, how):
+    """Nobody asks or tries again before a call in a thread has returned; its own outcome counts."""
+    go.clear()
+    found.update(answer=NotDone(), raises=how == "raises")
+    async with connect(store_url) as client, client.work([buys_in_a_thread], limits=QUICK):
+        await client.start(buys_in_a_thread, 0.05, id="run")
+
+        async def is_in_doubt() -> bool:
+            rows = [p for p in await client.journal("run") if p.kind == "step"]
+            return any("in_doubt" in (row.attempts or "") for row in rows)
+
+        await eventually(is_in_doubt)
+        assert calls == {"pay": 1}
+        go.set()
+        result = await client.result("run")
+
+    if how == "returns":
+        assert (result, calls) == ("paid 1", {"pay": 1})
+    else:
+        assert (result, calls) == ("paid 2", {"pay": 2, "look": 1})
+
+
+THREAD_ANSWERS = [
+    (Done("paid before"), "paid before", 1),
+    (NotDone(), "unknown: the worker that called 'slow_pay' ended", 1),
+    (NotDone(is_closed=True), "paid 2", 2),
+]
+
+
+@pytest.mark.parametrize("answer, result, paid", THREAD_ANSWERS, ids=["done", "not", "closed"])
+async def test_a_lost_thread_may_still_do_it(store_url, answer, result, paid):
+    """Of a call in a thread that may be alive only "done" is believed, or that its key is closed.
+
+    What is called then has another key.
+    """
+    clock = ManualClock()
+    go.clear()
+    found.update(answer=answer)
+    async with connect(store_url, clock) as client:
+        async with client.work([buys_in_a_thread], limits=GONE):
+            await client.start(buys_in_a_thread, 30, id="run")
+            await eventually(lambda: calls["pay"])
+        async with client.work([buys_in_a_thread], limits=Limits(poll=QUICK.poll)):
+            await eventually(lambda: clock.sleepers)
+            clock.move(39.9)
+            assert calls["look"] == 0
+            clock.move(0.1)
+            told = await client.result("run")
+        go.set()
+
+    assert told.startswith(result)
+    assert calls == {"pay": paid, "look": 1}
+    assert len(set(keys)) == paid
+
+
+async def test_a_reconcile_that_does_not_end(store_url):
+    """What is asked has as long as the step, and then cannot tell."""
+    found.update(raises=1)
+
+    async def look_for_ever(cents: int) -> None:
+        await asyncio.Event().wait()
+
+    @durable
+    async def buys_blindly(ctx: Context) -> str:
+        try:
+            return await ctx.step(pay, 5, effect="once", reconcile=look_for_ever, timeout=0.1)
+        except OutcomeUnknown as error:
+            return error.message
+
+    async with connect(store_url) as client, client.work([buys_blindly], limits=QUICK):
+        await client.start(buys_blindly, id="run")
+        assert "reconcile raised TimeoutError" in await client.result("run")

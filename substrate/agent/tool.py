@@ -39,7 +39,8 @@ class Tool:
 
     `effect` says what a crash in its middle means; a tool that declares nothing is `once`: it is
     never called twice for the same request, and after a crash the model is told that nobody knows
-    whether it happened. Reads should say ``effect="pure"``.
+    whether it happened. Reads should say ``effect="pure"``. A `once` tool without a
+    `timeout` is cut off after 60 s.
     """
 
     name: str

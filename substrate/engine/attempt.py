@@ -7,7 +7,8 @@ What its effect means for a crash in the middle:
 - ``once``: a pending row, the intent, is committed before each call. An intent that a later
   execution finds without an outcome, a timeout, or an exception that does not prove that the call
   never left (`Retry.safe_on`) make the outcome unknown. The step's `reconcile` may find it out, but
-  not before the call must be over; else the step is rejected, and never called again.
+  not before the call must be over; else the step is rejected, and never called again. A call that
+  is known not to have begun gets another intent, and was no attempt.
 - ``transactional``: what the call writes and its outcome are one commit, so it happened or not.
 
 A step with an `undo` has an intent too, so that what may have happened can be made up for. A wait
@@ -19,13 +20,15 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any, NoReturn
 
 from substrate.engine.attempts import (
     Attempt,
     Series,
-    began_at,
+    UnderWay,
     calling,
+    closed_keys,
     doubtful_attempt,
     failed_attempt,
     failed_in,
@@ -34,26 +37,48 @@ from substrate.engine.attempts import (
     resting,
     rests_until,
     series_of,
+    under_way,
     with_attempt,
 )
-from substrate.engine.calling import Result, invoke, result_of, watched
+from substrate.engine.border import outcome_of
+from substrate.engine.calling import Bound, Call, NotBegun, Result, result_of
 from substrate.engine.execution import Execution
 from substrate.engine.failure import (
     Raised,
     encode_failure,
     failure_of,
-    outcome_of,
     unknown_outcome,
 )
 from substrate.engine.journal import Asked
 from substrate.engine.means import log
 from substrate.engine.step import LONGEST_CALL, Done, NotDone, Step, idempotency_key, takes_key
+from substrate.engine.threads import Over, Slot
 from substrate.store.protocol import Transaction
 from substrate.values.clock import from_ms
 from substrate.values.codec import decode, encode
 from substrate.values.errors import CheckpointRefused, Failure, ModelError, NotEncodable, Paused
-from substrate.values.ids import promise_id
+from substrate.values.ids import PromiseId, promise_id
 from substrate.values.records import Effect, Json, Kind, Promise, PromiseState
+
+_CHANCES = 3
+"""So often a call is announced that is late each time, before its step is rejected."""
+
+_MAY_COME = (
+    "reconcile says that it did not happen, but it may be about to, in a thread of a process that "
+    "is not known to have ended"
+)
+
+
+class _Failed(Exception):
+    """Takes whatever a transactional call raised through the store, which rolls back."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        super().__init__(error)
+
+
+def _is_not_begun(outcome: object) -> bool:
+    return isinstance(outcome, Raised) and isinstance(outcome.error, NotBegun)
 
 
 async def run_step(
@@ -66,7 +91,10 @@ async def run_step(
     step = prepare()
     await execution.begin_step()
     try:
-        return await Trial(execution, step, asked, recorded).run()
+        settled = await Trial(execution, step, asked, recorded).run()
+        if step.undo is None:  # what may be undone is asked for later whether it is over
+            execution.calls.pop(asked.key, None)
+        return settled
     finally:
         execution.end_step()
 
@@ -76,11 +104,11 @@ class Trial:
 
     __slots__ = (
         "_asked",
-        "_began_at",
+        "_call",
+        "_closed",
         "_created_at",
         "_execution",
         "_failed",
-        "_is_cut_off",
         "_is_in_doubt",
         "_recorded",
         "_step",
@@ -94,9 +122,10 @@ class Trial:
         self._step = step
         self._asked = asked
         self._recorded = recorded
-        self._created_at = self._began_at = recorded.created_at if recorded else execution.now_ms
+        self._created_at = recorded.created_at if recorded else execution.now_ms
+        self._call: Call | None = None
+        self._closed = 0
         self._failed: list[Attempt] = []
-        self._is_cut_off = False
         self._is_in_doubt = False
         self._used: Json | None = None
 
@@ -107,20 +136,26 @@ class Trial:
         if self._step.effect is Effect.TRANSACTIONAL:
             return await self._run_transaction()
         while True:
-            if self._step.has_intent:
-                intent = await self._announce()
-                if intent.is_settled:
-                    return intent
-            outcome = await outcome_of(self._attempt())
-            if not isinstance(outcome, Raised):
-                return await self._resolve(outcome)
-            if settled := await self._give_up_or_rest(outcome.error):
+            outcome = await self._attempt()
+            if isinstance(outcome, Promise):  # another's, which came first
+                return outcome
+            if settled := await self._come_to(outcome):
                 return settled
+
+    async def _come_to(self, outcome: Any) -> Promise | None:
+        """Return the promise as it was settled by a call, or None when it is to be called again."""
+        if isinstance(outcome, Raised):
+            return await self._give_up_or_rest(outcome.error)
+        try:
+            return await self._resolve(result_of(outcome))
+        except NotEncodable as error:
+            return await self._give_up_or_rest(error)
 
     async def _take_up(self, recorded: Promise) -> Promise | None:
         """Go on from a recorded row; None when the step is to be called."""
         execution = self._execution
         self._failed, self._used = failed_in(recorded), recorded.usage
+        self._closed = closed_keys(recorded)
         self._is_in_doubt = recorded.undo is not None and recorded.effect is not Effect.ONCE
         due_at = rests_until(recorded)
         if due_at is not None:
@@ -128,26 +163,101 @@ class Trial:
             return None
         if recorded.effect is not Effect.ONCE:
             return None
-        self._began_at = began_at(recorded)
+        over = execution.means.threads.running.get((recorded.id, recorded.epoch))
+        if over is not None and await self._has_returned(over):
+            never_began = _is_not_begun(over.result())
+            return None if never_began else await self._come_to(over.result())
         is_gone = recorded.epoch == execution.claim.run.gone_epoch
+        attempt = under_way(recorded)
         if not is_gone and (self._step.reconcile or self._step.undo):
-            await self._until_over()
+            await self._until_over(attempt)
         reason = f"the worker that called {self._step.name!r} ended before it had an outcome"
-        if settled := await self._find_out(reason):
+        is_over = is_gone or not attempt.is_in_thread
+        if settled := await self._find_out(reason, is_over=is_over):
             return settled
         failure = failed_last(recorded)
         if failure is not None and series_of(self._failed).count >= self._step.retry.max_attempts:
             return await self._reject(failure, undo=None)
         return None
 
-    async def _announce(self) -> Promise:
+    async def _has_returned(self, over: Over) -> bool:
+        """Wait for a call that a lost claim of this worker has left behind in its thread.
+
+        Whatever it comes to is the step's outcome. Without `reconcile` nobody waits for one that
+        does not end: then it is unknown.
+        """
+        await asyncio.wait([over], timeout=None if self._step.reconcile else self._step.limit)
+        return over.done() and not isawaitable(over.result())
+
+    async def _announce(self, call: Call) -> Promise:
         """Commit the intent to call."""
-        self._began_at = self._execution.now_ms
-        is_first = self._recorded is None and not self._failed
-        attempts = None if is_first else calling(self._failed, self._began_at)
-        return await self._execution.write(
-            self._promise(PromiseState.PENDING, attempts=attempts, undo=self._step.undo)
+        step, execution = self._step, self._execution
+        call.bound = Bound(execution, self._limit)
+        calls = execution.calls.setdefault(self._asked.key, [])
+        if step.undo is None:
+            calls.clear()  # what was called before is known not to have happened
+        calls.append(call)
+        attempts = calling(self._failed, self._closed, self._under_way(call))
+        return await execution.write(
+            self._promise(PromiseState.PENDING, attempts=attempts, undo=step.undo)
         )
+
+    @property
+    def _limit(self) -> float:
+        """How many seconds a call may last that has an intent."""
+        return LONGEST_CALL if self._step.limit is None else self._step.limit
+
+    def _under_way(self, call: Call) -> UnderWay:
+        assert call.bound is not None
+        timeout = round(call.bound.seconds * 1000)
+        return UnderWay(call.bound.began_at, timeout, call.is_in_thread)
+
+    async def _attempt(self) -> Any:
+        """Call the function once; return what it returned, or `Raised`.
+
+        That is the step's promise itself where another has settled it meanwhile.
+        """
+        step, execution = self._step, self._execution
+        for _ in range(_CHANCES):
+            call = self._call = await self._next_call(step.call, wants_key=step.wants_key)
+            try:
+                if step.has_intent and (intent := await self._announce(call)).is_settled:
+                    return intent
+                outcome = await outcome_of(call.make(step.limit, self._id), execution.check_holds)
+            finally:
+                call.leave()
+            if not _is_not_begun(outcome):
+                return outcome
+            execution.check_holds()
+        told = f"{step.name!r} could not begin before its timeout was over, {_CHANCES} times"
+        return Raised(NotBegun(f"{told}; nothing was called. Give it a longer one"))
+
+    async def _next_call(self, function: Callable[..., Any], *, wants_key: bool) -> Call:
+        """Return a call of a function, with a thread where it needs one."""
+        step = self._step
+        slot = None if iscoroutinefunction(function) else await self._slot()
+        if wants_key:
+            function = partial(function, idempotency_key=self._key)
+        is_first = step.effect is Effect.ONCE or not (self._recorded or self._is_in_doubt)
+        return Call(self._execution, step.name, function, slot, is_first=is_first)
+
+    async def _slot(self) -> Slot:
+        """Return a thread. A step that waits for one is not in flight: nothing is announced."""
+        execution, threads = self._execution, self._execution.means.threads
+        if not threads.is_full:
+            return await threads.slot()
+        slots: list[Slot] = []
+
+        async def wait() -> None:
+            slots.append(await threads.slot())
+
+        try:
+            await execution.between_attempts(wait)
+        except BaseException:
+            for slot in slots:
+                slot.leave()
+            raise
+        return slots.pop()
 
     async def _run_transaction(self) -> Promise:
         """Make the call and commit what it writes with its outcome, until that is settled."""
@@ -155,58 +265,52 @@ class Trial:
         if step.undo is not None:
             execution.expect(self._promise(PromiseState.PENDING, undo=step.undo))
 
+        slots: list[Slot] = []
+
         async def call(tx: Transaction) -> Promise:
+            slot = slots.pop() if slots else await execution.means.threads.slot()
             with_key = {"idempotency_key": self._key} if step.wants_key else {}
-            value = await execution.means.threads.call(partial(step.call, tx, **with_key))
-            return self._resolved(result_of(value))
+            made = Call(execution, step.name, partial(step.call, tx, **with_key), slot)
+            try:
+                outcome = await made.make(None)
+            finally:
+                made.leave()
+            if isinstance(outcome, Raised):
+                raise _Failed(outcome.error)
+            return self._resolved(result_of(outcome))
 
         while True:
+            slots.append(await self._slot())
             try:
-                return await execution.transact(
-                    promise_id(execution.fence.run_id, self._asked.key), call
-                )
+                return await execution.transact(self._id[0], call)
+            except NotBegun:
+                execution.check_holds()
+            except _Failed as failed:
+                if settled := await self._give_up_or_rest(failed.error):
+                    return settled
             except Exception as error:  # noqa: BLE001 - here a failure of user code becomes data
                 if settled := await self._give_up_or_rest(error):
                     return settled
-
-    async def _attempt(self) -> Result:
-        """Call the function once, within the step's timeout."""
-        step, call = self._step, self._step.call
-        self._is_cut_off = False
-        if step.wants_key:
-            call = partial(call, idempotency_key=self._key)
-        if step.undo is not None:
-            returned = asyncio.Event()
-            self._execution.returns.setdefault(self._asked.key, []).append(returned)
-            call = watched(call, returned)
-        if step.timeout is None:
-            result = await invoke(self._execution, call)
-        else:
-            result = await self._in_time(call, step.timeout)
-        return result_of(result)
-
-    async def _in_time(self, call: Callable[[], Any], seconds: float) -> Any:
-        limit = asyncio.timeout(seconds)
-        try:
-            async with limit:
-                return await invoke(self._execution, call)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            told = f"{self._step.name!r} had not ended after {seconds:g} s"
-            self._is_cut_off = True
-            raise TimeoutError(told) from None
+            finally:
+                for slot in slots:
+                    slot.leave()
+                slots.clear()
 
     async def _give_up_or_rest(self, error: BaseException) -> Promise | None:
         """Return the promise as rejected, or None when it is time for another attempt."""
         step, series = self._step, series_of(self._failed)
         attempt = series.count + 1
-        is_safe = isinstance(error, step.retry.safe_on) or step.effect is Effect.TRANSACTIONAL
-        if step.effect is Effect.ONCE and not (is_safe or isinstance(error, NotEncodable)):
+        never_left = isinstance(error, (*step.retry.safe_on, NotBegun, NotEncodable))
+        is_safe = never_left or step.effect is Effect.TRANSACTIONAL
+        if step.effect is Effect.ONCE and not is_safe:
             failure = failure_of(error)
             reason = f"{step.name!r} raised {failure.type}: {failure.message}"
-            if self._is_cut_off and step.reconcile and isinstance(error, Exception):
-                await self._wait_in_doubt(error)
+            call = self._call
+            if call is not None and call.is_cut_off and step.reconcile:
+                call.is_cut_off = False
+                outcome = await self._see_out(call, error)
+                if outcome is not None:
+                    return await self._come_to(outcome)
             if settled := await self._find_out(reason):
                 return settled
             is_safe = True  # it is known not to have happened
@@ -236,7 +340,7 @@ class Trial:
         execution, series, failure = self._execution, series_of(self._failed), failure_of(error)
         if self._failed or self._used is not None:
             record = given_up(error, execution.now_ms, series)
-            attempts = resting(with_attempt(self._failed, record))
+            attempts = resting(with_attempt(self._failed, record), self._closed)
             await execution.write(self._promise(PromiseState.PENDING, attempts=attempts, undo=undo))
         if series.since is not None:
             since = from_ms(series.since).isoformat(sep=" ", timespec="seconds")
@@ -244,15 +348,21 @@ class Trial:
             failure = replace(failure, message=tried)
         execution.leave(Paused(failure))
 
-    async def _wait_in_doubt(self, error: Exception) -> None:
-        """Wait until a call that was cut off must be over, having recorded that it was."""
-        execution = self._execution
+    async def _see_out(self, call: Call, error: BaseException) -> Any:
+        """Wait until a call that was cut off is over, having recorded that it was.
+
+        Returns its own outcome where it went on in a thread: that is what the step came to.
+        """
+        execution, attempt = self._execution, self._under_way(call)
         known = [*self._failed, doubtful_attempt(error, execution.now_ms)]
-        attempts = calling(known, self._began_at)
+        attempts = calling(known, self._closed, attempt)
         await execution.write(
             self._promise(PromiseState.PENDING, attempts=attempts, undo=self._step.undo)
         )
-        await self._until_over()
+        if call.is_in_thread:
+            return await call.over()
+        await self._until_over(attempt)
+        return None
 
     async def _rest(self, error: Exception, delay: float, undo: Json | None) -> None:
         """Wait for the next attempt: in memory when that is soon, else so that the run can go."""
@@ -266,7 +376,7 @@ class Trial:
         )
         self._failed = with_attempt(self._failed, failed_attempt(error, now, delay, series))
         if is_long or self._step.has_intent or isinstance(error, ModelError):
-            attempts = resting(self._failed)
+            attempts = resting(self._failed, self._closed)
             resting_row = self._promise(PromiseState.PENDING, attempts=attempts, undo=undo)
             await execution.write(resting_row, blobs=self._step.blobs)
         if is_long:
@@ -292,26 +402,36 @@ class Trial:
             return self._used
         return Json(encode(add(decode(self._used) if self._used else None, more)))
 
-    async def _until_over(self) -> None:
+    async def _until_over(self, attempt: UnderWay) -> None:
         """Return when a call must be over that nobody here has seen return."""
         execution = self._execution
-        longest = (self._step.timeout or LONGEST_CALL) + execution.means.lease_s
-        due_at = self._began_at + round(longest * 1000)
+        due_at = attempt.over_at(self._limit, execution.means.lease_s)
         await execution.between_attempts(partial(execution.wait_until, due_at))
 
-    async def _find_out(self, reason: str) -> Promise | None:
-        """Settle a call of which nobody knows whether it happened; None when it did not."""
+    async def _find_out(self, reason: str, *, is_over: bool = True) -> Promise | None:
+        """Settle a call of which nobody knows whether it happened; None when it did not.
+
+        Where it may not be over, "not done" may be true for a moment only: that does not count.
+        """
         execution, step = self._execution, self._step
         if step.reconcile is None:
             return await self._reject(unknown_outcome(reason), undo=step.undo)
-        ask = step.reconcile
-        if takes_key(ask):
-            ask = partial(ask, idempotency_key=self._key)
-        match await outcome_of(invoke(execution, ask)):
-            case NotDone():
+        ask = await self._next_call(step.reconcile, wants_key=takes_key(step.reconcile))
+        try:
+            answer = await outcome_of(ask.make(step.limit), execution.check_holds)
+        finally:
+            ask.leave()
+        match answer:
+            case NotDone(is_closed=is_closed) if is_over or is_closed:
+                self._closed += is_closed
                 return None
+            case NotDone():
+                reason += f"; {_MAY_COME}"
             case Done(value):
                 return await self._resolve_reconciled(value)
+            case Raised(NotBegun()):
+                execution.check_holds()
+                return await self._find_out(reason, is_over=is_over)
             case Raised(error):
                 failure = failure_of(error)
                 reason += f"; reconcile raised {failure.type}: {failure.message}"
@@ -334,7 +454,7 @@ class Trial:
         settled = self._promise(
             PromiseState.REJECTED,
             error=encode_failure(failure),
-            attempts=resting(self._failed),
+            attempts=resting(self._failed, self._closed),
             settled_at=self._execution.now_ms,
             undo=undo,
         )
@@ -342,15 +462,21 @@ class Trial:
 
     @property
     def _key(self) -> str:
-        """The idempotency key, the same at every attempt."""
-        return idempotency_key(promise_id(self._execution.fence.run_id, self._asked.key))
+        """The idempotency key, the same at every attempt until `reconcile` closes it."""
+        return idempotency_key(self._id[0], self._closed)
+
+    @property
+    def _id(self) -> tuple[PromiseId, int]:
+        """What a call of this claim for this promise is found by."""
+        fence = self._execution.fence
+        return promise_id(fence.run_id, self._asked.key), fence.epoch
 
     def _resolved(self, result: Result) -> Promise:
         return self._promise(
             PromiseState.RESOLVED,
             value=result.value,
             usage=self._total(result.usage),
-            attempts=resting(self._failed),
+            attempts=resting(self._failed, self._closed),
             settled_at=self._execution.now_ms,
             undo=self._step.undo,
         )

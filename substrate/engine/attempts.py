@@ -2,8 +2,9 @@
 
 Each failed attempt is a record: its number, its error's type and message, when it failed, and for
 how long the step waited then. A row whose last record is such a one *rests*: nothing is under way.
-While a later attempt is under way, the last record says when that began; the first began when the
-row was created.
+While an attempt of a step with an intent is under way, the last record says when that began, how
+long it may last, and whether it is made in a thread. Where `reconcile` has closed the keys of calls
+that did not happen, the first record counts them: the calls since then have another key.
 
 A step may be tried a thousand times, and its row is written each time, so it keeps the first few
 records and the last few. What the whole series has come to stands in the last one: since when it
@@ -27,7 +28,10 @@ FIRST_KEPT, LAST_KEPT = 3, 9
 
 _WAITED = "waited_ms"
 _BEGAN = "began_at"
+_TIMEOUT = "timeout_ms"
+_IN_THREAD = "in_thread"
 _IN_DOUBT = "in_doubt"
+_CLOSED = "closed_keys"
 _NUMBER = "n"
 _SERIES = "series"
 _GAVE_UP = "gave_up"
@@ -80,14 +84,45 @@ def with_attempt(failed: list[Attempt], record: Attempt) -> list[Attempt]:
     return kept
 
 
-def resting(failed: list[Attempt]) -> Json | None:
-    """Return what a row keeps of the attempts that failed."""
-    return Json(encode(failed)) if failed else None
+def resting(failed: list[Attempt], closed: int = 0) -> Json | None:
+    """Return what a row keeps of the attempts that failed, and of the keys that were closed."""
+    records = [*_head(closed), *failed]
+    return Json(encode(records)) if records else None
 
 
-def calling(failed: list[Attempt], now_ms: int) -> Json:
-    """Return what a row keeps while the attempt after these is under way, since that moment."""
-    return Json(encode([*failed, {_BEGAN: now_ms}]))
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """The attempt that is under way: since when, and how long it may last, in ms.
+
+    `timeout` is None where an older version wrote the row.
+    """
+
+    began_at: int
+    timeout: int | None = None
+    is_in_thread: bool = False
+
+    def over_at(self, longest: float, lease: float) -> int:
+        """Return when it must be over, in ms; both in seconds, `longest` if it does not say."""
+        timeout = round(longest * 1000) if self.timeout is None else self.timeout
+        return self.began_at + timeout + round(lease * 1000)
+
+
+def calling(failed: list[Attempt], closed: int, now: UnderWay) -> Json:
+    """Return what a row keeps while the attempt after these is under way."""
+    record: Attempt = {_BEGAN: now.began_at, _TIMEOUT: now.timeout}
+    if now.is_in_thread:
+        record[_IN_THREAD] = True
+    return Json(encode([*_head(closed), *failed, record]))
+
+
+def closed_keys(promise: Promise) -> int:
+    """Return how many of the step's idempotency keys `reconcile` has closed."""
+    records = _records(promise)
+    return int(records[0].get(_CLOSED, 0)) if records else 0
+
+
+def _head(closed: int) -> list[Attempt]:
+    return [{_CLOSED: closed}] if closed else []
 
 
 def failed_last(promise: Promise) -> Failure | None:
@@ -101,14 +136,14 @@ def failed_last(promise: Promise) -> Failure | None:
     return Failure(records[-2]["type"], records[-2]["message"])
 
 
-def doubtful_attempt(error: Exception, now_ms: int) -> Attempt:
+def doubtful_attempt(error: BaseException, now_ms: int) -> Attempt:
     """Return the record of an attempt that failed here and may be under way somewhere."""
     return _record(error, now_ms) | {_IN_DOUBT: True}
 
 
 def failed_in(promise: Promise) -> list[Attempt]:
     """Return the attempts that have failed."""
-    return [record for record in _records(promise) if _BEGAN not in record]
+    return [record for record in _records(promise) if "type" in record]
 
 
 def rests_until(promise: Promise) -> int | None:
@@ -120,13 +155,16 @@ def rests_until(promise: Promise) -> int | None:
     return int(last["at"]) + int(last[_WAITED])
 
 
-def began_at(promise: Promise) -> int:
-    """Return when the attempt that is under way began."""
+def under_way(promise: Promise) -> UnderWay:
+    """Return what is known of the attempt that is under way."""
     records = _records(promise)
-    return int(records[-1][_BEGAN]) if records and _BEGAN in records[-1] else promise.created_at
+    if not records or _BEGAN not in records[-1]:
+        return UnderWay(promise.created_at)
+    last = records[-1]
+    return UnderWay(int(last[_BEGAN]), last.get(_TIMEOUT), last.get(_IN_THREAD, False))
 
 
-def _record(error: Exception, now_ms: int, number: int | None = None) -> Attempt:
+def _record(error: BaseException, now_ms: int, number: int | None = None) -> Attempt:
     failure = failure_of(error)
     numbered = {} if number is None else {_NUMBER: number}
     return {"type": failure.type, "message": failure.message[:1000], "at": now_ms, **numbered}

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from substrate.engine.border import outcome_of
 from substrate.engine.execution import Execution
-from substrate.engine.failure import Raised, encode_failure, error_of, failure_of, outcome_of
+from substrate.engine.failure import Raised, encode_failure, error_of, failure_of
 from substrate.engine.function import Durable
 from substrate.values.codec import decode, is_long
 from substrate.values.errors import Failure, Misuse, NotKept, Paused

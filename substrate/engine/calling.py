@@ -1,14 +1,23 @@
-"""Making a step's call: on the event loop or in a thread, and turning what it returns into JSON."""
+"""One call of a step's function, on the event loop or in a thread: it begins in time or never.
+
+Right before it begins, on the loop and in the thread alike, the worker's lease and the call's own
+bound are looked at: a process that was stopped, or a loop that was blocked, would else make a call
+that another worker has asked about, and made, meanwhile. A call that has begun cannot be stopped
+where it stands, but it goes on after none of its awaits once the lease has lapsed.
+"""
 
 import asyncio
 import inspect
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from substrate.engine.execution import Execution
+from substrate.engine.failure import Raised
 from substrate.engine.step import Measured
+from substrate.engine.threads import Over, Running, Slot
+from substrate.values.clock import uptime
 from substrate.values.codec import encode
 from substrate.values.records import Json
 
@@ -28,29 +37,157 @@ def result_of(returned: Any) -> Result:
     return Result(Json(encode(returned)))
 
 
-async def invoke(execution: Execution, call: Callable[[], Any]) -> Any:
-    """Call a coroutine function on the loop, a plain function in a thread."""
-    if inspect.iscoroutinefunction(call):
-        return await call()
-    result = await execution.means.threads.call(call)
-    return await result if inspect.isawaitable(result) else result
+class NotBegun(Exception):
+    """The call was not made, and never will be: it was too late for it."""
 
 
-def watched(call: Callable[[], Any], returned: asyncio.Event) -> Callable[[], Any]:
-    """Return the call as one that tells when it is over, which may be after its timeout."""
-    loop = asyncio.get_running_loop()
+class Bound:
+    """Until when a call may begin and last: so many seconds from now on.
 
-    async def on_the_loop() -> Any:
+    It goes by two clocks. The run's is the one by which others tell that the call must be over;
+    the other goes on while the process stands still, whatever is done to the first.
+    """
+
+    __slots__ = ("_end", "_execution", "began_at", "over_at", "seconds")
+
+    def __init__(self, execution: Execution, seconds: float) -> None:
+        self._execution = execution
+        self._end = uptime() + seconds
+        self.seconds = seconds
+        self.began_at = execution.now_ms
+        self.over_at = self.began_at + round(seconds * 1000)
+
+    @property
+    def seconds_left(self) -> float:
+        """For how long it may last from now on; 0 when it may not begin."""
+        if self._execution.now_ms >= self.over_at:
+            return 0.0
+        return max(0.0, self._end - uptime())
+
+
+class Call:
+    """One call of a function, made once at most. `name` says what for, in its errors.
+
+    Without a slot it is made on the event loop: then the function is a coroutine function.
+    `is_first` says that nothing was called for its promise that may have happened.
+    """
+
+    def __init__(
+        self,
+        execution: Execution,
+        name: str,
+        function: Callable[[], Any],
+        slot: Slot | None,
+        *,
+        is_first: bool = True,
+    ) -> None:
+        self.bound: Bound | None = None
+        self.has_begun = False
+        self.is_cut_off = False
+        self.is_first = is_first
+        self._name = name
+        self._execution = execution
+        self._function: Callable[[], Any] | None = function
+        self._slot = slot
+        self._is_withdrawn = False
+        self._begins = threading.Lock()
+        self._in_thread: Over | None = None
+        self._on_the_loop: asyncio.Event | None = None
+
+    @property
+    def is_in_thread(self) -> bool:
+        """Whether it is made in a thread, where nothing can stop it."""
+        return self._slot is not None
+
+    async def make(self, seconds: float | None, running: Running | None = None) -> Any:
+        """Make the call; return what it returned, or `Raised` where that happened in a thread.
+
+        After so many seconds, or at the end of its bound, it is cut off: `TimeoutError`. Raises
+        `NotBegun` where it was too late. `running`: see `Slot.start`.
+        """
+        limit = asyncio.timeout(seconds if self.bound is None else self.bound.seconds_left)
         try:
-            return await call()
-        finally:
-            returned.set()
+            async with limit:
+                return await self._make(running)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if self.withdraw():
+                raise NotBegun from None
+            self.is_cut_off = True
+            raise TimeoutError(f"{self._name!r} had not ended after {seconds:g} s") from None
 
-    def in_a_thread() -> Any:
+    async def over(self) -> Any:
+        """Return when it is over, with its own outcome where it was cut off in a thread."""
+        cut_off = Raised(TimeoutError(f"{self._name!r} was cut off"))
+        if self.withdraw():
+            return Raised(NotBegun())
+        returned = None if self._in_thread is None else await asyncio.shield(self._in_thread)
+        if self._on_the_loop is not None:
+            await self._on_the_loop.wait()
+            return cut_off
+        if inspect.isawaitable(returned):  # only what it prepared has happened
+            _discard(returned)
+            return cut_off
+        return returned
+
+    def withdraw(self) -> bool:
+        """See that it does not begin any more; return whether it had not."""
+        with self._begins:
+            self._is_withdrawn = not self.has_begun
+            return self._is_withdrawn
+
+    def leave(self) -> None:
+        """Give its slot back, where no call was started in it."""
+        if self._slot is not None:
+            self._slot.leave()
+
+    async def _make(self, running: Running | None) -> Any:
+        if self._slot is None:
+            return await self._run(self._begin())
+        self._in_thread = self._slot.start(self._begin, running)
         try:
-            return call()
-        finally:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
-                loop.call_soon_threadsafe(returned.set)
+            returned = await asyncio.shield(self._in_thread)
+        except BaseException:  # nobody awaits a coroutine that it may return
+            self._in_thread.add_done_callback(lambda over: _discard(over.result()))
+            self._slot.leave_behind(running, self._in_thread)
+            raise
+        self._slot.forget(running)
+        if isinstance(returned, Raised) and isinstance(returned.error, NotBegun):
+            raise returned.error
+        if not inspect.isawaitable(returned):
+            return returned
+        if self._is_late:  # a coroutine does nothing before it is awaited
+            _discard(returned)
+            self.is_cut_off = True
+            raise TimeoutError(f"it was too late for what {self._name!r} returned to be awaited")
+        return await self._run(returned)
 
-    return on_the_loop if inspect.iscoroutinefunction(call) else in_a_thread
+    async def _run(self, work: Awaitable[Any]) -> Any:
+        self._on_the_loop = asyncio.Event()
+        try:
+            return await work
+        finally:
+            self._on_the_loop.set()
+
+    def _begin(self) -> Any:
+        """Call the function, if it is still time for it. In whatever thread that is."""
+        with self._begins:
+            function, self._function = self._function, None
+            if function is None or self._is_withdrawn or self._is_late:
+                self._is_withdrawn = True
+                raise NotBegun
+            self.has_begun = True
+        return function()
+
+    @property
+    def _is_late(self) -> bool:
+        return not self._execution.holds or (
+            self.bound is not None and self.bound.seconds_left <= 0.0
+        )
+
+
+def _discard(returned: object) -> None:
+    """Close a coroutine that will not be awaited."""
+    if inspect.iscoroutine(returned):
+        returned.close()

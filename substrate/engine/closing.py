@@ -85,7 +85,8 @@ async def close_all(execution: Execution) -> None:
 def closed(execution: Execution, promise: Promise) -> Promise:
     """Return the outcome of what nobody waits for any more."""
     ended = replace(promise, settled_at=execution.now_ms)
-    if promise.effect is Effect.ONCE and rests_until(promise) is None:
+    is_under_way = rests_until(promise) is None and not execution.never_began(promise)
+    if promise.effect is Effect.ONCE and is_under_way:
         why = unknown_outcome(f"the run ended while {promise.name!r} was called")
         return replace(ended, state=PromiseState.REJECTED, error=encode_failure(why))
     return replace(ended, state=PromiseState.CANCELLED)

@@ -2,7 +2,8 @@
 
 A run leaves in one of these ways: it is done; it has failed, was cancelled or ran out of time, and
 what it did was undone; it is paused; it goes on as its next generation; or it was interrupted and
-goes on elsewhere or later, of which nothing is recorded.
+goes on elsewhere or later, of which nothing is recorded. Where nobody of the kit interrupted it,
+or driving it failed, that is a crash of the run's own, which the worker counts.
 """
 
 import asyncio
@@ -10,15 +11,17 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from substrate.engine.border import outcome_of
 from substrate.engine.call import Continuation, encoded_result, run_function
 from substrate.engine.closing import close_all
 from substrate.engine.context import Context
 from substrate.engine.execution import Execution
-from substrate.engine.failure import Raised, encode_failure, failure_of, outcome_of
+from substrate.engine.failure import Raised, encode_failure, failure_of
 from substrate.engine.function import Durable
 from substrate.engine.means import log
 from substrate.engine.strand import Strand
 from substrate.engine.unwind import Ending, decide, unwind
+from substrate.store.crashes import MAX_CRASHES
 from substrate.values.errors import (
     Cancelled,
     CheckpointRefused,
@@ -27,6 +30,7 @@ from substrate.values.errors import (
     Misuse,
     NotEncodable,
     Paused,
+    RunDead,
     Shutdown,
     TimedOut,
 )
@@ -41,6 +45,11 @@ from substrate.values.records import (
 )
 
 Returned = Json | Continuation
+
+_TORN_AWAY = (
+    "its task was cancelled, and not by its worker: most likely a cancel scope that was entered in "
+    "a step or in the function and never left, or code that cancels every task"
+)
 
 
 async def drive(execution: Execution, function: Durable[..., Any]) -> None:
@@ -60,6 +69,24 @@ async def drive(execution: Execution, function: Durable[..., Any]) -> None:
             await _record(execution, function, outcome)
 
 
+async def give_up(execution: Execution, failure: Failure) -> None:
+    """Count a crash of the run's own; with the last one it is dead.
+
+    That says more than the death of a worker, which had others: it counts in full.
+    """
+    if execution.crashes < MAX_CRASHES:
+        await execution.give_back_crashed(failure)
+        return
+    told = f"it ended {execution.crashes} times in a row without an outcome: {failure.message}"
+    details = {"crashes": execution.crashes}
+    dead = Failure(RunDead.__name__, told, details, failure.traceback)
+    ending = Ending(PromiseState.REJECTED, RunStatus.DEAD, dead)
+    if _waits_for_person(execution, ending):
+        await _pause(execution, dead)
+    else:
+        await _end(execution, ending)
+
+
 async def _record(
     execution: Execution,
     function: Durable[..., Any],
@@ -67,6 +94,8 @@ async def _record(
 ) -> None:
     """Record what came of the run, if it is for this worker to say."""
     if outcome is None or execution.is_torn_away(outcome):
+        if execution.interrupt is None:  # nobody of the kit did that
+            execution.crash = Failure("TaskCancelled", _TORN_AWAY)
         execution.shut(Shutdown("its task was cancelled"))
     match execution.interrupt, outcome:
         case Paused(failure=failure), _:

@@ -8,8 +8,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from substrate.engine.failure import encode_failure
 from substrate.engine.journal import Journal
 from substrate.engine.means import Means, log
 from substrate.engine.waiting import Waiting
@@ -17,6 +18,7 @@ from substrate.store.crashes import is_suspect
 from substrate.store.protocol import Transaction
 from substrate.values.errors import (
     CheckpointRefused,
+    Failure,
     LeaseLost,
     Shutdown,
     StoreError,
@@ -39,7 +41,11 @@ from substrate.values.records import (
     RunStatus,
     Written,
     generation_key,
+    own_promise,
 )
+
+if TYPE_CHECKING:
+    from substrate.engine.calling import Call
 
 T = TypeVar("T")
 
@@ -53,7 +59,8 @@ class Execution(Waiting):
         super().__init__(claim, means)
         self.journal = Journal()
         self.undoable: dict[Key, Promise] = {}
-        self.returns: dict[Key, list[asyncio.Event]] = {}
+        self.calls: dict[Key, list[Call]] = {}
+        """What was called here for steps with an intent, as long as that matters."""
         self._has_settled = False
         self._changed: asyncio.Event | None = None
         self._kept: set[str] = set()
@@ -88,7 +95,7 @@ class Execution(Waiting):
         heir = Execution(self.claim, self.means)
         heir.task, heir.journal = self.task, self.journal
         heir.is_loaded = heir.is_unwinding = True
-        heir.open, heir.undoable, heir.returns = self.open, self.undoable, self.returns
+        heir.open, heir.undoable, heir.calls = self.open, self.undoable, self.calls
         self.means.succeeded(self, heir)
         return heir
 
@@ -147,6 +154,17 @@ class Execution(Waiting):
         if self.claim.run.parent_id is not None:
             self.means.woken(self.claim.run.parent_id)
 
+    @property
+    def crashes(self) -> int:
+        """How often in a row the run has ended without an outcome, if this claim does, too."""
+        return 1 + (0 if self._has_settled else self.claim.run.crashes)
+
+    async def give_back_crashed(self, failure: Failure) -> None:
+        """Give the run back as one that crashed by itself; why stands in its own row."""
+        told = replace(own_promise(self.claim.run), error=encode_failure(failure))
+        if isinstance(await self._commit(Checkpoint(self.fence, told)), Written):
+            await self.means.store.release([self.fence], is_crash=True)
+
     async def renew(self, arguments: Json) -> None:
         """Close the journal and begin the run's next generation; nothing when it is another's."""
         self.is_leaving = True
@@ -192,6 +210,12 @@ class Execution(Waiting):
     def expect(self, promise: Promise) -> None:
         """Keep a promise at hand that may be written any moment; see `settle_down`."""
         self._keep_at_hand(promise)
+
+    def never_began(self, promise: Promise) -> bool:
+        """Whether it is known of an intent that nothing was called, and see that nothing is."""
+        calls = self.calls.get(promise.key, [])
+        is_ours = bool(calls) and promise.epoch == self.fence.epoch and calls[-1].is_first
+        return is_ours and calls[-1].withdraw()
 
     async def give_back(self, promise: Promise) -> None:
         """Put back into the inbox what a wait has taken that nobody waits for any more."""

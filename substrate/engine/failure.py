@@ -4,9 +4,8 @@ A recorded error comes back as itself only where its class makes the same of its
 every other case its reader gets a `StepFailed` that tells what it was, live and on every replay.
 """
 
-import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -33,7 +32,6 @@ _ALL_MEMBERS = 100
 _DEPTH = 10
 UNKNOWN = OutcomeUnknown.__name__
 
-T = TypeVar("T")
 E_co = TypeVar("E_co", bound=BaseException, covariant=True)
 
 
@@ -42,31 +40,6 @@ class Raised(Generic[E_co]):
     """An exception in the place of a value."""
 
     error: E_co
-
-
-async def outcome_of(work: Awaitable[T]) -> T | Raised[BaseException]:
-    """Await user code; return its value, or whatever it raised, `SystemExit` included.
-
-    Let through is only what is meant for the task itself: a cancellation of it, Ctrl-C, its end.
-    A CancelledError without anybody having cancelled the task meanwhile is a mere error.
-    """
-    before = cancellations()
-    try:
-        return await work
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except asyncio.CancelledError as error:
-        if cancellations() > before:
-            raise
-        return Raised(error)
-    except BaseException as error:  # noqa: BLE001 - here a failure of user code becomes data
-        return Raised(error)
-
-
-def cancellations() -> int:
-    """Return how often this task was cancelled without that having been taken back."""
-    task = asyncio.current_task()
-    return task.cancelling() if task else 0
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -114,8 +87,9 @@ def error_of(promise: Promise) -> Exception:
     """Return the exception for a rejected step: the same one live and on every replay."""
     failure = decode_failure(promise)
     records = decode(promise.attempts) if promise.attempts else []
+    failed = [each for each in records if "type" in each]
     # A row keeps a few records of many, and each says which attempt it was.
-    attempts = 1 + max([len(records), *(each.get("n", 0) for each in records)])
+    attempts = 1 + max([len(failed), *(each.get("n", 0) for each in failed)])
     if failure.type == UNKNOWN:
         return OutcomeUnknown(promise.name, failure, attempts)
     return _registered(failure) or StepFailed(promise.name, failure, attempts)

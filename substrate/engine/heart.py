@@ -8,6 +8,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 from datetime import timedelta
 from math import inf
@@ -31,6 +32,7 @@ class Heart:
         self._store = store
         self._owner = owner
         self._lease = lease
+        self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._is_stopping = False
         self._is_struck_off = False
@@ -60,7 +62,7 @@ class Heart:
     @property
     def seconds_left(self) -> float:
         """How long the lease holds from now, unless another beat is acknowledged."""
-        if self._is_struck_off:
+        if self._is_struck_off or os.getpid() != self._pid:  # a forked child has no lease
             return 0.0
         return max(0.0, self._sent + self._lease.total_seconds() - uptime())
 

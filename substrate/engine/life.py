@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from substrate.engine.failure import Raised, cancellations
+from substrate.engine.border import cancellations
+from substrate.engine.failure import Raised
 from substrate.engine.means import Means
 from substrate.engine.parking import Parking
-from substrate.values.errors import Interrupt, LeaseLost, Misuse
+from substrate.values.errors import Failure, Interrupt, LeaseLost, Misuse
 from substrate.values.records import Claim
 
 _CANCELLED = (
@@ -34,6 +35,8 @@ class Life:
         self.means = means
         self.task: asyncio.Task[Any] | None = None
         self.interrupt: Interrupt | None = None
+        self.crash: Failure | None = None
+        """Why it was left without an outcome, where that counts as a crash of the run's own."""
         self.parking = Parking(means.rests)
         self._draining: Interrupt | None = None
         self._steps_in_flight = 0
@@ -44,6 +47,19 @@ class Life:
         """Raise what has shut this execution, if anything has."""
         if self.interrupt is not None:
             raise self.interrupt
+
+    @property
+    def holds(self) -> bool:
+        """Whether the run may still act: its lease holds, and nothing has shut it. In any thread.
+
+        The lease first: a worker that comes back as another shuts what it drove before it does.
+        """
+        return self.means.lease_holds() and self.interrupt is None
+
+    def check_holds(self) -> None:
+        """Raise what keeps the run from acting, if anything does."""
+        if not self.holds:
+            self.fail(LeaseLost(f"the lease on run {self.fence.run_id!r} has lapsed"))
 
     def shut(self, interrupt: Interrupt) -> None:
         """End the execution: the first interrupt stands, and every task of the run is cancelled."""
@@ -130,5 +146,4 @@ class Life:
     async def _may_call(self) -> None:
         """Return when a call may be made: the run goes on, and the lease holds."""
         await self.proceed()
-        if not self.means.lease_holds():
-            self.fail(LeaseLost(f"the lease on run {self.fence.run_id!r} has lapsed"))
+        self.check_holds()

@@ -23,7 +23,7 @@ from substrate.values.retry import NO_RETRY, Retry
 _KEY = "idempotency_key"
 
 LONGEST_CALL = 60.0
-"""How many seconds a call without a timeout is taken to last at most."""
+"""How many seconds a call may last that has an intent and no `timeout` of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,11 @@ class Step:
             return False
         return self.effect is Effect.ONCE or self.undo is not None
 
+    @property
+    def limit(self) -> float | None:
+        """After how many seconds a call is cut off. One that has an intent always ends."""
+        return LONGEST_CALL if self.timeout is None and self.has_intent else self.timeout
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -93,15 +98,29 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class NotDone:
-    """What `reconcile` returns for a call that has not happened, and never will."""
+    """What `reconcile` returns for a call that has not happened.
+
+    Where the call may still be under way, in a thread of a process that may be alive, that is not
+    enough to make it again. With `is_closed`, `reconcile` says that it saw to that: the other side
+    takes no call under this idempotency key any more. The next call is given another key.
+
+    >>> async def look(order: str, idempotency_key: str) -> Done | NotDone:
+    ...     if charge := await bank.charge_of(idempotency_key):
+    ...         return Done(charge)
+    ...     await bank.refuse_from_now_on(idempotency_key)
+    ...     return NotDone(is_closed=True)
+    """
+
+    is_closed: bool = False
 
 
 class StepOptions(TypedDict, total=False):
     """How a step is to be called: what `Context.step` takes beside the function and its arguments.
 
     `name` stands in its key, in place of the function's. `retry` is one attempt unless given,
-    `timeout` is for each, in seconds or as a timedelta. `effect` says what a crash in its middle
-    means: ``pure`` unless given, ``idempotent``, ``once`` or ``transactional``.
+    `timeout` is for each, in seconds or as a timedelta: 60 s for a step that is ``once`` or has an
+    `undo`, else none. `effect` says what a crash in its middle means: ``pure`` unless given,
+    ``idempotent``, ``once`` or ``transactional``.
     """
 
     name: str | None
@@ -206,9 +225,12 @@ def name_of(fn: object, given: str | None = None) -> str:
     return given or str(getattr(fn, "__name__", ""))
 
 
-def idempotency_key(promise_id: str) -> str:
-    """Return the key to hand to the other side: the same for every attempt at a promise."""
-    return str(uuid5(NAMESPACE_OID, promise_id))
+def idempotency_key(promise_id: str, closed: int = 0) -> str:
+    """Return the key to hand to the other side: the same for every attempt at a promise.
+
+    Where so many keys of it were closed there, it is the next one.
+    """
+    return str(uuid5(NAMESPACE_OID, f"{promise_id}#{closed}" if closed else promise_id))
 
 
 def read_step(promise: Promise) -> Any:

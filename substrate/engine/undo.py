@@ -69,7 +69,8 @@ def undo_of(undo: Durable[..., Any], given: Arguments, timeout: float | None, me
             f"not find it; write work([…, {undo.name}])"
         )
     arguments = undo.encode_some(_bound(undo, given))
-    return Undo(undo.name, undo.version, arguments, timeout or LONGEST_CALL).to_json()
+    longest = LONGEST_CALL if timeout is None else timeout
+    return Undo(undo.name, undo.version, arguments, longest).to_json()
 
 
 def _bound(undo: Durable[..., Any], given: Arguments) -> Mapping[str, Any]:

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Self
 
-from substrate.engine.attempts import began_at, rests_until
+from substrate.engine.attempts import closed_keys, rests_until, under_way
+from substrate.engine.border import outcome_of
 from substrate.engine.call import encoded_result, run_function
 from substrate.engine.closing import close_all, closed
 from substrate.engine.context import Context
 from substrate.engine.execution import Execution
-from substrate.engine.failure import Raised, encode_failure, failure_of, outcome_of
+from substrate.engine.failure import Raised, encode_failure, failure_of
 from substrate.engine.function import Durable
 from substrate.engine.means import log
 from substrate.engine.step import idempotency_key
@@ -101,6 +102,9 @@ async def _undo(execution: Execution, key: Key) -> Failure | None:
     if scope is None:
         await _close(execution, step)
         return None
+    if not step.is_settled and execution.never_began(step):
+        await execution.close(replace(closed(execution, step), undo=None))
+        return None
     undo = Undo.from_json(decode(step.undo))
     await _until_over(execution, step, undo)
     function = execution.means.function(undo.name, undo.version)
@@ -140,16 +144,17 @@ async def _until_over(execution: Execution, step: Promise, undo: Undo) -> None:
 
     What this claim has settled without a call of its own was over before that.
     """
-    if (calls := execution.returns.get(step.key)) is not None:
-        for returned in calls:
-            await returned.wait()
+    if (calls := execution.calls.get(step.key)) is not None:
+        for call in calls:
+            await call.over()
         return
     is_over = step.state is PromiseState.RESOLVED or rests_until(step) is not None
     run = execution.claim.run
     if not is_over and step.epoch not in (run.epoch, run.gone_epoch):
-        latest = step.settled_at or began_at(step)
-        longest = undo.timeout + execution.means.lease_s
-        await execution.wait_until(latest + round(longest * 1000))
+        attempt = under_way(step)
+        if step.settled_at is not None:  # cut off then, it may have gone on
+            attempt = replace(attempt, began_at=step.settled_at)
+        await execution.wait_until(attempt.over_at(undo.timeout, execution.means.lease_s))
 
 
 async def _call(
@@ -167,7 +172,7 @@ def _extras(step: Promise) -> Mapping[str, Any]:
     """Return what is known of the step only after its call."""
     return {
         RESULT: decode(step.value) if step.value else None,
-        KEY: idempotency_key(step.id),
+        KEY: idempotency_key(step.id, closed_keys(step)),
     }
 
 

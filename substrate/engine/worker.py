@@ -20,8 +20,9 @@ from uuid import uuid4
 
 from substrate.engine.committer import Committer
 from substrate.engine.complaint import Complaint
-from substrate.engine.drive import drive
+from substrate.engine.drive import drive, give_up
 from substrate.engine.execution import Execution
+from substrate.engine.failure import failure_of
 from substrate.engine.function import Durable
 from substrate.engine.heart import Heart
 from substrate.engine.limits import DEFAULT_LIMITS, Limits
@@ -71,6 +72,7 @@ class Worker:
         self._executions: dict[RunId, Execution] = {}
         self._strays = Strays()
         self._drives: set[asyncio.Task[None]] = set()
+        self._crashed: list[Execution] = []
         self._starts: dict[asyncio.Future[None], RunId] = {}
         self._hint = asyncio.Event()
         self._stir = asyncio.Event()
@@ -232,9 +234,13 @@ class Worker:
         run_id = execution.fence.run_id
         self._drives.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error(
-                "run %s goes on elsewhere or later: its driver failed", run_id, exc_info=error
-            )
+            log.error("run %s crashed: its driver failed", run_id, exc_info=error)
+            execution.crash = failure_of(error)
+        elif execution.crash is not None:
+            log.error("run %s crashed: %s", run_id, execution.crash.message)
+        if execution.crash is not None:
+            self._crashed.append(self._executions.get(run_id, execution))
+            self.hint()
         if (present := self._executions.get(run_id)) and present.task is task:
             del self._executions[run_id]
         self._stir.set()
@@ -294,6 +300,7 @@ class Worker:
             await self._be_reborn()
         await self.store.recover()
         await self.store.wake_due()
+        await self._count_crashes()
         await self._look_at_own()
         await self._let_rest()
         await self._claim()
@@ -365,6 +372,14 @@ class Worker:
         if is_robbed:  # then we may have been struck off: what we claimed would count as a crash
             await self._heart.confirm()
         await self._give_back_strays(list(inboxes.values()))
+
+    async def _count_crashes(self) -> None:
+        """Give back runs that crashed by themselves, while their worker goes on."""
+        while self._crashed:
+            execution = self._crashed.pop()
+            if execution.crash is not None:
+                with suppress(Interrupt):
+                    await self._unless_broken(execution, give_up(execution, execution.crash))
 
     async def _unless_broken(self, execution: Execution, work: Awaitable[None]) -> None:
         """Do something for one run; where its rows are broken, that keeps up no other."""

@@ -188,8 +188,11 @@ class Store(Protocol):
         """Read back what became of a batch whose commit was cut off; None: it was not written."""
         ...
 
-    async def release(self, fences: Sequence[Fence]) -> int:
-        """Give runs back, ready to be claimed by anybody; return how many still were ours."""
+    async def release(self, fences: Sequence[Fence], *, is_crash: bool = False) -> int:
+        """Give runs back, ready to be claimed by anybody; return how many still were ours.
+
+        With `is_crash` they have crashed by themselves, which is counted.
+        """
         ...
 
     async def transact(

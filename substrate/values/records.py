@@ -80,7 +80,8 @@ class OnDead(StrEnum):
 class Promise:
     """One row of a journal. Times are milliseconds since 1970 UTC.
 
-    `attempts` lists the attempts that failed before the outcome; None when there were none.
+    `attempts` lists the attempts that failed before the outcome, and what is under way while a step
+    with an intent is called; None when there is nothing to tell.
     `undo` says what makes up for the step where it happened, or may have: a function's name,
     version and arguments.
     `seq` is the run's change number at which the row came to be as it is.

@@ -152,7 +152,7 @@ WITH locked AS MATERIALIZED (
      {LOCK}
 )
 UPDATE runs
-   SET status = 'ready', lease_owner = NULL, rank = %(now)s
+   SET status = 'ready', lease_owner = NULL, rank = %(now)s, crashes = crashes + %(crash)s
  WHERE id = ANY (ARRAY(SELECT id
                          FROM locked
                          JOIN unnest(%(ids)s::text[], %(epochs)s::integer[], %(owners)s::text[])
@@ -162,13 +162,16 @@ RETURNING id
 """
 
 
-async def release_runs(db: Cursor, fences: Sequence[Fence], now: int) -> int:
+async def release_runs(
+    db: Cursor, fences: Sequence[Fence], now: int, *, is_crash: bool = False
+) -> int:
     """Give back the runs that still are ours; return how many."""
     ours = {
         "ids": [fence.run_id for fence in fences],
         "epochs": [fence.epoch for fence in fences],
         "owners": [fence.owner for fence in fences],
         "now": now,
+        "crash": int(is_crash),
     }
     cursor = await db.execute(_RELEASE, ours)
     return len(await cursor.fetchall())

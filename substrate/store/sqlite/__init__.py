@@ -160,10 +160,12 @@ class SqliteStore:
         found = await self.promises(ids)
         return [rows.compare(checkpoint, found.get(checkpoint.promise.id)) for checkpoint in batch]
 
-    async def release(self, fences: Sequence[Fence]) -> int:
+    async def release(self, fences: Sequence[Fence], *, is_crash: bool = False) -> int:
         """See `Store.release`."""
         now = self.clock.now_ms()
-        return await self._file.write(lambda db: runs.release_runs(db, fences, now))
+        return await self._file.write(
+            lambda db: runs.release_runs(db, fences, now, is_crash=is_crash)
+        )
 
     async def transact(self, fence: Fence, call: Call) -> Promise | Fenced:
         """See `Store.transact`."""

@@ -168,23 +168,29 @@ def read_inboxes(db: apsw.Connection, owner: Owner) -> Sequence[Inbox]:
 
 _RELEASE = """
 UPDATE runs
-   SET status = 'ready', lease_owner = NULL, rank = :now
+   SET status = 'ready', lease_owner = NULL, rank = :now, crashes = crashes + :crash
  WHERE id = :id AND part = :part AND epoch = :epoch AND lease_owner = :owner
    AND status = 'running'
 RETURNING id
 """
 
 
-def release_runs(db: apsw.Connection, fences: Sequence[Fence], now: int) -> int:
+def release_runs(
+    db: apsw.Connection, fences: Sequence[Fence], now: int, *, is_crash: bool = False
+) -> int:
     """Give back the runs that still are ours; return how many."""
-    return sum(
-        db.execute(
-            _RELEASE,
-            {"id": f.run_id, "part": f.part, "epoch": f.epoch, "owner": f.owner, "now": now},
-        ).fetchone()
-        is not None
-        for f in fences
-    )
+    count = 0
+    for fence in fences:
+        ours = {
+            "id": fence.run_id,
+            "part": fence.part,
+            "epoch": fence.epoch,
+            "owner": fence.owner,
+            "now": now,
+            "crash": int(is_crash),
+        }
+        count += db.execute(_RELEASE, ours).fetchone() is not None
+    return count
 
 
 _REOPEN_RUN = """

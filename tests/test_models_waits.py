@@ -1,6 +1,7 @@
 """Whatever way a provider says how long to wait, that is how long we wait."""
 
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
@@ -154,7 +155,7 @@ def test_anything_can_be_read(headers, body):
     """Whatever a server writes, the wait is one that can be waited, or none."""
     wait = asked_wait(headers, body, NOW)
 
-    assert wait is None or timedelta(0) <= timedelta(seconds=wait) < timedelta(days=31)
+    assert wait is None or timedelta(0) <= timedelta(seconds=wait) <= timedelta(days=31)
 
 
 @pytest.mark.parametrize("text", ["1e300", "99999999999", "-3", "nan", "inf", "-inf", "9" * 400])
@@ -162,3 +163,22 @@ def test_strange_numbers(text):
     """A wait that nobody can mean is bounded, or counts as not said."""
     assert asked_wait({"retry-after": text}, {}, NOW) in (None, 0.0, LONGEST_WAIT_S)
     assert asked_wait({}, gemini(f"{text}s"), NOW) in (None, 0.0, LONGEST_WAIT_S)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": str(int(NOW.timestamp()) + 90)},
+        {"retry-after": str((int(NOW.timestamp()) + 90) * 1000)},
+        {
+            "x-ratelimit-remaining-requests": "0",
+            "x-ratelimit-reset-requests": str(int(NOW.timestamp()) + 90),
+        },
+    ],
+)
+def test_a_moment_in_the_place_of_seconds(headers):
+    """A number that can only be a moment is read as one, by the server's clock."""
+    late = format_datetime(NOW + timedelta(seconds=30), usegmt=True)
+
+    assert asked_wait(headers, {}, NOW) == 90
+    assert asked_wait({**headers, "date": late}, {}, NOW) == 60

@@ -43,6 +43,7 @@ from substrate.values.errors import (
     RateLimited,
     Refused,
     TransportFailed,
+    Unusable,
 )
 from substrate.values.retry import Retry
 from tests.llm_providers import (
@@ -152,9 +153,9 @@ async def test_tool_chosen_by_the_server(mock, model):
         ({"status": 503}, Overloaded),
         ({"status": 500}, Overloaded),
         ({"status": 400}, BadRequest),
-        ({"status": 401}, BadRequest),
+        ({"status": 401}, Unusable),
         ({"status": 402}, QuotaExhausted),
-        ({"status": 404}, BadRequest),
+        ({"status": 404}, Unusable),
         ({"status": 413}, ContextOverflow),
     ],
 )
@@ -895,9 +896,13 @@ LONG = {"error": {"type": "invalid_request_error", "message": "prompt is too lon
         ),
         (refusal(429, {}, retry_after="Fri, 20 Nov 2015 11:36:37 GMT"), RateLimited, 0.0),
         (refusal(429, {}, retry_after="soon"), RateLimited, None),
+        (refusal(429, {}, retry_after="7200"), RateLimited, 7200.0),
+        (refusal(429, {}, retry_after="99999999"), RateLimited, None),
+        (refusal(429, {}, retry_after="-5"), RateLimited, 0.0),
+        (refusal(402, {}, retry_after="86400"), QuotaExhausted, 86400.0),
         (refusal(503, "<html>busy</html>", retry_after="3"), Overloaded, 3.0),
         (refusal(408, {}), Overloaded, None),
-        (refusal(429, QUOTA, retry_after="60"), QuotaExhausted, 60.0),
+        (refusal(429, QUOTA, retry_after="60"), QuotaExhausted, None),
         (refusal(429, TOO_BIG), ContextOverflow, None),
         (refusal(403, SPENT), QuotaExhausted, None),
         (refusal(400, BROKE), QuotaExhausted, None),

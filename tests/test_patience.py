@@ -9,11 +9,14 @@ from decimal import Decimal
 import pytest
 
 from substrate import Client, Limits, RunPaused, RunStatus, connect
+from substrate.agent.budget import budget
+from substrate.agent.stop import answered, any_of
+from substrate.agent.tool import tool
 from substrate.engine.attempts import FIRST_KEPT, LAST_KEPT
 from substrate.models.messages import Reply, Request, Usage
 from substrate.models.model import Model
 from substrate.models.quota import QUOTA
-from substrate.models.scripted import say
+from substrate.models.scripted import call, say
 from substrate.testing import ManualClock
 from substrate.values.codec import decode
 from substrate.values.errors import (
@@ -169,7 +172,7 @@ async def test_a_model_says_how_patient(sqlite_url, patience, asked):
 @pytest.mark.parametrize("patience", [-1, float("inf"), float("nan"), timedelta(days=9999)])
 def test_a_patience_that_cannot_be(patience):
     """A patience that is negative, or has no end, is refused where it is written."""
-    with pytest.raises(Misuse, match="patience="):
+    with pytest.raises(Misuse, match=r"patience=|no duration"):
         Model("scripted:a", script=["Hi."], patience=patience)
 
 
@@ -224,6 +227,15 @@ def test_a_thousandth_attempt():
 PAID = Usage(1000, 500, cost_usd=Decimal("0.01"))
 
 
+CALLS = replace(say(call("look")), usage=PAID)
+
+
+@tool(effect="pure")
+def look() -> str:
+    """Look."""
+    return "one owl"
+
+
 def cut_off(usage: Usage | None = PAID) -> TransportFailed:
     """Return the error of an answer that was paid for and never arrived whole."""
     return TransportFailed("the stream ended in the middle", usage=usage)
@@ -248,6 +260,22 @@ async def test_what_was_thrown_away_counts(store_url):
     assert answer.usage.cost_usd == Decimal("0.04")
     assert (usage["cost_usd"], usage["input_tokens"]) == ("0.04", 4000)
     assert usage["model"] == "scripted:away"
+
+
+async def test_a_budget_sees_the_bill(sqlite_url):
+    """What was thrown away leaves less of a budget, and the run ends within it."""
+    clock = ManualClock()
+    replies = iter([*[cut_off()] * 3, CALLS, replace(say("So far."), usage=PAID)])
+    provider = Provider(clock, lambda now: next(replies))
+    agent = make_agent(provider.model(), [look], any_of(answered(), budget(usd=0.10)))
+    async with connect(sqlite_url, clock) as client:
+        await client.start(agent, TASK, id="a/1")
+        await drive(client, clock, agent)
+        answer = await client.result("a/1", agent)
+
+    assert (answer.reason, answer.text) == ("budget", "So far.")
+    assert answer.detail == "$0.0400 of $0.10 spent; the rest is kept"
+    assert answer.usage.cost_usd == Decimal("0.05")
 
 
 @pytest.mark.parametrize("error", [cut_off, lambda: ModelMistake("no such tool")])

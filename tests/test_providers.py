@@ -173,7 +173,7 @@ FAULTS: dict[str, tuple[list[Json], str, int]] = {
     "503": ([{"type": "fail", "status": 503}], ANSWERED, 2),
     "529 twice": ([{"type": "fail", "status": 529, "times": 2}], ANSWERED, 3),
     "400": ([{"type": "fail", "status": 400}], "BadRequest", 1),
-    "401": ([{"type": "fail", "status": 401}], "BadRequest", 1),
+    "401": ([{"type": "fail", "status": 401}], "Unusable", 1),
     "402": ([{"type": "fail", "status": 402}], "QuotaExhausted", 1),
     "disconnect": (broken("disconnect"), ANSWERED, 2),
     "truncate": (broken("truncate"), ANSWERED, 2),
@@ -237,10 +237,19 @@ NEXT = dict(zip(SETUPS, [*list(SETUPS)[1:], next(iter(SETUPS))], strict=True))
 
 
 @pytest.mark.parametrize(
-    "status, reason", [(529, "overloaded"), (402, "quota"), (413, "context")], ids=str
+    "status, reason",
+    [
+        (529, "overloaded"),
+        (429, "quota"),
+        (402, "quota"),
+        (413, "context"),
+        (401, "unusable"),
+        (404, "unusable"),
+    ],
+    ids=str,
 )
 async def test_fallback(mock, client, status, reason):
-    """A provider that stays away, is used up or overflows is passed over; the journal says why."""
+    """A provider that cannot answer, for whatever reason, is passed over; the journal says why."""
     mock.script({"type": "fail", "status": status, "times": None, "match": {"model": "away"}})
 
     async def run(provider: str) -> tuple[str, list[tuple[str, str]], bool]:
@@ -257,8 +266,9 @@ async def test_fallback(mock, client, status, reason):
 
     assert outcomes == [("answered", [(f"{each}:away", reason)], True) for each in SETUPS]
     calls = mock.statuses().count(status)
-    # An overload is tried once more; then the breaker, or the next turn's own call, spares it.
-    assert calls == {529: 2, 402: 1, 413: 2}[status] * len(SETUPS)
+    # An overload is tried once more; then the breaker spares it. A full context is each turn's own,
+    # and what was said is summed up first, by the same model, as long as there is less to say.
+    assert calls == {529: 2, 429: 2, 413: 7}.get(status, 1) * len(SETUPS)
 
 
 class Loan(BaseModel):

@@ -420,7 +420,7 @@ LIMIT = "Rate limit reached for model `x` on {}: Limit 6000, Used 5999. Please t
     [
         (429, LIMIT.format("tokens per minute (TPM)", "7.66s"), RateLimited, 7.66),
         (429, LIMIT.format("requests per day (RPD)", "1m26.4s"), RateLimited, 86.4),
-        (429, LIMIT.format("tokens per day (TPD)", "2h7m12s"), QuotaExhausted, 7632.0),
+        (429, LIMIT.format("tokens per day (TPD)", "2h7m12s"), RateLimited, 7632.0),
         (413, "Request too large for model `x` on tokens per minute", ContextOverflow, None),
         (400, "Please reduce the length of the messages or completion.", ContextOverflow, None),
         (498, "Flex tier capacity exceeded", Overloaded, None),

@@ -121,7 +121,7 @@ CASES: Mapping[str, Mapping[str, tuple[Answer, str]]] = {
             refusal(429, gemini(429, EXHAUSTED, PLAN, DAY, WAIT)),
             "QuotaExhausted, 58.9 s",
         ),
-        "groq": (refusal(429, error(TRY.format("day", "2h7m12s"))), "QuotaExhausted, 7632 s"),
+        "groq": (refusal(429, error(TRY.format("day", "2h7m12s"))), "RateLimited, 7632 s"),
     },
     "empty account": {
         "anthropic": (
@@ -148,7 +148,7 @@ CASES: Mapping[str, Mapping[str, tuple[Answer, str]]] = {
                 claude("rate_limit_error", details={"error_code": "enforced_spend_limit_reached"}),
                 retry_after="60",
             ),
-            "QuotaExhausted, 60 s",
+            "QuotaExhausted",
         ),
         "openai": (refusal(429, error(code="billing_hard_limit_reached")), "QuotaExhausted"),
     },
@@ -295,10 +295,10 @@ CASES: Mapping[str, Mapping[str, tuple[Answer, str]]] = {
     "a bad key": {
         "google": (
             refusal(400, gemini(400, "INVALID_ARGUMENT", "API key not valid.")),
-            "BadRequest",
+            "Unusable",
         ),
         **{
-            provider: (refusal(401, error(type="authentication_error")), "BadRequest")
+            provider: (refusal(401, error(type="authentication_error")), "Unusable")
             for provider in ("anthropic", "groq", "openai", "openai-chat")
         },
     },

@@ -36,6 +36,7 @@ from substrate.values.errors import (
     RateLimited,
     Refused,
     TransportFailed,
+    Unusable,
 )
 from tests.llm_providers import HELLO, SETUPS, complete, served
 from tests.llm_servers import refusal, stream
@@ -75,6 +76,7 @@ class Asked:
         (ContextOverflow("no"), Reason.CONTEXT),
         (Refused("no"), Reason.REFUSED),
         (ModelMistake("no"), Reason.INVALID),
+        (Unusable("no"), Reason.UNUSABLE),
     ],
 )
 async def test_passed_over_at_once(error, reason):
@@ -111,6 +113,69 @@ async def test_overload_is_tried_again_first(error):
     reply = await asked.answer(*pair)
 
     assert reply.passed_over == (PassedOver("a:1", "overloaded", str(error)),)
+
+
+@pytest.mark.parametrize("wait_s", [None, 1.0, 5.0])
+async def test_a_limit_without_an_end(wait_s):
+    """A short wait is waited for once; a limit that is met again after it goes to the next."""
+    clock = ManualClock()
+    asked = Asked(Breakers(clock))
+    limited = RateLimited("429", retry_after=wait_s)
+    pair = asked.one("a:1", limited), asked.one("b:2", say("So."))
+
+    with pytest.raises(RateLimited):
+        await asked.answer(*pair)
+    clock.move((wait_s or 0) + 0.7)
+    reply = await asked.answer(*pair)
+
+    assert reply.passed_over == (PassedOver("a:1", "quota", "429"),)
+    assert (await asked.answer(*pair)).passed_over[0].message.startswith("it rests")
+    assert asked.order == ["a:1", "a:1", "b:2", "b:2"]
+
+
+async def test_a_crowd_meets_one_limit():
+    """Many calls that are refused in one moment are no reason to leave a model."""
+    clock = ManualClock()
+    asked = Asked(Breakers(clock))
+    limited = asked.one("a:1", RateLimited("429", retry_after=1))
+    well, other = asked.one("a:1", say("Back.")), asked.one("b:2", say("So."))
+
+    for _ in range(64):
+        with pytest.raises(RateLimited):
+            await asked.answer(limited, other)
+    clock.move(1.1)
+
+    assert (await asked.answer(well, other)).text == "Back."
+
+
+async def test_what_cannot_be_used_is_said(caplog):
+    """A model with a dead key is passed over, for minutes without being asked, and it is logged."""
+    clock = ManualClock()
+    asked = Asked(Breakers(clock))
+    dead, other = asked.one("a:1", Unusable("401, no such key")), asked.one("b:2", say("So."))
+
+    replies = [await asked.answer(dead, other) for _ in range(3)]
+
+    assert [reply.passed_over[0].reason for reply in replies] == ["unusable"] * 3
+    assert asked.order == ["a:1", "b:2", "b:2", "b:2"]
+    (warned,) = [each.message for each in caplog.records]
+    assert warned == "a:1 cannot be used, and others answer in its place: 401, no such key"
+
+
+async def test_what_was_thrown_away_counts():
+    """The next reply counts what the first had used in vain; a failure, what all of them had."""
+    asked = Asked()
+    took = Usage(100, 50, cost_usd=Decimal("0.5"))
+    cut = ModelMistake("no such tool", usage=took)
+    answer = replace(say("So."), usage=took)
+
+    reply = await asked.answer(asked.one("a:1", cut), asked.one("b:2", answer))
+    with pytest.raises(ModelMistake) as caught:
+        await asked.answer(asked.one("a:1", cut), asked.one("b:2", ModelMistake("no", usage=took)))
+
+    assert reply.usage == took + took
+    assert reply.passed_over[0].usage == took
+    assert caught.value.usage == took + took
 
 
 async def test_a_long_overload_is_passed_over_at_once():

@@ -25,6 +25,7 @@ from substrate.values.errors import (
     QuotaExhausted,
     RateLimited,
     TransportFailed,
+    Unusable,
 )
 from tests.llm_providers import HELLO, SEARCH, SEARCHING, SETUPS, after, failure, served
 from tests.llm_servers import gemini_events, refusal, stream
@@ -327,14 +328,14 @@ TOO_LONG = "The input token count (1200000) exceeds the maximum number of tokens
         (
             429,
             rpc(429, "RESOURCE_EXHAUSTED", f"{EXCEEDED}\nPlease retry in 10h17m5.72s."),
-            QuotaExhausted,
+            RateLimited,
             37025.72,
         ),
         (
             429,
             rpc(429, "RESOURCE_EXHAUSTED", "* Quota exceeded for metric: x, limit: 0", RETRY_INFO),
             QuotaExhausted,
-            58.9,
+            None,
         ),
         (503, rpc(503, "UNAVAILABLE", "The model is overloaded."), Overloaded, None),
         (500, rpc(500, "INTERNAL", "An internal error has occurred."), Overloaded, None),
@@ -359,7 +360,7 @@ async def test_bad_key(monkeypatch):
     async with served(monkeypatch, "google", refusal(400, body)):
         error = await failure(GEMINI)
 
-    assert type(error) is BadRequest
+    assert type(error) is Unusable
     assert "check the key" in str(error)
 
 

@@ -158,7 +158,7 @@ async def test_an_empty_account_is_not_waited_for():
     clock = ManualClock()
     quota = Quota(clock)
 
-    await called(quota, outcome=QuotaExhausted("no", retry_after=7))
+    await called(quota, outcome=QuotaExhausted("no"))
     await called(quota, outcome=Overloaded("no"))
 
     assert await entered(quota, clock) == 0

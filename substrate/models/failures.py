@@ -5,14 +5,14 @@ decides where they say nothing, and the prose of the message where a provider pu
 else. An error that comes inside a stream has the status of the stream, 200, which says nothing:
 there the body decides alone.
 
-A 429 is four things: a rate that passes in a moment, a quota that passes tomorrow, an empty account
-that passes when somebody pays, and a request that is larger than a whole minute's allowance, which
-never passes.
+A 429 is four things: a rate that passes in a moment, a quota that passes at a time which is named,
+an empty account that passes when somebody pays, and a request that is larger than a whole minute's
+allowance, which never passes.
 
 Invariants: the same status, headers and body always give the same kind; the wait is what the
-provider asked for, in seconds, and None where it asked for none; a message states what was asked,
-what the provider said, and what to do. What is not known is shown with its body, and retried only
-where its status says that it may pass.
+provider asked for, in seconds, and None where it asked for none; one that nobody can mean is said,
+and counts as none; a message states what was asked, what the provider said, and what to do. What is
+not known is shown with its body, and retried only where its status says that it may pass.
 """
 
 import json
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
-from substrate.models.waits import asked_wait, details_of
+from substrate.models.waits import LONGEST_WAIT_S, asked_wait, details_of
 from substrate.values.errors import (
     BadRequest,
     ContextOverflow,
@@ -34,13 +34,14 @@ from substrate.values.errors import (
     RateLimited,
     Refused,
     TransportFailed,
+    Unusable,
 )
 
 LONGEST_BODY = 20_000
 """How many characters of a provider's answer an error keeps."""
 
-LONGEST_RATE_S = 3600.0
-"""The longest wait that a rate limit may ask for; what lasts longer is a quota."""
+SHORTEST_QUOTA_S = 3600.0
+"""An account that is empty is not filled in less: a shorter wait beside it says nothing."""
 
 Kind = type[ModelError]
 
@@ -58,6 +59,19 @@ _WORDS: Mapping[Kind, frozenset[str]] = {
             "linked_organization_spend_limit_reached",
             "linked_organization_billing_unavailable",
             "insufficient_credits",
+        }
+    ),
+    Unusable: frozenset(
+        {
+            "authentication_error",
+            "permission_error",
+            "not_found_error",
+            "invalid_api_key",
+            "model_not_found",
+            "model_decommissioned",
+            "UNAUTHENTICATED",
+            "PERMISSION_DENIED",
+            "NOT_FOUND",
         }
     ),
     ContextOverflow: frozenset({"context_length_exceeded", "request_too_large"}),
@@ -95,6 +109,10 @@ _WORDS: Mapping[Kind, frozenset[str]] = {
 _FIRM: Mapping[int | None, Kind] = {402: QuotaExhausted, 413: ContextOverflow}
 
 _STATUSES: Mapping[int, Kind] = {
+    401: Unusable,
+    403: Unusable,
+    404: Unusable,
+    410: Unusable,  # a model that is no more
     408: Overloaded,
     409: Overloaded,  # a conflict with a request of a moment ago; it passes
     429: RateLimited,
@@ -121,6 +139,12 @@ _PROSE: tuple[tuple[frozenset[int | None], re.Pattern[str], Kind], ...] = (
         re.compile(r"credit balance is too low", re.IGNORECASE),
         QuotaExhausted,
     ),
+    # Gemini, for a key that is none, and where it does not serve.
+    (
+        frozenset({400}),
+        re.compile(r"api key|location is not supported", re.IGNORECASE),
+        Unusable,
+    ),
     # Gemini, for a model that the plan does not include; Anthropic, for a long context.
     (
         frozenset({429}),
@@ -143,6 +167,7 @@ _REMEDIES: Mapping[Kind, str] = {
     Refused: "change the request, or ask another model",
     TransportFailed: "ask again",
     BadRequest: "correct the request",
+    Unusable: "check the key and what it may do, and the model's name, or ask another model",
 }
 
 
@@ -208,19 +233,20 @@ def rejected(
     status = status or _status_in(body)
     wait = asked_wait(headers or {}, body, datetime.now(UTC))
     kind = _kind(status, words, message)
-    if kind is RateLimited and (_is_daily(body) or (wait or 0) > LONGEST_RATE_S):
+    if is_daily := kind is RateLimited and _is_daily(body):
         kind = QuotaExhausted
-    said = " ".join(str(each) for each in (status, *words[-1:]) if each)
+    told = " ".join(str(each) for each in (status, *words[-1:]) if each)
+    said = f"{model} answered {told or 'with an error'}: {message}"
+    if wait is not None and wait >= LONGEST_WAIT_S:
+        days = f"{LONGEST_WAIT_S / 86400:.0f} days"
+        said += f" (it asks for a wait of {days} or more, which is not believed)"
+        wait = None
+    if kind is QuotaExhausted and not is_daily and (wait or 0) < SHORTEST_QUOTA_S:
+        wait = None
     remedy = _REMEDIES[kind]
-    if kind is BadRequest and (status in (401, 403) or "api key" in message.lower()):
-        remedy = "check the key and what it may do"
-    if kind is RateLimited and wait is not None:
+    if kind in (RateLimited, QuotaExhausted) and wait is not None:
         remedy = f"wait {wait:g} s, then ask again"
-    return kind(
-        f"{model} answered {said or 'with an error'}: {message}; {remedy}",
-        body=_text(body)[:LONGEST_BODY],
-        retry_after=wait,
-    )
+    return kind(f"{said}; {remedy}", body=_text(body)[:LONGEST_BODY], retry_after=wait)
 
 
 def broken(model: str, what: str) -> TransportFailed:

@@ -1,15 +1,17 @@
 """Who is asked when a model cannot answer: a list in order, each for certain reasons.
 
-A model that is short of capacity is asked again first, since that mostly passes; when it asks for a
-long wait, or fails twice in a row, its *breaker* opens, and it is passed over without being asked
-until it has rested. Then one call tries it, and the others wait for what that finds. The breakers
-are the process's: what one run has found out, the others need not.
+A model that is short of capacity, or at its limit, is asked again first, since that mostly passes;
+when it asks for a long wait, or fails twice in a row, its *breaker* opens, and it is passed over
+without being asked until it has rested. Then one call tries it, and the others wait for what that
+finds. One that cannot be used at all is passed over at once, and that is logged: somebody has to
+mend it. The breakers are the process's: what one run has found out, the others need not.
 
 Invariants: the last model in the list is always asked, so a breaker alone fails no call. What was
 paid for and not used (a refusal) is counted with what was used. Of several failures the one that
 may pass soonest is raised, so that the durable retry goes on where it can.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -25,6 +27,7 @@ from substrate.values.errors import (
     RateLimited,
     Refused,
     TransportFailed,
+    Unusable,
 )
 
 OPENS_AFTER = 2
@@ -36,15 +39,21 @@ PATIENCE_S = 30.0
 FIRST_REST_S = 30.0
 LONGEST_REST_S = 600.0
 QUOTA_REST_S = 300.0
-"""How long a model rests whose quota is used up and who does not say until when."""
+"""How long a model rests that cannot be used, or whose quota is used up, nobody says until when."""
+
+_MOMENT_S = 0.5
+"""Refusals within this time, or within the wait that the first asked for, count as one."""
+
+log = logging.getLogger("ostinato")
 
 
 class Reason(StrEnum):
     """Why a model is passed over.
 
     `OVERLOADED` is also one that cannot be reached; `QUOTA` also a limit that asks for a wait of
-    more than half a minute; `INVALID` an answer that its provider rejects, or that does not fit
-    what was asked for however often the model was told.
+    more than half a minute, or that does not end; `INVALID` an answer that its provider rejects, or
+    that does not fit what was asked for however often the model was told; `UNUSABLE` one whose key
+    is refused, or that there is no more.
     """
 
     OVERLOADED = "overloaded"
@@ -52,24 +61,31 @@ class Reason(StrEnum):
     CONTEXT = "context"
     REFUSED = "refused"
     INVALID = "invalid"
+    UNUSABLE = "unusable"
 
 
 def reason_of(error: ModelError) -> Reason | None:
-    """Return why another model may do better, or None where it would not, or waiting is better."""
+    """Return why another model may do better, or None where it would not."""
     match error:
         case Overloaded() | TransportFailed():
             return Reason.OVERLOADED
-        case QuotaExhausted():
+        case QuotaExhausted() | RateLimited():
             return Reason.QUOTA
-        case RateLimited():
-            return Reason.QUOTA if (error.retry_after or 0.0) > PATIENCE_S else None
         case ContextOverflow():
             return Reason.CONTEXT
         case Refused():
             return Reason.REFUSED
         case ModelMistake():
             return Reason.INVALID
+        case Unusable():
+            return Reason.UNUSABLE
     return None
+
+
+def may_pass_soon(error: ModelError) -> bool:
+    """Whether a failure is worth a second try before another model is asked."""
+    is_short = isinstance(error, Overloaded | TransportFailed | RateLimited)
+    return is_short and (error.retry_after or 0.0) <= PATIENCE_S
 
 
 def most_hopeful(errors: Sequence[ModelError]) -> ModelError:
@@ -84,8 +100,13 @@ class _Breaker:
 
     failures: int = 0
     rests: int = 0
+    counts_from_ms: float = 0
     opened_for: Reason | None = None
     rests_until_ms: float = 0
+
+
+_OPENING = (Reason.OVERLOADED, Reason.QUOTA, Reason.UNUSABLE)
+"""What is the model's state, and not the request's."""
 
 
 class Breakers:
@@ -113,18 +134,25 @@ class Breakers:
 
     def failed(self, model: str, reason: Reason, error: ModelError) -> bool:
         """Take in a failure; return whether the model is open now."""
-        if reason not in (Reason.OVERLOADED, Reason.QUOTA):
+        if reason not in _OPENING:
             return False
-        breaker = self._breakers.setdefault(model, _Breaker())
-        breaker.failures += 1
-        is_brief = (error.retry_after or 0.0) <= PATIENCE_S
-        if reason is Reason.OVERLOADED and is_brief and breaker.failures < OPENS_AFTER:
-            return False
+        breaker, now_ms = self._breakers.setdefault(model, _Breaker()), self._clock.now_ms()
+        wait_s = error.retry_after or 0.0
+        if may_pass_soon(error):
+            # A crowd that is refused in one moment has met one limit, not a limit without an end.
+            if isinstance(error, RateLimited) and now_ms < breaker.counts_from_ms:
+                return breaker.opened_for is not None
+            breaker.counts_from_ms = now_ms + max(wait_s, _MOMENT_S) * 1000
+            breaker.failures += 1
+            if breaker.failures < OPENS_AFTER:
+                return False
+        if reason is Reason.UNUSABLE and breaker.opened_for is not reason:
+            log.warning("%s cannot be used, and others answer in its place: %s", model, error)
         grown = min(FIRST_REST_S * 2**breaker.rests, LONGEST_REST_S)
-        rest_s = grown if reason is Reason.OVERLOADED else QUOTA_REST_S
-        breaker.rests += 1
+        rest_s = max(grown, wait_s) if may_pass_soon(error) else wait_s or QUOTA_REST_S
+        breaker.rests = min(breaker.rests + 1, 10)
         breaker.opened_for = reason
-        breaker.rests_until_ms = self._clock.now_ms() + (error.retry_after or rest_s) * 1000
+        breaker.rests_until_ms = now_ms + rest_s * 1000
         return True
 
     def succeeded(self, model: str) -> None:
@@ -173,7 +201,7 @@ async def first_answer(candidates: Sequence[Candidate], breakers: Breakers = BRE
             why = reason_of(error)
             left = _after(error, why, model, left, breakers)
             if why is not None:
-                passed.append(PassedOver(model, why, str(error)))
+                passed.append(PassedOver(model, why, str(error), error.usage))
             continue
         breakers.succeeded(model)
         others = _who_take(Reason.REFUSED, left)
@@ -185,7 +213,14 @@ async def first_answer(candidates: Sequence[Candidate], breakers: Breakers = BRE
         left = others
     if refused is not None:
         return _counted(refused, [each for each in passed if each.usage is not refused.usage])
-    raise most_hopeful(errors)
+    raise _billed(most_hopeful(errors), errors)
+
+
+def _billed(error: ModelError, errors: Sequence[ModelError]) -> ModelError:
+    """Return an error that carries what all of them have used."""
+    used = [each.usage for each in errors if each.usage is not None]
+    error.usage = sum(used[1:], used[0]) if used else None
+    return error
 
 
 def _after(
@@ -199,7 +234,7 @@ def _after(
     if why is None:
         return []
     is_open = breakers.failed(model, why, error)
-    if why is Reason.OVERLOADED and not is_open:
+    if may_pass_soon(error) and not is_open:
         return []
     return _who_take(why, left)
 

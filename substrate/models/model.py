@@ -18,7 +18,7 @@ from substrate.models.provider import PROVIDERS, Provider, adapter_of, disconnec
 from substrate.models.quota import QUOTA
 from substrate.models.scripted import Script, Scripted
 from substrate.values.clock import seconds_of
-from substrate.values.errors import BadRequest, Misuse
+from substrate.values.errors import BadRequest, Misuse, ModelError
 
 __all__ = ["PROVIDERS", "Delta", "Fallback", "Model", "Provider", "Script", "disconnect"]
 
@@ -211,8 +211,13 @@ class Model:
     ) -> Reply:
         """Ask this model and no other, once, having waited for its limits no longer than that."""
         adapter = await self.adapter()
-        async with QUOTA.call(self.id, request, patience_s):
-            reply = await adapter.answer(self.name, request, on_delta)
+        try:
+            async with QUOTA.call(self.id, request, patience_s):
+                reply = await adapter.answer(self.name, request, on_delta)
+        except ModelError as error:  # what was thrown away has this model's price, too
+            if error.usage is not None and self.price is not None:
+                error.usage = prices.priced_at(error.usage, *self.price)
+            raise
         if self.price is None:
             return reply
         return replace(reply, usage=prices.priced_at(reply.usage, *self.price))

@@ -11,9 +11,12 @@ the message                         ``try again in 6m0s``, ``retry in 58.9s``   
 ``anthropic-ratelimit-…-reset``     ``2026-11-20T11:36:07Z`` (RFC 3339)             Anthropic
 ==================================  ==============================================  ==============
 
-Invariants: a wait is a number of seconds between 0 and `LONGEST_WAIT_S`, or None where nothing was
-said; what cannot be read counts as not said. A time of day is measured against the server's own
-clock, its ``date`` header, so that ours need not be right.
+Some gateways write a moment where a number of seconds belongs: so many seconds, or milliseconds,
+since 1970.
+
+Invariants: a wait is a number of seconds, 0 for a moment that has passed, or None where nothing was
+said; what cannot be read counts as not said. `LONGEST_WAIT_S` stands for anything that is longer. A
+time of day is measured against the server's own clock, its ``date`` header: ours may be wrong.
 """
 
 import re
@@ -24,8 +27,11 @@ from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any
 
-LONGEST_WAIT_S = 30 * 86400.0
-"""The longest wait that is believed, in seconds: thirty days."""
+LONGEST_WAIT_S = 31 * 86400.0
+"""A wait so long, or longer, is not believed: a month, for which quotas are given, in seconds."""
+
+_EPOCH_S, _EPOCH_MS = 1e9, 1e12
+"""From here on a number is a moment: seconds, or milliseconds, since 1970."""
 
 _UNITS = r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?|\.\d+)s)?(?:(\d+(?:\.\d+)?|\.\d+)ms)?"
 _DURATION = re.compile(_UNITS)
@@ -112,7 +118,7 @@ def _seconds(headers: Mapping[str, str], now: datetime) -> float | None:
     seconds = _number(asked)
     if seconds is None and (until := _http_date(asked)):
         return (until - _server_time(headers, now)).total_seconds()
-    return seconds
+    return None if seconds is None else _from_now(seconds, headers, now)
 
 
 def _in_message(body: object) -> float | None:
@@ -144,9 +150,16 @@ def _reset(text: str | None, headers: Mapping[str, str], now: datetime) -> float
     if (seconds := go_duration(text)) is not None:
         return seconds
     if (number := _number(text)) is not None:  # some gateways write plain seconds
-        return number
+        return _from_now(number, headers, now)
     when = _rfc3339(text)
     return (when - _server_time(headers, now)).total_seconds() if when else None
+
+
+def _from_now(number: float, headers: Mapping[str, str], now: datetime) -> float:
+    """Return a number of seconds; of one that is a moment, those until then."""
+    if number < _EPOCH_S:
+        return number
+    return number / (1000 if number >= _EPOCH_MS else 1) - _server_time(headers, now).timestamp()
 
 
 def _server_time(headers: Mapping[str, str], now: datetime) -> datetime:

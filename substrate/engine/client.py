@@ -300,6 +300,17 @@ def _is_over(run: Run) -> bool:
     return run.status.has_ended or run.status is RunStatus.PAUSED
 
 
+def _check_loop() -> None:
+    """Raise `Misuse` where no event loop of asyncio's runs."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise Misuse(
+            "ostinato runs under asyncio only, and no event loop of asyncio's runs here; start it "
+            "with asyncio.run(main()), or anyio.run(main, backend='asyncio') in place of trio"
+        ) from None
+
+
 @asynccontextmanager
 async def connect(url: str, clock: Clock | None = None) -> AsyncIterator[Client]:
     """Open the database of runs, bring its schema up to date, and close it in the end.
@@ -307,8 +318,9 @@ async def connect(url: str, clock: Clock | None = None) -> AsyncIterator[Client]
     `url` is ``sqlite:///runs.db`` (relative), ``sqlite:////var/runs.db`` (absolute) or
     ``postgresql://user@host/database``. Raises `BadDatabaseUrl`, `StoreUnreachable`,
     `StoreUnusable` or `SchemaMismatch`. `clock` takes the place of the database's time
-    in everything but leases: a test's own.
+    in everything but leases: a test's own. It needs an event loop of asyncio's, else `Misuse`.
     """
+    _check_loop()
     store = await open_store(url, clock)
     try:
         yield Client(store)

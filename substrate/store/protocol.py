@@ -28,6 +28,9 @@ from substrate.values.records import (
     Signal,
 )
 
+CLOSED = "the client is closed; use it inside its own block of `async with connect(…)`"
+"""What `StoreUnusable` says of a store that was closed."""
+
 TX_LIMIT = timedelta(seconds=2)
 """How long a transactional step may hold its locks."""
 

@@ -232,6 +232,7 @@ class PostgresStore:
 
     def pulse(self, owner: Owner, lease: timedelta) -> PostgresPulse:
         """See `Store.pulse`."""
+        self._connections.check_open()
         pulse = PostgresPulse(self.url, owner, lease, self._make_room)
         self._own.add(owner)
         return pulse

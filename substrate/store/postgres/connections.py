@@ -235,6 +235,10 @@ class Connections:
             if connection is not None:
                 await self._pool.give_back(connection)
 
+    def check_open(self) -> None:
+        """Raise `StoreUnusable` when they were closed."""
+        self._pool.check_open()
+
     async def make_room(self) -> None:
         """Do with a connection less for a while, since a heartbeat has none."""
         if not self._pool.make_room() and len(self._pool) and not self._line_turn.locked():
@@ -263,6 +267,7 @@ class Connections:
 
     async def _line_in_order(self) -> Cursor | None:
         """Return the committer's cursor, on a new connection where need be; None: there is none."""
+        self.check_open()
         kept, self._line = self._line, None
         if kept is not None:
             if is_usable(cast(Connection, kept.connection)):

@@ -18,7 +18,8 @@ from typing import Any, Generic, TypeVar
 import psycopg
 
 from substrate.store.postgres.deadline import cut, is_usable
-from substrate.values.errors import StoreUnreachable
+from substrate.store.protocol import CLOSED
+from substrate.values.errors import StoreUnreachable, StoreUnusable
 
 C = TypeVar("C", bound=psycopg.AsyncConnection[Any])
 
@@ -75,8 +76,14 @@ class Pool(Generic[C]):
     def __len__(self) -> int:
         return len(self._idle) + len(self._used) + self._opening
 
+    def check_open(self) -> None:
+        """Raise `StoreUnusable` when it was closed."""
+        if self._is_closed:
+            raise StoreUnusable(CLOSED)
+
     async def take(self) -> C:
         """Return a connection that nobody else uses meanwhile. Raises `StoreUnreachable`."""
+        self.check_open()
         while True:
             await self._sit_down()
             try:

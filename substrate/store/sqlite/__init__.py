@@ -214,6 +214,7 @@ class SqliteStore:
 
     def pulse(self, owner: Owner, lease: timedelta) -> SqlitePulse:
         """See `Store.pulse`."""
+        self._file.check_open()
         return SqlitePulse(self.path, owner, lease)
 
     async def close(self) -> None:

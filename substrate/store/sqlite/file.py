@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import apsw
 
+from substrate.store.protocol import CLOSED
 from substrate.store.shield import to_its_end
 from substrate.values.errors import CheckpointRefused, StoreError, StoreUnreachable, StoreUnusable
 
@@ -135,10 +136,17 @@ class SqliteFile:
         self._scanning = asyncio.Lock()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="ostinato-sqlite")
         self._pace = 0.0
+        self._is_closed = False
+
+    def check_open(self) -> None:
+        """Raise `StoreUnusable` when it was closed."""
+        if self._is_closed:
+            raise StoreUnusable(CLOSED)
 
     async def write(self, work: Work[T]) -> T:
         """Run the work in one write transaction and commit it."""
         async with self._writing:
+            self.check_open()
             if self._pace < _SLOW:
                 with suppress(apsw.BusyError):
                     return self._transact(work, wait=0)
@@ -151,15 +159,18 @@ class SqliteFile:
         What is done with it belongs in a thread.
         """
         async with self._writing:
+            self.check_open()
             yield self._writer
 
     async def read(self, work: Work[T]) -> T:
         """Run a short query, on the event loop."""
+        self.check_open()
         return self._look(self._reader, work)
 
     async def scan(self, work: Work[T]) -> T:
         """Run a long query in a thread, so that it does not block the event loop."""
         async with self._scanning:
+            self.check_open()
             return await self.in_thread(lambda: self._look(self._scanner, work))
 
     async def close(self) -> None:
@@ -169,6 +180,7 @@ class SqliteFile:
 
     def abandon(self) -> None:
         """Close every connection at once: nobody is using one."""
+        self._is_closed = True
         self._threads.shutdown()
         for connection in (self._writer, self._reader, self._scanner):
             connection.close()

@@ -5,6 +5,7 @@ written there the other way: so these tests move the rows.
 """
 
 import asyncio
+import time
 from collections import Counter
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ import pytest
 
 from substrate import Context, Limits, connect, durable
 from substrate.store.postgres.recovery import Sighting, Vigil
+from substrate.values.clock import OffsetClock, uptime
 from tests.runs import reached
 from tests.stores import LANE, OWNER, beating, claimed, database, eventually, new_run, opened
 
@@ -115,3 +117,21 @@ def test_who_comes_new_believes_the_database():
     vigil = Vigil()
     assert vigil.dead_among([holding], 0.0) == []
     assert vigil.dead_among([holding], 0.5) == [holding]
+
+
+async def test_the_host_of_a_worker_is_set_meanwhile(postgres_url, monkeypatch):
+    """Between two beats, too, the time is the database's, whatever happens to the host's clock."""
+    async with opened(postgres_url) as store:
+        right = time.time_ns
+        monkeypatch.setattr(time, "time_ns", lambda: right() + 3_600_000_000_000)
+        ahead_ms = store.clock.now_ms() - right() // 1_000_000
+
+    assert abs(ahead_ms) < 1000
+
+
+def test_a_clock_is_set_half_way():
+    """A clock that asks another takes its answer for right half-way between asking and hearing."""
+    clock = OffsetClock(host_ms=lambda: 5_000)
+    clock.set(1_000_000, asked=uptime() - 2)
+
+    assert abs(clock.now_ms() - 1_001_000) <= 20

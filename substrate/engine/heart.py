@@ -138,10 +138,8 @@ class Heart:
             self._is_struck_off = True
             return
         self._sent = sent
-        clock = self._store.clock
-        if isinstance(clock, OffsetClock):
-            half_way = OffsetClock().now_ms() - round((uptime() - sent) * 500)
-            clock.offset_ms = now_ms - half_way
+        if isinstance(self._store.clock, OffsetClock):
+            self._store.clock.set(now_ms, sent)
 
     def _tell(self, *events: asyncio.Event) -> None:
         """Set events of the loop, unless that is closed: then nobody waits."""

@@ -7,6 +7,7 @@ Nothing else in the kit reads a clock, so a test owns time by passing another `C
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -30,17 +31,30 @@ class Clock(Protocol):
         ...
 
 
+def wall_ms() -> int:
+    """Return the host's time in milliseconds since 1970 UTC. Somebody may set it at any moment."""
+    return time.time_ns() // 1_000_000
+
+
 class OffsetClock:
-    """The machine's clock, corrected by an offset to the database's."""
+    """A clock of the host's, the one on the wall unless told otherwise, corrected by an offset."""
 
-    __slots__ = ("offset_ms",)
+    __slots__ = ("_host_ms", "offset_ms")
 
-    def __init__(self, offset_ms: int = 0) -> None:
+    def __init__(self, offset_ms: int = 0, host_ms: Callable[[], int] = wall_ms) -> None:
         self.offset_ms = offset_ms
+        self._host_ms = host_ms
 
     def now_ms(self) -> int:
         """Return the corrected wall time in milliseconds since 1970 UTC."""
-        return time.time_ns() // 1_000_000 + self.offset_ms
+        return self._host_ms() + self.offset_ms
+
+    def set(self, now_ms: int, asked: float) -> None:
+        """Set it by the answer of another clock that was asked at this `uptime`.
+
+        The answer was right half-way between then and now.
+        """
+        self.offset_ms += now_ms + round((uptime() - asked) * 500) - self.now_ms()
 
     async def sleep(self, seconds: float) -> None:
         """Wait on the event loop."""
@@ -54,6 +68,15 @@ def uptime() -> float:
     """
     clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+def steady_clock() -> OffsetClock:
+    """Return a clock that goes on evenly from the time it was set to, whoever sets the host's."""
+    return OffsetClock(wall_ms() - _uptime_ms(), _uptime_ms)
+
+
+def _uptime_ms() -> int:
+    return int(uptime() * 1000)
 
 
 def to_ms(when: datetime) -> int:

@@ -33,6 +33,7 @@ LIMITS = Limits(concurrency=128, poll=timedelta(milliseconds=20))
 STEPS = 500
 RUNS = 64
 EACH = 50
+STARTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ async def measure(bench: Bench) -> list[Line]:
         await finish(client, "warm-up", sequential, 200, "warm-up")
         lines += await one_by_one(client, bench)
         lines += await side_by_side(client, bench)
+        lines += await started_at_once(client)
         lines += await fanned_out(client)
         lines += await empty_run(client, store)
         lines += await stored(client, bench)
@@ -125,6 +127,20 @@ async def side_by_side(client: Client, bench: Bench) -> list[Line]:
     ]
 
 
+async def started_at_once(client: Client) -> list[Line]:
+    """Calls from outside, many at once, of runs that nobody drives."""
+    numbers = iter(range(STARTS))
+
+    async def lane() -> None:
+        for i in numbers:
+            await client.start(empty, id=f"started/{i}", queue="nobody")
+
+    began = time.perf_counter()
+    await asyncio.gather(*(lane() for _ in range(RUNS)))
+    rate = STARTS / (time.perf_counter() - began)
+    return [Line(f"{RUNS} `start()` at a time", f"{rate:,.0f} a second", "")]
+
+
 async def fanned_out(client: Client) -> list[Line]:
     """A thousand steps side by side in one run."""
     for i in range(3):
@@ -138,8 +154,11 @@ async def fanned_out(client: Client) -> list[Line]:
 
 async def empty_run(client: Client, store: Timed) -> list[Line]:
     """A run that does nothing, from start to result in one process."""
-    before, taken = store.commits, [await finish(client, f"empty/{i}", empty) for i in range(50)]
-    commits = (store.commits - before) / len(taken)
+    before, taken = (
+        len(store.reached),
+        [await finish(client, f"empty/{i}", empty) for i in range(50)],
+    )
+    commits = (len(store.reached) - before) / len(taken)
     return [
         Line("empty run, start to result", f"{median(taken) * 1e3:.2f} ms", ""),
         Line("empty run, commits", f"{commits:.0f}", "≤ 2"),

@@ -101,7 +101,7 @@ class Timed(FatalStore):
     """A store that notes when a claim was made, and counts commits."""
 
     def __init__(self, store: Store) -> None:
-        super().__init__(store, 0, Moment.BEFORE, kill_this_process)
+        super().__init__(store, 0, Moment.BEFORE, kill_this_process, with_heartbeats=False)
 
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """See `Store.claim`."""

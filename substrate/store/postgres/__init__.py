@@ -25,7 +25,7 @@ from substrate.store.postgres.pulse import PostgresPulse
 from substrate.store.postgres.schema import MIGRATION_WAIT, is_current, migrate
 from substrate.store.postgres.transaction import transact
 from substrate.store.transaction import Call
-from substrate.values.clock import Clock, OffsetClock, uptime
+from substrate.values.clock import Clock, OffsetClock, steady_clock, uptime
 from substrate.values.ids import PromiseId, RunId, root_of
 from substrate.values.records import (
     Checkpoint,
@@ -51,7 +51,7 @@ class PostgresStore:
     def __init__(
         self, url: str, clock: Clock | None = None, *, answer_wait: float = ANSWER_WAIT
     ) -> None:
-        self.clock = clock or OffsetClock()
+        self.clock = clock or steady_clock()
         self.url = url
         self._connections = Connections(url, answer_wait=answer_wait)
         self._vigil = recovery.Vigil()
@@ -63,10 +63,10 @@ class PostgresStore:
         self._loop = asyncio.get_running_loop()
         if not await self._connections.aside(is_current):
             await self._connections.aside(migrate, within=MIGRATION_WAIT)
-        before = OffsetClock().now_ms()
+        asked = uptime()
         now = await self._connections.aside(read_time)
         if isinstance(self.clock, OffsetClock):
-            self.clock.offset_ms = now - (before + OffsetClock().now_ms()) // 2
+            self.clock.set(now, asked)
 
     async def start(self, new: NewRun, claim_for: Owner | None = None) -> tuple[Run, Claim | None]:
         """See `Store.start`."""

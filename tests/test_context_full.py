@@ -95,7 +95,7 @@ async def test_summed_up_and_asked_again(store_url: str) -> None:
     assert (answer.reason, answer.text) == ("answered", "Done.")
     assert answer.turns == 10
     assert narrow.refused >= 2
-    assert first["turn"] == 4
+    assert first["before"] == "model.4"
     assert answer.usage.cost_usd == Decimal("0.01") * len(narrow.asked)
     assert SUMMARY in str(narrow.asked[-1].messages[0])
     assert sorted(map(encode, rebuilt)) == sorted(map(encode, sent))

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,18 @@ import pytest
 
 from substrate import Client, Context, Durable, RunPaused, connect, durable
 from substrate.agent.end import Advice, End, Measure, Reason, Stop, Verdict
+from substrate.agent.history import read_request
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool, tool
 from substrate.agent.transcript import Transcript
 from substrate.agent.turn import ask, begin, call_tools, finish, heed
-from substrate.models.messages import Reply, Request, ToolMessage
+from substrate.models.frame import canonical
+from substrate.models.messages import Reply, Request, ToolMessage, Usage
 from substrate.models.model import Model
 from substrate.models.scripted import call, say
+from substrate.values.codec import decode
+from substrate.values.errors import Overloaded
 from substrate.values.records import Kind, Promise, PromiseState
 from tests.analyst import LIMITS
 from tests.crew import PROCESSES
@@ -436,6 +441,72 @@ async def test_what_was_not_advised(sqlite_url: str, measure: Measure) -> None:
 
     assert not {"warning.0", "summary.0"} & rows.keys()
     assert len(stage.seen) == 2
+
+
+async def test_a_limit_lowered_while_the_model_rests(store_url: str) -> None:
+    """A turn that was begun and has no reply was not taken: the loop ends, and the row says so."""
+    asked: list[Request] = []
+
+    def failing(request: Request) -> Any:
+        asked.append(request)
+        if len(asked) == 3:
+            raise Overloaded("busy", usage=Usage(7, cost_usd=Decimal(1)))
+        if len(asked) == 4:
+            raise RuntimeError("held, after an attempt that was paid for")
+        return say(call("look"))
+
+    stage = Stage(looking(0))
+    async with connect(store_url) as client:
+        await pause(client, make_agent(Model("scripted:x", script=failing), [look], ENDS))
+        ends = any_of(answered(), max_turns(1))
+        answer = await go_on(client, make_agent(stage.model, [look], ends))
+        rows = await rows_of(client)
+        rebuilt = await read_request(client, "a/1", "model.2")
+
+    assert (answer.reason, answer.turns, len(stage.seen)) == ("max_turns", 3, 1)
+    assert rebuilt == canonical(stage.seen[0])
+    assert decode(rows["model.2"].input or "")["end"]["reason"] == "max_turns"
+    assert answer.usage.cost_usd == 1
+
+
+async def test_loops_one_after_the_other(sqlite_url: str) -> None:
+    """Two loops in one function are told apart: what one was advised is not the other's."""
+
+    def script(request: Request) -> Any:
+        asked.append(request)
+        if "sum up" in str(request.messages[-1]):
+            return say("So far: one owl.")
+        if len(asked) == held:
+            raise RuntimeError("held")
+        return looking(3)[sum(isinstance(m, ToolMessage) for m in request.messages)]
+
+    asked: list[Request] = []
+    held = 0
+    calm, advised = ENDS, advising(Measure.WARN, 2)
+
+    def twice(first: Stop, second: Stop) -> Durable[[Task], Answer]:
+        loops = [
+            make_agent(Model("scripted:x", script=script), [look], stop) for stop in (first, second)
+        ]
+
+        @durable(name="agent")
+        async def agent(ctx: Context, task: Task) -> Answer:
+            await loops[0].function(ctx, task)
+            return await loops[1].function(ctx, task)
+
+        return agent
+
+    async with connect(sqlite_url) as client:
+        held = 8
+        await pause(client, twice(calm, advised))
+        held = 0
+        before = len(asked)
+        await go_on(client, twice(advised, calm))
+        rows = await rows_of(client)
+
+    assert len(asked) == before + 1
+    assert decode(rows["warning.0"].input or "") == {"before": "model.6"}
+    assert "Little is left" in str(asked[-1].messages)
 
 
 async def test_a_loop_that_ends_while_its_model_rests(store_url: str) -> None:

@@ -2,14 +2,18 @@
 
 from typing import Any
 
-from tests.bench.conversation import converse
+import pytest
+
+from substrate.agent.tool import Tool
+from tests.bench.conversation import converse, look, look_within
 
 SHORT, LONG = 40, 400
 
 
-async def test_a_long_conversation(sqlite_url: str, record_property: Any) -> None:
+@pytest.mark.parametrize("tool", [look, look_within], ids=["a step", "a tool with ctx"])
+async def test_a_long_conversation(sqlite_url: str, record_property: Any, tool: Tool) -> None:
     """The 400th turn costs what the 40th did, and to resume at it costs less than to get there."""
-    found = await converse(sqlite_url, LONG, [SHORT, LONG])
+    found = await converse(sqlite_url, LONG, [SHORT, LONG], tool)
 
     record_property("a turn's CPU at 400 turns, ms", f"{found.turn_ms[LONG]:.2f}")
     record_property("resume at 400 turns, s", f"{found.resume_s:.3f}")

@@ -52,3 +52,42 @@ async def test_usages(store_url):
     }
     assert child == {"a#below.1#use.0": '{"amount":3}'}
     assert none == {}
+
+
+async def test_some_are_skipped(store_url):
+    """What is skipped is left out, and all else of the tree is there, in order."""
+    async with connect(store_url) as client, client.work([uses, below], limits=QUICK):
+        await client.start(uses, id="a")
+        await client.result("a")
+        store = client.store
+
+        others = [str(id_) for id_, _ in await store.usages("a#", ("use.", "below.0"))]
+        nothing_skipped = await store.usages("a#", ("zzz", "aaa"))
+
+    assert others == ["a#below.1#use.0"]
+    assert len(nothing_skipped) == 3
+
+
+@durable
+async def waits(ctx: Context) -> None:
+    """Wait for a signal."""
+    await ctx.signal("go")
+
+
+@durable
+async def starts(ctx: Context) -> None:
+    """Start a child, and end without it."""
+    await ctx.spawn(waits).start()
+
+
+async def test_open_runs(store_url):
+    """A run below that has not ended is found, also where the run that started it has."""
+    async with connect(store_url) as client, client.work([starts, waits], limits=QUICK):
+        await client.start(starts, id="a")
+        await client.result("a")
+        before = [await client.store.has_open_runs(each) for each in ("a#", "a#waits.", "a#x")]
+        await client.signal("a#waits.0", "go")
+        await client.result("a#waits.0")
+        after = await client.store.has_open_runs("a#")
+
+    assert (before, after) == ([True, True, False], False)

@@ -20,6 +20,7 @@ Invariants: a message that is not the very one that a row gave, such as a copy w
 written as it is; a turn costs the same however long the conversation is.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,14 @@ class Chain:
     It decides nothing.
     """
 
-    __slots__ = ("_asked_on", "_entries", "_frame", "_last", "ended_at", "task_key")
+    __slots__ = (
+        "_asked_on",
+        "_entries",
+        "_frame",
+        "_last",
+        "ended_at",
+        "task_key",
+    )
 
     def __init__(self) -> None:
         #: The key of the row that holds the task, if one does.
@@ -107,6 +115,14 @@ class Chain:
         if self._asked_on is None or self._asked_on[0] is not reply:
             return None
         return self._asked_on[1]
+
+    def owns(self, asked: Mapping[str, Json]) -> bool:
+        """Whether a model call's row is one of this loop: the next after the last that it knows."""
+        if asked.get("prev") is not None:
+            return self._last is not None and asked["prev"] == self._last.key
+        first = next(iter(asked.get("add", ())), None)
+        task = first.get("task") if isinstance(first, dict) else first
+        return not isinstance(task, str) or task == self.task_key
 
     def link(self, messages: Messages, frame: str) -> dict[str, Json]:
         """Return what a row keeps of a request with these messages and this frame."""

@@ -10,16 +10,17 @@ Invariant: a full context makes one summary a turn; when that does not help, ano
 or a person.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
 from substrate.agent.model_call import SUMMARY, Inquiry, inquiry, model_step, reply_of
+from substrate.agent.past import before
 from substrate.agent.shorten import shortened, size
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
 from substrate.engine.context import Context
-from substrate.models.messages import Reply, UserMessage
+from substrate.models.messages import Json, Reply, UserMessage
 from substrate.models.model import Model
 from substrate.values.errors import ContextOverflow
 
@@ -43,7 +44,7 @@ async def sum_up(
     whole = size(transcript.messages)
     rooms = [whole // share for share in SHARES]
     for room in chain([] if is_full else [None], rooms):
-        asked = _request(transcript, model, tools, room)
+        asked = _request(transcript, model, tools, {**before(ctx), "room": room})
         ctx.emit({"event": "turn_start", "turn": transcript.turns + 1, "model": asked.model.id})
         try:
             row = await ctx.attempt(model_step(ctx, asked))
@@ -60,8 +61,9 @@ def can_sum_up(transcript: Transcript) -> bool:
 
 
 def _request(
-    transcript: Transcript, model: Model, tools: Sequence[Tool], room: int | None
+    transcript: Transcript, model: Model, tools: Sequence[Tool], more: Mapping[str, Json]
 ) -> Inquiry:
+    room: int | None = more["room"]
     told = transcript.messages if room is None else shortened(transcript.messages, room)
     pleading = replace(transcript, messages=(*told, UserMessage.of(_SUM_UP)))
     asked = inquiry(pleading, model, tools, None)
@@ -70,5 +72,5 @@ def _request(
         request=replace(asked.request, may_call_tools=False),
         name=SUMMARY,
         judge=lambda reply: reply,
-        more={"turn": transcript.turns, "room": room},
+        more=more,
     )

@@ -80,7 +80,7 @@ def _message(rows: Rows, entry: Json) -> dict[str, Json]:
 
 
 def _in_row(row: Promise) -> dict[str, Json]:
-    """Return the message that a row holds: a reply, the task, or words to the model."""
+    """Return the message that a row holds: a reply, the task, a warning."""
     value = _value(row)
     if isinstance(value, str):
         return UserMessage.of(value).to_json()

@@ -2,8 +2,8 @@
 
 The reply's row holds the request (see `chain`), the prompt's version, the reply, what it cost, and,
 where the reply is not what was asked for, what is wrong with it: so a replay under newer code takes
-the same turn. Last words tell the `end` at which they were asked for; a summary the turn before
-which it was made, and the `room` that it was to make.
+the same turn. Last words tell the `end` at which they were asked for; a summary the turn
+`before` which it was made, and the `room` that it was to make.
 """
 
 from collections.abc import Callable, Mapping, Sequence

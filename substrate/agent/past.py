@@ -10,7 +10,7 @@ Invariant: new hooks rule from the first turn on that has no record.
 import asyncio
 
 from substrate.agent.end import End, Reason
-from substrate.agent.model_call import SUMMARY, reply_of
+from substrate.agent.model_call import MODEL, SUMMARY, reply_of
 from substrate.agent.transcript import Transcript
 from substrate.engine.context import Context
 from substrate.engine.step import Step
@@ -25,10 +25,20 @@ YIELD_EACH = 16
 """After so many recorded turns the others have theirs: a long replay lets the worker live."""
 
 
-def settled_ahead(ctx: Context, name: str) -> Promise | None:
-    """Return the next row of this name, where it is recorded and has its outcome."""
-    found = ctx.recorded(name)
+def turn_ahead(ctx: Context, transcript: Transcript) -> Promise | None:
+    """Return the model call with which this loop went on, where it has its reply."""
+    found = _model_call(ctx, transcript)
     return found if found is not None and found.is_settled else None
+
+
+def _model_call(ctx: Context, transcript: Transcript) -> Promise | None:
+    """Return the next model call of the journal, unless it is that of a later loop.
+
+    One function may run several loops, one after the other: a call goes on from the last one of its
+    own loop, or begins anew with its task.
+    """
+    found = ctx.recorded(MODEL)
+    return found if found and transcript.chain.owns(_input(found)) else None
 
 
 def end_in(row: Promise) -> End | None:
@@ -37,10 +47,9 @@ def end_in(row: Promise) -> End | None:
     return None if end is None else End(Reason(end["reason"]), end["detail"])
 
 
-def turn_of(row: Promise) -> int | None:
-    """Return how many turns there had been when a row was written that belongs to one."""
-    turn: int | None = _input(row).get("turn")
-    return turn
+def before(ctx: Context) -> dict[str, Json]:
+    """Return what the row of a warning or a summary tells: before which turn it was given."""
+    return {"before": ctx.key_ahead(MODEL)}
 
 
 async def read(ctx: Context, name: str) -> Promise:
@@ -52,10 +61,10 @@ async def read(ctx: Context, name: str) -> Promise:
 async def recall(ctx: Context, transcript: Transcript) -> Transcript:
     """Return the transcript with the warning and the summaries recorded before its next turn."""
     while True:
-        if _is_of(transcript, ctx, WARNING):
+        if _is_ahead(ctx, WARNING):
             warned = await read(ctx, WARNING)
             transcript = transcript.warned(decode(warned.value or JsonText("null")), warned.key)
-        elif _is_of(transcript, ctx, SUMMARY):
+        elif _is_ahead(ctx, SUMMARY):
             summary = await read(ctx, SUMMARY)
             room: int | None = _input(summary).get("room")
             transcript = transcript.summed_up(reply_of(summary), room, summary.key)
@@ -69,18 +78,24 @@ async def let_others_run(transcript: Transcript) -> None:
         await asyncio.sleep(0)
 
 
-async def close(ctx: Context, name: str) -> None:
-    """Close what was begun under the next key of this name, if it has no outcome: nobody asks."""
-    found = ctx.recorded(name)
-    if found is not None and not found.is_settled:
-        why = f"the loop ended before {found.key!r} had an outcome"
-        same = fingerprint(Kind.STEP.value, name)
-        await ctx.give_up(Step(name=name, call=_nothing, fingerprint=same), why).settled()
+async def close(ctx: Context, transcript: Transcript) -> None:
+    """Close what the loop has begun to ask and will not ask any more."""
+    call, summary = _model_call(ctx, transcript), ctx.recorded(SUMMARY)
+    is_own = summary is not None and _input(summary).get("before") == ctx.key_ahead(MODEL)
+    for found in (call, summary if is_own else None):
+        if found is not None and not found.is_settled:
+            why = f"the loop ended before {found.key!r} had an outcome"
+            same = fingerprint(Kind.STEP.value, found.name)
+            step = Step(name=found.name, call=_nothing, fingerprint=same)
+            await ctx.give_up(step, why).settled()
 
 
-def _is_of(transcript: Transcript, ctx: Context, name: str) -> bool:
-    row = settled_ahead(ctx, name)
-    return row is not None and turn_of(row) == transcript.turns
+def _is_ahead(ctx: Context, name: str) -> bool:
+    """Whether the next row of this name is recorded and belongs to the next turn."""
+    row = ctx.recorded(name)
+    if row is None or not row.is_settled:
+        return False
+    return bool(_input(row).get("before") == ctx.key_ahead(MODEL))
 
 
 def _input(row: Promise) -> dict[str, Json]:

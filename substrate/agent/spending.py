@@ -5,7 +5,8 @@ may fail or never be waited for. So what was used is read from the journals of t
 recorded: a replay counts the same.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 from substrate.agent.transcript import NOTHING
 from substrate.engine.context import Context
@@ -28,25 +29,65 @@ async def spent(ctx: Context, scope: Context, *, may_ask: bool) -> Usage | None:
     What is recorded for this turn holds, and in a turn that is over nothing is recorded any more,
     whichever tools there are now.
     """
-    turn = int(scope.id_below.rstrip("/").rpartition(".")[2])
+    turn = scope.id_below.removeprefix(ctx.id_below).rstrip("/")
     found = ctx.recorded(SPENT)
-    is_recorded = found is not None and decode(found.input or JsonText("{}")).get("turn") == turn
+    is_recorded = found is not None and decode(found.input or JsonText("{}")).get("after") == turn
     if not is_recorded and (not may_ask or ctx.recorded("model") is not None):
         return None
-
-    async def count() -> Json:
-        below = ctx.id_below
-        used = await ctx.execution.usages(below)
-        others = ((id_, each) for id_, each in used if not id_.removeprefix(below).startswith(OWN))
-        return summed(others).to_json()
-
+    ledger = _Ledger.of(ctx)
     step = Step(
         name=SPENT,
-        call=count,
-        input=JsonText(encode({"turn": turn})),
+        call=partial(_count, ctx, ledger.last, turn),
+        input=JsonText(encode({"after": turn})),
         fingerprint=fingerprint(Kind.STEP.value, SPENT),
     )
-    return Usage.from_json(await ctx.perform(step))
+    ledger.last = await ctx.perform(step)
+    return _usage(ledger.last)
+
+
+class _Ledger:
+    """What was last counted in a context, as it is recorded."""
+
+    __slots__ = ("last",)
+
+    def __init__(self) -> None:
+        self.last: dict[str, Json] | None = None
+
+    @classmethod
+    def of(cls, ctx: Context) -> "_Ledger":
+        found = ctx.notes.setdefault(cls, cls())
+        assert isinstance(found, cls)
+        return found
+
+
+async def _count(ctx: Context, before: Mapping[str, Json] | None, turn: str) -> Json:
+    """Count what the calls of this turn used, and those before in which a run goes on.
+
+    What was counted of a turn in which nothing goes on stands. So this takes as long in a long
+    conversation as in a short one.
+    """
+    execution, below = ctx.execution, ctx.id_below
+    name, _, number = turn.rpartition(".")
+    # Tools that take a ctx may be new since the last restart: then all turns are looked at, once.
+    since = [f"{name}.{i}" for i in range(int(number))] if before is None else before["open"]
+    closed = NOTHING if before is None else Usage.from_json(before["closed"])
+    going_on, open_ = NOTHING, []
+    for each in (*since, turn):
+        inside = f"{below}{each}/"
+        goes_on = await execution.has_open_runs(inside)  # first: what it uses then is seen
+        used = summed(await execution.usages(inside))
+        if goes_on:
+            going_on += used
+            open_.append(each)
+        else:
+            closed += used
+    others = summed(await execution.usages(below, (*OWN, f"{name}.")))
+    total = closed + going_on + others
+    return {**total.to_json(), "closed": closed.to_json(), "open": open_}
+
+
+def _usage(record: Mapping[str, Json]) -> Usage:
+    return Usage.from_json({k: v for k, v in record.items() if k not in ("closed", "open")})
 
 
 def summed(found: Iterable[tuple[PromiseId, JsonText]]) -> Usage:

@@ -68,6 +68,8 @@ class Transcript:
             return NotImplemented
         if isinstance(message, ToolMessage) and not message.results:
             return self
+        if isinstance(message, UserMessage) and not message.parts:
+            return self
         if isinstance(message, Reply):
             return (self.chain.asked_on(message) or self)._answered(message)
         messages = (*self.messages, message)

@@ -1,4 +1,4 @@
-"""The verbs of the loop: begin, hear, heed, ask, call tools, finish. Each leaves its row.
+"""The verbs of the loop: begin, heed, ask, call tools, finish. Each leaves its row.
 
 =========  ===========================  =========================================================
 verb       key                          what the journal keeps
@@ -20,28 +20,22 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from substrate.agent.asking import last_reply, last_words, noted, put, replayed, usual_turn
 from substrate.agent.call import call_of, result_of
 from substrate.agent.chain import Chain
-from substrate.agent.compaction import can_sum_up, sum_up
+from substrate.agent.compaction import sum_up
 from substrate.agent.end import Advice, End, Measure, Reason, Stop, Verdict
 from substrate.agent.model_call import (
-    MODEL,
     MODEL_RETRY,
-    SUMMARY,
-    Inquiry,
-    inquiry,
-    model_step,
-    reply_of,
     unmade,
 )
 from substrate.agent.past import (
     WARNING,
+    before,
     close,
     end_in,
-    let_others_run,
-    read,
     recall,
-    settled_ahead,
+    turn_ahead,
 )
 from substrate.agent.prompt import Prompt, Text, rendered
 from substrate.agent.spending import spent
@@ -52,22 +46,33 @@ from substrate.agent.transcript import Transcript
 from substrate.agent.typed import Typed, typed_of
 from substrate.engine.context import Context
 from substrate.engine.step import Step
-from substrate.models.messages import Json, Reply, ReplyPart, StopReason, ToolCall, ToolMessage
+from substrate.models.messages import (
+    Json,
+    Reply,
+    ReplyPart,
+    StopReason,
+    ToolCall,
+    ToolMessage,
+)
 from substrate.models.model import Model
 from substrate.values.codec import decode, encode, fingerprint
-from substrate.values.errors import ContextOverflow, Misuse
+from substrate.values.errors import Misuse
 from substrate.values.records import Json as JsonText
-from substrate.values.records import Kind, Promise
+from substrate.values.records import Kind
 
-__all__ = ["MODEL_RETRY", "Tools", "ask", "begin", "call_tools", "finish", "heed", "verdict"]
+__all__ = [
+    "MODEL_RETRY",
+    "Tools",
+    "ask",
+    "begin",
+    "call_tools",
+    "finish",
+    "heed",
+    "verdict",
+]
 
 Tools = Sequence[Tool | Callable[..., Any]]
-Make = Callable[[Transcript], Inquiry]
 
-_LAST_WORDS = (
-    "Stop here: {detail}. Without calling another tool, give the best answer you can from what "
-    "you have found so far, and say what is missing."
-)
 _WARNING = (
     "{detail}. Little is left: do only what your answer cannot do without, and answer as soon as "
     "you can."
@@ -107,7 +112,7 @@ def verdict(ctx: Context, stop: Stop, transcript: Transcript) -> Verdict:
     A turn that is recorded was taken, and where the loop was cut short it ended, whatever `stop`
     says by now: it decides from the first turn on that has no record.
     """
-    row = settled_ahead(ctx, MODEL)
+    row = turn_ahead(ctx, transcript)
     return stop(transcript) if row is None else end_in(row)
 
 
@@ -120,7 +125,7 @@ async def heed(
     condition advises something else by now.
     """
     recalled = await recall(ctx, transcript)
-    is_decided = recalled is not transcript or settled_ahead(ctx, MODEL) is not None
+    is_decided = recalled is not transcript or turn_ahead(ctx, transcript) is not None
     if is_decided or not isinstance(advice, Advice):
         return recalled
     if advice.measure is Measure.COMPACT:
@@ -129,7 +134,7 @@ async def heed(
     async def warn() -> Json:
         return _WARNING.format(detail=advice.detail)
 
-    step = replace(_step(WARNING, warn), input=_of_turn(transcript.turns))
+    step = replace(_step(WARNING, warn), input=JsonText(encode(before(ctx))))
     row = await ctx.perform(step).settled()
     return transcript.warned(decode(row.value or JsonText("null")), row.key)
 
@@ -150,19 +155,19 @@ async def ask(
     it is followed by what is wrong with it. A model that was told twice (`Typed` says another
     number) and is still wrong is passed over for the next of its fallback that takes ``invalid``.
     """
-    row = settled_ahead(ctx, MODEL)
+    row = turn_ahead(ctx, transcript)
     if row is not None:
         transcript = await recall(ctx, transcript)
-        reply = await _replayed(ctx, transcript)
+        reply = await replayed(ctx, transcript)
         # Last words, of a loop that asks `stop` by itself: what they call was not to be called.
         return replace(reply, parts=_words(reply)) if end_in(row) else reply
     last = transcript.messages[-1]
     if isinstance(last, Reply) and not last.tool_calls:
         raise Misuse("the model has answered and `stop` did not end the loop; add answered() to it")
     transcript = await recall(ctx, transcript)
-    make = partial(_turn, model=model, tools=_known(tools), typed=typed_of(answer))
-    row, transcript = await _put(ctx, model, transcript, _known(tools), make)
-    return _noted(row, transcript)
+    make = partial(usual_turn, model=model, tools=_known(tools), typed=typed_of(answer))
+    row, transcript = await put(ctx, model, transcript, _known(tools), make)
+    return noted(row, transcript)
 
 
 async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
@@ -206,7 +211,7 @@ async def finish(
     """
     typed = typed_of(answer)
     transcript = await recall(ctx, transcript)
-    while (row := settled_ahead(ctx, MODEL)) and end_in(row) is None:
+    while (row := turn_ahead(ctx, transcript)) and end_in(row) is None:
         # A loop that asks `stop` by itself has come here in a turn that was taken.
         reply = await ask(ctx, model, transcript, tools, answer=answer)
         transcript += reply
@@ -217,10 +222,9 @@ async def finish(
     end = taken or (end_in(row) if row else None) or end
     if taken is None and (row or end.reason in (Reason.MAX_TURNS, Reason.BUDGET)):
         known = _known(tools)
-        make = partial(_last_words, model=model, end=end, tools=known, typed=typed)
-        transcript += await _last_reply(ctx, model, transcript, known, make)
-    for name in (MODEL, SUMMARY):
-        await close(ctx, name)
+        make = partial(last_words, model=model, end=end, tools=known, typed=typed)
+        transcript += await last_reply(ctx, model, transcript, known, make)
+    await close(ctx, transcript)
     return _answer(transcript, end, typed)
 
 
@@ -236,82 +240,12 @@ def _answer(transcript: Transcript, end: End, typed: Typed | None) -> Answer:
     return Answer(text, end.reason.value, end.detail, transcript.turns, transcript.usage, value)
 
 
-async def _last_reply(
-    ctx: Context, model: Model, transcript: Transcript, tools: Sequence[Tool], make: Make
-) -> Reply:
-    """Have the model say what it has, at the end of a loop that was cut short."""
-    if settled_ahead(ctx, MODEL) is not None:
-        return await _replayed(ctx, transcript)
-    row, transcript = await _put(ctx, model, transcript, tools, make)
-    return _noted(row, transcript)
-
-
-async def _put(
-    ctx: Context, model: Model, transcript: Transcript, tools: Sequence[Tool], make: Make
-) -> tuple[Promise, Transcript]:
-    """Ask; return the reply's row, and the transcript that was really asked.
-
-    That is another where the context is full: then the transcript is summed up first, and only when
-    that has not helped, others are asked.
-    """
-    asked = make(transcript)
-    ctx.emit({"event": "turn_start", "turn": transcript.turns + 1, "model": asked.model.id})
-    if can_sum_up(transcript):
-        try:
-            return await ctx.attempt(model_step(ctx, asked.tried())), transcript
-        except ContextOverflow:
-            transcript = await sum_up(ctx, model, transcript, tools, is_full=True)
-            asked = make(transcript)
-    return await ctx.perform(model_step(ctx, asked)).settled(), transcript
-
-
-def _turn(
-    transcript: Transcript, *, model: Model, tools: Sequence[Tool], typed: Typed | None
-) -> Inquiry:
-    return inquiry(transcript, model, tools, typed)
-
-
-def _last_words(
-    transcript: Transcript, *, model: Model, end: End, tools: Sequence[Tool], typed: Typed | None
-) -> Inquiry:
-    plea = transcript.told(_LAST_WORDS.format(detail=end.detail))
-    asked = inquiry(plea, model, tools, typed)
-    return replace(
-        asked,
-        request=replace(asked.request, may_call_tools=False),
-        judge=lambda reply: reply,
-        more={"end": {"reason": end.reason.value, "detail": end.detail}},
-    )
-
-
-async def _replayed(ctx: Context, transcript: Transcript) -> Reply:
-    """Return the recorded reply of a turn; nothing is asked, and no request is made."""
-    await let_others_run(transcript)
-    row = await read(ctx, MODEL)
-    transcript.chain.ended_at = end_in(row)
-    return _noted(row, transcript)
-
-
-def _noted(row: Promise, transcript: Transcript) -> Reply:
-    """Return a row's reply, having noted what it was asked and where it stands."""
-    reply, chain = reply_of(row), transcript.chain
-    digest = decode(row.input or JsonText("{}")).get("digest", "")
-    chain.note_asked(row.key, digest, transcript.messages)
-    chain.note(reply, row.key)
-    chain.note_reply(reply, transcript)
-    return reply
-
-
 def _words(reply: Reply) -> tuple[ReplyPart, ...]:
     return tuple(part for part in reply.parts if not isinstance(part, ToolCall))
 
 
 def _known(tools: Tools) -> list[Tool]:
     return [as_tool(each) for each in tools]
-
-
-def _of_turn(turn: int) -> JsonText:
-    return JsonText(encode({"turn": turn}))
 
 
 def _step(name: str, call: Callable[[], Any]) -> Step:

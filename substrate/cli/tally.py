@@ -17,7 +17,7 @@ from substrate.values.records import Json, Kind, Promise, PromiseState
 
 TOOLS = "tools"
 MODEL_CALLS = (MODEL, SUMMARY)
-_LOOP = {"prompt", MODEL, TOOLS, SUMMARY, "warning", "spent"}
+_LOOP = {"prompt", MODEL, TOOLS, SUMMARY, "warning", "heard", "spent"}
 
 
 @dataclass(frozen=True, slots=True)

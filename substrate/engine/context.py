@@ -145,16 +145,21 @@ class Context:
             check_step(fn, arguments, options)
         return self._step(asked, lambda: self._prepare(asked, fn, arguments, options))
 
+    def key_ahead(self, name: str) -> Key:
+        """Return the key that the next operation of this name will have."""
+        ordinal = self._ordinals.get(name, 0)
+        return Key(f"{self._scope}/{name}.{ordinal}" if self._scope else f"{name}.{ordinal}")
+
     def recorded(self, name: str) -> Promise | None:
         """Return what the journal has where the next operation of this name will stand.
 
         It is not taken. What this very execution has recorded is not there any more.
         """
-        return self.execution.journal.look(self._key_ahead(name))
+        return self.execution.journal.look(self.key_ahead(name))
 
     def has_begun(self, name: str) -> bool:
         """Whether the journal has anything inside the next operation of this name."""
-        return self.execution.journal.has_scope(self._key_ahead(name))
+        return self.execution.journal.has_scope(self.key_ahead(name))
 
     def perform(self, step: Step) -> Pending[Any]:
         """Perform a prepared step: `step`, for who needs to say what the journal shows."""
@@ -364,13 +369,9 @@ class Context:
         self.strand.check_use()
         if name not in self._ordinals:
             check_name(name)
-        key = self._key_ahead(name)
+        key = self.key_ahead(name)
         self._ordinals[name] = self._ordinals.get(name, 0) + 1
         return key
-
-    def _key_ahead(self, name: str) -> Key:
-        ordinal = self._ordinals.get(name, 0)
-        return Key(f"{self._scope}/{name}.{ordinal}" if self._scope else f"{name}.{ordinal}")
 
     def _draw(self) -> bytes:
         self.strand.check_use()

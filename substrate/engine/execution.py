@@ -221,9 +221,15 @@ class Execution(Waiting):
         """Put back into the inbox what a wait has taken that nobody waits for any more."""
         await self._insist(lambda: self.means.store.give_back(self.fence, promise.id))
 
-    async def usages(self, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
+    async def usages(
+        self, prefix: str, skipping: Sequence[str] = ()
+    ) -> Sequence[tuple[PromiseId, Json]]:
         """Return what the promises whose id begins so have used, in this run and below it."""
-        return await self._insist(lambda: self.means.store.usages(prefix))
+        return await self._insist(lambda: self.means.store.usages(prefix, skipping))
+
+    async def has_open_runs(self, prefix: str) -> bool:
+        """Return whether a run below this one whose id begins so has not ended."""
+        return await self._insist(lambda: self.means.store.has_open_runs(prefix))
 
     async def cancel_child(self, promise: Promise) -> None:
         """Ask a child to end, which nobody waits for any more."""

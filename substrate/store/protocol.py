@@ -88,11 +88,18 @@ class Store(Protocol):
         """Return the run's promises whose seq is above `after`, in order of seq."""
         ...
 
-    async def usages(self, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
+    async def usages(
+        self, prefix: str, skipping: Sequence[str] = ()
+    ) -> Sequence[tuple[PromiseId, Json]]:
         """Return what each promise has used whose id begins so, where it says so, in order of id.
 
-        ``run#`` are all of a run's tree: its own promises, and those of every run below it.
+        ``run#`` are all of a run's tree: its own promises, and those of every run below it. Left
+        out are ids that go on with one of `skipping`, none of which begins with another.
         """
+        ...
+
+    async def has_open_runs(self, prefix: str) -> bool:
+        """Return whether a run whose id begins so has not ended."""
         ...
 
     async def blob(self, run_id: RunId, digest: str) -> bytes | None:

@@ -1,6 +1,6 @@
 """How rows and values correspond, the same for every store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -59,6 +59,16 @@ _MINUTE_MS = 60_000
 def range_of(prefix: str) -> tuple[str, str]:
     """Return the first id that begins so, and the first behind all that do."""
     return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+def ranges_of(prefix: str, skipping: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the ranges of the ids that begin so, without those that go on with one of these."""
+    first, end = range_of(prefix)
+    for each in sorted(skipping):
+        skipped, after = range_of(prefix + each)
+        yield first, skipped
+        first = after
+    yield first, end
 
 
 def run(row: Row) -> Run:

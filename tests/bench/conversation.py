@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from substrate import connect
+from substrate import Context, connect
 from substrate.agent.stop import answered, any_of, budget, max_turns
-from substrate.agent.tool import tool
+from substrate.agent.tool import Tool, tool
 from substrate.models.messages import Request, Usage
 from substrate.models.model import Model
 from substrate.models.scripted import call, say
@@ -34,6 +35,12 @@ AROUND = 5
 async def look(n: int) -> str:
     """Look."""
     return "y" * 200
+
+
+@tool(name="look")
+async def look_within(ctx: Context, n: int) -> str:
+    """Look, in a step of its own."""
+    return await ctx.step(look.function, n)
 
 
 @dataclass
@@ -70,11 +77,11 @@ class Figures:
     longest_block_ms: float
 
 
-async def converse(url: str, turns: int, lengths: Sequence[int]) -> Figures:
+async def converse(url: str, turns: int, lengths: Sequence[int], tool: Tool = look) -> Figures:
     """Hold a conversation of so many turns, then go on with it in another worker."""
     ends = any_of(answered(), max_turns(10**6), budget(usd=10**6))
     talk = Talk(turns)
-    agent = make_agent(Model("scripted:talk", script=talk), [look], ends)
+    agent = make_agent(Model("scripted:talk", script=talk), [tool], ends)
     async with connect(url) as client:
         await client.start(agent, TASK, id="a/1")
         async with client.work([agent]) as worker:
@@ -83,7 +90,7 @@ async def converse(url: str, turns: int, lengths: Sequence[int]) -> Figures:
         each = [1000 * (b - a) for a, b in zip(talk.marks, talk.marks[1:], strict=False)]
         at = {n: median(each[max(n - AROUND, 1) : n + AROUND]) for n in lengths}
         again = Talk(0)
-        agent = make_agent(Model("scripted:talk", script=again), [look], ends)
+        agent = make_agent(Model("scripted:talk", script=again), [tool], ends)
         await client.requeue("a/1")
         began = time.perf_counter()
         with blocks() as longest:
@@ -113,15 +120,17 @@ def blocks() -> Iterator[list[float]]:
 
 def main(turns: Sequence[int]) -> None:
     """Measure conversations of these lengths and print a line for each."""
-    for most in turns:
+    for most, called in product(turns, (look, look_within)):
         lengths = [n for n in (5, 50, 200, 500, 1000) if n <= most]
         with tempfile.TemporaryDirectory() as folder:
             url = f"sqlite:///{Path(folder) / 'runs.db'}"
-            found = asyncio.run(converse(url, most, lengths))
+            found = asyncio.run(converse(url, most, lengths, called))
+        within = ", the tool takes a ctx" if called is look_within else ""
         at = " · ".join(f"{n}: {ms:.2f}" for n, ms in found.turn_ms.items())
         print(
-            f"{most} turns: CPU ms a turn at {at}; in all {found.cpu_ms / 1000:.2f} s; resumed in "
-            f"{found.resume_s:.3f} s, the loop blocked {found.longest_block_ms:.0f} ms at most"
+            f"{most} turns{within}: CPU ms a turn at {at}; in all {found.cpu_ms / 1000:.2f} s; "
+            f"resumed in {found.resume_s:.3f} s, the loop blocked "
+            f"{found.longest_block_ms:.0f} ms at most"
         )
 
 

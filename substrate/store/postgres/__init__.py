@@ -94,9 +94,15 @@ class PostgresStore:
         """See `Store.journal`."""
         return await self._connections.aside(lambda db: promises.read_journal(db, run_id, after))
 
-    async def usages(self, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
+    async def usages(
+        self, prefix: str, skipping: Sequence[str] = ()
+    ) -> Sequence[tuple[PromiseId, Json]]:
         """See `Store.usages`."""
-        return await self._connections.aside(lambda db: promises.read_usages(db, prefix))
+        return await self._connections.aside(lambda db: promises.read_usages(db, prefix, skipping))
+
+    async def has_open_runs(self, prefix: str) -> bool:
+        """See `Store.has_open_runs`."""
+        return await self._connections.aside(lambda db: promises.has_open_runs(db, prefix))
 
     async def blob(self, run_id: RunId, digest: str) -> bytes | None:
         """See `Store.blob`."""

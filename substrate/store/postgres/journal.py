@@ -128,7 +128,8 @@ WITH batch AS MATERIALIZED (
            value, error, usage, attempts, undo, epoch, created_at, settled_at
       FROM owned
         ON CONFLICT (id, part) DO UPDATE
-       SET seq = excluded.seq, state = excluded.state, value = excluded.value,
+       SET seq = excluded.seq, state = excluded.state,
+           input = coalesce(excluded.input, promises.input), value = excluded.value,
            error = excluded.error, usage = excluded.usage, attempts = excluded.attempts,
            undo = excluded.undo, epoch = excluded.epoch, settled_at = excluded.settled_at
      WHERE promises.state = 'pending'

@@ -58,12 +58,32 @@ SELECT id, usage
 """
 
 
-async def read_usages(db: Cursor, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
-    """Return what the promises have used whose id begins so."""
+async def read_usages(
+    db: Cursor, prefix: str, skipping: Sequence[str]
+) -> Sequence[tuple[PromiseId, Json]]:
+    """Return what the promises have used whose id begins so, and does not go on so."""
+    found: list[tuple[PromiseId, Json]] = []
+    for first, end in rows.ranges_of(prefix, skipping):
+        given = {"first": first, "end": end, "part": part_of(prefix)}
+        cursor = await db.execute(_SELECT_USAGES, given)
+        found += [(PromiseId(row[0]), Json(row[1])) for row in await cursor.fetchall()]
+    return found
+
+
+_HAS_OPEN_RUNS = """
+SELECT 1
+  FROM runs
+ WHERE id >= %(first)s AND id < %(end)s AND part = %(part)s AND ended_at IS NULL
+ LIMIT 1
+"""
+
+
+async def has_open_runs(db: Cursor, prefix: str) -> bool:
+    """Return whether a run whose id begins so has not ended."""
     first, end = rows.range_of(prefix)
     given = {"first": first, "end": end, "part": part_of(prefix)}
-    cursor = await db.execute(_SELECT_USAGES, given)
-    return [(PromiseId(row[0]), Json(row[1])) for row in await cursor.fetchall()]
+    cursor = await db.execute(_HAS_OPEN_RUNS, given)
+    return await cursor.fetchone() is not None
 
 
 _INSERT_SETTLED = """

@@ -78,9 +78,15 @@ class SqliteStore:
         read = await self._reading(run_id, after)
         return await read(lambda db: promises.read_journal(db, run_id, after))
 
-    async def usages(self, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
+    async def usages(
+        self, prefix: str, skipping: Sequence[str] = ()
+    ) -> Sequence[tuple[PromiseId, Json]]:
         """See `Store.usages`."""
-        return await self._file.scan(lambda db: promises.read_usages(db, prefix))
+        return await self._file.scan(lambda db: promises.read_usages(db, prefix, skipping))
+
+    async def has_open_runs(self, prefix: str) -> bool:
+        """See `Store.has_open_runs`."""
+        return await self._file.read(lambda db: promises.has_open_runs(db, prefix))
 
     async def blob(self, run_id: RunId, digest: str) -> bytes | None:
         """See `Store.blob`."""

@@ -42,7 +42,9 @@ INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, eff
                       input, value, error, usage, attempts, undo, epoch, created_at, settled_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id, part) DO UPDATE
-   SET seq = excluded.seq, state = excluded.state, value = excluded.value, error = excluded.error,
+   SET seq = excluded.seq, state = excluded.state,
+       input = coalesce(excluded.input, promises.input),
+       value = excluded.value, error = excluded.error,
        usage = excluded.usage, attempts = excluded.attempts, undo = excluded.undo,
        epoch = excluded.epoch, settled_at = excluded.settled_at
  WHERE promises.state = 'pending'

@@ -53,11 +53,30 @@ SELECT id, usage
 """
 
 
-def read_usages(db: apsw.Connection, prefix: str) -> Sequence[tuple[PromiseId, Json]]:
-    """Return what the promises have used whose id begins so."""
+def read_usages(
+    db: apsw.Connection, prefix: str, skipping: Sequence[str]
+) -> Sequence[tuple[PromiseId, Json]]:
+    """Return what the promises have used whose id begins so, and does not go on so."""
+    found: list[tuple[PromiseId, Json]] = []
+    for first, end in rows.ranges_of(prefix, skipping):
+        given = {"first": first, "end": end, "part": part_of(prefix)}
+        found += [(PromiseId(row[0]), Json(row[1])) for row in db.execute(_SELECT_USAGES, given)]
+    return found
+
+
+_HAS_OPEN_RUNS = """
+SELECT 1
+  FROM runs
+ WHERE id >= :first AND id < :end AND part = :part AND ended_at IS NULL
+ LIMIT 1
+"""
+
+
+def has_open_runs(db: apsw.Connection, prefix: str) -> bool:
+    """Return whether a run whose id begins so has not ended."""
     first, end = rows.range_of(prefix)
-    found = db.execute(_SELECT_USAGES, {"first": first, "end": end, "part": part_of(prefix)})
-    return [(PromiseId(row[0]), Json(row[1])) for row in found]
+    given = {"first": first, "end": end, "part": part_of(prefix)}
+    return db.execute(_HAS_OPEN_RUNS, given).fetchone() is not None
 
 
 _INSERT_SETTLED = """

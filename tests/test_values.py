@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -154,6 +155,22 @@ def test_texts_that_look_like_tags():
     for value in ['"$int":', {"a": '{"$int":"5"}'}, {"$int": "5"}, {"$x": 1, "$y": 2}, ['"$"']]:
         assert decode(encode(value)) == value
     assert json.loads(encode({"price": "$5"})) == {"price": "$5"}
+
+
+def test_keys_that_look_like_tags():
+    """A key that begins with a dollar is found whatever its length and what else stands in it."""
+    for key in ("$", "$a", "$" + "a" * 99, "$" + "a" * 5000, '$"', "$\\", '$\\":'):
+        for value in ({key: 1}, [{"a": {key: [b"x"]}}], {"a": '"$b":', key: "$5"}):
+            assert decode(encode(value)) == value
+
+
+def test_json_in_json_in_json():
+    """Text that is JSON with tags itself is written in time that grows with its length only."""
+    text = encode([{"raw": b"0123456789" * 5}] * 20_000)
+    before = time.process_time()
+
+    assert decode(encode(encode([text, {"a": text}]))) == encode([text, {"a": text}])
+    assert time.process_time() - before < 5
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ class Trial:
         if isinstance(outcome, Raised):
             return await self._give_up_or_rest(outcome.error)
         try:
-            return await self._resolve(result_of(outcome))
+            return await self._resolve(await result_of(outcome))
         except NotEncodable as error:
             return await self._give_up_or_rest(error)
 
@@ -277,7 +277,7 @@ class Trial:
                 made.leave()
             if isinstance(outcome, Raised):
                 raise _Failed(outcome.error)
-            return self._resolved(result_of(outcome))
+            return self._resolved(await result_of(outcome))
 
         while True:
             slots.append(await self._slot())
@@ -439,7 +439,7 @@ class Trial:
 
     async def _resolve_reconciled(self, value: Any) -> Promise:
         try:
-            return await self._resolve(result_of(value))
+            return await self._resolve(await result_of(value))
         except NotEncodable as error:
             return await self._reject(failure_of(error), undo=self._step.undo)
 

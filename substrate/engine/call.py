@@ -76,19 +76,17 @@ async def run_call(
     return await execution.write(replace(_settled(promise, outcome), settled_at=execution.now_ms))
 
 
-def read_call(
-    execution: Execution, function: Durable[..., T], promise: Promise
-) -> T | Raised[Exception]:
+def read_call(function: Durable[..., T], promise: Promise) -> T | Raised[Exception]:
     """Return the recorded result as the function's type, or its failure.
 
-    Where the type has changed and takes the record no more, the run is paused.
+    Raises `Paused` where the type has changed and takes the record no more.
     """
     if promise.state is not PromiseState.RESOLVED:
         return Raised(error_of(promise))
     try:
         return function.decode_result(promise.value or Json("null"))
     except Misuse as error:
-        execution.leave(Paused(failure_of(error)))
+        raise Paused(failure_of(error)) from None
 
 
 async def encoded_result(execution: Execution, function: Durable[..., T], value: T) -> Json:

@@ -18,7 +18,8 @@ from substrate.engine.failure import Raised
 from substrate.engine.step import Measured
 from substrate.engine.threads import Over, Running, Slot
 from substrate.values.clock import uptime
-from substrate.values.codec import encode
+from substrate.values.codec import encode, is_long
+from substrate.values.errors import NotEncodable
 from substrate.values.records import Json
 
 
@@ -30,8 +31,20 @@ class Result:
     usage: Json | None = None
 
 
-def result_of(returned: Any) -> Result:
-    """Return what a call returned as JSON, or raise `NotEncodable`."""
+async def result_of(returned: Any) -> Result:
+    """Return what a call returned as JSON, a long one written in a thread.
+
+    Raises `NotEncodable` where it cannot be kept, which says that the call was made.
+    """
+    try:
+        if is_long(returned.value if isinstance(returned, Measured) else returned):
+            return await asyncio.to_thread(_written, returned)
+        return _written(returned)
+    except NotEncodable as error:
+        raise NotEncodable(f"the call was made, and its result cannot be kept: {error}") from None
+
+
+def _written(returned: Any) -> Result:
     if isinstance(returned, Measured):
         return Result(Json(encode(returned.value)), Json(encode(returned.usage)))
     return Result(Json(encode(returned)))

@@ -73,9 +73,7 @@ class Child(Pending[T]):
             group = context.strand.group or Group()
             return await context.execution.wait_for_child(promise, group)
 
-        super().__init__(
-            context, asked, live, partial(read_child, context.execution, spawn.function)
-        )
+        super().__init__(context, asked, live, partial(read_child, spawn.function))
         self._spawn = spawn
         self._started: Promise | None = None
 
@@ -115,16 +113,14 @@ async def start_child(execution: Execution, spawn: Spawn, promise: Promise) -> P
     return stands
 
 
-def read_child(
-    execution: Execution, function: Durable[..., T], promise: Promise
-) -> T | Raised[Exception]:
+def read_child(function: Durable[..., T], promise: Promise) -> T | Raised[Exception]:
     """Return a child's result as its function's type, or its failure.
 
-    Where the type has changed and takes the record no more, the run is paused.
+    Raises `Paused` where the type has changed and takes the record no more.
     """
     if promise.state is not PromiseState.RESOLVED:
         return Raised(error_of_run(promise))
     try:
         return function.decode_result(promise.value or Json("null"))
     except Misuse as error:
-        execution.leave(Paused(failure_of(error)))
+        raise Paused(failure_of(error)) from None

@@ -138,6 +138,8 @@ class Client:
             if _is_over(run):
                 promise = await self.store.promise(run.id)
                 if promise is not None and (promise.is_settled or promise.error):
+                    if is_long(promise.value):
+                        return await asyncio.to_thread(_result, run, promise, function)
                     return _result(run, promise, function)
             await looks.last()
 

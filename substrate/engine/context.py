@@ -418,7 +418,7 @@ class Context:
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
             return run_call(self.execution, durable, recorded or self.blank(asked), run)
 
-        return Pending(self, asked, live, partial(read_call, self.execution, durable))
+        return Pending(self, asked, live, partial(read_call, durable))
 
     def _timer(self, due: Callable[[], int]) -> Pending[None]:
         asked = Asked(self._next_key("sleep"), Kind.TIMER, "sleep")

@@ -22,6 +22,7 @@ from substrate.engine.means import log
 from substrate.engine.strand import Strand
 from substrate.engine.unwind import Ending, decide, unwind
 from substrate.store.crashes import MAX_CRASHES
+from substrate.values.codec import is_long
 from substrate.values.errors import (
     Cancelled,
     CheckpointRefused,
@@ -119,7 +120,10 @@ async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
     execution.check_time()
     execution.check_open()
     try:
-        arguments = function.decode_arguments(execution.claim.input)
+        if is_long(execution.claim.input):
+            arguments = await asyncio.to_thread(function.decode_arguments, execution.claim.input)
+        else:
+            arguments = function.decode_arguments(execution.claim.input)
     except Misuse as error:
         execution.fail(Paused(failure_of(error)))
     is_live = not execution.journal.has_scope(execution.generation_scope)

@@ -14,6 +14,7 @@ from substrate.engine.failure import encode_failure
 from substrate.engine.journal import Journal
 from substrate.engine.means import Means, log
 from substrate.engine.waiting import Waiting
+from substrate.store.blobs import outsourced
 from substrate.store.crashes import is_suspect
 from substrate.store.protocol import Transaction
 from substrate.values.errors import (
@@ -279,7 +280,7 @@ class Execution(Waiting):
 
     async def _commit(self, checkpoint: Checkpoint) -> Outcome:
         try:
-            return await self.means.committer.commit(checkpoint)
+            return await self.means.committer.commit(await outsourced(checkpoint))
         except CheckpointRefused:
             raise
         except StoreError as error:

@@ -28,6 +28,9 @@ Branch = Callable[[], Coroutine[Any, Any, Promise]]
 Read = Callable[[Promise], T | Raised[Exception]]
 """Turns a settled promise into the operation's value, or its failure."""
 
+_LONG = 256 * 1024
+"""How many characters of JSON are read on the event loop, in a millisecond or two."""
+
 _NOT_YET: Raised[Exception] = Raised(RuntimeError("it was not begun"))
 
 
@@ -61,7 +64,10 @@ class Pending(Generic[T]):
         if promise is None or not promise.is_settled:
             live = partial(self._live, promise)
             promise = yield from context.strand.drive(live).__await__()
-        value = self.read(promise)
+        if is_long(promise):
+            value = yield from self.read_aside(promise).__await__()
+        else:
+            value = self.read(promise)
         if isinstance(value, Raised):
             raise value.error
         return value
@@ -99,7 +105,22 @@ class Pending(Generic[T]):
         if isinstance(outcome, Raised):
             return outcome
         self._context.strand.observe(outcome)
-        return self._read(outcome)
+        try:
+            return self._read(outcome)
+        except Interrupt as interrupt:
+            self._context.execution.leave(interrupt)
+
+    async def read_aside(self, outcome: Promise | Raised[Exception]) -> T | Raised[Exception]:
+        """Return what `read` does; what is long is read in a thread, and the loop goes on."""
+        if isinstance(outcome, Raised) or not is_long(outcome):
+            return self.read(outcome)
+        strand = self._context.strand
+        strand.observe(outcome)
+        reading = partial(asyncio.to_thread, self._read, outcome)
+        try:
+            return await strand.drive(reading, is_live=strand.is_live)
+        except Interrupt as interrupt:
+            self._context.execution.leave(interrupt)
 
     def _check_taker(self, context: "Context") -> None:
         if self._context is not context:
@@ -135,9 +156,10 @@ async def settle_all(
         group = Group(wants_one=limit is not None and limit < len(work))
         together = partial(_together, context.execution, work, limit, group)
         fresh = iter(await context.strand.drive(together, group))
+    outcomes = [promise if promise and promise.is_settled else next(fresh) for promise in found]
     values = [
-        pending.read(promise if promise and promise.is_settled else next(fresh))
-        for pending, promise in zip(pendings, found, strict=True)
+        await pending.read_aside(outcome) if is_long(outcome) else pending.read(outcome)
+        for pending, outcome in zip(pendings, outcomes, strict=True)
     ]
     failures = [value.error for value in values if isinstance(value, Raised)]
     if failures:
@@ -177,7 +199,7 @@ async def settle_first(context: "Context", pendings: Sequence[Pending[Any]]) -> 
     if late or begun_by(context.execution, losers):
         await context.strand.drive(partial(close_branches, context.execution, losers, late))
     place = next(i for i, pending in enumerate(pendings) if pending.id == first.id)
-    value = pendings[place].read(first)
+    value = await pendings[place].read_aside(first)
     if isinstance(value, Raised):
         raise value.error
     return Winner(place, value)
@@ -241,6 +263,12 @@ async def _race(
         outcomes = [task.result() for task in ended if _error_of(task) is None]
         raise next(each.error for each in outcomes if isinstance(each, Raised))
     return settled
+
+
+def is_long(outcome: Promise | Raised[Exception]) -> bool:
+    """Whether what it holds takes so long to read that other runs would have to wait for it."""
+    value = None if isinstance(outcome, Raised) else outcome.value
+    return value is not None and len(value) > _LONG
 
 
 def _error_of(task: asyncio.Task[Any]) -> BaseException | None:

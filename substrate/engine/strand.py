@@ -52,9 +52,15 @@ class Strand:
         """Take note of an outcome that the task has seen: its time moves on to it."""
         self.now_ms = max(self.now_ms, promise.settled_at or 0)
 
-    async def drive(self, work: Callable[[], Awaitable[T]], group: Group | None = None) -> T:
+    async def drive(
+        self,
+        work: Callable[[], Awaitable[T]],
+        group: Group | None = None,
+        *,
+        is_live: bool = True,
+    ) -> T:
         """Do live work, turning a cancellation into what caused it. `group`: of its branches."""
-        self.is_live = True
+        self.is_live = is_live
         self._is_waiting = True
         self.group = group
         try:

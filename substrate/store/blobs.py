@@ -6,6 +6,7 @@ plain SQL. Readers get the whole text back. No value of a user looks like that, 
 tags every key of theirs that begins with ``$``.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -21,6 +22,7 @@ from substrate.values.records import Blob, Checkpoint, Json, NewRun, Promise
 ROW_LIMIT = 16 * 1024
 PREVIEW = 500
 PAYLOADS = ("input", "value", "error", "usage", "attempts", "undo")
+_QUICK = 64 * 1024  # characters that are hashed and compressed at once, in less than a millisecond
 _MARK = '{"$blob":"'
 _HASH = slice(len(_MARK), len(_MARK) + 64)
 
@@ -52,6 +54,27 @@ def outsource(checkpoint: Checkpoint) -> Checkpoint:
     if not moved:
         return checkpoint
     return replace(checkpoint, promise=replace(promise, **moved), blobs=tuple(blobs))
+
+
+async def outsourced(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint as `outsource` does, in a thread where that takes its time.
+
+    Hashing and compressing leave the loop free there. A store has nothing left to do to it.
+    """
+    promise = checkpoint.promise
+    for payload in (promise.value, promise.input, promise.error, promise.attempts):
+        if payload is not None and len(payload) > _QUICK:
+            return await asyncio.to_thread(outsource, checkpoint)
+    return checkpoint
+
+
+def told(payload: Json | None) -> str | None:
+    """Return what tells a payload from others, whether it lies in its row or in a blob."""
+    if payload is None:
+        return None
+    if digest := digest_in(payload):
+        return digest
+    return sha256(payload.encode()).hexdigest() if _is_long(payload) else payload
 
 
 def outsource_input(new: NewRun) -> tuple[NewRun, tuple[Blob, ...]]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from substrate.store.blobs import told
 from substrate.values.codec import encode
 from substrate.values.errors import IdTaken
 from substrate.values.ids import lane_of, part_of, promise_id, root_of
@@ -232,10 +233,7 @@ def _outcome(promise: Promise) -> tuple[object, ...]:
         promise.state,
         promise.epoch,
         promise.settled_at,
-        promise.value,
-        promise.error,
-        promise.attempts,
-        promise.undo,
+        *map(told, (promise.value, promise.error, promise.attempts, promise.undo)),
     )
 
 

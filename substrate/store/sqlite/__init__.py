@@ -34,6 +34,7 @@ from substrate.values.records import (
 
 Reading = Callable[[Work[Sequence[Promise]]], Awaitable[Sequence[Promise]]]
 
+_LONG_BLOB = 64 * 1024  # bytes; longer ones are written in a thread
 _LONG_JOURNAL = 500  # rows; a longer one is read in a thread
 
 
@@ -158,7 +159,10 @@ class SqliteStore:
     async def commit(self, batch: Sequence[Checkpoint], *, wait: bool = False) -> Sequence[Outcome]:
         """See `Store.commit`. SQLite has one writer, so nothing is ever `Locked`."""
         light = [outsource(checkpoint) for checkpoint in batch]
-        return await self._file.write(lambda db: [journal.write_checkpoint(db, c) for c in light])
+        is_long = any(len(blob.data) > _LONG_BLOB for each in light for blob in each.blobs)
+        return await self._file.write(
+            lambda db: [journal.write_checkpoint(db, c) for c in light], in_thread=is_long
+        )
 
     async def settled(self, batch: Sequence[Checkpoint]) -> Sequence[Outcome | None]:
         """See `Store.settled`."""

@@ -143,11 +143,11 @@ class SqliteFile:
         if self._is_closed:
             raise StoreUnusable(CLOSED)
 
-    async def write(self, work: Work[T]) -> T:
-        """Run the work in one write transaction and commit it."""
+    async def write(self, work: Work[T], *, in_thread: bool = False) -> T:
+        """Run the work in one write transaction and commit it; on the loop, if that is quick."""
         async with self._writing:
             self.check_open()
-            if self._pace < _SLOW:
+            if self._pace < _SLOW and not in_thread:
                 with suppress(apsw.BusyError):
                     return self._transact(work, wait=0)
             return await self.in_thread(lambda: self._transact(work, wait=LOCK_WAIT))

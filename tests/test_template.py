@@ -97,10 +97,11 @@ def test_any_folder_name_does(fork: Fork, name: str) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9-]*", called)
 
 
-def test_bad_name_is_refused(fork: Fork) -> None:
+@pytest.mark.parametrize("name", ["My Agent!", "two\n", "-x", "7up"])
+def test_bad_name_is_refused(fork: Fork, name: str) -> None:
     """A name that cannot be a package's is refused with what is allowed."""
     with pytest.raises(ValueError, match="Lowercase letters, digits and dashes"):
-        fork(agent_name="My Agent!")
+        fork(agent_name=name)
 
 
 def test_fork_is_green_offline(fork: Fork) -> None:
@@ -210,6 +211,57 @@ def test_update_keeps_what_is_yours(tmp_path: Path) -> None:
     assert '"mine>=1"' in project.read_text(encoding="utf-8")
     for name in files_of(folder):
         assert "<<<<<<<" not in (folder / name).read_text(encoding="utf-8"), name
+
+
+OWN = ("agent/hooks.py", "agent/rehearsal.py", "tests/test_hooks.py", "README.md")
+
+
+def committed(folder: Path, message: str = "Mine") -> None:
+    """Put all of a fork's files into its history."""
+    if not (folder / ".git").exists():
+        git(folder, "init", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-m", message)
+
+
+def test_update_brings_nothing_back(tmp_path: Path) -> None:
+    """Files of the fork's own that were deleted stay away, and those that are new come."""
+    kit, folder = tmp_path / "kit", tmp_path / "my-agent"
+    make_kit(kit)
+    copier.run_copy(str(kit), folder, defaults=True, quiet=True, unsafe=False)
+    for name in (*OWN, "AGENTS.md"):
+        (folder / name).unlink()
+    committed(folder)
+    for name in (*(each for each in OWN if each != "README.md"), "NEW.md"):
+        (kit / "template" / name).write_text("# Newer.\n", encoding="utf-8")
+    release(kit, "v0.2.0")
+
+    copier.run_update(folder, defaults=True, overwrite=True, quiet=True, unsafe=False)
+
+    there = files_of(folder)
+    assert there & {*OWN, "AGENTS.md"} == set()
+    assert "NEW.md" in there
+
+
+def test_update_of_a_fork_from_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork that was made from a relative path is updated from wherever one stands."""
+    kit, folder = tmp_path / "kit", tmp_path / "my-agent"
+    make_kit(kit)
+    monkeypatch.chdir(tmp_path)
+    copier.run_copy("./kit", folder, defaults=True, quiet=True, unsafe=False)
+    committed(folder)
+    (kit / "template" / "NEW.md").write_text("# Newer.\n", encoding="utf-8")
+    release(kit, "v0.2.0")
+    monkeypatch.chdir(folder)
+
+    copier.run_update(".", defaults=True, overwrite=True, quiet=True, unsafe=False)
+
+    assert (folder / "NEW.md").exists()
+    answers = (folder / ".copier-answers.yml").read_text(encoding="utf-8")
+    assert f"_src_path: {kit}\n" in answers
+    assert answers.startswith("# Written by copier")
 
 
 def test_message_names_real_commands(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

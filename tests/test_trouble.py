@@ -314,6 +314,8 @@ def test_id_taken(fork):
         (["run", OWLS, "--id", "two words"], "'two words' is not a run id; use 1 to 200 letters"),
         (["runs", "--status", "asleep"], "'asleep' is not one of 'ready', 'running'"),
         (["dance"], "No such command 'dance'"),
+        (["shwo", "first"], "No such command 'shwo'. Did you mean 'show'?"),
+        (["run", OWLS, "--idd", "first"], "--id"),
     ],
 )
 def test_usage(fork, arguments, expected):

@@ -25,9 +25,10 @@ def main(package: str = "agent") -> NoReturn:
     from pathlib import Path
 
     from substrate.cli.app import perform
-    from substrate.cli.exit import leave
+    from substrate.cli.exit import leave, open_closed_streams
     from substrate.cli.invocation import Invocation
 
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what it cannot write is no reason to fail
             stream.reconfigure(errors="backslashreplace")

@@ -5,6 +5,7 @@ import sys
 import threading
 from contextlib import suppress
 from enum import IntEnum
+from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
 from typing import NoReturn
 
 
@@ -19,6 +20,25 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+def open_closed_streams() -> None:
+    """Open what supervisors and cron close: standard input, output and error, to nowhere.
+
+    Python has None for a closed stream, and the next file to be opened takes its number: a database
+    whose number is 1 is overwritten by whatever prints.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    opened = {"stdin": "r", "stdout": "w", "stderr": "w"}
+    for number, (name, mode) in enumerate(opened.items()):
+        if getattr(sys, name) is None:
+            raw = FileIO(number, mode, closefd=False)
+            buffered = BufferedReader(raw) if mode == "r" else BufferedWriter(raw)
+            setattr(sys, name, TextIOWrapper(buffered, "utf-8"))
+
+
 def leave(code: int) -> NoReturn:
     """End the process with this code, whatever a tool's thread may still be doing.
 
@@ -27,8 +47,12 @@ def leave(code: int) -> NoReturn:
     """
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output has gone; there is nobody to tell
+    except OSError as error:
+        # Whoever read the output has gone, and there is nobody to tell; or it cannot be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"error: standard output cannot be written: {error}\n")
+            code = code or Exit.FAILED
     with suppress(OSError):
         sys.stderr.flush()
     if any(_is_waited_for(thread) for thread in threading.enumerate()):

@@ -23,6 +23,7 @@ from substrate.cli.tally import Tally
 from substrate.engine.client import Client
 from substrate.engine.failure import decode_failure
 from substrate.models.messages import Usage
+from substrate.values import errors
 from substrate.values.codec import decode
 from substrate.values.errors import Failure, OutcomeUnknown, RunTimedOut, StepFailed
 from substrate.values.ids import PromiseId
@@ -138,6 +139,8 @@ def report(outcome: Outcome, invocation: Invocation) -> int:
         text = wording.visible(outcome.text) if sys.stdout.isatty() else outcome.text
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
+        if not text.strip():
+            put(screen, Text("the answer is empty", "yellow"))
         put(screen, "", *summary(outcome), hint(outcome, invocation))
     else:
         put(screen, "", *explanation(outcome, invocation))
@@ -280,6 +283,8 @@ def _where(outcome: Outcome, failure: Failure) -> str | None:
         trace = decode_failure(inner[-1]).traceback if inner else trace
     frames = _FRAME.findall(trace or "")
     ours = [frame for frame in frames if Path(frame[0]).is_relative_to(Path.cwd())]
+    if not ours and hasattr(errors, failure.type):  # its message says all; the line is the kit's
+        return None
     for file, line, function in reversed(ours or frames):
         path = Path(file)
         known = path.relative_to(Path.cwd()) if ours else path

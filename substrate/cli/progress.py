@@ -56,6 +56,7 @@ class Progress:
         self._words = ""
         self._calls: list[str] = []
         self._awaited: set[str] = set()
+        self._attempts: set[tuple[str, Any, Any]] = set()
         self._undos: list[str] = []
         self._live = Live(
             console=console, transient=True, refresh_per_second=8, get_renderable=self._region
@@ -108,8 +109,7 @@ class Progress:
             self._wait_for(promise)
             return
         self._tally = self._tally.plus(promise)
-        for attempt in failed_in(promise):
-            self.say(_attempt_line(promise, attempt))
+        self._tell_attempts(promise)
         self._undos += undos_in([promise])
         if promise.key == UNWIND_KEY or undone_by(promise, self._undos):
             self.say(_undo_line(promise, self._undos))
@@ -133,9 +133,21 @@ class Progress:
         if wait is None or promise.error:
             return
         self._begin(f"waiting for {wait.words}")
-        if promise.kind is not Kind.CHILD and promise.key not in self._awaited:  # may be thousands
+        if promise.kind is Kind.STEP:
+            self._tell_attempts(promise)
+        elif promise.kind is Kind.CHILD or promise.key in self._awaited:
+            return  # of children there may be thousands
+        else:
             self._awaited.add(promise.key)
             self.say(_indented(Text(f"{promise.key}  waits for {wait.words}", "cyan")))
+
+    def _tell_attempts(self, promise: Promise) -> None:
+        """Tell of each failed attempt once, when it is recorded: a provider may be away all day."""
+        for number, attempt in enumerate(failed_in(promise), 1):
+            told = (promise.key, attempt.get("at"), attempt.get("n", number))
+            if told not in self._attempts:
+                self._attempts.add(told)
+                self.say(_attempt_line(promise, attempt))
 
     def _turn_lines(self, promise: Promise) -> list[RenderableType]:
         usage = self._tally.usage
@@ -181,7 +193,9 @@ def _attempt_line(promise: Promise, attempt: dict[str, Any]) -> RenderableType:
     if promise.kind is Kind.SIGNAL:
         told = wording.short(attempt.get("message"), 160)
         return _indented(Text.assemble(f"{promise.name}  ", ("refused", "yellow"), f"  {told}"))
-    told = wording.short(f"{attempt.get('type')}: {attempt.get('message')}", 160)
+    told = wording.gist(f"{attempt.get('type')}: {attempt.get('message')}", 200)
+    if "gave_up" in attempt:
+        return _indented(Text.assemble(f"{promise.name}  ", ("failed", "yellow"), f"  {told}"))
     waited = wording.duration(attempt.get("waited_ms", 0))
     line = Text.assemble(f"{promise.name}  ", ("failed", "yellow"))
     return _indented(line.append(f"  {told}; again after {waited}", "dim"))

@@ -90,8 +90,13 @@ class Reading:
     def details(self, promise: Promise, indent: int) -> Iterator[Text]:
         """Yield what went wrong on the way, what a step was given, and what it gave."""
         width = self.width - indent - 2
+        told = 0
         for number, attempt in enumerate(failed_in(promise), 1):
-            yield Text(wording.short(_attempt(number, attempt), width), "yellow")
+            n = attempt.get("n", number)
+            if told and n > told + 1:
+                yield Text(f"{wording.count(n - told - 1, 'attempt')} more", "yellow")
+            told = n
+            yield Text(wording.gist(_attempt(n, attempt), width), "yellow")
         if promise.key == UNWIND_KEY:
             yield from _decision(promise, width)
             return
@@ -162,6 +167,8 @@ def _attempt(number: int, attempt: Attempt) -> str:
     told = f"{attempt.get('type')}: {attempt.get('message')}"
     if "dedup" in attempt:  # a signal that was taken and did not fit
         return f"refused: {attempt.get('message')}"
+    if "gave_up" in attempt:
+        return f"attempt {number}, then a person was asked: {told}"
     return f"attempt {number}, again after {wording.duration(attempt.get('waited_ms', 0))}: {told}"
 
 

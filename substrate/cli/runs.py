@@ -16,6 +16,7 @@ from substrate.cli.invocation import Invocation
 from substrate.cli.outcome import Outcome, outcome_of, whats_next
 from substrate.cli.screen import open_page, put
 from substrate.cli.tally import Tally
+from substrate.cli.waits import waits_of
 from substrate.engine.client import connect
 from substrate.store.secrets import hide_password
 from substrate.values.records import RunStatus
@@ -72,6 +73,15 @@ def _dead_letters(found: Sequence[Outcome], invocation: Invocation) -> Iterator[
             yield Text("  ").append(line)
 
 
+def _waits(outcome: Outcome) -> str:
+    """Return what a suspended run waits for, in few words."""
+    if outcome.run.status is not RunStatus.SUSPENDED:
+        return ""
+    waits = waits_of(outcome.run, outcome.journal)
+    more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
+    return wording.gist(waits[0].words, 160) + more if waits else ""
+
+
 def _table(found: Sequence[Outcome], now: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("id", overflow="fold")
@@ -80,7 +90,10 @@ def _table(found: Sequence[Outcome], now: int) -> Table:
         table.add_column(column, justify="right")
     table.add_column("started", no_wrap=True)
     table.add_column("duration", justify="right", no_wrap=True)
-    for each in found:
+    waits = [_waits(each) for each in found]
+    if any(waits):
+        table.add_column("waits for", overflow="fold")
+    for each, waiting in zip(found, waits, strict=True):
         run, tally = each.run, Tally.of(each.journal)
         table.add_row(
             run.id,
@@ -90,5 +103,6 @@ def _table(found: Sequence[Outcome], now: int) -> Table:
             wording.money(each.tree_usage.cost_usd),
             Text(wording.moment(run.created_at), "dim"),
             Text(wording.duration((run.ended_at or now) - run.created_at), "dim"),
+            *([Text(waiting, "dim")] if any(waits) else []),
         )
     return table

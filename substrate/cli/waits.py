@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from substrate.cli import wording
-from substrate.engine.attempts import rests_until
+from substrate.engine.attempts import failed_in, rests_until, series_of
 from substrate.engine.client import Client
 from substrate.values.codec import decode
 from substrate.values.ids import RunId
@@ -38,10 +38,20 @@ class Wait:
                 return f"signal {self.promise.name!r}{end}"
             case Kind.TIMER:
                 return f"timer{end}"
-        return f"next attempt{end}"
+        return self._attempts()
+
+    def _attempts(self) -> str:
+        """Return since when a step fails, how often it was tried, why, and when it is again."""
+        failed = failed_in(self.promise)
+        series, last = series_of(failed), failed[-1]
+        tried = wording.count(series.count, "attempt")
+        since = "" if series.since is None else f" since {wording.moment(series.since)}"
+        at = "" if self.until is None else f" at {wording.moment(self.until)}"
+        why = wording.gist(f"{last.get('type')}: {last.get('message')}", 200)
+        return f"next try{at}, after {tried}{since}; last: {why}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return it for scripts; `run` is a child's run."""
+        """Return it for scripts; `run` is a child's run; a step that rests has its attempts."""
         promise = self.promise
         return {
             "key": promise.key,
@@ -50,7 +60,14 @@ class Wait:
             "until_ms": self.until,
             "run": promise.id if promise.kind is Kind.CHILD else None,
             "status": self.status.value if self.status else None,
+            **({} if promise.kind is not Kind.STEP else self._series()),
         }
+
+    def _series(self) -> dict[str, Any]:
+        failed = failed_in(self.promise)
+        series, last = series_of(failed), failed[-1]
+        why = {"type": last.get("type"), "message": last.get("message")}
+        return {"attempts": series.count, "since_ms": series.since, "last": why}
 
 
 def waits_of(run: Run, journal: Iterable[Promise]) -> Sequence[Wait]:

@@ -94,6 +94,19 @@ def short(value: Any, limit: int = 60) -> str:
     return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 1] + "…"
 
 
+def gist(text: str, limit: int) -> str:
+    """Return a message on one line, cut in its middle: its end says what to do.
+
+    >>> gist("the server said: busy busy busy busy; back off", 40)
+    'the server said: busy bu…; back off'
+    """
+    line = " ".join(visible(text).split())
+    fact, _, remedy = line.rpartition("; ")
+    if len(line) <= limit or not fact or len(remedy) > limit // 2:
+        return short(line, limit)
+    return f"{fact[: limit - len(remedy) - 8]}…; {remedy}"
+
+
 def call(name: str, arguments: Mapping[str, Any], limit: int = 60) -> str:
     """Return a call as Python would write it, cut short: ``search(query="owls", limit=3)``."""
     each = max(limit // max(len(arguments), 1), 12)

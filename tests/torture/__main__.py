@@ -22,12 +22,14 @@ from rich.table import Table
 from substrate.testing import Moment
 from tests.everything import Case, check_nothing_twice, prepare
 from tests.postgres import fresh_database, postgres, server_pid
+from tests.torture.late import late_calls
 from tests.torture.pooler import is_installed, pooled
 from tests.torture.storm import Tally, storm
 from tests.torture.takeover import takeover_ms
 
 RUNS = int(os.environ.get("TORTURE_RUNS", "600"))
 TAKEOVERS = 20
+LATE_ROUNDS = 4
 MUST_BE_NONE = (
     "lost",
     "once called twice",
@@ -90,6 +92,8 @@ def sqlite_parts(tallies: dict[str, Tally]) -> None:
         asyncio.run(crash_matrix("", folder, tally))
     with part("SQLite, a storm", tallies) as (folder, tally):
         asyncio.run(storm(f"sqlite:///{folder}/runs.db", folder, RUNS, (), tally))
+    with part("SQLite, late calls", tallies) as (folder, tally):
+        asyncio.run(late_calls(f"sqlite:///{folder}/runs.db", folder, LATE_ROUNDS, tally))
 
 
 def postgres_parts(tallies: dict[str, Tally]) -> None:
@@ -100,6 +104,8 @@ def postgres_parts(tallies: dict[str, Tally]) -> None:
         with fresh_database(dsn) as url, part("Postgres, a storm", tallies) as (folder, tally):
             troubles = (lambda: restart(dsn), lambda: cut_backends(dsn))
             asyncio.run(storm(url, folder, RUNS, troubles, tally))
+        with fresh_database(dsn) as url, part("Postgres, late calls", tallies) as (folder, tally):
+            asyncio.run(late_calls(url, folder, LATE_ROUNDS, tally))
         for mode in ("session", "transaction"):
             name = f"Postgres, a storm through PgBouncer ({mode} pooling)"
             if not is_installed():

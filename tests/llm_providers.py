@@ -1,7 +1,7 @@
 """The providers as the tests meet them: their models, their environment, the events they stream."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -149,3 +149,112 @@ def unfinished(provider: str) -> list[Json | str]:
 
 def _is_marked(event: Json | str, markers: tuple[str, ...]) -> bool:
     return any(marker in json.dumps(event) for marker in markers)
+
+
+Called = tuple[str, str, str | None]
+"""A call as a model writes it: its id, its name, its arguments as text, None where none came."""
+
+STOPS = {
+    "anthropic": {"cut": "max_tokens", "filtered": "refusal"},
+    "google": {"cut": "MAX_TOKENS", "filtered": "SAFETY"},
+    "groq": {"cut": "length", "filtered": "content_filter"},
+    "openai": {"cut": "max_output_tokens", "filtered": "content_filter"},
+    "openai-chat": {"cut": "length", "filtered": "content_filter"},
+}
+"""What each provider says of an answer that was cut off, or filtered."""
+
+
+def said(provider: str, text: str = "", *calls: Called, stop: str | None = None) -> list[Any]:
+    """Return the events of an answer: its words, its calls, and how it stopped if not by itself."""
+    word = STOPS[provider].get(stop or "", stop)
+    match provider:
+        case "anthropic":
+            blocks: list[Json] = [{"type": "text", "text": text}] if text else []
+            blocks += [
+                {"type": "tool_use", "id": id, "name": name, "input": written or ""}
+                for id, name, written in calls
+            ]
+            return anthropic_events(*blocks, stop=word or ("tool_use" if calls else "end_turn"))
+        case "openai":
+            return _responses(text, calls, word)
+        case "google":
+            parts: list[Json] = [{"text": text}] if text else []
+            for id, name, written in calls:
+                arguments = {} if written is None else {"args": json.loads(written)}
+                parts.append({"functionCall": {"id": id, "name": name, **arguments}})
+            return gemini_events(*parts, finish=word or "STOP")
+    usage_in = "x_groq" if provider == "groq" else "usage"
+    written = [(id, name, arguments or "") for id, name, arguments in calls]
+    natural = "tool_calls" if calls else "stop"
+    return chat_events(text, *written, finish=word or natural, usage_in=usage_in)
+
+
+def _responses(text: str, calls: Sequence[Called], word: str | None) -> list[Json]:
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    items: list[Json] = [{"type": "message", "role": "assistant", "content": content}] * bool(text)
+    items += [
+        {"type": "function_call", "call_id": id, "name": name, "arguments": written or ""}
+        for id, name, written in calls
+    ]
+    if word is None:
+        return openai_events(*items)
+    status = {"status": "incomplete", "incomplete_details": {"reason": word}}
+    return openai_events(*items, ending="response.incomplete", **status)
+
+
+def without_counts(events: Sequence[Json | str]) -> list[Json | str]:
+    """Return the events of an answer whose server counts nothing, nor names a place for it."""
+    return [each if isinstance(each, str) else _pruned(each) for each in events]
+
+
+def _pruned(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if k not in ("usage", "usageMetadata")}
+        return {key: _pruned(each) for key, each in kept.items()}
+    return [_pruned(each) for each in value] if isinstance(value, list) else value
+
+
+def told(provider: str, body: Json) -> list[Json]:
+    """Return the messages of a request, or its items, as its provider was sent them."""
+    messages: list[Json] = body[{"google": "contents", "openai": "input"}.get(provider, "messages")]
+    return messages
+
+
+def calls_told(provider: str, body: Json) -> list[tuple[str, Any]]:
+    """Return the id and the arguments of each call in a request, decoded."""
+    found: list[tuple[str, Any]] = []
+    for message in told(provider, body):
+        match provider:
+            case "anthropic":
+                blocks = [each for each in message["content"] if each["type"] == "tool_use"]
+                found += [(each["id"], each["input"]) for each in blocks]
+            case "google":
+                named = [p["functionCall"] for p in message["parts"] if "functionCall" in p]
+                found += [(each.get("id", ""), each["args"]) for each in named]
+            case "openai" if message.get("type") == "function_call":
+                found.append((message["call_id"], json.loads(message["arguments"])))
+            case "groq" | "openai-chat":
+                found += [
+                    (each["id"], json.loads(each["function"]["arguments"]))
+                    for each in message.get("tool_calls") or ()
+                ]
+    return found
+
+
+def results_told(provider: str, body: Json) -> list[tuple[str, str]]:
+    """Return the id and the words of each result in a request."""
+    found: list[tuple[str, str]] = []
+    for message in told(provider, body):
+        match provider:
+            case "anthropic":
+                blocks = [each for each in message["content"] if each["type"] == "tool_result"]
+                found += [(each["tool_use_id"], each["content"]) for each in blocks]
+            case "google":
+                given = [p["functionResponse"] for p in message["parts"] if "functionResponse" in p]
+                words = [next(iter(each["response"].values())) for each in given]
+                found += [(g.get("id", ""), word) for g, word in zip(given, words, strict=True)]
+            case "openai" if message.get("type") == "function_call_output":
+                found.append((message["call_id"], message["output"]))
+            case "groq" | "openai-chat" if message["role"] == "tool":
+                found.append((message["tool_call_id"], message["content"]))
+    return found

@@ -24,6 +24,7 @@ from tests.keeper import wait_until
 
 START_LIMIT_S = 20.0
 CONTEXT_WINDOW = 20_000
+BEAT_S = 0.02
 Json = dict[str, Any]
 DONE = "data: [DONE]\n\n"
 
@@ -94,17 +95,19 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One response: sent as it is."""
+    """One response: sent as it is. Its `beat` follows, over and over, until the client is gone."""
 
     body: bytes
     status: int = 200
     headers: Json = field(default_factory=dict)
     ending: Ending = Ending.OPEN
+    beat: bytes = b""
 
     def encode(self) -> bytes:
-        """Return the response as it goes over the wire."""
+        """Return the response as it goes over the wire; one with a beat has no length."""
         length = len(self.body) + (0 if self.ending is Ending.OPEN else 1)
-        lines = [f"HTTP/1.1 {self.status} Said", f"content-length: {length}"]
+        size = "connection: close" if self.beat else f"content-length: {length}"
+        lines = [f"HTTP/1.1 {self.status} Said", size]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         return "\r\n".join([*lines, "", ""]).encode() + self.body
 
@@ -143,6 +146,10 @@ async def wire(*answers: Answer) -> AsyncIterator[Wire]:
                 answer = told.answers.pop(0)
                 writer.write(answer.encode())
                 await writer.drain()
+                while answer.beat:  # until the client hangs up
+                    writer.write(answer.beat)
+                    await writer.drain()
+                    await asyncio.sleep(BEAT_S)
                 if answer.ending is Ending.CUT:
                     break
         writer.close()
@@ -170,10 +177,20 @@ def refusal(status: int, body: Json | str, **headers: str) -> Answer:
     return Answer(text.encode(), status, {"content-type": kind, **named})
 
 
-def stream(*events: Json | str, ending: Ending = Ending.OPEN) -> Answer:
-    """Return a response that streams these events and ends; text goes out as it is."""
-    body = "".join(each if isinstance(each, str) else _sse(each) for each in events)
-    return Answer(body.encode(), 200, {"content-type": "text/event-stream"}, ending)
+def stream(
+    *events: Json | str, ending: Ending = Ending.OPEN, beat: Json | str | None = None
+) -> Answer:
+    """Return a response that streams these events and ends; text goes out as it is.
+
+    With a beat it does not end: that event follows, over and over.
+    """
+    body = "".join(map(_sent, events))
+    again = b"" if beat is None else _sent(beat).encode()
+    return Answer(body.encode(), 200, {"content-type": "text/event-stream"}, ending, again)
+
+
+def _sent(event: Json | str) -> str:
+    return event if isinstance(event, str) else _sse(event)
 
 
 def _sse(event: Json) -> str:

@@ -478,7 +478,8 @@ async def test_pauses_without_end(monkeypatch):
         ("stop_sequence", StopReason.END),
         ("max_tokens", StopReason.LENGTH),
         ("refusal", StopReason.REFUSAL),
-        ("a_reason_of_tomorrow", StopReason.END),
+        ("content_filter", StopReason.REFUSAL),
+        ("tool_use", StopReason.END),
     ],
 )
 async def test_anthropic_stops(monkeypatch, stop, expected):
@@ -685,7 +686,7 @@ async def test_openai_request(monkeypatch):
                     },
                 ],
             },
-            {"type": "function_call", "call_id": "a", "name": "search", "arguments": "{oops"},
+            {"type": "function_call", "call_id": "a", "name": "search", "arguments": "{}"},
             {"type": "function_call_output", "call_id": "a", "output": "not JSON"},
         ],
     }

@@ -334,7 +334,7 @@ def test_who_is_asked_is_recorded():
     recorded = frame(model.id, HELLO, model.describe_fallback())["fallback"]
 
     settings = {"read_timeout": 9}
-    assert recorded == [{"model": "google:y", "max_output_tokens": 4096, "settings": settings}]
+    assert recorded == [{"model": "google:y", "max_output_tokens": None, "settings": settings}]
     assert "fallback" not in frame(model.id, HELLO)
 
 

@@ -190,7 +190,8 @@ async def test_tools_may_not_be_called(monkeypatch):
         ("SAFETY", StopReason.REFUSAL),
         ("RECITATION", StopReason.REFUSAL),
         ("MODEL_ARMOR", StopReason.REFUSAL),
-        ("A_REASON_OF_TOMORROW", StopReason.END),
+        ("ESCALATION", StopReason.REFUSAL),
+        ("FUNCTION_CALL", StopReason.END),
     ],
 )
 async def test_stops(monkeypatch, finish, expected):
@@ -245,14 +246,6 @@ async def test_mistakes(monkeypatch, finish, message):
 
     assert type(error) is ModelMistake
     assert finish in str(error)
-
-
-async def test_an_answer_without_a_word(monkeypatch):
-    """An answer that ends well and says nothing is none."""
-    async with served(monkeypatch, "google", stream(*gemini_events(THOUGHT))):
-        error = await failure(GEMINI)
-
-    assert type(error) is ModelMistake
 
 
 async def test_continuation(monkeypatch):

@@ -182,7 +182,7 @@ def _together(before: Json, more: Json) -> Json:
 def _judged(
     tools: dict[str, Tool],
     typed: Typed | None,
-    limits: Mapping[str, int],
+    limits: Mapping[str, int | None],
     reply: Reply,
     *,
     is_last: bool,
@@ -216,15 +216,15 @@ def unmade(reply: Reply) -> str | None:
     return None
 
 
-def _cut_off(reply: Reply, limits: Mapping[str, int]) -> str:
+def _cut_off(reply: Reply, limits: Mapping[str, int | None]) -> str:
     limit = limits.get(reply.model)
     size = f" ({limit} tokens)" if limit else ""
     done = "nothing of this reply was executed" if reply.tool_calls else "nothing of it came"
     return f"cut off at the longest output{size}: {done}; make it shorter"
 
 
-def _limits(model: Model) -> dict[str, int]:
-    """Return the longest output of each model that may answer, by its name."""
+def _limits(model: Model) -> dict[str, int | None]:
+    """Return the longest output of each model that may answer, by its name; None is its own."""
     others = [each.model for each in model.successors if isinstance(each.model, Model)]
     return {each.name: each.max_output_tokens for each in (*others, model)}
 
@@ -248,5 +248,5 @@ def _passed(models: Sequence[Model], tries: int) -> tuple[PassedOver, ...]:
 def _refusal(model: Model, error: Refused) -> Reply:
     """Return a refusal that a provider sent as an error, which others send as a reply."""
     words = Text(str(error))
-    usage = Usage(cost_usd=Decimal(0))  # what is refused at the door is not charged
+    usage = error.usage or Usage(cost_usd=Decimal(0))  # what is refused at the door is free
     return Reply((words,), StopReason.REFUSAL, model.provider, model.name, usage)

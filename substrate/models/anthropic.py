@@ -7,6 +7,7 @@ that pauses for the provider's own tools is continued, and counted once.
 """
 
 from contextlib import aclosing
+from dataclasses import replace
 
 import httpx2
 from anthropic import (
@@ -23,8 +24,8 @@ from substrate.models import claude, prices
 from substrate.models.address import Address
 from substrate.models.claude import PROVIDER, Draft
 from substrate.models.failures import Sdk, broken, overflowed, sensible
-from substrate.models.messages import Delta, Json, Reply, Request
-from substrate.models.stream import events, finish
+from substrate.models.messages import Delta, Json, Reply, Request, Usage
+from substrate.models.stream import Patience, charged, events, finish
 from substrate.values.errors import BadRequest
 
 MOST_PAUSES = 8
@@ -56,46 +57,73 @@ def connect(address: Address) -> "Anthropic":
 
 
 class Anthropic:
-    """The adapter: one client and its connections."""
+    """The adapter: one client, its connections, and how long answers may be, where it was told."""
 
-    __slots__ = ("_client",)
+    __slots__ = ("_client", "_longest")
 
     def __init__(self, client: AsyncAnthropic) -> None:
         self._client = client
+        self._longest: dict[str, int] = {}
 
     async def close(self) -> None:
         """Close the client's connections."""
         await self._client.close()
 
     async def answer(self, model: str, request: Request, on_delta: Delta) -> Reply:
-        """Ask once. An answer that pauses for the provider's own tools is continued."""
+        """Ask once. An answer that pauses for the provider's own tools is continued.
+
+        A model that cannot write as much as was asked for in its place is asked for what it can.
+        """
+        if request.max_output_tokens is not None:
+            return await self._answer(model, request, on_delta)
+        try:
+            return await self._answer(model, self._limited(model, request), on_delta)
+        except BadRequest as error:
+            longest = claude.longest_in(error.body)
+            if longest is None or longest == self._longest.get(model):
+                raise
+            self._longest[model] = longest
+            return await self._answer(model, self._limited(model, request), on_delta)
+
+    def _limited(self, model: str, request: Request) -> Request:
+        return replace(request, max_output_tokens=self._longest.get(model))
+
+    async def _answer(self, model: str, request: Request, on_delta: Delta) -> Reply:
         body = claude.body(model, request)
         asked: list[Json] = body["messages"]
         drafts: list[Draft] = []
-        while len(drafts) <= MOST_PAUSES:
-            drafts.append(await self._stream(body, request.read_timeout_s, on_delta))
-            if drafts[-1].stop != "pause_turn":
-                with sensible(f"{PROVIDER}:{model}"):
-                    return claude.reply(model, drafts)
-            so_far = [block for draft in drafts for block in draft.content]
-            body["messages"] = [*asked, {"role": "assistant", "content": so_far}]
-        raise BadRequest(
-            f"{PROVIDER}:{model} paused its turn {len(drafts)} times and did not end it; "
-            "give its own tools a lower max_uses"
-        )
+        patience = Patience.of(request)
+        with charged(lambda: _charge(model, request, drafts)):
+            while len(drafts) <= MOST_PAUSES:
+                drafts.append(Draft())
+                await self._stream(body, patience, drafts[-1], on_delta)
+                if drafts[-1].stop != "pause_turn":
+                    with sensible(f"{PROVIDER}:{model}"):
+                        return claude.reply(model, request, drafts)
+                so_far = claude.paused(drafts)
+                said = [{"role": "assistant", "content": so_far}] if so_far else []
+                body["messages"] = [*asked, *said]
+            raise BadRequest(
+                f"{PROVIDER}:{model} paused its turn {len(drafts)} times and did not end it; "
+                "give its own tools a lower max_uses"
+            )
 
-    async def _stream(self, body: dict[str, Json], timeout_s: float, on_delta: Delta) -> Draft:
+    async def _stream(
+        self, body: dict[str, Json], patience: Patience, draft: Draft, on_delta: Delta
+    ) -> None:
         model = f"{PROVIDER}:{body['model']}"
         opening = self._client.post(
             "/v1/messages",
             cast_to=object,
             body=body,
-            options={"timeout": Timeout(timeout_s, connect=min(timeout_s, 10))},
+            options={
+                "timeout": Timeout(patience.silence_s, connect=min(patience.silence_s, 10)),
+                "follow_redirects": False,
+            },
             stream=True,
             stream_cls=AsyncStream[object],
         )
-        draft = Draft()
-        async with aclosing(events(model, _SDK, opening)) as coming:
+        async with aclosing(events(model, _SDK, opening, patience, claude.says)) as coming:
             async for event in coming:
                 with sensible(model):
                     words = claude.take(draft, event)
@@ -107,4 +135,8 @@ class Anthropic:
             raise broken(model, "ended its stream before the answer was complete")
         if draft.stop == "model_context_window_exceeded":
             raise overflowed(model)
-        return draft
+
+
+def _charge(model: str, request: Request, drafts: list[Draft]) -> Usage | None:
+    begun = [draft for draft in drafts if draft.has_begun]
+    return claude.usage(model, request, begun) if begun else None

@@ -8,13 +8,20 @@ is given one. Where a server counts no tokens, they are estimated.
 """
 
 import json
-from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from substrate.models import prices
 from substrate.models.chat_request import Server
-from substrate.models.failures import Translator, broken, rejected, sensible
+from substrate.models.failures import (
+    Translator,
+    broken,
+    overflowed,
+    rejected,
+    sensible,
+    unknown_stop,
+)
+from substrate.models.mending import whole
 from substrate.models.messages import (
     Delta,
     Json,
@@ -26,16 +33,21 @@ from substrate.models.messages import (
     Thinking,
     ToolCall,
     Usage,
+    uncalled,
 )
-from substrate.models.stream import COUNTS_S, Opening, drain, events
+from substrate.models.stream import COUNTS_S, Opening, Patience, charged, drain, events
 
 REASONING = ("reasoning", "reasoning_content")
 """The two names that servers have for a model's reasoning."""
 
-_STOPS: Mapping[str, StopReason] = {
-    "length": StopReason.LENGTH,
-    "content_filter": StopReason.REFUSAL,
-}
+_NATURAL = frozenset(
+    {
+        *("stop", "tool_calls", "function_call"),  # OpenAI's, and most others'
+        *("eos", "eos_token", "stop_sequence", "end_turn", "complete", "tool_use", "tool_call"),
+    }
+)
+_CUT = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
+_FILTERED = frozenset({"content_filter", "safety", "sensitive", "refusal"})
 
 
 @dataclass(slots=True)
@@ -60,6 +72,14 @@ class _Draft:
     calls: list[_Call] = field(default_factory=list)
     counts: dict[str, Json] = field(default_factory=dict)
     finish: str | None = None
+    has_begun: bool = False
+
+    @property
+    def said(self) -> Json:
+        """What the model wrote, to be counted where the server does not."""
+        calls = [[each.name, each.arguments] for each in self.calls]
+        written = [self.text, *self.reasoning.values(), *self.details, *calls]
+        return [each for each in written if each]
 
 
 async def answer(
@@ -73,24 +93,51 @@ async def answer(
 ) -> Reply:
     """Read an answer from the call that `opening` is."""
     called, draft = server.name(model), _Draft()
-    async with aclosing(events(called, translator, opening)) as coming:
-        async for event in coming:
-            with sensible(called):
-                words = _take(draft, event, called)
-            if words:
-                on_delta(words)
-            if draft.finish is not None:
-                break
-        if draft.finish is None:
-            raise broken(called, "ended its stream before the answer was complete")
-        async for event in drain(coming, COUNTS_S):
-            draft.counts = _counts(event) or draft.counts
-    with sensible(called):
-        return _reply(server, model, request, draft)
+    patience = Patience.of(request)
+
+    def charge() -> Usage | None:
+        return _usage(server, model, request, draft) if draft.has_begun else None
+
+    with charged(charge):
+        async with aclosing(events(called, translator, opening, patience, says)) as coming:
+            async for event in coming:
+                with sensible(called):
+                    words = _take(draft, event, called)
+                if words:
+                    on_delta(words)
+                if draft.finish is not None:
+                    break
+            if draft.finish is None:
+                raise broken(called, "ended its stream before the answer was complete")
+            async for event in drain(coming, COUNTS_S):
+                draft.counts = _counts(event) or draft.counts
+        with sensible(called):
+            return _reply(server, model, request, draft)
+
+
+def says(event: dict[str, Json]) -> bool:
+    """Whether an event says something: a delta that is not empty, or why there are no more."""
+    if event.get("error") or event.get("x_groq"):
+        return True
+    choices = [each for each in event.get("choices") or () if isinstance(each, dict)]
+    return any(
+        each.get("finish_reason") or each.get("error") or _is_said(each.get("delta"))
+        for each in choices
+    )
+
+
+def _is_said(value: Json) -> bool:
+    """Whether there is a word in a delta, at any depth; its role and numbers are none."""
+    if isinstance(value, dict):
+        return any(_is_said(each) for key, each in value.items() if key not in ("role", "type"))
+    if isinstance(value, list):
+        return any(map(_is_said, value))
+    return isinstance(value, str) and value != ""
 
 
 def _take(draft: _Draft, event: dict[str, Json], called: str) -> str:
     """Add an event to the draft; return the words for the user in it."""
+    draft.has_begun = draft.has_begun or bool(event.get("choices"))
     draft.id = event.get("id") or draft.id
     draft.counts = _counts(event) or draft.counts
     if early := (event.get("x_groq") or {}).get("error"):
@@ -147,8 +194,8 @@ def _merge(details: list[dict[str, Json]], piece: dict[str, Json]) -> None:
 
 
 def _counts(event: dict[str, Json]) -> dict[str, Json]:
-    counts: dict[str, Json] = event.get("usage") or (event.get("x_groq") or {}).get("usage") or {}
-    return counts
+    """Return what a server counted: in one of two places, in the last chunk or in each."""
+    return prices.counts_in(event.get("usage") or (event.get("x_groq") or {}).get("usage"))
 
 
 def _reply(server: Server, model: str, request: Request, draft: _Draft) -> Reply:
@@ -158,33 +205,49 @@ def _reply(server: Server, model: str, request: Request, draft: _Draft) -> Reply
         native = {**draft.reasoning, **details}
         parts.append(Thinking(next(iter(draft.reasoning.values()), ""), native=native))
     if draft.text:
-        parts.append(Text(draft.text))
+        parts.append(Text(whole(draft.text)))
     parts += [
         ToolCall.read(each.id or request.call_id(i), each.name, each.arguments, each.native or None)
         for i, each in enumerate(sorted(draft.calls, key=lambda each: each.index))
     ]
-    natural = StopReason.TOOL_CALLS if draft.calls else StopReason.END
-    stop = _STOPS.get(draft.finish or "", natural)
-    usage = usage_of(server, model, draft.counts) or prices.estimated(
-        request, parts, server.prices, model, server.address
-    )
-    return Reply(tuple(parts), stop, server.provider, model, usage, draft.id)
+    stop = _stop(server.name(model), draft)
+    detail = draft.finish if stop is StopReason.REFUSAL else None
+    if detail and not draft.text:
+        parts.append(Text(detail))
+    usage = _usage(server, model, request, draft)
+    said = uncalled(parts, stop)
+    return Reply(said, stop, server.provider, model, usage, draft.id, detail=detail)
 
 
-def usage_of(server: Server, model: str, counts: dict[str, Json]) -> Usage | None:
-    """Return what the server counted, or None where it counted nothing."""
-    if not counts:
-        return None
-    given = counts.get("prompt_tokens_details") or {}
-    written = counts.get("completion_tokens_details") or {}
-    usage = Usage(
-        input_tokens=counts.get("prompt_tokens") or 0,
-        output_tokens=counts.get("completion_tokens") or 0,
-        cached_tokens=given.get("cached_tokens") or 0,
-        cache_write_tokens=given.get("cache_write_tokens") or 0,
-        reasoning_tokens=written.get("reasoning_tokens") or 0,
+def _stop(called: str, draft: _Draft) -> StopReason:
+    """Return why an answer stopped. Servers have words of their own for it, and many a gateway."""
+    word = (draft.finish or "").lower()
+    kind = word.partition(":")[0]  # Gemini's gateway says "content_filter: SAFETY"
+    if kind in _CUT:
+        return StopReason.LENGTH
+    if kind in _FILTERED:
+        return StopReason.REFUSAL
+    if word == "model_context_window_exceeded":
+        raise overflowed(called)
+    if word not in _NATURAL:
+        raise unknown_stop(called, draft.finish or "")
+    return StopReason.TOOL_CALLS if draft.calls else StopReason.END
+
+
+def _usage(server: Server, model: str, request: Request, draft: _Draft) -> Usage:
+    """Return what the server counted, or else about as much."""
+    counts = draft.counts
+    told = Usage(
+        input_tokens=prices.number(counts, "prompt_tokens"),
+        output_tokens=prices.number(counts, "completion_tokens"),
+        cached_tokens=prices.number(counts, "prompt_tokens_details", "cached_tokens"),
+        cache_write_tokens=prices.number(counts, "prompt_tokens_details", "cache_write_tokens"),
+        reasoning_tokens=prices.number(counts, "completion_tokens_details", "reasoning_tokens"),
     )
-    # A gateway such as OpenRouter says itself what it took.
     return prices.priced(
-        usage, server.prices, model, address=server.address, billed=counts.get("cost")
+        prices.counted(told, request, draft.said),
+        server.prices,
+        model,
+        address=server.address,
+        billed=counts.get("cost"),  # a gateway such as OpenRouter says itself what it took
     )

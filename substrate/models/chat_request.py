@@ -67,14 +67,18 @@ def body(server: Server, model: str, request: Request) -> dict[str, Json]:
     system = request.system if is_formatted else in_words(request)
     messages = [{"role": "system", "content": system}] if system else []
     for message in request.messages:
-        messages += _messages(server, model, message)
+        for each in _messages(server, model, message):
+            if each["role"] == "user" and messages and messages[-1]["role"] == "user":
+                each["content"] = _both(messages.pop()["content"], each["content"])
+            messages.append(each)
     said: dict[str, Json] = {"tools": tools} if tools else {}
     if tools and not request.may_call_tools:
         said["tool_choice"] = "none"
     if is_formatted and request.answer_schema is not None:
         answer = named(request.answer_schema)
         said["response_format"] = {"type": "json_schema", "json_schema": answer}
-    if not {"max_tokens", "max_completion_tokens"} & parameters.keys():
+    is_limited = {"max_tokens", "max_completion_tokens"} & parameters.keys()
+    if request.max_output_tokens is not None and not is_limited:
         said[server.limit] = request.max_output_tokens
     return {
         **parameters,
@@ -101,6 +105,17 @@ def _messages(server: Server, model: str, message: Message) -> list[dict[str, Js
         case Reply():
             said = _assistant(message, own=message.made_by(server.provider, model))
             return [said] if {"content", "tool_calls"} & said.keys() else []
+
+
+def _both(first: Json, second: Json) -> Json:
+    """Return what two user messages say as the content of one: the reply between them is left out.
+
+    Many servers refuse roles that do not alternate.
+    """
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    both = ([{"type": "text", "text": c}] if isinstance(c, str) else c for c in (first, second))
+    return [part for content in both for part in content]
 
 
 def _user_part(server: Server, part: UserPart) -> dict[str, Json]:
@@ -140,7 +155,7 @@ def _assistant(reply: Reply, *, own: bool) -> dict[str, Json]:
 
 
 def _call(call: ToolCall, *, own: bool) -> dict[str, Json]:
-    written = json.dumps(call.arguments) if call.malformed is None else call.malformed
+    written = json.dumps(call.arguments, ensure_ascii=False)  # as a model writes
     function = {"name": portable(call.name), "arguments": written}
     kept = call.native if own and call.native else {}
     return {**kept, "id": call.id, "type": "function", "function": function}

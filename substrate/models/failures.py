@@ -206,10 +206,12 @@ class Sdk:
             raise _of_event(model, error, cast("Any", error).body) from error
         except self.transport as error:
             raise broken(model, f"broke off: {error!r}") from error
+        except UnicodeEncodeError as error:  # of ours, before anything was sent
+            raise unsent(model, error) from error
         except ValueError as error:  # JSON that is none, text that is not UTF-8
             raise broken(model, f"sent what cannot be read: {error}") from error
         except (self.sdk, TypeError) as error:  # no credentials; a setting that is not JSON
-            raise BadRequest(f"{model} was not asked: {error}; correct the request") from error
+            raise unsent(model, error) from error
 
 
 @contextmanager
@@ -229,6 +231,8 @@ def rejected(
     `model` is ``provider:name``. `body` is the answer as it was decoded: an object, its ``error``
     part, or text. `status` is None for an error that came inside a stream.
     """
+    if status is not None and 300 <= status < 400:
+        return _redirected(model, status, headers or {})
     words, message = _said(body)
     status = status or _status_in(body)
     wait = asked_wait(headers or {}, body, datetime.now(UTC))
@@ -254,14 +258,36 @@ def broken(model: str, what: str) -> TransportFailed:
     return TransportFailed(f"{model} {what}; {_REMEDIES[TransportFailed]}")
 
 
+def unsent(model: str, error: Exception) -> BadRequest:
+    """Return the error for a request that cannot be sent as it is."""
+    return BadRequest(f"{model} was not asked: {error}; {_REMEDIES[BadRequest]}")
+
+
+def unknown_stop(model: str, word: str) -> TransportFailed:
+    """Return the error for an answer that stopped for a reason of which nobody here has heard.
+
+    It may be half an answer, and half an answer is none.
+    """
+    return broken(model, f"stopped with {word!r}, which is not known to end a whole answer")
+
+
 def overflowed(model: str) -> ContextOverflow:
     """Return the error for a model that stopped because its context was full."""
     return ContextOverflow(f"{model} filled its context window; {_REMEDIES[ContextOverflow]}")
 
 
+def _redirected(model: str, status: int, headers: Mapping[str, str]) -> BadRequest:
+    """Return the error for a redirect: the conversation goes to nobody who was not named."""
+    target = headers.get("location") or "a place that it does not name"
+    return BadRequest(
+        f"{model} answered {status}, a redirect to {target[:200]}, and nothing was sent there; "
+        "give the address itself as the base URL, if that is where the conversation may go"
+    )
+
+
 def _of_response(model: str, error: Any) -> ModelError:
     """Return the error for a status; one inside a stream carries the response that began it."""
-    if error.status_code < 400:
+    if error.status_code < 300:
         return rejected(model, error.body)
     return rejected(model, error.body, status=error.status_code, headers=error.response.headers)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from substrate.models.messages import Json, Request, ToolSpec
 
-_OURS = ("passed_over", "invalid")
+_OURS = ("passed_over", "invalid", "detail")
 """What a reply's record keeps and no provider is told."""
 
 

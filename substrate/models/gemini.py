@@ -7,15 +7,18 @@ Gemini 3 refuses a call of its history that bears no thought signature; one that
 is sent with the mark that Google documents for it, and so is not checked.
 """
 
+import json
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 
 from substrate.models import prices
 from substrate.models.answer_schema import in_words
+from substrate.models.failures import unknown_stop
+from substrate.models.mending import alternating, whole
 from substrate.models.messages import (
     Document,
     Image,
@@ -34,6 +37,7 @@ from substrate.models.messages import (
     UserMessage,
     UserPart,
     portable,
+    uncalled,
 )
 from substrate.values.errors import ModelMistake
 
@@ -49,10 +53,12 @@ _OF_REQUEST = frozenset(
         *("store", "toolConfig"),
     }
 )
+_NATURAL = frozenset({"STOP", "FUNCTION_CALL", "TOOL_CALLS"})  # some servers have their own word
 _REFUSALS = frozenset(
     {
         *("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"),
         *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "MODEL_ARMOR"),
+        *("ESCALATION", "PUP_LIMITED_DISABLED"),
     }
 )
 _MISTAKES = frozenset(
@@ -84,7 +90,8 @@ def body(model: str, request: Request) -> dict[str, Json]:
     tools += parameters.pop("tools", [])
     said = {key: value for key, value in parameters.items() if key in _OF_REQUEST}
     generation = {key: value for key, value in parameters.items() if key not in _OF_REQUEST}
-    generation.setdefault("maxOutputTokens", request.max_output_tokens)
+    if request.max_output_tokens is not None:
+        generation.setdefault("maxOutputTokens", request.max_output_tokens)
     if is_formatted := request.answer_schema is not None and not tools:
         generation["responseMimeType"] = "application/json"
         generation["responseJsonSchema"] = request.answer_schema
@@ -96,9 +103,8 @@ def body(model: str, request: Request) -> dict[str, Json]:
     if tools and not request.may_call_tools:
         calling = {"functionCallingConfig": {"mode": "NONE"}}
         said["toolConfig"] = {**said.get("toolConfig", {}), **calling}
-    contents = (_content(message, model) for message in request.messages)
-    # A reply of which nothing is left says nothing, and the API refuses empty contents.
-    return {**said, "contents": [content for content in contents if content["parts"]]}
+    contents = alternating((_content(message, model) for message in request.messages), "parts")
+    return {**said, "contents": contents}
 
 
 def _content(message: Message, model: str) -> dict[str, Json]:
@@ -182,12 +188,17 @@ class Draft:
         """Whether the server has said why it stopped, or that it will not begin."""
         return self.finish is not None or self.blocked is not None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything has come."""
+        return bool(self.parts or self.counts or self.is_complete)
+
     def take(self, chunk: dict[str, Json]) -> str:
         """Add a chunk; return the words for the user in it."""
         if not ({"candidates", "promptFeedback", "usageMetadata"} & chunk.keys()):
             raise ValueError(f"a chunk with only {sorted(chunk)}")
         self.id = chunk.get("responseId") or self.id
-        self.counts.update(chunk.get("usageMetadata") or {})  # cumulative
+        self.counts.update(prices.counts_in(chunk.get("usageMetadata")))  # cumulative
         feedback = chunk.get("promptFeedback") or {}
         if feedback.get("blockReason"):
             self.blocked = feedback["blockReason"]
@@ -213,15 +224,30 @@ class Draft:
         return "" if part.get("thought") else str(part.get("text", ""))
 
 
+def says(chunk: dict[str, Json]) -> bool:
+    """Whether a chunk says something: a part that is not empty, or why there are no more."""
+    if not chunk.keys() & {"candidates"}:
+        return bool(chunk.keys() & {"promptFeedback", "error"})
+    candidates = [each for each in chunk["candidates"] or () if isinstance(each, dict)]
+    said = [
+        value
+        for candidate in candidates
+        for part in (candidate.get("content") or {}).get("parts") or ()
+        for key, value in part.items()
+        if key != "thought"
+    ]
+    return any(said) or any(each.get("finishReason") for each in candidates)
+
+
 def reply(model: str, request: Request, drafts: Sequence[Draft]) -> Reply:
     """Return the drafts of one answer as a reply.
 
     A call that Gemini could not read becomes one with malformed arguments, which the model is told
-    of. Raises `ModelMistake` where nothing can be made of what it said.
+    of. Raises `ModelMistake` where nothing can be made of what it said, and `TransportFailed` where
+    it stopped for a reason that nobody knows to end an answer.
     """
     last, parts = drafts[-1], _parts(request, drafts)
-    usage = reduce(add, (_usage(model, draft.counts) for draft in drafts))
-    stop = _stop(last, parts)
+    stop, detail = _stop(model, last, parts), None
     if last.finish in _MISTAKES:
         call = _malformed(request, last, len(parts))
         if call is None:
@@ -230,11 +256,12 @@ def reply(model: str, request: Request, drafts: Sequence[Draft]) -> Reply:
                 "tell the model what was wrong, or ask again"
             )
         parts, stop = [*(part for part in parts if not _is_call(part)), call], StopReason.TOOL_CALLS
-    if stop is StopReason.REFUSAL and last.message and not any(_is_text(each) for each in parts):
-        parts.append(Text(last.message))
-    if stop is StopReason.END and not any(_is_text(part) for part in parts):
-        raise ModelMistake(f"{PROVIDER}:{model} stopped without a word; ask again")
-    return Reply(tuple(parts), stop, PROVIDER, model, usage, last.id)
+    if stop is StopReason.REFUSAL:
+        detail = str(last.blocked or last.finish)
+        if not any(map(_is_text, parts)):
+            parts.append(Text(last.message or detail))
+    used = usage(model, request, drafts)
+    return Reply(uncalled(parts, stop), stop, PROVIDER, model, used, last.id, detail=detail)
 
 
 def _parts(request: Request, drafts: Iterable[Draft]) -> list[ReplyPart]:
@@ -249,21 +276,22 @@ def _part(request: Request, position: int, part: dict[str, Json]) -> ReplyPart:
         rest = {key: value for key, value in part.items() if key != "functionCall"} or None
         id = call.get("id") or request.call_id(position)
         arguments = call.get("args")
-        if arguments is None or isinstance(arguments, dict):
-            return ToolCall(id, call["name"], arguments or {}, native=rest)
-        return ToolCall(id, call["name"], malformed=str(arguments), native=rest)
+        written = "" if arguments is None else json.dumps(arguments, ensure_ascii=False)
+        return ToolCall.read(id, call["name"], written, native=rest)
     if "text" in part and not part.get("thought"):
         rest = {key: value for key, value in part.items() if key != "text"} or None
-        return Text(part["text"], native=rest)
+        return Text(whole(part["text"]), native=rest)
     rest = {key: value for key, value in part.items() if key != "text" or not part.get("thought")}
     return Thinking(part.get("text", "") if part.get("thought") else "", native=rest)
 
 
-def _stop(draft: Draft, parts: Sequence[ReplyPart]) -> StopReason:
+def _stop(model: str, draft: Draft, parts: Sequence[ReplyPart]) -> StopReason:
     if draft.blocked or draft.finish in _REFUSALS:
         return StopReason.REFUSAL
     if draft.finish == "MAX_TOKENS":
         return StopReason.LENGTH
+    if draft.finish not in _NATURAL | _MISTAKES:
+        raise unknown_stop(f"{PROVIDER}:{model}", str(draft.finish))
     return StopReason.TOOL_CALLS if any(map(_is_call, parts)) else StopReason.END
 
 
@@ -288,12 +316,18 @@ def _is_text(part: ReplyPart) -> bool:
     return isinstance(part, Text) and bool(part.text)
 
 
-def _usage(model: str, counts: Mapping[str, Json]) -> Usage:
-    thought = counts.get("thoughtsTokenCount") or 0
-    usage = Usage(
-        input_tokens=counts.get("promptTokenCount", 0) + counts.get("toolUsePromptTokenCount", 0),
-        output_tokens=counts.get("candidatesTokenCount", 0) + thought,
-        cached_tokens=counts.get("cachedContentTokenCount") or 0,
+def usage(model: str, request: Request, drafts: Sequence[Draft]) -> Usage:
+    """Return what the drafts of an answer used, as it was counted, or else about as much."""
+    return reduce(add, (_usage(model, request, draft) for draft in drafts))
+
+
+def _usage(model: str, request: Request, draft: Draft) -> Usage:
+    thought = prices.number(draft.counts, "thoughtsTokenCount")
+    read = ("promptTokenCount", "toolUsePromptTokenCount")
+    told = Usage(
+        input_tokens=sum(prices.number(draft.counts, name) for name in read),
+        output_tokens=prices.number(draft.counts, "candidatesTokenCount") + thought,
+        cached_tokens=prices.number(draft.counts, "cachedContentTokenCount"),
         reasoning_tokens=thought,
     )
-    return prices.priced(usage, PROVIDER, model)
+    return prices.priced(prices.counted(told, request, draft.parts), PROVIDER, model)

@@ -27,8 +27,8 @@ from substrate.models import gemini, prices
 from substrate.models.address import Address
 from substrate.models.failures import broken, rejected, sensible
 from substrate.models.gemini import PROVIDER
-from substrate.models.messages import Delta, Json, Reply, Request
-from substrate.models.stream import drain, events
+from substrate.models.messages import Delta, Json, Reply, Request, Usage
+from substrate.models.stream import Events, Patience, charged, drain, events
 from substrate.values.errors import BadRequest
 
 MOST_CONTINUATIONS = 8
@@ -52,7 +52,7 @@ def connect(address: Address) -> "Google":
     """
     prices.load(PROVIDER)
     # A client of our own: the SDK's would be aiohttp's where that is installed, which retries.
-    # It follows no redirect, since the key would go along.
+    # It follows no redirect, since the conversation would go along.
     transport = httpx2.AsyncClient(event_hooks={"request": [_limit_silence], "response": [_keep]})
     options = HttpOptions(
         base_url=address.base_url,
@@ -86,35 +86,42 @@ class Google:
         called = f"{PROVIDER}:{model}"
         body = gemini.body(model, request)
         drafts: list[gemini.Draft] = []
-        while len(drafts) <= MOST_CONTINUATIONS:
-            drafts.append(await self._stream(model, body, request.read_timeout_s, on_delta))
-            if drafts[-1].finish != "CONTINUATION":
-                with sensible(called):
-                    return gemini.reply(model, request, drafts)
-            if not drafts[-1].continuation:
-                raise broken(called, "cut its answer and gave no token to continue it")
-            body = {**body, "continuationToken": drafts[-1].continuation}
-        raise BadRequest(f"{called} cut its answer {len(drafts)} times; ask for a shorter one")
+        patience = Patience.of(request)
+        with charged(lambda: _charge(model, request, drafts)):
+            while len(drafts) <= MOST_CONTINUATIONS:
+                drafts.append(gemini.Draft())
+                opening = _open(self._client, model, body, patience.silence_s)
+                coming = events(called, _Translator(), opening, patience, gemini.says)
+                await _read(called, coming, drafts[-1], on_delta)
+                if drafts[-1].finish != "CONTINUATION":
+                    with sensible(called):
+                        return gemini.reply(model, request, drafts)
+                if not drafts[-1].continuation:
+                    raise broken(called, "cut its answer and gave no token to continue it")
+                body = {**body, "continuationToken": drafts[-1].continuation}
+            raise BadRequest(f"{called} cut its answer {len(drafts)} times; ask for a shorter one")
 
-    async def _stream(
-        self, model: str, body: dict[str, Json], timeout_s: float, on_delta: Delta
-    ) -> gemini.Draft:
-        called, draft = f"{PROVIDER}:{model}", gemini.Draft()
-        opening = _open(self._client, model, body, timeout_s)
-        async with aclosing(events(called, _Translator(), opening)) as coming:
-            async for event in coming:
-                if "error" in event:
-                    raise rejected(called, event)
-                with sensible(called):
-                    words = draft.take(event)
-                if words:
-                    on_delta(words)
-                if draft.is_complete:
-                    async for late in drain(coming):  # what was counted, if it comes by itself
-                        draft.counts.update(late.get("usageMetadata") or {})
-        if not draft.is_complete:
-            raise broken(called, "ended its stream before the answer was complete")
-        return draft
+
+async def _read(called: str, coming: Events, draft: gemini.Draft, on_delta: Delta) -> None:
+    """Read an answer, as far as it goes, into a draft."""
+    async with aclosing(coming):
+        async for event in coming:
+            if "error" in event:
+                raise rejected(called, event)
+            with sensible(called):
+                words = draft.take(event)
+            if words:
+                on_delta(words)
+            if draft.is_complete:
+                async for late in drain(coming):  # what was counted, if it comes by itself
+                    draft.counts.update(prices.counts_in(late.get("usageMetadata")))
+    if not draft.is_complete:
+        raise broken(called, "ended its stream before the answer was complete")
+
+
+def _charge(model: str, request: Request, drafts: list[gemini.Draft]) -> Usage | None:
+    begun = [draft for draft in drafts if draft.has_begun]
+    return gemini.usage(model, request, begun) if begun else None
 
 
 class _Translator:
@@ -140,12 +147,15 @@ class _Translator:
 
 
 class _Stream:
-    """A streamed response as plain JSON, closed when its reader is done."""
+    """A streamed response as plain JSON, closed when its reader is done.
 
-    __slots__ = ("_chunks", "response")
+    The SDK's own reader takes a comment, which gateways send to keep a connection open, for half
+    of an error, and then the answer with it.
+    """
 
-    def __init__(self, chunks: AsyncIterator[Json], response: httpx2.Response) -> None:
-        self._chunks = chunks
+    __slots__ = ("response",)
+
+    def __init__(self, response: httpx2.Response) -> None:
         self.response = response
 
     async def __aenter__(self) -> Self:
@@ -160,22 +170,49 @@ class _Stream:
         await self.response.aclose()
 
     async def __aiter__(self) -> AsyncIterator[Json]:
-        async for chunk in self._chunks:
-            yield json.loads(chunk.body)
+        """Yield each event's data; a body that is no stream of events is JSON itself."""
+        data: list[str] = []
+        bare: list[str] = []
+        async for line in _lines(self.response):
+            name, _, value = line.partition(":")
+            if not line:
+                if data:
+                    yield json.loads("\n".join(data))
+                    data.clear()
+            elif name == "data":
+                data.append(value.removeprefix(" "))
+            elif name not in ("", "event", "id", "retry"):
+                bare.append(line)
+        rest = data or bare  # the last event may lack its empty line
+        if rest:
+            said = json.loads("\n".join(rest))
+            for each in said if isinstance(said, list) else [said]:
+                yield each
+
+
+async def _lines(response: httpx2.Response) -> AsyncIterator[str]:
+    """Yield the lines of a body. Its JSON may hold other separators, at which `splitlines` cuts."""
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).replace(b"\r\n", b"\n").split(b"\n")
+        for line in lines:
+            yield line.decode().removesuffix("\r")
+    if rest:
+        yield rest.decode().removesuffix("\r")
 
 
 async def _open(client: Client, model: str, body: dict[str, Json], timeout_s: float) -> _Stream:
     _response.set(None)
     _patience.set(timeout_s)
     name = model if "/" in model else f"models/{model}"
-    chunks = await client.aio._api_client.async_request_streamed(  # noqa: SLF001 - see the module
+    await client.aio._api_client.async_request_streamed(  # noqa: SLF001 - see the module
         "post",
         f"{name}:streamGenerateContent?alt=sse",
         dict(body),
     )
     response = _response.get()
     assert response is not None, "the hook of our client kept it"
-    return _Stream(chunks, response)
+    return _Stream(response)
 
 
 async def _keep(response: httpx2.Response) -> None:

@@ -28,7 +28,7 @@ from substrate.models import chat, prices
 from substrate.models.address import Address
 from substrate.models.chat_request import Server, body
 from substrate.models.failures import Sdk
-from substrate.models.messages import Delta, Json, Reply, Request, StopReason, ToolCall
+from substrate.models.messages import Delta, Json, Reply, Request, StopReason, ToolCall, Usage
 from substrate.values.errors import BadRequest, ModelMistake
 
 PROVIDER = "groq"
@@ -83,7 +83,10 @@ class Groq:
             "/openai/v1/chat/completions",
             cast_to=object,
             body=body(_SERVER, model, request),
-            options={"timeout": Timeout(timeout_s, connect=min(timeout_s, 10))},
+            options={
+                "timeout": Timeout(timeout_s, connect=min(timeout_s, 10)),
+                "follow_redirects": False,
+            },
             stream=True,
             stream_cls=AsyncStream[object],
         )
@@ -94,6 +97,8 @@ class Groq:
         except ModelMistake as mistake:
             if reply := _mistaken(model, request, mistake):
                 return reply
+            # What the model wrote is paid for, though nobody says how much it was.
+            mistake.usage = mistake.usage or _estimated(model, request, mistake.body)
             raise
 
 
@@ -105,8 +110,20 @@ def _mistaken(model: str, request: Request, mistake: ModelMistake) -> Reply | No
     ]
     if not calls or not request.may_call_tools:
         return None
-    usage = prices.estimated(request, calls, PROVIDER, model)
+    usage = _estimated(model, request, mistake.body)
     return Reply(tuple(calls), StopReason.TOOL_CALLS, PROVIDER, model, usage)
+
+
+def _estimated(model: str, request: Request, said: str | None) -> Usage:
+    return prices.priced(prices.counted(Usage(), request, _generation(said)), PROVIDER, model)
+
+
+def _generation(said: str | None) -> str:
+    """Return what the model had written, where the refusal says so."""
+    error = _json(said or "")
+    error = error.get("error", error) if isinstance(error, dict) else {}
+    written = error.get("failed_generation") if isinstance(error, dict) else None
+    return written if isinstance(written, str) else ""
 
 
 def _calls(said: str) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,8 @@ are kept side by side.
 import json
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -25,8 +25,20 @@ Json = Any
 Delta = Callable[[str], None]
 """Is told each piece of text as it comes in: live only, never recorded."""
 
-READ_TIMEOUT_S = 300.0
-"""How long a provider may be silent, unless the model's settings say otherwise."""
+READ_TIMEOUT_S = 600.0
+"""How long a provider may say nothing, unless the model's settings say otherwise.
+
+Models that think without a word for minutes are common, and their keep-alives do not count.
+"""
+
+CALL_TIMEOUT_S = 3600.0
+"""How long a whole answer may take, unless the model's settings say otherwise."""
+
+OURS = frozenset({"read_timeout", "call_timeout"})
+"""The settings that no provider is told."""
+
+_DEEPEST = 200
+"""How deep arguments may be nested: the journal's JSON ends at 254, and a reply wraps them."""
 
 
 class StopReason(StrEnum):
@@ -63,7 +75,8 @@ class ToolCall:
     """The model asks for a tool.
 
     `arguments` is an object; where the model sent something that is none, `arguments` is empty
-    and `malformed` holds its text, so that the loop can answer with what was wrong.
+    and `malformed` holds its text, so that the loop can answer with what was wrong. So it is with
+    every call of a reply that was cut off or filtered: what is `malformed` is never made.
     """
 
     id: str
@@ -79,7 +92,7 @@ class ToolCall:
             value = json.loads(arguments or "{}", parse_constant=_refuse)
         except (ValueError, RecursionError):
             value = None
-        if isinstance(value, dict):
+        if isinstance(value, dict) and not _is_too_deep(value, arguments):
             return cls(id, name, value, native=native)
         return cls(id, name, malformed=arguments, native=native)
 
@@ -195,7 +208,7 @@ class Invalid:
         return cls(record["told"], record["is_last"])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class UserMessage:
     """What a person, or the kit on their behalf, says to the model."""
 
@@ -216,7 +229,7 @@ class UserMessage:
         return cls(tuple(_part(part) for part in record["parts"]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ToolMessage:
     """The results of all tool calls of one reply, in the order of the calls.
 
@@ -237,13 +250,14 @@ class ToolMessage:
         return cls(tuple(_part(result) for result in record["results"]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Reply:
     """What a model answered: its parts in order, and where they come from.
 
     Where another model was to answer, `passed_over` says why it did not; `usage` then includes
     what it took. `invalid` says why it is not what was asked for: an answer that does not fit its
-    type, or calls of which none could be made.
+    type, or calls of which none could be made. `detail` is the provider's own word for why it
+    declined, such as ``PROHIBITED_CONTENT``.
     """
 
     parts: tuple[ReplyPart, ...]
@@ -254,6 +268,7 @@ class Reply:
     response_id: str | None = None
     passed_over: tuple[PassedOver, ...] = ()
     invalid: Invalid | None = None
+    detail: str | None = None
 
     @property
     def text(self) -> str:
@@ -283,6 +298,8 @@ class Reply:
             record["passed_over"] = [each.to_json() for each in self.passed_over]
         if self.invalid is not None:
             record["invalid"] = self.invalid.to_json()
+        if self.detail is not None:
+            record["detail"] = self.detail
         return record
 
     @classmethod
@@ -298,6 +315,7 @@ class Reply:
             record["response_id"],
             tuple(PassedOver.from_json(each) for each in record.get("passed_over") or ()),
             None if invalid is None else Invalid.from_json(invalid),
+            record.get("detail"),
         )
 
 
@@ -329,7 +347,8 @@ class ToolSpec:
 class Request:
     """One model call: everything the provider is told.
 
-    `settings` are the model's: one of them, ``read_timeout``, is ours; the rest goes out. Without
+    `settings` are the model's: ``read_timeout`` and ``call_timeout`` are ours; the rest goes out.
+    Where `max_output_tokens` is None, an answer may be as long as the model can make it. Without
     `may_call_tools` the model is shown the tools, which earlier messages may speak of, and may
     call none. With an `answer_schema`, a JSON Schema whose root is an object, its answer is to be
     JSON that fits.
@@ -338,27 +357,36 @@ class Request:
     system: str
     messages: Sequence[Message]
     tools: Sequence[ToolSpec] = ()
-    max_output_tokens: int = 4096
+    max_output_tokens: int | None = None
     settings: Mapping[str, Json] = field(default_factory=dict)
     may_call_tools: bool = True
     answer_schema: Mapping[str, Json] | None = None
 
     def call_id(self, position: int) -> str:
         """Return an id for a call to which its provider gives none: no other call has it."""
-        replies = sum(isinstance(message, Reply) for message in self.messages)
-        return f"call_{replies}_{position}"
+        replies = [message for message in self.messages if isinstance(message, Reply)]
+        ours = (_OUR_ID.fullmatch(call.id) for reply in replies for call in reply.tool_calls)
+        # After a summary there are fewer replies than there were, and the last one kept its ids.
+        number = max((int(each[1]) + 1 for each in ours if each), default=0)
+        return f"call_{max(number, len(replies))}_{position}"
 
     @property
     def read_timeout_s(self) -> float:
-        """How long the provider may be silent, in seconds, before the call counts as stalled."""
+        """How long the provider may say nothing, in seconds, before the call counts as stalled."""
         return float(self.settings.get("read_timeout", READ_TIMEOUT_S))
+
+    @property
+    def call_timeout_s(self) -> float:
+        """How long the whole answer may take, in seconds."""
+        return float(self.settings.get("call_timeout", CALL_TIMEOUT_S))
 
     @property
     def parameters(self) -> dict[str, Json]:
         """The settings that go to the provider as they are."""
-        return {key: value for key, value in self.settings.items() if key != "read_timeout"}
+        return {key: value for key, value in self.settings.items() if key not in OURS}
 
 
+_OUR_ID = re.compile(r"call_(\d{1,9})_\d+")
 _PARTS: Mapping[str, type[Any]] = {
     "text": Text,
     "thinking": Thinking,
@@ -378,6 +406,29 @@ def portable(name: str) -> str:
     up names that their own provider refuses to read again.
     """
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)[-64:] or "_"
+
+
+def uncalled(parts: Iterable[ReplyPart], stop: StopReason) -> tuple[ReplyPart, ...]:
+    """Return the parts of a reply, without a call that can be made where it was not finished.
+
+    The last call of a reply that was cut off is incomplete, even where no argument had come yet;
+    and nothing of a reply that was filtered is to have an effect.
+    """
+    if stop not in (StopReason.LENGTH, StopReason.REFUSAL):
+        return tuple(parts)
+    return tuple(
+        replace(part, arguments={}, malformed=_written(part))
+        if isinstance(part, ToolCall)
+        else part
+        for part in parts
+    )
+
+
+def _written(call: ToolCall) -> str:
+    """Return a call's arguments as text; none at all are no arguments that came."""
+    if call.malformed is not None:
+        return call.malformed
+    return json.dumps(call.arguments, ensure_ascii=False) if call.arguments else ""
 
 
 def recorded(part: ReplyPart | UserPart | ToolResult) -> dict[str, Json]:
@@ -416,3 +467,15 @@ def _part(record: Mapping[str, Json]) -> Any:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _is_too_deep(value: Json, written: str) -> bool:
+    """Whether a value is nested deeper than the journal can keep; mostly its text tells."""
+    if written.count("{") + written.count("[") <= _DEEPEST:
+        return False
+    layer, depth = [value], 0
+    while layer and depth <= _DEEPEST:
+        inner = [each.values() if isinstance(each, dict) else each for each in layer]
+        layer = [each for group in inner for each in group if isinstance(each, dict | list)]
+        depth += 1
+    return depth > _DEEPEST

@@ -9,11 +9,22 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from math import isfinite
+from typing import TypeVar
 
 from substrate.models import prices, quota
 from substrate.models.address import Address
 from substrate.models.fallback import PATIENCE_S, Candidate, Reason, first_answer
-from substrate.models.messages import Delta, Json, Message, Reply, Request, ToolSpec
+from substrate.models.mending import mended
+from substrate.models.messages import (
+    OURS,
+    Delta,
+    Json,
+    Message,
+    Reply,
+    Request,
+    ToolSpec,
+    Usage,
+)
 from substrate.models.provider import PROVIDERS, Provider, adapter_of, disconnect
 from substrate.models.quota import QUOTA
 from substrate.models.scripted import Script, Scripted
@@ -26,6 +37,8 @@ PATIENCE = timedelta(days=1)
 """How long a run waits for a provider that is away, where its `Model` does not say otherwise."""
 
 LONGEST_PATIENCE = timedelta(days=3650)
+
+UsageT = TypeVar("UsageT", Usage, Usage | None)
 
 SCRIPTED = frozenset({"scripted", "cassette"})
 """The providers that need no key, since a script says what they say."""
@@ -41,9 +54,12 @@ class Model:
 
     `settings` go to the provider as they are (``temperature``, ``reasoning``, …), under what the
     request itself says; ``tools`` among them, such as a search that the provider runs, join the
-    request's own. ``read_timeout`` is ours: the seconds of silence after which a call counts as
-    stalled (300). A model that thinks for longer without a word needs more: what a call that is
-    given up had cost is lost.
+    request's own. Two are ours, in seconds. ``read_timeout`` (600) is how long nothing may be said
+    before a call counts as stalled; keep-alives say nothing, so a model that thinks for longer
+    without a word needs more. ``call_timeout`` (3600) is how long a whole answer may take.
+
+    `max_output_tokens` is the longest answer; where it is None, that is as much as the model can
+    write.
 
     `fallback` are the models that are asked in turn where this one cannot answer: each a name, a
     `Model`, or a `Fallback` for certain reasons only. One whose key is not set is left out. A name
@@ -66,7 +82,7 @@ class Model:
     id: str
     offline: "Model | None" = None
     script: Script | None = None
-    max_output_tokens: int = 4096
+    max_output_tokens: int | None = None
     settings: Mapping[str, Json] = field(default_factory=dict)
     base_url: str | None = None
     key: str | None = None
@@ -90,9 +106,15 @@ class Model:
             )
         if isinstance(self.script, str):
             raise Misuse(f"script={self.script!r} is text; give a list of turns, even of one")
-        silence = self.settings.get("read_timeout", 1)
-        if not isinstance(silence, int | float) or not isfinite(silence) or silence <= 0:
-            raise Misuse(f"read_timeout={silence!r} must be a number of seconds above 0")
+        for name in OURS:
+            limit = self.settings.get(name, 1)
+            if not isinstance(limit, int | float) or not isfinite(limit) or limit <= 0:
+                raise Misuse(f"{name}={limit!r} must be a number of seconds above 0")
+        if self.max_output_tokens is not None and self.max_output_tokens < 1:
+            raise Misuse(
+                f"max_output_tokens={self.max_output_tokens!r} must be 1 or more, or None for as "
+                "many as the model can write"
+            )
         if not 0 <= seconds_of(self.patience) <= LONGEST_PATIENCE.total_seconds():
             raise Misuse(
                 f"patience={self.patience!r} must be seconds, or a timedelta, from 0 to "
@@ -139,8 +161,8 @@ class Model:
     @property
     def successors(self) -> "list[Fallback]":
         """Who is asked where this model cannot answer, in order."""
-        silence = {k: v for k, v in self.settings.items() if k == "read_timeout"}
-        named = partial(Model, max_output_tokens=self.max_output_tokens, settings=silence)
+        limits = {k: v for k, v in self.settings.items() if k in OURS}
+        named = partial(Model, max_output_tokens=self.max_output_tokens, settings=limits)
         given = [each if isinstance(each, Fallback) else Fallback(each) for each in self.fallback]
         return [
             replace(each, model=named(each.model)) if isinstance(each.model, str) else each
@@ -211,16 +233,20 @@ class Model:
     ) -> Reply:
         """Ask this model and no other, once, having waited for its limits no longer than that."""
         adapter = await self.adapter()
+        # A script is told what was said; a provider, what it can take.
+        sent = request if self.provider in SCRIPTED else mended(request)
         try:
             async with QUOTA.call(self.id, request, patience_s):
-                reply = await adapter.answer(self.name, request, on_delta)
-        except ModelError as error:  # what was thrown away has this model's price, too
-            if error.usage is not None and self.price is not None:
-                error.usage = prices.priced_at(error.usage, *self.price)
+                reply = await adapter.answer(self.name, sent, on_delta)
+        except ModelError as error:
+            error.usage = self._priced(error.usage)
             raise
-        if self.price is None:
-            return reply
-        return replace(reply, usage=prices.priced_at(reply.usage, *self.price))
+        return replace(reply, usage=self._priced(reply.usage))
+
+    def _priced(self, usage: UsageT) -> UsageT:
+        if self.price is None or usage is None:
+            return usage
+        return prices.priced_at(usage, *self.price)
 
     async def adapter(self) -> Provider:
         """Return what reaches its provider, loaded on first use."""

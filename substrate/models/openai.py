@@ -1,7 +1,8 @@
 """OpenAI's Responses API, over its own SDK.
 
 Nothing is stored at the provider (``store`` is false): each request says everything, and reasoning
-travels with it, encrypted. Requests that begin alike name their cache alike.
+travels with it, encrypted. Requests that begin alike name their cache alike. A model that does not
+reason refuses to be asked for it: then it is asked again without, and so from then on.
 
 Invariants: an answer counts only when the event that ends it has come. A reasoning item goes back
 as it came, byte for byte, in its place among the others, to the model that wrote it and no other;
@@ -10,8 +11,11 @@ every event. Calls and results are linked by ``call_id``.
 """
 
 import json
+import re
 from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 import httpx2
@@ -28,7 +32,8 @@ from openai import (
 from substrate.models import prices
 from substrate.models.address import Address
 from substrate.models.answer_schema import named
-from substrate.models.failures import Sdk, broken, rejected, sensible
+from substrate.models.failures import Sdk, broken, rejected, sensible, unknown_stop
+from substrate.models.mending import whole
 from substrate.models.messages import (
     Delta,
     Document,
@@ -48,12 +53,19 @@ from substrate.models.messages import (
     UserMessage,
     UserPart,
     portable,
+    uncalled,
 )
-from substrate.models.stream import events, finish
+from substrate.models.stream import Patience, charged, events, finish
 from substrate.values.codec import encode
-from substrate.values.errors import BadRequest
+from substrate.values.errors import BadRequest, ModelError
 
 PROVIDER = "openai"
+
+ENCRYPTED = "reasoning.encrypted_content"
+"""What is asked for beside the answer, so that reasoning can be sent back."""
+
+_PLAIN = re.compile(r"(ft:)?(gpt-(3|4)|chatgpt-4o)")  # those that do not reason
+_INCLUDE = re.compile(r"encrypted.{0,9}content|[\"']include\b", re.IGNORECASE)
 
 _SDK = Sdk(
     status=APIStatusError,
@@ -77,45 +89,66 @@ def connect(address: Address) -> "OpenAI":
 
 
 class OpenAI:
-    """The adapter: one client and its connections."""
+    """The adapter: one client, its connections, and which models cannot hand reasoning out."""
 
-    __slots__ = ("_client",)
+    __slots__ = ("_client", "_without_reasoning")
 
     def __init__(self, client: AsyncOpenAI) -> None:
         self._client = client
+        self._without_reasoning: set[str] = set()
 
     async def close(self) -> None:
         """Close the client's connections."""
         await self._client.close()
 
     async def answer(self, model: str, request: Request, on_delta: Delta) -> Reply:
-        """Ask once."""
+        """Ask once; once more where a model turns out not to reason."""
+        body = _body(model, request)
+        if model in self._without_reasoning:
+            body = _without_reasoning(body)
+        try:
+            return await self._answer(model, request, body, on_delta)
+        except BadRequest as error:
+            if ENCRYPTED not in body.get("include", ()) or not _INCLUDE.search(error.body or ""):
+                raise
+        self._without_reasoning.add(model)
+        return await self._answer(model, request, _without_reasoning(body), on_delta)
+
+    async def _answer(
+        self, model: str, request: Request, body: dict[str, Json], on_delta: Delta
+    ) -> Reply:
         called = f"{PROVIDER}:{model}"
         timeout_s = request.read_timeout_s
         opening = self._client.post(
             "/responses",
             cast_to=object,
-            body=_body(model, request),
-            options={"timeout": Timeout(timeout_s, connect=min(timeout_s, 10))},
+            body=body,
+            options={
+                "timeout": Timeout(timeout_s, connect=min(timeout_s, 10)),
+                "follow_redirects": False,
+            },
             stream=True,
             stream_cls=AsyncStream[object],
         )
-        done: dict[str, dict[str, Json]] = {}
-        async with aclosing(events(called, _SDK, opening)) as coming:
-            async for event in coming:
-                match event.get("type"):
-                    case "response.output_text.delta" | "response.refusal.delta":
-                        on_delta(str(event.get("delta", "")))
-                    case "response.output_item.done":
-                        with sensible(called):
-                            done[event["item"].get("id", "")] = event["item"]
-                    case "response.completed" | "response.incomplete" | "response.failed":
+        draft, patience = _Draft(), Patience.of(request)
+
+        def charge() -> Usage | None:
+            return _usage(model, request, draft) if draft.has_begun else None
+
+        with charged(charge):
+            async with aclosing(events(called, _SDK, opening, patience, _says)) as coming:
+                async for event in coming:
+                    with sensible(called):
+                        words = _take(draft, event)
+                    if words:
+                        on_delta(words)
+                    if event.get("type") == "error":
+                        raise rejected(called, event)
+                    if event.get("type") in _ENDS:
                         await finish(coming)
                         with sensible(called):
-                            return _reply(model, event["response"], done)
-                    case "error":
-                        raise rejected(called, event)
-        raise broken(called, "ended its stream before the answer was complete")
+                            return _reply(model, request, draft)
+            raise broken(called, "ended its stream before the answer was complete")
 
 
 # What we say
@@ -138,11 +171,11 @@ def _body(model: str, request: Request) -> dict[str, Json]:
     ours = {
         "model": model,
         "input": [item for message in request.messages for item in _items(message, model)],
-        "max_output_tokens": request.max_output_tokens,
         "store": False,
         "stream": True,
     }
-    included = [*parameters.pop("include", []), "reasoning.encrypted_content"]
+    if request.max_output_tokens is not None:
+        ours["max_output_tokens"] = request.max_output_tokens
     choice = "none" if tools and not request.may_call_tools else ""
     text = parameters.pop("text", {})
     if request.answer_schema is not None:
@@ -152,10 +185,23 @@ def _body(model: str, request: Request) -> dict[str, Json]:
         "instructions": request.system,
         "tools": tools,
         "tool_choice": choice,
-        "include": included,
+        "include": _included(model, parameters.pop("include", None)),
     }
     parameters.setdefault("prompt_cache_key", _prefix(request))
     return {**parameters, **ours, **{key: value for key, value in said.items() if value}}
+
+
+def _included(model: str, theirs: Sequence[str] | None) -> list[str]:
+    """Return what is asked for beside the answer; a setting of nothing at all is what it says."""
+    if (theirs is not None and not theirs) or _PLAIN.match(model):
+        return list(theirs or ())
+    return [*(each for each in theirs or () if each != ENCRYPTED), ENCRYPTED]
+
+
+def _without_reasoning(body: Mapping[str, Json]) -> dict[str, Json]:
+    included = [each for each in body.get("include", ()) if each != ENCRYPTED]
+    rest = {key: value for key, value in body.items() if key != "include"}
+    return {**rest, "include": included} if included else rest
 
 
 def _prefix(request: Request) -> str:
@@ -171,11 +217,18 @@ def _items(message: Message, model: str) -> list[dict[str, Json]]:
         case ToolMessage(results):
             return [_result_item(result) for result in results]
         case Reply(parts):
-            own = message.made_by(PROVIDER, model)
+            # The rest of a reply is refused without its reasoning, unless it is sent as anybody's.
+            own = message.made_by(PROVIDER, model) and not any(map(_is_sealed, parts))
             items = [item for part in parts if (item := _reply_item(part, own=own))]
             while items and items[-1].get("type") == "reasoning":
                 items.pop()  # the API refuses reasoning that nothing follows
             return items
+
+
+def _is_sealed(part: ReplyPart) -> bool:
+    """Whether a part is reasoning without its content, which is kept where we keep nothing."""
+    native = part.native if isinstance(part, Thinking) and isinstance(part.native, dict) else {}
+    return native.get("type") == "reasoning" and not native.get("encrypted_content")
 
 
 def _user_part(part: UserPart) -> dict[str, Json]:
@@ -213,37 +266,93 @@ def _reply_item(part: ReplyPart, *, own: bool) -> dict[str, Json] | None:
             return {"role": "assistant", "content": text} if text else None
         case Thinking():
             return native or None
-        case ToolCall(id, name, arguments, malformed):
-            written = json.dumps(arguments) if malformed is None else malformed
+        case ToolCall(id, name, arguments):
+            written = json.dumps(arguments, ensure_ascii=False)  # as a model writes
             call = {"type": "function_call", "call_id": portable(id), "name": portable(name)}
-            return {**native, **call, "arguments": written}
+            ended = {"status": "completed"} if "status" in native else {}
+            return {**native, **call, **ended, "arguments": written}
 
 
 # What it says
 
 
-def _reply(model: str, response: dict[str, Json], done: dict[str, dict[str, Json]]) -> Reply:
+_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_IDLE = frozenset({"response.in_progress", "response.queued", "keepalive", "ping"})
+
+
+@dataclass(slots=True)
+class _Draft:
+    """One answer as far as its stream has come: each item as it was when it was complete."""
+
+    done: dict[str, dict[str, Json]] = field(default_factory=dict)
+    response: dict[str, Json] = field(default_factory=dict)
+    written: list[str] = field(default_factory=list)
+    has_begun: bool = False
+
+
+def _says(event: dict[str, Json]) -> bool:
+    """Whether an event says something: not that it is still at work, nor a delta of nothing."""
+    kind = str(event.get("type", ""))
+    return bool(event.get("delta")) if kind.endswith(".delta") else kind not in _IDLE
+
+
+def _take(draft: _Draft, event: dict[str, Json]) -> str:
+    """Add an event to the draft; return the words for the user in it."""
+    kind = str(event.get("type", ""))
+    draft.has_begun = draft.has_begun or kind.startswith("response.")
+    delta = event.get("delta")
+    if isinstance(delta, str):
+        draft.written.append(delta)
+    if kind == "response.output_item.done":
+        draft.done[event["item"].get("id", "")] = event["item"]
+    if kind in _ENDS:
+        draft.response = event["response"]
+    is_for_user = kind in ("response.output_text.delta", "response.refusal.delta")
+    return str(delta or "") if is_for_user else ""
+
+
+def _reply(model: str, request: Request, draft: _Draft) -> Reply:
     """Return an ended response as a reply, with each item as it was when it was complete."""
-    if response.get("error") or response.get("status") == "failed":
-        raise rejected(f"{PROVIDER}:{model}", response.get("error") or response)
-    last = response.get("output") or list(done.values())
-    items = [done.get(item.get("id"), item) for item in last]
-    return Reply(
-        tuple(_part(item) for item in items),
-        _stop(response, items),
-        PROVIDER,
-        model,
-        _usage(model, response),
-        response.get("id"),
-    )
+    response, called = draft.response, f"{PROVIDER}:{model}"
+    unfinished = _unfinished(response)
+    is_failed = response.get("status") in ("failed", "cancelled")
+    if response.get("error") or (is_failed and unfinished != "content_filter"):
+        raise _failed(called, response)
+    last = response.get("output") or list(draft.done.values())
+    items = [draft.done.get(item.get("id"), item) for item in last]
+    stop = _stop(called, response, items)
+    parts = [_part(item) for item in items]
+    detail = (unfinished or "refusal") if stop is StopReason.REFUSAL else None
+    if detail and not any(isinstance(part, Text) and part.text for part in parts):
+        parts.append(Text(detail))
+    usage = _usage(model, request, draft)
+    said = uncalled(parts, stop)
+    return Reply(said, stop, PROVIDER, model, usage, response.get("id"), detail=detail)
 
 
-def _stop(response: dict[str, Json], items: list[dict[str, Json]]) -> StopReason:
-    unfinished = (response.get("incomplete_details") or {}).get("reason")
+def _unfinished(response: dict[str, Json]) -> str | None:
+    reason = (response.get("incomplete_details") or {}).get("reason")
+    return None if reason is None else str(reason)
+
+
+def _failed(called: str, response: dict[str, Json]) -> ModelError:
+    """Return the error for a response that failed; some servers do not say of what."""
+    if error := response.get("error"):
+        return rejected(called, error)
+    why = _unfinished(response) or "no reason"
+    return broken(called, f"ended as {response.get('status')!r} and gave {why}")
+
+
+def _stop(called: str, response: dict[str, Json], items: list[dict[str, Json]]) -> StopReason:
+    unfinished = _unfinished(response)
     said = [each["type"] for item in items for each in item.get("content") or ()]
     if unfinished == "content_filter" or "refusal" in said:
         return StopReason.REFUSAL
-    if unfinished or response.get("status") == "incomplete":
+    if unfinished in ("max_output_tokens", "max_tokens", "length"):
+        return StopReason.LENGTH
+    if unfinished is not None:
+        raise unknown_stop(called, unfinished)
+    if response.get("status") == "incomplete":
         return StopReason.LENGTH
     calls = any(item["type"] == "function_call" for item in items)
     return StopReason.TOOL_CALLS if calls else StopReason.END
@@ -253,26 +362,29 @@ def _part(item: dict[str, Json]) -> ReplyPart:
     """Return an output item as a part; `native` holds what the part itself does not."""
     match item["type"]:
         case "message":
-            words = (each.get("text", each.get("refusal", "")) for each in item["content"])
-            return Text("".join(words), native={k: v for k, v in item.items() if k != "content"})
+            content = item.get("content") or ()
+            words = "".join(each.get("text", each.get("refusal", "")) for each in content)
+            return Text(whole(words), native={k: v for k, v in item.items() if k != "content"})
         case "reasoning":
-            return Thinking("\n\n".join(each["text"] for each in item["summary"]), native=item)
+            summary = item.get("summary") or ()
+            return Thinking("\n\n".join(each["text"] for each in summary), native=item)
         case "function_call":
             own = ("type", "call_id", "name", "arguments")
             native = {k: v for k, v in item.items() if k not in own}
-            return ToolCall.read(item["call_id"], item["name"], item["arguments"], native)
+            return ToolCall.read(item["call_id"], item["name"], item.get("arguments") or "", native)
     return Thinking("", native=item)
 
 
-def _usage(model: str, response: dict[str, Json]) -> Usage:
-    counts = response.get("usage") or {}
-    given = counts.get("input_tokens_details") or {}
-    written = counts.get("output_tokens_details") or {}
-    usage = Usage(
-        input_tokens=counts.get("input_tokens", 0),
-        output_tokens=counts.get("output_tokens", 0),
-        cached_tokens=given.get("cached_tokens") or 0,
-        cache_write_tokens=given.get("cache_write_tokens") or 0,
-        reasoning_tokens=written.get("reasoning_tokens") or 0,
+def _usage(model: str, request: Request, draft: _Draft) -> Usage:
+    """Return what was counted, or else about as much."""
+    counts = draft.response.get("usage")
+    told = Usage(
+        input_tokens=prices.number(counts, "input_tokens"),
+        output_tokens=prices.number(counts, "output_tokens"),
+        cached_tokens=prices.number(counts, "input_tokens_details", "cached_tokens"),
+        cache_write_tokens=prices.number(counts, "input_tokens_details", "cache_write_tokens"),
+        reasoning_tokens=prices.number(counts, "output_tokens_details", "reasoning_tokens"),
     )
-    return prices.priced(usage, PROVIDER, model, response.get("service_tier"))
+    said = draft.response.get("output") or list(draft.done.values()) or draft.written
+    usage = prices.counted(told, request, said)
+    return prices.priced(usage, PROVIDER, model, draft.response.get("service_tier"))

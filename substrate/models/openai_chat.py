@@ -85,7 +85,10 @@ class OpenAIChat:
             "/chat/completions",
             cast_to=object,
             body=body(self._server, model, request),
-            options={"timeout": Timeout(timeout_s, connect=min(timeout_s, 10))},
+            options={
+                "timeout": Timeout(timeout_s, connect=min(timeout_s, 10)),
+                "follow_redirects": False,
+            },
             stream=True,
             stream_cls=AsyncStream[object],
         )

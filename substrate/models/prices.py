@@ -1,17 +1,30 @@
 """What a call cost, from the price list that genai-prices carries. Nothing is fetched.
 
-Invariant: an unknown price is None, never 0: not for a model the list does not know, nor for usage
-that cannot be. The list is large and loads when the first price is asked for; an adapter asks
-while it connects, away from the event loop.
+Invariants: an unknown price is None, never 0: not for a model the list does not know, nor for usage
+that cannot be. What nobody counted is estimated, by one estimator for all. The list is large and
+loads when the first price is asked for; an adapter asks while it connects, away from the event
+loop.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
+from math import isfinite
 
 from substrate.models.frame import canonical
-from substrate.models.messages import Json, ReplyPart, Request, Usage, recorded
+from substrate.models.messages import (
+    Document,
+    Image,
+    Json,
+    Request,
+    ToolMessage,
+    Usage,
+    UserMessage,
+    recorded,
+)
 from substrate.values.codec import encode
+
+_PAGE = 1500
+"""About how many tokens a picture or a page of a document makes."""
 
 
 def priced(
@@ -21,17 +34,20 @@ def priced(
     tier: str | None = None,
     *,
     address: str | None = None,
-    billed: float | str | None = None,
+    billed: Json = None,
+    hourly_tokens: int = 0,
 ) -> Usage:
     """Return the usage with what it cost in US dollars.
 
     `tier` is the service tier that the provider says it served, where tiers have prices. A server
     whose provider has no name here is looked up by its `address`. What a gateway says that it
-    `billed` is taken as it is.
+    `billed` is taken as it is. `hourly_tokens` are those written to a cache that lasts an hour,
+    which Anthropic charges more for.
     """
-    if billed is not None:
-        return replace(usage, cost_usd=Decimal(str(billed)))
-    return replace(usage, cost_usd=_cost(usage, provider, model, tier, address))
+    if isinstance(billed, int | float | str) and (cost := _dollars(billed)) is not None:
+        return replace(usage, cost_usd=cost)
+    cost = _cost(usage, provider, model, tier=tier, address=address, hourly_tokens=hourly_tokens)
+    return replace(usage, cost_usd=cost)
 
 
 def priced_at(usage: Usage, read: float, written: float) -> Usage:
@@ -41,24 +57,55 @@ def priced_at(usage: Usage, read: float, written: float) -> Usage:
     return replace(usage, cost_usd=sum((n * each for n, each in costs), Decimal(0)))
 
 
-def estimated(
-    request: Request,
-    parts: Sequence[ReplyPart],
-    provider: str | None,
-    model: str,
-    address: str | None = None,
-) -> Usage:
-    """Return usage where nobody counted: four characters are a token."""
-    usage = Usage(
-        input_tokens=tokens(canonical(request)),
-        output_tokens=tokens([recorded(part) for part in parts]),
+def counted(usage: Usage, request: Request, said: Json) -> Usage:
+    """Return the usage with an estimate where nobody counted, since nothing is free.
+
+    No request is read in 0 tokens, and nothing that was `said`, any JSON, is written in 0. Input
+    includes what was cached, also where a gateway tells them apart.
+    """
+    read = usage.input_tokens or _read(request)
+    written = usage.output_tokens or (tokens(said) if said else 0)
+    return replace(
+        usage,
+        input_tokens=max(read, usage.cached_tokens + usage.cache_write_tokens),
+        output_tokens=written,
     )
-    return priced(usage, provider, model, address=address)
+
+
+def counts_in(told: Json) -> dict[str, Json]:
+    """Return what a provider counted, without what it left blank; nothing, if it is no object."""
+    return {k: v for k, v in told.items() if v is not None} if isinstance(told, dict) else {}
+
+
+def number(counts: Json, *path: str) -> int:
+    """Return the count at a path of names; 0 where there is none, or what is there is no count."""
+    for name in path:
+        counts = counts.get(name) if isinstance(counts, dict) else None
+    is_count = isinstance(counts, int | float) and isfinite(counts) and counts > 0
+    return int(counts) if is_count else 0
 
 
 def tokens(said: Json) -> int:
-    """Return about how many tokens a JSON value makes: four characters each."""
-    return len(encode(said)) // 4
+    """Return about how many tokens a JSON value makes: four bytes each, of any script."""
+    return len(encode(said).encode()) // 4
+
+
+def _read(request: Request) -> int:
+    """Return about how many tokens a request makes; a picture counts as much as a page."""
+    said = [
+        recorded(part)
+        for message in request.messages
+        for part in (message.results if isinstance(message, ToolMessage) else message.parts)
+        if not isinstance(part, Image | Document)
+    ]
+    shown = [
+        len(part.data) // 4 if part.media_type.startswith("text/") else _PAGE
+        for message in request.messages
+        if isinstance(message, UserMessage)
+        for part in message.parts
+        if isinstance(part, Image | Document)
+    ]
+    return max(tokens([canonical(replace(request, messages=())), said]) + sum(shown), 1)
 
 
 def context_window(provider: str, model: str) -> int | None:
@@ -74,11 +121,17 @@ def context_window(provider: str, model: str) -> int | None:
 
 def load(provider: str) -> None:
     """Load the price list, so that the first reply does not wait for it."""
-    _cost(Usage(), provider, "", None, None)
+    _cost(Usage(), provider, "")
 
 
 def _cost(
-    usage: Usage, provider: str | None, model: str, tier: str | None, address: str | None
+    usage: Usage,
+    provider: str | None,
+    model: str,
+    *,
+    tier: str | None = None,
+    address: str | None = None,
+    hourly_tokens: int = 0,
 ) -> Decimal | None:
     from genai_prices import Usage as Tokens
     from genai_prices import calc_price
@@ -88,6 +141,7 @@ def _cost(
         output_tokens=usage.output_tokens,
         cache_read_tokens=usage.cached_tokens,
         cache_write_tokens=usage.cache_write_tokens,
+        **({"cache_write_1h_tokens": hourly_tokens} if hourly_tokens else {}),
     )
     context = {"service_tier": tier} if tier else None
     try:
@@ -100,3 +154,11 @@ def _cost(
     except (LookupError, ValueError):  # no such model, or more cached than was sent
         return None
     return price.total_price
+
+
+def _dollars(billed: float | str) -> Decimal | None:
+    try:
+        cost = Decimal(str(billed))
+    except InvalidOperation:
+        return None
+    return cost if cost.is_finite() and cost >= 0 else None

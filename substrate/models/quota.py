@@ -37,6 +37,7 @@ PATIENCE_S = 300.0
 
 _FIRST_GAP_MS, _LONGEST_GAP_MS = 250.0, 15_000.0
 _PAGE = 4000
+_USUAL_OUTPUT = 4096  # tokens, where an answer may be as long as the model can make it
 _TIGHT = 0.25
 _MARGIN_S = 0.05
 
@@ -203,7 +204,7 @@ class Quota:
     ) -> None:
         ticket = _Ticket()
         if standing.limits:
-            ticket = _Ticket(need_of(request), request.max_output_tokens)
+            ticket = _Ticket(need_of(request), request.max_output_tokens or _USUAL_OUTPUT)
         standing.waiting.append(ticket)
         try:
             while (wait := standing.wait_s(ticket, self._clock.now_ms())) > 0:

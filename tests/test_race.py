@@ -23,16 +23,23 @@ from tests.runs import QUICK, reached
 from tests.stores import eventually
 
 calls: Counter[str] = Counter()
+told: list[asyncio.Event] = []
 
 
 @pytest.fixture(autouse=True)
 def _fresh_calls():
     calls.clear()
+    told.clear()
 
 
 async def quick(what: str) -> str:
     calls[what] += 1
     return what
+
+
+async def when_told(what: str) -> str:
+    await told[0].wait()
+    return await quick(what)
 
 
 async def endless() -> None:
@@ -55,7 +62,7 @@ async def races(ctx: Context) -> list[Any]:
         ctx.signal("never"),
         ctx.spawn(waits),
         ctx.call(waits),
-        ctx.step(quick, "quick"),
+        ctx.step(when_told, "quick"),
     )
     assert isinstance(winner, Winner)
     assert winner.index == winner.place
@@ -67,7 +74,11 @@ async def test_the_first_wins_and_the_others_are_ended(store_url):
     """The winner's place and value come back, live and replayed; what lost holds nothing more."""
     async with connect(store_url) as client:
         async with client.work([races, waits], limits=QUICK):
+            told.append(asyncio.Event())
             await client.start(races, id="run")
+            for key in ("endless.0", "never.0", "waits.0", "waits.1/go.0"):
+                await reached(client, "run", key)
+            told[0].set()
             await reached(client, "run", "after.0")
 
             async def child_has_ended() -> bool:

@@ -20,6 +20,7 @@ from substrate.engine.child import Child, Spawn
 from substrate.engine.closing import give_up
 from substrate.engine.execution import Execution
 from substrate.engine.function import Durable
+from substrate.engine.hearing import HEARD, Hearing
 from substrate.engine.journal import Asked
 from substrate.engine.pending import Pending, Winner, settle_all, settle_first
 from substrate.engine.step import (
@@ -279,6 +280,21 @@ class Context:
             return poll_signals(self.execution, self.blank(asked))
 
         return Pending(self, asked, live, lambda promise: decode(promise.value or Json("[]")))
+
+    def hear(self, name: str) -> Pending[list[Any]]:
+        """Take the signals of a name that have come and no open wait wants; return their values.
+
+        Like `poll`, in the order in which they were sent, and it never waits. But it leaves a row,
+        ``heard.n``, only when there was one: so a loop can look at each turn. Without a row, a
+        replay that has later rows in this scope returns none; one that has not looks anew.
+
+        A run that has heard a name ends only when no signal of it is left: one that came since its
+        last look has the function driven again, over its journal, and then a `hear` that is live
+        gets it. A function that comes to its end a second time without having heard anything new
+        ends; the signal stays in the inbox, and the log says so. Not for a `race`.
+        """
+        asked = Asked(self._next_key(HEARD), Kind.SIGNAL, check_name(name), POLL)
+        return Hearing(self, asked, self._scope, self.blank(asked))
 
     async def gather(self, *pendings: Pending[Any]) -> list[Any]:
         """Run operations of this context side by side, and return their values in order.

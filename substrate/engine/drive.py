@@ -54,8 +54,15 @@ _TORN_AWAY = (
 
 
 async def drive(execution: Execution, function: Durable[..., Any]) -> None:
-    """Load the journal, call the function, and record what came of it."""
+    """Drive a run until it leaves this worker: again where something came while it ended."""
     execution.task = asyncio.current_task()
+    following: Execution | None = execution
+    while following is not None:
+        following = await _drive(following, function)
+
+
+async def _drive(execution: Execution, function: Durable[..., Any]) -> Execution | None:
+    """Load the journal, call the function, record what came of it; return who is to go on."""
     outcome: Returned | Raised[BaseException] | None = None
     decision: Promise | None = None
     with suppress(asyncio.CancelledError, Interrupt), execution.enlisted():
@@ -67,7 +74,8 @@ async def drive(execution: Execution, function: Durable[..., Any]) -> None:
         if decision is not None and execution.interrupt is None:
             await _unwind(execution.successor(), decision)
         else:
-            await _record(execution, function, outcome)
+            return await _record(execution, function, outcome)
+    return None
 
 
 async def give_up(execution: Execution, failure: Failure) -> None:
@@ -92,8 +100,8 @@ async def _record(
     execution: Execution,
     function: Durable[..., Any],
     outcome: Returned | Raised[BaseException] | None,
-) -> None:
-    """Record what came of the run, if it is for this worker to say."""
+) -> Execution | None:
+    """Record what came of the run, if it is for this worker to say; return who is to go on."""
     if outcome is None or execution.is_torn_away(outcome):
         if execution.interrupt is None:  # nobody of the kit did that
             execution.crash = Failure("TaskCancelled", _TORN_AWAY)
@@ -108,9 +116,10 @@ async def _record(
         case None, Continuation() as following:
             await _renew(execution, function, following)
         case None, str(value):
-            await _finish(execution, Json(value))
+            return await _finish(execution, Json(value))
         case interrupt, _:
             log.info("run %s leaves this worker: %s", execution.fence.run_id, interrupt)
+    return None
 
 
 async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
@@ -135,13 +144,28 @@ async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
     return await encoded_result(execution, function, result)
 
 
-async def _finish(execution: Execution, value: Json) -> None:
-    own = _own(execution)
+async def _finish(execution: Execution, value: Json) -> Execution | None:
+    """End the run with its result; return who goes on where a signal came that it may hear.
+
+    Who was driven again for one, and has heard nothing new, does not hear it: it ends.
+    """
+    heard = () if execution.is_again and not execution.has_heard else execution.heard
+    done = replace(_own(execution), state=PromiseState.RESOLVED, value=value)
     try:
-        done = replace(own, state=PromiseState.RESOLVED, value=value)
-        await execution.end(done, RunStatus.DONE)
+        if not await execution.finish(done, heard):
+            log.info("run %s is driven again: a signal came", execution.fence.run_id)
+            return await execution.again()
     except CheckpointRefused as error:
         await _fail(execution, error)
+    else:
+        if execution.heard and not heard:
+            names = ", ".join(sorted(execution.heard))
+            log.warning(
+                "run %s ended without having heard all signals of %s; `show` lists them",
+                execution.fence.run_id,
+                names,
+            )
+    return None
 
 
 async def _renew(
@@ -152,7 +176,10 @@ async def _renew(
     except (Misuse, NotEncodable) as error:
         await _fail(execution, error)
     else:
-        await execution.renew(arguments)
+        try:
+            await execution.renew(arguments)
+        except CheckpointRefused as error:
+            await _fail(execution, error)
 
 
 async def _fail(execution: Execution, error: BaseException) -> None:

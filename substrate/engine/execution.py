@@ -5,7 +5,7 @@ and has no outcome yet, for who has to close that, and what could be undone.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -40,6 +40,7 @@ from substrate.values.records import (
     Promise,
     Received,
     RunStatus,
+    Unread,
     Written,
     generation_key,
     own_promise,
@@ -62,6 +63,10 @@ class Execution(Waiting):
         self.undoable: dict[Key, Promise] = {}
         self.calls: dict[Key, list[Call]] = {}
         """What was called here for steps with an intent, as long as that matters."""
+        self.heard: set[str] = set()
+        """The names of the signals that the run has looked for by `ctx.hear`."""
+        self.has_heard = False
+        self.is_again = False
         self._has_settled = False
         self._changed: asyncio.Event | None = None
         self._kept: set[str] = set()
@@ -99,6 +104,24 @@ class Execution(Waiting):
         heir.open, heir.undoable, heir.calls = self.open, self.undoable, self.calls
         self.means.succeeded(self, heir)
         return heir
+
+    async def again(self) -> "Execution":
+        """Return an execution of the same claim that begins with the journal anew; shut this one.
+
+        For a run that something came for while it ended.
+        """
+        run = await self._insist(lambda: self.means.store.get(self.fence.run_id))
+        if run is None or (run.epoch, run.lease_owner) != (self.fence.epoch, self.fence.owner):
+            self._is_fenced_off()
+        self.shut(Shutdown("another execution of the run goes on"))
+        following = Execution(replace(self.claim, run=run), self.means)
+        following.is_again = True
+        following.task, following.calls = self.task, self.calls
+        self.means.succeeded(self, following)
+        self._tell_change()
+        if self._draining is not None:
+            following.drain(self._draining)
+        return following
 
     async def load(self) -> None:
         """Load what the run has recorded so far, in its present generation."""
@@ -141,16 +164,23 @@ class Execution(Waiting):
         """Commit the outcome of what nobody waits for any more, also when this one is shut."""
         await self._commit(Checkpoint(self.fence, promise))
         self.open.pop(promise.key, None)
+        self._look_for(promise)
 
     async def end(self, promise: Promise, status: RunStatus) -> None:
         """Commit what became of the run, and let go of it; nothing when it is another's by now."""
         self.is_leaving = True
         checkpoint = Checkpoint(self.fence, promise, status)
+        outcome: Outcome | None = None
         with suppress(Shutdown):
-            if isinstance(await self._commit(checkpoint), Fenced):
-                log.info("run %s has another worker, which will end it", self.fence.run_id)
-            else:
-                log.info("run %s is %s", self.fence.run_id, status)
+            outcome = await self._commit(checkpoint)
+        self._has_left(outcome, status)
+
+    def _has_left(self, outcome: Outcome | None, status: RunStatus) -> None:
+        """Tell who waits for the run that it has ended, or is paused."""
+        if isinstance(outcome, Fenced):
+            log.info("run %s has another worker, which will end it", self.fence.run_id)
+        elif outcome is not None:
+            log.info("run %s is %s", self.fence.run_id, status)
         self._tell_change()
         if self.claim.run.parent_id is not None:
             self.means.woken(self.claim.run.parent_id)
@@ -166,6 +196,22 @@ class Execution(Waiting):
         if isinstance(await self._commit(Checkpoint(self.fence, told)), Written):
             await self.means.store.release([self.fence], is_crash=True)
 
+    async def finish(self, promise: Promise, heard: Collection[str]) -> bool:
+        """Commit the run's result, and let go of it, unless a signal of these names is untaken.
+
+        False: there is one, and nothing was written. True also when the run is another's by now.
+        """
+        if not heard:
+            await self.end(promise, RunStatus.DONE)
+            return True
+        self.is_leaving = True
+        done = Checkpoint(self.fence, promise, RunStatus.DONE)
+        outcome = await self._insist(lambda: self.means.store.finish(done, heard))
+        if isinstance(outcome, Unread):
+            return False
+        self._has_left(outcome, RunStatus.DONE)
+        return True
+
     async def renew(self, arguments: Json) -> None:
         """Close the journal and begin the run's next generation; nothing when it is another's."""
         self.is_leaving = True
@@ -174,10 +220,11 @@ class Execution(Waiting):
         self._tell_change()
         self.means.woken(self.fence.run_id)
 
-    async def inbox(self, name: str) -> Sequence[Received]:
-        """Return the signals of a name that nobody has taken, oldest first."""
+    async def inbox(self, name: str, after: int, limit: int) -> Sequence[Received]:
+        """Return the oldest signals of a name above an n that nobody has taken, `limit` at most."""
         self.check_open()
-        return await self._insist(lambda: self.means.store.inbox(self.fence.run_id, name))
+        read = self.means.store.inbox
+        return await self._insist(lambda: read(self.fence.run_id, name, after=after, limit=limit))
 
     async def take(self, promise: Promise, dedups: Sequence[str]) -> Promise:
         """Commit a promise that takes signals; return it as it stands."""
@@ -221,6 +268,7 @@ class Execution(Waiting):
     async def give_back(self, promise: Promise) -> None:
         """Put back into the inbox what a wait has taken that nobody waits for any more."""
         await self._insist(lambda: self.means.store.give_back(self.fence, promise.id))
+        self._look_for(promise)
 
     async def usages(
         self, prefix: str, skipping: Sequence[str] = ()
@@ -259,6 +307,11 @@ class Execution(Waiting):
                 self.open.pop(unsure[id_].key, None)
                 self.undoable.pop(unsure[id_].key, None)
 
+    def _look_for(self, promise: Promise) -> None:
+        """Let others look for the signals that a wait leaves to them."""
+        if taker := self.takers.get(promise.name):
+            taker.look()
+
     def _recorded(self, stands: Promise) -> Promise:
         if stands.is_settled and not self._has_settled:
             was_suspect, self._has_settled = self.is_suspect, True
@@ -287,13 +340,18 @@ class Execution(Waiting):
             self._give_up(error)
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Ask the database until it answers; give the run up when it answers with an error."""
+        """Ask the database until it answers; give the run up when it answers with an error.
+
+        Not for a row that it rejects: it would do so again, and whoever wrote it is told.
+        """
         while True:
             try:
                 return await call()
             except StoreUnreachable as error:
                 log.info("run %s waits for the database: %s", self.fence.run_id, error)
                 await asyncio.sleep(_PAUSE)
+            except CheckpointRefused:
+                raise
             except StoreError as error:
                 self._give_up(error)
 

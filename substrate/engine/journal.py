@@ -44,11 +44,13 @@ class Asked(NamedTuple):
 class Journal:
     """The promises of one run that have not been asked for yet."""
 
-    __slots__ = ("_accepted", "_rows", "_scopes")
+    __slots__ = ("_accepted", "_left", "_left_out", "_rows", "_scopes")
 
     def __init__(self, promises: Iterable[Promise] = ()) -> None:
         self._rows: dict[Key, Promise] = {}
         self._accepted: set[str] = set()
+        self._left: dict[str, list[Key]] = {}
+        self._left_out: set[str] = set()
         for promise in promises:
             if promise.kind is not Kind.RUN:
                 self._rows[promise.key] = promise
@@ -99,6 +101,30 @@ class Journal:
     def pop(self, key: Key) -> Promise | None:
         """Return what was recorded under a key that no code can ask for, or None."""
         return self._rows.pop(key, None)
+
+    def leave_out(self, scopes: Iterable[Key]) -> None:
+        """Be told of scopes that the code has left for good: what lost a race."""
+        if self._rows:
+            self._left_out.update(scopes)
+
+    def newest_in(self, scope: str) -> int:
+        """Return the highest seq in a scope of what the code may still ask for; 0: there is none.
+
+        The rows of a scope are gone through once, from the newest on, however often this is asked.
+        """
+        left = self._left.get(scope)
+        if left is None:
+            within = f"{scope}/" if scope else ""
+            left = self._left[scope] = [key for key in self._rows if key.startswith(within)]
+        while left and (left[-1] not in self._rows or self._is_left_out(left[-1])):
+            left.pop()
+        return self._rows[left[-1]].seq if left else 0
+
+    def _is_left_out(self, key: str) -> bool:
+        while key := key.rpartition("/")[0]:
+            if key in self._left_out:
+                return True
+        return False
 
 
 def acceptance(own: Promise, found: Promise | None, key: Key, by: str | None, now: int) -> Promise:

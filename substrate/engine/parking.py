@@ -88,6 +88,11 @@ class Parking:
         self._at_work += count - 1
         return Fan(self, 1 if wants_one else count)
 
+    def enter(self) -> None:
+        """Count one more as at work, until it leaves: what may let a strand go on."""
+        self._at_work += 1
+        self.since = None
+
     def leave(self) -> None:
         """Count one strand less as at work."""
         self._at_work -= 1
@@ -104,8 +109,7 @@ class Parking:
             yield
         finally:
             self.resume(wait)
-        while self._decision is not None:
-            await self._decision.wait()
+        await self.decided()
 
     def resume(self, wait: Wait) -> None:
         """Count who waited as at work again: from when it is told, not when it has its turn."""
@@ -113,6 +117,11 @@ class Parking:
             self._waits.discard(wait)
             self._at_work += 1
             self.since = None
+
+    async def decided(self) -> None:
+        """Return when nobody decides on the run."""
+        while self._decision is not None:
+            await self._decision.wait()
 
     @contextmanager
     def deciding(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ journal has settled comes back at once, without yielding to the event loop.
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from substrate.engine.closing import begun_by, close_branches, has_taken
 from substrate.engine.execution import Execution
@@ -15,7 +15,7 @@ from substrate.engine.failure import Raised
 from substrate.engine.journal import Asked
 from substrate.engine.parking import Group
 from substrate.values.errors import Interrupt, Misuse
-from substrate.values.ids import PromiseId, promise_id
+from substrate.values.ids import Key, PromiseId, promise_id
 from substrate.values.records import Promise
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ class Pending(Generic[T]):
     """One operation of a context, to be awaited once."""
 
     __slots__ = ("_asked", "_context", "_is_taken", "_live", "_read")
+
+    leaves_a_row: ClassVar[bool] = True
+    """Whether the journal has its outcome, whatever that is."""
 
     def __init__(self, context: "Context", asked: Asked, live: Live, read: Read[T]) -> None:
         self._context = context
@@ -71,6 +74,11 @@ class Pending(Generic[T]):
         if isinstance(value, Raised):
             raise value.error
         return value
+
+    @property
+    def key(self) -> Key:
+        """The key of its promise."""
+        return self._asked.key
 
     @property
     def id(self) -> PromiseId:
@@ -184,7 +192,7 @@ async def settle_first(context: "Context", pendings: Sequence[Pending[Any]]) -> 
 
     Raises the failure of the first, if that is what it came to.
     """
-    found = _take_all(context, pendings)
+    found = _take_all(context, pendings, is_race=True)
     if not pendings:
         raise Misuse("a race needs at least one operation")
     settled = {promise.id: promise for promise in found if promise and promise.is_settled}
@@ -195,6 +203,7 @@ async def settle_first(context: "Context", pendings: Sequence[Pending[Any]]) -> 
         settled = await context.strand.drive(race, Group(wants_one=True))
         first = min(settled.values(), key=lambda promise: promise.seq)
     losers = {pending.id for pending in pendings if pending.id != first.id}
+    context.execution.journal.leave_out(each.key for each in pendings if each.id != first.id)
     late = [loser for loser in settled.values() if loser.id in losers and has_taken(loser)]
     if late or begun_by(context.execution, losers):
         await context.strand.drive(partial(close_branches, context.execution, losers, late))
@@ -205,11 +214,15 @@ async def settle_first(context: "Context", pendings: Sequence[Pending[Any]]) -> 
     return Winner(place, value)
 
 
-def _take_all(context: "Context", pendings: Sequence[Pending[Any]]) -> list[Promise | None]:
+def _take_all(
+    context: "Context", pendings: Sequence[Pending[Any]], *, is_race: bool = False
+) -> list[Promise | None]:
     """Mark all as started; return what the journal has of each."""
     try:
         context.strand.check_use()
         _check_pendings(pendings)
+        if is_race and not all(pending.leaves_a_row for pending in pendings):
+            raise Misuse("ctx.hear never waits and may leave no row, so it cannot race; await it")
         return [pending.take(context) for pending in pendings]
     except Misuse:
         for pending in pendings:  # whoever gave them is told

@@ -24,6 +24,8 @@ class Strand:
     def __init__(self, execution: Execution, now_ms: int, *, is_live: bool) -> None:
         self.now_ms = now_ms
         self.is_live = is_live
+        self.seq = 0
+        """The highest change number among the outcomes that the task has seen."""
         self.group: Group | None = None
         self.idle: dict[object, None] = {}
         """Operations that were made and not begun yet, in the order in which they were made."""
@@ -51,6 +53,7 @@ class Strand:
     def observe(self, promise: Promise) -> None:
         """Take note of an outcome that the task has seen: its time moves on to it."""
         self.now_ms = max(self.now_ms, promise.settled_at or 0)
+        self.seq = max(self.seq, promise.seq)
 
     async def drive(
         self,

@@ -8,13 +8,17 @@ the decision is on its way waits for it.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 from substrate.engine.life import Life
 from substrate.engine.means import Means
-from substrate.engine.parking import Group, Wait
+from substrate.engine.parking import Group, Parking, Wait
 from substrate.values.errors import Cancelled, Suspend, TimedOut
 from substrate.values.ids import Key, PromiseId
 from substrate.values.records import Claim, Inbox, Promise
+
+if TYPE_CHECKING:
+    from substrate.engine.taker import Taker
 
 LONGEST_LOOK = 60.0
 """So often, in seconds, a wait looks at the clock, which may have been set meanwhile."""
@@ -25,10 +29,11 @@ class Waiting(Life):
 
     def __init__(self, claim: Claim, means: Means) -> None:
         super().__init__(claim, means)
+        self.parking = Parking(self._rest)
+        self.takers: dict[str, Taker] = {}
         self.is_loaded = False
         self.is_leaving = False
         self.is_unwinding = False
-        self.next_wake = asyncio.Event()
         self.wake_version = claim.run.wake_version
         self.open: dict[Key, Promise] = {}
         self._children: dict[PromiseId, tuple[Wait, asyncio.Future[Promise]]] = {}
@@ -67,9 +72,9 @@ class Waiting(Life):
             self.shut(interrupt)
 
     def wake(self) -> None:
-        """Tell everything that waits to look again. Who waits takes `next_wake` before looking."""
-        woken, self.next_wake = self.next_wake, asyncio.Event()
-        woken.set()
+        """Let everything that waits for a signal look again."""
+        for taker in self.takers.values():
+            taker.look()
 
     @asynccontextmanager
     async def waiting(self, wait: Wait) -> AsyncIterator[None]:
@@ -83,8 +88,29 @@ class Waiting(Life):
         if due_at <= self.now_ms:
             return
         async with self.waiting(Wait(due_at=due_at)):
-            while (left := due_at - self.now_ms) > 0:
-                await self.means.clock.sleep(min(left / 1000, LONGEST_LOOK))
+            await self.come(due_at)
+
+    async def come(self, due_at: int, unless: asyncio.Future[Promise] | None = None) -> None:
+        """Return when that moment has come, or `unless` is done.
+
+        What was slept counts, too: a clock that is set back prolongs nothing that waits in memory.
+        """
+        left = due_at - self.now_ms
+        while left > 0 and not (unless and unless.done()):
+            pause = min(left, LONGEST_LOOK * 1000)
+            await self._sleep(pause / 1000, unless)
+            left = min(left - round(pause), due_at - self.now_ms)
+
+    async def _sleep(self, seconds: float, unless: asyncio.Future[Promise] | None) -> None:
+        if unless is None:
+            await self.means.clock.sleep(seconds)
+            return
+        sleep = asyncio.ensure_future(self.means.clock.sleep(seconds))
+        ends: list[asyncio.Future[Any]] = [sleep, unless]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
 
     async def wait_for_child(self, promise: Promise, group: Group) -> Promise:
         """Return a child's promise when it is settled."""
@@ -121,6 +147,13 @@ class Waiting(Life):
                     self.shut(Suspend(f"run {self.fence.run_id!r} waits"))
                 else:
                     self.is_leaving = False
+
+    def _rest(self) -> None:
+        """Take note that nothing is at work: who may still hand out a signal is at work again."""
+        for taker in self.takers.values():
+            taker.rested()
+        if self.parking.since is not None:
+            self.means.rests()
 
     async def _look_for_children(self) -> None:
         run_id = self.fence.run_id

@@ -233,13 +233,15 @@ class Worker:
     def _drive_ended(self, execution: Execution, task: asyncio.Task[None]) -> None:
         run_id = execution.fence.run_id
         self._drives.discard(task)
+        if (last := self._executions.get(run_id)) and last.task is task:
+            execution = last  # which the drive went on with
         if not task.cancelled() and (error := task.exception()):
             log.error("run %s crashed: its driver failed", run_id, exc_info=error)
             execution.crash = failure_of(error)
         elif execution.crash is not None:
             log.error("run %s crashed: %s", run_id, execution.crash.message)
         if execution.crash is not None:
-            self._crashed.append(self._executions.get(run_id, execution))
+            self._crashed.append(execution)
             self.hint()
         if (present := self._executions.get(run_id)) and present.task is task:
             del self._executions[run_id]

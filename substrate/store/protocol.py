@@ -5,7 +5,7 @@ or may not have been, and asking again is safe: starts are by id, checkpoints ar
 settle a promise once, signals carry a dedup.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from substrate.values.records import (
     Run,
     RunStatus,
     Signal,
+    Unread,
 )
 
 CLOSED = "the client is closed; use it inside its own block of `async with connect(…)`"
@@ -114,11 +115,18 @@ class Store(Protocol):
         ...
 
     async def inbox(
-        self, run_id: RunId, name: str | None = None, *, untaken: bool = True
+        self,
+        run_id: RunId,
+        name: str | None = None,
+        *,
+        untaken: bool = True,
+        after: int = 0,
+        limit: int | None = None,
     ) -> Sequence[Received]:
         """Return the signals that a run was sent, oldest first: of one name, or of all.
 
-        With `untaken`, only those that no promise has taken.
+        With `untaken`, only those that no promise has taken; only those whose `n` is above `after`,
+        and so many at most. The first untaken of a name cost the same however many there are.
         """
         ...
 
@@ -217,6 +225,14 @@ class Store(Protocol):
         rollback; `TimeoutError` when it took longer than `TX_LIMIT`: the transaction is closed
         then, and whoever still uses it gets an error. After `StoreUnreachable` nobody knows; see
         `settled`.
+        """
+        ...
+
+    async def finish(self, done: Checkpoint, heard: Collection[str]) -> Outcome | Unread:
+        """Write the checkpoint that ends a run, unless a signal of these names is untaken.
+
+        Who sends one either comes first, and nothing is written (`Unread`), or finds that the run
+        has ended.
         """
         ...
 

@@ -48,6 +48,21 @@ def promise_id(run_id: RunId, key: Key) -> PromiseId:
     return PromiseId(f"{run_id}#{key}")
 
 
+Place = tuple[tuple[tuple[str, int], ...], tuple[str, int]]
+"""Where a key stands in order: by its scope, then by its own name; ordinals as numbers."""
+
+
+def place_of(key: Key) -> Place:
+    """Return where a key stands among others: ``ask.2`` comes before ``ask.10``."""
+    *scope, own = map(_rank_of, key.split("/"))
+    return tuple(scope), own
+
+
+def _rank_of(segment: str) -> tuple[str, int]:
+    name, _, ordinal = segment.rpartition(".")
+    return (name, int(ordinal)) if ordinal.isdecimal() else (segment, -1)
+
+
 def root_of(any_id: str) -> RunId:
     """Return the root run of any run or promise id."""
     return RunId(any_id.partition("#")[0])

@@ -275,6 +275,11 @@ class Locked:
     """Somebody holds the lock of a run that the checkpoint touches. Nothing was written."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A signal has come that the run may still hear. Nothing was written."""
+
+
 Outcome = Written | Adopted | Fenced | Locked
 
 

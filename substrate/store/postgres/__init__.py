@@ -1,7 +1,7 @@
 """The store in a Postgres database: many workers on many machines."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -42,6 +42,7 @@ from substrate.values.records import (
     Run,
     RunStatus,
     Signal,
+    Unread,
 )
 
 
@@ -116,12 +117,17 @@ class PostgresStore:
         return await self._connections.aside(lambda db: inbox.send_signal(db, signal, now))
 
     async def inbox(
-        self, run_id: RunId, name: str | None = None, *, untaken: bool = True
+        self,
+        run_id: RunId,
+        name: str | None = None,
+        *,
+        untaken: bool = True,
+        after: int = 0,
+        limit: int | None = None,
     ) -> Sequence[Received]:
         """See `Store.inbox`."""
-        return await self._connections.aside(
-            lambda db: inbox.read_inbox(db, run_id, name, untaken=untaken)
-        )
+        only = {"untaken": untaken, "after": after, "limit": limit}
+        return await self._connections.aside(lambda db: inbox.read_inbox(db, run_id, name, only))
 
     async def take(self, fence: Fence, promise: Promise, dedups: Sequence[str]) -> Promise | Fenced:
         """See `Store.take`."""
@@ -193,6 +199,10 @@ class PostgresStore:
         """See `Store.transact`. A few at a time, so that slow ones leave connections to others."""
         async with self._transacting:
             return await transact(self._connections, fence, call)
+
+    async def finish(self, done: Checkpoint, heard: Collection[str]) -> Outcome | Unread:
+        """See `Store.finish`."""
+        return await self._connections.aside(lambda db: ending.finish_run(db, done, heard))
 
     async def renew(self, fence: Fence, input: Json) -> bool:
         """See `Store.renew`."""

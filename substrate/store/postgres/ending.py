@@ -4,20 +4,30 @@ Each function is one transaction. It waits for the locks of the runs that it cha
 in the order of their ids.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import psycopg
 
 from substrate.store import rows
-from substrate.store.blobs import outsource_payload
+from substrate.store.blobs import outsource, outsource_payload
 from substrate.store.postgres.blobs import insert_blobs
 from substrate.store.postgres.connections import Cursor
-from substrate.store.postgres.journal import LOCK, wake_run
+from substrate.store.postgres.journal import LOCK, wake_run, write_batch
 from substrate.store.postgres.promises import insert_settled
 from substrate.store.postgres.runs import existing_run
 from substrate.values.errors import RunEnded
 from substrate.values.ids import RunId, part_of, root_of
-from substrate.values.records import Fence, Json, Run, RunStatus
+from substrate.values.records import (
+    Checkpoint,
+    Fence,
+    Fenced,
+    Json,
+    Outcome,
+    Run,
+    RunStatus,
+    Unread,
+)
 
 _CANCEL = f"""
 WITH locked AS MATERIALIZED (
@@ -113,6 +123,40 @@ async def discard_run(db: Cursor, run_id: RunId, now: int) -> Run:
             seq = await wake_run(db, parent_id, now) or seq
         await db.execute(_SETTLE_DISCARDED, where | {"error": rows.discarded(), "seq": seq})
         return await existing_run(db, run_id)
+
+
+_HOLD = f"""
+SELECT id, epoch, lease_owner
+  FROM runs
+ WHERE id = ANY (%(ids)s)
+ {LOCK}
+"""
+
+_ANY_UNREAD = """
+SELECT 1
+  FROM signals
+ WHERE run_id = %(run_id)s AND part = %(part)s AND taken_by IS NULL AND name = ANY (%(names)s)
+ LIMIT 1
+"""
+
+
+async def finish_run(db: Cursor, done: Checkpoint, heard: Collection[str]) -> Outcome | Unread:
+    """End a run unless it may still hear a signal; see `Store.finish`.
+
+    Its lock, and that of the parent that it wakes, are held from before the look on: who sends
+    waits for it.
+    """
+    fence = done.fence
+    ids = [fence.run_id, done.promise.run_id]
+    inbox = {"run_id": fence.run_id, "part": fence.part, "names": list(heard)}
+    async with db.connection.transaction():
+        locked = await (await db.execute(_HOLD, {"ids": ids})).fetchall()
+        if (fence.run_id, fence.epoch, fence.owner) not in locked:
+            return Fenced()
+        if await (await db.execute(_ANY_UNREAD, inbox)).fetchone():
+            return Unread()
+        (outcome,) = await write_batch(db, [outsource(done)], wait=True)
+    return outcome
 
 
 _RENEW = """

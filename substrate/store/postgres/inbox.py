@@ -1,6 +1,6 @@
 """Signals in Postgres: numbered when sent, taken once, in order. Each is one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from substrate.store import rows
@@ -71,22 +71,36 @@ async def send_signal(db: Cursor, signal: Signal, now: int) -> bool:
     raise RunEnded(f"run {signal.run_id!r} is {status}; it takes no signal {signal.name!r}")
 
 
+_SELECT_UNTAKEN = """
+SELECT name, dedup, n, value, sent_at, taken_by
+  FROM signals
+ WHERE run_id = %(run_id)s AND name = %(name)s AND part = %(part)s AND taken_by IS NULL
+   AND n > %(after)s
+ ORDER BY n
+ LIMIT %(limit)s
+"""
+
 _SELECT_RECEIVED = """
 SELECT name, dedup, n, value, sent_at, taken_by
   FROM signals
- WHERE run_id = %(run_id)s AND part = %(part)s
-   AND (%(name)s::text IS NULL OR name = %(name)s)
+ WHERE run_id = %(run_id)s AND part = %(part)s AND (%(name)s::text IS NULL OR name = %(name)s)
    AND NOT (%(untaken)s AND taken_by IS NOT NULL)
+   AND n > %(after)s
  ORDER BY n
+ LIMIT %(limit)s
 """
 
 
 async def read_inbox(
-    db: Cursor, run_id: RunId, name: str | None, *, untaken: bool
+    db: Cursor, run_id: RunId, name: str | None, only: Mapping[str, int | None]
 ) -> Sequence[Received]:
-    """Return the signals that a run was sent, oldest first."""
-    where = {"run_id": run_id, "part": part_of(run_id), "name": name, "untaken": untaken}
-    cursor = await db.execute(_SELECT_RECEIVED, where)
+    """Return the signals that a run was sent, oldest first; see `Store.inbox`.
+
+    The untaken of one name, which a run asks for at each step, have an index of their own.
+    """
+    statement = _SELECT_UNTAKEN if name is not None and only["untaken"] else _SELECT_RECEIVED
+    where = {"run_id": run_id, "part": part_of(run_id), "name": name, **only}
+    cursor = await db.execute(statement, where)
     return [Received(*row) for row in await cursor.fetchall()]
 
 

@@ -1,6 +1,6 @@
 """The store in a SQLite file: embedded, nothing to install, many processes on one host."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from substrate.values.records import (
     Run,
     RunStatus,
     Signal,
+    Unread,
 )
 
 Reading = Callable[[Work[Sequence[Promise]]], Awaitable[Sequence[Promise]]]
@@ -100,10 +101,17 @@ class SqliteStore:
         return await self._file.write(lambda db: inbox.send_signal(db, signal, now))
 
     async def inbox(
-        self, run_id: RunId, name: str | None = None, *, untaken: bool = True
+        self,
+        run_id: RunId,
+        name: str | None = None,
+        *,
+        untaken: bool = True,
+        after: int = 0,
+        limit: int | None = None,
     ) -> Sequence[Received]:
         """See `Store.inbox`."""
-        return await self._file.read(lambda db: inbox.read_inbox(db, run_id, name, untaken=untaken))
+        only = {"untaken": untaken, "after": after, "limit": limit}
+        return await self._file.read(lambda db: inbox.read_inbox(db, run_id, name, only))
 
     async def take(self, fence: Fence, promise: Promise, dedups: Sequence[str]) -> Promise | Fenced:
         """See `Store.take`."""
@@ -180,6 +188,10 @@ class SqliteStore:
     async def transact(self, fence: Fence, call: Call) -> Promise | Fenced:
         """See `Store.transact`."""
         return await transact(self._file, fence, call)
+
+    async def finish(self, done: Checkpoint, heard: Collection[str]) -> Outcome | Unread:
+        """See `Store.finish`."""
+        return await self._file.write(lambda db: ending.finish_run(db, done, heard))
 
     async def renew(self, fence: Fence, input: Json) -> bool:
         """See `Store.renew`."""

@@ -3,17 +3,29 @@
 Each function runs inside one transaction that its caller opened.
 """
 
+from collections.abc import Collection
+
 import apsw
+import orjson
 
 from substrate.store import rows
-from substrate.store.blobs import outsource_payload
+from substrate.store.blobs import outsource, outsource_payload
 from substrate.store.sqlite.blobs import insert_blobs
-from substrate.store.sqlite.journal import wake_run
+from substrate.store.sqlite.journal import wake_run, write_checkpoint
 from substrate.store.sqlite.promises import insert_settled
 from substrate.store.sqlite.runs import existing_run
 from substrate.values.errors import RunEnded
 from substrate.values.ids import RunId, part_of, root_of
-from substrate.values.records import Fence, Json, Run, RunStatus
+from substrate.values.records import (
+    Checkpoint,
+    Fence,
+    Fenced,
+    Json,
+    Outcome,
+    Run,
+    RunStatus,
+    Unread,
+)
 
 _CANCEL = """
 UPDATE runs
@@ -72,6 +84,34 @@ SELECT 1
 
 def _is_open(db: apsw.Connection, run_id: RunId) -> bool:
     return db.execute(_IS_OPEN, (run_id, part_of(run_id))).fetchone() is not None
+
+
+_IS_HELD = """
+SELECT 1
+  FROM runs
+ WHERE id = ? AND part = ? AND epoch = ? AND lease_owner = ?
+"""
+
+_ANY_UNREAD = """
+SELECT 1
+  FROM signals
+ WHERE run_id = :run_id AND part = :part AND taken_by IS NULL
+   AND name IN (SELECT value FROM json_each(:names))
+ LIMIT 1
+"""
+
+
+def finish_run(db: apsw.Connection, done: Checkpoint, heard: Collection[str]) -> Outcome | Unread:
+    """End a run unless it may still hear a signal; see `Store.finish`."""
+    fence = done.fence
+    held = (fence.run_id, fence.part, fence.epoch, fence.owner)
+    if db.execute(_IS_HELD, held).fetchone() is None:
+        return Fenced()
+    names = orjson.dumps(list(heard)).decode()
+    inbox = {"run_id": fence.run_id, "part": fence.part, "names": names}
+    if db.execute(_ANY_UNREAD, inbox).fetchone():
+        return Unread()
+    return write_checkpoint(db, outsource(done))
 
 
 _RENEW = """

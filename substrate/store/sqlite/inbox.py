@@ -3,10 +3,11 @@
 Each function runs inside one transaction that its caller opened.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import apsw
+import orjson
 
 from substrate.store import rows
 from substrate.store.blobs import outsource
@@ -70,21 +71,37 @@ def send_signal(db: apsw.Connection, signal: Signal, now: int) -> bool:
     return True
 
 
+_SELECT_UNTAKEN = """
+SELECT name, dedup, n, value, sent_at, taken_by
+  FROM signals
+ WHERE run_id = :run_id AND name = :name AND part = :part AND taken_by IS NULL
+   AND n > :after
+ ORDER BY n
+ LIMIT coalesce(:limit, -1)
+"""
+
 _SELECT_RECEIVED = """
 SELECT name, dedup, n, value, sent_at, taken_by
   FROM signals
  WHERE run_id = :run_id AND part = :part AND (:name IS NULL OR name = :name)
    AND NOT (:untaken AND taken_by IS NOT NULL)
+   AND n > :after
  ORDER BY n
+ LIMIT coalesce(:limit, -1)
 """
 
 
 def read_inbox(
-    db: apsw.Connection, run_id: RunId, name: str | None, *, untaken: bool
+    db: apsw.Connection, run_id: RunId, name: str | None, only: Mapping[str, int | None]
 ) -> Sequence[Received]:
-    """Return the signals that a run was sent, oldest first."""
-    where = {"run_id": run_id, "part": part_of(run_id), "name": name, "untaken": untaken}
-    return [Received(*row) for row in db.execute(_SELECT_RECEIVED, where)]
+    """Return the signals that a run was sent, oldest first; see `Store.inbox`.
+
+    The untaken of one name, which a run asks for at each step, have an index of their own.
+    """
+    statement = _SELECT_UNTAKEN if name is not None and only["untaken"] else _SELECT_RECEIVED
+    where = {"run_id": run_id, "part": part_of(run_id), "name": name, **only}
+    found = db.execute(statement, where)
+    return [Received(*row) for row in found]
 
 
 _IS_HELD = """
@@ -93,17 +110,19 @@ SELECT 1
  WHERE id = ? AND part = ? AND epoch = ? AND lease_owner = ?
 """
 
-_IS_FREE = """
-SELECT 1
+_COUNT_FREE = """
+SELECT count(*)
   FROM signals
- WHERE run_id = :run_id AND name = :name AND dedup = :dedup AND part = :part
+ WHERE run_id = :run_id AND name = :name AND part = :part
+   AND dedup IN (SELECT value FROM json_each(:dedups))
    AND (taken_by IS NULL OR taken_by = :taken_by)
 """
 
 _TAKE = """
 UPDATE signals
    SET taken_by = :taken_by
- WHERE run_id = :run_id AND name = :name AND dedup = :dedup AND part = :part
+ WHERE run_id = :run_id AND name = :name AND part = :part
+   AND dedup IN (SELECT value FROM json_each(:dedups))
 """
 
 
@@ -117,12 +136,16 @@ def take_signals(
     first = read_promise(db, promise.id)
     if first is not None and first.is_settled:
         return first
-    named = {"run_id": promise.run_id, "name": promise.name, "part": fence.part}
-    marks = [named | {"dedup": dedup, "taken_by": promise.id} for dedup in dedups]
-    if not all(db.execute(_IS_FREE, mark).fetchone() for mark in marks):
+    marks = {
+        "run_id": promise.run_id,
+        "name": promise.name,
+        "dedups": orjson.dumps(list(dedups)).decode(),
+        "part": fence.part,
+        "taken_by": promise.id,
+    }
+    if db.execute(_COUNT_FREE, marks).fetchone() != (len(set(dedups)),):
         return first or rows.unsettled(promise)
-    for mark in marks:
-        db.execute(_TAKE, mark)
+    db.execute(_TAKE, marks)
     match write_checkpoint(db, outsource(Checkpoint(fence, promise))):
         case Written(seq):
             return replace(promise, seq=seq, epoch=fence.epoch)

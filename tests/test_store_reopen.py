@@ -175,7 +175,13 @@ async def test_dead_child_stays(store: Store, db: Database):
     async with beating(store, OWNER, timedelta(milliseconds=1)):
         child = db.spawn(await claimed(store, "run", OTHER), "child.0")
         db.rows("UPDATE runs SET crashes = 2 WHERE id = :id", id=child.run.id)
-        await eventually(store.recover)
+
+        async def is_told() -> bool:
+            await store.recover()
+            told = await store.promise(child.run.id)
+            return told is not None and told.is_settled
+
+        await eventually(is_told)
 
     with pytest.raises(RunEnded, match=r"is dead, and its parent 'run' was told so .* on_dead='wa"):
         await store.reopen(child.run.id)

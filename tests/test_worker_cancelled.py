@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
+import apsw
 import pytest
 
 from substrate import Client, Context, Limits, RunStatus, connect, durable
@@ -20,6 +21,12 @@ from tests.stores import LIMIT_S, Database, database, eventually
 
 EACH_TURN = 20
 """So many turns of the loop are tried one by one, and then every other one that doubles them."""
+
+
+OPEN = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND application_name = 'ostinato'"
+)
 
 
 async def say(what: str) -> str:
@@ -74,6 +81,26 @@ async def test_cut_off_while_it_opens(store_url):
             for count in turns():
                 await cut_after(count, works(client))
                 await left_nothing(db, before)
+
+
+async def test_cut_off_while_it_connects(store_url):
+    """Cancelled at whatever turn of its opening, a client leaves no connection and no thread."""
+
+    async def connects() -> None:
+        async with connect(store_url):
+            await asyncio.Event().wait()
+
+    async with connect(store_url):  # so that the schema is there, and what follows is quick
+        pass
+    before = helpers()
+    with database(store_url) as db:
+        in_files = len(apsw.connections())
+        for count in turns():
+            await cut_after(count, connects())
+        await eventually(lambda: not helpers() - before)
+        await eventually(lambda: len(apsw.connections()) == in_files)
+        if db.is_postgres:
+            await eventually(lambda: db.value(OPEN) == 0)
 
 
 @asynccontextmanager

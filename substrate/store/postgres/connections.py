@@ -137,7 +137,7 @@ async def open_connection(conninfo: str, *, within: float = CONNECT_WAIT) -> Con
         async with asyncio.timeout(within):
             connection = await Connection.connect(conninfo, autocommit=True)
     except TimeoutError:
-        raise psycopg.OperationalError(f"no answer within {within:.0f} s") from None
+        raise psycopg.OperationalError(f"no answer within {within:g} s") from None
     except psycopg.OperationalError as error:
         if full := crowded(_first_line(error)):
             raise full from error

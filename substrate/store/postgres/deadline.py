@@ -80,7 +80,7 @@ class Deadline:
         self._timer.cancel()
         if self.has_passed and isinstance(error, psycopg.Error):
             raise Unanswered(
-                f"Postgres has not answered for {self._seconds:.0f} s on a connection that is open;"
+                f"Postgres has not answered for {self._seconds:g} s on a connection that is open;"
                 " it was given up. Check the server, and the pooler or proxy before it"
             ) from error
 

@@ -1,7 +1,7 @@
 """An agent that is given everything the loop has, in a process that ends at a given commit.
 
-It has children work, is warned, sums up, and mends an answer. Its model is a function of what it is
-told, and notes outside the journal what it was asked.
+It hears a message, has children work, is warned, sums up, and mends an answer. Its model is a
+function of what it is told, and notes outside the journal what it was asked.
 """
 
 import asyncio
@@ -130,8 +130,9 @@ def _drive(case: Case, boundary: int, moment: Moment) -> None:
 async def _run(case: Case, boundary: int, moment: Moment) -> None:
     store = await open_store(case.url)
     client = Client(fatal(store, boundary, moment))
+    await client.start(agent, TASK, id=case.run_id)
+    await client.signal(case.run_id, "message", "Count those in the attic, too.", "once")
     async with client.work([agent, child], limits=LIMITS):
-        await client.start(agent, TASK, id=case.run_id)
         answer = await client.result(case.run_id)
     (case.folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
     await store.close()

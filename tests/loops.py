@@ -9,7 +9,7 @@ from substrate.agent.prompt import Prompt
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool
-from substrate.agent.turn import ask, begin, call_tools, finish, heed, verdict
+from substrate.agent.turn import ask, begin, call_tools, finish, hear, heed, verdict
 from substrate.models.model import Model
 from substrate.values.records import Promise
 
@@ -41,6 +41,7 @@ def make_agent(
             reply = await ask(ctx, model, transcript, tools, answer=answer)
             transcript += reply
             transcript += await call_tools(ctx, tools, reply)
+            transcript += await hear(ctx)
         return await finish(ctx, model, transcript, end, tools, answer=answer)
 
     return agent

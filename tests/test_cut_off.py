@@ -42,7 +42,7 @@ async def run(
         seen.append(request)
         return turns[min(len(seen), len(turns)) - 1]
 
-    model = Model("scripted:test", script=script, **more)
+    model = Model("scripted:test", script=script, max_output_tokens=4096, **more)
     async with connect(url) as client:
         return await answer_of(client, make_agent(model, [wipe], stop)), seen
 

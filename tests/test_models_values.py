@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from substrate.models.frame import canonical, frame
+from substrate.models.mending import VERSION
 from substrate.models.messages import (
     Document,
     Image,
@@ -164,6 +165,7 @@ def test_frame():
         "model": "p:m",
         "max_output_tokens": 99,
         "settings": {"effort": "low"},
+        "mending": VERSION,
     }
 
 

@@ -77,7 +77,9 @@ async def test_each_request_comes_back(store_url: str) -> None:
     """What is rebuilt from the rows is what the provider was sent, call by call."""
     model = Eventful()
     ends = any_of(answered(), max_turns(6), advise)
-    asking = Model("scripted:test", script=model, settings={"read_timeout": 9, "x": [1]})
+    asking = Model(
+        "scripted:test", script=model, settings={"read_timeout": 9, "call_timeout": 99, "x": [1]}
+    )
     async with connect(store_url) as client:
         agent = make_agent(asking, [look, ask_other], ends)
         answer = await answer_of(client, agent)

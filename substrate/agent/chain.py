@@ -60,7 +60,9 @@ class Chain:
         "_frame",
         "_last",
         "ended_at",
+        "hears",
         "task_key",
+        "was_cut_short",
     )
 
     def __init__(self) -> None:
@@ -68,6 +70,8 @@ class Chain:
         self.task_key: str | None = None
         #: Why the loop was cut short, once last words are recorded.
         self.ended_at: End | None = None
+        #: Whether the loop hears what people say after each turn, and whether it had last words.
+        self.hears = self.was_cut_short = False
         self._last: _Asked | None = None
         # By identity; the message is kept with it, so that no other can get the same.
         self._entries: dict[int, tuple[Message, Json]] = {}
@@ -89,6 +93,11 @@ class Chain:
     def note(self, message: Message, entry: Json) -> None:
         """Note how a row refers to a message."""
         self._entries[id(message)] = (message, entry)
+
+    def has_heard(self, message: Message) -> bool:
+        """Whether people have said this message."""
+        _, entry = self._entries.get(id(message), (None, None))
+        return isinstance(entry, str) and entry.rpartition("/")[2].startswith("heard.")
 
     def note_correction(self, message: Message, reply: Reply) -> None:
         """Note that a message tells what is wrong with a reply, which the reply's row holds."""

@@ -7,9 +7,10 @@ request on the day it was made, before it was mended for its provider.
 from collections.abc import Iterator, Mapping, Sequence
 
 from substrate.agent.call import result_in
+from substrate.agent.hearing import spoken
 from substrate.engine.client import Client
 from substrate.models.frame import said
-from substrate.models.messages import Json, ToolMessage, UserMessage
+from substrate.models.messages import OURS, Json, ToolMessage, UserMessage
 from substrate.values.codec import decode
 from substrate.values.errors import RunNotFound
 from substrate.values.records import Json as JsonText
@@ -41,7 +42,7 @@ def request_of(rows: Rows, key: str, frame: Mapping[str, Json]) -> dict[str, Jso
         "messages": list(_messages(rows, key)),
         "tools": frame["tools"],
         "max_output_tokens": frame["max_output_tokens"],
-        "settings": {k: v for k, v in frame["settings"].items() if k != "read_timeout"},
+        "settings": {k: v for k, v in frame["settings"].items() if k not in OURS},
         "may_call_tools": frame.get("may_call_tools", True),
         **schema,
     }
@@ -80,10 +81,12 @@ def _message(rows: Rows, entry: Json) -> dict[str, Json]:
 
 
 def _in_row(row: Promise) -> dict[str, Json]:
-    """Return the message that a row holds: a reply, the task, a warning."""
+    """Return the message that a row holds: a reply, the task, a warning, what people said."""
     value = _value(row)
     if isinstance(value, str):
         return UserMessage.of(value).to_json()
+    if isinstance(value, list):
+        return spoken(value).to_json()
     return dict(value.get("task", value))
 
 

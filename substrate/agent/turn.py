@@ -1,9 +1,10 @@
-"""The verbs of the loop: begin, heed, ask, call tools, finish. Each leaves its row.
+"""The verbs of the loop: begin, hear, heed, ask, call tools, finish. Each leaves its row.
 
 =========  ===========================  =========================================================
 verb       key                          what the journal keeps
 =========  ===========================  =========================================================
 begin      ``prompt.0``                 the task and the system prompt, as rendered; its version
+hear       ``heard.2``                  what people said meanwhile, where somebody did
 heed       ``warning.0``                what the model was told of its budget
 heed, ask  ``summary.0``                what the model wrote down of the transcript so far
 ask        ``model.3``                  which request (see `chain`), the reply, its usage
@@ -20,6 +21,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from substrate.agent import hearing
 from substrate.agent.asking import last_reply, last_words, noted, put, replayed, usual_turn
 from substrate.agent.call import call_of, result_of
 from substrate.agent.chain import Chain
@@ -53,6 +55,7 @@ from substrate.models.messages import (
     StopReason,
     ToolCall,
     ToolMessage,
+    UserMessage,
 )
 from substrate.models.model import Model
 from substrate.values.codec import decode, encode, fingerprint
@@ -67,6 +70,7 @@ __all__ = [
     "begin",
     "call_tools",
     "finish",
+    "hear",
     "heed",
     "verdict",
 ]
@@ -103,7 +107,18 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
     if recorded.get("task") == task.message.to_json():
         transcript.chain.task_key = row.key
         transcript.chain.note(transcript.messages[0], row.key)
-    return transcript
+    return transcript + await hearing.hear(ctx)
+
+
+async def hear(ctx: Context) -> UserMessage:
+    """Return what people have said to the run since it was last heard, to be added.
+
+    It is the signal ``message``, of any value; it waits for nobody. One that comes later, up to the
+    very end of the run, makes another turn, unless a limit is reached: then the last words take it
+    in, or the answer's detail tells that it was not read any more.
+    """
+    Chain.of(ctx).hears = True
+    return await hearing.hear(ctx)
 
 
 def verdict(ctx: Context, stop: Stop, transcript: Transcript) -> Verdict:
@@ -224,8 +239,20 @@ async def finish(
         known = _known(tools)
         make = partial(last_words, model=model, end=end, tools=known, typed=typed)
         transcript += await last_reply(ctx, model, transcript, known, make)
+        transcript.chain.was_cut_short = True
     await close(ctx, transcript)
+    end = replace(end, detail="; ".join(filter(None, (end.detail, await _unread(ctx, transcript)))))
     return _answer(transcript, end, typed)
+
+
+async def _unread(ctx: Context, transcript: Transcript) -> str:
+    """Say what people have said that the model will not read any more."""
+    chain, last = transcript.chain, transcript.messages[-1]
+    late = [last] if isinstance(last, UserMessage) and chain.has_heard(last) else []
+    if chain.was_cut_short or not chain.hears:
+        # Else a message that comes now has the loop driven again, and makes another turn.
+        late.append(await hearing.hear(ctx))
+    return hearing.unread(late)
 
 
 def _answer(transcript: Transcript, end: End, typed: Typed | None) -> Answer:

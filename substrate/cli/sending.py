@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from rich.text import Text
 
+from substrate.agent.hearing import MESSAGE
 from substrate.cli.document import print_document
 from substrate.cli.environment import database_url
 from substrate.cli.fork import check_there
@@ -57,6 +58,8 @@ async def _waits(client: Client, run_id: str) -> Sequence[Wait]:
 def _told(run_id: str, name: str, taker: Wait | None, waits: Sequence[Wait]) -> list[str]:
     if taker is not None:
         return [f"{name!r} is sent to run {run_id}, which waits for it at {taker.promise.key}"]
+    if name == MESSAGE:
+        return [f"{name!r} is in the inbox of run {run_id}: an agent reads it before its next turn"]
     kept = f"{name!r} is kept in the inbox of run {run_id}: no wait of that name is open"
     if not waits:
         return [f"{kept}; it waits for nothing just now"]

@@ -10,6 +10,7 @@ Invariant: equal requests give equal JSON, in any process and after a round trip
 
 from collections.abc import Mapping, Sequence
 
+from substrate.models.mending import VERSION
 from substrate.models.messages import Json, Request, ToolSpec
 
 _OURS = ("passed_over", "invalid", "detail")
@@ -21,7 +22,8 @@ def frame(
 ) -> dict[str, Json]:
     """Return all of a request but its messages, with the model (``provider:name``) it goes to.
 
-    `fallback` describes the models that are asked the same where that one cannot answer.
+    `fallback` describes the models that are asked the same where that one cannot answer, and
+    `mending` says how the request is mended before it is sent (see `mending`).
     """
     others = {"fallback": [dict(each) for each in fallback]} if fallback else {}
     return {
@@ -31,6 +33,7 @@ def frame(
         "model": model_id,
         "max_output_tokens": request.max_output_tokens,
         "settings": dict(request.settings),
+        "mending": VERSION,
         **({} if request.may_call_tools else {"may_call_tools": False}),
         **_answer(request),
     }

@@ -8,7 +8,7 @@ comes back here, passes over what is recorded, and goes on at the first thing th
 from agent import hooks
 from substrate import Context, durable
 from substrate.agent.task import Answer, Task
-from substrate.agent.turn import ask, begin, call_tools, finish, heed, verdict
+from substrate.agent.turn import ask, begin, call_tools, finish, hear, heed, verdict
 
 answer = getattr(hooks, "answer", None)  # the type of its answers, for a fork that has one
 
@@ -22,4 +22,5 @@ async def agent(ctx: Context, task: Task) -> Answer:
         reply = await ask(ctx, hooks.model, transcript, hooks.tools, answer=answer)
         transcript += reply
         transcript += await call_tools(ctx, hooks.tools, reply)
+        transcript += await hear(ctx)
     return await finish(ctx, hooks.model, transcript, end, hooks.tools, answer=answer)

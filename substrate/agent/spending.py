@@ -81,7 +81,8 @@ async def _count(ctx: Context, before: Mapping[str, Json] | None, turn: str) -> 
             open_.append(each)
         else:
             closed += used
-    others = summed(await execution.usages(below, (*OWN, f"{name}.")))
+    # Our own rows are left out though they use nothing: there is one for each turn.
+    others = summed(await execution.usages(below, (*OWN, f"{SPENT}.", f"{name}.")))
     total = closed + going_on + others
     return {**total.to_json(), "closed": closed.to_json(), "open": open_}
 

@@ -14,7 +14,8 @@ an empty picture or document                words that say so
 two calls with one id, or none              an id each, and their results with them
 arguments that are no object                ``{}``; what was wrong stands in the call's result
 a call without a result                     a result that says so, as an error
-results in another order, or elsewhere      one for each call, right after them, in their order
+results in another order, or elsewhere,     one for each call, right after them, in their order,
+or under another name                       under its name
 a result without a call                     words of the user's
 user messages that follow each other        one message
 a reply at the beginning or the end, or     a word of the user's before, after or between
@@ -237,7 +238,7 @@ def alternating(messages: Iterable[dict[str, Json]], parts: str) -> list[dict[st
 def _is_in_order(messages: Sequence[Message]) -> bool:
     """Whether roles alternate, and each call has an id of its own and its result right after it."""
     taken: set[str] = set()
-    open_ids: list[str] = []
+    waiting: list[tuple[str, str]] = []
     may_speak: tuple[type[Message], ...] = (UserMessage,)
     for message in messages:
         if not isinstance(message, may_speak):
@@ -248,18 +249,18 @@ def _is_in_order(messages: Sequence[Message]) -> bool:
                     return False
                 may_speak = (Reply,)
             case ToolMessage(results):
-                if [each.call_id for each in results] != open_ids:
+                if [(each.call_id, each.name) for each in results] != waiting:
                     return False
                 may_speak = (Reply, UserMessage)
             case Reply(parts):
                 if not parts:
                     return False
-                open_ids = [part.id for part in parts if isinstance(part, ToolCall)]
-                for id in open_ids:
+                waiting = [(part.id, part.name) for part in parts if isinstance(part, ToolCall)]
+                for id, _ in waiting:
                     if not _is_free(id, taken):
                         return False
                     taken.add(portable(id))
-                may_speak = (ToolMessage,) if open_ids else (UserMessage,)
+                may_speak = (ToolMessage,) if waiting else (UserMessage,)
     return bool(messages) and not isinstance(messages[-1], Reply)
 
 
@@ -331,7 +332,7 @@ def _answered(
             found = waiting[part.id].popleft() if waiting[part.id] else None
             id = ids.take(part.id or f"call_{number}_{position}")
             none = ToolResult(id, part.name, NO_RESULT, is_error=True)
-            given.append(none if found is None else _changed(found, call_id=id))
+            given.append(none if found is None else _changed(found, call_id=id, name=part.name))
             parts.append(_changed(part, id=id))
         else:
             parts.append(part)

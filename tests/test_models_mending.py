@@ -1,0 +1,239 @@
+"""Whatever was said can be said again: a mended request is one that every provider takes."""
+
+import gc
+import json
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from substrate.models import chat_request, claude, gemini, openai
+from substrate.models.chat_request import Server
+from substrate.models.mending import BEGINNING, GO_ON, NO_RESULT, _found, mended
+from substrate.models.messages import (
+    Document,
+    Image,
+    Message,
+    Reply,
+    Request,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolMessage,
+    ToolResult,
+    ToolSpec,
+    UserMessage,
+)
+from tests.legal import check
+
+SERVER = Server("openai-chat", limit="max_tokens", takes_files=True, takes_formats=True)
+BODIES = {
+    "anthropic": claude.body,
+    "google": gemini.body,
+    "openai": openai._body,
+    "openai-chat": lambda model, request: chat_request.body(SERVER, model, request),
+}
+MAKERS = [*((provider, "m") for provider in BODIES), ("scripted", "x"), ("anthropic", "other")]
+
+WORDS = st.one_of(
+    st.sampled_from(["", " \n", "So.", "\ud83d", "\ud83d\ude00", "漢字"]),
+    st.text(st.characters(exclude_categories=[]), max_size=8),
+)
+NAMES = st.one_of(st.sampled_from(["search", "a.b", "", "x" * 70]), WORDS)
+IDS = st.sampled_from(["same", "same_2", "a.b", "a_b", "", "\ud83d", "call_0_0", "x" * 70])
+LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), WORDS)
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=2))
+OBJECTS = st.dictionaries(WORDS, VALUES, max_size=2)
+WRITTEN = st.sampled_from(["", '{"a": 1, "b"', '{"a": 1}', "[1]"])
+
+SEARCHED = {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {}}
+NATIVES = {
+    "anthropic": [
+        {"type": "thinking", "signature": "s"},
+        {"type": "thinking", "signature": ""},
+        {"type": "redacted_thinking", "data": "x"},
+        SEARCHED,
+        {"type": "web_search_tool_result", "tool_use_id": "srv_1", "content": []},
+    ],
+    "openai": [
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": None},
+    ],
+    "google": [{"thought": True}, {"thought": True, "thoughtSignature": "x"}],
+    "openai-chat": [{"reasoning": "hm"}],
+}
+
+
+@st.composite
+def replies(draw) -> Reply:
+    """Make a reply of any model, with the parts that only it understands."""
+    provider, model = draw(st.sampled_from(MAKERS))
+    natives = st.sampled_from(NATIVES.get(provider, [None]))
+    part = st.one_of(
+        st.builds(Text, WORDS),
+        st.builds(Thinking, WORDS, natives),
+        st.builds(ToolCall, IDS, NAMES, OBJECTS),
+        st.builds(ToolCall, IDS, NAMES, malformed=WRITTEN),
+    )
+    parts = draw(st.lists(part, max_size=4))
+    return Reply(tuple(parts), draw(st.sampled_from(StopReason)), provider, model)
+
+
+USERS = st.builds(
+    lambda parts: UserMessage(tuple(parts)),
+    st.lists(
+        st.one_of(
+            st.builds(Text, WORDS),
+            st.builds(Image, st.sampled_from([b"", b"png"])),
+            st.builds(Document, st.sampled_from([b"", b"pdf"]), title=st.none() | WORDS),
+        ),
+        max_size=2,
+    ),
+)
+RESULTS = st.builds(
+    lambda results: ToolMessage(tuple(results)),
+    st.lists(st.builds(ToolResult, IDS, NAMES, WORDS, st.booleans()), max_size=3),
+)
+TRANSCRIPTS = st.lists(st.one_of(USERS, replies(), RESULTS), max_size=8)
+SPEC = ToolSpec("search", "\ud83d", {"type": "object", "description": "\ud83d"})
+
+
+@pytest.mark.parametrize("provider", BODIES)
+@settings(max_examples=80, deadline=None)
+@given(TRANSCRIPTS, WORDS)
+def test_any_transcript_can_be_sent(provider, messages, system):
+    """Any transcript of any replies becomes a request that its provider takes, whoever it is."""
+    request = mended(Request(system, messages, [SPEC], settings={"user": system}))
+
+    check(provider, BODIES[provider]("m", request))
+
+
+@settings(max_examples=150, deadline=None)
+@given(TRANSCRIPTS, WORDS)
+def test_mended_once_is_mended(messages, system):
+    """What is mended needs no more mending, and comes back as the object that it is."""
+    once = mended(Request(system, messages, [SPEC]))
+
+    assert mended(once) is once
+
+
+@settings(max_examples=100, deadline=None)
+@given(TRANSCRIPTS)
+def test_replayed_it_is_mended_alike(messages):
+    """The same transcript is mended the same in another process, from the journal's record."""
+    again = [_reread(message) for message in messages]
+
+    assert mended(Request("", messages)) == mended(Request("", again))
+
+
+def _reread(message: Message) -> Message:
+    return type(message).from_json(message.to_json())
+
+
+@settings(max_examples=100, deadline=None)
+@given(TRANSCRIPTS, TRANSCRIPTS)
+def test_what_was_sent_is_sent_alike(first, more):
+    """A transcript that goes on begins as it was sent before, but for its last turn."""
+    before = mended(Request("", first)).messages
+    after = mended(Request("", [*first, *more])).messages
+    sure = max((i for i, each in enumerate(before) if isinstance(each, Reply)), default=0)
+
+    assert after[:sure] == before[:sure]
+
+
+def test_nothing_to_mend():
+    """A request to which nothing is wrong is the one that is sent."""
+    call = ToolCall("a", "search", {"query": "漢字"})
+    messages = [
+        UserMessage.of("Hello"),
+        Reply((Text("I search."), call), StopReason.TOOL_CALLS, "openai", "m"),
+        ToolMessage((ToolResult("a", "search", ""),)),
+        UserMessage.of("Be quick."),
+    ]
+    request = Request("Be brief.", messages, [replace(SPEC, description="", parameters={})])
+
+    assert mended(request) is request
+
+
+ASKED = UserMessage.of("Hello")
+CALLS = Reply((ToolCall("a", "f"), ToolCall("b", "g")), StopReason.TOOL_CALLS, "x", "y")
+A, B = ToolResult("a", "f", "1"), ToolResult("b", "g", "2")
+NONE = ToolResult("b", "g", NO_RESULT, is_error=True)
+SAID = Reply((Text("So."),), StopReason.END, "x", "y")
+MUTE = Reply((), StopReason.END, "x", "y")
+
+
+@pytest.mark.parametrize(
+    "messages, expected",
+    [
+        ([], [UserMessage((BEGINNING,))]),
+        ([SAID, ASKED], [UserMessage((BEGINNING,)), SAID, ASKED]),
+        ([ASKED, SAID], [ASKED, SAID, UserMessage((GO_ON,))]),
+        ([ASKED, SAID, SAID, ASKED], [ASKED, SAID, UserMessage((GO_ON,)), SAID, ASKED]),
+        ([ASKED, MUTE, ASKED], [UserMessage((*ASKED.parts, *ASKED.parts))]),
+        ([ASKED, CALLS, ToolMessage((B, A))], [ASKED, CALLS, ToolMessage((A, B))]),
+        ([ASKED, CALLS, ToolMessage((A,))], [ASKED, CALLS, ToolMessage((A, NONE))]),
+        (
+            [ASKED, CALLS, ToolMessage((A,)), ASKED, ToolMessage((B,))],
+            [ASKED, CALLS, ToolMessage((A, B)), ASKED],
+        ),
+        (
+            [ASKED, ToolMessage((A,))],
+            [UserMessage((Text("(From f, whose call is not shown:)\n1"), *ASKED.parts))],
+        ),
+    ],
+)
+def test_who_speaks_after_whom(messages, expected):
+    """Turns that are missing, doubled or displaced are put right, and nothing said is lost."""
+    assert list(mended(Request("", messages)).messages) == expected
+
+
+def test_complete_arguments_of_a_cut_reply_go_back():
+    """A call that was not made goes back as it was meant, where it was whole."""
+    parts = (ToolCall("a", "f", malformed='{"q": 1}'), ToolCall("b", "g", malformed='{"q": 1, "'))
+    cut = Reply(parts, StopReason.LENGTH, "x", "y")
+
+    (reply,) = [m for m in mended(Request("", [ASKED, cut])).messages if isinstance(m, Reply)]
+
+    assert [call.arguments for call in reply.tool_calls] == [{"q": 1}, {}]
+
+
+def test_what_is_remembered_of_messages_goes_with_them():
+    """A message that is gone leaves nothing behind."""
+    gc.collect()
+    before = len(_found)
+    messages = [UserMessage.of(f"\ud83d {i}") for i in range(50)]
+    mended(Request("", messages))
+    grown = len(_found)
+
+    messages.clear()
+    gc.collect()
+
+    assert (grown, len(_found)) == (before + 50, before)
+
+
+def test_a_long_transcript_is_looked_at_quickly():
+    """Mending costs less than writing the request down, at a thousand turns too."""
+    messages: list[Message] = [ASKED]
+    for i in range(1000):
+        call = ToolCall(f"call_{i}", "search", {"query": "漢字 " * 100})
+        messages += [
+            Reply((Text("I search."), call), StopReason.TOOL_CALLS, "x", "y"),
+            ToolMessage((ToolResult(call.id, "search", "é" * 2000),)),
+        ]
+    request = Request("Be brief.", messages, [SPEC])
+    mended(request)
+
+    took_s = min(_seconds(lambda: mended(request)) for _ in range(5))
+    written_s = min(_seconds(lambda: json.dumps(claude.body("m", request))) for _ in range(5))
+
+    assert took_s < written_s
+
+
+def _seconds(do) -> float:
+    begun = time.perf_counter()
+    do()
+    return time.perf_counter() - begun

@@ -102,7 +102,7 @@ SPEC = ToolSpec("search", "\ud83d", {"type": "object", "description": "\ud83d"})
 
 
 @pytest.mark.parametrize("provider", BODIES)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(TRANSCRIPTS, WORDS)
 def test_any_transcript_can_be_sent(provider, messages, system):
     """Any transcript of any replies becomes a request that its provider takes, whoever it is."""

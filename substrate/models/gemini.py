@@ -148,7 +148,8 @@ def _own_part(part: ReplyPart) -> dict[str, Json] | None:
             return {**native, "text": text}
         case Thinking(text):
             words = {"text": text} if native.get("thought") else {}
-            return {**native, **words} if native else None
+            is_said = text.strip() or native.keys() - {"thought"}  # an empty part is refused
+            return {**native, **words} if is_said else None
         case ToolCall():  # of parallel calls only the first is signed
             return {**native, "functionCall": _function_call(part)}
     return {"text": part.text} if part.text else None

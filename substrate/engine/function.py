@@ -132,6 +132,8 @@ class Durable(Generic[P, R]):
         plain = self._hints.get("return", Any)
         if plain is Any or isinstance(value, plain) or (plain is float and isinstance(value, int)):
             return
+        if plain is list and isinstance(value, tuple):  # JSON has one kind of array
+            return
         raise self._wrong(value)
 
     def _wrong(self, value: object) -> Misuse:

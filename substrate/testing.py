@@ -31,6 +31,7 @@ READS = frozenset(
         "promise",
         "journal",
         "usages",
+        "has_open_runs",
         "blob",
         "inbox",
         "backlog",

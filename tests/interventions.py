@@ -6,6 +6,7 @@ process of its own, as often as it is called.
 """
 
 import asyncio
+import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ class Case:
 
 def _drive(case: Case, boundary: int, moment: Moment) -> None:
     os.chdir(case.folder)
+    logging.getLogger("ostinato").setLevel(logging.CRITICAL)  # it is told a lot of trouble here
     asyncio.run(_run(case, boundary, moment))
 
 

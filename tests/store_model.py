@@ -177,6 +177,15 @@ class Model:
         journal, key = run.own
         if journal.journal[key][0] is PromiseState.PENDING:
             run.settle(PromiseState.CANCELLED, run.last_seq)
+        pending = [
+            (row[2], key)
+            for key, row in run.journal.items()
+            if row[0] is PromiseState.PENDING and not key.startswith("child.")
+        ]
+        for _, key in sorted(pending):
+            run.last_seq += 1
+            _, value, _, epoch = run.journal[key]
+            run.journal[key] = (PromiseState.CANCELLED, value, run.last_seq, epoch)
 
     def renew(self, fence: Fence, input_: str) -> bool:
         """Begin a run's next generation."""

@@ -56,6 +56,7 @@ async def test_what_reads_commits_nothing(store_url):
             "promise": (RUN,),
             "journal": (RUN,),
             "usages": ("run#",),
+            "has_open_runs": ("run#",),
             "blob": (RUN, "0" * 64),
             "inbox": (RUN,),
             "backlog": ([LANE], 10),

@@ -10,7 +10,7 @@ from substrate.testing import Moment
 from tests.interventions import ENDS, Case
 
 STRIDE = {"sqlite": 3, "postgresql": 6}
-"""Of so many commits one is killed at here; `make torture` kills at each."""
+"""Of so many commits one is killed at here; `make torture` kills at more."""
 
 
 @pytest.mark.parametrize("moment", list(Moment))

@@ -35,6 +35,7 @@ from tests.stores import (
     database,
     end,
     eventually,
+    lapse,
     new_run,
     opened,
     sqlite_path,
@@ -311,6 +312,38 @@ async def test_locked_run_holds_nobody_up(postgres_url: str):
 
             db.rows("COMMIT")
         assert await store.recover() == ["locked"]
+
+
+async def test_a_locked_run_is_alone_all_the_same(postgres_url: str):
+    """A run that was alone with its worker, and is locked, is judged as such when it is taken back.
+
+    The worker is struck off only then: who finds a run later does not know what was beside it.
+    """
+    async with opened(postgres_url) as store, beating(store, OWNER):
+        await claimed(store)
+        lapse(store, OWNER)
+        with database(postgres_url) as db:
+            db.rows("UPDATE runs SET crashes = 2")
+            db.rows("BEGIN")
+            db.rows("SELECT id FROM runs FOR UPDATE")
+
+            assert await store.recover() == []
+            assert db.value("SELECT count(*) FROM workers") == 1
+
+            db.rows("COMMIT")
+        assert await store.recover() == [RUN]
+        assert (await store.get(RUN)).status is RunStatus.DEAD
+
+
+async def test_what_is_found_later_proves_nothing(store: Store, db: Database):
+    """A run of a worker that was struck off before is no proof against it, though it is alone."""
+    await claimed(store)
+    db.rows("UPDATE runs SET crashes = 2")
+    assert await store.recover() == [RUN]
+    assert ((await store.get(RUN)).status, (await store.get(RUN)).crashes) == (
+        RunStatus.SUSPENDED,
+        3,
+    )
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,9 @@ class Store(Protocol):
     async def discard(self, run_id: RunId) -> Run:
         """Give a dead, failed or paused run up for good: cancelled, its history kept for a while.
 
+        What it waited for is closed: a timer, a wait or a step is cancelled, of a `once` call that
+        was under way nobody knows. Its children live on.
+
         Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
         """
         ...

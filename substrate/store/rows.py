@@ -277,6 +277,12 @@ def discarded() -> Json:
     return Json(encode({"type": "RunCancelled", "message": "it was discarded"}))
 
 
+def unknown_at_discard() -> Json:
+    """Return the error of an effect that was under way in a run that was given up."""
+    message = "the run was discarded while it was called; it may have happened. Look first."
+    return Json(encode({"type": "OutcomeUnknown", "message": message}))
+
+
 def expiry(status: RunStatus | None, now: int) -> int | None:
     """Return when a run that ends now may be swept."""
     if status is None or not status.has_ended:

@@ -1,6 +1,7 @@
 """`make torture`: minutes of kills, stops and restarts; at the end, what became of everything.
 
-Ends with exit code 1 where anything was lost, done twice, or written by who had lost its claim.
+Ends with exit code 1 where anything was lost, done twice, buried, left open, or written by who had
+lost its claim. `python -m tests.torture family scopes` does only what is named so.
 """
 
 import asyncio
@@ -9,8 +10,10 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -20,33 +23,77 @@ from rich.console import Console
 from rich.table import Table
 
 from substrate.testing import Moment
+from tests import interventions
 from tests.everything import Case, check_nothing_twice, prepare
 from tests.postgres import fresh_database, postgres, server_pid
+from tests.torture.family import family_storm
 from tests.torture.late import late_calls
 from tests.torture.pooler import is_installed, pooled
-from tests.torture.storm import Tally, storm
+from tests.torture.scopes import cut_off_in_scopes
+from tests.torture.silence import silent_connections
+from tests.torture.storm import storm
 from tests.torture.takeover import takeover_ms
+from tests.torture.tally import (
+    BURIED,
+    CRASHES,
+    LEFT_BEHIND,
+    LEFT_OPEN,
+    LOST,
+    NEVER_BACK,
+    ONCE_TWICE,
+    Tally,
+)
 
-RUNS = int(os.environ.get("TORTURE_RUNS", "600"))
-TAKEOVERS = 20
-LATE_ROUNDS = 4
+RUNS = int(os.environ.get("TORTURE_RUNS", "300"))
+TAKEOVERS = 15
+LATE_ROUNDS = 3
+FAMILY_S = 25.0
 MUST_BE_NONE = (
-    "lost",
-    "once called twice",
+    LOST,
+    BURIED,
+    ONCE_TWICE,
     "idempotent with two keys",
     "transactions repeated",
     "pure repeated after its commit",
-    "rows left open",
+    LEFT_OPEN,
     "stale writes committed",
+    CRASHES,
+    LEFT_BEHIND,
+    NEVER_BACK,
 )
 
 console = Console()
 
 
+@dataclass(slots=True)
+class Report:
+    """What each part has come to, and what was measured."""
+
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    measured: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[tuple[Path, Tally]]:
+        """Do one part in a folder of its own, and say so."""
+        folder = Path(tempfile.mkdtemp(prefix="ostinato-torture-"))
+        tally = self.tallies.setdefault(name, Tally())
+        began = time.monotonic()
+        try:
+            with console.status(name):
+                yield folder, tally
+            counts = ", ".join(f"{what} {n}" for what, n in sorted(tally.counts.items()))
+            took = f"{time.monotonic() - began:.0f} s"
+            console.print(f"[bold]{name}[/] ({took}): {counts or 'done'}", highlight=False)
+            for fault in tally.faults[:20]:
+                console.print(f"  [red]{fault}[/]", highlight=False)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 async def crash_matrix(url: str, folder: Path, tally: Tally) -> None:
-    """Kill a run of everything at each of its commits, on both sides."""
+    """Kill a run of everything at each of its commits, or each second one, on both sides."""
     for moment in Moment:
-        for boundary in count(1):
+        for boundary in count(1, 2 if url else 1):
             world = folder / f"{moment}-{boundary}"
             world.mkdir(parents=True)
             where = url or f"sqlite:///{world}/runs.db"
@@ -56,56 +103,56 @@ async def crash_matrix(url: str, folder: Path, tally: Tally) -> None:
                 break
             called, recorded = case.outside.notes, case.recorded()
             if case.drive() != 0:
-                tally.counts["lost"] += 1
-                tally.faults.append(f"killed at {boundary}, {moment}: {case}")
-                continue
+                tally.fault(LOST, f"killed at {boundary}, {moment}: {case}")
+                break
             tally.counts["pure repeated"] += check_nothing_twice(case, called, recorded)
             tally.counts["kills"] += 1
             tally.counts["runs"] += 1
 
 
-async def takeovers(url: str, folder: Path) -> str:
-    """Return the median and the longest of twenty takeovers."""
-    found = [await takeover_ms(url, folder / f"{i}", f"takeover/{i}") for i in range(TAKEOVERS)]
-    return f"p50 {median(found):.0f} ms, max {max(found):.0f} ms"
+async def intervention_matrix(url: str, folder: Path, tally: Tally) -> None:
+    """Kill at commits where people and stopping workers intervene, on both sides."""
+    for moment in Moment:
+        for boundary in count(1, 4 if url else 2):
+            world = folder / f"{moment}-{boundary}"
+            world.mkdir(parents=True)
+            where = url or f"sqlite:///{world}/runs.db"
+            case = interventions.Case(where, f"{moment}-{boundary}", world)
+            if case.drive(boundary, moment) == 0:
+                break
+            if case.drive() != 0 or await case.ends() != interventions.ENDS:
+                tally.fault(LOST, f"killed at {boundary}, {moment}: {case}")
+                break
+            for row in case.open_rows():
+                tally.fault(LEFT_OPEN, row)
+            tally.counts["kills"] += 1
+            tally.counts["runs"] += len(interventions.ENDS)
 
 
-@contextmanager
-def part(name: str, tallies: dict[str, Tally]) -> Iterator[tuple[Path, Tally]]:
-    """Do one part in a folder of its own, and say so."""
-    folder = Path(tempfile.mkdtemp(prefix="ostinato-torture-"))
-    tally = tallies.setdefault(name, Tally())
-    try:
-        with console.status(name):
-            yield folder, tally
-        counts = ", ".join(f"{what} {n}" for what, n in sorted(tally.counts.items()))
-        console.print(f"[bold]{name}[/]: {counts}", highlight=False)
-        for fault in tally.faults[:20]:
-            console.print(f"  [red]{fault}[/]", highlight=False)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def commits(report: Report) -> None:
+    """Processes are killed at each commit."""
+    for name, matrix in (
+        ("at commits", crash_matrix),
+        ("where people act", intervention_matrix),
+    ):
+        with report.part(f"SQLite, killed {name}") as at:
+            asyncio.run(matrix("", *at))
+        with (
+            postgres() as dsn,
+            fresh_database(dsn) as url,
+            report.part(f"Postgres, killed {name}") as at,
+        ):
+            asyncio.run(matrix(url, *at))
 
 
-def sqlite_parts(tallies: dict[str, Tally]) -> None:
-    """Everything that is done to SQLite."""
-    with part("SQLite, killed at each commit", tallies) as (folder, tally):
-        asyncio.run(crash_matrix("", folder, tally))
-    with part("SQLite, a storm", tallies) as (folder, tally):
+def storms(report: Report) -> None:
+    """Many runs of everything, while workers are killed and stopped, and the server restarts."""
+    with report.part("SQLite, a storm") as (folder, tally):
         asyncio.run(storm(f"sqlite:///{folder}/runs.db", folder, RUNS, (), tally))
-    with part("SQLite, late calls", tallies) as (folder, tally):
-        asyncio.run(late_calls(f"sqlite:///{folder}/runs.db", folder, LATE_ROUNDS, tally))
-
-
-def postgres_parts(tallies: dict[str, Tally]) -> None:
-    """Everything that is done to Postgres."""
     with postgres() as dsn:
-        with fresh_database(dsn) as url, part("Postgres, killed at each commit", tallies) as at:
-            asyncio.run(crash_matrix(url, *at))
-        with fresh_database(dsn) as url, part("Postgres, a storm", tallies) as (folder, tally):
+        with fresh_database(dsn) as url, report.part("Postgres, a storm") as (folder, tally):
             troubles = (lambda: restart(dsn), lambda: cut_backends(dsn))
             asyncio.run(storm(url, folder, RUNS, troubles, tally))
-        with fresh_database(dsn) as url, part("Postgres, late calls", tallies) as (folder, tally):
-            asyncio.run(late_calls(url, folder, LATE_ROUNDS, tally))
         for mode in ("session", "transaction"):
             name = f"Postgres, a storm through PgBouncer ({mode} pooling)"
             if not is_installed():
@@ -114,9 +161,76 @@ def postgres_parts(tallies: dict[str, Tally]) -> None:
             with (
                 fresh_database(dsn) as url,
                 pooled(url, mode) as through,
-                part(name, tallies) as (folder, tally),
+                report.part(name) as (folder, tally),
             ):
                 asyncio.run(storm(through, folder, RUNS // 3, (lambda: cut_backends(dsn),), tally))
+
+
+def late(report: Report) -> None:
+    """Workers that are stopped with a call before them, past their lease."""
+    with report.part("SQLite, late calls") as (folder, tally):
+        asyncio.run(late_calls(f"sqlite:///{folder}/runs.db", folder, LATE_ROUNDS, tally))
+    with (
+        postgres() as dsn,
+        fresh_database(dsn) as url,
+        report.part("Postgres, late calls") as (folder, tally),
+    ):
+        asyncio.run(late_calls(url, folder, LATE_ROUNDS, tally))
+
+
+def family(report: Report) -> None:
+    """Trees of runs whose workers are killed each 50 to 500 ms."""
+    with report.part("SQLite, a storm on children") as (folder, tally):
+        asyncio.run(family_storm(f"sqlite:///{folder}/runs.db", folder, 100, FAMILY_S, tally))
+    with (
+        postgres() as dsn,
+        fresh_database(dsn) as url,
+        report.part("Postgres, a storm on children") as (folder, tally),
+    ):
+        asyncio.run(family_storm(url, folder, 100, FAMILY_S, tally))
+
+
+def scopes(report: Report) -> None:
+    """Workers that are cut off by cancel scopes in a process that lives on."""
+    with report.part("SQLite, cancel scopes") as (folder, tally):
+        asyncio.run(cut_off_in_scopes(f"sqlite:///{folder}/runs.db", folder, 100, 150, tally))
+    with (
+        postgres() as dsn,
+        fresh_database(dsn) as url,
+        report.part("Postgres, cancel scopes") as (folder, tally),
+    ):
+        asyncio.run(cut_off_in_scopes(url, folder, 100, 150, tally))
+
+
+def silence(report: Report) -> None:
+    """Connections to Postgres that fall silent, and stay open."""
+    with (
+        postgres() as dsn,
+        fresh_database(dsn) as url,
+        report.part("Postgres, silent connections") as (folder, tally),
+    ):
+        asyncio.run(silent_connections(url, folder, 10, 2, tally))
+
+
+def takeovers(report: Report) -> None:
+    """How long it takes until the runs of a killed worker go on, with nothing beside it."""
+    with report.part("takeover, SQLite") as (folder, _):
+        url = f"sqlite:///{folder}/runs.db"
+        report.measured["SQLite"] = asyncio.run(_takeovers(url, folder))
+    with postgres() as dsn, fresh_database(dsn) as url, report.part("takeover, Postgres") as at:
+        report.measured["Postgres"] = asyncio.run(_takeovers(url, at[0]))
+
+
+async def _takeovers(url: str, folder: Path) -> str:
+    """Return the median and the longest of some takeovers."""
+    found = [await takeover_ms(url, folder / f"{i}", f"takeover/{i}") for i in range(TAKEOVERS)]
+    return f"p50 {median(found):.0f} ms, max {max(found):.0f} ms"
+
+
+Kind = Callable[[Report], None]
+KINDS: dict[str, Kind] = {
+    kind.__name__: kind for kind in (commits, storms, late, family, scopes, silence, takeovers)
+}
 
 
 def restart(dsn: str) -> str:
@@ -138,24 +252,10 @@ def cut_backends(dsn: str) -> str:
     return "cuts of all connections"
 
 
-def takeover_parts() -> dict[str, str]:
-    """Measure takeovers with nothing beside them."""
-    found = {}
-    with part("takeover, SQLite", {}) as (folder, _):
-        found["SQLite"] = asyncio.run(takeovers(f"sqlite:///{folder}/runs.db", folder))
-    with postgres() as dsn, fresh_database(dsn) as url, part("takeover, Postgres", {}) as (f, _):
-        found["Postgres"] = asyncio.run(takeovers(url, f))
-    return found
-
-
-def main() -> int:
-    """Do it all; print the sums."""
-    tallies: dict[str, Tally] = {}
-    sqlite_parts(tallies)
-    postgres_parts(tallies)
-    times = takeover_parts()
+def sums_of(report: Report) -> Table:
+    """Return what became of everything, and what was measured."""
     sums = Tally()
-    for tally in tallies.values():
+    for tally in report.tallies.values():
         sums.counts.update(tally.counts)
     table = Table("what", "count", title="What became of everything")
     for what, n in sorted(sums.counts.items()):
@@ -163,11 +263,27 @@ def main() -> int:
             table.add_row(what, f"{n:,}")
     for what in MUST_BE_NONE:
         table.add_row(what, f"[{'red' if sums.counts[what] else 'green'}]{sums.counts[what]}[/]")
-    for store, time in times.items():
-        table.add_row(f"from the kill of a worker to the next step, {store}", time)
-    console.print(table)
-    return 1 if any(sums.counts[what] for what in MUST_BE_NONE) else 0
+    for store, took in report.measured.items():
+        table.add_row(f"from the kill of a worker to the next step, {store}", took)
+    return table
+
+
+def main(wanted: list[str]) -> int:
+    """Do the kinds that are wanted, or all; print the sums."""
+    if unknown := [name for name in wanted if name not in KINDS]:
+        console.print(f"no such kind: {', '.join(unknown)}; there are {', '.join(KINDS)}")
+        return 2
+    report, began = Report(), time.monotonic()
+    for name in wanted or KINDS:
+        KINDS[name](report)
+    console.print(sums_of(report))
+    console.print(f"{time.monotonic() - began:.0f} s in all", highlight=False)
+    return (
+        1
+        if any(tally.counts[what] for tally in report.tallies.values() for what in MUST_BE_NONE)
+        else 0
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

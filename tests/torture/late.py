@@ -7,7 +7,7 @@ is counted outside: twice is a fault, and so is never.
 from pathlib import Path
 
 from tests.late import charged_behind
-from tests.torture.storm import Tally
+from tests.torture.tally import LOST, ONCE_TWICE, Tally
 
 WHERE = ("on the loop", "in a thread", "in its middle")
 
@@ -20,7 +20,6 @@ async def late_calls(url: str, folder: Path, rounds: int, tally: Tally) -> None:
             world.mkdir(parents=True)
             times = await charged_behind(url, world, where, f"late/{number}/{place}")
             tally.counts["late calls"] += 1
-            tally.counts["lost"] += times == 0
-            tally.counts["once called twice"] += times > 1
             if times != 1:
-                tally.faults.append(f"{where}, round {number}: charged {times} times")
+                what = ONCE_TWICE if times else LOST
+                tally.fault(what, f"{where}, round {number}: charged {times} times")

@@ -9,10 +9,8 @@ import logging
 import os
 import random
 import signal
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from substrate.values.errors import StoreUnreachable
 from tests.crew import PROCESSES, WorkerProcess
 from tests.everything import FUNCTIONS, RESULT, Case, everything, prepare
 from tests.stores import database
+from tests.torture.tally import BURIED, LEFT_OPEN, LOST, Tally
 
 LEASE = timedelta(seconds=1)
 WORKERS = 3
@@ -31,14 +30,6 @@ SLACK_MS = 50
 """By how much the clocks of two processes of one host, and a commit, may differ."""
 
 Trouble = Callable[[], str]
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was done to the runs, and what became of them."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
 
 
 async def storm(
@@ -111,14 +102,14 @@ async def _patiently(client: Client, run_id: str, name: str, value: Any, dedup: 
 
 
 async def _result(client: Client, case: Case, tally: Tally) -> Any:
-    """Wait for a result; a run that was killed with its worker too often is requeued."""
+    """Wait for a result; a run that is dead, though it is innocent, is requeued."""
     while True:
         try:
             return await client.result(case.run_id)
         except StoreUnreachable:
             await asyncio.sleep(0.1)
         except RunDead:
-            tally.counts["requeued, dead by so many kills"] += 1
+            tally.fault(BURIED, case.run_id)
             await client.requeue(case.run_id)
         except Exception as error:  # noqa: BLE001 - told at the end
             return f"{type(error).__name__}: {error}"
@@ -126,12 +117,10 @@ async def _result(client: Client, case: Case, tally: Tally) -> Any:
 
 def _compare(case: Case, result: Any, tally: Tally) -> None:
     """Count what was lost, done twice, or left open."""
-    died = "RunDead" in str(result)  # a child that was killed three times in a row
-    if died:
-        tally.counts["children dead by so many kills"] += 1
+    if "RunDead" in str(result):
+        tally.fault(BURIED, f"a child of {case.run_id}")
     elif result != RESULT:
-        tally.counts["lost"] += 1
-        tally.faults.append(f"{case.run_id}: {result}")
+        tally.fault(LOST, f"{case.run_id}: {result}")
     notes = case.outside.notes
     twice = [what for what, n in notes.items() if what.startswith("once") and n > 1]
     keys = {what for what in notes if what.startswith("idempotent")}
@@ -144,10 +133,8 @@ def _compare(case: Case, result: Any, tally: Tally) -> None:
     late = _called_after_commit(case)
     tally.counts["pure repeated after its commit"] += len(late)
     tally.faults += [f"{case.run_id}: {what}" for what in (*twice, *late)]
-    if not died:
-        left_open = case.open_rows()
-        tally.counts["rows left open"] += len(left_open)
-        tally.faults += [f"left open: {row}" for row in left_open]
+    for row in case.open_rows():
+        tally.fault(LEFT_OPEN, row)
 
 
 def _called_after_commit(case: Case) -> list[str]:

@@ -122,7 +122,40 @@ async def discard_run(db: Cursor, run_id: RunId, now: int) -> Run:
         if parent_id is not None and await (await db.execute(_IS_OPEN, where)).fetchone():
             seq = await wake_run(db, parent_id, now) or seq
         await db.execute(_SETTLE_DISCARDED, where | {"error": rows.discarded(), "seq": seq})
+        await _close_open(db, where)
         return await existing_run(db, run_id)
+
+
+_SELECT_OPEN = """
+SELECT id
+  FROM promises
+ WHERE run_id = %(id)s AND part = %(part)s AND state = 'pending' AND kind <> 'child'
+ ORDER BY seq
+"""
+
+_NEXT_SEQ = """
+UPDATE runs
+   SET last_seq = last_seq + 1
+ WHERE id = %(id)s AND part = %(part)s
+RETURNING last_seq
+"""
+
+_CLOSE = """
+UPDATE promises
+   SET state = CASE WHEN effect = 'once' THEN 'rejected' ELSE 'cancelled' END,
+       error = CASE WHEN effect = 'once' THEN %(unknown)s::json END,
+       settled_at = %(now)s, seq = %(seq)s
+ WHERE id = %(promise_id)s AND part = %(part)s
+"""
+
+
+async def _close_open(db: Cursor, where: dict[str, Any]) -> None:
+    """Close what the run still waited for; its children live on, and close theirs by themselves."""
+    found = await (await db.execute(_SELECT_OPEN, where)).fetchall()
+    for (id_,) in found:
+        (seq,) = await (await db.execute(_NEXT_SEQ, where)).fetchone() or (0,)
+        closed = {"promise_id": id_, "seq": seq, "unknown": rows.unknown_at_discard()}
+        await db.execute(_CLOSE, where | closed)
 
 
 _HOLD = f"""

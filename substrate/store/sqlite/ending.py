@@ -4,6 +4,7 @@ Each function runs inside one transaction that its caller opened.
 """
 
 from collections.abc import Collection
+from typing import Any
 
 import apsw
 import orjson
@@ -72,7 +73,40 @@ def discard_run(db: apsw.Connection, run_id: RunId, now: int) -> Run:
         woken = wake_run(db, parent_id, part, now)
         seq = woken[0] if woken else seq
     db.execute(_SETTLE_DISCARDED, where | {"error": rows.discarded(), "seq": seq})
+    _close_open(db, where)
     return existing_run(db, run_id)
+
+
+_SELECT_OPEN = """
+SELECT id
+  FROM promises
+ WHERE run_id = :id AND part = :part AND state = 'pending' AND kind <> 'child'
+ ORDER BY seq
+"""
+
+_NEXT_SEQ = """
+UPDATE runs
+   SET last_seq = last_seq + 1
+ WHERE id = :id AND part = :part
+RETURNING last_seq
+"""
+
+_CLOSE = """
+UPDATE promises
+   SET state = CASE WHEN effect = 'once' THEN 'rejected' ELSE 'cancelled' END,
+       error = CASE WHEN effect = 'once' THEN :unknown END,
+       settled_at = :now, seq = :seq
+ WHERE id = :promise_id AND part = :part
+"""
+
+
+def _close_open(db: apsw.Connection, where: dict[str, Any]) -> None:
+    """Close what the run still waited for; its children live on, and close theirs by themselves."""
+    open_ids = [id_ for (id_,) in db.execute(_SELECT_OPEN, where).fetchall()]
+    for id_ in open_ids:
+        (seq,) = db.execute(_NEXT_SEQ, where).fetchone() or (0,)
+        closed = {"promise_id": id_, "seq": seq, "unknown": rows.unknown_at_discard()}
+        db.execute(_CLOSE, where | closed)
 
 
 _IS_OPEN = """

@@ -61,7 +61,7 @@ MUTANTS = {
     "tests/test_undo.py::test_a_call_of_a_lost_worker_is_waited_for": Mutant(
         "a step is undone while its call may be under way",
         ENGINE.format("unwind"),
-        [("        await execution.wait_until(latest", "        (lambda at: None)(latest")],
+        [("        await execution.wait_until(attempt", "        (lambda at: None)(attempt")],
     ),
     "tests/test_cancel.py::test_it_reaches_a_step_in_flight": Mutant(
         "a call that was cut off counts as cancelled",
@@ -76,12 +76,37 @@ MUTANTS = {
     "tests/test_generations.py::test_it_goes_on_with_a_fresh_journal": Mutant(
         "generations share their keys",
         ENGINE.format("execution"),
-        [('Key(f"g{number}" if number else "")', 'Key("")')],
+        [("return generation_key(self.claim.run.generation)", 'return Key("")')],
     ),
     "tests/test_undo.py::test_a_call_in_a_thread_is_over_before_it_is_undone": Mutant(
         "a call in a thread is undone while it is under way",
         ENGINE.format("unwind"),
-        [("        await returned.wait()\n", "        pass\n")],
+        [("            await call.over()\n", "            pass\n")],
+    ),
+    "tests/test_late_calls.py::test_a_new_intent": Mutant(
+        "a call begins however late it is",
+        ENGINE.format("calling"),
+        [("or self._is_withdrawn or self._is_late:", "or self._is_withdrawn:")],
+    ),
+    "tests/test_late_calls.py::test_a_lease_lost_and_regained": Mutant(
+        "what a call of a lost lease comes to is not heard",
+        ENGINE.format("attempt"),
+        [("if over is not None and await", "if False and await")],
+    ),
+    "tests/test_reconcile.py::test_a_lost_thread_may_still_do_it": Mutant(
+        '"not done" is believed of a call that may be alive',
+        ENGINE.format("attempt"),
+        [("if is_over or is_closed:", "if True:")],
+    ),
+    "tests/test_reconcile.py::test_a_thread_is_waited_for": Mutant(
+        "a call that was cut off in its thread is not waited for",
+        ENGINE.format("attempt"),
+        [("            return await call.over()\n", "            return None\n")],
+    ),
+    "tests/test_own_end.py::test_a_driver_that_fails": Mutant(
+        "a run that crashes by itself is given back as if it had not",
+        ENGINE.format("execution"),
+        [("release([self.fence], is_crash=True)", "release([self.fence])")],
     ),
 }
 

@@ -237,6 +237,28 @@ async def test_a_call_in_a_thread_is_over_before_it_is_undone(store_url, how):
     assert did == ["begin a", "happened a", "undone a"]
 
 
+async def test_a_result_that_cannot_be_kept(store_url):
+    """A call whose result is no JSON has happened: it is undone."""
+
+    async def gives(what: str) -> Any:
+        did.append(f"did {what}")
+        return object()
+
+    @durable
+    async def undoes(ctx: Context, what: str) -> None:
+        did.append(f"undone {what}")
+
+    @durable
+    async def trip(ctx: Context) -> None:
+        await ctx.step(gives, "a", effect="once", undo=undoes)
+
+    async with connect(store_url) as client, client.work([trip, undoes], limits=QUICK):
+        await client.start(trip, id="run")
+        with pytest.raises(RunFailed):
+            await client.result("run")
+    assert did == ["did a", "undone a"]
+
+
 async def test_what_was_rolled_back_is_not_undone(store_url):
     """A transactional step that raised has left nothing to make up for."""
 

@@ -300,9 +300,9 @@ class Trial:
         """Return the promise as rejected, or None when it is time for another attempt."""
         step, series = self._step, series_of(self._failed)
         attempt = series.count + 1
-        never_left = isinstance(error, (*step.retry.safe_on, NotBegun, NotEncodable))
+        never_left = isinstance(error, (*step.retry.safe_on, NotBegun))
         is_safe = never_left or step.effect is Effect.TRANSACTIONAL
-        if step.effect is Effect.ONCE and not is_safe:
+        if step.effect is Effect.ONCE and not (is_safe or isinstance(error, NotEncodable)):
             failure = failure_of(error)
             reason = f"{step.name!r} raised {failure.type}: {failure.message}"
             call = self._call

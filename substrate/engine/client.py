@@ -61,7 +61,9 @@ class Client:
         """Start a run under an id of your choice, and return it at once.
 
         Arguments by name are the function's, but for the options that stand here; `id` is always
-        that of the run, also where the function has a parameter of that name.
+        that of the run, also where the function has a parameter of that name. A function that is
+        defined anew (a cell that is run again) is driven as it is now by this process's workers;
+        another one under the name of one that they know is refused.
 
         The same id with the same function and arguments returns the run that there is, running or
         ended, and starts nothing; with others it raises `IdTaken`. Once this returns, the run
@@ -100,6 +102,7 @@ class Client:
         ours = next((worker for worker in self._workers if worker.knows(lane)), None)
         if ours is None:
             return (await self.store.start(new))[0]
+        ours.recognise(function)
         return await ours.start(new)
 
     async def get(self, id: str) -> Run:

@@ -227,6 +227,7 @@ class Context:
         if on_dead not in (None, *OnDead):
             raise Misuse(f"on_dead={on_dead!r} is neither 'raise' nor 'wait'")
         options = {"name": name, "queue": queue, "timeout": timeout, "on_dead": on_dead}
+        self.execution.means.recognise(durable)
         called = name or durable.name
         key = self._next_key(called)
         known = self.execution.journal.input_of(key)

@@ -1,12 +1,13 @@
 """What every execution of a worker shares: its ways to the database, to time, to threads."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from substrate.engine.committer import Committer
 from substrate.engine.function import Durable
+from substrate.engine.registry import Registry
 from substrate.engine.threads import Threads
 from substrate.store.protocol import Store
 from substrate.values.clock import Clock
@@ -47,11 +48,16 @@ class Means:
     lease_holds: Callable[[], bool]
     lease_s: float = 10.0
     warm_s: float = 20.0
-    functions: Mapping[tuple[str, int], Durable[..., Any]] | None = None
+    functions: Registry | None = None
     woken: Callable[[RunId], None] = _nobody_else
     rests: Callable[[], None] = _nobody_else
     succeeded: "Callable[[Execution, Execution], None]" = _nobody_else
 
+    def recognise(self, function: Durable[..., Any]) -> None:
+        """See that a function is the one that is known here, or takes its place; see `Registry`."""
+        if self.functions is not None and self.functions.recognise(function):
+            log.info("%r is defined anew, and so driven from here on", function.name)
+
     def function(self, name: str, version: int) -> Durable[..., Any] | None:
         """Return the function of this name and version, if the worker knows it."""
-        return (self.functions or {}).get((name, version))
+        return None if self.functions is None else self.functions.get((name, version))

@@ -63,6 +63,7 @@ def undo_of(undo: Durable[..., Any], given: Arguments, timeout: float | None, me
     """
     if not isinstance(undo, Durable):
         raise Misuse(f"undo={undo!r} is no durable function; put @durable on it: it has a ctx")
+    means.recognise(undo)
     if means.functions is not None and means.function(undo.name, undo.version) is not undo:
         raise Misuse(
             f"the undo {undo.name!r} is not registered with this worker, so a later process could "

@@ -27,6 +27,7 @@ from substrate.engine.function import Durable
 from substrate.engine.heart import Heart
 from substrate.engine.limits import DEFAULT_LIMITS, Limits
 from substrate.engine.means import Listener, Means, tell_nobody
+from substrate.engine.registry import Registry
 from substrate.engine.tending import Strays, ended, longest_resting
 from substrate.engine.threads import Threads
 from substrate.engine.trial import Trials
@@ -67,7 +68,8 @@ class Worker:
     ) -> None:
         self.store = store
         self.limits = limits
-        self._functions = {lane_of(queue, f.name, f.version): f for f in functions}
+        self._registry = Registry(functions)
+        self._functions = {lane_of(queue, *key): key for key in self._registry}
         self._listener = listener
         self._executions: dict[RunId, Execution] = {}
         self._strays = Strays()
@@ -95,7 +97,7 @@ class Worker:
             lambda: self._heart.is_alive,
             lease_s=self.limits.lease.total_seconds(),
             warm_s=self.limits.warm.total_seconds() if has_own_time else 0.0,
-            functions={(f.name, f.version): f for f in self._functions.values()},
+            functions=self._registry,
             woken=self.wake,
             rests=self._stand_by,
             succeeded=self._succeed,
@@ -153,6 +155,13 @@ class Worker:
     def knows(self, lane: str) -> bool:
         """Whether this worker claims from the lane."""
         return lane in self._functions
+
+    def recognise(self, function: Durable[..., Any]) -> None:
+        """See that what is started here is what this worker drives; take up what is redefined.
+
+        Raises `Misuse` for another function under a name that it knows.
+        """
+        self._means.recognise(function)
 
     async def start(self, new: NewRun) -> Run:
         """Create a run; where a place is free, already claimed by this worker."""
@@ -225,7 +234,7 @@ class Worker:
             former.shut(LeaseLost(f"run {run.id!r} has been claimed anew"))
         log.info("run %s is taken, claim %d", run.id, run.epoch)
         execution = self._executions[run.id] = Execution(claim, self._means)
-        function = self._functions[lane_of(run.queue, run.function, run.version)]
+        function = self._registry[run.function, run.version]
         task = asyncio.create_task(drive(execution, function), name=f"ostinato-run {run.id}")
         self._drives.add(task)
         task.add_done_callback(partial(self._drive_ended, execution))
@@ -345,9 +354,9 @@ class Worker:
             for claim in await self._without_most_suspects(claims):
                 self._adopt(claim)
         if len(self._functions) > 1:  # every lane is first in its turn
-            lane, function = next(iter(self._functions.items()))
+            lane, key = next(iter(self._functions.items()))
             del self._functions[lane]
-            self._functions[lane] = function
+            self._functions[lane] = key
 
     async def _without_most_suspects(self, claims: Sequence[Claim]) -> Sequence[Claim]:
         """Return the claims that may be driven now; the others are given back before any is."""

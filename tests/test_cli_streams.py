@@ -98,6 +98,17 @@ async def test_a_provider_that_is_away(fork):
     assert wait["until_ms"] - wait["since_ms"] >= 7_200_000
 
 
+async def test_a_person_need_not_wait(fork):
+    """`resume` of a run that waits for its provider tries at once, as `show` says."""
+    await leave_waiting(fork, Overloaded("529; back off", retry_after=7200))
+
+    shown = fork.do("show", "first").out
+    done = fork.do("resume", "first")
+
+    assert "to try at once: python -m agent resume first" in shown
+    assert (done.code, done.out) == (0, "Two owls.\n")
+
+
 async def test_a_wrong_key(fork):
     """A key that is refused is said with its remedy, and not with a line of the kit's source."""
     await leave_waiting(fork, Unusable("401 invalid_api_key; check the key"))

@@ -28,6 +28,7 @@ from substrate.values.errors import (
     RateLimited,
     TransportFailed,
 )
+from substrate.values.ids import RunId
 from substrate.values.retry import Retry
 from tests.loops import TASK, make_agent, row
 
@@ -205,6 +206,52 @@ async def test_an_empty_account_is_not_waited_for(sqlite_url):
             await client.result("a/1", agent)
 
     assert len(provider.asked) == 1
+
+
+async def test_a_person_need_not_wait(store_url):
+    """A signal of the step's name asks for the next attempt at once; the series goes on."""
+    clock = ManualClock()
+
+    def outcome(now: float) -> Reply | ModelError:
+        return say("At last.") if now >= 180 else Overloaded("busy", retry_after=DAY)
+
+    provider = Provider(clock, outcome)
+    agent = make_agent(provider.model())
+    async with connect(store_url, clock) as client:
+        await client.start(agent, TASK, id="a/1")
+        for _ in range(3):
+            async with client.work([agent], limits=COLD) as worker:
+                await worker.run_until_idle()
+            QUOTA.forget()
+            clock.move(60)
+            await client.signal("a/1", "model")
+        async with client.work([agent], limits=COLD):
+            answer = await client.result("a/1", agent)
+        attempts = decode((await row(client, "model.0")).attempts)
+        left = await client.store.inbox(RunId("a/1"))
+
+    assert answer.text == "At last."
+    assert provider.asked == [0, 60, 120, 180]
+    assert [each["waited_ms"] for each in attempts] == [60_000] * 3
+    assert left == []
+
+
+async def test_a_signal_to_a_warm_run(sqlite_url):
+    """A run that waits in memory is asked to try at once, too."""
+    clock = ManualClock()
+    provider = Provider(clock, back_after(60, lambda: Overloaded("busy", retry_after=DAY)))
+    agent = make_agent(provider.model())
+    async with connect(sqlite_url, clock) as client, client.work([agent]):
+        await client.start(agent, TASK, id="a/1")
+        async with asyncio.timeout(10):
+            while not clock.sleepers:
+                await asyncio.sleep(0)
+        QUOTA.forget()
+        clock.move(60)
+        await client.signal("a/1", "model")
+        assert (await client.result("a/1", agent)).text == "At last."
+
+    assert provider.asked == [0, 60]
 
 
 async def test_many_do_not_come_back_at_once(sqlite_url):

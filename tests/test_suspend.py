@@ -165,7 +165,7 @@ async def test_a_long_rest_is_no_place(store_url):
 
     @durable
     async def patient(ctx: Context) -> str:
-        return await ctx.step(limited, retry=Retry(max_attempts=3))
+        return await ctx.step(limited, retry=Retry(max_attempts=3, jitter=0))
 
     async with connect(store_url, clock) as client, client.work([patient], limits=QUICK) as worker:
         await client.start(patient, id="run")

@@ -199,6 +199,8 @@ def resume(
 ) -> int:
     """Go on with a run that is paused, failed, dead or interrupted.
 
+    One that waits for a provider tries again at once.
+
     Where the code asks for something else than was recorded, a run is paused.
     Resume it under the code that recorded it, or accept what was recorded.
 

@@ -19,10 +19,11 @@ from substrate.cli.fork import Fork, load_fork
 from substrate.cli.invocation import Invocation
 from substrate.cli.outcome import question_of, read_outcome, report
 from substrate.cli.trouble import UsageError
+from substrate.cli.waits import waits_of
 from substrate.engine.client import Client, connect
 from substrate.values.errors import IdTaken, Misuse
 from substrate.values.ids import RunId, check_root_id
-from substrate.values.records import Run, RunStatus
+from substrate.values.records import Kind, Run, RunStatus
 
 
 def fresh_id(now: datetime, draw: Callable[[int], str] = secrets.token_hex) -> str:
@@ -56,7 +57,10 @@ async def run(
 
 
 async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int:
-    """Requeue a paused, failed or dead run, or take up an interrupted one; print its answer."""
+    """Requeue a paused, failed or dead run, or take up an interrupted one; print its answer.
+
+    One that waits for its provider tries at once.
+    """
     fork = load_fork(invocation.package)
     async with connect(database_url()) as client:
         known = await client.get(run_id)
@@ -65,7 +69,18 @@ async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int
             fork.check_knows(known)
             fork.check_key()
             known = await client.requeue(run_id, accept, by=getuser())
+        elif known.status is RunStatus.SUSPENDED:
+            fork.check_knows(known)
+            await _hurry(client, known)
         return await _go_on(invocation, client, fork, known)
+
+
+async def _hurry(client: Client, run: Run) -> None:
+    """Ask for the next attempt of what rests between two now, whenever it is due."""
+    journal = await client.store.journal(run.id)
+    steps = (each.promise for each in waits_of(run, journal) if each.promise.kind is Kind.STEP)
+    for name in sorted({step.name for step in steps}):
+        await client.signal(run.id, name)
 
 
 def _task(question: str, files: Sequence[Path]) -> Task:

@@ -40,6 +40,9 @@ def told_of(state: State, invocation: Invocation) -> Iterator[Text]:
             if wait.promise.kind is Kind.SIGNAL:
                 sent = invocation.command("signal", run.id, wait.promise.name, "VALUE")
                 yield Text(f"to send it: {sent}", "dim")
+            elif wait.promise.kind is Kind.STEP and run.status is RunStatus.SUSPENDED:
+                now = invocation.command("resume", run.id)
+                yield Text(f"to try at once: {now}", "dim")
     if state.inbox:
         yield Text("")
         yield Text("in the inbox, taken by nobody:", "dim")

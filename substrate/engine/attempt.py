@@ -51,6 +51,7 @@ from substrate.engine.failure import (
 )
 from substrate.engine.journal import Asked
 from substrate.engine.means import log
+from substrate.engine.resting import rest
 from substrate.engine.step import LONGEST_CALL, Done, NotDone, Step, idempotency_key, takes_key
 from substrate.engine.threads import Over, Slot
 from substrate.store.protocol import Transaction
@@ -159,7 +160,7 @@ class Trial:
         self._is_in_doubt = recorded.undo is not None and recorded.effect is not Effect.ONCE
         due_at = rests_until(recorded)
         if due_at is not None:
-            await execution.between_attempts(partial(self._rested, due_at))
+            await execution.between_attempts(partial(self._rested, recorded, due_at))
             return None
         if recorded.effect is not Effect.ONCE:
             return None
@@ -382,14 +383,17 @@ class Trial:
         if is_long:
             told = (execution.fence.run_id, self._step.name, delay, series.count, error)
             log.info("run %s waits at %s for %.0f s after attempt %d: %s", *told)
-            pause = partial(self._rested, now + round(delay * 1000))
+            pause = partial(self._rested, resting_row, now + round(delay * 1000))
         else:
             pause = partial(execution.means.clock.sleep, delay)
         await execution.between_attempts(pause)
 
-    async def _rested(self, due_at: int) -> None:
+    async def _rested(self, row: Promise, due_at: int) -> None:
         """Return when it is time for the next attempt."""
-        await self._execution.wait_until(due_at)
+        if self._step.pause_on:  # a person decides when it can go on, and may know better
+            self._failed = failed_in(await rest(self._execution, row, due_at))
+        else:
+            await self._execution.wait_until(due_at)
 
     def _total(self, usage: Json | None) -> Json | None:
         """Return what the whole step used, given what its last attempt did."""

@@ -155,6 +155,12 @@ def rests_until(promise: Promise) -> int | None:
     return int(last["at"]) + int(last[_WAITED])
 
 
+def cut_short(promise: Promise, now_ms: int) -> Json | None:
+    """Return the attempts of a row that rests, as if its wait had been to end at this moment."""
+    *before, last = _records(promise)
+    return resting([*before, last | {_WAITED: max(now_ms - int(last["at"]), 0)}])
+
+
 def under_way(promise: Promise) -> UnderWay:
     """Return what is known of the attempt that is under way."""
     records = _records(promise)

@@ -31,6 +31,7 @@ class Waiting(Life):
         super().__init__(claim, means)
         self.parking = Parking(self._rest)
         self.takers: dict[str, Taker] = {}
+        self.alarms: set[asyncio.Future[Any]] = set()
         self.is_loaded = False
         self.is_leaving = False
         self.is_unwinding = False
@@ -75,6 +76,9 @@ class Waiting(Life):
         """Let everything that waits for a signal look again."""
         for taker in self.takers.values():
             taker.look()
+        for alarm in self.alarms:
+            if not alarm.done():
+                alarm.set_result(None)
 
     @asynccontextmanager
     async def waiting(self, wait: Wait) -> AsyncIterator[None]:

@@ -4,6 +4,7 @@ import gc
 import json
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -27,6 +28,7 @@ from substrate.models.messages import (
     ToolSpec,
     UserMessage,
 )
+from substrate.values.errors import BadRequest
 from tests.legal import check
 
 SERVER = Server("openai-chat", limit="max_tokens", takes_files=True, takes_formats=True)
@@ -199,6 +201,32 @@ def test_complete_arguments_of_a_cut_reply_go_back():
     (reply,) = [m for m in mended(Request("", [ASKED, cut])).messages if isinstance(m, Reply)]
 
     assert [call.arguments for call in reply.tool_calls] == [{"q": 1}, {}]
+
+
+def test_what_contains_itself():
+    """A setting that contains itself is the caller's mistake, and said to be."""
+    endless: dict[str, Any] = {}
+    endless["again"] = endless
+
+    with pytest.raises(BadRequest, match="contains itself"):
+        mended(Request("", [ASKED], settings={"metadata": endless}))
+
+
+def test_many_calls_under_one_id_take_no_time():
+    """A reply of thousands of calls under one id is mended in a moment, each with its result."""
+    many = 5000
+    calls = tuple(ToolCall("same", "f") for _ in range(many))
+    results = tuple(ToolResult("same", "f", str(i)) for i in range(2 * many))
+    reply = Reply(calls, StopReason.TOOL_CALLS, "x", "y")
+    request = Request("", [ASKED, reply, ToolMessage(results)])
+
+    messages = mended(request).messages
+    took_s = _seconds(lambda: mended(request))
+
+    given = messages[2]
+    assert isinstance(given, ToolMessage)
+    assert [each.content for each in given.results] == [str(i) for i in range(many)]
+    assert took_s < 1
 
 
 def test_what_is_remembered_of_messages_goes_with_them():

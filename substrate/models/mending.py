@@ -55,6 +55,7 @@ from substrate.models.messages import (
     UserPart,
     portable,
 )
+from substrate.values.errors import BadRequest
 
 VERSION = 1
 """Which mending a request was sent with. It changes when what is sent for a transcript does."""
@@ -72,7 +73,10 @@ LONGEST_ID = 64
 
 
 def mended(request: Request) -> Request:
-    """Return the request with whatever a provider would refuse in it mended."""
+    """Return the request with whatever a provider would refuse in it mended.
+
+    Raises `BadRequest` for a value that contains itself, which nobody can send.
+    """
     messages: Sequence[Message] = [_sound(message) for message in request.messages]
     if not _is_in_order(messages):
         messages = _in_order(messages)
@@ -186,7 +190,12 @@ def sendable(value: JsonT) -> JsonT:
         return value
     except ValueError:
         pass
-    return cast("JsonT", _walked(value))
+    try:
+        return cast("JsonT", _walked(value))
+    except RecursionError as error:
+        raise BadRequest(
+            f"{str(value)[:200]!r} contains itself and cannot be sent; correct the request"
+        ) from error
 
 
 def _walked(value: Json) -> Json:
@@ -330,13 +339,14 @@ def _answered(
     for position, part in enumerate(reply.parts):
         if isinstance(part, ToolCall):
             found = waiting[part.id].popleft() if waiting[part.id] else None
-            id = ids.take(part.id or f"call_{number}_{position}")
-            none = ToolResult(id, part.name, NO_RESULT, is_error=True)
-            given.append(none if found is None else _changed(found, call_id=id, name=part.name))
-            parts.append(_changed(part, id=id))
+            call_id = ids.take(part.id or f"call_{number}_{position}")
+            none = ToolResult(call_id, part.name, NO_RESULT, is_error=True)
+            given.append(none if found is None else replace(found, call_id=call_id, name=part.name))
+            parts.append(_changed(part, id=call_id))
         else:
             parts.append(part)
-    left = [result for result in results if any(result is each for each in waiting[result.call_id])]
+    unclaimed = {id(each) for queue in waiting.values() for each in queue}
+    left = [result for result in results if id(result) in unclaimed]
     return replace(reply, parts=tuple(parts)), tuple(given), left
 
 

@@ -1,12 +1,14 @@
 """A sleep lasts until the moment that was recorded when it began, whatever comes between."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from substrate import Context, RunStatus, connect, durable
+from substrate import Context, RunStatus, SignalExpired, connect, durable
 from substrate.testing import ManualClock
-from substrate.values.clock import from_ms
+from substrate.values.clock import OffsetClock, from_ms
 from substrate.values.codec import decode
 from tests.crew import Outside, naps, worker_process
 from tests.runs import QUICK, reached
@@ -115,3 +117,25 @@ async def test_sleeps_side_by_side(store_url):
         await eventually(lambda: clock.sleepers == 1)
         clock.move(10)
         assert await client.result("run", both) == began + timedelta(seconds=20)
+
+
+async def test_a_clock_that_is_set_back_prolongs_nothing_in_memory(store_url):
+    """A warm sleep and a wait's timeout last as long as they should, whatever the clock says."""
+    clock = OffsetClock()
+
+    @durable
+    async def waits(ctx: Context) -> list[Any]:
+        try:
+            await ctx.gather(ctx.sleep(0.4), ctx.signal("never", timeout=0.4))
+        except SignalExpired:
+            return ["expired", ctx.now() >= began + timedelta(seconds=0.4)]
+        return []
+
+    async with connect(store_url, clock) as client, client.work([waits], limits=QUICK):
+        began = from_ms(clock.now_ms())
+        await client.start(waits, id="run")
+        await reached(client, "run", "sleep.0")
+        await reached(client, "run", "never.0")
+        clock.offset_ms -= 3_600_000
+        async with asyncio.timeout(10):
+            assert await client.result("run") == ["expired", True]

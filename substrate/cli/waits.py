@@ -12,7 +12,7 @@ from substrate.cli import wording
 from substrate.engine.attempts import failed_in, rests_until, series_of
 from substrate.engine.client import Client
 from substrate.values.codec import decode
-from substrate.values.ids import RunId
+from substrate.values.ids import RunId, place_of
 from substrate.values.records import Json, Kind, Promise, Run, RunStatus
 
 _MANY = 100  # children whose own runs are looked at; there may be thousands
@@ -107,6 +107,7 @@ def until_of(run: Run, waits: Iterable[Wait]) -> int | None:
 
 
 def awaits_signal(waits: Iterable[Wait], name: str) -> Wait | None:
-    """Return the open wait for a signal of this name."""
+    """Return the open wait that is the first to be given a signal of this name."""
     signals = (wait for wait in waits if wait.promise.kind is Kind.SIGNAL)
-    return next((wait for wait in signals if wait.promise.name == name), None)
+    named = (wait for wait in signals if wait.promise.name == name)
+    return min(named, key=lambda wait: place_of(wait.promise.key), default=None)

@@ -25,7 +25,16 @@ from substrate.store.shield import to_its_end
 from substrate.values.clock import Clock, seconds_of, to_ms
 from substrate.values.codec import decode, encode, fingerprint, is_long
 from substrate.values.errors import Misuse, RunNotFound, RunPaused
-from substrate.values.ids import Key, RunId, check_name, check_root_id, lane_of, promise_id
+from substrate.values.ids import (
+    Key,
+    RunId,
+    check_dedup,
+    check_name,
+    check_root_id,
+    lane_of,
+    may_be_id,
+    promise_id,
+)
 from substrate.values.records import (
     Json,
     NewRun,
@@ -107,9 +116,9 @@ class Client:
 
     async def get(self, id: str) -> Run:
         """Return a run as it stands. Raises `RunNotFound`."""
-        run = await self.store.get(RunId(id))
+        run = await self.store.get(_known(id))
         if run is None:
-            raise RunNotFound(f"there is no run {id!r}; `runs` lists those there are")
+            raise _unknown(id)
         return run
 
     async def list(self, status: RunStatus | None = None, limit: int = 100) -> Sequence[Run]:
@@ -168,9 +177,12 @@ class Client:
         """Send a value to a run. It waits in the run's inbox until it is taken.
 
         Returns False when a signal of this name with this `dedup` was sent before; without one,
-        each call counts. Raises `RunNotFound` and `RunEnded`.
+        each call counts. `dedup` has the form of a run id. Raises `RunNotFound`, `InvalidId`, and
+        `RunEnded` for a run that takes nothing more: it has ended, was asked to end, has run out
+        of time, or is being undone.
         """
-        signal = Signal(RunId(id), check_name(name), Json(encode(value)), dedup or str(uuid4()))
+        key = str(uuid4()) if dedup is None else check_dedup(dedup)
+        signal = Signal(_known(id), check_name(name), Json(encode(value)), key)
         is_new = await self.store.send(signal)
         self._hint(signal.run_id)
         return is_new
@@ -182,7 +194,7 @@ class Client:
         is cancelled. One that ends before it hears of it stays what it came to; one that has ended
         is left alone. Raises `RunNotFound`.
         """
-        run = await self.store.cancel(RunId(id))
+        run = await self.store.cancel(_known(id))
         self._hint(run.id)
         return run
 
@@ -191,7 +203,7 @@ class Client:
 
         Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
         """
-        run = await self.store.discard(RunId(id))
+        run = await self.store.discard(_known(id))
         if run.parent_id is not None:
             self._hint(run.parent_id)
         return run
@@ -209,8 +221,8 @@ class Client:
         Raises `RunNotFound`, `RunEnded` for a run that is none of these, and `Misuse` for a key
         about which it is not paused.
         """
-        accepted = await self._acceptance(RunId(id), Key(accept), by) if accept else None
-        run = await self.store.reopen(RunId(id), accepted)
+        accepted = await self._acceptance(_known(id), Key(accept), by) if accept else None
+        run = await self.store.reopen(_known(id), accepted)
         self._hint(run.id)
         return run
 
@@ -298,6 +310,17 @@ def _result(run: Run, promise: Promise, function: Durable[..., Any] | None) -> A
     if run.status is RunStatus.PAUSED:
         raise RunPaused(run.id, decode_failure(promise))
     raise error_of_run(promise)
+
+
+def _known(id: str) -> RunId:
+    """Return what may be a run's id; raise `RunNotFound` for what never is one."""
+    if not may_be_id(id):
+        raise _unknown(id)
+    return RunId(id)
+
+
+def _unknown(id: str) -> RunNotFound:
+    return RunNotFound(f"there is no run {id!r}; `runs` lists those there are")
 
 
 def _is_over(run: Run) -> bool:

@@ -70,6 +70,18 @@ def begun_by(execution: Execution, ids: Collection[PromiseId]) -> Sequence[Promi
     ]
 
 
+async def close_left(execution: Execution) -> None:
+    """Close what a run that ends with a result has begun and its code has not asked for again.
+
+    That is what an earlier version of it began. Hardly ever is there any.
+    """
+    if any(promise.kind is not Kind.CHILD for promise in execution.open.values()):
+        await execution.settle_down()
+        for promise in list(execution.open.values()):
+            if promise.kind is not Kind.CHILD:
+                await execution.close(closed(execution, promise))
+
+
 async def close_all(execution: Execution) -> None:
     """Close what the run has begun, save its undos, and what will be undone: closed by its undo.
 

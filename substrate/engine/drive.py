@@ -13,7 +13,7 @@ from typing import Any
 
 from substrate.engine.border import outcome_of
 from substrate.engine.call import Continuation, encoded_result, run_function
-from substrate.engine.closing import close_all
+from substrate.engine.closing import close_all, close_left
 from substrate.engine.context import Context
 from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised, encode_failure, failure_of
@@ -150,6 +150,7 @@ async def _finish(execution: Execution, value: Json) -> Execution | None:
     Who was driven again for one, and has heard nothing new, does not hear it: it ends.
     """
     heard = () if execution.is_again and not execution.has_heard else execution.heard
+    await close_left(execution)
     done = replace(_own(execution), state=PromiseState.RESOLVED, value=value)
     try:
         if not await execution.finish(done, heard):
@@ -176,6 +177,7 @@ async def _renew(
     except (Misuse, NotEncodable) as error:
         await _fail(execution, error)
     else:
+        await close_left(execution)
         try:
             await execution.renew(arguments)
         except CheckpointRefused as error:

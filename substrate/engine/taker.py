@@ -31,7 +31,7 @@ Refusal = dict[str, Any]
 MAX_NOTED = 100
 """So many refused values a wait notes, the last ones: each is written again with every other."""
 
-_BATCH = 256  # signals that are read at once, at most
+_BATCH = 128  # signals that are read at once, at most
 _POLL_BYTES = 8_000_000  # of values, about, that one poll takes; the next one takes the rest
 
 _NOT_LOOKED = -1

@@ -110,7 +110,9 @@ class Store(Protocol):
     async def send(self, signal: Signal) -> bool:
         """Put a signal into a run's inbox and wake it; False when its dedup was there already.
 
-        Raises `RunNotFound`, and `RunEnded` when the run takes nothing more.
+        Raises `RunNotFound`, and `RunEnded` when the run takes nothing more: it has ended, was
+        asked to end, has run out of time, or is being undone; it takes then only what one of its
+        undos waits for. A paused run takes signals; a dead or failed one when it was reopened.
         """
         ...
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from substrate.store.blobs import told
 from substrate.values.codec import encode
-from substrate.values.errors import IdTaken
+from substrate.values.errors import IdTaken, RunEnded
 from substrate.values.ids import lane_of, part_of, promise_id, root_of
 from substrate.values.records import (
     OWN_KEY,
@@ -26,6 +26,7 @@ from substrate.values.records import (
     PromiseState,
     Run,
     RunStatus,
+    Signal,
     Written,
     generation_key,
 )
@@ -270,6 +271,19 @@ def why_not_reopened(run: Run) -> str:
         "stands. Let the parent start another; one that is spawned with on_dead='wait' is paused "
         "instead of dead, and can be resumed"
     )
+
+
+def takes_no_signal(run: Run, signal: Signal, now: int) -> RunEnded:
+    """Return why a run takes a signal no more."""
+    if run.status.has_ended:
+        state = f"is {run.status}"
+    elif run.cancel_requested:
+        state = "was asked to end"
+    elif run.deadline_at is not None and run.deadline_at <= now:
+        state = "has run out of time"
+    else:
+        state = "has come to nothing and is being undone"
+    return RunEnded(f"run {run.id!r} {state}; it takes no signal {signal.name!r}")
 
 
 def discarded() -> Json:

@@ -158,7 +158,7 @@ class RunNotFound(OstinatoError):
 
 
 class RunEnded(OstinatoError):
-    """The run has ended. What was sent to it was not recorded."""
+    """The run has ended, or is about to and takes nothing more. What was sent was not recorded."""
 
 
 class IdTaken(OstinatoError):

@@ -21,6 +21,8 @@ PARTS = 64
 """How many partitions there are. Never changes: it is in every primary key."""
 
 _ROOT = re.compile(r"[A-Za-z0-9._:@/-]{1,200}")
+_ANY_ID = re.compile(r"[A-Za-z0-9._:@/#~-]{1,8000}")
+_SHOWN = 60
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
@@ -31,6 +33,24 @@ def check_root_id(text: object) -> RunId:
             f"{text!r} is not a run id; use 1 to 200 letters, digits and any of . _ : @ / -"
         )
     return RunId(text)
+
+
+def check_dedup(text: object) -> str:
+    """Return the text if it can tell one signal from another, or raise `InvalidId`."""
+    if isinstance(text, str) and _ROOT.fullmatch(text):
+        return text
+    shown = repr(text)
+    if len(shown) > _SHOWN:
+        shown = f"{shown[:_SHOWN]}… ({len(shown)} characters)"
+    raise InvalidId(
+        f"dedup={shown} is none; use 1 to 200 letters, digits and any of . _ : @ / -, such as "
+        "hashlib.sha256(what_was_given).hexdigest()"
+    )
+
+
+def may_be_id(text: object) -> bool:
+    """Whether a run may have this id: what comes from outside never reaches a database else."""
+    return isinstance(text, str) and _ANY_ID.fullmatch(text) is not None
 
 
 def check_name(text: object) -> str:

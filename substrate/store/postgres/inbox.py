@@ -9,7 +9,6 @@ from substrate.store.postgres.connections import Cursor
 from substrate.store.postgres.journal import LOCK, write_batch
 from substrate.store.postgres.promises import read_promise
 from substrate.store.postgres.runs import existing_run
-from substrate.values.errors import RunEnded
 from substrate.values.ids import PromiseId, RunId, part_of
 from substrate.values.records import (
     Adopted,
@@ -22,7 +21,20 @@ from substrate.values.records import (
     Written,
 )
 
-_SEND = """
+# What a run takes: once it is to end, only what one of its undos waits for.
+_TAKES = """
+       (NOT cancel_requested AND (deadline_at IS NULL OR deadline_at > %(now)s)
+        AND NOT EXISTS (SELECT 1
+                          FROM promises
+                         WHERE id = %(run_id)s || '#unwind' AND part = %(part)s)
+        OR EXISTS (SELECT 1
+                     FROM promises
+                    WHERE id > %(run_id)s || '#unwind/' AND id < %(run_id)s || '#unwind0'
+                      AND part = %(part)s AND kind = 'signal' AND state = 'pending'
+                      AND name = %(name)s))
+"""
+
+_SEND = f"""
 WITH woken AS (
     UPDATE runs
        SET last_seq = last_seq + 1,
@@ -31,6 +43,7 @@ WITH woken AS (
            status = CASE WHEN status = 'suspended' AND epoch > 0 THEN 'ready' ELSE status END
      WHERE id = %(run_id)s AND part = %(part)s
        AND status IN ('ready', 'running', 'suspended', 'paused')
+       AND {_TAKES}
        AND NOT EXISTS (SELECT 1
                          FROM signals
                         WHERE run_id = %(run_id)s AND name = %(name)s AND dedup = %(dedup)s
@@ -67,8 +80,7 @@ async def send_signal(db: Cursor, signal: Signal, now: int) -> bool:
     cursor = await db.execute(_IS_KNOWN, row)
     if await cursor.fetchone():
         return False
-    status = (await existing_run(db, signal.run_id)).status
-    raise RunEnded(f"run {signal.run_id!r} is {status}; it takes no signal {signal.name!r}")
+    raise rows.takes_no_signal(await existing_run(db, signal.run_id), signal, now)
 
 
 _SELECT_UNTAKEN = """

@@ -14,7 +14,6 @@ from substrate.store.blobs import outsource
 from substrate.store.sqlite.journal import write_checkpoint
 from substrate.store.sqlite.promises import read_promise
 from substrate.store.sqlite.runs import existing_run
-from substrate.values.errors import RunEnded
 from substrate.values.ids import PromiseId, RunId, part_of
 from substrate.values.records import (
     Adopted,
@@ -33,7 +32,20 @@ SELECT 1
  WHERE run_id = :run_id AND name = :name AND dedup = :dedup AND part = :part
 """
 
-_WAKE = """
+# What a run takes: once it is to end, only what one of its undos waits for.
+_TAKES = """
+       (NOT cancel_requested AND (deadline_at IS NULL OR deadline_at > :now)
+        AND NOT EXISTS (SELECT 1
+                          FROM promises
+                         WHERE id = :run_id || '#unwind' AND part = :part)
+        OR EXISTS (SELECT 1
+                     FROM promises
+                    WHERE id > :run_id || '#unwind/' AND id < :run_id || '#unwind0'
+                      AND part = :part AND kind = 'signal' AND state = 'pending'
+                      AND name = :name))
+"""
+
+_WAKE = f"""
 UPDATE runs
    SET last_seq = last_seq + 1,
        wake_version = wake_version + 1,
@@ -41,6 +53,7 @@ UPDATE runs
        status = CASE WHEN status = 'suspended' AND epoch > 0 THEN 'ready' ELSE status END
  WHERE id = :run_id AND part = :part
    AND status IN ('ready', 'running', 'suspended', 'paused')
+   AND {_TAKES}
 RETURNING tenant, last_seq AS n
 """
 
@@ -64,8 +77,7 @@ def send_signal(db: apsw.Connection, signal: Signal, now: int) -> bool:
         return False
     woken = db.execute(_WAKE, row).fetchone()
     if woken is None:
-        status = existing_run(db, signal.run_id).status
-        raise RunEnded(f"run {signal.run_id!r} is {status}; it takes no signal {signal.name!r}")
+        raise rows.takes_no_signal(existing_run(db, signal.run_id), signal, now)
     tenant, n = woken
     db.execute(_INSERT_SIGNAL, row | {"tenant": tenant, "n": n})
     return True

@@ -6,6 +6,7 @@ execution would record. `Database` runs plain SQL, written once for both databas
 """
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -38,8 +39,9 @@ from substrate.values.records import (
     Written,
 )
 
-OWNER = Owner("the-worker")
-OTHER = Owner("another-worker")
+OWNER = Owner(f"the-worker-{os.getpid()}")
+OTHER = Owner(f"another-worker-{os.getpid()}")
+"""Names of this process alone: the locks of a host's workers lie in one folder."""
 LANE = lane_of("default", "work", 1)
 NOW = 1_795_000_000_000
 LEASE = timedelta(seconds=60)

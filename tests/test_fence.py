@@ -34,7 +34,7 @@ from tests.stores import (
     sqlite_path,
 )
 
-TAKE_OVER = "UPDATE runs SET epoch = epoch + 1, lease_owner = 'another-worker' WHERE id = 'run'"
+TAKE_OVER = f"UPDATE runs SET epoch = epoch + 1, lease_owner = '{OTHER}' WHERE id = 'run'"
 
 
 def lone(claim: Claim, other: Claim) -> Sequence[Checkpoint]:

@@ -1,6 +1,8 @@
 """What a worker leaves behind: given back in order, or taken from it when it has died."""
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -240,6 +242,22 @@ async def test_killed_worker(store: Store, store_url: str):
             assert (await store.get(RunId("dead"))).gone_epoch == 1
 
 
+async def test_a_worker_that_was_cut_off_may_live(postgres_url: str):
+    """A process that lost its connection is taken from, and is not known to have ended.
+
+    It may be in the middle of a call: only its own lock tells of its end.
+    """
+    async with opened(postgres_url) as store:
+        await store.start(new_run())
+        with worker_process(postgres_url, OWNER) as stopped, database(postgres_url) as db:
+            stopped.stdout.readline()
+            os.kill(stopped.pid, signal.SIGSTOP)
+            db.rows("SELECT pg_terminate_backend(backend_pid) FROM workers")
+
+            assert await eventually(store.recover) == [RUN]
+            assert (await store.get(RUN)).gone_epoch == 0
+
+
 # -------------------------------------------------------------------------------------- SQLite
 
 
@@ -393,14 +411,14 @@ def test_vigil():
     assert vigil.dead_among([beaten], PATIENCE) == []
     assert vigil.dead_among([back], 2 * PATIENCE) == []
     assert vigil.dead_among([missing], 3 * PATIENCE) == []
-    assert vigil.dead_among([missing], 5 * PATIENCE) == [replace(missing, is_gone=True)]
+    assert vigil.dead_among([missing], 5 * PATIENCE) == [missing]
 
 
-def test_lapsed_is_not_gone():
-    """A worker whose lease has lapsed is dead, but its process may live, unless it is missing."""
+def test_lapsed_or_missing():
+    """Whose lease has lapsed, or who is missing, is dead; of its process that says nothing."""
     lapsed = Sighting(OWNER, 1000, 60_000, has_lapsed=True, is_missing=False)
     missing = Sighting(OTHER, 1000, 60_000, has_lapsed=True, is_missing=True)
     vigil = Vigil()
 
     assert vigil.dead_among([lapsed, missing], 0.0) == [lapsed, missing]
-    assert vigil.dead_among([lapsed, missing], PATIENCE) == [lapsed, replace(missing, is_gone=True)]
+    assert vigil.dead_among([lapsed, missing], PATIENCE) == [lapsed, missing]

@@ -227,10 +227,12 @@ class PostgresStore:
         if cut:
             await aside(lambda db: recovery.vouch(db, cut))
             seen = await aside(recovery.look)
-        dead = self._vigil.dead_among(seen, uptime())
+        dead = recovery.with_evidence(self._vigil.dead_among(seen, uptime()))
         if not dead:
             return []
-        return await aside(lambda db: recovery.recover_runs(db, dead, now))
+        recovered = await aside(lambda db: recovery.recover_runs(db, dead, now))
+        recovery.remove_locks(dead)
+        return recovered
 
     async def reopen(self, run_id: RunId, accepted: Promise | None = None) -> Run:
         """See `Store.reopen`."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 
+from substrate.store.life_lock import LifeLock, host_file
 from substrate.store.postgres.connections import NOW, Connection, explain, open_connection, prepare
 from substrate.store.postgres.deadline import Deadline, is_usable
 from substrate.store.postgres.pool import Crowded
@@ -65,6 +66,7 @@ class PostgresPulse:
             "lease_ms": int(lease.total_seconds() * 1000),
             "host": socket.gethostname(),
         }
+        self._lock = _lock(owner)
         self._db: Connection | None = None
         self._loop = asyncio.new_event_loop()
         try:
@@ -121,6 +123,20 @@ class PostgresPulse:
         return await open_connection(self._conninfo, within=self._wait)
 
     def _close(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
         if self._db is not None:
             self._loop.run_until_complete(self._db.close())
         self._loop.close()
+
+
+def _lock(owner: Owner) -> LifeLock | None:
+    """Hold the lock that proves this process's end to others of its host; None where it cannot.
+
+    Without it nobody believes in its end, which is safe: what it was doing may still happen.
+    """
+    file = host_file(owner)
+    try:
+        return None if file is None else LifeLock(file)
+    except OSError:
+        return None

@@ -9,6 +9,10 @@ gone, in two looks `PATIENCE` apart, with no beat between them and no restart of
 Behind a pooler a backend outlives its client, so there the pulse registers none and the lease
 decides. Nor is a cut connection a death: a worker that looks and misses itself vouches for itself.
 
+Dead in this sense only means that its runs are taken back, which the fence makes safe: a process
+that was cut off may live, in the middle of a call. Known to have *ended* is only one whose lock on
+a file of this host is free.
+
 No look waits for a lock: a run that somebody holds is taken back next time, since its owner stays
 struck off. Whether that owner's process has ended is forgotten by then: it counts as unknown.
 """
@@ -18,6 +22,7 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
+from substrate.store import life_lock
 from substrate.store.crashes import Loss, LostRun, Verdict, judge
 from substrate.store.postgres.connections import NOW, Cursor
 from substrate.store.postgres.journal import LOCK_FREE, wake_run
@@ -70,8 +75,11 @@ class Vigil:
         self._missing = {who: self._missing.get(who, now) for who in missing}
         given_up = {who for who, since in self._missing.items() if now - since >= PATIENCE}
         self._signs = {one.owner: self._sign_of(one, now) for one in seen}
-        looked = [replace(one, is_gone=(one.owner, one.lease_until) in given_up) for one in seen]
-        return [one for one in looked if one.is_gone or self._has_lapsed(one, now)]
+        return [
+            one
+            for one in seen
+            if (one.owner, one.lease_until) in given_up or self._has_lapsed(one, now)
+        ]
 
     def _sign_of(self, one: Sighting, now: float) -> _Sign:
         known = self._signs.get(one.owner)
@@ -168,6 +176,22 @@ UPDATE promises
    SET state = %(state)s, error = %(error)s::json, settled_at = %(settled_at)s, seq = %(seq)s
  WHERE id = %(id)s AND part = %(part)s AND state = 'pending'
 """
+
+
+def with_evidence(dead: Sequence[Sighting]) -> Sequence[Sighting]:
+    """Return them with what is known of their processes: on this host, whether they have ended."""
+    found = []
+    for one in dead:
+        file = life_lock.host_file(one.owner)
+        found.append(replace(one, is_gone=file is not None and life_lock.is_free(file)))
+    return found
+
+
+def remove_locks(dead: Sequence[Sighting]) -> None:
+    """Remove the locks of processes that have ended, once their runs have been taken back."""
+    for one in dead:
+        if one.is_gone and (file := life_lock.host_file(one.owner)):
+            life_lock.remove(file)
 
 
 async def recover_runs(db: Cursor, dead: Sequence[Sighting], now: int) -> Sequence[RunId]:

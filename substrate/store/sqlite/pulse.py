@@ -1,20 +1,17 @@
 """A worker's sign of life in SQLite: a row with a lease, and a lock on a file.
 
-The kernel frees the lock when the process dies, so the other processes of this host need not wait
-for the lease. ``flock`` it is: the locks of ``lockf`` are shared by a whole process and lost when
-any handle on the file is closed. A forked orphan may hold the lock on; then the lease decides.
+By the lock the other processes of this host learn of its death, and need not wait for the lease.
 """
 
-import fcntl
 import os
 import socket
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import apsw
 
-from substrate.store import rows
+from substrate.store import life_lock, rows
+from substrate.store.life_lock import LifeLock
 from substrate.store.sqlite.file import open_file, transact, unusable
 from substrate.values.clock import OffsetClock
 from substrate.values.records import Owner
@@ -54,7 +51,7 @@ class SqlitePulse:
             self._db = open_file(path)
             self._run(_REGISTER)
         except BaseException:
-            os.close(self._lock)
+            self._lock.release()
             raise
 
     def beat(self) -> int | None:
@@ -67,8 +64,7 @@ class SqlitePulse:
             self._run(_STRIKE_OFF)
         finally:
             self._db.close()
-            os.close(self._lock)
-            remove_lock(self._path, self._owner)
+            self._lock.release()
 
     def _run(self, statement: str) -> int | None:
         """Run one statement in a transaction; return what it says of the time, None if nothing."""
@@ -90,36 +86,20 @@ class SqlitePulse:
 
 def is_free(path: Path, owner: Owner, host: str) -> bool:
     """Whether a worker of this host has died: its lock is there, and free."""
-    if host != socket.gethostname():
-        return False
-    try:
-        probe = os.open(_lock_file(path, owner), os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, PermissionError):
-        return False
-    try:
-        fcntl.flock(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(probe)
-    return True
+    return host == socket.gethostname() and life_lock.is_free(_lock_file(path, owner))
 
 
 def remove_lock(path: Path, owner: Owner) -> None:
     """Remove the lock file of a worker that has been struck off."""
-    with suppress(FileNotFoundError, PermissionError):
-        _lock_file(path, owner).unlink()
+    life_lock.remove(_lock_file(path, owner))
 
 
-def _lock(path: Path, owner: Owner) -> int:
+def _lock(path: Path, owner: Owner) -> LifeLock:
     file = _lock_file(path, owner)
     try:
-        file.parent.mkdir(exist_ok=True)
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return LifeLock(file)
     except OSError as error:
         raise unusable(file, error) from error
-    return handle
 
 
 def _lock_file(path: Path, owner: Owner) -> Path:

@@ -247,3 +247,11 @@ def test_the_script_beside_a_fork(fork):
 
     assert (done.code, done.out) == (0, ANSWER)
     assert "ostinato show first" in done.err
+
+
+def test_an_empty_id(fork):
+    """An id that is empty, as an unset variable makes it, is refused: it would be another run."""
+    refused = fork.do("run", OWLS, "--id", "")
+
+    assert refused.code == 2
+    assert "the id is empty; is a shell variable unset?" in refused.err

@@ -71,6 +71,30 @@ async def test_calls_of_an_unfinished_reply(monkeypatch, provider, model, stop, 
     assert [arguments for _, arguments in calls_told(provider, server.bodies[1])] == [sent]
 
 
+@pytest.mark.parametrize("status", ["incomplete", "in_progress"])
+@pytest.mark.parametrize("arguments", ["", '{"query": "owls"}'])
+async def test_a_call_that_is_marked_as_unfinished(monkeypatch, status, arguments):
+    """A call that OpenAI itself calls unfinished cannot be made, however the response ended."""
+    item = {"type": "function_call", "call_id": "a", "name": "search", "status": status}
+    events = openai_events({**item, "arguments": arguments})
+    async with served(monkeypatch, "openai", stream(*events)):
+        reply = await Model(SETUPS["openai"].model).answer(SEARCHING)
+
+    assert reply.stop is StopReason.LENGTH
+    assert reply.tool_calls[0].malformed is not None
+
+
+@pytest.mark.parametrize("status", ["in_progress", "queued", "error", "of tomorrow"])
+async def test_a_response_that_is_not_completed(monkeypatch, status):
+    """A response whose status is none that ends an answer is asked for again."""
+    events = openai_events(status=status)
+    async with served(monkeypatch, "openai", stream(*events)):
+        error = await failure(Model(SETUPS["openai"].model))
+
+    assert isinstance(error, TransportFailed)
+    assert status in str(error)
+
+
 async def test_a_call_without_arguments(monkeypatch, provider, model):
     """In a whole reply no arguments are none: many tools take none."""
     async with served(monkeypatch, provider, stream(*said(provider, "", ("a", "search", None)))):

@@ -61,7 +61,7 @@ class Asked:
                 raise outcome
             return outcome
 
-        return Candidate(model, frozenset(on), ask)
+        return Candidate(model, frozenset(on), ask, model)
 
     async def answer(self, *candidates: Candidate) -> Reply:
         """Ask them."""
@@ -427,3 +427,23 @@ def test_cheapest_that_can():
     assert cheapest(small, large).id == small
     with pytest.raises(Misuse, match="holds 500,000 tokens"):
         cheapest(small, context=500_000)
+
+
+async def test_limits_are_a_servers_and_a_keys(monkeypatch):
+    """The same model of another server, or under another key, is not kept waiting by this one."""
+    for name in ("ONE", "TWO"):
+        monkeypatch.setenv(name, "k")
+    setup = SETUPS["openai-chat"]
+    slow = refusal(429, {"error": {"message": "slow"}}, **{"retry-after": "7200"})
+    async with (
+        served(monkeypatch, "openai-chat", slow) as one,
+        served(monkeypatch, "openai-chat", *[stream(*complete("openai-chat"))] * 2) as two,
+    ):
+        there = Model(setup.model, base_url=two.url, key="TWO")
+        model = Model(setup.model, base_url=one.url, key="ONE", fallback=[there])
+        reply = await model.answer(HELLO)
+        again = await there.answer(HELLO)
+
+    assert reply.passed_over[0].reason == "quota"
+    assert (reply.text, again.text) == (again.text, reply.text)
+    assert (len(one.bodies), len(two.bodies)) == (1, 2)

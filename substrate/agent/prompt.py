@@ -74,5 +74,8 @@ class Prompt:
 
 
 def rendered(text: Text, task: Task) -> str:
-    """Return a system prompt as it is for a task."""
-    return text(task) if callable(text) else text
+    """Return a system prompt as it is for a task. Raises `Misuse` where that is no text."""
+    said = text(task) if callable(text) else text
+    if not isinstance(said, str):
+        raise Misuse(f"the hook `prompt` gave {said!r}; it gives text. Mend it, and resume the run")
+    return said

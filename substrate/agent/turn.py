@@ -27,6 +27,7 @@ from substrate.agent.call import call_of, result_of
 from substrate.agent.chain import Chain
 from substrate.agent.compaction import sum_up
 from substrate.agent.end import Advice, End, Measure, Reason, Stop, Verdict
+from substrate.agent.hook import hook, model_of, tools_of, verdict_of
 from substrate.agent.model_call import (
     MODEL_RETRY,
     unmade,
@@ -43,7 +44,7 @@ from substrate.agent.prompt import Prompt, Text, rendered
 from substrate.agent.spending import spent
 from substrate.agent.stop import answered
 from substrate.agent.task import Answer, Task
-from substrate.agent.tool import Tool, as_tool
+from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
 from substrate.agent.typed import Typed, typed_of
 from substrate.engine.context import Context
@@ -128,7 +129,7 @@ def verdict(ctx: Context, stop: Stop, transcript: Transcript) -> Verdict:
     says by now: it decides from the first turn on that has no record.
     """
     row = turn_ahead(ctx, transcript)
-    return stop(transcript) if row is None else end_in(row)
+    return verdict_of(ctx, stop, transcript) if row is None else end_in(row)
 
 
 async def heed(
@@ -144,7 +145,8 @@ async def heed(
     if is_decided or not isinstance(advice, Advice):
         return recalled
     if advice.measure is Measure.COMPACT:
-        return await sum_up(ctx, model, transcript, _known(tools), is_full=False)
+        known = tools_of(ctx, tools)
+        return await sum_up(ctx, model_of(ctx, model), transcript, known, is_full=False)
 
     async def warn() -> Json:
         return _WARNING.format(detail=advice.detail)
@@ -178,10 +180,12 @@ async def ask(
         return replace(reply, parts=_words(reply)) if end_in(row) else reply
     last = transcript.messages[-1]
     if isinstance(last, Reply) and not last.tool_calls:
-        raise Misuse("the model has answered and `stop` did not end the loop; add answered() to it")
+        with hook(ctx, "stop"):
+            raise Misuse("the model has answered, and it did not end the loop; add answered()")
     transcript = await recall(ctx, transcript)
-    make = partial(usual_turn, model=model, tools=_known(tools), typed=typed_of(answer))
-    row, transcript = await put(ctx, model, transcript, _known(tools), make)
+    model, known = model_of(ctx, model), tools_of(ctx, tools)
+    make = partial(usual_turn, model=model, tools=known, typed=_typed(ctx, answer))
+    row, transcript = await put(ctx, model, transcript, known, make)
     return noted(row, transcript)
 
 
@@ -195,7 +199,7 @@ async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
     start runs, what was used meanwhile is recorded.
     """
     scope = ctx.scoped("tools")
-    known = {tool.name: tool for tool in _known(tools)}
+    known = {tool.name: tool for tool in tools_of(ctx, tools)}
     why = unmade(reply)
     pendings = []
     for call in reply.tool_calls:
@@ -224,7 +228,7 @@ async def finish(
     In that reply no tool may be called; they are named, since the transcript speaks of them. With
     `answer`, the answer's `value` is what fits that type, also of a loop that was cut short.
     """
-    typed = typed_of(answer)
+    typed = _typed(ctx, answer)
     transcript = await recall(ctx, transcript)
     while (row := turn_ahead(ctx, transcript)) and end_in(row) is None:
         # A loop that asks `stop` by itself has come here in a turn that was taken.
@@ -236,7 +240,7 @@ async def finish(
     taken = transcript.chain.ended_at  # such a loop takes recorded last words for a turn
     end = taken or (end_in(row) if row else None) or end
     if taken is None and (row or end.reason in (Reason.MAX_TURNS, Reason.BUDGET)):
-        known = _known(tools)
+        model, known = model_of(ctx, model), tools_of(ctx, tools)
         make = partial(last_words, model=model, end=end, tools=known, typed=typed)
         transcript += await last_reply(ctx, model, transcript, known, make)
         transcript.chain.was_cut_short = True
@@ -271,8 +275,12 @@ def _words(reply: Reply) -> tuple[ReplyPart, ...]:
     return tuple(part for part in reply.parts if not isinstance(part, ToolCall))
 
 
-def _known(tools: Tools) -> list[Tool]:
-    return [as_tool(each) for each in tools]
+def _typed(ctx: Context, answer: Any) -> Typed | None:
+    with hook(ctx, "answer"):
+        typed = typed_of(answer)
+        if typed is not None:
+            _ = typed.schema  # a type that has none is found out now
+        return typed
 
 
 def _step(name: str, call: Callable[[], Any]) -> Step:

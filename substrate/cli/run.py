@@ -41,6 +41,8 @@ async def run(
         raise UsageError('a file is attached to a question: run "…" --attach FILE')
     if question is None and run_id is None:
         raise UsageError('ask something, run "…", or name a run to go on with, run --id ID')
+    if run_id is not None and not run_id.strip():
+        raise UsageError("the id is empty; is a shell variable unset?")
     id_ = check_root_id(run_id or fresh_id(datetime.now(UTC)))
     task = None if question is None else _task(question, files)
     fork = load_fork(invocation.package)

@@ -110,7 +110,7 @@ _OPENING = (Reason.OVERLOADED, Reason.QUOTA, Reason.UNUSABLE)
 
 
 class Breakers:
-    """The breakers of all models that this process asks, by ``provider:name``."""
+    """The breakers of all models that this process asks, by `Model.place`."""
 
     __slots__ = ("_breakers", "_clock")
 
@@ -170,11 +170,12 @@ BREAKERS = Breakers(OffsetClock())
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that may answer: after which reasons, and how it is asked once."""
+    """A model that may answer: after which reasons, how it is asked once, and where (`place`)."""
 
     model: str
     on: frozenset[Reason]
     ask: Callable[[], Awaitable[Reply]]
+    place: str
 
 
 async def first_answer(candidates: Sequence[Candidate], breakers: Breakers = BREAKERS) -> Reply:
@@ -189,7 +190,7 @@ async def first_answer(candidates: Sequence[Candidate], breakers: Breakers = BRE
     left = list(candidates)
     while left:
         candidate = left.pop(0)
-        model, why = candidate.model, breakers.open_for(candidate.model)
+        model, why = candidate.model, breakers.open_for(candidate.place)
         if why is not None and (others := _who_take(why, left)):
             passed.append(PassedOver(model, why, "it rests, having failed a moment ago"))
             left = others
@@ -199,11 +200,11 @@ async def first_answer(candidates: Sequence[Candidate], breakers: Breakers = BRE
         except ModelError as error:
             errors.append(error)
             why = reason_of(error)
-            left = _after(error, why, model, left, breakers)
+            left = _after(error, why, candidate.place, left, breakers)
             if why is not None:
                 passed.append(PassedOver(model, why, str(error), error.usage))
             continue
-        breakers.succeeded(model)
+        breakers.succeeded(candidate.place)
         others = _who_take(Reason.REFUSED, left)
         if reply.stop is not StopReason.REFUSAL or not others:
             return _counted(reply, passed)

@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import partial
 from math import isfinite
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from substrate.models import prices, quota
 from substrate.models.address import Address
@@ -148,6 +149,15 @@ class Model:
         """Where it is reached."""
         return Address(self.base_url, self.key)
 
+    @property
+    def place(self) -> str:
+        """Whose limits and health count for it: its name, with the server and key that it has.
+
+        The same model of two servers, or under two keys, has limits of its own at each.
+        """
+        where = urlsplit(self.base_url).netloc.rpartition("@")[2] if self.base_url else None
+        return " ".join(filter(None, (self.id, where and f"at {where}", self.key)))
+
     def available(self) -> "Model":
         """Return this model, or the one that answers in its place while its key is missing."""
         return self.offline if self.missing_key and self.offline else self
@@ -212,7 +222,8 @@ class Model:
             )
         if not model.fallback:
             return await model.ask(request, on_delta)
-        first = Candidate(model.id, frozenset(), partial(model.ask, request, on_delta, PATIENCE_S))
+        asking = partial(model.ask, request, on_delta, PATIENCE_S)
+        first = Candidate(model.id, frozenset(), asking, model.place)
         return await first_answer([first, *model.candidates(request, on_delta)])
 
     def candidates(self, request: Request, on_delta: Delta) -> list[Candidate]:
@@ -225,7 +236,8 @@ class Model:
                     request, max_output_tokens=model.max_output_tokens, settings=model.settings
                 )
                 asking = partial(model.ask, theirs, on_delta, PATIENCE_S)
-                found.append(Candidate(model.id, frozenset(map(Reason, each.on)), asking))
+                on = frozenset(map(Reason, each.on))
+                found.append(Candidate(model.id, on, asking, model.place))
         return found
 
     async def ask(
@@ -236,7 +248,7 @@ class Model:
         # A script is told what was said; a provider, what it can take.
         sent = request if self.provider in SCRIPTED else mended(request)
         try:
-            async with QUOTA.call(self.id, request, patience_s):
+            async with QUOTA.call(self.place, request, patience_s):
                 reply = await adapter.answer(self.name, sent, on_delta)
         except ModelError as error:
             error.usage = self._priced(error.usage)

@@ -343,6 +343,10 @@ def _failed(called: str, response: dict[str, Json]) -> ModelError:
     return broken(called, f"ended as {response.get('status')!r} and gave {why}")
 
 
+_UNFINISHED = ("incomplete", "in_progress")
+"""What a call says of itself that is not whole: its arguments may be missing."""
+
+
 def _stop(called: str, response: dict[str, Json], items: list[dict[str, Json]]) -> StopReason:
     unfinished = _unfinished(response)
     said = [each["type"] for item in items for each in item.get("content") or ()]
@@ -352,9 +356,12 @@ def _stop(called: str, response: dict[str, Json], items: list[dict[str, Json]]) 
         return StopReason.LENGTH
     if unfinished is not None:
         raise unknown_stop(called, unfinished)
-    if response.get("status") == "incomplete":
+    status = response.get("status")
+    calls = [item for item in items if item["type"] == "function_call"]
+    if status == "incomplete" or any(each.get("status") in _UNFINISHED for each in calls):
         return StopReason.LENGTH
-    calls = any(item["type"] == "function_call" for item in items)
+    if status not in (None, "completed"):
+        raise unknown_stop(called, status)
     return StopReason.TOOL_CALLS if calls else StopReason.END
 
 

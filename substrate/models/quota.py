@@ -16,6 +16,7 @@ of it is there: its provider says best what is wrong with it.
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from substrate.models.messages import (
@@ -127,8 +128,12 @@ class _Standing:
         return {"quiet_ms": max(self.quiet_until_ms - now_ms, 0), "limits": limits}
 
 
+_ASKED: ContextVar[str | None] = ContextVar("ostinato_model_asked", default=None)
+"""Under which name the limits of the present call are kept."""
+
+
 class Quota:
-    """The limits of all models that this process asks, by ``provider:name``."""
+    """The limits of all models that this process asks, by `Model.place`."""
 
     __slots__ = ("_clock", "_standings")
 
@@ -147,6 +152,7 @@ class Quota:
         """
         standing = self._standings.setdefault(model, _Standing())
         await self._enter(model, standing, request, patience_s)
+        asked = _ASKED.set(model)
         try:
             yield
         except ModelError as error:
@@ -157,9 +163,11 @@ class Quota:
             standing.gap_ms = quicker if quicker > _FIRST_GAP_MS / 4 else 0
         finally:
             standing.under_way -= 1
+            _ASKED.reset(asked)
 
     def heard(self, model: str, headers: Mapping[str, str]) -> None:
-        """Take in what an answer's headers say is left."""
+        """Take in what an answer's headers say is left of the limits of the present `call`."""
+        model = _ASKED.get() or model
         now_ms = self._clock.now_ms()
         for each in allowances(headers, from_ms(now_ms)):
             if limit := _limit(each, now_ms):

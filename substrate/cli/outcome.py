@@ -22,6 +22,7 @@ from substrate.cli.screen import open_screen, put
 from substrate.cli.tally import Tally
 from substrate.engine.client import Client
 from substrate.engine.failure import decode_failure
+from substrate.engine.journal import NEVER_ASKED
 from substrate.models.messages import Usage
 from substrate.values import errors
 from substrate.values.codec import decode
@@ -254,12 +255,13 @@ def _paused(outcome: Outcome, failure: Failure, invocation: Invocation) -> list[
             lines.append(Text(f"  {wording.short(body, 400)}", "dim"))
         return [*lines, _next("Nothing recorded is lost. Once that is mended:", resume)]
     key = details["key"]
+    is_forgotten = failure.type == NEVER_ASKED
+    what = "for nothing any more" if is_forgotten else "for something else than was recorded"
+    asked = "nothing: nobody knows whether it happened" if is_forgotten else _side(details["asked"])
     return [
-        Text.assemble(
-            ("paused", "yellow"), f": at {key} the code asks for something else than was recorded"
-        ),
+        Text.assemble(("paused", "yellow"), f": at {key} the code asks {what}"),
         Text.assemble(("  recorded  ", "dim"), _side(details["recorded"])),
-        Text.assemble(("  asked now ", "dim"), _side(details["asked"])),
+        Text.assemble(("  asked now ", "dim"), asked),
         _next("Under the code that recorded it:", resume),
         _next("To let what was recorded stand: ", f"{resume} --accept {key}"),
     ]

@@ -18,6 +18,7 @@ from substrate.engine.context import Context
 from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised, encode_failure, failure_of
 from substrate.engine.function import Durable
+from substrate.engine.journal import never_asked
 from substrate.engine.means import log
 from substrate.engine.strand import Strand
 from substrate.engine.unwind import Ending, decide, unwind
@@ -149,6 +150,9 @@ async def _finish(execution: Execution, value: Json) -> Execution | None:
 
     Who was driven again for one, and has heard nothing new, does not hear it: it ends.
     """
+    if forgotten := execution.journal.forgotten(execution.open.values()):
+        await _pause(execution, never_asked(forgotten))
+        return None
     heard = () if execution.is_again and not execution.has_heard else execution.heard
     await close_left(execution)
     done = replace(_own(execution), state=PromiseState.RESOLVED, value=value)
@@ -177,6 +181,9 @@ async def _renew(
     except (Misuse, NotEncodable) as error:
         await _fail(execution, error)
     else:
+        if forgotten := execution.journal.forgotten(execution.open.values()):
+            await _pause(execution, never_asked(forgotten))
+            return
         await close_left(execution)
         try:
             await execution.renew(arguments)

@@ -11,13 +11,20 @@ from collections.abc import Iterable
 from itertools import takewhile
 from typing import NamedTuple
 
+from substrate.engine.attempts import rests_until
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import Failure, Misuse, Paused
 from substrate.values.ids import Key, RunId, promise_id
-from substrate.values.records import ACCEPTED_SCOPE, Json, Kind, Promise, PromiseState
+from substrate.values.records import ACCEPTED_SCOPE, Effect, Json, Kind, Promise, PromiseState
 
 MISMATCH = "FingerprintMismatch"
 """The type of the failure with which a run is paused whose code asks for something else."""
+
+NEVER_ASKED = "NeverAsked"
+"""The type of the failure with which a run is paused whose code has forgotten a call in doubt."""
+
+_LEFT = "left"
+"""What stands for a fingerprint where a person lets a call be forgotten."""
 
 _SHOWN = 200
 """How many characters of each side's arguments the message of a pause shows."""
@@ -98,6 +105,20 @@ class Journal:
             found, asked.kind, asked.name
         )
 
+    def forgotten(self, open_: Iterable[Promise]) -> Promise | None:
+        """Return a ``once`` call in doubt that the code has not asked for, and nobody let go.
+
+        `open_` is what has no outcome yet.
+
+        Nobody knows whether it happened, and code that doesn't ask would never be told.
+        """
+        for found in open_:
+            is_in_doubt = found.effect is Effect.ONCE and rests_until(found) is None
+            is_unasked = is_in_doubt and found.key in self._rows
+            if is_unasked and accepted_key(found.key, _LEFT) not in self._accepted:
+                return found
+        return None
+
     def pop(self, key: Key) -> Promise | None:
         """Return what was recorded under a key that no code can ask for, or None."""
         return self._rows.pop(key, None)
@@ -134,7 +155,7 @@ def acceptance(own: Promise, found: Promise | None, key: Key, by: str | None, no
     record under the key. Raises `Misuse` where the pause is about something else.
     """
     failure = Failure.from_json(decode(own.error)) if own.error else None
-    about = failure.details if failure and failure.type == MISMATCH else None
+    about = failure.details if failure and failure.type in (MISMATCH, NEVER_ASKED) else None
     if not isinstance(about, dict) or about.get("key") != key or found is None:
         why = f"{failure.type}: {failure.message}" if failure else "nothing that is recorded"
         raise Misuse(f"run {own.id!r} is not paused about {key!r}, but by {why}")
@@ -210,6 +231,18 @@ def _mismatch(found: Promise, asked: Asked) -> Failure:
                 "fingerprint": asked.fingerprint,
             },
         },
+    )
+
+
+def never_asked(found: Promise) -> Failure:
+    """Return the failure of a run whose code has ended without asking for a call in doubt."""
+    side = _side(found.kind, found.name, found.input)
+    return Failure(
+        NEVER_ASKED,
+        f"{found.key!r} was called as {found.kind} {found.name!r}, nobody knows whether it "
+        "happened, and the code does not ask for it any more; look whether it happened, then go on "
+        f"under the code that asks for it, or accept {found.key!r} to let it go",
+        {"key": found.key, "recorded": side, "asked": {**side, "fingerprint": _LEFT}},
     )
 
 

@@ -110,7 +110,10 @@ async def test_ordinals_are_numbers(store_url):
 @durable
 async def deep(ctx: Context, levels: int) -> Any:
     """Wait below so many calls: a replay comes to it so many turns of the event loop later."""
-    return await ctx.call(deep, levels - 1) if levels else await ctx.signal("ask")
+    if levels == 0:
+        return await ctx.signal("ask")
+    (found,) = await ctx.gather(ctx.call(deep, levels - 1))  # a task of its own
+    return found
 
 
 @durable

@@ -100,11 +100,16 @@ async def test_the_first_wins_and_the_others_are_ended(store_url):
 async def test_a_race_that_is_won_while_others_wait(store_url):
     """A run is not let go between a race's first outcome and what the run does with it."""
 
+    async def last(number: int) -> str:
+        for key in (f"never.{number}", f"sleep.{number}"):
+            await reached(client, "run", key)
+        return await quick(f"{number}")
+
     @durable
     async def many_races(ctx: Context) -> int:
         won = 0
         for i in range(30):
-            winner = await ctx.race(ctx.signal("never"), ctx.step(quick, f"{i}"), ctx.sleep(60))
+            winner = await ctx.race(ctx.signal("never"), ctx.step(last, i), ctx.sleep(60))
             won += winner.place
         return won
 

@@ -280,7 +280,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 self.ask(self.store.send(sent))
         elif dedup in run.inbox:
             assert self.ask(self.store.send(sent)) is False
-        elif run.status not in OPEN:
+        elif run.status not in OPEN or run.is_cancelled:
             with pytest.raises(RunEnded):
                 self.ask(self.store.send(sent))
         else:

@@ -304,6 +304,46 @@ async def test_in_a_tool(sqlite_url):
             await client.result("run")
 
 
+async def test_in_what_a_tool_returns(sqlite_url):
+    """A tool that returns an operation and has not awaited it pauses the run, at its own line."""
+
+    @tool
+    async def collect(ctx: Context, cents: int) -> str:
+        """Collect."""
+        return ctx.step(charge, cents)  # type: ignore[return-value]
+
+    durable_tool = collect.as_durable()
+
+    @durable
+    async def run(ctx: Context) -> Any:
+        return await ctx.call(durable_tool, "c1", "collect", {"cents": 5})
+
+    async with connect(sqlite_url) as client, client.work([run], limits=QUICK):
+        await client.start(run, id="run")
+        with pytest.raises(RunPaused, match=r"collect\(\) \(.*test_never_awaited\.py:\d+\)"):
+            await client.result("run")
+
+    assert calls == []
+
+
+async def test_it_is_neither_true_nor_false(store_url):
+    """An operation that is asked whether it is true is no yes: the run fails before it goes on."""
+
+    @durable
+    async def run(ctx: Context) -> str:
+        is_approved = ctx.signal("approval", bool)
+        if not is_approved:
+            return "no"
+        return await ctx.step(charge, 5)
+
+    async with connect(store_url) as client, client.work([run], limits=QUICK):
+        await client.start(run, id="run")
+        with pytest.raises(RunFailed, match=r"'approval\.0' was not awaited.*write `await`"):
+            await client.result("run")
+
+    assert calls == []
+
+
 async def test_what_was_refused_is_told_once(store_url):
     """An operation whose await or combinator was refused with an error is not told again."""
 

@@ -80,8 +80,14 @@ class Tool:
 
         # The arguments are those of the call's row, so that it reads as any other tool's.
         async def run(ctx: Context, call_id: str, tool: str, arguments: dict[str, Json]) -> Json:
-            return jsonable(await self.function(ctx, **self.check(arguments)))
+            result = await self.function(ctx, **self.check(arguments))
+            if ctx.strand.idle:  # what it never awaited pauses the run, also where it returns that
+                return None
+            return jsonable(result)
 
+        # What goes wrong in it is told of the tool's own function, at its own line.
+        run.__signature__ = inspect.signature(run)  # type: ignore[attr-defined]
+        run.__wrapped__ = self.function  # type: ignore[attr-defined]
         return Durable(run, self.name)
 
 

@@ -53,6 +53,13 @@ class Pending(Generic[T]):
     def __str__(self) -> str:
         return self._asked.key
 
+    def __bool__(self) -> bool:
+        # Else `if ctx.signal("approved", bool):` would go on as if somebody had said yes.
+        raise Misuse(
+            f"{self._asked.key!r} was not awaited, so it is neither true nor false; write "
+            "`await` before it"
+        )
+
     def __repr__(self) -> str:
         return f"<Pending {self._context.run_id}#{self._asked.key}>"
 

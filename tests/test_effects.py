@@ -11,14 +11,17 @@ import pytest
 from substrate import (
     Client,
     Context,
+    Misuse,
     OutcomeUnknown,
     PromiseState,
     Retry,
+    RunFailed,
     StepFailed,
     connect,
     durable,
 )
 from substrate.testing import ManualClock
+from substrate.values.errors import InvalidId, NotEncodable
 from tests.crew import Outside, calls, charges, worker_process
 from tests.runs import QUICK, reached
 from tests.stores import eventually
@@ -174,6 +177,64 @@ async def test_once_that_raises_is_unknown(store_url, call, reason):
         assert (await client.result("run")).startswith(reason)
 
     assert called.total() == 1
+
+
+@pytest.mark.parametrize("misuse", [NotEncodable, Misuse, InvalidId])
+async def test_once_that_misuses_the_kit_inside_is_unknown(store_url, misuse):
+    """What a once step raises after its effect leaves it unknown, errors of the kit included."""
+
+    async def charges_and_tells(cents: int) -> None:
+        called["charge"] += 1
+        async with connect(store_url) as other:
+            if misuse is NotEncodable:
+                await other.signal("other", "x", {1})
+            elif misuse is InvalidId:
+                await other.signal("other", "a b", 1)
+            raise Misuse("not like this")
+
+    @durable
+    async def undoes(ctx: Context, cents: int) -> None:
+        called["undone"] += 1
+
+    @durable
+    async def order(ctx: Context) -> None:
+        await ctx.step(charges_and_tells, 5, effect="once")
+
+    @durable
+    async def undoable(ctx: Context) -> None:
+        await ctx.step(charges_and_tells, 5, effect="once", undo=undoes)
+
+    async with (
+        connect(store_url) as client,
+        client.work([order, undoable, undoes], limits=QUICK),
+    ):
+        await client.start(order, id="run")
+        with pytest.raises(RunFailed, match=f"OutcomeUnknown: .*raised {misuse.__name__}: "):
+            await client.result("run")
+        await client.start(undoable, id="undoable")
+        with pytest.raises(RunFailed, match="OutcomeUnknown"):
+            await client.result("undoable")
+
+    assert called == {"charge": 2, "undone": 1}
+
+
+async def test_once_whose_result_cannot_be_kept_is_not_unknown(store_url):
+    """The call has come to its end, and says so: what cannot be kept is its result."""
+
+    async def gives() -> Any:
+        called["call"] += 1
+        return {1}
+
+    @durable
+    async def order(ctx: Context) -> str:
+        with pytest.raises(StepFailed, match="the call was made, and its result cannot be kept"):
+            await ctx.step(gives, effect="once", retry=Retry(max_attempts=3, initial=0))
+        return "told"
+
+    async with connect(store_url) as client, client.work([order], limits=QUICK):
+        await client.start(order, id="run")
+        assert await client.result("run") == "told"
+    assert called == {"call": 1}
 
 
 async def test_an_error_that_proves_the_call_never_left(store_url):

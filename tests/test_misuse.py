@@ -104,7 +104,7 @@ async def from_a_thread_that_is_waited_for(ctx: Context) -> None:
 
 
 async def awaited_twice(ctx: Context) -> None:
-    pending = ctx.step(stuck, timeout=0)
+    pending = ctx.step(stuck, timeout=0.01)
     try:
         await pending
     except StepFailed:
@@ -384,7 +384,7 @@ async def test_types_that_cannot_be_read(sqlite_url):
 
 def test_limits_that_cannot_work():
     """Limits under which nothing would run are refused."""
-    with pytest.raises(Misuse, match="1 or more"):
+    with pytest.raises(Misuse, match="concurrency=0 must be 1 or more"):
         Limits(concurrency=0)
     with pytest.raises(Misuse, match="is too short"):
         Limits(lease=timedelta(milliseconds=100))

@@ -283,6 +283,37 @@ async def test_before_another_generation(store_url):
             await client.result("run")
 
 
+async def test_another_generation_that_is_not_returned(store_url):
+    """A continuation that is made and not returned pauses the run; mended, it goes on."""
+
+    @durable(name="renews")
+    async def forgets(ctx: Context, left: int) -> Any:
+        await ctx.step(charge, left)
+        ctx.continue_as(left - 1)
+
+    @durable(name="renews")
+    async def mended(ctx: Context, left: int) -> Any:
+        await ctx.step(charge, left)
+        following = ctx.continue_as(0)  # another was meant first: one is returned, that counts
+        if left > 0:
+            following = ctx.continue_as(left - 1)
+        return following if left else "over"
+
+    async with connect(store_url) as client:
+        async with client.work([forgets], limits=QUICK):
+            await client.start(forgets, 1, id="run")
+            with pytest.raises(
+                RunPaused, match=r"renews\(\) .*write `return ctx.continue_as"
+            ) as told:
+                await client.result("run")
+        assert told.value.failure.type == "NeverReturned"
+        async with client.work([mended], limits=QUICK):
+            await client.requeue("run")
+            with pytest.raises(RunPaused, match="returned something else"):
+                await client.result("run")
+    assert calls == [1, 0]
+
+
 async def test_in_a_tool(sqlite_url):
     """A tool with a ctx that forgets pauses the run of its agent."""
 

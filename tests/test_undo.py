@@ -14,6 +14,7 @@ from substrate import (
     RunCancelled,
     RunDead,
     RunFailed,
+    RunPaused,
     RunStatus,
     StepFailed,
     connect,
@@ -405,3 +406,62 @@ async def test_a_paused_unwinding(store_url):
             with pytest.raises(RunCancelled):
                 await client.result("run")
     assert did == ["book a", "release a A 36"]
+
+
+async def test_recorded_arguments_that_no_longer_fit(store_url):
+    """An undo that a deploy has changed pauses the run, which goes on with one that fits."""
+
+    @durable(name="give_back")
+    async def narrower(ctx: Context) -> None:
+        did.append("narrower")
+
+    @durable(name="give_back")
+    async def other_type(ctx: Context, what: list[int]) -> None:
+        did.append("other type")
+
+    @durable(name="give_back")
+    async def fits(ctx: Context, what: str) -> None:
+        did.append(f"give back {what}")
+
+    def trip(undo: Any) -> Any:
+        @durable
+        async def trip(ctx: Context) -> None:
+            await ctx.step(book, "a", undo=undo)
+            await ctx.signal("go")
+            raise ValueError("off")
+
+        return trip
+
+    async with connect(store_url) as client:
+        first = trip(fits)
+        async with client.work([first, fits], limits=QUICK):
+            await client.start(first, id="run")
+            await reached(client, "run", "go.0")
+        await client.signal("run", "go")
+        for undo in (narrower, other_type):
+            async with client.work([trip(fits), undo], limits=QUICK):
+                with pytest.raises(RunPaused, match=r"'book\.0' cannot be undone by 'give_back'"):
+                    await client.result("run")
+                assert (await client.get("run")).status is RunStatus.PAUSED
+            await client.requeue("run")
+        async with client.work([trip(fits), fits], limits=QUICK):
+            with pytest.raises(RunFailed, match="off"):
+                await client.result("run")
+    assert did == ["book a", "give back a"]
+
+
+async def test_two_undos_of_one_name(store_url):
+    """An undo that is not the one the worker knows by its name is refused before the call."""
+
+    @durable(name="release")
+    async def another(ctx: Context, what: str) -> None: ...
+
+    @durable
+    async def trip(ctx: Context) -> None:
+        await ctx.step(book, "a", undo=another)
+
+    async with connect(store_url) as client, client.work([trip, release], limits=QUICK):
+        await client.start(trip, id="run")
+        with pytest.raises(RunFailed, match=r"'release', version 1, is .*another"):
+            await client.result("run")
+    assert did == []

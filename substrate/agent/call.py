@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from substrate.agent.tool import InvalidArguments, Tool, jsonable, render
+from substrate.engine.arguments import copied
 from substrate.engine.context import Context
 from substrate.engine.failure import decode_failure
 from substrate.engine.pending import Pending
@@ -119,11 +120,11 @@ def _step(name: str, call: ToolCall, function: Callable[..., Any], effect: Effec
 
 
 async def _invoke(tool: Tool, arguments: Mapping[str, Json], **given: str) -> Json:
-    return jsonable(await tool.function(**tool.check(arguments), **given))
+    return jsonable(await tool.function(**tool.check(copied(arguments)), **given))
 
 
 def _invoke_plainly(tool: Tool, arguments: Mapping[str, Json], **given: str) -> Json:
-    return jsonable(tool.function(**tool.check(arguments), **given))
+    return jsonable(tool.function(**tool.check(copied(arguments)), **given))
 
 
 async def _refuse(problem: str) -> None:

@@ -150,7 +150,7 @@ class Trial:
         try:
             return await self._resolve(await result_of(outcome))
         except NotEncodable as error:
-            return await self._give_up_or_rest(error)
+            return await self._give_up_or_rest(error, has_returned=True)
 
     async def _take_up(self, recorded: Promise) -> Promise | None:
         """Go on from a recorded row; None when the step is to be called."""
@@ -297,13 +297,19 @@ class Trial:
                     slot.leave()
                 slots.clear()
 
-    async def _give_up_or_rest(self, error: BaseException) -> Promise | None:
-        """Return the promise as rejected, or None when it is time for another attempt."""
+    async def _give_up_or_rest(
+        self, error: BaseException, *, has_returned: bool = False
+    ) -> Promise | None:
+        """Return the promise as rejected, or None when it is time for another attempt.
+
+        `has_returned` says that the call came to its end, and the error is about its result: so
+        it has happened. What the call raised itself tells nothing of that, whatever it is.
+        """
         step, series = self._step, series_of(self._failed)
         attempt = series.count + 1
         never_left = isinstance(error, (*step.retry.safe_on, NotBegun))
         is_safe = never_left or step.effect is Effect.TRANSACTIONAL
-        if step.effect is Effect.ONCE and not (is_safe or isinstance(error, NotEncodable)):
+        if step.effect is Effect.ONCE and not (is_safe or has_returned):
             failure = failure_of(error)
             reason = f"{step.name!r} raised {failure.type}: {failure.message}"
             call = self._call

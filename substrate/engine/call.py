@@ -25,9 +25,12 @@ MAX_CALLS = 64
 _SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Continuation:
-    """What a run returns to go on as its next generation, with these arguments."""
+    """What a run returns to go on as its next generation, with these arguments.
+
+    Each is itself alone: a function's strand counts those that it made and may have forgotten.
+    """
 
     args: tuple[Any, ...]
     keywords: Mapping[str, Any] = field(default_factory=dict)
@@ -38,25 +41,43 @@ async def run_function(
 ) -> T:
     """Call a function with its context; return its result.
 
-    Where it returns and has made an operation that it never awaited, the run is paused: what was
-    to be done was not. If it fails, that is what there is to tell.
+    Where it returns and has made an operation that it never awaited, or a continuation that it
+    does not return, the run is paused: what was to be done was not. If it fails, that is what there
+    is to tell.
     """
     result = await function.function(ctx, **arguments)
-    if ctx.strand.idle:
-        ctx.execution.leave(Paused(_never_awaited(function, ctx.strand.idle)))
+    if idle := ctx.strand.idle:
+        forgotten = [each for each in idle if not isinstance(each, Continuation)]
+        if forgotten:
+            ctx.execution.leave(Paused(_never_awaited(function, forgotten)))
+        if not isinstance(result, Continuation):
+            ctx.execution.leave(Paused(_never_returned(function)))
     return result
+
+
+def _never_returned(function: Durable[..., Any]) -> Failure:
+    return Failure(
+        "NeverReturned",
+        f"{function.name}(){_place_of(function)} has called ctx.continue_as() and returned "
+        "something else, so the run would end and not go on; write `return ctx.continue_as(…)`, "
+        "and requeue the run: it goes on from its journal",
+        {"function": function.name},
+    )
+
+
+def _place_of(function: Durable[..., Any]) -> str:
+    code = getattr(inspect.unwrap(function.function), "__code__", None)
+    return f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
 
 
 def _never_awaited(function: Durable[..., Any], idle: Collection[object]) -> Failure:
     keys = [str(pending) for pending in idle]
     shown = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if keys[_SHOWN:] else "")
-    code = getattr(inspect.unwrap(function.function), "__code__", None)
-    place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
     return Failure(
         "NeverAwaited",
-        f"{function.name}(){place} has returned and never awaited {shown}, so that was not done; "
-        "await it, or give it to gather, map or race, and requeue the run: it goes on from its "
-        "journal",
+        f"{function.name}(){_place_of(function)} has returned and never awaited {shown}, so that "
+        "was not done; await it, or give it to gather, map or race, and requeue the run: it goes "
+        "on from its journal",
         {"function": function.name, "keys": keys},
     )
 

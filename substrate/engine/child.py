@@ -17,7 +17,7 @@ from substrate.engine.function import Durable
 from substrate.engine.journal import Asked
 from substrate.engine.parking import Group
 from substrate.engine.pending import Pending
-from substrate.values.errors import Misuse, Paused
+from substrate.values.errors import Interrupt, Misuse, Paused
 from substrate.values.ids import RunId
 from substrate.values.records import Json, NewRun, OnDead, Promise, PromiseState
 
@@ -82,7 +82,11 @@ class Child(Pending[T]):
         context = self._context
         context.strand.check_use()
         if self._started is None:
-            found = super().take(context)
+            try:
+                found = super().take(context)
+            except Interrupt:
+                await context.execution.hold_up()
+                raise
             if found is None:
                 blank = context.blank(self._asked)
                 start = partial(start_child, context.execution, self._spawn, blank)

@@ -22,9 +22,9 @@ from substrate.engine.worker import Worker
 from substrate.store.connect import open_store
 from substrate.store.protocol import Store
 from substrate.store.shield import to_its_end
-from substrate.values.clock import Clock, seconds_of, to_ms
+from substrate.values.clock import LONGEST, Clock, time_limit, to_ms
 from substrate.values.codec import decode, encode, fingerprint, is_long
-from substrate.values.errors import Misuse, RunNotFound, RunPaused
+from substrate.values.errors import InvalidId, Misuse, RunNotFound, RunPaused
 from substrate.values.ids import (
     Key,
     RunId,
@@ -35,6 +35,7 @@ from substrate.values.ids import (
     may_be_id,
     promise_id,
 )
+from substrate.values.number import check_count
 from substrate.values.records import (
     Json,
     NewRun,
@@ -85,15 +86,16 @@ class Client:
         options = {
             "id": None,
             "queue": queue if queue != "default" else None,
-            "priority": priority or None,
+            "priority": None if priority == 0 else priority,
             "at": at,
             "timeout": timeout,
         }
         written = partial(function.encode_arguments, args, keywords, "start", options)
         is_in_thread = is_long((args, keywords))
         arguments = await asyncio.to_thread(written) if is_in_thread else written()
+        seconds = time_limit(timeout)
         now = self.store.clock.now_ms()
-        deadline_at = None if timeout is None else now + round(seconds_of(timeout) * 1000)
+        deadline_at = None if seconds is None else now + round(seconds * 1000)
         moments = [] if at is None else [at for at in (to_ms(at), deadline_at) if at is not None]
         new = NewRun(
             id=check_root_id(id),
@@ -103,7 +105,7 @@ class Client:
             input=arguments,
             fingerprint=fingerprint(function.name, arguments),
             seed=secrets.randbits(62),
-            priority=priority,
+            priority=_priority(priority),
             due_at=min(moments, default=None),
             deadline_at=deadline_at,
         )
@@ -126,6 +128,10 @@ class Client:
 
         Dead letters are those with the status `dead`.
         """
+        check_count("limit", limit)
+        if status is not None and status not in list(RunStatus):
+            words = ", ".join(repr(each.value) for each in RunStatus)
+            raise Misuse(f"status={status!r} is none; there are {words}")
         return await self.store.list(status, limit)
 
     async def journal(self, id: str, after: int = 0) -> Sequence[Promise]:
@@ -312,8 +318,21 @@ def _result(run: Run, promise: Promise, function: Durable[..., Any] | None) -> A
     raise error_of_run(promise)
 
 
+def _priority(given: object) -> int:
+    """Return a priority; raise `Misuse` for what is no whole number of minutes, or ages."""
+    if not isinstance(given, int) or isinstance(given, bool) or abs(given) > LONGEST / 60:
+        raise Misuse(
+            f"priority={given!r} is none; give whole minutes: -5 runs as if it had come 5 minutes "
+            "ago"
+        )
+    return given
+
+
 def _known(id: str) -> RunId:
     """Return what may be a run's id; raise `RunNotFound` for what never is one."""
+    given: object = id
+    if not isinstance(given, str):
+        raise InvalidId(f"{given!r} is no run id, which is text; `runs` lists those there are")
     if not may_be_id(id):
         raise _unknown(id)
     return RunId(id)

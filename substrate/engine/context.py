@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Any, TypeVar, Unpack, overload
 from uuid import UUID
 
+from substrate.engine.arguments import Arguments
 from substrate.engine.attempt import run_step
 from substrate.engine.call import MAX_CALLS, Continuation, read_call, run_call, run_function
 from substrate.engine.child import Child, Spawn
@@ -25,7 +26,6 @@ from substrate.engine.journal import Asked
 from substrate.engine.pending import Pending, Winner, settle_all, settle_first
 from substrate.engine.step import (
     NO_OPTIONS,
-    Arguments,
     Step,
     StepOptions,
     check_step,
@@ -45,10 +45,11 @@ from substrate.engine.wait import (
     poll_signals,
     read_signal,
 )
-from substrate.values.clock import from_ms, seconds_of, to_ms
+from substrate.values.clock import from_ms, seconds_of, time_limit, to_ms
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse
 from substrate.values.ids import Key, RunId, check_name, promise_id
+from substrate.values.number import check_count
 from substrate.values.records import Json, Kind, OnDead, Promise, PromiseState
 
 T = TypeVar("T")
@@ -142,9 +143,12 @@ class Context:
         called = name_of(fn, options.get("name"))
         arguments = Arguments(args, keywords)
         asked = Asked(self._next_key(called), Kind.STEP, called, arguments.input)
-        if asked.key not in self.execution.journal:
+        if self._is_settled(asked.key):
+            kept = arguments  # nothing will be called
+        else:
             check_step(fn, arguments, options)
-        return self._step(asked, lambda: self._prepare(asked, fn, arguments, options))
+            kept = arguments.kept()
+        return self._step(asked, lambda: self._prepare(asked, fn, kept, options))
 
     def key_ahead(self, name: str) -> Key:
         """Return the key that the next operation of this name will have."""
@@ -224,25 +228,28 @@ class Context:
         """
         if not isinstance(durable, Durable):
             raise Misuse(f"{durable!r} is no durable function; put @durable on it")
-        if on_dead not in (None, *OnDead):
+        if on_dead is not None and on_dead not in list(OnDead):
             raise Misuse(f"on_dead={on_dead!r} is neither 'raise' nor 'wait'")
         options = {"name": name, "queue": queue, "timeout": timeout, "on_dead": on_dead}
         self.execution.means.recognise(durable)
-        called = name or durable.name
+        called = durable.name if name is None else check_name(name)
         key = self._next_key(called)
         known = self.execution.journal.input_of(key)
         arguments = durable.encode_arguments(args, keywords, "ctx.spawn", options, known)
         asked = Asked(key, Kind.CHILD, called, arguments)
         spawn = Spawn(
             durable,
-            check_name(queue) if queue else self.execution.claim.run.queue,
-            None if timeout is None else seconds_of(timeout),
+            self.execution.claim.run.queue if queue is None else check_name(queue),
+            time_limit(timeout),
             OnDead(on_dead or OnDead.RAISE),
         )
         return Child(self, asked, spawn, lambda: self.blank(asked))
 
     def sleep(self, duration: timedelta | float) -> Pending[None]:
-        """Go on after this long, counted from the first time this point was reached."""
+        """Go on after this long, counted from the first time this point was reached.
+
+        At once where it is 0 or less: the moment that it was reckoned from has passed.
+        """
         ms = round(seconds_of(duration) * 1000)
         return self._timer(lambda: self.execution.now_ms + ms)
 
@@ -258,10 +265,16 @@ class Context:
 
         A signal that came before it was awaited is there already. One whose value is not of the
         type asked for is refused: it counts as taken, the journal tells, and the wait goes on.
-        Raises `SignalExpired` when none came in time.
+        Raises `SignalExpired` when none came in time; a timeout of 0 or less takes only what is
+        there.
         """
         asked = Asked(self._next_key(name), Kind.SIGNAL, name)
         seconds = None if timeout is None else seconds_of(timeout)
+        if isinstance(type, str):
+            raise Misuse(
+                f"type={type!r} is text; give the type itself, such as bool or a class of yours, "
+                "and timeout= by its name"
+            )
         if type is not Any:
             adapter_of(type)
 
@@ -324,8 +337,8 @@ class Context:
 
         The item with index i has the key ``name.n/i``. Fails as `gather` does.
         """
-        if limit is not None and limit < 1:
-            raise Misuse(f"limit={limit!r} must be 1 or more")
+        if limit is not None:
+            check_count("limit", limit)
         name = fn.name if isinstance(fn, Durable) else name_of(fn)
         scope = self._next_key(name)
         pendings = [self._item(fn, name, Key(f"{scope}/{i}"), x) for i, x in enumerate(items)]
@@ -352,11 +365,15 @@ class Context:
         """Return what ends this generation of the run: ``return ctx.continue_as(…)``.
 
         In one commit the journal is closed and the same run goes on, called with these arguments,
-        with a fresh journal and the inbox it has. What earlier generations did is not undone.
+        with a fresh journal and the inbox it has. What earlier generations did is not undone. A
+        function that makes one and returns something else pauses its run.
         """
         if self._scope != self.execution.generation_scope:
             raise Misuse("only the run's own function can continue as another generation of it")
-        return Continuation(args, keywords)
+        self.strand.check_use()
+        continuation = Continuation(args, keywords)
+        self.strand.idle[continuation] = None
+        return continuation
 
     def scoped(self, name: str) -> "Context":
         """Return a context for the same task whose keys stand below ``name.n``."""
@@ -406,6 +423,10 @@ class Context:
         record = undo_of(undo, arguments, step.timeout, self.execution.means)
         return replace(step, undo=record)
 
+    def _is_settled(self, key: Key) -> bool:
+        recorded = self.execution.journal.look(key)
+        return recorded is not None and recorded.is_settled
+
     def _step(self, asked: Asked, prepare: Callable[[], Step]) -> Pending[Any]:
         return Pending(self, asked, partial(run_step, self.execution, prepare, asked), read_step)
 
@@ -417,8 +438,9 @@ class Context:
             return self._call(key, fn, fn.encode_arguments((item,), {}, "ctx.map", known=known))
         arguments = Arguments((item,))
         asked = Asked(key, Kind.STEP, name, arguments.input)
-        if key not in self.execution.journal:
+        if not self._is_settled(key):
             check_step(fn, arguments, NO_OPTIONS)
+            arguments = arguments.kept()
         return self._step(asked, partial(step_of, fn, arguments, asked))
 
     def _call(self, key: Key, durable: Durable[..., T], arguments: Json) -> Pending[T]:

@@ -5,13 +5,25 @@ pydantic models or the like, they come back as these, live and on every replay a
 is refused, or pauses the run: see `annotation`.
 """
 
+import builtins
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_type_hints, overload
+from types import MappingProxyType, UnionType
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 from pydantic import PydanticUserError
 
@@ -20,10 +32,16 @@ from substrate.engine.signature import check_meaning, near
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse, NotEncodable, NotKept
 from substrate.values.ids import check_name
+from substrate.values.number import is_whole
 from substrate.values.records import Json
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_OPERATIONS = frozenset(
+    ("step", "call", "spawn", "sleep", "signal", "gather", "now", "emit", "run_id")
+)
+"""Some of what a context has: a type of one, or of a part of one, has at least one of these."""
 
 _PLAIN = (Any, None, type(None), bool, int, float, str, bytes, list, dict)
 """What is JSON already, or nearly, and needs no adapter."""
@@ -200,15 +218,40 @@ def durable(function: Any = None, /, *, name: str | None = None, version: int = 
     """
 
     def make(target: Callable[..., Awaitable[Any]]) -> Durable[Any, Any]:
-        called = check_name(name or str(getattr(target, "__name__", "")))
+        called = check_name(str(getattr(target, "__name__", "")) if name is None else name)
+        if not is_whole(version) or version < 0:
+            raise Misuse(f"version={version!r} of {called!r} is no whole number; write 1, 2, …")
         if not inspect.iscoroutinefunction(target):
             raise Misuse(f"{called!r} is not async; write `async def {called}(ctx, …)`")
         parameters = list(inspect.signature(target).parameters.values())
         if not parameters:
             raise Misuse(f"{called!r} takes no context; write `async def {called}(ctx, …)`")
+        if not _may_be_context(parameters[0].annotation, target):
+            raise Misuse(
+                f"the first parameter of {called!r} is {parameters[0]}, and a durable function is "
+                f"given its context there; write `async def {called}(ctx: Context, …)`"
+            )
         for parameter in parameters:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise Misuse(f"{called!r}: name each argument, *{parameter.name} has no record")
         return Durable(target, called, version)
 
     return make if function is None else make(function)
+
+
+def _may_be_context(hint: Any, target: object) -> bool:
+    """Whether a parameter that says this of itself may be given a context.
+
+    Only what surely is something else is refused: a class that has none of its operations.
+    """
+    if isinstance(hint, str):  # as it is written, where annotations are not evaluated
+        name = hint.partition("[")[0]
+        hint = getattr(target, "__globals__", {}).get(name, getattr(builtins, name, Any))
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return any(_may_be_context(each, target) for each in get_args(hint))
+    if origin is not None:
+        hint = origin
+    if not isinstance(hint, type) or hint in (Any, object, inspect.Parameter.empty):
+        return True
+    return not _OPERATIONS.isdisjoint(dir(hint))

@@ -9,12 +9,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from substrate.engine.border import cancellations
 from substrate.engine.failure import Raised
-from substrate.engine.means import Means
+from substrate.engine.means import Means, log
 from substrate.engine.parking import Parking
 from substrate.values.errors import Failure, Interrupt, LeaseLost, Misuse
 from substrate.values.records import Claim
@@ -24,6 +24,9 @@ _CANCELLED = (
     "asyncio.timeout or a task of your own: give the step timeout=, and put several operations of "
     "one branch into a durable function for ctx.call"
 )
+
+_REFUSED_AT_ONCE = 8
+"""So many operations of a run that was shut are refused without a pause: a cleanup has a few."""
 
 
 class Life:
@@ -40,6 +43,7 @@ class Life:
         self.parking = Parking(means.rests)
         self._draining: Interrupt | None = None
         self._steps_in_flight = 0
+        self._refused = 0
         self._cancellation: tuple[int, Misuse | None] = (0, None)
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -47,6 +51,23 @@ class Life:
         """Raise what has shut this execution, if anything has."""
         if self.interrupt is not None:
             raise self.interrupt
+
+    async def hold_up(self) -> None:
+        """Return when an operation that was refused may raise that in its task.
+
+        Code that swallows every error in a loop would else never let go of the event loop, which
+        other runs, the heartbeat and the end of the worker need.
+        """
+        self._refused += 1
+        beyond = self._refused - _REFUSED_AT_ONCE
+        if beyond == 1:
+            log.warning(
+                "run %s swallows the order to end, most likely by an `except BaseException` in a "
+                "loop; catch Exception instead",
+                self.fence.run_id,
+            )
+        with suppress(asyncio.CancelledError):  # it is told the same
+            await asyncio.sleep(min(0.001 * 2 ** min(beyond, 10), 1.0) if beyond > 0 else 0)
 
     @property
     def holds(self) -> bool:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from substrate.values.clock import Duration
 from substrate.values.errors import Misuse
+from substrate.values.number import check_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +25,15 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Refuse limits under which nothing would ever run."""
-        if self.concurrency < 1 or self.threads < 1:
-            raise Misuse("concurrency and threads must be 1 or more")
+        check_count("concurrency", self.concurrency)
+        check_count("threads", self.threads)
         if self.lease < timedelta(milliseconds=300):
             raise Misuse(f"a lease of {self.lease} is too short; 0.3 s is the least, 10 s usual")
+        if self.poll <= timedelta(0):
+            raise Misuse(f"poll={self.poll!r} must be more than 0; 0.25 s is usual")
+        for name in ("grace", "warm"):
+            if getattr(self, name) < timedelta(0):
+                raise Misuse(f"{name}={getattr(self, name)!r} must not be negative; 0 is none")
 
 
 DEFAULT_LIMITS = Limits()

@@ -70,7 +70,11 @@ class Pending(Generic[T]):
         except Misuse:
             self.drop()  # whoever awaits it is told
             raise
-        promise = self.take(context)
+        try:
+            promise = self.take(context)
+        except Interrupt:
+            yield from context.execution.hold_up().__await__()
+            raise
         if promise is None or not promise.is_settled:
             live = partial(self._live, promise)
             promise = yield from context.strand.drive(live).__await__()
@@ -160,7 +164,7 @@ async def settle_all(
     When some fail, the failure of the lowest index is raised after all have ended, with the others
     in its `others`.
     """
-    found = _take_all(context, pendings)
+    found = await _take_all(context, pendings)
     work = [
         pending.live(promise)
         for pending, promise in zip(pendings, found, strict=True)
@@ -199,7 +203,7 @@ async def settle_first(context: "Context", pendings: Sequence[Pending[Any]]) -> 
 
     Raises the failure of the first, if that is what it came to.
     """
-    found = _take_all(context, pendings, is_race=True)
+    found = await _take_all(context, pendings, is_race=True)
     if not pendings:
         raise Misuse("a race needs at least one operation")
     settled = {promise.id: promise for promise in found if promise and promise.is_settled}
@@ -221,7 +225,7 @@ async def settle_first(context: "Context", pendings: Sequence[Pending[Any]]) -> 
     return Winner(place, value)
 
 
-def _take_all(
+async def _take_all(
     context: "Context", pendings: Sequence[Pending[Any]], *, is_race: bool = False
 ) -> list[Promise | None]:
     """Mark all as started; return what the journal has of each."""
@@ -235,6 +239,9 @@ def _take_all(
         for pending in pendings:  # whoever gave them is told
             if isinstance(pending, Pending):
                 pending.drop()
+        raise
+    except Interrupt:
+        await context.execution.hold_up()
         raise
 
 

@@ -13,11 +13,20 @@ from substrate.values.errors import Misuse
 
 
 class Registry(Mapping[tuple[str, int], Durable[..., Any]]):
-    """What a worker knows. Raises `Misuse` for two functions of one name and version."""
+    """What a worker knows.
+
+    Raises `Misuse` for what is no durable function, and for two of one name and version.
+    """
 
     def __init__(self, functions: Iterable[Durable[..., Any]] = ()) -> None:
         self._known: dict[tuple[str, int], Durable[..., Any]] = {}
+        if isinstance(functions, Durable) or not isinstance(functions, Iterable):
+            raise Misuse(f"work() is given {functions!r}; give it a list: work([order, refund])")
         for each in functions:
+            if not isinstance(each, Durable):
+                raise Misuse(
+                    f"work() is given {each!r}, which is no durable function; put @durable on it"
+                )
             known = self._known.setdefault((each.name, each.version), each)
             if known != each and not _is_made_alike(known, each):
                 raise Misuse(

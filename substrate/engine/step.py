@@ -1,22 +1,23 @@
 """A step: one call to be checkpointed. What is called, and what the journal shows of it."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import partial
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 from uuid import NAMESPACE_OID, uuid5
 
+from substrate.engine.arguments import Arguments
 from substrate.engine.failure import Raised, error_of
 from substrate.engine.function import Durable
 from substrate.engine.journal import Asked
 from substrate.engine.signature import check_fit
-from substrate.values.clock import seconds_of
-from substrate.values.codec import decode, encode
+from substrate.values.clock import time_limit
+from substrate.values.codec import decode
 from substrate.values.errors import Misuse
+from substrate.values.ids import check_name
 from substrate.values.records import Blob, Effect, Json, Promise, PromiseState
 from substrate.values.retry import NO_RETRY, Retry
 
@@ -136,24 +137,6 @@ OPTIONS = frozenset(StepOptions.__annotations__)
 NO_OPTIONS = StepOptions()
 
 
-class Arguments(NamedTuple):
-    """What a step's function is called with."""
-
-    args: Sequence[Any] = ()
-    keywords: Mapping[str, Any] = MappingProxyType({})
-
-    def of(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function as called with these arguments."""
-        return partial(fn, *self.args, **self.keywords)
-
-    @property
-    def input(self) -> Json:
-        """What the journal shows of them: a list, or an object where some are given by name."""
-        if not self.keywords:
-            return Json(encode(list(self.args)))
-        return Json(encode({"args": list(self.args), "keywords": dict(self.keywords)}))
-
-
 def sorted_out(given: Mapping[str, Any]) -> tuple[StepOptions, Mapping[str, Any]]:
     """Return what was given by name as the step's options, and as its function's arguments."""
     options = {name: value for name, value in given.items() if name in OPTIONS}
@@ -176,13 +159,15 @@ def step_of(
         input=asked.input,
         effect=effect,
         retry=options.get("retry", NO_RETRY),
-        timeout=None if timeout is None else seconds_of(timeout),
-        reconcile=arguments.of(reconcile) if reconcile else None,
+        timeout=time_limit(timeout),
+        reconcile=None if reconcile is None else arguments.of(reconcile),
     )
 
 
 def check_step(fn: Callable[..., Any], arguments: Arguments, options: StepOptions) -> None:
     """Raise `Misuse` where a step could not be made as it is asked for."""
+    if options:
+        _check_options(options)
     effect = _effect_of(options.get("effect", Effect.PURE))
     args = (None, *arguments.args) if effect is Effect.TRANSACTIONAL else arguments.args
     check_fit(
@@ -193,9 +178,26 @@ def check_step(fn: Callable[..., Any], arguments: Arguments, options: StepOption
         options=OPTIONS,
         given=options.keys(),
     )
-    if reconcile := options.get("reconcile"):
+    if (reconcile := options.get("reconcile")) is not None:
         keywords = _with_key(reconcile, arguments.keywords)
         check_fit("ctx.step", reconcile, arguments.args, keywords)
+
+
+def _check_options(options: StepOptions) -> None:
+    """Refuse an option of a wrong type now: once the call was made it would be too late."""
+    retry: object = options.get("retry", NO_RETRY)
+    if not isinstance(retry, Retry):
+        raise Misuse(f"retry={retry!r} is no Retry; write Retry(max_attempts=3), or leave it out")
+    time_limit(options.get("timeout"))
+    undo: object = options.get("undo")
+    if undo is not None and not isinstance(undo, Durable):
+        raise Misuse(f"undo={undo!r} is no durable function; put @durable on it: it has a ctx")
+    reconcile: object = options.get("reconcile")
+    if reconcile is not None and (isinstance(reconcile, Durable) or not callable(reconcile)):
+        raise Misuse(
+            f"reconcile={reconcile!r} is no function; give one that takes the step's arguments "
+            "and returns Done(value), NotDone() or None"
+        )
 
 
 def _with_key(fn: Callable[..., Any], keywords: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -215,14 +217,14 @@ def _in_transaction(fn: Callable[..., Any], arguments: Arguments) -> Callable[..
             f"{fn.__name__!r} is async; a transactional step is a plain "
             f"`def {fn.__name__}(tx, …)`, since nothing may be awaited while it holds locks"
         )
-    return lambda tx, **key: fn(tx, *arguments.args, **arguments.keywords, **key)
+    return arguments.after(fn)
 
 
-def name_of(fn: object, given: str | None = None) -> str:
+def name_of(fn: object, given: object = None) -> str:
     """Return the name of a function's steps: the given one, else its own; ``""`` without either."""
     if not callable(fn):
         raise _no_function(fn)
-    return given or str(getattr(fn, "__name__", ""))
+    return str(getattr(fn, "__name__", "")) if given is None else check_name(given)
 
 
 def idempotency_key(promise_id: str, closed: int = 0) -> str:

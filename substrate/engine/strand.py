@@ -28,7 +28,8 @@ class Strand:
         """The highest change number among the outcomes that the task has seen."""
         self.group: Group | None = None
         self.idle: dict[object, None] = {}
-        """Operations that were made and not begun yet, in the order in which they were made."""
+        """Operations that were made and not begun yet, in the order in which they were made; and
+        what the function is to return."""
         self._execution = execution
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from substrate.engine.arguments import Arguments
 from substrate.engine.function import Durable
 from substrate.engine.means import Means
-from substrate.engine.step import LONGEST_CALL, Arguments
+from substrate.engine.step import LONGEST_CALL
 from substrate.values.codec import encode
 from substrate.values.errors import Misuse
 from substrate.values.records import Json

@@ -26,7 +26,7 @@ from substrate.engine.step import idempotency_key
 from substrate.engine.strand import Strand
 from substrate.engine.undo import KEY, RESULT, Undo
 from substrate.values.codec import decode, encode
-from substrate.values.errors import Failure, Interrupt, Paused
+from substrate.values.errors import Failure, Interrupt, Misuse, Paused
 from substrate.values.ids import Key, promise_id
 from substrate.values.records import UNWIND_KEY, Json, Kind, Promise, PromiseState, RunStatus
 
@@ -111,7 +111,8 @@ async def _undo(execution: Execution, key: Key) -> Failure | None:
     if function is None:
         missing = f"nobody here knows {undo.name!r}, version {undo.version}, which undoes {key!r}"
         execution.fail(Paused(Failure("UnknownFunction", f"{missing}; give it to work([…])")))
-    outcome = await outcome_of(_call(execution, function, undo, step, scope))
+    arguments = _arguments(execution, function, undo, step)
+    outcome = await outcome_of(_call(execution, function, arguments, scope))
     execution.check_open()
     await execution.write(_tried(execution, function, undo, scope, outcome))
     if isinstance(outcome, Raised):
@@ -157,14 +158,27 @@ async def _until_over(execution: Execution, step: Promise, undo: Undo) -> None:
         await execution.wait_until(attempt.over_at(undo.timeout, execution.means.lease_s))
 
 
-async def _call(
-    execution: Execution, function: Durable[..., Any], undo: Undo, step: Promise, scope: Key
-) -> Json:
+def _arguments(
+    execution: Execution, function: Durable[..., Any], undo: Undo, step: Promise
+) -> Mapping[str, Any]:
+    """Return what an undo is called with; where it takes that no more, the run is paused."""
     arguments = undo.arguments_for(function.parameters, _extras(step))
+    try:
+        return function.decode_arguments(Json(encode(arguments)))
+    except Misuse as error:
+        told = (
+            f"{step.key!r} cannot be undone by {undo.name!r}, version {undo.version}: {error}; "
+            "give work([…]) one that takes what was recorded, and requeue the run"
+        )
+        execution.fail(Paused(Failure(Misuse.__name__, told, {"undo": step.key})))
+
+
+async def _call(
+    execution: Execution, function: Durable[..., Any], arguments: Mapping[str, Any], scope: Key
+) -> Json:
     strand = Strand(execution, execution.now_ms, is_live=True)
     ctx = Context(execution, strand, scope)
-    decoded = function.decode_arguments(Json(encode(arguments)))
-    result = await run_function(ctx, function, decoded)
+    result = await run_function(ctx, function, arguments)
     return await encoded_result(execution, function, result)
 
 

@@ -39,11 +39,12 @@ from substrate.values.clock import OffsetClock
 from substrate.values.errors import (
     Interrupt,
     LeaseLost,
+    Misuse,
     Shutdown,
     StoreError,
     StoreUnreachable,
 )
-from substrate.values.ids import RunId, lane_of, part_of
+from substrate.values.ids import RunId, check_name, lane_of, part_of
 from substrate.values.records import Claim, Fence, Inbox, NewRun, Owner, Run
 
 log = logging.getLogger("ostinato")
@@ -66,10 +67,14 @@ class Worker:
         limits: Limits = DEFAULT_LIMITS,
         listener: Listener = tell_nobody,
     ) -> None:
+        if not isinstance(limits, Limits):
+            raise Misuse(f"limits={limits!r} is no Limits; write Limits(concurrency=8)")
+        if not callable(listener):
+            raise Misuse(f"listener={listener!r} is no function; it is given run_id and event")
         self.store = store
         self.limits = limits
         self._registry = Registry(functions)
-        self._functions = {lane_of(queue, *key): key for key in self._registry}
+        self._functions = {lane_of(check_name(queue), *key): key for key in self._registry}
         self._listener = listener
         self._executions: dict[RunId, Execution] = {}
         self._strays = Strays()

@@ -113,6 +113,21 @@ def seconds_of(duration: timedelta | float) -> float:
     return seconds
 
 
+def time_limit(timeout: timedelta | float | None) -> float | None:
+    """Return for how many seconds something may go on at most; None for no limit.
+
+    Raises `Misuse` as `seconds_of` does, and where no time is left at all.
+    """
+    if timeout is None:
+        return None
+    seconds = seconds_of(timeout)
+    if seconds <= 0:
+        raise Misuse(
+            f"timeout={timeout!r} leaves no time; give more than 0 seconds, or leave it out"
+        )
+    return seconds
+
+
 class Duration:
     """A field of a dataclass that takes seconds or a timedelta, and gives a timedelta.
 
@@ -129,6 +144,22 @@ class Duration:
         return self._default if instance is None else getattr(instance, self._name)
 
     def __set__(self, instance: object, value: timedelta | float) -> None:
-        seconds = seconds_of(value)
-        kept = value if isinstance(value, timedelta) else timedelta(seconds=seconds)
-        object.__setattr__(instance, self._name, kept)
+        object.__setattr__(instance, self._name, _kept(value))
+
+
+class OptionalDuration:
+    """A `Duration` that may be None, and is unless given."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, instance: object | None, owner: type | None = None) -> timedelta | None:
+        return None if instance is None else getattr(instance, self._name)
+
+    def __set__(self, instance: object, value: timedelta | float | None) -> None:
+        object.__setattr__(instance, self._name, None if value is None else _kept(value))
+
+
+def _kept(value: timedelta | float) -> timedelta:
+    seconds = seconds_of(value)
+    return value if isinstance(value, timedelta) else timedelta(seconds=seconds)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from random import random
 
-from substrate.values.clock import Duration
+from substrate.values.clock import Duration, OptionalDuration
 from substrate.values.errors import Misuse, ModelError, ModelMistake, NotEncodable
+from substrate.values.number import check_count, check_number, is_whole
 
 Errors = tuple[type[Exception], ...]
 
@@ -32,6 +33,17 @@ class Spent:
 
 
 NOTHING_SPENT = Spent()
+
+
+def _check_errors(name: str, given: object) -> None:
+    """Refuse what is no tuple of error classes, before there is an error to compare with it."""
+    if isinstance(given, type) and issubclass(given, BaseException):
+        raise Misuse(f"{name}={given!r} is one class; write {name}=({given.__name__},)")
+    if not isinstance(given, tuple):
+        raise Misuse(f"{name}={given!r} is no tuple of error classes; write {name}=(OSError,)")
+    for each in given:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise Misuse(f"{name}= holds {each!r}, which is no error class")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,26 +70,28 @@ class Retry:
     retry_on: Errors = (Exception,)
     give_up_on: Errors = ()
     safe_on: Errors = field(default=(ConnectionRefusedError,))
-    patience: timedelta | None = None
+    patience: OptionalDuration = OptionalDuration()  # noqa: RUF009 - a descriptor
     max_paid: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a policy that cannot work."""
-        if not isinstance(self.max_attempts, int):
+        if not is_whole(self.max_attempts):
             raise Misuse(
                 f"max_attempts={self.max_attempts!r} is no whole number; a retry must end: write "
                 "how many attempts there may be"
             )
         if self.max_attempts < 1:
             raise Misuse(f"max_attempts={self.max_attempts!r} must be 1 or more; 1 is no retry")
-        if not 0 <= self.jitter <= 1:
-            raise Misuse(f"jitter={self.jitter!r} must lie between 0 and 1")
-        if self.patience is not None and self.patience < timedelta(0):
-            raise Misuse(f"patience={self.patience!r} must not be negative; 0 is none")
-        if self.max_paid is not None and self.max_paid < 1:
-            raise Misuse(f"max_paid={self.max_paid!r} must be 1 or more")
-        if self.factor < 1 or self.initial < timedelta(0):
-            raise Misuse("a retry's factor must be 1 or more and its initial delay not negative")
+        check_number("jitter", self.jitter, 0, 1)
+        check_number("factor", self.factor, 1)
+        if self.max_paid is not None:
+            check_count("max_paid", self.max_paid)
+        for name in ("initial", "max_delay", "patience"):
+            delay = getattr(self, name)
+            if delay is not None and delay < timedelta(0):
+                raise Misuse(f"{name}={delay!r} must not be negative; 0 is none")
+        for name in ("retry_on", "give_up_on", "safe_on"):
+            _check_errors(name, getattr(self, name))
 
     def allows(self, error: Exception, attempt: int, spent: Spent = NOTHING_SPENT) -> bool:
         """Say whether the attempt with this number (from 1) is followed by another.

@@ -5,11 +5,11 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -23,6 +23,7 @@ from pydantic import (
     SecretBytes,
     SecretStr,
     computed_field,
+    model_serializer,
 )
 from typing_extensions import TypedDict
 
@@ -58,6 +59,33 @@ class Aliased(BaseModel):
 class Populated(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
     user_name: str = Field(alias="userName")
+
+
+class Status(StrEnum):
+    OPEN = "open"
+
+
+class Patch(BaseModel):
+    name: str = ""
+    email: str | None = None
+    tags: list[str] = []
+    raw: bytes | str = Field(default="", alias="rawText")
+
+
+class Order(BaseModel):
+    patch: Patch
+    id: UUID = Field(default_factory=uuid4)
+    day: date = Field(default_factory=date.today)
+    lines: list[str] = Field(default_factory=list)
+
+
+class OwnForm(BaseModel):
+    a: int
+    b: int = 2
+
+    @model_serializer
+    def form(self) -> dict[str, int]:
+        return {"a": self.a, "b": self.b}
 
 
 class Strict(BaseModel):
@@ -124,6 +152,12 @@ class Blob:
 class Number:
     x: float
     n: int
+
+
+@dataclass
+class Line:
+    tags: tuple[str, ...]
+    price: Decimal | None = None
 
 
 @dataclass
@@ -228,6 +262,8 @@ KEPT: dict[str, tuple[Any, Any]] = {
     "cached property": (Outer, counted()),
     "slots": (Slotted, Slotted(1, (2, 3))),
     "none": (Decimal | None, None),
+    "sorted order": (OrderedDict[str, int], OrderedDict(a=1, b=2)),
+    "own form": (OwnForm, OwnForm(a=1)),
 }
 
 
@@ -328,6 +364,11 @@ LOST: dict[str, tuple[Any, Any, str]] = {
     "rounded": (Rounded, 1.25, " would come back as another float"),
     "shouted": (dict[str, Loud], {"a": "b"}, "['a'] would come back as another str"),
     "named tuple": (tuple[int, int], Point(1, 2), " is Point and would come back as tuple"),
+    "order": (
+        OrderedDict[str, int],
+        OrderedDict(b=1, a=2),
+        " has an order, which would be lost",
+    ),
 }
 
 
@@ -468,6 +509,11 @@ WRONG: dict[str, tuple[Any, Any]] = {
     "typed dict": (Movie, {"title": 5}),
     "set": (set[int], [1]),
     "short tuple": (tuple[int, str], (1,)),
+    "bool of a text or float": (float | str, True),
+    "text of an int in a list": (list[str], [1]),
+    "not a number": (Decimal, Decimal("NaN")),
+    "bool of a decimal": (Decimal, True),
+    "beyond its limits": (Annotated[int, Field(gt=5)], 1),
 }
 
 
@@ -507,6 +553,105 @@ async def test_what_counts_as_the_same(sqlite_url, hint, value):
     async with connect(sqlite_url) as client, client.work([function], limits=QUICK):
         await client.start(function, id="run")
         await client.result("run", function)
+
+
+MEANT: dict[str, tuple[Any, Any, Any]] = {
+    "int for a float or text": (float | str, 1, 1.0),
+    "ints in a dict": (dict[str, float | str], {"a": 1, "b": "1"}, {"a": 1.0, "b": "1"}),
+    "tuple for a list": (list[int], (1, 2), [1, 2]),
+    "list for a tuple": (tuple[str, ...], ["a"], ("a",)),
+    "list for a tuple in a field": (Line, Line(["a"]), Line(("a",))),  # type: ignore[arg-type]
+    "int for a decimal in a field": (
+        Line,
+        Line(("a",), 2),  # type: ignore[arg-type]
+        Line(("a",), Decimal(2)),
+    ),
+    "int for a decimal": (Decimal, 0, Decimal(0)),
+    "long int for a decimal": (Decimal, 10**30, Decimal(10**30)),
+    "member for a text": (str | None, Status.OPEN, "open"),
+    "members for texts": (list[str], [Status.OPEN], ["open"]),
+    "member for a key": (dict[str, int], {Status.OPEN: 1}, {"open": 1}),
+    "member for an int": (list[int], [Size.S], [1]),
+    "members in a set": (set[str], {Status.OPEN}, {"open"}),
+    "set for a frozenset": (frozenset[int], {1, 2}, frozenset({1, 2})),
+    "frozenset for a set": (set[int], frozenset({1, 2}), {1, 2}),
+    "ints in a set of floats": (set[float], {1, 2.5}, {1.0, 2.5}),
+}
+
+
+@pytest.mark.parametrize("hint, value, meant", MEANT.values(), ids=MEANT)
+async def test_what_means_the_type(sqlite_url, hint, value, meant):
+    """A value that a program gives in the place of the annotated one comes back as of that type."""
+    gives_it, takes_it = gives(hint, value), takes(hint)
+
+    seen.clear()
+    async with connect(sqlite_url) as client, client.work([gives_it, takes_it], limits=QUICK):
+        await client.start(gives_it, id="gives")
+        seen.append(await client.result("gives", gives_it))
+        await client.start(takes_it, value, id="takes")
+        await client.result("takes")
+
+    assert [_shown(each) for each in seen] == [_shown(meant)] * 2
+
+
+async def test_which_fields_were_set(store_url):
+    """A field that was not set comes back as not set; one that was set comes back as set."""
+    patches = [Patch(name="x"), Patch(email=None), Patch(name="", tags=[]), Patch(rawText=b"\xff")]
+    function = takes(list[Patch])
+
+    seen.clear()
+    async with connect(store_url) as client, client.work([function], limits=QUICK):
+        await client.start(function, patches, id="run")
+        await client.result("run")
+
+    assert seen == [patches]
+    assert [each.model_fields_set for each in seen[0]] == [
+        each.model_fields_set for each in patches
+    ]
+
+
+def test_a_default_that_is_made_anew_is_kept():
+    """What a factory has made is recorded, whatever it would make later; the rest is left out."""
+    function = takes(Order)
+    order = Order(patch=Patch(name="x"))
+    text = function.encode_arguments((order,), {})
+    back = function.decode_arguments(text)["it"]
+
+    assert back == order
+    assert back.patch.model_fields_set == {"name"}
+    assert decode(text)["it"] == {
+        "patch": {"name": "x"},
+        "id": str(order.id),
+        "day": order.day.isoformat(),
+    }
+
+
+def test_a_default_that_was_changed_in_place_is_kept():
+    """What stands in a field that was not set is recorded where it is not the default."""
+    function = takes(Patch)
+    patch = Patch(name="x")
+    patch.tags.append("new")
+
+    assert function.decode_arguments(function.encode_arguments((patch,), {}))["it"] == patch
+
+
+REASONS: dict[str, tuple[Any, Any, str]] = {
+    "not a number": (Decimal, Decimal("NaN"), "return is Decimal: Input should be a finite number"),
+    "limit": (Annotated[int, Field(gt=5)], 1, "return is int: Input should be greater than 5"),
+    "field": (Number, Number("1.5", 1), "return.x is str and would come back as float"),  # type: ignore[arg-type]
+    "item": (list[int], [1, "2"], "return[1] is str and would come back as int"),
+    "unreadable": (list[int], ["a"], "return.0 is str: Input should be a valid integer"),
+}
+
+
+@pytest.mark.parametrize("hint, value, reason", REASONS.values(), ids=REASONS)
+def test_a_refusal_says_the_reason(hint, value, reason):
+    """What is refused is told by its place, its type and the reason."""
+    with pytest.raises(Misuse) as caught:
+        gives(hint, value).encode_result(value)
+
+    assert reason in str(caught.value)
+    assert "serializer warnings" not in str(caught.value)
 
 
 async def test_what_older_journals_hold_reads_on():

@@ -7,111 +7,155 @@ hold stays as it is:
 1. its JSON, by the names of its fields;
 2. the same by alias, without what is computed;
 3. the same with bytes, moments and decimals as what they are, which `codec` tags.
+
+Where none of them does, they are tried again without the fields of models that were not set; and
+then once more for a value that is not of the type to the letter, but means it: an int in the place
+of a Decimal, a tuple in that of a list.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_jsonable_python
 
-from substrate.values.codec import decode, encode
-from substrate.values.difference import difference
+from substrate.engine.form import FORMS, Form, plain
+from substrate.values.codec import encode
+from substrate.values.difference import Allow, difference
 from substrate.values.errors import Misuse, NotEncodable, NotKept
 
 _VALUES = re.compile(r"input_value=.*?, (?=input_type=)", re.DOTALL)
 _MASK = "**********"
 _CURE = "annotate it with the type that it has, or give what is lost a form that reads back"
+_ORDER = " has an order, which would be lost"
+_IN_ORDER = "give a list of pairs"
 _KEEP_OUT = (
-    "keep it out of arguments and results: let the step that needs it read it from the environment "
-    "or a vault"
+    "keep it out of arguments, results and signals: let the step that needs it read it from the "
+    "environment or a vault"
 )
 
 
 class Annotation:
-    """The type of one parameter of a function, or of what it returns."""
+    """The type of a parameter, of a result or of a signal. `owner` and `name` say of which."""
 
-    def __init__(self, function: str, name: str, hint: Any) -> None:
-        self._function = function
+    def __init__(self, owner: str, name: str, hint: Any) -> None:
+        self._owner = owner
         self._name = name
         self._hint = hint
         self._adapter: TypeAdapter[Any] = TypeAdapter(hint)
 
     def as_ever(self, value: Any) -> Any:
         """Return the first form of a value, unread. Raises `NotEncodable` where it has none."""
-        return self._in_form(_by_name, value)
+        try:
+            return FORMS[0].of(self._adapter, value)
+        except Exception as error:  # noqa: BLE001 - pydantic_core raises several kinds of its own
+            raise self._not_encodable(error) from None
 
     def dump(self, value: Any) -> Any:
-        """Return what is recorded of a value.
+        """Return what is recorded of a value: the same in every process.
 
         Raises `NotEncodable` where it has no JSON form, `NotKept` where none gives it back.
         """
-        problem: NotEncodable | None = None
+        problem: Exception | None = None
         found: str | None = None
         shown: Any = None
-        for form in (_by_name, _by_alias, _tagged):
+        is_of_type = False
+        for form, allow in self._tries():
             try:
-                dumped = self._in_form(form, value)
-            except NotEncodable as error:
-                problem = problem or error
+                dumped = self._in_form(form, value, allow)
+            except Exception as error:  # noqa: BLE001 - pydantic_core raises several kinds
+                problem = error
                 continue
-            lost = self._lost(value, dumped)
+            lost = self._lost(value, dumped, allow)
             if lost is None:
                 return dumped
-            found, shown = found or lost, shown if found else dumped
-        if problem is not None and found is None:
-            raise problem
-        raise self._not_kept(found or "", shown)
+            if Allow.CONVERTED not in allow:
+                is_of_type = True
+            elif found is None:  # all that may be lost is allowed by then: what is told matters
+                found, shown = lost, dumped
+        if found is None:
+            raise self._not_encodable(problem)
+        if is_of_type:
+            raise self._not_kept(found, shown)
+        raise NotEncodable(f"{self._owner}: {self._is_not(found)}; {_cure_of(found)}")
+
+    def make(self, value: Any) -> Any:
+        """Return a JSON value as the type. Raises `ValidationError`, or what its validators do."""
+        return self._adapter.validate_python(value)
 
     def load(self, value: Any) -> Any:
         """Return a recorded value as the type. Raises `Misuse` where it fits the type no more."""
         try:
             return self._adapter.validate_python(value)
         except ValidationError as error:
-            raise Misuse(
-                f"{self._function}(): the recorded {self._name} no longer fits its type: {error}"
-            ) from None
+            told = str(error)
+        except Exception as error:  # noqa: BLE001 - a type's own validators are user code
+            told = f"reading it raises {type(error).__name__}: {error}"
+        raise Misuse(f"{self._owner}: the recorded {self._name} no longer fits its type: {told}")
 
-    def accepts(self, value: Any) -> bool:
-        """Whether a value is of the type as it stands, without being made so."""
+    def refusal(self, value: Any) -> str | None:
+        """Say why a value is not of the type as it stands, without being made so; None if it is."""
         try:
             self._adapter.validate_python(value, strict=True)
-        except ValidationError:
-            return False
+        except ValidationError as error:
+            return _problem(error, self._name)
+        return None
+
+    def is_exact(self, text: str, value: Any) -> bool:
+        """Whether a JSON text, or the value that it stands for, is of the type without coercion."""
+        try:
+            self._adapter.validate_json(text, strict=True)
+        except Exception:  # noqa: BLE001 - a type's own validators are user code
+            try:
+                self._adapter.validate_python(value, strict=True)
+            except Exception:  # noqa: BLE001 - likewise
+                return False
         return True
 
-    def _in_form(self, form: Callable[[TypeAdapter[Any], Any], Any], value: Any) -> Any:
-        try:
-            return form(self._adapter, value)
-        except Exception as error:  # noqa: BLE001 - pydantic_core raises several kinds of its own
-            told = _VALUES.sub("", str(error))  # which may be secret
-            raise NotEncodable(
-                f"{self._function}(): {self._name} has no JSON form as {_shown(self._hint)}: {told}"
-            ) from None
+    def _tries(self) -> Iterator[tuple[Form, Allow]]:
+        """Give the forms to be tried, and what counts as the same in each."""
+        is_open = Allow.OPEN if self._is_open else Allow.NOTHING
+        lenient = Allow.MADE | Allow.CONVERTED
+        for more in (Allow.NOTHING, Allow.MADE, lenient):
+            for form in FORMS:
+                yield form, is_open | more
 
-    def _lost(self, value: Any, dumped: Any) -> str | None:
+    def _in_form(self, form: Form, value: Any, allow: Allow) -> Any:
+        dumped = form.of(self._adapter, value, is_lenient=Allow.CONVERTED in allow)
+        drops = Allow.MADE in allow
+        if drops or self._may_hold_sets:
+            dumped = form.arranged(value, dumped, drops=drops)
+        return plain(dumped) if form.is_tagged else dumped
+
+    def _lost(self, value: Any, dumped: Any, allow: Allow) -> str | None:
         """Say what of a value a form does not give back; None where it gives back all."""
         try:
             back = self._adapter.validate_python(dumped)
         except ValidationError as error:
-            return f"{self._name} would be refused when it is read: {_problem(error)}"
+            return f"{self._name} would be refused when it is read: {_problem(error, self._name)}"
         except Exception as error:  # noqa: BLE001 - a type's own validators are user code
             return f"reading {self._name} raises {type(error).__name__}"
-        lost = difference(value, back, self._name)
-        if lost and self._is_open:
-            lost = difference(value, back, self._name, is_open=True)
-        return lost
+        if Allow.CONVERTED in allow and self._chooses_members:
+            allow &= ~Allow.CONVERTED  # nothing tells a member from its text then
+        return difference(value, back, self._name, allow)
+
+    def _not_encodable(self, error: Exception | None) -> NotEncodable:
+        told = _VALUES.sub("", str(error))  # which may be secret
+        return NotEncodable(
+            f"{self._owner}: {self._name} has no JSON form as {shown(self._hint)}: {told}"
+        )
+
+    def _is_not(self, lost: str) -> str:
+        return f"{self._name} is not of the annotated type {shown(self._hint)}: {lost}"
 
     def _not_kept(self, lost: str, dumped: Any) -> NotKept:
-        cure = _KEEP_OUT if lost.endswith(" is a secret") else _CURE
         try:
             text = encode(dumped)
         except NotEncodable:
             text = _MASK
-        told = f"{self._function}(): {self._name} would not read back as {_shown(self._hint)}"
-        return NotKept(f"{told}: {lost}; {cure}", lost, None if _MASK in text else text)
+        told = f"{self._owner}: {self._name} would not read back as {shown(self._hint)}"
+        return NotKept(f"{told}: {lost}; {_cure_of(lost)}", lost, None if _MASK in text else text)
 
     @cached_property
     def _is_open(self) -> bool:
@@ -120,47 +164,33 @@ class Annotation:
         An enum member or a UUID stands there as its JSON, as everywhere without a type. It could
         also come from a union that takes text as well: then nothing tells the two apart.
         """
+        return "any" in self._kinds and not self._chooses_members
+
+    @cached_property
+    def _may_hold_sets(self) -> bool:
+        return not self._kinds.isdisjoint(("set", "frozenset", "any", "extra"))
+
+    @property
+    def _chooses_members(self) -> bool:
+        return "a choice" in self._kinds
+
+    @cached_property
+    def _kinds(self) -> set[str]:
         kinds: set[str] = set()
         _kinds_in(self._adapter.core_schema, kinds, in_union=False)
-        return "any" in kinds and "a choice" not in kinds
-
-
-def _by_name(adapter: TypeAdapter[Any], value: Any) -> Any:
-    return adapter.dump_python(value, mode="json", warnings="error")
-
-
-def _by_alias(adapter: TypeAdapter[Any], value: Any) -> Any:
-    return adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings="error")
-
-
-def _tagged(adapter: TypeAdapter[Any], value: Any) -> Any:
-    return _plain(adapter.dump_python(value, by_alias=True, round_trip=True, warnings="error"))
-
-
-def _plain(value: Any) -> Any:
-    """Return a value with what `codec` can tag as it is, and all else as pydantic's JSON."""
-    if isinstance(value, dict):
-        return {_plain_key(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
-    try:
-        return decode(encode(value))
-    except NotEncodable:
-        return to_jsonable_python(value, bytes_mode="base64", inf_nan_mode="constants")
-
-
-def _plain_key(key: Any) -> str:
-    return key if isinstance(key, str) else next(iter(to_jsonable_python({key: None})))
+        return kinds
 
 
 def _kinds_in(schema: Any, kinds: set[str], *, in_union: bool) -> None:
-    """Collect whether a schema takes anything somewhere, and chooses an enum or UUID somewhere."""
+    """Collect whether a schema takes anything or sets somewhere, and chooses an enum or UUID."""
     if isinstance(schema, dict):
         kind = schema.get("type")
-        if kind == "any":
-            kinds.add("any")
+        if kind in ("any", "set", "frozenset"):
+            kinds.add(kind)
         elif in_union and kind in ("enum", "uuid"):
             kinds.add("a choice")
+        if "allow" in (schema.get("extra_behavior"), schema.get("extra_fields_behavior")):
+            kinds.add("extra")
         inside = kind in ("union", "tagged-union") or (in_union and kind != "model-field")
         for each in schema.values():
             _kinds_in(each, kinds, in_union=inside)
@@ -169,11 +199,19 @@ def _kinds_in(schema: Any, kinds: set[str], *, in_union: bool) -> None:
             _kinds_in(each, kinds, in_union=in_union)
 
 
-def _problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else first["msg"]
+def _problem(error: ValidationError, name: str) -> str:
+    """Say where a value was refused, what stands there, and why; never the value."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join([name, *(str(part) for part in first["loc"])])
+    return f"{place} is {type(first['input']).__name__}: {first['msg']}"
 
 
-def _shown(hint: Any) -> str:
+def _cure_of(lost: str) -> str:
+    if lost.endswith(" is a secret"):
+        return _KEEP_OUT
+    return _IN_ORDER if lost.endswith(_ORDER) else _CURE
+
+
+def shown(hint: Any) -> str:
+    """Return a type as one writes it."""
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

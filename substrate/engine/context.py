@@ -39,7 +39,7 @@ from substrate.engine.strand import Strand
 from substrate.engine.undo import undo_of
 from substrate.engine.wait import (
     POLL,
-    adapter_of,
+    annotation_of,
     await_signal,
     await_timer,
     poll_signals,
@@ -276,7 +276,7 @@ class Context:
                 "and timeout= by its name"
             )
         if type is not Any:
-            adapter_of(type)
+            annotation_of(type, name)
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
             return await_signal(self.execution, recorded, self.blank(asked), type, seconds)

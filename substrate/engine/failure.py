@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from substrate.values.codec import decode, encode
-from substrate.values.difference import difference
+from substrate.values.difference import Allow, difference
 from substrate.values.errors import (
     Failure,
     NotEncodable,
@@ -125,7 +125,7 @@ def _comes_back(error: Exception) -> bool:
     kept = {name: value for name, value in vars(error).items() if name not in _ADDED}
     if difference(kept, vars(same), "its attributes"):
         return False
-    return difference(error.args, back.args, "args", is_open=True) is None
+    return difference(error.args, back.args, "args", allow=Allow.OPEN) is None
 
 
 _ADDED = ("__notes__", "others")

@@ -27,7 +27,7 @@ from typing import (
 
 from pydantic import PydanticUserError
 
-from substrate.engine.annotation import Annotation
+from substrate.engine.annotation import Annotation, shown
 from substrate.engine.signature import check_meaning, near
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse, NotEncodable, NotKept
@@ -103,9 +103,9 @@ class Durable(Generic[P, R]):
     def encode_result(self, value: R) -> Json:
         """Return the result as JSON.
 
-        Raises `Misuse` where it is not of the type that the function says it returns, taken
-        strictly but for an int that stands for a float; `NotEncodable` where it is no JSON;
-        `NotKept` where it would not read back.
+        Raises `Misuse` where it is not of the type that the function says it returns, nor of one
+        that stands for it (see `annotation`); `NotEncodable` where it is no JSON; `NotKept` where
+        it would not read back.
         """
         annotation = self._annotations.get("return")
         if annotation is None:
@@ -114,8 +114,8 @@ class Durable(Generic[P, R]):
         try:
             return Json(encode(annotation.dump(value)))
         except NotKept:
-            if not annotation.accepts(value):
-                raise self._wrong(value) from None
+            if reason := annotation.refusal(value):
+                raise self._wrong(value, reason) from None
             raise
 
     def decode_result(self, text: Json) -> R:
@@ -154,12 +154,12 @@ class Durable(Generic[P, R]):
             return
         raise self._wrong(value)
 
-    def _wrong(self, value: object) -> Misuse:
-        hint = self._hints["return"]
-        says = hint.__name__ if isinstance(hint, type) else hint
+    def _wrong(self, value: object, reason: str = "") -> Misuse:
+        says = shown(self._hints["return"])
+        why = f": {reason}" if reason else ""
         return Misuse(
-            f"{self.name}() returned a {type(value).__name__} and says that it returns {says}; "
-            "return that, or change what it says"
+            f"{self.name}() returned a {type(value).__name__} and says that it returns {says}{why}"
+            "; return that, or change what it says"
         )
 
     @cached_property
@@ -183,7 +183,7 @@ class Durable(Generic[P, R]):
         """Those of them that are more than plain JSON."""
         try:
             return {
-                name: Annotation(self.name, name, hint)
+                name: Annotation(f"{self.name}()", name, hint)
                 for name, hint in self._hints.items()
                 if hint not in _PLAIN
             }

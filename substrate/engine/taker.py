@@ -1,7 +1,8 @@
 """Who gets a signal: one taker for each name that a run waits for, not one for each wait.
 
 - The oldest signal goes to the first open wait, in the order of keys, that accepts its value, so
-  that which question an answer belongs to depends on no connection and no task. What no open wait
+  that which question an answer belongs to depends on no connection and no task. One that would
+  have to make another value of it comes after all that accept it as it is. What no open wait
   accepts goes to a poll, or else is refused: it counts as taken, and the first wait notes why.
 - A wait that the journal has as pending is open, though this replay has not come back to it.
   Until it has, nothing is handed out; once nothing of the run is at work, the code does not ask
@@ -38,16 +39,27 @@ _NOT_LOOKED = -1
 """The wake version of who has not looked yet: no run stands at it, so it is not let go."""
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a wait records of a value that fits, and whether it does as it stands."""
+
+    value: Json
+    is_exact: bool = True
+
+
+Judge = Callable[[Received], Taken | Refusal]
+
+
 @dataclass(slots=True, eq=False)
 class Asker:
     """Who wants signals of a name: a wait wants one, a poll all that has come.
 
-    `refuses` says what is wrong with a value, None where it fits; a poll has none. A `silent` one
+    `judge` says what a wait makes of a value, or refuses it; a poll has none. A `silent` one
     that finds nothing leaves no row.
     """
 
     promise: Promise
-    refuses: Callable[[Received], Refusal | None] | None = None
+    judge: Judge | None = None
     due_at: int | None = None
     is_silent: bool = False
     is_due: bool = False
@@ -85,7 +97,7 @@ class Taker:
     async def settle(self, asker: Asker) -> Promise:
         """Return the asker's promise when it is settled: by a signal, or by its time."""
         self._absent.discard(asker.promise.key)
-        insort(self._polls if asker.refuses is None else self._waits, asker, key=_place)
+        insort(self._polls if asker.judge is None else self._waits, asker, key=_place)
         self.look()
         try:
             async with self._execution.waiting(asker.wait):
@@ -170,26 +182,37 @@ class Taker:
         """Give each signal to the first wait that accepts it; return what is left for a poll."""
         left = []
         for received in found:
-            refusals: list[Refusal] = []
-            for wait in self._waits:
-                refusal = wait.refuses(received) if wait.refuses else None
-                if refusal is None:
-                    await self._take(wait, self._resolved(wait.promise, received.value), [received])
-                    break
-                refusals.append(refusal)
+            accepted, refused = self._judged(received)
+            if accepted:
+                wait, taken = accepted
+                await self._take(wait, self._resolved(wait.promise, taken.value), [received])
+            elif self._polls:
+                left.append(received)
+            elif refused:
+                await self._refuse(*refused)
             else:
-                if self._polls:
-                    left.append(received)
-                elif refusals:
-                    await self._refuse(self._waits[0], received, refusals[0])
-                else:
-                    break
+                break
         return left
+
+    def _judged(
+        self, received: Received
+    ) -> tuple[tuple[Asker, Taken] | None, tuple[Asker, Received, Refusal] | None]:
+        """Return the wait that a value is for, if any, and the first one that refuses it."""
+        accepted, refused = None, None
+        for wait in self._waits:
+            judged = wait.judge(received) if wait.judge else {}
+            if not isinstance(judged, Taken):
+                refused = refused or (wait, received, judged)
+            elif judged.is_exact:
+                return (wait, judged), refused
+            else:
+                accepted = accepted or (wait, judged)
+        return accepted, refused
 
     def _unwanted(self, left: Sequence[Received], asked: Sequence[Asker]) -> Sequence[Received]:
         """Return what no wait wants, nor one that was opened while the others were asked."""
-        new = [wait.refuses for wait in self._waits if wait not in asked and wait.refuses]
-        return [each for each in left if all(refuses(each) for refuses in new)]
+        new = [wait.judge for wait in self._waits if wait not in asked and wait.judge]
+        return [each for each in left if not any(isinstance(judge(each), Taken) for judge in new)]
 
     async def _answer_polls(self, left: Sequence[Received]) -> None:
         """Give what is left to the first poll, and nothing to the others."""

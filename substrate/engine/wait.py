@@ -3,7 +3,9 @@
 Both record first until when they wait, so that after a crash they wait for the same moment.
 
 A value that is not of the type that is waited for is refused: it counts as taken, what was wrong
-with it is noted with the wait, and the wait goes on.
+with it is noted with the wait, and the wait goes on. What was made of one that fits is what is
+recorded, so that nothing in it is made anew on a replay; where no record would give that back, the
+value is refused as well.
 """
 
 from collections.abc import Callable
@@ -11,13 +13,14 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import PydanticUserError, ValidationError
 
+from substrate.engine.annotation import Annotation
 from substrate.engine.execution import Execution
-from substrate.engine.failure import Raised
-from substrate.engine.taker import Asker, Refusal, taker_of
+from substrate.engine.failure import Raised, failure_of
+from substrate.engine.taker import Asker, Refusal, Taken, taker_of
 from substrate.values.codec import decode, encode
-from substrate.values.errors import Misuse, SignalExpired
+from substrate.values.errors import Misuse, NotEncodable, Paused, SignalExpired
 from substrate.values.records import Json, Promise, PromiseState, Received
 
 POLL = Json('{"waits":false}')
@@ -53,7 +56,7 @@ async def await_signal(
     if waiting is None:
         due = None if seconds is None else execution.now_ms + round(seconds * 1000)
         waiting = replace(blank, input=_until(due))
-    asker = Asker(waiting, partial(_refusal, type_), _due_at(waiting))
+    asker = Asker(waiting, partial(_judged, type_, waiting.name), _due_at(waiting))
     return await taker_of(execution, waiting.name).settle(asker)
 
 
@@ -73,40 +76,57 @@ async def hear_signals(execution: Execution, blank: Promise) -> Promise:
 
 
 def read_signal(type: Any, seconds: float | None, promise: Promise) -> Any:
-    """Return the value as the type asked for, or why there is none."""
+    """Return the value as the type asked for, or why there is none.
+
+    Raises `Paused` where the type has changed and takes the record no more.
+    """
     if promise.state is not PromiseState.RESOLVED:
         waited = "" if seconds is None else f" in {seconds:g} s"
         return Raised(
             SignalExpired(f"no signal {promise.name!r} came to {promise.run_id!r}{waited}")
         )
     value = decode(promise.value or Json("null"))
+    if type is Any:
+        return value
     try:
-        return value if type is Any else adapter_of(type).validate_python(value)
-    except ValidationError as error:
-        return Raised(Misuse(f"signal {promise.name!r} is not a {type}: {error}"))
+        return annotation_of(type, promise.name).load(value)
+    except Misuse as error:
+        raise Paused(failure_of(error)) from None
 
 
 @lru_cache(maxsize=256)
-def adapter_of(type: Any) -> TypeAdapter[Any]:
-    """Return what checks values of a type, or raise `Misuse` for one that pydantic cannot read."""
+def annotation_of(type: Any, name: str) -> Annotation:
+    """Return the type of a signal, or raise `Misuse` for one that pydantic cannot read."""
     try:
-        return TypeAdapter(type)
+        return Annotation(f"ctx.signal({name!r})", "value", type)
     except PydanticUserError as error:
         raise Misuse(
             f"a signal cannot be a {type!r}: {error}; use a type that pydantic knows"
         ) from None
 
 
-def _refusal(type_: Any, received: Received) -> Refusal | None:
-    """Return what is wrong with a value, as the wait's `attempts` keep it; None if it fits."""
+def _judged(type_: Any, name: str, received: Received) -> Taken | Refusal:
+    """Return what a wait records of a value, or what is wrong with it, for its `attempts`."""
     if type_ is Any:
-        return None
+        return Taken(received.value)
+    annotation = annotation_of(type_, name)
+    value = decode(received.value)
     try:
-        adapter_of(type_).validate_python(decode(received.value))
-    except ValidationError as error:
-        told = f"the value sent is not a {type_}: {error}"[:1000]
-        return {"type": "Refused", "message": told, "dedup": received.dedup, "at": received.sent_at}
-    return None
+        made = annotation.make(value)
+        return Taken(
+            Json(encode(annotation.dump(made))), annotation.is_exact(received.value, value)
+        )
+    except (ValidationError, NotEncodable) as error:
+        told = str(error)
+    except Exception as error:  # noqa: BLE001 - a type's own validators are user code
+        told = f"reading it raises {type(error).__name__}: {error}"
+    message = f"the value sent is not a {type_}: {told}"[:1000]
+    return {
+        "type": "Refused",
+        "message": message,
+        "dedup": received.dedup,
+        "at": received.sent_at,
+    }
 
 
 def _until(due_at: int | None) -> Json:

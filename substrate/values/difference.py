@@ -4,27 +4,43 @@ Pure. A difference is told by its place and its types, never by its values: thes
 and what is told of them is written to the journal.
 
 What JSON cannot tell apart and programs rarely do counts as the same: a tuple and a list, an int
-for a float, a subclass of a plain type and the type itself, two time zones of one moment. Where
-`is_open`, which is for places without a type, an enum member may come back as its value and a UUID
-as its text.
+for a float, a subclass of a plain type and the type itself, two time zones of one moment. What else
+may count as the same is said by `Allow`.
 """
 
+from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag, auto
 from functools import cached_property
 from math import isnan
 from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 _PLAIN = (str, int, float, bytes, dict, list, tuple, set, frozenset, datetime, date)
+_DATA = (Decimal, bool, type(None), UUID, Enum, time, timedelta, BaseModel)
+_EMPTY = (list, dict, set, frozenset, tuple)
 
 
-def difference(given: Any, back: Any, path: str = "", *, is_open: bool = False) -> str | None:
+class Allow(Flag):
+    """What counts as the same beside what always does."""
+
+    NOTHING = 0
+    #: In places without a type: an enum member for its value, a UUID for its text.
+    OPEN = auto()
+    #: A field of a model that was not set, and comes back as set: its default is another each time.
+    MADE = auto()
+    #: What a program that means the annotated type gives in its place: a member for its text or
+    #: number, an int for a Decimal, a set and a frozenset for each other.
+    CONVERTED = auto()
+
+
+def difference(given: Any, back: Any, path: str = "", allow: Allow = Allow.NOTHING) -> str | None:
     """Say where a value that has come back differs from the one that was given; None if nowhere.
 
     >>> difference({"a": [1, 2]}, {"a": [1, "2"]}, "it")
@@ -32,21 +48,23 @@ def difference(given: Any, back: Any, path: str = "", *, is_open: bool = False) 
     """
     if given is back:
         return None
-    if is_open and isinstance(given, (Enum, UUID)):
-        given = given.value if isinstance(given, Enum) else str(given)
+    if allow and type(given) is not type(back):
+        given = _allowed(given, back, allow)
     if not _is_same_type(given, back):
         if hasattr(given, "get_secret_value"):
             return f"{path} is a secret"
         return f"{path} is {type(given).__name__} and would come back as {type(back).__name__}"
     if isinstance(given, (list, tuple)):
-        return _of_items(given, back, path, is_open=is_open)
+        return _of_items(given, back, path, allow)
+    if isinstance(given, (set, frozenset)):
+        return _of_sets(given, back, path, allow)
     if isinstance(given, dict):
-        return _of_dicts(given, back, path, is_open=is_open)
+        return _of_dicts(given, back, path, allow)
     if isinstance(given, BaseModel):
-        return _of_models(given, back, path, is_open=is_open)
+        return _of_models(given, back, path, allow)
     if is_dataclass(given):
         names = [field.name for field in fields(given)]
-        return _of_attributes(given, back, names, path, is_open=is_open) or _of_others(
+        return _of_attributes(given, back, names, path, allow) or _of_others(
             given, back, names, path
         )
     if _is_equal(given, back):
@@ -54,6 +72,21 @@ def difference(given: Any, back: Any, path: str = "", *, is_open: bool = False) 
     if hasattr(given, "get_secret_value"):
         return f"{path} is a secret"
     return f"{path} would come back as another {type(given).__name__}"
+
+
+def _allowed(given: Any, back: Any, allow: Allow) -> Any:
+    """Return what a value counts as, where something of another type has come back."""
+    if isinstance(given, Enum):
+        is_known = Allow.CONVERTED in allow and isinstance(given, (str, int))
+        return given.value if is_known or Allow.OPEN in allow else given
+    if isinstance(given, UUID) and Allow.OPEN in allow:
+        return str(given)
+    if Allow.CONVERTED in allow:
+        if isinstance(back, Decimal) and isinstance(given, int) and not isinstance(given, bool):
+            return Decimal(given)
+        if isinstance(given, (set, frozenset)) and isinstance(back, (set, frozenset)):
+            return type(back)(given)
+    return given
 
 
 def _is_same_type(given: Any, back: Any) -> bool:
@@ -72,45 +105,90 @@ def _is_same_type(given: Any, back: Any) -> bool:
     return other in _PLAIN and isinstance(given, other)
 
 
-def _of_items(given: Any, back: Any, path: str, *, is_open: bool) -> str | None:
+def _of_items(given: Any, back: Any, path: str, allow: Allow) -> str | None:
     if len(given) != len(back):
         return f"{path} has {len(given)} items and would come back with {len(back)}"
     for i, (one, other) in enumerate(zip(given, back, strict=True)):
-        if found := difference(one, other, f"{path}[{i}]", is_open=is_open):
+        if found := difference(one, other, f"{path}[{i}]", allow):
             return found
     return None
 
 
-def _of_dicts(given: Any, back: Any, path: str, *, is_open: bool) -> str | None:
+def _of_sets(given: Any, back: Any, path: str, allow: Allow) -> str | None:
+    if len(given) != len(back):
+        return f"{path} has {len(given)} items and would come back with {len(back)}"
+    items = {item: item for item in back}
+    for item in given:
+        if item not in items:
+            return f"{path} would come back as another {type(given).__name__}"
+        if found := difference(item, items[item], f"an item of {path}", allow):
+            return found
+    return None
+
+
+def _of_dicts(given: Any, back: Any, path: str, allow: Allow) -> str | None:
+    is_ordered = isinstance(given, OrderedDict) and isinstance(back, OrderedDict)
+    if is_ordered and list(given) != sorted(given, key=_written_key):  # as they are in a record
+        return f"{path} has an order, which would be lost"
     keys = {key: key for key in back}
     for key, value in given.items():
         if key not in keys:
             return f"{path}[{_shown(key)}] would be lost"
-        if found := difference(key, keys[key], f"a key of {path}", is_open=is_open):
+        if found := difference(key, keys[key], f"a key of {path}", allow):
             return found
-        if found := difference(value, back[key], f"{path}[{_shown(key)}]", is_open=is_open):
+        if found := difference(value, back[key], f"{path}[{_shown(key)}]", allow):
             return found
     extra = next((key for key in back if key not in given), None)
     return None if extra is None else f"{path}[{_shown(extra)}] would come back, and is not there"
 
 
-def _of_models(given: BaseModel, back: BaseModel, path: str, *, is_open: bool) -> str | None:
+def _of_models(given: BaseModel, back: BaseModel, path: str, allow: Allow) -> str | None:
     names = list(type(given).model_fields)
-    if found := _of_attributes(given, back, names, path, is_open=is_open):
+    if found := _of_attributes(given, back, names, path, allow):
+        return found
+    if found := _of_set_fields(given, back, path, allow):
         return found
     extra = given.__pydantic_extra__ or {}, back.__pydantic_extra__ or {}
-    if found := _of_dicts(*extra, path, is_open=is_open):
+    if found := _of_dicts(*extra, path, allow):
         return found
     private = given.__pydantic_private__ or {}, back.__pydantic_private__ or {}
     return _of_hidden(*private, path)
 
 
+def _of_set_fields(given: BaseModel, back: BaseModel, path: str, allow: Allow) -> str | None:
+    """Compare which fields were set: a change of some fields leaves the others as they are.
+
+    Not of a model that writes its own form, which says what there is to say.
+    """
+    if type(given).__pydantic_decorators__.model_serializers:
+        return None
+    for name in sorted(given.model_fields_set ^ back.model_fields_set):
+        was_set = name in given.model_fields_set
+        field = type(given).model_fields.get(name) if Allow.MADE in allow else None
+        if field is not None and (field.exclude if was_set else not is_remade(given, name)):
+            continue
+        was, would = ("set", "not set") if was_set else ("not set", "set")
+        return f"{path}.{name} was {was} and would come back as {would}"
+    return None
+
+
+def is_remade(model: BaseModel, name: str) -> bool:
+    """Whether a reader makes the same of a field that is left out, in any process, on any day.
+
+    A factory is not asked: that it gives the same twice now says nothing about tomorrow.
+    """
+    field, value = type(model).model_fields[name], getattr(model, name, None)
+    if field.default_factory is not None:
+        return field.default_factory in _EMPTY and type(value) in _EMPTY and not value
+    return difference(field.default, value) is None
+
+
 def _of_attributes(
-    given: Any, back: Any, names: Collection[str], path: str, *, is_open: bool
+    given: Any, back: Any, names: Collection[str], path: str, allow: Allow
 ) -> str | None:
     for name in names:
         one, other = getattr(given, name, None), getattr(back, name, None)
-        if found := difference(one, other, f"{path}.{name}", is_open=is_open):
+        if found := difference(one, other, f"{path}.{name}", allow):
             return found
     return None
 
@@ -130,7 +208,7 @@ def _of_hidden(given: Mapping[str, Any], back: Mapping[str, Any], path: str) -> 
     for name, value in given.items():
         if name not in back:
             return f"{path}.{name} would be lost"
-        is_data = isinstance(value, (*_PLAIN, Decimal, bool, type(None)))
+        is_data = isinstance(value, (*_PLAIN, *_DATA))
         if is_data and (found := difference(value, back[name], f"{path}.{name}")):
             return found
     return None
@@ -143,8 +221,6 @@ def _is_equal(given: Any, back: Any) -> bool:
         return str(given) == str(back)  # 2.0 and 2.00 are equal, and are not the same
     if isinstance(given, datetime):
         return _moment(given) == _moment(back)
-    if isinstance(given, (set, frozenset)):
-        return given == back and _types(given) == _types(back)
     try:
         return bool(given == back)
     except Exception:  # noqa: BLE001 - an object's own __eq__ is user code
@@ -161,8 +237,8 @@ def _moment(when: datetime) -> object:
         return when.replace(tzinfo=None), when.utcoffset()
 
 
-def _types(values: Collection[object]) -> list[str]:
-    return sorted(type(value).__name__ for value in values)
+def _written_key(key: Any) -> str:
+    return key if isinstance(key, str) else str(next(iter(to_jsonable_python({key: None}))))
 
 
 def _shown(key: object) -> str:

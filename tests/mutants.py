@@ -15,7 +15,7 @@ from tests.postgres import DSN_VARIABLE
 
 ROOT = Path(__file__).parents[1]
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=no")
-LIMIT_S = 30
+LIMIT_S = 90
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from substrate import (
     durable,
 )
 from substrate.engine.worker import Worker
+from substrate.testing import ManualClock
 from substrate.values.errors import InvalidId
 from tests.runs import QUICK, keys
 
@@ -101,25 +102,26 @@ async def test_in_a_run(sqlite_url, work, told):
 
 
 async def test_what_is_recorded_is_checked_too(store_url):
-    """A step that was announced, and whose code has another option now, is not called with it."""
-    retry: list[Any] = [Retry(max_attempts=2, initial=3600)]
+    """A step that rests, and whose code has a wrong option now, is not called with it once more."""
+    retry: list[Any] = [Retry(max_attempts=2, initial=3600, jitter=0)]
+    clock = ManualClock()
 
-    async def fails() -> None:
+    async def refused() -> None:
         called.append("call")
         raise ConnectionRefusedError("away")
 
     @durable
     async def order(ctx: Context) -> None:
-        await ctx.step(fails, effect="once", retry=retry[0])
+        await ctx.step(refused, effect="once", retry=retry[0])
 
-    async with connect(store_url) as client:
+    async with connect(store_url, clock) as client:
         async with client.work([order], limits=QUICK) as worker:
             await client.start(order, id="run")
             await worker.run_until_idle()
         retry[0] = 2
+        clock.move(3600)
         async with client.work([order], limits=QUICK):
-            await client.cancel("run")
-            with pytest.raises(Exception, match="asked to end"):
+            with pytest.raises(RunFailed, match="retry=2 is no Retry"):
                 await client.result("run")
 
     assert called == ["call"]

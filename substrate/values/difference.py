@@ -175,12 +175,20 @@ def _of_set_fields(given: BaseModel, back: BaseModel, path: str, allow: Allow) -
 def is_remade(model: BaseModel, name: str) -> bool:
     """Whether a reader makes the same of a field that is left out, in any process, on any day.
 
-    A factory is not asked: that it gives the same twice now says nothing about tomorrow.
+    A factory is not asked: that it gives the same twice now says nothing about tomorrow. A default
+    that may have been made when the class was (an id, a moment, an object) says no more.
     """
     field, value = type(model).model_fields[name], getattr(model, name, None)
     if field.default_factory is not None:
         return field.default_factory in _EMPTY and type(value) in _EMPTY and not value
-    return difference(field.default, value) is None
+    return _is_constant(field.default) and difference(field.default, value) is None
+
+
+def _is_constant(value: Any) -> bool:
+    if isinstance(value, _EMPTY):
+        inside = (*value, *value.values()) if isinstance(value, dict) else value
+        return all(_is_constant(item) for item in inside)
+    return isinstance(value, (str, int, float, bytes, Decimal, Enum, type(None)))
 
 
 def _of_attributes(

@@ -18,7 +18,7 @@ from typing import Any
 from substrate import Client, Limits, RunDead, connect
 from substrate.values.errors import StoreUnreachable
 from tests.crew import PROCESSES, WorkerProcess
-from tests.everything import FUNCTIONS, RESULT, Case, everything, prepare
+from tests.everything import FUNCTIONS, RESULT, SIGNALS, Case, everything, prepare
 from tests.stores import database
 from tests.torture.tally import BURIED, LEFT_OPEN, LOST, Tally
 
@@ -45,18 +45,30 @@ async def storm(
             await client.start(everything, str(case.folder), 0, id=case.run_id)
         chaos = asyncio.create_task(_trouble(url, troubles, tally))
         signals = asyncio.create_task(_signal(client, cases, tally))
+        results = [asyncio.create_task(_result(client, case, tally)) for case in cases]
         try:
-            results = await asyncio.gather(*(_result(client, case, tally) for case in cases))
+            await _all_or_first_failure(results, (chaos, signals))
         finally:
-            chaos.cancel()
-            signals.cancel()
-            await asyncio.wait([chaos, signals])
+            for each in (*results, chaos, signals):
+                each.cancel()
+            await asyncio.wait([*results, chaos, signals])
     for case, result in zip(cases, results, strict=True):
-        _compare(case, result, tally)
+        _compare(case, result.result(), tally)
     tally.counts["runs"] += runs
     tally.counts["children"] += runs * 2
     tally.counts["stale writes committed"] += _stale_writes(url)
     tally.counts["claims, by wake-ups and takeovers"] += _claims(url)
+
+
+async def _all_or_first_failure(
+    results: Sequence[asyncio.Task[Any]], beside: Sequence[asyncio.Task[None]]
+) -> None:
+    """Return when all results are there; raise what ended a task beside them, at once."""
+    waiting: set[asyncio.Task[Any]] = {*results, *beside}
+    while not all(result.done() for result in results):
+        ended, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
 
 
 async def _trouble(url: str, troubles: Sequence[Trouble], tally: Tally) -> None:
@@ -85,7 +97,7 @@ async def _signal(client: Client, cases: Sequence[Case], tally: Tally) -> None:
     """Send each run what it waits for: some early, some when it has long been suspended."""
     chance = random.Random(11)
     for case in cases:
-        for name, value, dedup in (("mail", 1, "1"), ("mail", 2, "2"), ("go", "go", "1")):
+        for name, value, dedup in reversed(SIGNALS):  # the one that it waits for comes last
             await _patiently(client, case.run_id, name, value, dedup)
             tally.counts["signals"] += 1
         await asyncio.sleep(chance.uniform(0, 0.1))

@@ -96,8 +96,9 @@ async def _trouble(url: str, troubles: Sequence[Trouble], tally: Tally) -> None:
 async def _signal(client: Client, cases: Sequence[Case], tally: Tally) -> None:
     """Send each run what it waits for: some early, some when it has long been suspended."""
     chance = random.Random(11)
+    waited_for_last = sorted(SIGNALS, key=lambda each: each[0] == "go")
     for case in cases:
-        for name, value, dedup in reversed(SIGNALS):  # the one that it waits for comes last
+        for name, value, dedup in waited_for_last:
             await _patiently(client, case.run_id, name, value, dedup)
             tally.counts["signals"] += 1
         await asyncio.sleep(chance.uniform(0, 0.1))
@@ -150,8 +151,11 @@ def _compare(case: Case, result: Any, tally: Tally) -> None:
 
 
 def _called_after_commit(case: Case) -> list[str]:
-    """Return the calls that were begun after their outcome had been committed."""
-    settled = case.settled_looks()
+    """Return the calls that were begun after their outcome had been committed.
+
+    The first call of all is none of them, whatever the clock of a worker says that was stopped.
+    """
+    settled, times = case.settled_looks(), case.outside.notes
     last: dict[str, int] = {}
     for line in (case.folder / "times" / "notes").read_text().splitlines():
         at, _, what = line.split(" ", 2)
@@ -159,7 +163,9 @@ def _called_after_commit(case: Case) -> list[str]:
     return [
         what
         for what, at in last.items()
-        if what.startswith("pure look ") and at > settled.get(what[10:], at) + SLACK_MS
+        if what.startswith("pure look ")
+        and times[what] > 1
+        and at > settled.get(what[10:], at) + SLACK_MS
     ]
 
 

@@ -195,7 +195,7 @@ async def test_swallowed_interrupts_write_nothing(store_url, outside):
 
     assert keys == ["run", "act.0", "act.1", "act.2"]
     assert (run.status, run.crashes) == (RunStatus.READY, 0)
-    assert outside.notes["swallowed Shutdown"] == 997
+    assert outside.notes["swallowed Shutdown"] == 12
     assert outside.notes["stubborn 4 begins"] == 0
 
 

@@ -346,7 +346,7 @@ async def test_arguments_of_start(sqlite_url):
     async with connect(sqlite_url) as client:
         with pytest.raises(Misuse, match=r"typed\(\) cannot be called so: missing a required"):
             await client.start(typed, id="run")
-        with pytest.raises(NotEncodable, match=r"typed\(\): numbers has no JSON form"):
+        with pytest.raises(NotEncodable, match=r"typed\(\): numbers is not of the annotated type"):
             await client.start(typed, ["one"], id="run")
         with pytest.raises(RunNotFound):
             await client.get("run")

@@ -1,5 +1,6 @@
 """What all tests share: what they print at the end, and a process that has heard of no trouble."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,11 @@ import pytest
 from substrate.models.fallback import BREAKERS
 from substrate.models.quota import QUOTA
 from substrate.models.sharing import SHARING
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Begun in the background of a shell, whose children ignore Ctrl-C, as theirs would: some tests
+    # send it to processes that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """What all tests share: what they print at the end, and a process that has heard of no trouble."""
 
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Begun in the background of a shell, whose children ignore Ctrl-C, as theirs would: some tests
     # send it to processes that they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return two workers a core: the tests wait for other processes longer than they compute."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(autouse=True)

@@ -44,7 +44,7 @@ from tests.torture.tally import (
     Tally,
 )
 
-RUNS = int(os.environ.get("TORTURE_RUNS", "300"))
+RUNS = int(os.environ.get("TORTURE_RUNS", "1200"))
 TAKEOVERS = 15
 LATE_ROUNDS = 3
 FAMILY_S = 25.0
@@ -163,7 +163,7 @@ def storms(report: Report) -> None:
                 pooled(url, mode) as through,
                 report.part(name) as (folder, tally),
             ):
-                asyncio.run(storm(through, folder, RUNS // 3, (lambda: cut_backends(dsn),), tally))
+                asyncio.run(storm(through, folder, RUNS // 12, (lambda: cut_backends(dsn),), tally))
 
 
 def late(report: Report) -> None:

@@ -15,7 +15,7 @@ LOCK_ARGS   ?=
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo waiting test lint bench torture lock clean
+.PHONY: help demo waiting test lint bench torture matrix public package lock clean
 
 help:
 	@echo 'make demo    the demonstration: examples/demo.py'
@@ -24,6 +24,9 @@ help:
 	@echo 'make lint    the checks that run nothing: ruff, mypy, import-linter'
 	@echo 'make bench   the benchmarks, as ratios to this machine'"'"'s own commit time'
 	@echo 'make torture minutes of kills, stops and restarts; at the end counts what was lost'
+	@echo 'make matrix  the wheel, installed from an index by each Python that there is'
+	@echo 'make public  what is public, compared with the last release'
+	@echo 'make package the source archive and the wheel, in dist'
 	@echo 'make lock    resolve requirements.lock again (needs uv)'
 	@echo 'make clean   remove .venv, caches and build products'
 
@@ -54,6 +57,18 @@ bench: $(READY)
 # Through the real PgBouncer too, where it is installed: apt-get install pgbouncer.
 torture: $(READY)
 	@$(BIN)/python -m tests.torture
+
+# Uses the index that pip has.
+matrix: $(READY)
+	@$(BIN)/python -m tests.matrix
+
+public: $(READY)
+	@$(BIN)/python -m tests.surface
+
+# With the build backend of the lock.
+package: $(READY)
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation
 
 lock:
 	@uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header \

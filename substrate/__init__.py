@@ -1,5 +1,7 @@
 """Ostinato's substrate: durable functions over SQLite or Postgres. The public names."""
 
+from typing import TYPE_CHECKING
+
 from substrate.engine.child import Child
 from substrate.engine.client import Client, connect
 from substrate.engine.context import Context
@@ -8,6 +10,7 @@ from substrate.engine.limits import Limits
 from substrate.engine.pending import Pending, Winner
 from substrate.engine.step import Done, NotDone
 from substrate.engine.worker import Worker
+from substrate.installed import version as _version
 from substrate.values.errors import (
     IdTaken,
     Interrupt,
@@ -67,3 +70,13 @@ __all__ = [
     "durable",
     "recorded_error",
 ]
+
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        """Look the version up where somebody asks for it: importing reads no files."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _version()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from substrate import Context, Misuse, connect, durable
+from substrate import Context, connect, durable
 from substrate.values.errors import StoreUnusable
 from tests.stores import database
 
@@ -43,10 +43,3 @@ async def test_after_it_was_closed(store_url, use):
     with database(store_url) as db:
         assert db.value("SELECT count(*) FROM runs") == 1
         assert db.value("SELECT count(*) FROM workers") == 0
-
-
-def test_without_a_loop_of_asyncio(sqlite_url):
-    """Where no event loop of asyncio's runs, as under trio, connecting names the remedy."""
-    connecting = connect(sqlite_url).__aenter__()
-    with pytest.raises(Misuse, match=r"asyncio only.*asyncio\.run.*backend='asyncio'"):
-        connecting.send(None)  # as another kind of loop takes its first step

@@ -115,7 +115,7 @@ def test_record_is_plain():
 )
 def test_unknown_records(record):
     """A record of a later version is refused by name."""
-    with pytest.raises(ValueError, match=r"'(robot|smell)' is a .* upgrade ostinato"):
+    with pytest.raises(ValueError, match=r"'(robot|smell)' is a .* update the kit"):
         message_from_json(record)
 
 

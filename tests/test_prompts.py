@@ -285,4 +285,4 @@ def test_without_scipy(tmp_path):
     done = fork.do("prompts", "compare", "prompt", "--json", PYTHONPATH=path)
 
     assert done.code == 1
-    assert "pip install 'ostinato[stats]'" in json.loads(done.out)["error"]["message"]
+    assert "'scipy>=1.15'" in json.loads(done.out)["error"]["message"]

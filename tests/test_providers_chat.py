@@ -481,7 +481,7 @@ async def test_sdk_that_is_not_installed(monkeypatch):
     error = await failure(Model("groq:x", base_url="http://127.0.0.1:9"))
 
     assert type(error) is BadRequest
-    assert "pip install 'ostinato[groq]'" in str(error)
+    assert "'groq<2,>=1'" in str(error)
 
 
 async def test_two_servers_at_once(monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from substrate.store.blobs import make_blob
+from substrate.store.blobs import make_blob, open_blob
 from substrate.store.protocol import Store
 from substrate.values.codec import decode, encode
 from substrate.values.errors import CheckpointRefused, NotEncodable, StoreUnusable
@@ -245,6 +245,37 @@ async def test_lost_blob_is_an_error(store: Store, db: Database):
     db.rows("DELETE FROM blobs")
 
     with pytest.raises(StoreUnusable, match="restore the row of `blobs`"):
+        await store.journal(claim.run.id)
+
+
+def test_blobs_of_earlier_versions_are_read():
+    """A blob that another library wrote is read, and the same is written now."""
+    content = b'{"text": "' + b"1. " * 20 + b'"}'
+    data = bytes.fromhex("28b52ffd2048ad0000787b2274657874223a2022312e20227d0100f6745f")
+
+    assert open_blob(data) == content
+    assert make_blob(RunId("run"), content).data == data
+
+
+DAMAGED = {
+    "cut": lambda data: data[:-5],
+    "other bytes": lambda data: b"no frame at all",
+    "bytes behind it": lambda data: data + b"more",
+    "two": lambda data: data + data,
+    "nothing": lambda data: b"",
+    "far too long": lambda data: make_blob(RunId("run"), bytes(300_000_000)).data,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+async def test_damaged_blob_is_an_error(store: Store, db: Database, damage: str):
+    """A payload whose blob is cut, or anything but one frame that ends in time, raises."""
+    claim = await claimed(store)
+    await store.commit([checkpoint(claim.fence, "work.0", LONG)])
+    (blob,) = (bytes(data) for (data,) in db.rows("SELECT data FROM blobs"))
+    db.rows("UPDATE blobs SET data = :data", data=DAMAGED[damage](blob))
+
+    with pytest.raises(StoreUnusable, match=r"a blob of .* restore the row of `blobs`"):
         await store.journal(claim.run.id)
 
 

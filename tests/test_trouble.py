@@ -221,7 +221,7 @@ def test_newer_schema(fork):
     said = fails(fork, "run", OWLS)
 
     assert "the database has schema 99" in said
-    assert "upgrade ostinato" in said
+    assert "update the kit" in said
     database.execute(f"DELETE FROM {TABLE} WHERE version = 99")
     database.close()
     assert fork.do("run", "--id", "first").out == ANSWER

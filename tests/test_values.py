@@ -146,7 +146,7 @@ def test_a_value_ends_at_64_mb():
 )
 def test_tags_are_read_strictly(text):
     """A tag that holds what is never written there is refused, not guessed at."""
-    with pytest.raises(ValueError, match="upgrade ostinato"):
+    with pytest.raises(ValueError, match="update the kit"):
         decode(text)
 
 

@@ -16,6 +16,7 @@ from skills.sql import sqlite
 from skills.sql.answer import QueryFailed
 from skills.sql.schema import Table, describe
 from substrate.agent.tool import Tool, tool
+from substrate.installed import how_to_add
 from substrate.models.messages import Json
 from substrate.values.errors import BadDatabaseUrl, Misuse
 
@@ -165,6 +166,6 @@ def _driver(dialect: Dialect) -> Driver:
     except ModuleNotFoundError as error:
         raise QueryFailed(
             f"the package {error.name!r} is not installed; "
-            "PostgreSQL needs it: pip install 'ostinato[postgres]'"
+            f"PostgreSQL needs it: {how_to_add('postgres')}"
         ) from None
     return postgres

@@ -49,6 +49,28 @@ _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 """What every complaint about the command line derives from."""
 
 
+def _tell_version(context: typer.Context, is_asked: bool) -> None:  # noqa: FBT001 - click calls it
+    if is_asked:
+        from substrate.cli.version import tell_version
+
+        raise typer.Exit(tell_version(context.obj))
+
+
+@app.callback()
+def options(
+    version: Annotated[  # noqa: FBT002 - click sets it by its name
+        bool,
+        typer.Option(
+            "--version",
+            help="Tell the kit's version, and where it is from.",
+            callback=_tell_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Take what stands before a command's name."""
+
+
 def perform(invocation: Invocation) -> int:
     """Do what was typed, and return the exit code. Whatever goes wrong is told."""
     try:
@@ -296,7 +318,7 @@ def compare(
 
     For each version: runs, the share that answered, cost, tokens, latency,
     why the others ended. The score of a run is what its last step called
-    score came to, or what the file says. Needs scipy: ostinato[stats].
+    score came to, or what the file says. Needs scipy.
 
       prompts compare prompt
       prompts compare prompt --scores scores.csv --json

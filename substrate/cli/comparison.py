@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from statistics import fmean
 
+from substrate.installed import how_to_add
 from substrate.values.errors import Misuse
 
 CONFIDENCE = 0.95
@@ -80,7 +81,7 @@ def check_stats() -> None:
         import scipy.stats  # noqa: F401
     except ImportError as error:
         raise StatsMissing(
-            "comparing prompts needs scipy; install it: pip install 'ostinato[stats]'"
+            f"comparing prompts needs scipy ({error}); install it: {how_to_add('stats')}"
         ) from error
 
 

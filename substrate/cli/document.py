@@ -12,7 +12,8 @@ have a type. `show` adds ``journal``, its promises;
 ``waits``, what is open (``key, kind, name, until_ms, run, status``, the last two of a child); and
 ``inbox``, the signals that nobody took (``name, dedup, value, sent_at_ms, is_late``). `signal`
 prints ``run, name, counts, key, waits``: whether it counted, and which wait was open for it. A dead
-letter in `runs` has ``error``; `cancel` and `discard` print the run.
+letter in `runs` has ``error``; `cancel` and `discard` print the run. ``--version`` prints
+``version, origin``, the latter empty for a kit from an index.
 
 A command that fails prints ``{"error": {"type", "message"}}``, with ``run`` beside it where it
 waited for one that failed or is paused.

@@ -20,6 +20,7 @@ from substrate.agent.tool import as_tool
 from substrate.agent.typed import typed_of
 from substrate.cli import wording
 from substrate.engine.function import Durable
+from substrate.installed import how_to_install
 from substrate.models.model import Model
 from substrate.values.errors import Misuse, OstinatoError, UnknownFunction
 from substrate.values.ids import lane_of
@@ -110,7 +111,7 @@ def _load(name: str, folder: Path) -> ModuleType:
             raise ForkBroken(
                 f"{file} is missing; take it back from your history, or from the template"
             ) from error
-        remedy = "install what it needs (uv add …), or mend the import"
+        remedy = f"install what it needs ({how_to_install('PACKAGE')}), or mend the import"
         raise ForkBroken(f"{_origin(error, folder)}: {error}; {remedy}") from error
     except ImportError as error:
         raise ForkBroken(f"{_origin(error, folder)}: {error}; mend the import") from error

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeVar, overload
 from uuid import uuid4
 
+from substrate.engine.event_loop import check_loop
 from substrate.engine.execution import Execution
 from substrate.engine.failure import decode_failure, error_of_run
 from substrate.engine.function import Durable
@@ -254,6 +255,7 @@ class Client:
         On leaving it, no more is claimed, running steps may end within `limits.grace`, and every
         run is given back. `listener` is told live events.
         """
+        check_loop()
         worker = Worker(self.store, functions, queue=queue, limits=limits, listener=listener)
         await worker.open()
         self._workers.append(worker)
@@ -347,17 +349,6 @@ def _is_over(run: Run) -> bool:
     return run.status.has_ended or run.status is RunStatus.PAUSED
 
 
-def _check_loop() -> None:
-    """Raise `Misuse` where no event loop of asyncio's runs."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise Misuse(
-            "ostinato runs under asyncio only, and no event loop of asyncio's runs here; start it "
-            "with asyncio.run(main()), or anyio.run(main, backend='asyncio') in place of trio"
-        ) from None
-
-
 @asynccontextmanager
 async def connect(url: str, clock: Clock | None = None) -> AsyncIterator[Client]:
     """Open the database of runs, bring its schema up to date, and close it in the end.
@@ -365,9 +356,9 @@ async def connect(url: str, clock: Clock | None = None) -> AsyncIterator[Client]
     `url` is ``sqlite:///runs.db`` (relative), ``sqlite:////var/runs.db`` (absolute) or
     ``postgresql://user@host/database``. Raises `BadDatabaseUrl`, `StoreUnreachable`,
     `StoreUnusable` or `SchemaMismatch`. `clock` takes the place of the database's time
-    in everything but leases: a test's own. It needs an event loop of asyncio's, else `Misuse`.
+    in everything but leases: a test's own. It needs asyncio, else `Misuse`.
     """
-    _check_loop()
+    check_loop()
     store = await open_store(url, clock)
     try:
         yield Client(store)

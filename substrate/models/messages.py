@@ -396,7 +396,7 @@ _PARTS: Mapping[str, type[Any]] = {
     "document": Document,
 }
 _TYPES = {cls: name for name, cls in _PARTS.items()}
-_UPGRADE = "it was written by a newer one: upgrade ostinato"
+_UPGRADE = "it was written by a newer one: update the kit"
 
 
 def portable(name: str) -> str:

@@ -12,6 +12,7 @@ from math import isfinite
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from substrate.engine.event_loop import check_loop
 from substrate.models import prices, quota
 from substrate.models.address import Address
 from substrate.models.fallback import PATIENCE_S, Candidate, Reason, first_answer
@@ -212,8 +213,9 @@ class Model:
         """Ask once, with no retry, exactly what the request says; see `request`.
 
         Where this model cannot answer, its fallback is asked the same, with settings of its own.
-        Raises `ModelError`; `BadRequest` when the key is missing.
+        Raises `ModelError`; `BadRequest` when the key is missing; `Misuse` outside of asyncio.
         """
+        check_loop()
         model = self.available()
         if key := model.missing_key:
             raise BadRequest(

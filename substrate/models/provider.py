@@ -16,6 +16,8 @@ from importlib import import_module
 from typing import Protocol, cast
 from weakref import WeakKeyDictionary
 
+from substrate.engine.event_loop import check_loop
+from substrate.installed import how_to_add
 from substrate.models.address import Address
 from substrate.models.messages import Delta, Reply, Request
 from substrate.values.errors import BadRequest
@@ -96,6 +98,7 @@ async def disconnect() -> None:
 
     `asyncio.run` does so by itself when it ends; the next `answer` opens new ones.
     """
+    check_loop()
     if opened := _opened.get(asyncio.get_running_loop()):
         await opened.closing.aclose()
 
@@ -143,5 +146,5 @@ def _connect(provider: str, address: Address) -> Provider:
         return cast(Provider, import_module(known.module).connect(address))
     except ImportError as error:
         raise BadRequest(
-            f"{provider}: {error}; install it with pip install 'ostinato[{known.extra}]'"
+            f"{provider}: {error}; install its SDK: {how_to_add(known.extra)}"
         ) from error

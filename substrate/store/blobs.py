@@ -7,34 +7,55 @@ tags every key of theirs that begins with ``$``.
 """
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 import orjson
-import zstandard
 
+from substrate.values.codec import LONGEST
 from substrate.values.errors import CheckpointRefused, StoreUnusable
 from substrate.values.ids import RunId, root_of
 from substrate.values.records import Blob, Checkpoint, Json, NewRun, Promise
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 ROW_LIMIT = 16 * 1024
 PREVIEW = 500
 PAYLOADS = ("input", "value", "error", "usage", "attempts", "undo")
 _QUICK = 64 * 1024  # characters that are hashed and compressed at once, in less than a millisecond
+_LARGEST = 4 * LONGEST  # bytes; no value is nearly as long
+_RESTORE = "restore the row of `blobs` from a backup"
 _MARK = '{"$blob":"'
 _HASH = slice(len(_MARK), len(_MARK) + 64)
 
 
 def make_blob(root_id: RunId, content: bytes) -> Blob:
     """Return content as a blob of a tree."""
-    return Blob(root_id, sha256(content).hexdigest(), zstandard.compress(content))
+    return Blob(root_id, sha256(content).hexdigest(), zstd.compress(content))
 
 
 def open_blob(data: bytes) -> bytes:
-    """Return the content of a stored blob."""
-    return zstandard.decompress(data)
+    """Return the content of a stored blob; raise `StoreUnusable` where it is no whole one.
+
+    A few bytes that somebody has written may stand for more than the memory there is, so no more
+    is unpacked than a blob can hold.
+    """
+    frame = zstd.ZstdDecompressor()
+    try:
+        content = frame.decompress(data, _LARGEST)
+    except zstd.ZstdError as error:
+        raise StoreUnusable(
+            f"a blob of {len(data)} bytes is damaged ({error}); {_RESTORE}"
+        ) from error
+    if not frame.eof or frame.unused_data:
+        raise StoreUnusable(f"a blob of {len(data)} bytes is cut, or more than one; {_RESTORE}")
+    return content
 
 
 def outsource(checkpoint: Checkpoint) -> Checkpoint:
@@ -119,10 +140,7 @@ def whole(payload: Json, contents: Mapping[str, bytes]) -> Json:
     if digest is None:
         return payload
     if digest not in contents:
-        raise StoreUnusable(
-            f"the blob {digest!r} is gone from the database; restore the row of `blobs` "
-            "from a backup"
-        )
+        raise StoreUnusable(f"the blob {digest!r} is gone from the database; {_RESTORE}")
     return Json(contents[digest].decode())
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from substrate.installed import how_to_add
 from substrate.store.protocol import Store
 from substrate.store.secrets import hide_password
 from substrate.store.shield import made_in_thread
@@ -51,7 +52,7 @@ async def _open_postgres(url: str, clock: Clock | None) -> Store:
         from substrate.store.postgres import PostgresStore
     except ImportError as error:
         raise BadDatabaseUrl(
-            f"a Postgres URL needs psycopg ({error}); pip install 'ostinato[postgres]'"
+            f"a Postgres URL needs psycopg ({error}); install it: {how_to_add('postgres')}"
         ) from error
     store = PostgresStore(url, clock)
     try:

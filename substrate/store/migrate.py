@@ -62,7 +62,7 @@ def pending(known: Sequence[Migration], applied: Mapping[int, str]) -> Sequence[
     if applied and max(applied) > newest:
         raise SchemaMismatch(
             f"the database has schema {max(applied)}, this code knows {newest}; "
-            "upgrade ostinato, or use another database"
+            "update the kit, or use another database"
         )
     for migration in known:
         recorded = applied.get(migration.version)

@@ -261,7 +261,7 @@ def _untag_one(tag: str, content: Any) -> Any:
     if found is _UNREAD:
         raise ValueError(
             f"{{{tag!r}: …}} holds what this version does not write there; if a newer one wrote "
-            "it, upgrade ostinato"
+            "it, update the kit"
         )
     return found
 

@@ -1,0 +1,58 @@
+"""Install the wheel with each Python of this machine, from the index, and run the program on it.
+
+Says how large the bare install is. Ends with 1 where anything is not as it should be.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.matrix import KIT, MODES, build, pythons, run_program
+
+LARGEST_MB = 32
+
+
+def main() -> int:
+    """Print a line for each Python, and return the exit code."""
+    faults = 0
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = build("wheel", KIT, Path(folder))
+        for version, python in sorted(pythons().items(), key=lambda item: int(item[0][2:])):
+            installed, megabytes = install(python, wheel, Path(folder) / version)
+            results = {mode: outcome(installed, mode) for mode in MODES}
+            said = ", ".join(f"{mode}: {result}" for mode, result in results.items())
+            print(f"{version}: {megabytes:.1f} MB; {said}", flush=True)
+            faults += sum(result != "ok" for result in results.values()) + (megabytes > LARGEST_MB)
+    return 1 if faults else 0
+
+
+def install(python: Path, wheel: Path, folder: Path) -> tuple[Path, float]:
+    """Install the wheel as a user does, and return the Python and how many megabytes it took."""
+    subprocess.run([python, "-m", "venv", folder], check=True)
+    installed = folder / "bin" / "python"
+    (site,) = folder.glob("lib/python3*/site-packages")
+    before = size(site)
+    options = ["--quiet", "--disable-pip-version-check", "--no-compile"]
+    subprocess.run([installed, "-m", "pip", "install", *options, wheel], check=True)
+    return installed, (size(site) - before) / 1e6
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of a folder's files."""
+    files = (path for path in folder.rglob("*") if path.suffix != ".pyc")
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
+def outcome(python: Path, mode: str) -> str:
+    """Run the program, and say what came of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = run_program(python, mode, Path(folder))
+    if done.returncode == 0 and not done.stderr:
+        return "ok"
+    sys.stderr.write(done.stdout + done.stderr)
+    return f"exit {done.returncode}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The wheel works by itself, in an environment of its own, however Python is started."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.fork import Fork
+from tests.matrix import KIT, MODES, build, environment, pythons, run_program
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """Return the Python of an environment that has the wheel."""
+    folder = tmp_path_factory.mktemp("installed")
+    return environment(folder / "env", build("wheel", KIT, folder))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_program_runs(python, mode, tmp_path):
+    """Steps, children, a race, a blob and an agent with a tool: the same, and without a warning."""
+    done = run_program(python, mode, tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"ostinato {declared()} works\n"
+
+
+def declared() -> str:
+    """Return the version that the project declares, its one home."""
+    text = (KIT / "pyproject.toml").read_text(encoding="utf-8")
+    return re.findall(r'^version = "(.*)"$', text, re.MULTILINE)[0]
+
+
+def test_other_pythons_compile_it(python, tmp_path):
+    """Every Python of this machine that the kit is for compiles all of it without a warning."""
+    (site,) = python.parents[1].glob("lib/python3*/site-packages")
+    code = (
+        "import sys, pathlib\n"
+        "for folder in sys.argv[1:]:\n"
+        "    for file in pathlib.Path(folder).rglob('*.py'):\n"
+        "        compile(file.read_bytes(), str(file), 'exec')\n"
+    )
+    found = pythons()
+    assert f"{sys.version_info.major}.{sys.version_info.minor}" in found
+    for version, interpreter in found.items():
+        folders = [site / "substrate", site / "skills"]
+        command = [interpreter, "-W", "error", "-c", code, *folders]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, f"{version}: {done.stderr}"
+
+
+def test_version_is_told(tmp_path):
+    """`--version` tells the version and where the kit is from, as a line and as JSON."""
+    fork = Fork.make(tmp_path)
+    script = "import sys; sys.argv[0] = 'ostinato'; from substrate.cli import main; main()"
+
+    line = fork.do("--version")
+    document = fork.do("--version", "--json", by=("-c", script)).document
+
+    assert line.code == 0
+    assert re.fullmatch(rf"ostinato {re.escape(declared())}( \(\S.*\))?\n", line.out)
+    assert document["version"] == declared()
+    assert document["origin"] in {"", *re.findall(r"\((.*)\)", line.out)}
+
+
+def test_version_without_metadata(python, tmp_path):
+    """A kit that only lies on the path runs, and says that its version is not known."""
+    (tmp_path / "kit").mkdir()
+    (site,) = python.parents[1].glob("lib/python3*/site-packages")
+    (tmp_path / "kit" / "substrate").symlink_to(site / "substrate")
+    code = (
+        "import sys; sys.path = [p for p in sys.path if 'site-packages' not in p] + sys.argv[1:]\n"
+        "import substrate; print(substrate.__version__)"
+    )
+    lent = tmp_path / "lent"
+    lent.mkdir()
+    for each in site.iterdir():
+        if not each.name.startswith(("ostinato", "substrate", "skills")):
+            (lent / each.name).symlink_to(each)
+
+    done = subprocess.run(
+        [python, "-P", "-c", code, tmp_path / "kit", lent], capture_output=True, text=True
+    )
+
+    assert (done.stdout, done.stderr) == ("0+unknown\n", "")

@@ -6,6 +6,8 @@ that it carries no credentials, its host, and the addresses that the host resolv
 connection is made to an address that was judged; the host's name goes into the Host header and is
 what the certificate must be for. Neither proxies nor anything else of the environment is heeded,
 and nothing is kept from one hop to the next: no connection, no cookie.
+
+What is told of a page is bounded like the page: an address by `MAX_URL`, all else by `MAX_TOLD`.
 """
 
 import asyncio
@@ -16,21 +18,47 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 
+import httpcore2
 import httpx2
 
-from skills.web.address import Address, Network, Resolve, is_open, resolve
+from skills.web.address import Address, Network, Resolve, is_open
 from skills.web.page import is_text
+from skills.web.wire import Allowance, Backend, Pieces, TooMuch
 
 CONNECT_S = 5.0
 """How long one of a host's addresses may take to connect before the next is tried."""
 
-_HEADERS = {
-    "User-Agent": "ostinato-fetch-url",
-    "Accept": "text/html, text/*;q=0.9, application/json;q=0.9, */*;q=0.1",
-    "Accept-Encoding": "gzip, deflate",
-}
+MAX_URL = 2_000
+"""Characters of an address; a longer one is not asked for."""
+
+MAX_TOLD = 200
+"""Characters of whatever else a server says of a page, in a result or a message."""
+
+_HEADERS = [
+    (b"User-Agent", b"ostinato-fetch-url"),
+    (b"Accept", b"text/html, text/*;q=0.9, application/json;q=0.9, */*;q=0.1"),
+    (b"Accept-Encoding", b"gzip, deflate"),
+]
 # Of others httpx2 would give the compressed bytes, or unpack them by codings unknown here.
 _CODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
+
+# Ports of other services, some of which act on what a GET says. No browser asks them either:
+# https://fetch.spec.whatwg.org/#port-blocking
+_OTHER_PORTS = frozenset(
+    {
+        *(0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95),
+        *(101, 102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161),
+        *(179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563),
+        *(587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061),
+        *(6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
+    }
+)
+_WIRE_ERRORS = (
+    httpx2.HTTPError,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.TimeoutException,
+)
 
 
 class FetchFailed(Exception):
@@ -72,23 +100,31 @@ class Fetched:
 
 
 async def fetch(
-    url: str, rules: Rules, *, resolve: Resolve = resolve, trust: ssl.SSLContext | None = None
+    url: str, rules: Rules, *, resolve: Resolve, trust: ssl.SSLContext | None = None
 ) -> Fetched:
     """Get the page by the rules, or raise `FetchFailed`.
 
     `resolve` finds addresses, `trust` says which certificates are good: the system's by default.
     """
+    told = cut(url)
     try:
         async with asyncio.timeout(rules.timeout.total_seconds()):
             return await _follow(url, rules, resolve, trust or _system_trust())
     except TimeoutError:
         seconds = rules.timeout.total_seconds()
-        raise FetchFailed(f"{url!r} took longer than {seconds:g} s and was left") from None
+        raise FetchFailed(f"{told!r} took longer than {seconds:g} s and was left") from None
     except httpx2.InvalidURL as error:
-        raise FetchFailed(f"{url!r} leads to an address that is none: {error}") from None
-    except httpx2.HTTPError as error:
-        said = str(error) or type(error).__name__
-        raise FetchFailed(f"{url!r} can't be read: {said}") from None
+        raise FetchFailed(f"{told!r} leads to an address that is none: {cut(str(error))}") from None
+    except TooMuch as error:
+        raise FetchFailed(f"{told!r} was left, since the server sends {error}") from None
+    except _WIRE_ERRORS as error:
+        said = cut(str(error)) or type(error).__name__
+        raise FetchFailed(f"{told!r} can't be read: {said}") from None
+
+
+def cut(text: str) -> str:
+    """Return the text, or its beginning, as it is told to the model."""
+    return text if len(text) <= MAX_TOLD else f"{text[:MAX_TOLD]}…"
 
 
 async def _follow(url: str, rules: Rules, resolve: Resolve, trust: ssl.SSLContext) -> Fetched:
@@ -98,7 +134,7 @@ async def _follow(url: str, rules: Rules, resolve: Resolve, trust: ssl.SSLContex
             if not response.has_redirect_location:
                 return await _read(target, response, rules.max_bytes)
             target = target.join(response.headers["location"])
-    raise FetchFailed(f"{url!r} redirects more than {rules.max_redirects} times")
+    raise FetchFailed(f"{cut(url)!r} redirects more than {rules.max_redirects} times")
 
 
 @asynccontextmanager
@@ -108,8 +144,13 @@ async def _hop(
     """Judge the address, connect to what was judged, and provide the response."""
     _check(url, rules)
     addresses = await _addresses(url, rules, resolve)
-    async with httpx2.AsyncHTTPTransport(verify=trust, trust_env=False) as transport:
-        response = await _first_answer(transport, url, addresses)
+    allowance = Allowance()
+    async with httpcore2.AsyncConnectionPool(trust, network_backend=Backend(allowance)) as pool:
+        answer = await _first_answer(pool, url, addresses)
+        allowance.begin_page(rules.max_bytes)
+        response = httpx2.Response(
+            answer.status, headers=answer.headers, stream=Pieces(answer, rules.max_bytes)
+        )
         try:
             yield response
         finally:
@@ -117,21 +158,27 @@ async def _hop(
 
 
 def _check(url: httpx2.URL, rules: Rules) -> None:
-    host = _host(url)
+    host, told = _host(url), cut(_host(url))
     if url.scheme not in {"http", "https"} or not host:
-        raise FetchFailed(f"{str(url)[:200]!r} is no http or https address")
+        raise FetchFailed(f"{cut(str(url))!r} is no http or https address")
     if url.userinfo:
-        raise FetchFailed(f"the address of {host!r} carries a user or password; leave it out")
+        raise FetchFailed(f"the address of {told!r} carries a user or password; leave it out")
+    if len(str(url)) > MAX_URL:
+        raise FetchFailed(
+            f"{cut(str(url))!r} is {len(str(url))} characters long; the limit is {MAX_URL}"
+        )
     if not rules.allow_host(host):
         allowed = ", ".join(rules.hosts or ()) or "none"
-        raise FetchFailed(f"the host {host!r} is not one of those allowed: {allowed}")
+        raise FetchFailed(f"the host {told!r} is not one of those allowed: {allowed}")
+    if not 0 < _port(url) < 2**16 or _port(url) in _OTHER_PORTS:
+        raise FetchFailed(f"the port {cut(str(url.port))} of {told!r} is not one that serves pages")
 
 
 async def _addresses(url: httpx2.URL, rules: Rules, resolve: Resolve) -> list[Address]:
     """Return the host's addresses, all of which may be connected to."""
     host = _host(url)
     try:
-        addresses = await resolve(host, url.port or (443 if url.scheme == "https" else 80))
+        addresses = await resolve(host, _port(url))
     except (OSError, UnicodeError) as error:
         raise FetchFailed(f"the host {host!r} can't be resolved: {error}") from None
     for address in addresses:
@@ -144,19 +191,24 @@ async def _addresses(url: httpx2.URL, rules: Rules, resolve: Resolve) -> list[Ad
 
 
 async def _first_answer(
-    transport: httpx2.AsyncHTTPTransport, url: httpx2.URL, addresses: list[Address]
-) -> httpx2.Response:
+    pool: httpcore2.AsyncConnectionPool, url: httpx2.URL, addresses: list[Address]
+) -> httpcore2.Response:
     """Ask the first of the addresses that can be connected to."""
     for place, address in enumerate(addresses, 1):
-        request = httpx2.Request(
+        request = httpcore2.Request(
             "GET",
-            url.copy_with(host=str(address)),
-            headers=_HEADERS | {"Host": url.netloc.decode("ascii")},
+            httpcore2.URL(
+                scheme=url.raw_scheme,
+                host=str(address).encode(),
+                port=url.port,
+                target=url.raw_path,
+            ),
+            headers=[(b"Host", url.netloc), *_HEADERS],
             extensions={"sni_hostname": _host(url), "timeout": {"connect": CONNECT_S}},
         )
         try:
-            return await transport.handle_async_request(request)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+            return await pool.handle_async_request(request)
+        except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
             if place == len(addresses):
                 raise
     raise FetchFailed(f"the host {_host(url)!r} has no address")
@@ -168,7 +220,8 @@ async def _read(url: httpx2.URL, response: httpx2.Response, max_bytes: int) -> F
     media_type = content_type.partition(";")[0].strip().lower()
     coding = response.headers.get("content-encoding", "").strip().lower()
     if coding not in _CODINGS:
-        raise FetchFailed(f"{str(url)!r} is compressed as {coding[:50]!r}, which can't be read")
+        told = cut(str(url))
+        raise FetchFailed(f"{told!r} is compressed as {coding[:50]!r}, which can't be read")
     if media_type and not is_text(media_type):
         raise _binary(url, media_type)
     body = bytearray()
@@ -181,7 +234,7 @@ async def _read(url: httpx2.URL, response: httpx2.Response, max_bytes: int) -> F
     return Fetched(
         str(url),
         response.status_code,
-        content_type,
+        cut(content_type),
         media_type,
         response.charset_encoding,
         bytes(body[:max_bytes]),
@@ -190,12 +243,17 @@ async def _read(url: httpx2.URL, response: httpx2.Response, max_bytes: int) -> F
 
 
 def _binary(url: httpx2.URL, media_type: str) -> FetchFailed:
-    return FetchFailed(f"{str(url)!r} is {media_type[:100]!r}, not text; only text can be read")
+    told = cut(str(url))
+    return FetchFailed(f"{told!r} is {media_type[:100]!r}, not text; only text can be read")
 
 
 def _host(url: httpx2.URL) -> str:
     """Return the host as it is resolved: in lower case and ASCII, IPv6 without brackets."""
     return url.raw_host.decode("ascii").strip("[]").rstrip(".").lower()
+
+
+def _port(url: httpx2.URL) -> int:
+    return {"http": 80, "https": 443}[url.scheme] if url.port is None else url.port
 
 
 @lru_cache(maxsize=1)

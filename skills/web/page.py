@@ -3,12 +3,14 @@
 HTML becomes plain text that keeps what a reader goes by: headings, list items, table cells, and
 links as ``[words](address)``. Everything else that is text stays as it is.
 
-Invariant: the work grows with the page's length and no faster, whatever the page. So the parser is
-never told that its input has ended, which would make it search the rest again from every ``<``.
+Invariants: any bytes are read without an error; the work grows with the page's length and no
+faster, whatever the page, and stops when nobody waits for it. So the parser is never told that its
+input has ended, which would make it search the rest again from every ``<``.
 """
 
 import codecs
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from urllib.parse import urljoin
 
@@ -23,6 +25,9 @@ _TEXT_TYPES = frozenset(
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w-]{1,40})""", re.IGNORECASE)
 _HTML_START = re.compile(r"\s*(?:<!--[^>]*-->\s*)?<(?:!doctype html|html)\b", re.IGNORECASE)
+# References to characters that there are not: Python's own reading of them refuses long numbers.
+_ZEROS = re.compile(r"&#0+(?=[0-9])")
+_NO_CHARACTER = re.compile(r"&#[1-9][0-9]{7,};?")
 # Codecs of Python that no page is written in, and that take quadratic time.
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape"})
 
@@ -57,15 +62,28 @@ def is_text(media_type: str) -> bool:
     )
 
 
-def readable(body: bytes, media_type: str, charset: str | None, url: str) -> str:
-    """Return the page as text. `url` is what its links are relative to."""
+class NotRead(Exception):
+    """The page came, and no text was made of it. The message is for the model."""
+
+
+def readable(
+    body: bytes,
+    media_type: str,
+    charset: str | None,
+    url: str,
+    is_left: Callable[[], bool] = lambda: False,
+) -> str:
+    """Return the page as text. `url` is what its links are relative to.
+
+    Raises `NotRead` soon after `is_left` says that nobody waits for it.
+    """
     is_html = media_type in _HTML_TYPES
     if is_html and not charset and (found := _META_CHARSET.search(body[:1024])):
         charset = found[1].decode("ascii")
     text = _decode(body, charset)
     if not media_type and _HTML_START.match(text[:1024]):
         is_html = True
-    return _html_text(text, url) if is_html else text
+    return _html_text(text, url, is_left) if is_html else text
 
 
 def _decode(body: bytes, charset: str | None) -> str:
@@ -80,8 +98,9 @@ def _decode(body: bytes, charset: str | None) -> str:
     return text.replace("\0", "\ufffd")
 
 
-def _html_text(html: str, url: str) -> str:
-    reader = _Reader(url)
+def _html_text(html: str, url: str, is_left: Callable[[], bool]) -> str:
+    html = _NO_CHARACTER.sub("\ufffd", _ZEROS.sub("&#", html))
+    reader = _Reader(url, is_left)
     reader.feed(html + "\n")  # without it, a last word with an & in it is held back
     return reader.text()
 
@@ -89,9 +108,10 @@ def _html_text(html: str, url: str) -> str:
 class _Reader(HTMLParser):
     """Collects a page's words. Used once: fed, then read."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, is_left: Callable[[], bool]) -> None:
         super().__init__()
         self._url = url
+        self._is_left = is_left
         self._pieces: list[str] = []
         self._skipping = 0
         self._verbatim = 0
@@ -106,6 +126,7 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Begin an element."""
+        self._look()
         if tag in _SKIPPED:
             self._skipping += 1
         if self._skipping:
@@ -124,6 +145,7 @@ class _Reader(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         """End an element."""
+        self._look()
         if tag in _SKIPPED:
             self._skipping = max(0, self._skipping - 1)
         elif not self._skipping:
@@ -135,6 +157,7 @@ class _Reader(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         """Take words; outside of ``<pre>``, white space is one space."""
+        self._look()
         if self._skipping:
             return
         if not self._verbatim:
@@ -149,6 +172,10 @@ class _Reader(HTMLParser):
         if self.rawdata.startswith("<!--", i):
             return self.parse_comment(i)
         return self.rawdata.find(">", i) + 1 or -1
+
+    def _look(self) -> None:
+        if self._is_left():
+            raise NotRead("nobody waits for the page's text any more")
 
     def _break(self, tag: str) -> None:
         if tag in _PARAGRAPHS:

@@ -1,6 +1,7 @@
 """One tool for the web: `fetch_url` reads a page over HTTP and gives its text.
 
-httpx2 is loaded on first use. What keeps a fetch harmless is told in `fetch` and `address`.
+httpx2 is loaded on first use. What keeps a fetch harmless is told in `fetch`, `address` and `wire`.
+What blocks, looking a name up and reading a page, is done in threads of the tool's own.
 """
 
 import asyncio
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from skills.web.address import EVERYTHING, Network
-from skills.web.page import readable
+from skills.web.address import EVERYTHING, Network, Resolver
+from skills.web.page import NotRead, readable
+from substrate.agent.own_threads import IsLeft, OwnThreads
 from substrate.agent.tool import Tool, tool
 from substrate.models.messages import Json
 from substrate.values.errors import Misuse
@@ -23,8 +25,14 @@ if TYPE_CHECKING:
 MAX_TEXT = 50_000
 """Characters of text in one result: about 12,000 tokens. The rest is read with `start`."""
 
-GRACE = timedelta(seconds=10)
-"""How much longer than its deadline a call may take, to make text of what it fetched."""
+READING = timedelta(seconds=15)
+"""How long making text of a page may take, with its wait for others."""
+
+READERS = 2
+"""How many pages are made text of at a time."""
+
+GRACE = READING + timedelta(seconds=5)
+"""How much longer than its deadline a call may take before the kit ends it from outside."""
 
 
 def fetch_url(
@@ -50,6 +58,10 @@ def fetch_url(
     >>> fetch_url(allowed_hosts=["docs.python.org"]).name
     'fetch_url'
 
+    Names are looked up in eight threads of the tool's own, and pages made text of in two: neither
+    can hold up another tool or a model. Eight names more may hang, left by their callers, until
+    the system's resolver gives them up.
+
     Raises `Misuse` for a limit that lets nothing through, a network or a host that is none.
     """
     if max_bytes < 1 or max_redirects < 0 or timeout <= timedelta(0):
@@ -60,6 +72,8 @@ def fetch_url(
     opened = _networks(allow_private)
     hosts = None if allowed_hosts is None else tuple(_host_rule(host) for host in allowed_hosts)
     only = f" Only from: {', '.join(hosts)}." if hosts is not None else ""
+    resolve = Resolver("ostinato-fetch_url-names")
+    readers = OwnThreads("ostinato-fetch_url-pages", READERS)
 
     @tool(
         name="fetch_url",
@@ -83,17 +97,28 @@ def fetch_url(
             opened=opened,
             hosts=hosts,
         )
-        return await to_result(await fetch(url, rules), start)
+        fetched = await fetch(url, rules, resolve=resolve)
+        return to_result(fetched, await text_of(fetched, readers), start)
 
     return run
 
 
-async def to_result(fetched: "Fetched", start: int) -> dict[str, Json]:
-    """Return the page as the model reads it, from a character on."""
-    # A page of a megabyte takes up to a second.
-    text = await asyncio.to_thread(
-        readable, fetched.body, fetched.media_type, fetched.charset, fetched.url
-    )
+async def text_of(fetched: "Fetched", readers: OwnThreads, within: timedelta = READING) -> str:
+    """Return the page's text, made in a thread: it takes up to seconds a megabyte."""
+
+    def read(is_left: IsLeft) -> str:
+        return readable(fetched.body, fetched.media_type, fetched.charset, fetched.url, is_left)
+
+    try:
+        async with asyncio.timeout(within.total_seconds()):
+            return await readers.call(read)
+    except TimeoutError:
+        seconds = within.total_seconds()
+        raise NotRead(f"{fetched.url!r} came, and was not made text of in {seconds:g} s") from None
+
+
+def to_result(fetched: "Fetched", text: str, start: int) -> dict[str, Json]:
+    """Return the page as the model reads it, from a character of its text on."""
     shown = text[start : start + MAX_TEXT]
     goes_on = start + len(shown) < len(text)
     result: dict[str, Json] = {

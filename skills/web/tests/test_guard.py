@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from skills.web import fetch_url
-from skills.web.address import is_open
+from skills.web.address import Resolver, is_open
 from skills.web.fetch import FetchFailed, Rules, _system_trust, fetch
 from skills.web.tools import _host_rule
 from substrate.values.errors import Misuse
@@ -45,12 +45,96 @@ async def test_other_private_addresses_are_refused(host):
         await fetch_url().function(f"http://{host}/")
 
 
-@pytest.mark.parametrize(
-    "text", ["93.184.216.34", "2606:2800:21f::1", "::ffff:93.184.216.34", "64:ff9b::5db8:d822"]
-)
+PUBLIC = [
+    *("1.1.1.1", "9.255.255.255", "11.0.0.0", "93.184.216.34", "100.63.255.255", "100.128.0.0"),
+    *("126.255.255.255", "128.0.0.0", "169.253.255.255", "172.15.255.255", "172.32.0.0"),
+    *("191.255.255.255", "192.0.1.0", "192.0.3.0", "192.167.255.255", "192.169.0.0"),
+    *("198.17.255.255", "198.20.0.0", "223.255.255.255", "2001:200::", "2001:4860:4860::8888"),
+    *("2003::1", "2606:2800:21f::1", "2620:4f:8001::", "2a00::1", "3ffe:ffff::1", "3fff:1000::"),
+    *("::ffff:93.184.216.34", "64:ff9b::5db8:d822"),
+]
+
+
+@pytest.mark.parametrize("text", PUBLIC)
 def test_public_addresses_are_open(text):
-    """A public address is open, also where IPv6 only wraps it."""
+    """A public address is open, just beside a special range and where IPv6 only wraps it too."""
     assert is_open(ip_address(text), ())
+
+
+# Every block of IANA's registries of special-purpose addresses, multicast, and what else is not
+# for the public; those that are reachable from everywhere are no web servers either.
+SPECIAL = [
+    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"),
+    *("172.16.0.0/12", "192.0.0.0/24", "192.0.0.0/29", "192.0.0.8/32", "192.0.0.9/32"),
+    *("192.0.0.10/32", "192.0.0.170/32", "192.0.0.171/32", "192.0.0.192/32", "192.0.2.0/24"),
+    *("192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16"),
+    *("192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4"),
+    *("240.0.0.0/4", "255.255.255.255/32", "168.63.129.16/32", "100.100.100.200/32"),
+    *("::1/128", "::/128", "::/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64"),
+    *("2001::/23", "2001::/32", "2001:1::1/128", "2001:1::2/128", "2001:1::3/128"),
+    *("2001:2::/48", "2001:3::/32", "2001:4:112::/48", "2001:10::/28", "2001:20::/28"),
+    *("2001:30::/28", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"),
+    *("5f00::/16", "fc00::/7", "fd00:ec2::254/128", "fd20:ce::254/128", "fe80::/10"),
+    *("fec0::/10", "ff00::/8", "4000::/3", "e000::/4"),
+]
+WRAPPED = "::ffff:{}", "64:ff9b::{}", "::{}", "64:ff9b:1::{}", "2002:{:x}:{:x}::"
+
+
+def ends(block):
+    """Return the first, the last and some address between of a block."""
+    network = ip_network(block)
+    return {network[0], network[-1], network[network.num_addresses // 3]}
+
+
+@pytest.mark.parametrize("block", SPECIAL)
+def test_special_purpose_addresses_are_closed(block):
+    """No address of a special-purpose block is open, in any of the forms in which IPv6 wraps it."""
+    for address in ends(block):
+        assert not is_open(address, ())
+        if address.version == 4:
+            high, low = divmod(int(address), 2**16)
+            for form in WRAPPED:
+                wrapped = form.format(*(high, low) if "x" in form else (address,))
+                assert not is_open(ip_address(wrapped), ())
+
+
+def test_an_opened_network_is_open_in_every_form():
+    """A network that is opened is open where IPv6 wraps its addresses, and its neighbour is not."""
+    opened = (ip_network("10.1.0.0/16"), ip_network("fd00:1::/32"))
+
+    for text in ("10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3", "fd00:1::5"):
+        assert is_open(ip_address(text), opened)
+    for text in ("10.2.0.0", "::ffff:10.2.0.0", "fd00:2::5"):
+        assert not is_open(ip_address(text), opened)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("192.0.0.192", "192.0.0.8", "168.63.129.16", "[3fff::1]", "[2001:0:5db8:d822::1]"),
+        *("[2002:5db8:d822::1]", "[64:ff9b:1::5db8:d822]", "[fe80::1%25lo]", "[::1%25lo]"),
+        *("[::ffff:192.0.0.192]", "[5f00::1]", "3221225664", "0xc0.0.0.0300"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_redirect_to_a_special_address_is_refused(site, host, scheme):
+    """No hop leads to a special-purpose address, however it is written."""
+    url = site.redirect("/", f"{scheme}://{host}/")
+
+    with pytest.raises(FetchFailed, match=r"not public|is none|can't be resolved"):
+        await fetch_url(allow_private=["127.0.0.1/32"]).function(url)
+
+    assert len(site.requests) == 1
+
+
+@pytest.mark.parametrize("port", [*("0", "22", "25", "6000", "65536", "99999", "9" * 400), "-1"])
+async def test_ports_of_other_services_are_refused(site, port):
+    """A port that no browser asks, or that there is not, is refused, in a redirect too."""
+    url = site.redirect("/", f"http://127.0.0.1:{port}/")
+
+    for asked in (url, f"http://127.0.0.1:{port}/"):
+        with pytest.raises(FetchFailed, match=r"not one that serves pages|is none"):
+            await fetch_url(allow_private=True).function(asked)
 
 
 async def test_a_name_is_judged_by_where_it_leads(site, resolver):
@@ -86,6 +170,20 @@ async def test_a_name_is_resolved_once_and_that_address_used(site, resolver):
     assert f"Host: rebind.test:{site.port}\r\n" in site.requests[0]
 
 
+async def test_a_name_that_leads_elsewhere_the_next_time_is_judged_again(site):
+    """A redirect to the same name is resolved and judged anew, and only what it gives is used."""
+    site.redirect("/", "/again")
+    answers = iter([[LOOPBACK], [ip_address("127.0.0.2")]])
+
+    async def resolve(host, port):
+        return next(answers)
+
+    with pytest.raises(FetchFailed, match=r"127\.0\.0\.2, which is not public"):
+        await fetch(site.url("/", "rebind.test"), LOCAL, resolve=resolve)
+
+    assert len(site.requests) == 1
+
+
 async def test_the_next_address_is_tried(site, resolver):
     """Where one of a host's addresses does not answer, the next is asked."""
     site.page("/", "hello")
@@ -103,7 +201,7 @@ async def test_a_redirect_is_judged_like_the_first_address(site):
     url = site.redirect("/", site.url("/secret", "127.0.0.2"))
 
     with pytest.raises(FetchFailed, match=r"127\.0\.0\.2, which is not public"):
-        await fetch(url, LOCAL)
+        await fetch(url, LOCAL, resolve=Resolver("names"))
 
     assert len(site.requests) == 1
 

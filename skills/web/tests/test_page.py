@@ -1,12 +1,15 @@
 """A page comes as text that can be read: words and structure, no markup, no binary."""
 
+from encodings.aliases import aliases
 from time import process_time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from skills.web import fetch_url
 from skills.web.fetch import FetchFailed
-from skills.web.page import readable
+from skills.web.page import NotRead, readable
 
 PAGE = """<!DOCTYPE html>
 <html><head><title>Fruit &amp; more</title><style>p { color: red }</style>
@@ -145,6 +148,102 @@ def test_the_last_words_are_not_lost():
     body = b"<p>Tom & Jerry, AT&T"
 
     assert readable(body, "text/html", "utf-8", "http://h.test/") == "Tom & Jerry, AT&T"
+
+
+@pytest.mark.parametrize(
+    "reference, character",
+    [
+        ("&#65;", "A"),
+        ("&#0000000000065;", "A"),
+        ("&#" + "0" * 900_000 + "65;", "A"),
+        ("&#x41;", "A"),
+        ("&#x" + "0" * 900_000 + "41;", "A"),
+        ("&#1114112;", "\ufffd"),
+        ("&#" + "9" * 8 + ";", "\ufffd"),
+        ("&#" + "9" * 900_000 + ";", "\ufffd"),
+        ("&#" + "9" * 900_000, "\ufffd"),
+        ("&#x" + "f" * 900_000 + ";", "\ufffd"),
+        ("&#0;", "\ufffd"),
+        ("&#xd800;", "\ufffd"),
+    ],
+    ids=range(12),
+)
+def test_references_to_characters(reference, character):
+    """A reference of any length is read as HTML says, in text and in an attribute."""
+    body = f'<p>a{reference}<img alt="b{reference}">'.encode()
+
+    text = readable(body, "text/html", "utf-8", "http://h.test/")
+
+    assert text == f"a{character}[image: b{character}]"
+
+
+PIECES = ["<", ">", "&", "&#", "&#x", ";", "9" * 5000, "0" * 5000, "!", "[", "]", "--", "/", "="]
+PIECES += [
+    '"',
+    "'",
+    " ",
+    "\n",
+    "\0",
+    "a",
+    "p",
+    "href",
+    "script",
+    "pre",
+    "ü",
+    "\ud800",
+    "CDATA",
+    "?",
+]
+PIECES += [
+    "http://[",
+    "?",
+    "title",
+    "td",
+    "amp",
+    "textarea",
+    "plaintext",
+    "svg",
+    "%00",
+    "\r",
+    "\ufeff",
+]
+
+
+@given(pieces=st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=30))
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_any_markup_is_read(pieces):
+    """No markup, however broken, is an error."""
+    body = "".join(pieces).encode(errors="surrogatepass")
+
+    for kind in ("text/html", ""):
+        text = readable(b"<html>" + body, kind, None, "http://h.test/")
+        text.encode()  # it can be recorded
+
+
+@given(
+    body=st.binary(max_size=200), charset=st.sampled_from([None, *sorted(set(aliases.values()))])
+)
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_any_bytes_are_read(body, charset):
+    """No bytes in any encoding that Python knows are an error."""
+    for kind in ("text/html", "text/plain", ""):
+        readable(body, kind, charset, "http://h.test/").encode()
+
+
+def test_reading_stops_when_nobody_waits():
+    """A page that nobody waits for any more is not read to its end."""
+    asked = []
+
+    with pytest.raises(NotRead):
+        readable(
+            b"<p>x" * 100_000,
+            "text/html",
+            "utf-8",
+            "http://h.test/",
+            lambda: bool(asked.append(1)) or len(asked) > 10,
+        )
+
+    assert len(asked) == 11
 
 
 HOSTILE = [

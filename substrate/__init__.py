@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from substrate.engine.bound import Bound, bound
 from substrate.engine.child import Child
 from substrate.engine.client import Client, connect
 from substrate.engine.context import Context
@@ -11,6 +12,7 @@ from substrate.engine.pending import Pending, Winner
 from substrate.engine.step import Done, NotDone
 from substrate.engine.worker import Worker
 from substrate.installed import version as _version
+from substrate.store.protocol import Transaction
 from substrate.values.errors import (
     IdTaken,
     Interrupt,
@@ -34,6 +36,7 @@ from substrate.values.records import Effect, Promise, PromiseState, Run, RunStat
 from substrate.values.retry import Retry
 
 __all__ = [
+    "Bound",
     "Child",
     "Client",
     "Context",
@@ -64,8 +67,10 @@ __all__ = [
     "SignalExpired",
     "StepFailed",
     "StoreError",
+    "Transaction",
     "Winner",
     "Worker",
+    "bound",
     "connect",
     "durable",
     "recorded_error",

@@ -19,6 +19,7 @@ from threading import Lock
 from typing import Any, TypeVar, cast
 
 from substrate.store.protocol import Pulse, Store
+from substrate.values.clock import Clock
 from substrate.values.ids import RunId
 from substrate.values.records import Claim, Owner, RunStatus
 
@@ -125,7 +126,7 @@ class FatalStore:
         *,
         with_heartbeats: bool,
     ) -> None:
-        self.clock = store.clock
+        self.clock: Clock = store.clock
         self.reached: list[str] = []
         self._store = store
         self._boundary = boundary

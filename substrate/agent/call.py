@@ -53,7 +53,9 @@ def call_of(
     if tool is None or problem is not None:
         return scope.perform(_step(name, call, partial(_refuse, problem or ""), Effect.PURE))
     if _takes_ctx(tool):
-        return scope.call(tool.as_durable(), call.id, call.name, call.arguments)
+        called = scope.call(tool.as_durable(), call.id, call.name, call.arguments)
+        assert isinstance(called, Pending)
+        return called
     invoke = _invoke if inspect.iscoroutinefunction(tool.function) else _invoke_plainly
     step = _step(name, call, partial(invoke, tool, call.arguments), tool.effect)
     timeout = tool.timeout.total_seconds() if tool.timeout else None

@@ -70,8 +70,10 @@ class Chain:
         self.task_key: str | None = None
         #: Why the loop was cut short, once last words are recorded.
         self.ended_at: End | None = None
-        #: Whether the loop hears what people say after each turn, and whether it had last words.
-        self.hears = self.was_cut_short = False
+        #: Whether the loop hears what people say after each turn.
+        self.hears: bool = False
+        #: Whether it had last words.
+        self.was_cut_short: bool = False
         self._last: _Asked | None = None
         # By identity; the message is kept with it, so that no other can get the same.
         self._entries: dict[int, tuple[Message, Json]] = {}

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from substrate.agent.chain import Chain
 from substrate.agent.tool import render
 from substrate.engine.context import Context
+from substrate.engine.hearing import HEARD
 from substrate.models.messages import Json, Text, UserMessage
 
 MESSAGE = "message"
@@ -28,10 +29,10 @@ async def hear(ctx: Context) -> UserMessage:
     """
     if _is_in_a_tool(ctx):
         return UserMessage(())
-    look = ctx.hear(MESSAGE)
-    message = spoken(await look)
+    key = ctx.key_ahead(HEARD)
+    message = spoken(await ctx.hear(MESSAGE))
     if message.parts:
-        Chain.of(ctx).note(message, look.key)
+        Chain.of(ctx).note(message, key)
     return message
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, get_type_hints, overload
+from typing import Any, Generic, TypeVar, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic_core import to_jsonable_python
@@ -22,8 +22,11 @@ from substrate.models.messages import Json, ToolSpec
 from substrate.values.codec import encode
 from substrate.values.errors import Misuse, NotEncodable
 from substrate.values.ids import check_name
-from substrate.values.records import Effect
+from substrate.values.records import AnyEffect, Effect
 from substrate.values.retry import NO_RETRY, Retry
+
+F = TypeVar("F")
+F_co = TypeVar("F_co", covariant=True)
 
 OURS = ("ctx", "idempotency_key")
 """Parameters that the kit fills in; the model does not see them."""
@@ -36,6 +39,9 @@ class InvalidArguments(Exception):
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function with what the model is told about it and what the kit must know.
+
+    Called, it is that function: ``add(1, 2)`` in a unit test, with `await` where it is async, and
+    with a ctx where it takes one. Nothing is checked or recorded then.
 
     `effect` says what a crash in its middle means; a tool that declares nothing is `once`: it is
     never called twice for the same request, and after a crash the model is told that nobody knows
@@ -50,6 +56,10 @@ class Tool:
     effect: Effect = Effect.ONCE
     timeout: timedelta | None = None
     retry: Retry = NO_RETRY
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """Call the function."""
+        return self.function(*args, **keywords)
 
     @property
     def spec(self) -> ToolSpec:
@@ -91,19 +101,31 @@ class Tool:
         return Durable(run, self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class FunctionTool(Tool, Generic[F_co]):
+    """A tool that `tool` has made: type checkers know its function, and so how it is called."""
+
+    function: F_co  # type: ignore[assignment]  # a bound of it would keep tools from being a list
+
+    @property
+    def __call__(self) -> F_co:  # type: ignore[override]  # what a call of the tool calls
+        """The function."""
+        return self.function
+
+
 @overload
-def tool(function: Callable[..., Any], /) -> Tool: ...
+def tool(function: F, /) -> FunctionTool[F]: ...
 @overload
 def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    effect: Effect | str = Effect.ONCE,
+    effect: AnyEffect = Effect.ONCE,
     timeout: timedelta | None = None,
     retry: Retry = NO_RETRY,
-) -> Callable[[Callable[..., Any]], Tool]: ...
+) -> Callable[[F], FunctionTool[F]]: ...
 def tool(
-    function: Callable[..., Any] | None = None,
+    function: Any = None,
     /,
     *,
     name: str | None = None,
@@ -124,7 +146,7 @@ def tool(
     Raises `Misuse` for a function without docstring, or with a parameter that has no type.
     """
 
-    def make(target: Callable[..., Any]) -> Tool:
+    def make(target: Callable[..., Any]) -> FunctionTool[Callable[..., Any]]:
         called = check_name(name or target.__name__)
         told = description or inspect.getdoc(target)
         if not told:
@@ -132,12 +154,13 @@ def tool(
         if "ctx" in inspect.signature(target).parameters:
             _check_durable(called, target)
         arguments = _arguments(called, target)
-        return Tool(called, told, target, arguments, _effect(called, effect), timeout, retry)
+        checked = _effect(called, effect)
+        return FunctionTool(called, told, target, arguments, checked, timeout, retry)
 
     return make if function is None else make(function)
 
 
-def as_tool(thing: "Tool | Callable[..., Any]") -> Tool:
+def as_tool(thing: Tool | Callable[..., Any]) -> Tool:
     """Return a tool as it is, and a plain function as a tool with the defaults."""
     return thing if isinstance(thing, Tool) else _tool_of(thing)
 

@@ -66,6 +66,7 @@ from substrate.values.records import Kind
 
 __all__ = [
     "MODEL_RETRY",
+    "AnswerType",
     "Tools",
     "ask",
     "begin",
@@ -77,6 +78,9 @@ __all__ = [
 ]
 
 Tools = Sequence[Tool | Callable[..., Any]]
+
+AnswerType = type[Any] | Typed | None
+"""The hook `answer`: what an answer is to be, a class with named fields; None for plain words."""
 
 _WARNING = (
     "{detail}. Little is left: do only what your answer cannot do without, and answer as soon as "
@@ -157,7 +161,12 @@ async def heed(
 
 
 async def ask(
-    ctx: Context, model: Model, transcript: Transcript, tools: Tools = (), *, answer: Any = None
+    ctx: Context,
+    model: Model,
+    transcript: Transcript,
+    tools: Tools = (),
+    *,
+    answer: AnswerType = None,
 ) -> Reply:
     """Call the model once for the whole transcript, and return its reply.
 
@@ -221,7 +230,7 @@ async def finish(
     end: End,
     tools: Tools = (),
     *,
-    answer: Any = None,
+    answer: AnswerType = None,
 ) -> Answer:
     """Return the answer. A loop that was cut short gets one last reply, in which to sum up.
 

@@ -45,7 +45,7 @@ class Progress:
     """Tells a run's journal row by row, and shows what is under way. Open it as a context."""
 
     def __init__(self, console: Console, run_id: str, clock: Clock, *, moves: bool = True) -> None:
-        self.seen = 0
+        self.seen: int = 0
         self._moves = moves
         self._tally = Tally()
         self._console = console

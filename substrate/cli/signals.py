@@ -23,7 +23,7 @@ class Stopped(Exception):
     """A signal has asked the command to stop."""
 
     def __init__(self, number: int) -> None:
-        self.number = signal.Signals(number)
+        self.number: signal.Signals = signal.Signals(number)
         super().__init__(f"stopped by {self.number.name}")
 
     @property

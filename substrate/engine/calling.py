@@ -66,9 +66,9 @@ class Bound:
     def __init__(self, execution: Execution, seconds: float) -> None:
         self._execution = execution
         self._end = uptime() + seconds
-        self.seconds = seconds
-        self.began_at = execution.now_ms
-        self.over_at = self.began_at + round(seconds * 1000)
+        self.seconds: float = seconds
+        self.began_at: int = execution.now_ms
+        self.over_at: int = self.began_at + round(seconds * 1000)
 
     @property
     def seconds_left(self) -> float:
@@ -95,8 +95,8 @@ class Call:
         is_first: bool = True,
     ) -> None:
         self.bound: Bound | None = None
-        self.has_begun = False
-        self.is_cut_off = False
+        self.has_begun: bool = False
+        self.is_cut_off: bool = False
         self.is_first = is_first
         self._name = name
         self._execution = execution

@@ -11,11 +11,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import blake2b
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 from uuid import UUID
+
+from typing_extensions import TypeForm
 
 from substrate.engine.arguments import Arguments
 from substrate.engine.attempt import run_step
+from substrate.engine.bound import unbound
 from substrate.engine.call import MAX_CALLS, Continuation, read_call, run_call, run_function
 from substrate.engine.child import Child, Spawn
 from substrate.engine.closing import give_up
@@ -26,8 +29,10 @@ from substrate.engine.journal import Asked
 from substrate.engine.pending import Pending, Winner, settle_all, settle_first
 from substrate.engine.step import (
     NO_OPTIONS,
+    Options,
     Step,
     StepOptions,
+    TransactionOptions,
     check_step,
     idempotency_key,
     name_of,
@@ -36,6 +41,17 @@ from substrate.engine.step import (
     step_of,
 )
 from substrate.engine.strand import Strand
+from substrate.engine.typed import (
+    Keyed0,
+    Keyed1,
+    Keyed2,
+    Keyed3,
+    Operation,
+    Reconcile,
+    SpawnOptions,
+    Startable,
+    Undo,
+)
 from substrate.engine.undo import undo_of
 from substrate.engine.wait import (
     POLL,
@@ -45,6 +61,7 @@ from substrate.engine.wait import (
     poll_signals,
     read_signal,
 )
+from substrate.store.protocol import Transaction
 from substrate.values.clock import from_ms, seconds_of, time_limit, to_ms
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse
@@ -53,6 +70,14 @@ from substrate.values.number import check_count
 from substrate.values.records import Json, Kind, OnDead, Promise, PromiseState
 
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+F = TypeVar("F")
+P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 
 class Context:
@@ -88,37 +113,130 @@ class Context:
     @overload
     def step(
         self,
-        fn: Callable[..., Coroutine[Any, Any, T]],
-        *args: Any,
+        fn: Callable[[*Ts], Operation[T]],
+        *args: *Ts,
+        undo: "Undo[*Ts]" = None,
+        reconcile: "Reconcile[*Ts]" = None,
         **options: Unpack[StepOptions],
-    ) -> Pending[T]: ...
+    ) -> Operation[T]: ...
     @overload
     def step(
         self,
-        fn: Callable[..., T],
-        *args: Any,
+        fn: Callable[[*Ts], T],
+        *args: *Ts,
+        undo: "Undo[*Ts]" = None,
+        reconcile: "Reconcile[*Ts]" = None,
         **options: Unpack[StepOptions],
-    ) -> Pending[T]: ...
+    ) -> Operation[T]: ...
     @overload
     def step(
         self,
-        fn: Callable[..., Coroutine[Any, Any, T]],
-        *args: Any,
-        **given: Any,
-    ) -> Pending[T]: ...
+        fn: Callable[[Transaction, *Ts], T],
+        *args: *Ts,
+        undo: "Undo[*Ts]" = None,
+        **options: Unpack[TransactionOptions],
+    ) -> Operation[T]: ...
     @overload
     def step(
         self,
-        fn: Callable[..., T],
-        *args: Any,
-        **given: Any,
-    ) -> Pending[T]: ...
+        fn: Keyed0[Operation[T]],
+        /,
+        *,
+        undo: "Undo[()]" = None,
+        reconcile: "Reconcile[()]" = None,
+        **options: Unpack[StepOptions],
+    ) -> Operation[T]: ...
+    @overload
     def step(
         self,
-        fn: Callable[..., Any],
-        *args: Any,
-        **given: Any,
-    ) -> Pending[Any]:
+        fn: Keyed0[T],
+        /,
+        *,
+        undo: "Undo[()]" = None,
+        reconcile: "Reconcile[()]" = None,
+        **options: Unpack[StepOptions],
+    ) -> Operation[T]: ...
+    @overload
+    def step(
+        self,
+        fn: Keyed1[A, Operation[T]],
+        a: A,
+        /,
+        *,
+        undo: "Undo[A]" = None,
+        reconcile: "Reconcile[A]" = None,
+        **options: Unpack[StepOptions],
+    ) -> Operation[T]: ...
+    @overload
+    def step(
+        self,
+        fn: Keyed1[A, T],
+        a: A,
+        /,
+        *,
+        undo: "Undo[A]" = None,
+        reconcile: "Reconcile[A]" = None,
+        **options: Unpack[StepOptions],
+    ) -> Operation[T]: ...
+    @overload
+    def step(
+        self,
+        fn: Keyed2[A, B, Operation[T]],
+        a: A,
+        b: B,
+        /,
+        *,
+        undo: "Undo[A, B]" = None,
+        reconcile: "Reconcile[A, B]" = None,
+        **options: Unpack[StepOptions],
+    ) -> Operation[T]: ...
+    @overload
+    def step(
+        self,
+        fn: Keyed2[A, B, T],
+        a: A,
+        b: B,
+        /,
+        *,
+        undo: "Undo[A, B]" = None,
+        reconcile: "Reconcile[A, B]" = None,
+        **options: Unpack[StepOptions],
+    ) -> Operation[T]: ...
+    @overload
+    def step(
+        self,
+        fn: Keyed3[A, B, C, Operation[T]],
+        a: A,
+        b: B,
+        c: C,
+        /,
+        *,
+        undo: "Undo[A, B, C]" = None,
+        reconcile: "Reconcile[A, B, C]" = None,
+        **options: Unpack[StepOptions],
+    ) -> Operation[T]: ...
+    @overload
+    def step(
+        self,
+        fn: Keyed3[A, B, C, T],
+        a: A,
+        b: B,
+        c: C,
+        /,
+        *,
+        undo: "Undo[A, B, C]" = None,
+        reconcile: "Reconcile[A, B, C]" = None,
+        **options: Unpack[StepOptions],
+    ) -> Operation[T]: ...
+    @overload
+    def step(
+        self, fn: Callable[P, Operation[T]], *args: P.args, **keywords: P.kwargs
+    ) -> Operation[T]: ...
+    @overload
+    def step(self, fn: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> Operation[T]: ...
+    def step(  # type: ignore[misc]  # mypy does not see that *args take *Ts
+        self, fn: Callable[..., Any], *args: Any, **given: Any
+    ) -> Operation[Any]:
         """Call a function once and for all; the result is its JSON, now and on every replay.
 
         Its arguments must be JSON, since they tell whether a later replay asks for the same. Those
@@ -133,6 +251,9 @@ class Context:
         With ``effect="transactional"`` the function is a plain ``def fn(tx, …)``: what it writes
         by ``tx.execute(sql, parameters)`` is committed together with its result, or not at all.
 
+        Where both options and arguments are given by name, type checkers want these `bound` to the
+        function: ``ctx.step(bound(charge, cents, currency="USD"), effect="once")``.
+
         Awaiting raises `StepFailed` (or the recorded error's own class) when the step failed for
         good, and `OutcomeUnknown` when it was ``effect="once"`` and nobody knows.
 
@@ -140,6 +261,7 @@ class Context:
         ...     return await ctx.step(pay, cents, effect="once")
         """
         options, keywords = sorted_out(given) if given else (NO_OPTIONS, {})
+        fn, args, keywords = unbound(fn, args, keywords)
         called = name_of(fn, options.get("name"))
         arguments = Arguments(args, keywords)
         asked = Asked(self._next_key(called), Kind.STEP, called, arguments.input)
@@ -193,7 +315,7 @@ class Context:
 
         return Pending(self, asked, live, read_step)
 
-    def call(self, durable: Durable[..., T], *args: Any, **keywords: Any) -> Pending[T]:
+    def call(self, durable: Durable[P, T], *args: P.args, **keywords: P.kwargs) -> Operation[T]:
         """Run a durable function inside this run, with a context and a scope of its own.
 
         Its outcome is recorded under its key: once it has ended, nothing in it is run again. Calls
@@ -206,16 +328,22 @@ class Context:
         arguments = durable.encode_arguments(args, keywords, "ctx.call", known=known)
         return self._call(key, durable, arguments)
 
+    @overload
     def spawn(
+        self, durable: "Startable[*Ts, T]", *args: *Ts, **options: Unpack[SpawnOptions]
+    ) -> Child[T]: ...
+    @overload
+    def spawn(self, durable: Durable[P, T], *args: P.args, **keywords: P.kwargs) -> Child[T]: ...
+    def spawn(  # type: ignore[misc]  # as above
         self,
-        durable: Durable[..., T],
+        durable: Any,
         *args: Any,
         name: str | None = None,
         queue: str | None = None,
         timeout: timedelta | float | None = None,
         on_dead: str | None = None,
         **keywords: Any,
-    ) -> Child[T]:
+    ) -> Child[Any]:
         """Start a durable function as a run of its own below this one: a child.
 
         It has its own lease, attempts and failure, and may run on another worker: one of `queue`,
@@ -226,6 +354,7 @@ class Context:
         With ``on_dead="wait"`` a child that would be dead, since it crashes its workers or cannot
         be undone, is paused instead: this run waits on, until somebody has resumed or discarded it.
         """
+        durable, args, keywords = unbound(durable, args, keywords)
         if not isinstance(durable, Durable):
             raise Misuse(f"{durable!r} is no durable function; put @durable on it")
         if on_dead is not None and on_dead not in list(OnDead):
@@ -245,7 +374,7 @@ class Context:
         )
         return Child(self, asked, spawn, lambda: self.blank(asked))
 
-    def sleep(self, duration: timedelta | float) -> Pending[None]:
+    def sleep(self, duration: timedelta | float) -> Operation[None]:
         """Go on after this long, counted from the first time this point was reached.
 
         At once where it is 0 or less: the moment that it was reckoned from has passed.
@@ -253,14 +382,20 @@ class Context:
         ms = round(seconds_of(duration) * 1000)
         return self._timer(lambda: self.execution.now_ms + ms)
 
-    def sleep_until(self, when: datetime) -> Pending[None]:
+    def sleep_until(self, when: datetime) -> Operation[None]:
         """Go on at this moment, at once when it has passed."""
         due = to_ms(when)
         return self._timer(lambda: due)
 
+    @overload
+    def signal(
+        self, name: str, type: TypeForm[T], timeout: timedelta | float | None = None
+    ) -> Operation[T]: ...
+    @overload
+    def signal(self, name: str, *, timeout: timedelta | float | None = None) -> Operation[Any]: ...
     def signal(
         self, name: str, type: Any = Any, timeout: timedelta | float | None = None
-    ) -> Pending[Any]:
+    ) -> Operation[Any]:
         """Wait for a value sent to this run under a name; each is taken once, oldest first.
 
         A signal that came before it was awaited is there already. One whose value is not of the
@@ -283,7 +418,7 @@ class Context:
 
         return Pending(self, asked, live, partial(read_signal, type, seconds))
 
-    def poll(self, name: str) -> Pending[list[Any]]:
+    def poll(self, name: str) -> Operation[list[Any]]:
         """Take all signals of a name that have come and nobody has taken; return their values.
 
         It never waits. What it returned is recorded, an empty list too.
@@ -295,7 +430,7 @@ class Context:
 
         return Pending(self, asked, live, lambda promise: decode(promise.value or Json("[]")))
 
-    def hear(self, name: str) -> Pending[list[Any]]:
+    def hear(self, name: str) -> Operation[list[Any]]:
         """Take the signals of a name that have come and no open wait wants; return their values.
 
         Like `poll`, in the order in which they were sent, and it never waits. But it leaves a row,
@@ -310,7 +445,36 @@ class Context:
         asked = Asked(self._next_key(HEARD), Kind.SIGNAL, check_name(name), POLL)
         return Hearing(self, asked, self._scope, self.blank(asked))
 
-    async def gather(self, *pendings: Pending[Any]) -> list[Any]:
+    @overload
+    async def gather(self, a: Operation[A], /) -> tuple[A]: ...
+    @overload
+    async def gather(self, a: Operation[A], b: Operation[B], /) -> tuple[A, B]: ...
+    @overload
+    async def gather(
+        self, a: Operation[A], b: Operation[B], c: Operation[C], /
+    ) -> tuple[A, B, C]: ...
+    @overload
+    async def gather(
+        self, a: Operation[A], b: Operation[B], c: Operation[C], d: Operation[D], /
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    async def gather(
+        self, a: Operation[A], b: Operation[B], c: Operation[C], d: Operation[D], e: Operation[E], /
+    ) -> tuple[A, B, C, D, E]: ...
+    @overload
+    async def gather(
+        self,
+        a: Operation[A],
+        b: Operation[B],
+        c: Operation[C],
+        d: Operation[D],
+        e: Operation[E],
+        f: Operation[F],
+        /,
+    ) -> tuple[A, B, C, D, E, F]: ...
+    @overload
+    async def gather(self, *pendings: Operation[T]) -> list[T]: ...
+    async def gather(self, *pendings: Any) -> Any:
         """Run operations of this context side by side, and return their values in order.
 
         All are waited for, also when some fail; then the failure of the lowest index is raised,
@@ -318,7 +482,56 @@ class Context:
         """
         return await settle_all(self, pendings)
 
-    async def race(self, *pendings: Pending[Any]) -> Winner:
+    @overload
+    async def race(self, a: Operation[A], /) -> Winner[A, Literal[0]]: ...
+    @overload
+    async def race(
+        self, a: Operation[A], b: Operation[B], /
+    ) -> Winner[A, Literal[0]] | Winner[B, Literal[1]]: ...
+    @overload
+    async def race(
+        self, a: Operation[A], b: Operation[B], c: Operation[C], /
+    ) -> Winner[A, Literal[0]] | Winner[B, Literal[1]] | Winner[C, Literal[2]]: ...
+    @overload
+    async def race(
+        self, a: Operation[A], b: Operation[B], c: Operation[C], d: Operation[D], /
+    ) -> (
+        Winner[A, Literal[0]]
+        | Winner[B, Literal[1]]
+        | Winner[C, Literal[2]]
+        | Winner[D, Literal[3]]
+    ): ...
+    @overload
+    async def race(
+        self, a: Operation[A], b: Operation[B], c: Operation[C], d: Operation[D], e: Operation[E], /
+    ) -> (
+        Winner[A, Literal[0]]
+        | Winner[B, Literal[1]]
+        | Winner[C, Literal[2]]
+        | Winner[D, Literal[3]]
+        | Winner[E, Literal[4]]
+    ): ...
+    @overload
+    async def race(
+        self,
+        a: Operation[A],
+        b: Operation[B],
+        c: Operation[C],
+        d: Operation[D],
+        e: Operation[E],
+        f: Operation[F],
+        /,
+    ) -> (
+        Winner[A, Literal[0]]
+        | Winner[B, Literal[1]]
+        | Winner[C, Literal[2]]
+        | Winner[D, Literal[3]]
+        | Winner[E, Literal[4]]
+        | Winner[F, Literal[5]]
+    ): ...
+    @overload
+    async def race(self, *pendings: Operation[T]) -> Winner[T]: ...
+    async def race(self, *pendings: Any) -> Any:
         """Run operations of this context side by side until the first has its outcome.
 
         Returns its place (from 0) and its value, the same on every replay, or raises its failure.
@@ -327,12 +540,27 @@ class Context:
         """
         return await settle_first(self, pendings)
 
+    @overload
     def map(
-        self,
-        fn: "Callable[[Any], Any] | Durable[..., Any]",
-        items: Iterable[Any],
-        limit: int | None = None,
-    ) -> Coroutine[Any, Any, list[Any]]:
+        self, fn: "Startable[A, T]", items: Iterable[A], limit: int | None = None
+    ) -> Operation[list[T]]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A], Operation[T]], items: Iterable[A], limit: int | None = None
+    ) -> Operation[list[T]]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A], T], items: Iterable[A], limit: int | None = None
+    ) -> Operation[list[T]]: ...
+    @overload
+    def map(
+        self, fn: Keyed1[A, Operation[T]], items: Iterable[A], limit: int | None = None
+    ) -> Operation[list[T]]: ...
+    @overload
+    def map(
+        self, fn: Keyed1[A, T], items: Iterable[A], limit: int | None = None
+    ) -> Operation[list[T]]: ...
+    def map(self, fn: Any, items: Iterable[Any], limit: int | None = None) -> Operation[list[Any]]:
         """Apply a function or durable function to each item, at most `limit` at once.
 
         The item with index i has the key ``name.n/i``. Fails as `gather` does.
@@ -361,7 +589,7 @@ class Context:
         if self.strand.is_live and self.execution.interrupt is None:
             self.execution.tell(event)
 
-    def continue_as(self, *args: Any, **keywords: Any) -> Any:
+    def continue_as(self, *args: Any, **keywords: Any) -> NoReturn:
         """Return what ends this generation of the run: ``return ctx.continue_as(…)``.
 
         In one commit the journal is closed and the same run goes on, called with these arguments,
@@ -373,7 +601,8 @@ class Context:
         self.strand.check_use()
         continuation = Continuation(args, keywords)
         self.strand.idle[continuation] = None
-        return continuation
+        # Type checkers are told that it never returns: a function of any result may return that.
+        return continuation  # type: ignore[misc]
 
     def scoped(self, name: str) -> "Context":
         """Return a context for the same task whose keys stand below ``name.n``."""
@@ -414,7 +643,7 @@ class Context:
         return blake2b(f"{seed}/{self._scope}/{self._drawn}".encode(), digest_size=16).digest()
 
     def _prepare(
-        self, asked: Asked, fn: Callable[..., Any], arguments: Arguments, options: StepOptions
+        self, asked: Asked, fn: Callable[..., Any], arguments: Arguments, options: Options
     ) -> Step:
         step = step_of(fn, arguments, asked, options)
         undo = options.get("undo")

@@ -59,7 +59,7 @@ class Execution(Waiting):
 
     def __init__(self, claim: Claim, means: Means) -> None:
         super().__init__(claim, means)
-        self.journal = Journal()
+        self.journal: Journal = Journal()
         self.undoable: dict[Key, Promise] = {}
         self.calls: dict[Key, list[Call]] = {}
         """What was called here for steps with an intent, as long as that matters."""
@@ -168,7 +168,7 @@ class Execution(Waiting):
 
     async def end(self, promise: Promise, status: RunStatus) -> None:
         """Commit what became of the run, and let go of it; nothing when it is another's by now."""
-        self.is_leaving = True
+        self.is_leaving: bool = True
         checkpoint = Checkpoint(self.fence, promise, status)
         outcome: Outcome | None = None
         with suppress(Shutdown):

@@ -7,18 +7,20 @@ is refused, or pauses the run: see `annotation`.
 
 import builtins
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType, UnionType
 from typing import (
+    TYPE_CHECKING,
     Any,
     Concatenate,
     Generic,
     ParamSpec,
     TypeVar,
     Union,
+    final,
     get_args,
     get_origin,
     get_type_hints,
@@ -28,6 +30,7 @@ from typing import (
 from pydantic import PydanticUserError
 
 from substrate.engine.annotation import Annotation, shown
+from substrate.engine.bound import Bound
 from substrate.engine.signature import check_meaning, near
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse, NotEncodable, NotKept
@@ -35,8 +38,12 @@ from substrate.values.ids import check_name
 from substrate.values.number import is_whole
 from substrate.values.records import Json
 
+if TYPE_CHECKING:
+    from substrate.engine.context import Context
+
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _OPERATIONS = frozenset(
     ("step", "call", "spawn", "sleep", "signal", "gather", "now", "emit", "run_id")
@@ -47,13 +54,53 @@ _PLAIN = (Any, None, type(None), bool, int, float, str, bytes, list, dict)
 """What is JSON already, or nearly, and needs no adapter."""
 
 
+@final
+class Later:
+    """The context that a function will be given, for type checkers; there is none of it.
+
+    What starts a function asks for one that takes a `Later`. A `Durable` does and a plain function
+    doesn't, so that a forgotten ``@durable`` is seen in the editor, with the arguments checked.
+    """
+
+
 @dataclass(frozen=True)
-class Durable(Generic[P, R]):
+class Durable(Generic[P, R_co]):
     """A registered function. `version` is pinned by each run when it starts."""
 
-    function: Callable[..., Awaitable[R]]
+    function: "Callable[Concatenate[Context, P], Coroutine[Any, Any, R_co]]"
     name: str
     version: int = 1
+
+    def __call__(
+        self, ctx: "Context | Later", /, *args: P.args, **keywords: P.kwargs
+    ) -> Coroutine[Any, Any, R_co]:
+        """Call the function itself, as a unit test does: with a context, or what stands for one.
+
+        Nothing is recorded of the call. In a run, that is `Context.call`. Raises `Misuse` where no
+        context is given.
+        """
+        if not any(hasattr(ctx, operation) for operation in _OPERATIONS):
+            raise Misuse(
+                f"{self.name}() is given {ctx!r} in the place of its ctx; write "
+                f"ctx.call({self.name}, …) inside a run, and client.start({self.name}, …, id=…) "
+                "outside of one"
+            )
+        called: Callable[..., Coroutine[Any, Any, R_co]] = self.function
+        return called(ctx, *args, **keywords)
+
+    def of(
+        self, *args: P.args, **keywords: P.kwargs
+    ) -> "Bound[[Context | Later], Coroutine[Any, Any, R_co]]":
+        """Return it with its arguments, some of them by name, to be started with options.
+
+        Type checkers see here what they can't see where options and names are mixed.
+
+        >>> @durable
+        ... async def greet(ctx, name: str, greeting: str = "Hello") -> str:
+        ...     return f"{greeting}, {name}."
+        >>> bound = greet.of("Ada", greeting="Good morning")  # client.start(bound, id="greet/1")
+        """
+        return Bound(self, args, keywords)
 
     def encode_arguments(
         self,
@@ -100,7 +147,7 @@ class Durable(Generic[P, R]):
         """The names of the parameters, without the context."""
         return tuple(self.signature.parameters)
 
-    def encode_result(self, value: R) -> Json:
+    def encode_result(self, value: object) -> Json:
         """Return the result as JSON.
 
         Raises `Misuse` where it is not of the type that the function says it returns, nor of one
@@ -118,9 +165,9 @@ class Durable(Generic[P, R]):
                 raise self._wrong(value, reason) from None
             raise
 
-    def decode_result(self, text: Json) -> R:
+    def decode_result(self, text: Json) -> R_co:
         """Return a recorded result as the type that the function returns."""
-        result: R = self._load("return", decode(text))
+        result: R_co = self._load("return", decode(text))
         return result
 
     def _written(self, arguments: Mapping[str, Any], known: Json | None = None) -> dict[str, Any]:
@@ -198,11 +245,13 @@ class Durable(Generic[P, R]):
 
 
 @overload
-def durable(function: Callable[Concatenate[Any, P], Awaitable[R]], /) -> Durable[P, R]: ...
+def durable(
+    function: "Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]", /
+) -> Durable[P, R]: ...
 @overload
 def durable(
     *, name: str | None = None, version: int = 1
-) -> Callable[[Callable[Concatenate[Any, P], Awaitable[R]]], Durable[P, R]]: ...
+) -> "Callable[[Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]], Durable[P, R]]": ...
 def durable(function: Any = None, /, *, name: str | None = None, version: int = 1) -> Any:
     """Make a durable function of an `async def f(ctx, …)`.
 
@@ -217,7 +266,7 @@ def durable(function: Any = None, /, *, name: str | None = None, version: int = 
     function with a context parameter.
     """
 
-    def make(target: Callable[..., Awaitable[Any]]) -> Durable[Any, Any]:
+    def make(target: Callable[..., Coroutine[Any, Any, Any]]) -> Durable[..., Any]:
         called = check_name(str(getattr(target, "__name__", "")) if name is None else name)
         if not is_whole(version) or version < 0:
             raise Misuse(f"version={version!r} of {called!r} is no whole number; write 1, 2, …")

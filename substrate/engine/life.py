@@ -17,7 +17,7 @@ from substrate.engine.failure import Raised
 from substrate.engine.means import Means, log
 from substrate.engine.parking import Parking
 from substrate.values.errors import Failure, Interrupt, LeaseLost, Misuse
-from substrate.values.records import Claim
+from substrate.values.records import Claim, Fence
 
 _CANCELLED = (
     "an operation of ctx was cancelled from outside; do not wrap it in asyncio.wait_for, "
@@ -34,13 +34,13 @@ class Life:
 
     def __init__(self, claim: Claim, means: Means) -> None:
         self.claim = claim
-        self.fence = claim.fence
+        self.fence: Fence = claim.fence
         self.means = means
         self.task: asyncio.Task[Any] | None = None
         self.interrupt: Interrupt | None = None
         self.crash: Failure | None = None
         """Why it was left without an outcome, where that counts as a crash of the run's own."""
-        self.parking = Parking(means.rests)
+        self.parking: Parking = Parking(means.rests)
         self._draining: Interrupt | None = None
         self._steps_in_flight = 0
         self._refused = 0

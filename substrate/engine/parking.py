@@ -22,7 +22,7 @@ class Group:
     __slots__ = ("wants_one",)
 
     def __init__(self, *, wants_one: bool = False) -> None:
-        self.wants_one = wants_one
+        self.wants_one: bool = wants_one
 
 
 @dataclass(slots=True, eq=False)

@@ -2,12 +2,17 @@
 
 It is started once: by awaiting it, or by giving it to a combinator of the same context. What the
 journal has settled comes back at once, without yielding to the event loop.
+
+It is a coroutine, though nothing but `await` gets anything out of it, since type checkers warn of a
+coroutine that nobody awaits, and of no other awaitable.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
+
+from typing_extensions import TypeVar
 
 from substrate.engine.closing import begun_by, close_branches, has_taken
 from substrate.engine.execution import Execution
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
     from substrate.engine.context import Context
 
 T = TypeVar("T")
+Value_co = TypeVar("Value_co", covariant=True, default=Any)
+Place_co = TypeVar("Place_co", bound=int, covariant=True, default=int)
 Live = Callable[[Promise | None], Coroutine[Any, Any, Promise]]
 """Drives an operation to its outcome, from the pending row that was recorded, if one was."""
 Branch = Callable[[], Coroutine[Any, Any, Promise]]
@@ -34,10 +41,12 @@ _LONG = 256 * 1024
 _NOT_YET: Raised[Exception] = Raised(RuntimeError("it was not begun"))
 
 
-class Pending(Generic[T]):
+class Pending(Coroutine[Any, Any, T]):
     """One operation of a context, to be awaited once."""
 
-    __slots__ = ("_asked", "_context", "_is_taken", "_live", "_read")
+    __slots__ = ("_asked", "_context", "_driven", "_is_taken", "_live", "_read")
+
+    _driven: Generator[Any, Any, T]
 
     leaves_a_row: ClassVar[bool] = True
     """Whether the journal has its outcome, whatever that is."""
@@ -85,6 +94,25 @@ class Pending(Generic[T]):
         if isinstance(value, Raised):
             raise value.error
         return value
+
+    def send(self, value: Any) -> Any:
+        """See `Coroutine.send`: what a task does with it, which is told to await it instead."""
+        return self._steps.send(value)
+
+    def throw(self, error: Any, value: Any = None, traceback: Any = None) -> Any:
+        """See `Coroutine.throw`."""
+        return self._steps.throw(error if value is None else value)
+
+    def close(self) -> None:
+        """See `Coroutine.close`."""
+        self._steps.close()
+
+    @property
+    def _steps(self) -> Generator[Any, Any, T]:
+        driven: Generator[Any, Any, T] | None = getattr(self, "_driven", None)
+        if driven is None:  # made here, so that it costs nothing where it is awaited
+            driven = self._driven = self.__await__()
+        return driven
 
     @property
     def key(self) -> Key:
@@ -186,19 +214,23 @@ async def settle_all(
     return [value for value in values if not isinstance(value, Raised)]
 
 
-class Winner(NamedTuple):
-    """What won a race: its place among those that were started, and its value."""
+class Winner(NamedTuple, Generic[Value_co, Place_co]):
+    """What won a race: its place among those that were started, and its value.
 
-    place: int
-    value: Any
+    Of a race whose operations were given one by one, up to six, type checkers know the value by
+    its place: ``if winner.place == 0:``.
+    """
+
+    place: Place_co
+    value: Value_co
 
     @property
-    def index(self) -> int:  # type: ignore[override]  # a tuple's own method, which nobody means
+    def index(self) -> Place_co:  # type: ignore[override]  # a tuple's method, which nobody means
         """The place of the winner, by the name that it has elsewhere."""
         return self.place
 
 
-async def settle_first(context: "Context", pendings: Sequence[Pending[Any]]) -> Winner:
+async def settle_first(context: "Context", pendings: Sequence[Pending[Any]]) -> Winner[Any]:
     """Start all; return the one that is settled first by the journal's order; end the others.
 
     Raises the failure of the first, if that is what it came to.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import partial
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, TypedDict, cast
 from uuid import NAMESPACE_OID, uuid5
 
 from substrate.engine.arguments import Arguments
@@ -18,7 +18,15 @@ from substrate.values.clock import time_limit
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse
 from substrate.values.ids import check_name
-from substrate.values.records import Blob, Effect, Json, Promise, PromiseState
+from substrate.values.records import (
+    AnyEffect,
+    Blob,
+    Effect,
+    Json,
+    Promise,
+    PromiseState,
+    Transactional,
+)
 from substrate.values.retry import NO_RETRY, Retry
 
 _KEY = "idempotency_key"
@@ -115,37 +123,52 @@ class NotDone:
     is_closed: bool = False
 
 
-class StepOptions(TypedDict, total=False):
+class _Options(TypedDict, total=False):
+    name: str | None
+    retry: Retry
+    timeout: timedelta | float | None
+
+
+class StepOptions(_Options, total=False):
     """How a step is to be called: what `Context.step` takes beside the function and its arguments.
 
     `name` stands in its key, in place of the function's. `retry` is one attempt unless given,
     `timeout` is for each, in seconds or as a timedelta: 60 s for a step that is ``once`` or has an
     `undo`, else none. `effect` says what a crash in its middle means: ``pure`` unless given,
-    ``idempotent``, ``once`` or ``transactional``.
+    ``idempotent``, ``once`` or ``transactional``. There are `undo` and `reconcile`, too.
     """
 
-    name: str | None
-    retry: Retry
-    timeout: timedelta | float | None
-    effect: Effect | Literal["pure", "idempotent", "once", "transactional"]
+    effect: AnyEffect
+
+
+class TransactionOptions(_Options):
+    """How a step is to be called that is given a transaction."""
+
+    effect: Transactional
+
+
+class Options(_Options, total=False):
+    """What was given of them all, to be checked."""
+
+    effect: Effect | str
     undo: Durable[..., Any] | None
     reconcile: Callable[..., Any] | None
 
 
-OPTIONS = frozenset(StepOptions.__annotations__)
+OPTIONS = Options.__optional_keys__
 
-NO_OPTIONS = StepOptions()
+NO_OPTIONS = Options()
 
 
-def sorted_out(given: Mapping[str, Any]) -> tuple[StepOptions, Mapping[str, Any]]:
+def sorted_out(given: Mapping[str, Any]) -> tuple[Options, Mapping[str, Any]]:
     """Return what was given by name as the step's options, and as its function's arguments."""
     options = {name: value for name, value in given.items() if name in OPTIONS}
     keywords = {name: value for name, value in given.items() if name not in OPTIONS}
-    return cast(StepOptions, options), keywords
+    return cast(Options, options), keywords
 
 
 def step_of(
-    fn: Callable[..., Any], arguments: Arguments, asked: Asked, options: StepOptions = NO_OPTIONS
+    fn: Callable[..., Any], arguments: Arguments, asked: Asked, options: Options = NO_OPTIONS
 ) -> Step:
     """Prepare a call of a function; its undo is left to the caller."""
     effect = _effect_of(options.get("effect", Effect.PURE))
@@ -164,7 +187,7 @@ def step_of(
     )
 
 
-def check_step(fn: Callable[..., Any], arguments: Arguments, options: StepOptions) -> None:
+def check_step(fn: Callable[..., Any], arguments: Arguments, options: Options) -> None:
     """Raise `Misuse` where a step could not be made as it is asked for."""
     if options:
         _check_options(options)
@@ -183,7 +206,7 @@ def check_step(fn: Callable[..., Any], arguments: Arguments, options: StepOption
         check_fit("ctx.step", reconcile, arguments.args, keywords)
 
 
-def _check_options(options: StepOptions) -> None:
+def _check_options(options: Options) -> None:
     """Refuse an option of a wrong type now: once the call was made it would be too late."""
     retry: object = options.get("retry", NO_RETRY)
     if not isinstance(retry, Retry):
@@ -224,7 +247,10 @@ def name_of(fn: object, given: object = None) -> str:
     """Return the name of a function's steps: the given one, else its own; ``""`` without either."""
     if not callable(fn):
         raise _no_function(fn)
-    return str(getattr(fn, "__name__", "")) if given is None else check_name(given)
+    name = getattr(fn, "__name__", None)
+    if name is None and (isinstance(fn, Durable) or (given is None and hasattr(fn, "function"))):
+        raise _no_function(fn)  # a durable function, or a tool
+    return str(name or "") if given is None else check_name(given)
 
 
 def idempotency_key(promise_id: str, closed: int = 0) -> str:
@@ -277,4 +303,7 @@ def _no_function(given: object) -> Misuse:
             "a step takes a function and its arguments, so that it can tell whether to call it; "
             "write ctx.step(fetch, url), not ctx.step(fetch(url))"
         )
+    if callable(given):
+        name = getattr(given, "name", "it")
+        return Misuse(f"{name!r} is no plain function; give the step its own: {name}.function")
     return Misuse(f"a step takes a function and its arguments, not {given!r}")

@@ -22,9 +22,9 @@ class Strand:
     """One task's turn on a run."""
 
     def __init__(self, execution: Execution, now_ms: int, *, is_live: bool) -> None:
-        self.now_ms = now_ms
-        self.is_live = is_live
-        self.seq = 0
+        self.now_ms: int = now_ms
+        self.is_live: bool = is_live
+        self.seq: int = 0
         """The highest change number among the outcomes that the task has seen."""
         self.group: Group | None = None
         self.idle: dict[object, None] = {}

@@ -29,7 +29,7 @@ class Trials:
     """Which suspect of a worker has its turn, and until when. `now` is the event loop's time."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self.has_left_some = False
+        self.has_left_some: bool = False
         """Whether a suspect was left to others at the last look, since runs are here."""
         self._now = now
         self._turn_ends = 0.0

@@ -29,13 +29,13 @@ class Waiting(Life):
 
     def __init__(self, claim: Claim, means: Means) -> None:
         super().__init__(claim, means)
-        self.parking = Parking(self._rest)
+        self.parking: Parking = Parking(self._rest)
         self.takers: dict[str, Taker] = {}
         self.alarms: set[asyncio.Future[Any]] = set()
         self.is_loaded = False
-        self.is_leaving = False
+        self.is_leaving: bool = False
         self.is_unwinding = False
-        self.wake_version = claim.run.wake_version
+        self.wake_version: int = claim.run.wake_version
         self.open: dict[Key, Promise] = {}
         self._children: dict[PromiseId, tuple[Wait, asyncio.Future[Promise]]] = {}
         self._arrived: dict[PromiseId, Promise] = {}

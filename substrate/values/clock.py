@@ -42,7 +42,7 @@ class OffsetClock:
     __slots__ = ("_host_ms", "offset_ms")
 
     def __init__(self, offset_ms: int = 0, host_ms: Callable[[], int] = wall_ms) -> None:
-        self.offset_ms = offset_ms
+        self.offset_ms: int = offset_ms
         self._host_ms = host_ms
 
     def now_ms(self) -> int:

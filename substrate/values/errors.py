@@ -229,9 +229,9 @@ class StepFailed(OstinatoError):
 
     def __init__(self, name: str, failure: Failure, attempts: int = 1) -> None:
         self.name = name
-        self.type = failure.type
-        self.message = failure.message
-        self.details = failure.details
+        self.type: str = failure.type
+        self.message: str = failure.message
+        self.details: Any = failure.details
         self.attempts = attempts
         super().__init__(f"step {name!r} failed: {failure.type}: {failure.message}")
 

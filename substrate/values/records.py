@@ -6,7 +6,7 @@ error, usage, attempts) are JSON text here: who needs the value decodes it.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType
+from typing import Literal, NewType
 
 from substrate.values.ids import Key, PromiseId, RunId
 
@@ -65,6 +65,12 @@ class Effect(StrEnum):
     IDEMPOTENT = "idempotent"
     ONCE = "once"
     TRANSACTIONAL = "transactional"
+
+
+AnyEffect = Literal["pure", "idempotent", "once", Effect.PURE, Effect.IDEMPOTENT, Effect.ONCE]
+"""An effect as a word or a member, but for that of a function that is given a transaction."""
+
+Transactional = Literal["transactional", Effect.TRANSACTIONAL]
 
 
 class OnDead(StrEnum):

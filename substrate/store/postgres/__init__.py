@@ -52,7 +52,7 @@ class PostgresStore:
     def __init__(
         self, url: str, clock: Clock | None = None, *, answer_wait: float = ANSWER_WAIT
     ) -> None:
-        self.clock = clock or steady_clock()
+        self.clock: Clock = clock or steady_clock()
         self.url = url
         self._connections = Connections(url, answer_wait=answer_wait)
         self._vigil = recovery.Vigil()

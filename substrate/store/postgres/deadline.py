@@ -64,7 +64,7 @@ class Deadline:
     def __init__(self, connection: AnyConnection, seconds: float) -> None:
         self._connection = connection
         self._seconds = seconds
-        self.has_passed = False
+        self.has_passed: bool = False
 
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()

@@ -55,7 +55,7 @@ class PostgresTransaction:
         self._turn = asyncio.Lock()
         self._closed_for: str | None = None
         self._fault: Misuse | psycopg.Error | None = None
-        self.was_cut = False
+        self.was_cut: bool = False
 
     def execute(self, statement: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
         """See `Transaction.execute`."""

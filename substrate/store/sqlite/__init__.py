@@ -43,7 +43,7 @@ class SqliteStore:
     """A `Store` over one file; `substrate.store.protocol` says what each method keeps."""
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
-        self.clock = clock or OffsetClock()
+        self.clock: Clock = clock or OffsetClock()
         self.path = path
         connection = open_file(path)
         try:

@@ -1,0 +1,142 @@
+"""The editor knows when a call is wrong, and what a right one gives: two type checkers say so.
+
+`typed/right.py` is a program as a fork would write it, and runs; `typed/wrong.py` has a mistake on
+each marked line. mypy reads the kit from its cache where `make lint` has left one, in seconds;
+without it, it reads all that the kit imports first.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.test_docs import PAGES, blocks
+
+KIT = Path(__file__).resolve().parent.parent
+TYPED = KIT / "tests" / "typed"
+BIN = Path(sys.executable).parent
+MARK = re.compile(r"# (seen|unseen)(?:: (mypy|pyright)$)?")
+FOUND = re.compile(r"^(?P<file>[^:]+):(?P<line>\d+): error: (?P<told>.*)$", re.MULTILINE)
+
+Mistakes = dict[tuple[str, int], str]
+"""What a checker says, by the file's name and the line."""
+
+
+def mypy(files: Sequence[Path], *options: str) -> Mistakes:
+    """Return what mypy says of files, under the settings of the kit, which are strict."""
+    done = run("mypy", *options, "--no-error-summary", *map(str, files))
+    assert done.returncode < 2, done.stdout + done.stderr
+    return {
+        (Path(each["file"]).name, int(each["line"])): each["told"]
+        for each in FOUND.finditer(done.stdout)
+    }
+
+
+def pyright(files: Sequence[Path], folder: Path) -> Mistakes:
+    """Return what pyright says of files, with its strict rules."""
+    settings = {
+        "typeCheckingMode": "strict",
+        "pythonVersion": "3.11",
+        "include": [str(file) for file in files],
+        "extraPaths": [str(KIT), str(KIT / "template")],
+    }
+    (folder / "pyrightconfig.json").write_text(json.dumps(settings), encoding="utf-8")
+    done = run("basedpyright", "--outputjson", "--project", str(folder))
+    told = json.loads(done.stdout)
+    assert told["summary"]["filesAnalyzed"] == len(files), told
+    return {
+        (Path(each["file"]).name, each["range"]["start"]["line"] + 1): each["message"]
+        for each in told["generalDiagnostics"]
+        if each["severity"] == "error"
+    }
+
+
+def run(
+    tool: str, *arguments: str, cwd: Path = KIT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a tool of this Python, from the kit if not told otherwise."""
+    return subprocess.run(
+        [sys.executable, "-m", tool, *arguments],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def marked(checker: str) -> Iterator[int]:
+    """Yield the lines of `wrong.py` on which a checker sees a mistake."""
+    for i, line in enumerate((TYPED / "wrong.py").read_text(encoding="utf-8").splitlines(), 1):
+        mark = MARK.search(line)
+        if mark and mark[1] == "seen" and mark[2] in (None, checker):
+            yield i
+
+
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_what_is_seen(checker: str, tmp_path: Path) -> None:
+    """A right program passes in strict mode, and in a wrong one each marked mistake is seen."""
+    files = [TYPED / "right.py", TYPED / "wrong.py"]
+
+    found = mypy(files) if checker == "mypy" else pyright(files, tmp_path)
+
+    assert {place: told for place, told in found.items() if place[0] == "right.py"} == {}
+    assert sorted(line for file, line in found if file == "wrong.py") == list(marked(checker))
+
+
+def test_the_programs_are_long() -> None:
+    """The right program makes a claim in most of its calls, and few mistakes are seen by nobody."""
+    right = (TYPED / "right.py").read_text(encoding="utf-8")
+    wrong = (TYPED / "wrong.py").read_text(encoding="utf-8")
+
+    assert right.count("assert_type(") >= 50
+    for checker in ("mypy", "pyright"):
+        assert len(list(marked(checker))) >= 80
+    assert wrong.count("# unseen") <= 8
+
+
+def test_the_right_program_runs(tmp_path: Path) -> None:
+    """What the checkers take for right is right: it runs to its end."""
+    done = run("tests.typed.right", f"sqlite:///{tmp_path / 'runs.db'}")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("3 ['lamp'] ")
+
+
+@pytest.mark.parametrize("package", ["substrate", "skills"])
+def test_everything_public_has_a_type(package: str, tmp_path: Path) -> None:
+    """Of what can be imported, at least 99 in 100 names have a type that a checker knows."""
+    left = shutil.ignore_patterns("__pycache__", "tests", "test_*")
+    shutil.copytree(KIT / package, tmp_path / "site" / package, ignore=left)
+    if package == "skills":
+        shutil.copytree(KIT / "substrate", tmp_path / "site" / "substrate", ignore=left)
+
+    # It looks for packages where the first `python` of the path does.
+    there = {"PYTHONPATH": str(tmp_path / "site"), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    options = ("--ignoreexternal", "--outputjson", "--verifytypes", package)
+    done = run("basedpyright", *options, cwd=tmp_path, **there)
+
+    told = json.loads(done.stdout)["typeCompleteness"]
+    unknown = [each["name"] for each in told["symbols"] if not each["isTypeKnown"]]
+    assert len(told["symbols"]) > 100
+    assert told["completenessScore"] >= 0.99, unknown
+
+
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_the_fork_and_the_pages(checker: str, tmp_path: Path) -> None:
+    """The template, and each Python block of the READMEs, pass in strict mode."""
+    files = sorted((KIT / "template").rglob("*.py"))
+    for page in PAGES:
+        name = re.sub(r"\W", "_", str(page.relative_to(KIT).with_suffix("")))
+        for i, block in enumerate(blocks(page, "python")):
+            files.append(tmp_path / f"{name}_{i}.py")
+            files[-1].write_text(block, encoding="utf-8")
+
+    found = mypy(files) if checker == "mypy" else pyright(files, tmp_path)
+
+    assert found == {}

@@ -1,10 +1,12 @@
 """The command line starts a run or goes on with one, and says how it stands."""
 
 import re
+import signal
 
 import pytest
 
 from tests.fork import HOOKS, Fork, end
+from tests.test_cli_interrupted import read_until
 
 OWLS = "How many owls?"
 ANSWER = "Two owls.\n"
@@ -51,6 +53,30 @@ def test_the_answer_stands_alone(fork):
     assert re.search(r'look\(what="owls"\)  ok  \d\.\d\d s', done.err)
     assert "a tool that prints" in done.err
     assert re.search(r"answered · 2 turns · 4 steps · \d+ tokens · \$0 · ", done.err)
+
+
+def test_a_retry_is_said_as_it_begins(fork):
+    """A wait in memory is said when it begins, without a terminal too, and only once."""
+    fork.write("agent/hooks.py", RETRYING.replace("milliseconds=1", "seconds=9"))
+    process = fork.open("run", OWLS, "--id", "first")
+    said = read_until(process, "; again after ")
+    process.send_signal(signal.SIGINT)
+    rest = end(process).err
+
+    assert "look  failed  LookupError: not yet" in said
+    assert "LookupError" not in rest
+
+
+def test_a_tools_own_traceback(fork):
+    """With --debug the traceback of a tool that fails is shown, and without it is not."""
+    fork.replace("agent/hooks.py", 'note("look")', 'raise LookupError("no owls here")')
+
+    plain, debug = fork.do("run", OWLS), fork.do("run", OWLS, "--debug")
+
+    assert (plain.code, debug.code) == (0, 0)
+    assert "LookupError: no owls here" in plain.err
+    assert "Traceback" not in plain.err
+    assert re.search(r'Traceback .*\n(.*\n)*.*agent/hooks.py", line \d+, in look', debug.err)
 
 
 def test_a_file_is_attached(fork):

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -44,12 +45,12 @@ def test_killed_and_run_again(tmp_path, store_url):
     "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"]
 )
 def test_a_signal_gives_the_run_back(tmp_path, store_url, number, code):
-    """Ctrl-C and SIGTERM let the step under way end and leave the run ready, with no crash."""
-    fork = Fork.make(tmp_path, store_url)
+    """Ctrl-C and SIGTERM let a call end that may not be made twice, and leave the run ready."""
+    fork = Fork.make(tmp_path, store_url, HOOKS.replace('effect="pure"', 'effect="once"'))
     fork.replace("agent/hooks.py", "print(", "await asyncio.sleep(0.5)  # not ")
     process = fork.open_held("run", OWLS, "--id", "first")
     process.send_signal(number)
-    said = read_until(process, "stopping: what is under way has 10.0 s")
+    said = read_until(process, "has 10.0 s")
     fork.let_go()
 
     stopped = end(process)
@@ -76,8 +77,46 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
     return said
 
 
+@pytest.mark.parametrize("call", ["model", "look", "plain"])
+def test_ctrl_c_gives_the_prompt_back(tmp_path, store_url, record_property, call):
+    """What may be done again is cut off by Ctrl-C: the prompt is back, and the run given back."""
+    hooks = HOOKS
+    if call == "plain":  # which runs in a thread, and cannot be cut off
+        hooks = hooks.replace("async def look", "def look")
+        hooks = hooks.replace("await asyncio.sleep(0.01)", "__import__('time').sleep(0.01)")
+    if call == "model":
+        hooks = hooks.replace("def script(request):", "async def script(request):")
+        hooks = hooks.replace('note("model")', f'note("model")\n{WAITS}')
+    fork = Fork.make(tmp_path, store_url, hooks)
+    process = fork.open_held("run", OWLS, "--id", "first")
+    began = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    stopped = end(process)
+    took = time.perf_counter() - began
+    run = fork.run("first")
+    fork.let_go()
+    resumed = fork.do("resume", "first")
+
+    record_property(f"Ctrl-C during {call}, seconds to the prompt", round(took, 2))
+    assert stopped.code == 130
+    assert took < 3, "a second on a machine that does nothing else"
+    assert "stopping: what is under way is done again later" in stopped.err
+    assert "stopped by SIGINT: run first is given back, nothing is lost" in stopped.err
+    assert "Traceback" not in stopped.err
+    assert (run["status"], run["crashes"]) == ("ready", 0)
+    assert (resumed.code, resumed.out) == (0, ANSWER)
+    twice = ["model", "model", "look"] if call == "model" else ["model", "look", "look"]
+    assert fork.calls == [*twice, "model"], "again, only what was cut off"
+
+
+WAITS = """    Path("looking").touch()
+    while Path("hold").exists():
+        await asyncio.sleep(0.01)"""
+
+
 def test_a_second_signal_leaves_at_once(fork):
     """A second Ctrl-C does not wait for a step that hangs, and the run can be gone on with."""
+    fork.replace("agent/hooks.py", 'effect="pure"', 'effect="once"')
     process = fork.open_held("run", OWLS, "--id", "first")
     process.send_signal(signal.SIGINT)
     read_until(process, "Ctrl-C again leaves at once")
@@ -90,6 +129,7 @@ def test_a_second_signal_leaves_at_once(fork):
 
     assert code == 130
     assert (again.code, again.out) == (0, ANSWER)
+    assert fork.calls == ["model", "look", "model"], "what may not be made twice is not"
 
 
 def test_a_tool_that_blocks_the_loop(fork):

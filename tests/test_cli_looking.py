@@ -89,6 +89,7 @@ def test_documents(fork):
 
 def test_errors_as_documents(fork):
     """With `--json` an error is a document too, with the exit code that it has without."""
+    fork.start("another", OWLS)
     unknown = fork.do("--json", "show", "nope")
     usage = fork.do("runs", "--json", "--limit", "many")
     fork.replace("agent/hooks.py", "script=script", "script=TURNS[:1]")
@@ -117,7 +118,7 @@ def test_runs(fork):
 
 def test_no_runs_yet(fork):
     """A fork that never ran says how to begin."""
-    told = f'no runs in {fork.url}; start one: python -m agent run "…"\n'
+    told = f'no runs in {fork.url}, which is not there yet; start one: python -m agent run "…"\n'
     assert fork.do("runs").out == told
 
 

@@ -51,6 +51,24 @@ def test_closed(fork, command, closed):
     assert fork.run("first")["status"] == "done"
 
 
+@pytest.mark.parametrize("reader", ["true", "head -n 1"])
+@pytest.mark.parametrize("streams", ["", "2>&1"])
+@pytest.mark.parametrize("flag", ["--json", "--debug"])
+def test_a_reader_that_goes_away(fork, reader, streams, flag):
+    """A reader that has gone keeps no run from its end, and is told no traceback."""
+    fork.replace("agent/hooks.py", 'say("Two owls.")', 'say("Two owls. " * 20_000)')
+    gone = f"{flag} {streams} | {reader}; exit ${{PIPESTATUS[0]}}"
+
+    done = typed(fork, f"run {OWLS!r} --id first {gone}")
+    shown = typed(fork, f"show first {gone}")
+
+    assert (done.code, shown.code) == (0, 0), done.err + shown.err
+    for each in (done, shown):
+        assert "Traceback" not in each.out + each.err
+        assert "fault" not in each.err
+    assert fork.run("first")["status"] == "done"
+
+
 def test_full(fork):
     """An answer that cannot be written is a failure, said in a sentence."""
     done = typed(fork, "runs > /dev/full")

@@ -1,5 +1,6 @@
 """In a terminal, a run's progress moves, and leaves the terminal as it was."""
 
+import asyncio
 import os
 import pty
 import re
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 import pytest
 
 from tests.fork import LIMIT_S, Fork
+from tests.keeper import wait_until
+from tests.llm_servers import Ending, chat_events, stream, wire
 
 OWLS = "How many owls?"
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
@@ -30,10 +33,20 @@ class Terminal:
     def read_until(self, text: str) -> None:
         """Read until this text has come, whatever styles are in it."""
         deadline = time.monotonic() + LIMIT_S
-        while text not in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.screen):
-            ready, _, _ = select.select([self._side], [], [], max(deadline - time.monotonic(), 0))
-            assert ready, f"{text!r} did not come: {self.screen!r}"
-            self.screen += os.read(self._side, 65536).decode()
+        while text not in self.plain:
+            self.read(deadline, text)
+
+    def read(self, deadline: float | None = None, text: str = "more") -> None:
+        """Read what comes next."""
+        left = LIMIT_S if deadline is None else max(deadline - time.monotonic(), 0)
+        ready, _, _ = select.select([self._side], [], [], left)
+        assert ready, f"{text!r} did not come: {self.screen!r}"
+        self.screen += os.read(self._side, 65536).decode(errors="replace")
+
+    @property
+    def plain(self) -> str:
+        """What has come, without its styles."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.screen)
 
     def read_rest(self) -> str:
         """Return what is left once the command has ended."""
@@ -41,13 +54,13 @@ class Terminal:
 
 
 @contextmanager
-def terminal(fork: Fork, *arguments: str) -> Iterator[Terminal]:
+def terminal(fork: Fork, *arguments: str, columns: str = "80") -> Iterator[Terminal]:
     """Run a command of the fork in a terminal of its own."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "agent", *arguments],
         cwd=fork.folder,
-        env=fork.environment(TERM="xterm", COLUMNS="80", LINES="24"),
+        env=fork.environment(TERM="xterm", COLUMNS=columns, LINES="24"),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -85,8 +98,9 @@ def test_what_is_under_way_is_seen(fork):
 
 def test_leaving_at_once_gives_the_cursor_back(fork):
     """Also a second Ctrl-C leaves the terminal with its cursor."""
+    fork.replace("agent/hooks.py", 'effect="pure"', 'effect="once"')
     with terminal(fork, "run", OWLS) as window:
-        window.read_until('look(what="owls")')
+        assert wait_until((fork.folder / "looking").exists, LIMIT_S)
         window.process.send_signal(signal.SIGINT)
         window.read_until("Ctrl-C again leaves at once")
         window.process.send_signal(signal.SIGINT)
@@ -95,3 +109,40 @@ def test_leaving_at_once_gives_the_cursor_back(fork):
 
     assert code == 130
     assert rest.endswith(f"{SHOW_CURSOR}\r\n")
+
+
+async def test_the_answer_is_seen_as_it_comes(tmp_path):
+    """The words of an answer are shown as they come; of one that is begun again, none twice."""
+    fork = Fork.make(tmp_path)
+    half = chat_events("Two owls, and a third.")[:4]
+    async with wire(*[stream(*half, ending=Ending.HELD)] * 9) as server:
+        silence = 'settings={"read_timeout": 1}'
+        model = f'Model("openai-chat:m", base_url="{server.url}/v1", {silence})'
+        fork.replace("agent/hooks.py", 'Model("scripted:owls", script=script)', model)
+
+        def watch() -> str:
+            with terminal(fork, "run", OWLS) as window:
+                window.read_until("Two owls, an")
+                window.read_until("again after")
+                window.read_until("(begun again)")
+                begun = len(window.plain)
+                while "Two owls, an" not in window.plain[begun:]:
+                    window.read()
+                return window.plain
+
+        shown = await asyncio.to_thread(watch)
+
+    assert "said nothing for 1 s" in shown
+    assert "Two owls, anTwo" not in shown
+
+
+def test_a_long_answer_fits_the_terminal(tmp_path):
+    """Of words that are more than the terminal has lines the last ones are shown, to the end."""
+    fork = Fork.make(tmp_path)
+    fork.replace("agent/hooks.py", 'say("Two owls.")', 'say("owl " * 2000 + "the end.")')
+    with terminal(fork, "run", OWLS) as window:
+        window.read_until("python -m agent show")
+        code = window.process.wait(LIMIT_S)
+
+    assert code == 0
+    assert window.plain.count("the end.") >= 1

@@ -15,6 +15,7 @@ from tests.fork import HOOKS, Fork
 from tests.runs import QUICK
 from tests.stores import crash
 
+ANSWER = "python -m agent signal 'first#asks.0' approval true"
 DAY = timedelta(days=1)
 LANE = "default/asks/1"
 
@@ -92,10 +93,13 @@ def test_a_suspended_run_says_what_it_waits_for(fork):
     assert "suspended until 2027-01-17" in above.out, "the timer, the nearest of all moments"
     assert re.search(r"asks\.0 +suspended +child", above.out)
     assert "run first#asks.0" in above.out
-    assert "sleep.0  timer, until 2027-01-17" in above.out
+    assert re.search(r"sleep\.0 +pending +timer *\n +timer, until 2027-01-17", above.out)
     assert "child of first" in below.out
-    assert "approval.0  signal 'approval', until 2027-01-18" in below.out
-    assert "python -m agent signal first#asks.0 approval VALUE" in below.out
+    wanted = "true, false, yes or no, until 2027-01-18"
+    assert f"signal 'approval', {wanted}" in below.out
+    for shown in (above, below):
+        assert f"answer approval: {wanted}" in shown.out
+        assert f"  {ANSWER}  (or false)" in shown.out
     assert {wait["key"]: (wait["run"], wait["status"]) for wait in document["waits"]} == {
         "asks.0": ("first#asks.0", "suspended"),
         "sleep.0": (None, None),
@@ -129,7 +133,8 @@ def test_a_signal_that_nobody_waits_for(fork):
     assert sent.code == 0
     assert "'aproval' is kept in the inbox of run first: no wait of that name is open" in sent.out
     assert "asks.0  child first#asks.0 (suspended)" in sent.out
-    assert "a child has an inbox of its own: python -m agent show first#asks.0" in sent.err
+    assert "answer approval: true, false, yes or no, until 2027" in sent.err
+    assert ANSWER in sent.err
     assert "aproval  kept" in fork.do("show", "first").out
 
 
@@ -187,7 +192,7 @@ def test_refused_and_late(fork):
     (letter,) = fork.run("first#asks.0")["inbox"]
 
     assert "approval.0  expired" in shown
-    assert "refused: the value sent is not a <class 'bool'>" in shown
+    assert "refused: the value sent is not a bool" in shown
     assert "→ none came in time" in shown
     assert "approval  late" in shown
     assert (letter["name"], letter["is_late"]) == ("approval", True)
@@ -198,7 +203,7 @@ def test_cancel(fork):
     prepare(fork)
 
     asked = fork.do("cancel", "first")
-    shown = fork.do("show", "first")
+    shown, listed = fork.do("show", "first"), fork.do("runs")
     document = fork.run("first#asks.0")
 
     async def end_it() -> None:
@@ -218,12 +223,15 @@ def test_cancel(fork):
     assert "run first is asked to end, and everything below it; the next worker" in asked.out
     assert "python -m agent resume first" in asked.err
     assert "cancel requested" in shown.out
+    assert "it is asked to end; to end it here: python -m agent resume first" in shown.out
+    assert re.search(r"^first +cancelling", listed.out, re.MULTILINE)
+    assert "is asked to end; python -m agent resume first" in listed.out
     assert document["cancel_requested"] is True
     assert (again.code, again.out) == (0, "run first is cancelled already\n")
     assert "sleep.0  cancelled" in over.out
     assert "It does not go on." in over.out
     assert (late.code, late.err) == (
-        1,
+        2,
         "error: run 'first' is cancelled; it takes no signal 'go'\n",
     )
 
@@ -278,7 +286,7 @@ def test_dead_letters(fork):
     assert "A child does not go on; its parent was told, and decides:" in listed.out
     assert "'book.1' could not be undone: OSError: the other side is away" in listed.out
     assert "it goes on with that undo: python -m agent resume trip" in listed.out
-    assert "python -m agent discard first#asks.0" in listed.out
+    assert "python -m agent discard 'first#asks.0'" in listed.out
     assert {run["id"]: run["error"]["type"] for run in documents} == {
         "first#asks.0": "RunDead",
         "trip": "RunDead",

@@ -63,6 +63,27 @@ async def test_nothing_heard():
     assert await entered(Quota(clock), clock) == 0
 
 
+async def test_a_wait_is_told():
+    """Who looks on is told once how long a call waits, and of one that goes out at once nothing."""
+    clock, told = ManualClock(), []
+    quota = Quota(clock)
+    async with quota.call(MODEL, HELLO, on_wait=told.append):
+        pass
+    await called(quota, outcome=RateLimited("no", retry_after=7))
+
+    async def call() -> None:
+        async with quota.call(MODEL, HELLO, on_wait=told.append):
+            pass
+
+    task = asyncio.create_task(call())
+    while not task.done():
+        await asyncio.sleep(0)
+        if clock.sleepers:
+            clock.move(clock.asked[-1] / 2)  # so that it waits more than once
+
+    assert told == [pytest.approx(7, abs=0.1)]
+
+
 async def test_used_up():
     """A limit that is used up is waited for, as long as one call takes to come back."""
     clock = ManualClock()
@@ -115,9 +136,9 @@ async def test_tokens():
 
     quota.heard(MODEL, limits(clock, (9, 9, "0s"), tokens=(1000, 6000, "49.999s")))
 
-    assert need_of(long) == 3000
+    assert need_of(long) == pytest.approx(3000, abs=50), "its text, and what is around it"
     assert await entered(quota, clock, short) == 0
-    assert await entered(quota, clock, long) == pytest.approx(21, abs=0.2)
+    assert await entered(quota, clock, long) == pytest.approx(21.5, abs=0.5)
 
 
 async def test_larger_than_the_whole_limit():
@@ -136,7 +157,8 @@ def test_cached_tokens_are_not_needed():
     usage = Usage(3000, 10, cached_tokens=2000, cache_write_tokens=500, cost_usd=Decimal(0))
     reply = Reply((), StopReason.END, "groq", "m", usage)
 
-    assert need_of(Request("", [UserMessage.of("word " * 2400), reply])) == 500
+    need = need_of(Request("", [UserMessage.of("word " * 2400), reply]))
+    assert need == pytest.approx(500, abs=100)
 
 
 async def test_one_is_told_and_all_wait():

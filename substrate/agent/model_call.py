@@ -157,7 +157,9 @@ async def _answer(ctx: Context, asked: Inquiry) -> Measured:
     try:
         async with SHARING.around(ctx.execution.means.store):
             reply = await asked.model.answer(
-                asked.request, lambda text: ctx.emit({"event": "text_delta", "text": text})
+                asked.request,
+                lambda text: ctx.emit({"event": "text_delta", "text": text}),
+                ctx.emit,
             )
     except Refused as error:
         reply = _refusal(asked.model, error)

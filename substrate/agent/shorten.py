@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
+from substrate.models.estimate import tokens_shown
 from substrate.models.messages import (
     Document,
     Image,
@@ -27,8 +28,8 @@ from substrate.models.messages import (
 )
 from substrate.values.codec import encode
 
-IMAGE_CHARS = 6000
-"""What an image counts as, whose bytes say little of what it takes."""
+TOKEN_CHARS = 4
+"""So many characters, about, are a token: what is shown counts by its tokens, not by its bytes."""
 
 NOTE = 64
 """About how many characters the word takes that something was left out."""
@@ -111,10 +112,8 @@ def _size_of_part(part: object) -> int:
             return len(text) + (len(encode(native)) if native is not None else 0)
         case ToolCall(arguments=arguments, malformed=malformed):
             return len(encode(arguments)) + len(malformed or "")
-        case Image():
-            return IMAGE_CHARS
-        case Document(data=data):
-            return len(data)
+        case Image() | Document():
+            return TOKEN_CHARS * tokens_shown(part)
     return 0
 
 

@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter
 
+from substrate.models.day import day, zone_of
 from substrate.models.messages import (
     Document,
     Image,
@@ -34,15 +36,17 @@ class Task:
 
     `attachments` are images and documents for the model to look at, after the words; see
     `substrate.agent.attachment.attachment` for one that is a file. They are part of the run's
-    input, so all together end at 64 MB.
+    input, so all together end at 64 MB. The model is told the day on which the run begins, in
+    `timezone`, a name such as ``Europe/Vienna``; None is UTC.
 
-    Raises `Misuse` for a task that says nothing, and for an attachment that is none.
+    Raises `Misuse` for a task that says nothing, an attachment that is none, an unknown time zone.
     """
 
     text: str
     data: dict[str, Json] = field(default_factory=dict)
     # Left out of the record where there is none, as in records from before there were any.
     attachments: Annotated[tuple[Attachment, ...], Field(exclude_if=lambda given: not given)] = ()
+    timezone: Annotated[str | None, Field(exclude_if=lambda given: given is None)] = None
 
     def __post_init__(self) -> None:
         """Refuse now what a provider would refuse at the first call."""
@@ -54,11 +58,20 @@ class Task:
         if not (self.text.strip() or given):
             raise Misuse(f"Task({self.text!r:.200}) says nothing; give it words, or an attachment")
 
+        try:
+            zone_of(self.timezone or "UTC")
+        except ValueError as error:
+            raise Misuse(f"timezone: {error}") from None
+
     @property
     def message(self) -> UserMessage:
-        """What the model is told first."""
+        """What the model is told first, but for the day."""
         words = (Text(self.text),) if self.text.strip() else ()
         return UserMessage((*words, *self.attachments))
+
+    def begun(self, now: datetime) -> UserMessage:
+        """Return what the model is told first of a task that is begun now."""
+        return UserMessage((*self.message.parts, day(now, self.timezone)))
 
 
 @dataclass(frozen=True, slots=True)

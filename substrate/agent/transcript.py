@@ -30,7 +30,8 @@ SUMMARY = "What you did so far, in your own summary:"
 class Transcript:
     """The system prompt, the task, and all that was said since.
 
-    `messages` are what the model is told: a summary has taken the place of those before it.
+    `opening` is the task as the model was told it, with the day. `messages` are what the model is
+    told: a summary has taken the place of those before it.
     `replies` are all that it said, in order, and `used` is what these and the `summaries` took.
     `elsewhere` is what was used in and below the run by others than this loop. `version` is that of
     the prompt, where it has some. `peak` is the most that one call since the last summary took: its
@@ -53,11 +54,19 @@ class Transcript:
     faults: tuple[bool | None, ...] = ()
     made_room_at: int | None = None
     chain: Chain = field(default_factory=Chain, compare=False, repr=False)
+    opening: UserMessage | None = None
 
     @classmethod
-    def begin(cls, task: Task, system: str, version: tuple[str, str] | None = None) -> "Transcript":
-        """Return the transcript before the first model call."""
-        return cls(task, system, (task.message,), version=version)
+    def begin(
+        cls,
+        task: Task,
+        system: str,
+        version: tuple[str, str] | None = None,
+        opening: UserMessage | None = None,
+    ) -> "Transcript":
+        """Return the transcript before the first model call; without an opening, of no day."""
+        first = opening or task.message
+        return cls(task, system, (first,), version=version, opening=first)
 
     def __add__(self, message: Any) -> "Transcript":
         """Return the transcript with a message more; nothing is added for a message of nothing.
@@ -124,7 +133,8 @@ class Transcript:
         kept = self.messages[at:]
         if room is not None:
             kept = shortened(kept, room)
-        told = UserMessage((*self.task.message.parts, Text(f"{SUMMARY}\n\n{summary.text}")))
+        first = self.opening or self.task.message
+        told = UserMessage((*first.parts, Text(f"{SUMMARY}\n\n{summary.text}")))
         if key is not None and self.chain.task_key is not None:
             record = {"task": self.chain.task_key, "head": f"{SUMMARY}\n\n", "summary": key}
             self.chain.note(told, record)

@@ -91,12 +91,13 @@ _WARNING = (
 async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
     """Render the prompt, record it, and return the transcript before the first model call.
 
-    Of a prompt in versions, the run is given one, which is recorded. A prompt hook that raises
-    pauses the run: mend it, and resume.
+    Of a prompt in versions, the run is given one, which is recorded, and so is the day that the
+    model is told. A prompt hook that raises pauses the run: mend it, and resume.
     """
+    now = ctx.now()
 
     async def render() -> Json:
-        told = {"task": task.message.to_json()}
+        told = {"task": task.begun(now).to_json()}
         if not isinstance(prompt, Prompt):
             return {"system": rendered(prompt, task), **told}
         version = prompt.choose(ctx.run_id)
@@ -106,12 +107,14 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
     row = await ctx.perform(_step("prompt", render)).settled()
     recorded = decode(row.value or JsonText("{}"))
     version = (recorded["prompt"], recorded["version"]) if "version" in recorded else None
+    # What was told stands, whatever this version would tell: older rows have no day, or no task.
+    told = UserMessage.from_json(recorded["task"]) if "task" in recorded else task.message
     transcript = replace(
-        Transcript.begin(task, recorded["system"], version), chain=Chain.begin(ctx)
+        Transcript.begin(task, recorded["system"], version, told), chain=Chain.begin(ctx)
     )
-    if recorded.get("task") == task.message.to_json():
+    if "task" in recorded:
         transcript.chain.task_key = row.key
-        transcript.chain.note(transcript.messages[0], row.key)
+        transcript.chain.note(told, row.key)
     return transcript + await hearing.hear(ctx)
 
 

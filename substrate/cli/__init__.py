@@ -34,4 +34,5 @@ def main(package: str = "agent") -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    leave(perform(Invocation.read(package, sys.argv, os.environ)))
+    python = sys.orig_argv[0] or "python"
+    leave(perform(Invocation.read(package, sys.argv, os.environ, python)))

@@ -27,6 +27,7 @@ Every command takes --json (one JSON document on standard output) and
 
 DATABASE_URL says where runs live: sqlite:///runs.db, if unset, or
 postgresql://user@host/database. A .env file in this folder is read.
+OSTINATO_TIMEZONE, such as Europe/Vienna, says which day it is; unset, UTC.
 
 Exit codes: 0 answered, 1 failed, 2 usage, 3 the answer is incomplete,
 4 the run is paused, 130 or 143 stopped by Ctrl-C or SIGTERM.
@@ -91,8 +92,10 @@ def _dispatch(invocation: Invocation) -> int:
     try:
         done = app(command, prog_name=invocation.program, standalone_mode=False, obj=invocation)
     except _CLICK_ERROR as error:
-        told: str = error.format_message()  # type: ignore[attr-defined]
-        raise UsageError(told.rstrip(".")) from error
+        told = str(error.format_message()).rstrip(".")  # type: ignore[attr-defined]
+        if command[0] == "run" and "extra argument" in told:
+            told += '; a question of several words stands in quotes: run "How many owls?"'
+        raise UsageError(told) from error
     return int(done or 0)
 
 

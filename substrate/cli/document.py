@@ -8,22 +8,22 @@ claim, seq, created_at_ms, settled_at_ms, duration_ms, input, value, error, atte
 payloads are as stored.
 
 An answer is a run with ``answer, value, reason, detail, error``, `value` for an agent whose answers
-have a type. `show` adds ``journal``, its promises;
-``waits``, what is open (``key, kind, name, until_ms, run, status``, the last two of a child); and
-``inbox``, the signals that nobody took (``name, dedup, value, sent_at_ms, is_late``). `signal`
-prints ``run, name, counts, key, waits``: whether it counted, and which wait was open for it. A dead
-letter in `runs` has ``error``; `cancel` and `discard` print the run. ``--version`` prints
-``version, origin``, the latter empty for a kit from an index.
+have a type. `show` adds ``journal``, its promises; ``waits``, what is open (``key, kind, name,
+until_ms, run, status, wants``: run and status of a child, and of a signal the JSON Schema of its
+type, where it has one); and ``inbox``, the signals that nobody took (``name, dedup, value,
+sent_at_ms, is_late``). `signal` prints ``run, name, counts, key, waits``: whether it counted, and
+which wait was open for it. A dead letter in `runs` has ``error``; `cancel` and `discard` print the
+run. ``--version`` prints ``version, origin``, the latter empty for a kit from an index.
 
 A command that fails prints ``{"error": {"type", "message"}}``, with ``run`` beside it where it
 waited for one that failed or is paused.
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
+from substrate.cli.streams import write
 from substrate.cli.tally import Tally
 from substrate.models.messages import Usage
 from substrate.values.records import Json, Promise, Run
@@ -84,8 +84,7 @@ def of_error(type_: str, message: str, **more: Any) -> Document:
 
 def print_document(document: Document) -> None:
     """Print the one document of a command."""
-    json.dump(document, sys.stdout, ensure_ascii=False, indent=2, default=str)
-    sys.stdout.write("\n")
+    write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
 
 
 def _plain(text: Json | None) -> Any:

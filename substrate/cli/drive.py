@@ -6,10 +6,12 @@ given back before anything is said about that. What a tool prints goes to standa
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -20,14 +22,17 @@ from substrate.cli.fork import Fork
 from substrate.cli.invocation import Invocation
 from substrate.cli.outcome import read_outcome, report
 from substrate.cli.progress import Progress
+from substrate.cli.questions import how_to_answer, read_questions, read_questions_of
 from substrate.cli.screen import open_screen, put
 from substrate.cli.signals import Stop, Stopped, heeding_signals
+from substrate.cli.streams import Patient
 from substrate.cli.tally import Tally, next_key
 from substrate.cli.waits import read_waits, until_of
 from substrate.engine.client import Client
 from substrate.engine.limits import Limits
 from substrate.engine.worker import Worker
 from substrate.models.model import disconnect
+from substrate.values.errors import StoreError
 from substrate.values.ids import RunId
 from substrate.values.records import Promise, Run, RunStatus
 
@@ -38,32 +43,35 @@ _LEFT = {
 
 Start = Callable[[], Awaitable[Run]]
 
+_LOOK_BELOW = 1.0  # seconds between two looks at what is asked below the run
 _LOOK = 0.02  # seconds between two looks at who drives the run
 _PATIENCE_MS = 1500  # a dead worker's run is taken back within this
 
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """A run to be driven, and by whose command."""
+    """A run to be driven, and by whose command. `new` is the database that was made for it."""
 
     invocation: Invocation
     client: Client
     fork: Fork
     id: RunId
     queue: str = "default"
+    new: Path | None = None
 
     async def to_its_end(self, start: Start | None = None) -> int:
         """Drive the run until it stands still, after starting it if need be, and report it."""
         screen = open_screen(is_quiet=self.invocation.is_json)
         self._introduce(screen)
         is_plain = self.invocation.is_json or self.invocation.is_debug
-        progress = Progress(screen, self.id, self.client.store.clock, moves=not is_plain)
+        clock = self.client.store.clock
+        progress = Progress(screen, self.id, clock, self.invocation, moves=not is_plain)
         journal = () if start else await self.client.journal(self.id)
         progress.begin_after(journal)
         try:
             with (
                 heeding_signals() as stop,
-                redirect_stdout(sys.stderr),
+                redirect_stdout(Patient(sys.stderr)),
                 progress,
                 _warnings(self.id, is_quiet=self.invocation.is_json),
             ):
@@ -81,11 +89,14 @@ class Drive:
         if (key := model.missing_key) and (stand_in := model.available()) is not model:
             told = f"{key} is not set, so {stand_in.id} answers in place of {model.id}"
             put(screen, Text(told, "yellow"))
+        if self.new is not None:
+            put(screen, Text(f"the database {str(self.new)!r} is new", "dim"))
 
     async def _work(
         self, stop: Stop, progress: Progress, journal: Sequence[Promise], start: Start | None
     ) -> None:
         watching: asyncio.Task[None] | None = None
+        looking = asyncio.create_task(self._look_below(progress))
         try:
             async with self.client.work(
                 self.fork.functions,
@@ -100,12 +111,12 @@ class Drive:
                 watching = asyncio.create_task(self._watch(worker, progress, journal))
                 try:
                     await stop.or_end(watching)
-                except Stopped:
-                    grace = wording.duration(round(worker.limits.grace.total_seconds() * 1000))
-                    told = f"stopping: what is under way has {grace}; Ctrl-C again leaves at once"
-                    progress.say(Text(told, "yellow"))
+                except Stopped as stopped:
+                    progress.say(Text(_stopping(stopped, worker), "yellow"))
                     raise
         finally:  # the worker has closed: what it has let end is told before we go
+            looking.cancel()
+            await asyncio.wait([looking])
             if watching is not None and not watching.done():
                 watching.cancel()
                 await asyncio.wait([watching])
@@ -122,6 +133,15 @@ class Drive:
                 following = promise.epoch
                 progress.say(Text(wording.claim(promise.epoch), "yellow"))
             progress.tell(promise)
+
+    async def _look_below(self, progress: Progress) -> None:
+        """Tell, now and then, what the runs below this one ask: its own journal does not."""
+        while True:
+            await asyncio.sleep(_LOOK_BELOW)
+            if progress.children:
+                with suppress(StoreError):  # whoever drives the run will say so
+                    found = await read_questions_of(self.client, sorted(progress.children))
+                    progress.tell_questions(found)
 
     async def _say_who_drives(
         self, worker: Worker, progress: Progress, journal: Sequence[Promise]
@@ -143,10 +163,18 @@ class Drive:
         there = f"resuming: {wording.count(Tally.of(journal).steps, 'step')} recorded"
         key = next_key(journal)
         progress.say(Text(f"{there}, going on with {key}" if key else there, "dim"))
+        await self._tell_questions(progress, journal)
         if others := worker.running - (worker.execution_of(self.id) is not None):
             told = f"{wording.count(others, 'other run')} that waited: going on here meanwhile"
             progress.say(Text(told, "dim"))
         return 0
+
+    async def _tell_questions(self, progress: Progress, journal: Sequence[Promise]) -> None:
+        """Tell what was asked before, unless an answer has come that nobody has taken yet."""
+        run = await self.client.get(self.id)
+        come = {each.name for each in await self.client.store.inbox(run.id)}
+        asked = await read_questions(self.client, run, journal)
+        progress.tell_questions(each for each in asked if each.wait.promise.name not in come)
 
     async def _say_what_it_waits_for(
         self, run: Run, progress: Progress, journal: Sequence[Promise]
@@ -158,6 +186,8 @@ class Drive:
         progress.say(Text(f"suspended{end}: it goes on when that comes", "dim"))
         for wait in waits:
             progress.say(Text(f"  {wait.promise.key}  {wait.words}", "dim"))
+        questions = await read_questions(self.client, run, journal)
+        progress.say(*how_to_answer(questions, self.invocation))
 
     async def _part(self, stopped: Stopped) -> int:
         """Say how the run was left behind."""
@@ -172,8 +202,20 @@ class Drive:
             print_document({**of_error("Stopped", message), "run": run})
         else:
             again = self.invocation.command("resume", self.id)
-            put(open_screen(), "", Text(message, "yellow"), Text(again, "dim"))
+            questions = await read_questions(self.client, outcome.run, outcome.journal)
+            answers = list(how_to_answer(questions, self.invocation))
+            put(open_screen(), "", Text(message, "yellow"), *answers, Text(again, "dim"))
         return stopped.exit_code
+
+
+def _stopping(stopped: Stopped, worker: Worker) -> str:
+    """Say what is waited for; who presses Ctrl-C waits only for what may not be done twice."""
+    grace = wording.duration(round(worker.limits.grace.total_seconds() * 1000))
+    if stopped.number is not signal.SIGINT:
+        return f"stopping: what is under way has {grace}; Ctrl-C again leaves at once"
+    if worker.hurry():
+        return f"stopping: what may not be done twice has {grace}; Ctrl-C again leaves at once"
+    return "stopping: what is under way is done again later"
 
 
 @contextmanager

@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 from rich.text import Text
 
+from substrate.cli.database import open_database
 from substrate.cli.document import of_run, print_document
-from substrate.cli.environment import database_url
 from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
 from substrate.cli.outcome import outcome_of
 from substrate.cli.screen import open_page, open_screen, put
-from substrate.engine.client import Client, connect
+from substrate.engine.client import Client
 from substrate.values.errors import RunEnded
 from substrate.values.records import Run, RunStatus
 
@@ -22,7 +22,7 @@ from substrate.values.records import Run, RunStatus
 async def cancel(invocation: Invocation, run_id: str) -> int:
     """Ask a run, and everything below it, to end."""
     check_there(invocation.package)
-    async with connect(database_url()) as client:
+    async with open_database() as client:
         run = await client.cancel(run_id)
         if run.status.has_ended and run.status is not RunStatus.CANCELLED:
             raise RunEnded(
@@ -35,7 +35,7 @@ async def cancel(invocation: Invocation, run_id: str) -> int:
 async def discard(invocation: Invocation, run_id: str) -> int:
     """Give a dead, failed or paused run up for good."""
     check_there(invocation.package)
-    async with connect(database_url()) as client:
+    async with open_database() as client:
         run = await client.discard(run_id)
         told = f"run {run_id} is given up: cancelled. Its history stays, and nothing is undone"
         return await _tell(invocation, client, run, told, _next_of_discard)

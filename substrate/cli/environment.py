@@ -52,6 +52,11 @@ def database_url() -> str:
     return os.environ.get("DATABASE_URL") or DEFAULT_DATABASE
 
 
+def timezone() -> str | None:
+    """Return the time zone in which the person who asks lives: OSTINATO_TIMEZONE, if it is set."""
+    return os.environ.get("OSTINATO_TIMEZONE") or None
+
+
 def _read_line(place: str, line: str) -> tuple[str, str]:
     match = _LINE.fullmatch(line)
     if match is None:  # the line may hold a secret, so it is not shown

@@ -3,6 +3,8 @@
 ``--json`` and ``--debug`` belong to every command and may stand before or after its name.
 """
 
+import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +24,16 @@ class Invocation:
 
     @classmethod
     def read(
-        cls, package: str, argv: Sequence[str], environ: Mapping[str, str] = {}
+        cls,
+        package: str,
+        argv: Sequence[str],
+        environ: Mapping[str, str] = {},
+        python: str = "python",
     ) -> "Invocation":
         """Take ``sys.argv`` apart. What stands behind ``--`` is no flag.
 
-        The environment tells whether `uv run` stands before it.
+        The environment tells whether `uv run` stands before it; `python` is the interpreter as it
+        was typed, ``sys.orig_argv[0]``.
 
         >>> Invocation.read("agent", ["ostinato", "--json", "show", "first"]).arguments
         ('show', 'first')
@@ -36,15 +43,31 @@ class Invocation:
         flags = {each for each in given[:end] if each in FLAGS}
         rest = [each for each in given[:end] if each not in FLAGS] + given[end:]
         is_script = Path(called).stem == "ostinato"
-        by_uv = "uv run " if "UV_RUN_RECURSION_DEPTH" in environ else ""
+        is_by_uv = "UV_RUN_RECURSION_DEPTH" in environ
+        interpreter = "uv run python" if is_by_uv else _typed(python)
+        script = "uv run ostinato" if is_by_uv else "ostinato"
         return cls(
             package=package,
-            program=by_uv + ("ostinato" if is_script else f"python -m {package}"),
+            program=script if is_script else f"{interpreter} -m {package}",
             arguments=tuple(rest) or ("--help",),
             is_json="--json" in flags,
             is_debug="--debug" in flags,
         )
 
     def command(self, *words: str) -> str:
-        """Return a command as a person would type it."""
-        return " ".join((self.program, *words))
+        """Return a command as a person can type it into a shell: words are quoted where need be.
+
+        >>> print(Invocation.read("agent", ["ostinato"]).command("signal", "a#b.0", "n", '"yes"'))
+        ostinato signal 'a#b.0' n '"yes"'
+        """
+        return " ".join((self.program, *map(shlex.quote, words)))
+
+
+def _typed(python: str) -> str:
+    """Return the interpreter as a person would type it again; a supervisor's path is shortened."""
+    path = Path(python)
+    if not path.is_absolute():
+        return shlex.quote(python)
+    if path.is_relative_to(Path.cwd()):
+        return shlex.quote(str(path.relative_to(Path.cwd())))
+    return "python" if shutil.which("python") else shlex.quote(python)

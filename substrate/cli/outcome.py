@@ -19,6 +19,7 @@ from substrate.cli.document import Document, of_error, of_run, print_document
 from substrate.cli.exit import Exit
 from substrate.cli.invocation import Invocation
 from substrate.cli.screen import open_screen, put
+from substrate.cli.streams import write
 from substrate.cli.tally import Tally
 from substrate.engine.client import Client
 from substrate.engine.failure import decode_failure
@@ -123,9 +124,19 @@ async def outcome_of(client: Client, run: Run) -> Outcome:
 
 def question_of(own: Promise | None) -> str | None:
     """Return what a run was asked, where it was given a `Task`."""
+    task = _task_in(own)
+    return str(task["text"]) if "text" in task else None
+
+
+def zone_in(own: Promise | None) -> str | None:
+    """Return the time zone in which a run was asked; None where its task names none."""
+    return _task_in(own).get("timezone")
+
+
+def _task_in(own: Promise | None) -> dict[str, Any]:
     given = decode(own.input or Json("null")) if own else None
     task = given.get("task") if isinstance(given, dict) else None
-    return str(task["text"]) if isinstance(task, dict) and "text" in task else None
+    return task if isinstance(task, dict) else {}
 
 
 def report(outcome: Outcome, invocation: Invocation) -> int:
@@ -138,8 +149,7 @@ def report(outcome: Outcome, invocation: Invocation) -> int:
         if screen.is_terminal:
             put(screen, "")
         text = wording.visible(outcome.text) if sys.stdout.isatty() else outcome.text
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        write(f"{text}\n")
         if not text.strip():
             put(screen, Text("the answer is empty", "yellow"))
         put(screen, "", *summary(outcome), hint(outcome, invocation))

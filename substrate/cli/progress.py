@@ -5,7 +5,7 @@ run. A terminal has a region below the lines that shows what is under way: the m
 they come, the tools that run; it is told by live events, and gone when the run is.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +16,8 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from substrate.cli import wording
+from substrate.cli.invocation import Invocation
+from substrate.cli.questions import Question
 from substrate.cli.reading import STATE_STYLES, WORDS, undone_by, undos_in
 from substrate.cli.screen import put
 from substrate.cli.tally import (
@@ -38,24 +40,37 @@ from substrate.values.records import UNWIND_KEY, Kind, Promise, PromiseState
 
 _INDENT = 8
 _SILENT = ("prompt", "spent")  # the loop's own notes, told only where they fail
-_TAIL = 6  # lines of streaming text
+_BELOW = 5  # lines of the terminal that streaming text leaves free
+_KEPT = 12_000  # characters of it that are kept: more than a large terminal shows
 
 
 class Progress:
     """Tells a run's journal row by row, and shows what is under way. Open it as a context."""
 
-    def __init__(self, console: Console, run_id: str, clock: Clock, *, moves: bool = True) -> None:
+    def __init__(
+        self,
+        console: Console,
+        run_id: str,
+        clock: Clock,
+        invocation: Invocation,
+        *,
+        moves: bool = True,
+    ) -> None:
         self.seen: int = 0
         self._moves = moves
         self._tally = Tally()
         self._console = console
         self._run_id = run_id
         self._clock = clock
+        self._invocation = invocation
         self._doing = ""
         self._since = clock.now_ms()
         self._words = ""
+        self._is_again = False
         self._calls: list[str] = []
         self._awaited: set[str] = set()
+        self._asked: set[str] = set()
+        self.children: set[str] = set()
         self._attempts: set[tuple[str, Any, Any]] = set()
         self._undos: list[str] = []
         self._live = Live(
@@ -84,6 +99,8 @@ class Progress:
         self._tally = Tally.of(journal)
         self._undos = list(undos_in(journal))
         self.seen = max((promise.seq for promise in journal), default=0)
+        open_ = (promise for promise in journal if not promise.is_settled)
+        self.children = {promise.id for promise in open_ if promise.kind is Kind.CHILD}
         self._begin(next_key(journal) or "")
 
     def hear(self, run_id: str, event: dict[str, Any]) -> None:
@@ -95,10 +112,20 @@ class Progress:
                 self._begin(f"turn {turn} · {model}")
                 self._calls.clear()
             case {"event": "text_delta", "text": text}:
-                self._words = (self._words + text)[-4000:]
+                self._words = (self._words + text)[-_KEPT:]
             case {"event": "tool_start", "tool": tool, "arguments": arguments}:
                 self._begin("")
                 self._calls.append(wording.call(tool, arguments))
+            case {"event": "model_asked", "model": model}:
+                # What came before is of an attempt that came to nothing.
+                is_again = self._is_again or bool(self._words.strip())
+                self._begin(f"turn {self._tally.turns + 1} · {model}")
+                self._is_again = is_again
+            case {"event": "model_waits", "model": model, "seconds": seconds}:
+                waited = wording.duration(round(seconds * 1000))
+                self.say(_indented(Text(f"{model}  waits {waited} for its limits", "yellow")))
+            case {"event": "retry", "key": key, "attempt": attempt}:
+                self._tell_attempt(key, attempt, 0)
 
     def tell(self, promise: Promise) -> None:
         """Take a row of the journal as it was written or settled."""
@@ -108,6 +135,7 @@ class Progress:
         if not promise.is_settled:
             self._wait_for(promise)
             return
+        self.children.discard(promise.id)
         self._tally = self._tally.plus(promise)
         self._tell_attempts(promise)
         self._undos += undos_in([promise])
@@ -123,31 +151,61 @@ class Progress:
             self.say(_step_line(promise, called))
         elif promise.name not in _SILENT or promise.state is not PromiseState.RESOLVED:
             self.say(_step_line(promise, promise.key))
+        if self._invocation.is_debug and promise.error:
+            trace = decode_failure(promise).traceback
+            self.say(Text(wording.visible((trace or "no traceback").rstrip()), "dim"))
 
     def _begin(self, doing: str) -> None:
         self._doing, self._since, self._words = doing, self._clock.now_ms(), ""
+        self._is_again = False
 
     def _wait_for(self, promise: Promise) -> None:
         """Tell of a wait once, also where nothing moves: it may last for days."""
         wait = wait_of(promise)
         if wait is None or promise.error:
             return
+        is_again = self._is_again or bool(self._words.strip())
         self._begin(f"waiting for {wait.words}")
         if promise.kind is Kind.STEP:
+            self._is_again = is_again  # what was shown of its answer is void
             self._tell_attempts(promise)
-        elif promise.kind is Kind.CHILD or promise.key in self._awaited:
-            return  # of children there may be thousands
+        elif promise.kind is Kind.CHILD:
+            self.children.add(promise.id)  # there may be thousands: what they ask is told
+        elif promise.key in self._awaited:
+            return
         else:
             self._awaited.add(promise.key)
             self.say(_indented(Text(f"{promise.key}  waits for {wait.words}", "cyan")))
+            if promise.kind is Kind.SIGNAL:
+                self._tell_how(Question(self._run_id, wait))
+
+    def tell_questions(self, questions: Iterable[Question]) -> None:
+        """Tell what the runs below ask, each question once."""
+        for each in questions:
+            if each.wait.promise.id not in self._asked:
+                self._asked.add(each.wait.promise.id)
+                told = f"{each.wait.promise.id}  waits for {each.wait.words}"
+                self.say(_indented(Text(told, "cyan")))
+                self._tell_how(each)
+
+    def _tell_how(self, question: Question) -> None:
+        told = Text("in another shell: ", "dim")
+        self.say(_indented(told.append_text(question.command(self._invocation))))
 
     def _tell_attempts(self, promise: Promise) -> None:
         """Tell of each failed attempt once, when it is recorded: a provider may be away all day."""
         for number, attempt in enumerate(failed_in(promise), 1):
-            told = (promise.key, attempt.get("at"), attempt.get("n", number))
-            if told not in self._attempts:
-                self._attempts.add(told)
-                self.say(_attempt_line(promise, attempt))
+            self._tell_attempt(promise.key, attempt, number, promise.kind)
+
+    def _tell_attempt(
+        self, key: str, attempt: dict[str, Any], number: int, kind: Kind = Kind.STEP
+    ) -> None:
+        """Tell of a failed attempt once: live, or where its row is seen first."""
+        told = (key, attempt.get("at"), attempt.get("n", number))
+        if told not in self._attempts:
+            self._attempts.add(told)
+            name = key.rpartition("/")[2].rpartition(".")[0]
+            self.say(_attempt_line(name, kind, attempt))
 
     def _turn_lines(self, promise: Promise) -> list[RenderableType]:
         usage = self._tally.usage
@@ -177,8 +235,10 @@ class Progress:
         if not self._words.strip():
             return spinner
         words = Text(wording.visible(self._words.strip()), "italic")
-        tail = words.wrap(self._console, max(self._console.width - _INDENT, 20))[-_TAIL:]
-        return Group(*map(_indented, tail), spinner)
+        most = max(self._console.height - _BELOW, 1)
+        tail = words.wrap(self._console, max(self._console.width - _INDENT, 20))[-most:]
+        again = [_indented(Text("(begun again)", "yellow"))] if self._is_again else []
+        return Group(*again, *map(_indented, tail), spinner)
 
 
 def _undo_line(promise: Promise, undos: Collection[str]) -> RenderableType:
@@ -189,15 +249,15 @@ def _undo_line(promise: Promise, undos: Collection[str]) -> RenderableType:
     return _indented(line.append(f"  by {promise.name}", "dim"))
 
 
-def _attempt_line(promise: Promise, attempt: dict[str, Any]) -> RenderableType:
-    if promise.kind is Kind.SIGNAL:
+def _attempt_line(name: str, kind: Kind, attempt: dict[str, Any]) -> RenderableType:
+    if kind is Kind.SIGNAL:
         told = wording.short(attempt.get("message"), 160)
-        return _indented(Text.assemble(f"{promise.name}  ", ("refused", "yellow"), f"  {told}"))
+        return _indented(Text.assemble(f"{name}  ", ("refused", "yellow"), f"  {told}"))
     told = wording.gist(f"{attempt.get('type')}: {attempt.get('message')}", 200)
     if "gave_up" in attempt:
-        return _indented(Text.assemble(f"{promise.name}  ", ("failed", "yellow"), f"  {told}"))
+        return _indented(Text.assemble(f"{name}  ", ("failed", "yellow"), f"  {told}"))
     waited = wording.duration(attempt.get("waited_ms", 0))
-    line = Text.assemble(f"{promise.name}  ", ("failed", "yellow"))
+    line = Text.assemble(f"{name}  ", ("failed", "yellow"))
     return _indented(line.append(f"  {told}; again after {waited}", "dim"))
 
 

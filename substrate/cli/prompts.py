@@ -15,6 +15,7 @@ from rich.text import Text
 
 from substrate.cli import wording
 from substrate.cli.comparison import CONFIDENCE, Estimate, Record, Sample, check_stats, compare
+from substrate.cli.database import open_database
 from substrate.cli.document import print_document
 from substrate.cli.environment import database_url
 from substrate.cli.fork import check_there
@@ -22,7 +23,7 @@ from substrate.cli.invocation import Invocation
 from substrate.cli.outcome import Outcome, outcome_of
 from substrate.cli.screen import open_page, put
 from substrate.cli.trouble import UsageError
-from substrate.engine.client import Client, connect
+from substrate.engine.client import Client
 from substrate.store.secrets import hide_password
 from substrate.values.codec import decode
 from substrate.values.records import Json, PromiseState
@@ -37,7 +38,7 @@ async def compare_versions(
     check_there(invocation.package)
     check_stats()
     given = {} if scores is None else read_scores(scores)
-    async with connect(database_url()) as client:
+    async with open_database() as client:
         samples = await read_samples(client, name, limit, given)
     records = compare(samples)
     if invocation.is_json:

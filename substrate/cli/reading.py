@@ -25,7 +25,7 @@ from substrate.cli.tally import (
     usage_of,
     words_of,
 )
-from substrate.cli.waits import wait_of
+from substrate.cli.waits import Wait, wait_of
 from substrate.engine.attempts import Attempt, failed_in
 from substrate.engine.failure import decode_failure
 from substrate.engine.unwind import Ending
@@ -105,6 +105,8 @@ class Reading:
         if undone := undone_by(promise, self.undos):
             yield Text(f"makes up for {undone}", "dim")
         yield from (Text(each, "yellow") for each in self.accepted.get(promise.key, ()))
+        if wait := _open_wait(promise):
+            yield Text(wait.words, "dim")
         given = wording.short(_given(promise, width), width)
         if promise.is_settled and promise.state is not PromiseState.RESOLVED:
             yield from _failure(promise, given, width)
@@ -208,11 +210,14 @@ def _given(promise: Promise, width: int) -> str:
     if is_tool_call(promise):
         return wording.call(*tool_of(promise), width)
     if promise.kind in (Kind.TIMER, Kind.SIGNAL):
-        due = given.get("due_at") if isinstance(given, dict) else None
+        due = given.get("due_at") if promise.is_settled and isinstance(given, dict) else None
         return f"until {wording.moment(due)}" if due else ""
-    text = "" if given in (None, [], {}) else wording.short(given, width)
-    wait = None if promise.is_settled or promise.kind is Kind.CHILD else wait_of(promise)
-    return f"{text} · {wait.words}" if wait else text
+    return "" if given in (None, [], {}) else wording.short(given, width)
+
+
+def _open_wait(promise: Promise) -> Wait | None:
+    """Return what a row waits for that nobody has settled; a child's has its own line."""
+    return None if promise.is_settled or promise.kind is Kind.CHILD else wait_of(promise)
 
 
 def _gave(promise: Promise, width: int) -> str:

@@ -6,6 +6,7 @@ that could not go on for want of a key, or that the loop does not know.
 
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from getpass import getuser
 from pathlib import Path
@@ -13,14 +14,15 @@ from pathlib import Path
 from substrate.agent.attachment import attachment
 from substrate.agent.task import Task
 from substrate.cli import wording
+from substrate.cli.database import missing_file, open_database, open_or_make_database
 from substrate.cli.drive import Drive
-from substrate.cli.environment import database_url
+from substrate.cli.environment import timezone
 from substrate.cli.fork import Fork, load_fork
 from substrate.cli.invocation import Invocation
-from substrate.cli.outcome import question_of, read_outcome, report
+from substrate.cli.outcome import question_of, read_outcome, report, zone_in
 from substrate.cli.trouble import UsageError
 from substrate.cli.waits import waits_of
-from substrate.engine.client import Client, connect
+from substrate.engine.client import Client
 from substrate.values.errors import IdTaken, Misuse
 from substrate.values.ids import RunId, check_root_id
 from substrate.values.records import Kind, Run, RunStatus
@@ -48,13 +50,15 @@ async def run(
     fork = load_fork(invocation.package)
     if run_id is None:
         fork.check_key()
-    async with connect(database_url()) as client:
+    opened = open_database() if task is None else open_or_make_database()
+    new = missing_file()
+    async with opened as client:
         if task is None:
             return await _go_on(invocation, client, fork, await client.get(id_))
         if await client.store.get(id_) is not None:
             return await _go_on(invocation, client, fork, await _same(client, fork, id_, task))
         fork.check_key()
-        drive = Drive(invocation, client, fork, id_)
+        drive = Drive(invocation, client, fork, id_, new=new)
         return await drive.to_its_end(lambda: client.start(fork.agent, task, id=id_))
 
 
@@ -64,7 +68,7 @@ async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int
     One that waits for its provider tries at once.
     """
     fork = load_fork(invocation.package)
-    async with connect(database_url()) as client:
+    async with open_database() as client:
         known = await client.get(run_id)
         is_told = known.parent_id is not None and known.status.has_ended  # its parent has gone on
         if not is_told and (accept or known.status.awaits_person):
@@ -87,17 +91,19 @@ async def _hurry(client: Client, run: Run) -> None:
 
 def _task(question: str, files: Sequence[Path]) -> Task:
     try:
-        return Task(question, attachments=tuple(map(attachment, files)))
+        return Task(question, attachments=tuple(map(attachment, files)), timezone=timezone())
     except Misuse as error:
         raise UsageError(str(error)) from None
 
 
 async def _same(client: Client, fork: Fork, id_: RunId, task: Task) -> Run:
     """Return the run that has this id, if this is what it was asked."""
+    own = await client.store.promise(id_)
     try:
-        return await client.start(fork.agent, task, id=id_)
+        # In the zone in which it was asked, also from a terminal that has another one by now.
+        return await client.start(fork.agent, replace(task, timezone=zone_in(own)), id=id_)
     except IdTaken as error:
-        asked = question_of(await client.store.promise(id_)) or "something else"
+        asked = question_of(own) or "something else"
         raise IdTaken(
             f"the id {id_!r} is taken by a run that was asked {wording.short(asked, 120)!r}; "
             f"choose another id, or go on with that run: run --id {id_}"

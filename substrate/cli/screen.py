@@ -1,10 +1,16 @@
 """Where people read: a console over standard error, or over standard output for what was asked for.
 
 Text is printed as it is: no markup, no highlighting. A terminal wraps it between words; a file or
-a pipe gets each line whole.
+a pipe gets each line whole. Who has stopped reading, as ``head`` does, misses the rest, and keeps
+nobody from going on.
 """
 
+import sys
+from typing import IO, cast
+
 from rich.console import Console, RenderableType
+
+from substrate.cli.streams import Patient
 
 PAPER_WIDTH = 120
 """How wide a page is where there is no terminal to ask."""
@@ -27,7 +33,8 @@ def put(console: Console, *lines: RenderableType) -> None:
 
 
 def _console(*, is_error: bool, is_quiet: bool) -> Console:
-    console = Console(stderr=is_error, quiet=is_quiet, markup=False, highlight=False, emoji=False)
+    stream = cast(IO[str], Patient(sys.stderr if is_error else sys.stdout))
+    console = Console(file=stream, quiet=is_quiet, markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = PAPER_WIDTH
     return console

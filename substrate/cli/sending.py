@@ -3,6 +3,9 @@
 It needs no worker and starts none: the signal lies in the run's inbox, and whoever drives the run
 next takes it. What the run waits for is looked at before the signal is sent, since a worker may
 take it at once, and after, since the wait may have begun meanwhile.
+
+What would be refused is not sent, and what was refused is told: both end with the code of a
+mistyped command.
 """
 
 import json
@@ -14,15 +17,29 @@ from uuid import uuid4
 from rich.text import Text
 
 from substrate.agent.hearing import MESSAGE
+from substrate.cli.database import open_database
 from substrate.cli.document import print_document
-from substrate.cli.environment import database_url
+from substrate.cli.exit import Exit
 from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
+from substrate.cli.questions import Question, how_to_answer, read_questions
 from substrate.cli.screen import open_page, open_screen, put
-from substrate.cli.trouble import UsageError
+from substrate.cli.trouble import UsageError, tell
 from substrate.cli.waits import Wait, awaits_signal, read_waits
-from substrate.engine.client import Client, connect
-from substrate.values.records import Kind
+from substrate.engine.answers import YES_AND_NO
+from substrate.engine.attempts import failed_in
+from substrate.engine.client import Client
+from substrate.engine.wanted import Wanted
+from substrate.values.errors import RunEnded
+from substrate.values.ids import RunId
+from substrate.values.records import Kind, Run, RunStatus
+
+_LOOK_S, _LOOKS = 0.05, 20
+"""How often, and how many times, one looks whether a worker has refused what was just sent."""
+
+
+class NotTaken(UsageError):
+    """A value was sent and refused: the run goes on waiting."""
 
 
 async def send(
@@ -30,11 +47,21 @@ async def send(
 ) -> int:
     """Send a signal to a run."""
     check_there(invocation.package)
-    sent = None if value is None else _read(value, invocation.command("signal", run_id, name))
-    async with connect(database_url()) as client:
-        before = await _waits(client, run_id)
-        counts = await client.signal(run_id, name, sent, dedup or str(uuid4()))
-        waits = before if awaits_signal(before, name) else await _waits(client, run_id)
+    id_ = dedup or str(uuid4())
+    async with open_database() as client:
+        run = await client.get(run_id)
+        before = await _waits(client, run)
+        command = invocation.command("signal", run_id, name)
+        # One that has ended takes nothing, whatever is typed: it is said by who knows.
+        sent = None if run.status.has_ended else _read(value, before, name, command)
+        try:
+            counts = await client.signal(run_id, name, sent, id_)
+        except RunEnded as error:
+            return tell(error, invocation, Exit.USAGE)
+        if run.status is RunStatus.RUNNING and (why := await _refusal(client, run.id, id_)):
+            raise NotTaken(f"{name!r} was sent to run {run_id}, which refused it: {why}")
+        waits = before if awaits_signal(before, name) else await _waits(client, run)
+        asked = await read_questions(client, run, [wait.promise for wait in waits])
     taker = awaits_signal(waits, name)
     if invocation.is_json:
         key = taker.promise.key if taker else None
@@ -46,13 +73,26 @@ async def send(
         put(open_page(), told)
     else:
         put(open_page(), *_told(run_id, name, taker, waits))
-    put(open_screen(), *_hints(invocation, run_id, taker, waits))
+    put(open_screen(), *_hints(invocation, run_id, taker, asked))
     return 0
 
 
-async def _waits(client: Client, run_id: str) -> Sequence[Wait]:
-    run = await client.get(run_id)
+async def _waits(client: Client, run: Run) -> Sequence[Wait]:
     return await read_waits(client, run, await client.store.journal(run.id))
+
+
+async def _refusal(client: Client, run_id: str, dedup: str) -> str | None:
+    """Return why the worker that drives the run refused a signal; None if it did not, or not soon.
+
+    What a type's own validators say is known to that worker only.
+    """
+    for _ in range(_LOOKS):
+        if all(each.dedup != dedup for each in await client.store.inbox(RunId(run_id))):
+            journal = await client.store.journal(RunId(run_id))
+            noted = (each for row in journal for each in failed_in(row))
+            return next((each["message"] for each in noted if each.get("dedup") == dedup), None)
+        await client.store.clock.sleep(_LOOK_S)
+    return None
 
 
 def _told(run_id: str, name: str, taker: Wait | None, waits: Sequence[Wait]) -> list[str]:
@@ -67,26 +107,55 @@ def _told(run_id: str, name: str, taker: Wait | None, waits: Sequence[Wait]) -> 
 
 
 def _hints(
-    invocation: Invocation, run_id: str, taker: Wait | None, waits: Sequence[Wait]
+    invocation: Invocation, run_id: str, taker: Wait | None, asked: Sequence[Question]
 ) -> list[Text]:
-    """Return what to type next: to see the run go on, or to find out whom the signal was for."""
+    """Return what to type next: to see the run go on, or what answers the questions there are."""
     if taker is not None:
         told = "goes on where a worker is running; to drive it here: "
         return [Text(told + invocation.command("resume", run_id), "dim")]
-    children = [wait.promise.id for wait in waits if wait.promise.kind is Kind.CHILD]
-    looked = [invocation.command("show", child) for child in children[:3]]
-    return [Text(f"a child has an inbox of its own: {command}", "dim") for command in looked]
+    return list(how_to_answer(asked, invocation))
 
 
-def _read(text: str, command: str) -> Any:
-    """Return the value that somebody typed as JSON. Raises `UsageError` with how to quote it."""
+def _read(text: str | None, waits: Sequence[Wait], name: str, command: str) -> Any:
+    """Return the value that somebody typed: JSON, or the words that an open wait of the name takes.
+
+    Raises `UsageError` for what is no JSON, and for what none of these waits would take.
+    """
+    signals = [wait for wait in waits if wait.promise.kind is Kind.SIGNAL]
+    wanted = [wait.wanted for wait in signals if wait.promise.name == name]
+    if not wanted or any(each.is_anything for each in wanted):
+        others = [] if wanted else sorted({wait.promise.name for wait in signals})
+        return None if text is None else _json(text, command, others)
+    for each in wanted:
+        for value in _readings(text, each):
+            if each.refusal(value) is None:
+                return YES_AND_NO.validate_python(value) if each.is_bool else value
+    first = wanted[0]
+    why = first.refusal(_readings(text, first)[0])
+    raise UsageError(f"nothing was sent, for {name!r} is to be {first.words}: {why}")
+
+
+def _readings(text: str | None, wanted: Wanted) -> Sequence[Any]:
+    """Return what somebody may have meant, the likeliest first: text needs no quotes of JSON."""
+    if text is None:
+        return [None]
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+    except ValueError:
+        return [text]
+    return [text, value] if wanted.is_text and not isinstance(value, str) else [value, text]
+
+
+def _json(text: str, command: str, others: Sequence[str]) -> Any:
+    """Return the value of JSON that somebody typed. Raises `UsageError` with how to quote it."""
     try:
         return json.loads(text, parse_constant=_refuse)
     except ValueError:
         quoted = shlex.quote(json.dumps(text, ensure_ascii=False))
+        asked = f", and what the run waits for is {', '.join(others)}" if others else ""
         raise UsageError(
-            f"{text!r} is no JSON; text has quotes for JSON and, around these, for the shell: "
-            f"{command} {quoted}"
+            f"{text!r} is no JSON{asked}; text has quotes for JSON and, around these, for the "
+            f"shell: {command} {quoted}"
         ) from None
 
 

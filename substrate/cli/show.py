@@ -1,15 +1,16 @@
 """`show`: a run's journal as a tree, in the order in which things were settled.
 
-Each step has its outcome, its effect, how long it took, tokens and cost, its failed attempts, and
-its input and value cut short. Where another claim on the run went on, the tree is cut and a line
-says so: what is above it was done before a crash or a stop, and was not done again.
+Each key stands there once, with its outcome, its effect, how long it took, tokens and cost, its
+failed attempts, and its input and value cut short; what is open says what it waits for and until
+when. Where another claim on the run went on, a line says so: what is above it in its scope was done
+before a crash or a stop, and was not done again.
 
-Below the tree stands what is still open: what the run waits for and until when, and the signals in
-its inbox that nobody took. A child is a row with its run's id, which is what to `show` next.
+Below the tree stand the commands that answer what is asked, and the signals in the inbox that
+nobody took. A child is a row with its run's id, which is what to `show` next.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -17,35 +18,37 @@ from rich.text import Text
 from rich.tree import Tree
 
 from substrate.cli import wording
+from substrate.cli.database import open_database
 from substrate.cli.document import Document, of_promise, print_document
-from substrate.cli.environment import database_url
 from substrate.cli.fork import check_there
 from substrate.cli.inbox import read_inbox
 from substrate.cli.invocation import Invocation
 from substrate.cli.outcome import Outcome, explanation, question_of, read_outcome, shown, summary
+from substrate.cli.questions import read_questions
 from substrate.cli.reading import STATE_STYLES, WORDS, Reading, accepted_in, undos_in
 from substrate.cli.runs import STYLES
 from substrate.cli.screen import open_page, put
 from substrate.cli.state import State, told_of
 from substrate.cli.waits import read_waits
-from substrate.engine.client import connect
 from substrate.engine.failure import decode_failure
 from substrate.values.codec import decode
 from substrate.values.errors import RunNotFound
 from substrate.values.records import OWN_KEY, Json, Kind, Promise, RunStatus
 
+_LOOK = re.compile(r" What (it|this one) did: .*")
 _GUIDE = 4  # characters a level of the tree takes
 
 
 async def show(invocation: Invocation, run_id: str, key: str | None) -> int:
     """Print a run's journal, or one promise of it whole."""
     check_there(invocation.package)
-    async with connect(database_url()) as client:
+    async with open_database() as client:
         outcome = await read_outcome(client, run_id)
         state = State(
             outcome,
             await read_waits(client, outcome.run, outcome.journal),
             await read_inbox(client, outcome.run, outcome.journal),
+            await read_questions(client, outcome.run, outcome.journal),
         )
     if key is not None:
         _show_promise(invocation, _find(outcome, key))
@@ -88,11 +91,8 @@ def _page(state: State, invocation: Invocation, width: int) -> Iterator[Renderab
         outcome.usage_below,
         accepted=accepted_in(outcome.journal),
     )
-    last = 1
-    for epoch, group in groupby(steps, key=lambda promise: promise.epoch):
-        yield Text(wording.claim(epoch) if epoch > last else "", "yellow")
-        yield _tree(list(group), reading)
-        last = max(last, epoch)
+    yield Text("")
+    yield _tree(steps, reading)
     yield Text("")
     yield from summary(outcome)
     yield from told_of(state, invocation)
@@ -100,7 +100,9 @@ def _page(state: State, invocation: Invocation, width: int) -> Iterator[Renderab
     if outcome.run.status is RunStatus.DONE:
         yield Text(wording.visible(outcome.text))
     elif outcome.run.status.has_ended or outcome.run.status is RunStatus.PAUSED:
-        yield from explanation(outcome, invocation)
+        for line in explanation(outcome, invocation):  # which may say where to look: here
+            line.plain = _LOOK.sub("", line.plain)
+            yield line
     else:
         again = invocation.command("resume", outcome.run.id)
         yield Text(f"to drive it here, or to follow the worker that does: {again}", "dim")
@@ -125,14 +127,26 @@ def _head(outcome: Outcome) -> Iterator[Text]:
 
 
 def _tree(steps: Sequence[Promise], reading: Reading) -> Tree:
-    """Return promises nested by their scopes."""
+    """Return promises nested by their scopes, and a line where another claim went on."""
     tree = Tree("", guide_style="dim", hide_root=True)
     scopes: dict[str, Tree] = {"": tree}
+    last = 1
     for promise in steps:
+        if promise.epoch > last:
+            last = promise.epoch
+            _nearest(scopes, promise.key).add(Text(wording.claim(last), "yellow"))
         indent = _GUIDE * promise.key.count("/")
         lines = [reading.line(promise, indent), *reading.details(promise, indent)]
         _scope(scopes, promise.key).label = Text("\n  ").join(lines)
     return tree
+
+
+def _nearest(scopes: Mapping[str, Tree], key: str) -> Tree:
+    """Return the innermost scope around a key that has a place in the tree already."""
+    above = key.rpartition("/")[0]
+    while above not in scopes:
+        above = above.rpartition("/")[0]
+    return scopes[above]
 
 
 def _scope(scopes: dict[str, Tree], key: str) -> Tree:

@@ -1,4 +1,4 @@
-"""How a run stands just now: its outcome so far, what it waits for, what lies in its inbox."""
+"""How a run stands just now: what it waits for, what is asked and how to answer, its inbox."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from substrate.cli import wording
 from substrate.cli.inbox import Letter
 from substrate.cli.invocation import Invocation
 from substrate.cli.outcome import Outcome
+from substrate.cli.questions import Question, how_to_answer
 from substrate.cli.waits import Wait, until_of
 from substrate.values.ids import PromiseId
 from substrate.values.records import Kind, RunStatus
@@ -21,6 +22,7 @@ class State:
     outcome: Outcome
     waits: Sequence[Wait]
     inbox: Sequence[Letter]
+    questions: Sequence[Question] = ()
 
     @property
     def statuses(self) -> Mapping[PromiseId, RunStatus]:
@@ -31,18 +33,19 @@ class State:
 def told_of(state: State, invocation: Invocation) -> Iterator[Text]:
     """Yield what a run waits for and until when, and the signals that nobody took."""
     run = state.outcome.run
-    if state.waits or run.status is RunStatus.SUSPENDED:
+    if run.cancel_requested and not run.status.has_ended:
+        here = invocation.command("resume", run.id)
         yield Text("")
-        yield _standing(state)
-        for wait in state.waits:
-            yield Text(f"  {wait.promise.key}  {wait.words}")
-        for wait in state.waits:
-            if wait.promise.kind is Kind.SIGNAL:
-                sent = invocation.command("signal", run.id, wait.promise.name, "VALUE")
-                yield Text(f"to send it: {sent}", "dim")
-            elif wait.promise.kind is Kind.STEP and run.status is RunStatus.SUSPENDED:
-                now = invocation.command("resume", run.id)
-                yield Text(f"to try at once: {now}", "dim")
+        yield Text.assemble(("it is asked to end", "yellow"), f"; to end it here: {here}")
+    elif state.questions or run.status is RunStatus.SUSPENDED:
+        yield Text("")
+        if run.status is RunStatus.SUSPENDED:
+            yield _standing(state)
+        yield from how_to_answer(state.questions, invocation)
+        if run.status is RunStatus.SUSPENDED:
+            resting = [wait for wait in state.waits if wait.promise.kind is Kind.STEP]
+            now = invocation.command("resume", run.id)
+            yield from [Text(f"to try at once: {now}", "dim")] if resting else []
     if state.inbox:
         yield Text("")
         yield Text("in the inbox, taken by nobody:", "dim")
@@ -59,8 +62,6 @@ def told_of(state: State, invocation: Invocation) -> Iterator[Text]:
 
 def _standing(state: State) -> Text:
     run = state.outcome.run
-    if run.status is not RunStatus.SUSPENDED:
-        return Text("open:", "dim")
     if run.epoch == 0:
         return Text("suspended: it was started for later, and has not begun", "blue")
     until = until_of(run, state.waits)

@@ -15,19 +15,19 @@ class UsageError(Misuse):
     """The command line cannot be understood. Nothing was done."""
 
 
-def tell(error: Exception, invocation: Invocation) -> int:
-    """Say what went wrong, and return the exit code for it."""
+def tell(error: Exception, invocation: Invocation, code: Exit | None = None) -> int:
+    """Say what went wrong, and return the exit code for it, or the one that is given."""
     if invocation.is_debug:
         traceback.print_exception(error)
     if invocation.is_json:
         print_document(of_error(type(error).__name__, str(error)))
-        return _code(error)
+        return code or _code(error)
     sys.stderr.write(f"{_red('error')}: {error}\n")
     if isinstance(error, StoreError):
         sys.stderr.write(f"{_DATABASE}\n")
     if isinstance(error, UsageError):
         sys.stderr.write(f"see {invocation.command('--help')}\n")
-    return _code(error)
+    return code or _code(error)
 
 
 def tell_fault(error: Exception, invocation: Invocation) -> int:

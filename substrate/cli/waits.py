@@ -11,6 +11,7 @@ from typing import Any
 from substrate.cli import wording
 from substrate.engine.attempts import failed_in, rests_until, series_of
 from substrate.engine.client import Client
+from substrate.engine.wanted import Wanted
 from substrate.values.codec import decode
 from substrate.values.ids import RunId, place_of
 from substrate.values.records import Json, Kind, Promise, Run, RunStatus
@@ -35,10 +36,16 @@ class Wait:
                 state = f" ({self.status})" if self.status else ""
                 return f"child {self.promise.id}{state}"
             case Kind.SIGNAL:
-                return f"signal {self.promise.name!r}{end}"
+                wanted = "" if self.wanted.is_anything else f", {self.wanted.words}"
+                return f"signal {self.promise.name!r}{wanted}{end}"
             case Kind.TIMER:
                 return f"timer{end}"
         return self._attempts()
+
+    @property
+    def wanted(self) -> Wanted:
+        """What a signal is to be."""
+        return Wanted.by(self.promise)
 
     def _attempts(self) -> str:
         """Return since when a step fails, how often it was tried, why, and when it is again."""
@@ -60,6 +67,7 @@ class Wait:
             "until_ms": self.until,
             "run": promise.id if promise.kind is Kind.CHILD else None,
             "status": self.status.value if self.status else None,
+            "wants": dict(self.wanted.schema) or None,
             **({} if promise.kind is not Kind.STEP else self._series()),
         }
 

@@ -34,6 +34,15 @@ def duration(ms: int) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
+def age(ms: int) -> str:
+    """Return how long ago something was, in one figure: ``12 s``, ``5 min``, ``3 h``, ``2 d``."""
+    seconds = max(ms, 0) // 1000
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size * (2 if unit == "d" else 1):
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
 def took(promise: Promise) -> str:
     """Return how long a settled promise took, its retries included."""
     return duration((promise.settled_at or promise.created_at) - promise.created_at)

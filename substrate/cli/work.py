@@ -8,12 +8,12 @@ import logging
 import sys
 from contextlib import redirect_stdout
 
+from substrate.cli.database import missing_file, open_or_make_database
 from substrate.cli.document import print_document
-from substrate.cli.environment import database_url
 from substrate.cli.fork import load_fork
 from substrate.cli.invocation import Invocation
 from substrate.cli.signals import heeding_signals
-from substrate.engine.client import connect
+from substrate.cli.streams import Patient
 from substrate.engine.limits import Limits
 from substrate.models.model import disconnect
 
@@ -28,8 +28,11 @@ async def work(invocation: Invocation, queue: str, limits: Limits) -> int:
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(handler)
     log.setLevel(logging.DEBUG if invocation.is_debug else logging.INFO)
-    async with connect(database_url()) as client:
-        with heeding_signals() as stop, redirect_stdout(sys.stderr):
+    new = missing_file()
+    async with open_or_make_database() as client:
+        if new is not None:
+            log.info("the database %r is new", str(new))
+        with heeding_signals() as stop, redirect_stdout(Patient(sys.stderr)):
             async with client.work(fork.functions, queue=queue, limits=limits):
                 lanes = ", ".join(f"{each.name} v{each.version}" for each in fork.functions)
                 log.info(

@@ -27,6 +27,9 @@ from substrate.values.errors import Misuse, NotEncodable, NotKept
 
 _VALUES = re.compile(r"input_value=.*?, (?=input_type=)", re.DOTALL)
 _MASK = "**********"
+_READERS = ("function-before", "function-wrap", "function-plain", "call", "json")
+_WIDER = ("coerce_numbers_to_str", "populate_by_name", "validate_by_name", "from_attributes")
+_PROSE = frozenset({"title", "description", "default", "examples"})
 _CURE = "annotate it with the type that it has, or give what is lost a form that reads back"
 _ORDER = " has an order, which would be lost"
 _IN_ORDER = "give a list of pairs"
@@ -158,6 +161,17 @@ class Annotation:
         return NotKept(f"{told}: {lost}; {_cure_of(lost)}", lost, None if _MASK in text else text)
 
     @cached_property
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of what is taken; nothing where there is none, or more is taken."""
+        if _takes_more(self._adapter.core_schema):
+            return {}
+        try:
+            bare: dict[str, Any] = _bare(self._adapter.json_schema())
+        except Exception:  # noqa: BLE001 - pydantic raises several kinds, a type's own code any
+            return {}
+        return bare
+
+    @cached_property
     def _is_open(self) -> bool:
         """Whether the type has places for anything, and leaves no doubt which these are.
 
@@ -179,6 +193,33 @@ class Annotation:
         kinds: set[str] = set()
         _kinds_in(self._adapter.core_schema, kinds, in_union=False)
         return kinds
+
+
+def _takes_more(schema: Any) -> bool:
+    """Whether a value may be taken that the JSON Schema of the type does not tell of."""
+    if isinstance(schema, dict):
+        kind = schema.get("type")
+        if kind == "lax-or-strict":  # a bool of ours, or a type of the standard library
+            return _takes_more(schema.get("strict_schema"))
+        if kind in _READERS or any(map(schema.get, _WIDER)):
+            return True
+        if not isinstance(schema.get("validation_alias", ""), str):
+            return True
+        return any(_takes_more(each) for k, each in schema.items() if k != "serialization")
+    return isinstance(schema, list | tuple) and any(map(_takes_more, schema))
+
+
+def _bare(schema: Any) -> Any:
+    """Return a schema without the names and the prose that pydantic adds."""
+    if isinstance(schema, list):
+        return [_bare(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    bare = {k: _bare(v) for k, v in schema.items() if k not in _PROSE}
+    for named in ("properties", "$defs"):  # whose keys are names, which may be these words
+        if isinstance(found := schema.get(named), dict):
+            bare[named] = {k: _bare(v) for k, v in found.items()}
+    return bare
 
 
 def _kinds_in(schema: Any, kinds: set[str], *, in_union: bool) -> None:

@@ -381,7 +381,10 @@ class Trial:
             now if before.since is None else before.since,
             retry.after(before.spent, error, delay),
         )
-        self._failed = with_attempt(self._failed, failed_attempt(error, now, delay, series))
+        record = failed_attempt(error, now, delay, series)
+        self._failed = with_attempt(self._failed, record)
+        # A wait in memory may have no row: who is looking on is told of it now.
+        execution.tell({"event": "retry", "key": self._asked.key, "attempt": record})
         if is_long or self._step.has_intent or isinstance(error, ModelError):
             attempts = resting(self._failed, self._closed)
             resting_row = self._promise(PromiseState.PENDING, attempts=attempts, undo=undo)

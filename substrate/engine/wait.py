@@ -5,7 +5,7 @@ Both record first until when they wait, so that after a crash they wait for the 
 A value that is not of the type that is waited for is refused: it counts as taken, what was wrong
 with it is noted with the wait, and the wait goes on. What was made of one that fits is what is
 recorded, so that nothing in it is made anew on a replay; where no record would give that back, the
-value is refused as well.
+value is refused as well. The record of a wait tells its type, for who answers; see `wanted`.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,8 @@ from typing import Any
 
 from pydantic import PydanticUserError, ValidationError
 
-from substrate.engine.annotation import Annotation
+from substrate.engine.annotation import Annotation, shown
+from substrate.engine.answers import answered
 from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised, failure_of
 from substrate.engine.taker import Asker, Refusal, Taken, taker_of
@@ -25,6 +26,9 @@ from substrate.values.records import Json, Promise, PromiseState, Received
 
 POLL = Json('{"waits":false}')
 """What tells the record of a look into the inbox from that of a wait."""
+
+_LONGEST_SCHEMA = 4000
+"""In characters. A type of more is not told in a few words, and its row is to stay small."""
 
 
 async def await_timer(
@@ -55,7 +59,7 @@ async def await_signal(
     waiting = recorded
     if waiting is None:
         due = None if seconds is None else execution.now_ms + round(seconds * 1000)
-        waiting = replace(blank, input=_until(due))
+        waiting = replace(blank, input=_until(due, _wants(type_, waiting_for=blank.name)))
     asker = Asker(waiting, partial(_judged, type_, waiting.name), _due_at(waiting))
     return await taker_of(execution, waiting.name).settle(asker)
 
@@ -98,7 +102,7 @@ def read_signal(type: Any, seconds: float | None, promise: Promise) -> Any:
 def annotation_of(type: Any, name: str) -> Annotation:
     """Return the type of a signal, or raise `Misuse` for one that pydantic cannot read."""
     try:
-        return Annotation(f"ctx.signal({name!r})", "value", type)
+        return Annotation(f"ctx.signal({name!r})", "value", answered(type))
     except PydanticUserError as error:
         raise Misuse(
             f"a signal cannot be a {type!r}: {error}; use a type that pydantic knows"
@@ -120,7 +124,7 @@ def _judged(type_: Any, name: str, received: Received) -> Taken | Refusal:
         told = str(error)
     except Exception as error:  # noqa: BLE001 - a type's own validators are user code
         told = f"reading it raises {type(error).__name__}: {error}"
-    message = f"the value sent is not a {type_}: {told}"[:1000]
+    message = f"the value sent is not a {shown(type_)}: {told}"[:1000]
     return {
         "type": "Refused",
         "message": message,
@@ -129,8 +133,16 @@ def _judged(type_: Any, name: str, received: Received) -> Taken | Refusal:
     }
 
 
-def _until(due_at: int | None) -> Json:
-    return Json(encode({"due_at": due_at}))
+def _wants(type_: Any, *, waiting_for: str) -> dict[str, Any] | None:
+    """Return the schema of what is waited for; None where it says nothing, or is long."""
+    if type_ is Any:
+        return None
+    schema = annotation_of(type_, waiting_for).schema
+    return schema if schema and len(encode(schema)) <= _LONGEST_SCHEMA else None
+
+
+def _until(due_at: int | None, wants: dict[str, Any] | None = None) -> Json:
+    return Json(encode({"due_at": due_at, **({"wants": wants} if wants else {})}))
 
 
 def _due_at(waiting: Promise) -> int | None:

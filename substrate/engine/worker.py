@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from substrate.engine.attempts import rests_until
 from substrate.engine.committer import Committer
 from substrate.engine.complaint import Complaint
 from substrate.engine.drive import drive, give_up
@@ -45,13 +46,15 @@ from substrate.values.errors import (
     StoreUnreachable,
 )
 from substrate.values.ids import RunId, check_name, lane_of, part_of
-from substrate.values.records import Claim, Fence, Inbox, NewRun, Owner, Run
+from substrate.values.records import Claim, Effect, Fence, Inbox, NewRun, Owner, Run
 
 log = logging.getLogger("ostinato")
 
 _STOPPING = "the worker is stopping"
 _LAST_WAIT = 2.0  # seconds for tasks to end after they were cancelled, and for threads to end
 _LAST_WORD = 5.0  # seconds for what is still told to the database; one that is silent is left
+_BRIEF = 0.3  # seconds in which a step may end before it is cut off, by who is in a hurry
+_LOOK = 0.05  # seconds between two looks whether a call is over that must end
 _CLOSING = 2 * _LAST_WORD + 3 * _LAST_WAIT  # seconds of closing beyond the grace period, at most
 
 
@@ -85,6 +88,7 @@ class Worker:
         self._stir = asyncio.Event()
         self._awaited: list[asyncio.Future[None]] = []
         self._is_stopping = False
+        self._is_hurried = False
         self._complaint = Complaint("the database does not answer as it should")
 
     async def open(self) -> None:
@@ -124,6 +128,14 @@ class Worker:
             if execution.parking.since is None:
                 execution.drain(Shutdown(_STOPPING))
         await to_its_end(self._close())
+
+    def hurry(self) -> bool:
+        """Have `close` wait for those calls only that may not be made twice; return if there are.
+
+        What else is under way is cut off, and done again by whoever drives its run next.
+        """
+        self._is_hurried = True
+        return any(map(_must_end, self._executions.values()))
 
     async def _close(self) -> None:
         """Close in order. The end of the event loop may cancel this, too: it goes on to the end."""
@@ -443,7 +455,10 @@ class Worker:
     async def _wind_down(self) -> None:
         """Wait for everything to end, cancel what does not, leave behind what will not."""
         tasks = {self._ticking, *self._starts, *self._drives}
-        late = await ended(tasks, self.limits.grace.total_seconds())
+        if self._is_hurried:
+            late = await self._cut_off(tasks)
+        else:
+            late = await ended(tasks, self.limits.grace.total_seconds())
         if late:
             log.warning("%d tasks did not end in the grace period", len(late))
             self._let_go(Shutdown(_STOPPING))
@@ -451,3 +466,27 @@ class Worker:
                 task.cancel()
             if left := await ended(late, _LAST_WAIT):
                 log.error("%d tasks ignore their cancellation and are left behind", len(left))
+
+    async def _cut_off(self, tasks: set[asyncio.Future[None]]) -> set[asyncio.Future[None]]:
+        """Cut each run off that has no call under way that must end; wait for the others."""
+        now = asyncio.get_running_loop().time
+        ends, cut = now() + self.limits.grace.total_seconds(), set[asyncio.Task[None]]()
+        late = await ended(tasks, _BRIEF)
+        while late and now() < ends:
+            executions = list(self._executions.values())
+            held = [each for each in executions if _must_end(each)]
+            for each in executions:
+                if each.task is not None and each not in held and each.task not in cut:
+                    each.shut(Shutdown(_STOPPING))
+                    each.task.cancel()
+                    cut.add(each.task)
+            late = await ended(late, _LOOK if held else _BRIEF)
+            if not held:
+                break
+        return late
+
+
+def _must_end(execution: Execution) -> bool:
+    """Whether a call of a run is under way of which nobody would know whether it happened."""
+    steps = [each for each in execution.open.values() if each.effect is Effect.ONCE]
+    return any(rests_until(each) is None for each in steps)

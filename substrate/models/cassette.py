@@ -6,7 +6,8 @@ does not hold is asked of the model and added while ``record=True``, and an erro
 names what differs from the recorded request that is most like it.
 
 Invariants: without `record` nothing is asked and nothing written, so no key is needed. A reply
-comes back as it was, its native parts and its usage too. No key and no header is ever recorded.
+comes back as it was, its native parts and its usage too. The day that a model is told of is no part
+of what has to match. No key and no header is ever recorded.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from substrate.models.day import is_day
 from substrate.models.frame import canonical
 from substrate.models.messages import Json, Reply, Request, Usage
 from substrate.models.model import Model
@@ -71,16 +73,27 @@ class _Cassette:
         async with self._lock:
             if self._calls is None:
                 calls = await asyncio.to_thread(_load, self._path)
-                self._calls = {encode(call.request): call for call in calls}
-            call = self._calls.get(encode(asked))
+                self._calls = {encode(_undated(call.request)): call for call in calls}
+            call = self._calls.get(encode(_undated(asked)))
             if call is None and self._record:
                 reply = await self._model.answer(request)
                 call = _Call(asked, reply.to_json(), reply.usage.to_json())
-                self._calls[encode(asked)] = call
+                self._calls[encode(_undated(asked))] = call
                 await asyncio.to_thread(_save, self._path, list(self._calls.values()))
         if call is None:
             raise BadRequest(_miss(self._path, asked, list(self._calls.values())))
         return Reply.from_json(call.reply, Usage.from_json(call.usage))
+
+
+def _undated(request: dict[str, Json]) -> dict[str, Json]:
+    """Return a request without the day: what was recorded yesterday is to answer tomorrow."""
+    messages = [
+        {**each, "parts": [part for part in each["parts"] if not is_day(part)]}
+        if isinstance(each, dict) and "parts" in each
+        else each
+        for each in request.get("messages", ())
+    ]
+    return {**request, "messages": messages}
 
 
 def _load(path: Path) -> list[_Call]:
@@ -111,7 +124,8 @@ def _miss(path: Path, asked: dict[str, Json], calls: Sequence[_Call]) -> str:
     remedy = "record it again (record=True), or ask as it was recorded"
     if not calls:
         return f"{path} holds no call; {remedy}"
-    found = [list(_differences("", call.request, asked)) for call in calls]
+    wanted = _undated(asked)
+    found = [list(_differences("", _undated(call.request), wanted)) for call in calls]
     nearest = min(range(len(calls)), key=lambda i: len(found[i]))
     shown = found[nearest][:MOST_DIFFERENCES]
     more = len(found[nearest]) - len(shown)

@@ -245,7 +245,7 @@ def _usage(server: Server, model: str, request: Request, draft: _Draft) -> Usage
         reasoning_tokens=prices.number(counts, "completion_tokens_details", "reasoning_tokens"),
     )
     return prices.priced(
-        prices.counted(told, request, draft.said),
+        prices.counted(told, request, draft.said, server.prices),
         server.prices,
         model,
         address=server.address,

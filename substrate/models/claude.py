@@ -386,6 +386,6 @@ def _usage(model: str, request: Request, draft: Draft) -> Usage:
         cache_write_tokens=written,
         reasoning_tokens=prices.number(counts, "output_tokens_details", "thinking_tokens"),
     )
-    whole_usage = prices.counted(told, request, [*draft.content, *draft.inputs.values()])
+    whole_usage = prices.counted(told, request, [*draft.content, *draft.inputs.values()], PROVIDER)
     tier = counts.get("service_tier")
     return prices.priced(whole_usage, PROVIDER, model, tier, hourly_tokens=min(hourly, written))

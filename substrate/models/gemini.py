@@ -331,4 +331,4 @@ def _usage(model: str, request: Request, draft: Draft) -> Usage:
         cached_tokens=prices.number(draft.counts, "cachedContentTokenCount"),
         reasoning_tokens=thought,
     )
-    return prices.priced(prices.counted(told, request, draft.parts), PROVIDER, model)
+    return prices.priced(prices.counted(told, request, draft.parts, PROVIDER), PROVIDER, model)

@@ -115,7 +115,9 @@ def _mistaken(model: str, request: Request, mistake: ModelMistake) -> Reply | No
 
 
 def _estimated(model: str, request: Request, said: str | None) -> Usage:
-    return prices.priced(prices.counted(Usage(), request, _generation(said)), PROVIDER, model)
+    return prices.priced(
+        prices.counted(Usage(), request, _generation(said), PROVIDER), PROVIDER, model
+    )
 
 
 def _generation(said: str | None) -> str:

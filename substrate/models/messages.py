@@ -25,6 +25,19 @@ Json = Any
 Delta = Callable[[str], None]
 """Is told each piece of text as it comes in: live only, never recorded."""
 
+Tell = Callable[[dict[str, Any]], None]
+"""Is told what becomes of a call: live only, never recorded.
+
+``{"event": "model_asked", "model"}``: a model is asked from the beginning, so the text that came
+before, if any, is void. ``{"event": "model_waits", "model", "seconds"}``: it is not asked before
+its limits allow it.
+"""
+
+
+def tell_nobody(event: dict[str, Any]) -> None:
+    """Do nothing with what becomes of a call."""
+
+
 READ_TIMEOUT_S = 600.0
 """How long a provider may say nothing, unless the model's settings say otherwise.
 

@@ -24,8 +24,10 @@ from substrate.models.messages import (
     Message,
     Reply,
     Request,
+    Tell,
     ToolSpec,
     Usage,
+    tell_nobody,
 )
 from substrate.models.provider import PROVIDERS, Provider, adapter_of, disconnect
 from substrate.models.quota import QUOTA
@@ -209,10 +211,16 @@ class Model:
             for each in models
         ]
 
-    async def answer(self, request: Request, on_delta: Delta = lambda text: None) -> Reply:
+    async def answer(
+        self,
+        request: Request,
+        on_delta: Delta = lambda text: None,
+        on_event: Tell = tell_nobody,
+    ) -> Reply:
         """Ask once, with no retry, exactly what the request says; see `request`.
 
         Where this model cannot answer, its fallback is asked the same, with settings of its own.
+        What `on_delta` is told is of the model that `on_event` named last, and of its last attempt.
         Raises `ModelError`; `BadRequest` when the key is missing; `Misuse` outside of asyncio.
         """
         check_loop()
@@ -223,12 +231,12 @@ class Model:
                 "a scripted model to go on without"
             )
         if not model.fallback:
-            return await model.ask(request, on_delta)
-        asking = partial(model.ask, request, on_delta, PATIENCE_S)
+            return await model.ask(request, on_delta, on_event=on_event)
+        asking = partial(model.ask, request, on_delta, PATIENCE_S, on_event)
         first = Candidate(model.id, frozenset(), asking, model.place)
-        return await first_answer([first, *model.candidates(request, on_delta)])
+        return await first_answer([first, *model.candidates(request, on_delta, on_event)])
 
-    def candidates(self, request: Request, on_delta: Delta) -> list[Candidate]:
+    def candidates(self, request: Request, on_delta: Delta, on_event: Tell) -> list[Candidate]:
         """Return those of the fallback that can be asked, ready to be asked this."""
         found = []
         for each in self.successors:
@@ -237,20 +245,29 @@ class Model:
                 theirs = replace(
                     request, max_output_tokens=model.max_output_tokens, settings=model.settings
                 )
-                asking = partial(model.ask, theirs, on_delta, PATIENCE_S)
+                asking = partial(model.ask, theirs, on_delta, PATIENCE_S, on_event)
                 on = frozenset(map(Reason, each.on))
                 found.append(Candidate(model.id, on, asking, model.place))
         return found
 
     async def ask(
-        self, request: Request, on_delta: Delta, patience_s: float = quota.PATIENCE_S
+        self,
+        request: Request,
+        on_delta: Delta,
+        patience_s: float = quota.PATIENCE_S,
+        on_event: Tell = tell_nobody,
     ) -> Reply:
         """Ask this model and no other, once, having waited for its limits no longer than that."""
+
+        def waits(seconds: float) -> None:
+            on_event({"event": "model_waits", "model": self.id, "seconds": round(seconds, 1)})
+
         adapter = await self.adapter()
         # A script is told what was said; a provider, what it can take.
         sent = request if self.provider in SCRIPTED else mended(request)
         try:
-            async with QUOTA.call(self.place, request, patience_s):
+            async with QUOTA.call(self.place, request, patience_s, waits):
+                on_event({"event": "model_asked", "model": self.id})
                 reply = await adapter.answer(self.name, sent, on_delta)
         except ModelError as error:
             error.usage = self._priced(error.usage)

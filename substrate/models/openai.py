@@ -393,5 +393,5 @@ def _usage(model: str, request: Request, draft: _Draft) -> Usage:
         reasoning_tokens=prices.number(counts, "output_tokens_details", "reasoning_tokens"),
     )
     said = draft.response.get("output") or list(draft.done.values()) or draft.written
-    usage = prices.counted(told, request, said)
+    usage = prices.counted(told, request, said, PROVIDER)
     return prices.priced(usage, PROVIDER, model, draft.response.get("service_tier"))

@@ -1,7 +1,7 @@
 """What a call cost, from the price list that genai-prices carries. Nothing is fetched.
 
 Invariants: an unknown price is None, never 0: not for a model the list does not know, nor for usage
-that cannot be. What nobody counted is estimated, by one estimator for all. The list is large and
+that cannot be. What nobody counted is estimated (see `estimate`). The list is large and
 loads when the first price is asked for; an adapter asks while it connects, away from the event
 loop.
 """
@@ -10,21 +10,8 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from math import isfinite
 
-from substrate.models.frame import canonical
-from substrate.models.messages import (
-    Document,
-    Image,
-    Json,
-    Request,
-    ToolMessage,
-    Usage,
-    UserMessage,
-    recorded,
-)
-from substrate.values.codec import encode
-
-_PAGE = 1500
-"""About how many tokens a picture or a page of a document makes."""
+from substrate.models.estimate import tokens, tokens_of_request
+from substrate.models.messages import Json, Request, Usage
 
 
 def priced(
@@ -57,13 +44,14 @@ def priced_at(usage: Usage, read: float, written: float) -> Usage:
     return replace(usage, cost_usd=sum((n * each for n, each in costs), Decimal(0)))
 
 
-def counted(usage: Usage, request: Request, said: Json) -> Usage:
+def counted(usage: Usage, request: Request, said: Json, provider: str | None = None) -> Usage:
     """Return the usage with an estimate where nobody counted, since nothing is free.
 
-    No request is read in 0 tokens, and nothing that was `said`, any JSON, is written in 0. Input
-    includes what was cached, also where a gateway tells them apart.
+    `provider` is the one whose rules for pictures hold. No request is read in 0 tokens, and nothing
+    that was `said`, any JSON, is written in 0. Input includes what was cached, also where a gateway
+    tells them apart.
     """
-    read = usage.input_tokens or _read(request)
+    read = usage.input_tokens or tokens_of_request(request, provider)
     written = usage.output_tokens or (tokens(said) if said else 0)
     return replace(
         usage,
@@ -83,29 +71,6 @@ def number(counts: Json, *path: str) -> int:
         counts = counts.get(name) if isinstance(counts, dict) else None
     is_count = isinstance(counts, int | float) and isfinite(counts) and counts > 0
     return int(counts) if is_count else 0
-
-
-def tokens(said: Json) -> int:
-    """Return about how many tokens a JSON value makes: four bytes each, of any script."""
-    return len(encode(said).encode()) // 4
-
-
-def _read(request: Request) -> int:
-    """Return about how many tokens a request makes; a picture counts as much as a page."""
-    said = [
-        recorded(part)
-        for message in request.messages
-        for part in (message.results if isinstance(message, ToolMessage) else message.parts)
-        if not isinstance(part, Image | Document)
-    ]
-    shown = [
-        len(part.data) // 4 if part.media_type.startswith("text/") else _PAGE
-        for message in request.messages
-        if isinstance(message, UserMessage)
-        for part in message.parts
-        if isinstance(part, Image | Document)
-    ]
-    return max(tokens([canonical(replace(request, messages=())), said]) + sum(shown), 1)
 
 
 def context_window(provider: str, model: str) -> int | None:

@@ -14,21 +14,13 @@ A model of which nothing was heard never waits. A call larger than a whole limit
 of it is there: its provider says best what is wrong with it.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from substrate.models.messages import (
-    Json,
-    Message,
-    Reply,
-    Request,
-    Text,
-    ToolCall,
-    ToolMessage,
-    UserMessage,
-)
+from substrate.models.estimate import tokens_of_request
+from substrate.models.messages import Json, Reply, Request
 from substrate.models.waits import Allowance, allowances
 from substrate.values.clock import Clock, OffsetClock, from_ms
 from substrate.values.errors import ModelError, RateLimited
@@ -37,7 +29,6 @@ PATIENCE_S = 300.0
 """How long a call waits here where nobody says otherwise, in seconds."""
 
 _FIRST_GAP_MS, _LONGEST_GAP_MS = 250.0, 15_000.0
-_PAGE = 4000
 _USUAL_OUTPUT = 4096  # tokens, where an answer may be as long as the model can make it
 _TIGHT = 0.25
 _MARGIN_S = 0.05
@@ -143,15 +134,21 @@ class Quota:
 
     @asynccontextmanager
     async def call(
-        self, model: str, request: Request, patience_s: float = PATIENCE_S
+        self,
+        model: str,
+        request: Request,
+        patience_s: float = PATIENCE_S,
+        on_wait: Callable[[float], None] = lambda seconds: None,
     ) -> AsyncIterator[None]:
         """Wait until a request can go out, then count it while the block sends it.
+
+        `on_wait` is told once for how many seconds, about, where that is not at once.
 
         Raises `RateLimited`, with the wait, where that would take longer than `patience_s`. What
         the block raises is taken in and passes through.
         """
         standing = self._standings.setdefault(model, _Standing())
-        await self._enter(model, standing, request, patience_s)
+        await self._enter(model, standing, request, patience_s, on_wait)
         asked = _ASKED.set(model)
         try:
             yield
@@ -208,11 +205,17 @@ class Quota:
         self._standings.clear()
 
     async def _enter(
-        self, model: str, standing: _Standing, request: Request, patience_s: float
+        self,
+        model: str,
+        standing: _Standing,
+        request: Request,
+        patience_s: float,
+        on_wait: Callable[[float], None],
     ) -> None:
-        ticket = _Ticket()
+        ticket, is_told = _Ticket(), False
         if standing.limits:
-            ticket = _Ticket(need_of(request), request.max_output_tokens or _USUAL_OUTPUT)
+            need = need_of(request, model.partition(":")[0])
+            ticket = _Ticket(need, request.max_output_tokens or _USUAL_OUTPUT)
         standing.waiting.append(ticket)
         try:
             while (wait := standing.wait_s(ticket, self._clock.now_ms())) > 0:
@@ -222,6 +225,9 @@ class Quota:
                         "or ask another model",
                         retry_after=wait,
                     )
+                if not is_told:
+                    on_wait(wait)
+                is_told = True
                 await self._clock.sleep(wait)
             standing.go(ticket, self._clock.now_ms())
         finally:
@@ -241,7 +247,7 @@ class Quota:
         standing.has_news = True
 
 
-def need_of(request: Request) -> int:
+def need_of(request: Request, provider: str | None = None) -> int:
     """Return about how many tokens of a request are to be read: those that are not cached yet."""
     cached = next(
         (
@@ -251,22 +257,7 @@ def need_of(request: Request) -> int:
         ),
         0,
     )
-    said = len(request.system) + sum(map(_size, request.messages))
-    return max(1, said // 4 - cached)
-
-
-def _size(message: Message) -> int:
-    """Return about how many characters a message is; a picture counts as much as a page."""
-    match message:
-        case UserMessage(parts):
-            return sum(len(part.text) if isinstance(part, Text) else _PAGE for part in parts)
-        case ToolMessage(results):
-            return sum(len(result.content) for result in results)
-        case Reply(parts):
-            return sum(
-                len(str(part.arguments)) if isinstance(part, ToolCall) else len(part.text)
-                for part in parts
-            )
+    return max(1, tokens_of_request(request, provider) - cached)
 
 
 def _limit(told: Allowance, now_ms: int) -> _Limit | None:

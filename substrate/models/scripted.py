@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from substrate.models.frame import canonical
+from substrate.models.estimate import tokens, tokens_of_request
 from substrate.models.messages import (
     Delta,
     Json,
@@ -29,7 +29,6 @@ from substrate.models.messages import (
     ToolCall,
     Usage,
 )
-from substrate.models.prices import tokens
 from substrate.values.errors import BadRequest
 
 Turn = str | ReplyPart | Reply | Mapping[str, Mapping[str, Json]] | Sequence[str | ReplyPart]
@@ -121,7 +120,7 @@ def _finish(reply: Reply, model: str, request: Request) -> Reply:
     usage = reply.usage
     if usage == Usage():
         usage = Usage(
-            input_tokens=tokens(canonical(request)),
+            input_tokens=tokens_of_request(request),
             output_tokens=tokens(reply.to_json()["parts"]),
             cost_usd=Decimal(0),
         )

@@ -35,6 +35,15 @@ async def open_store(url: str, clock: Clock | None = None) -> Store:
     raise BadDatabaseUrl(f"{hide_password(str(url))!r} is not a database URL; {_FORMS}")
 
 
+def sqlite_file(url: str) -> Path | None:
+    """Return the file that a SQLite URL names, there or not; None for any other URL."""
+    try:
+        parts = urlsplit(str(url))
+    except ValueError:
+        return None
+    return _sqlite_path(url, parts) if parts.scheme == "sqlite" else None
+
+
 def _sqlite_path(url: str, parts: SplitResult) -> Path:
     path = unquote(parts.path.removeprefix("/"))
     if parts.netloc or not path or path == ":memory:" or "\0" in path:

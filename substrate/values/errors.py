@@ -44,9 +44,16 @@
 A message states the fact, the offending value, and the remedy.
 """
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
+
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+_OTHERS = (Path(__file__).parents[1], Path(os.__file__).parent)
+"""Where the kit and the standard library are: a line of theirs says little of what went wrong."""
 
 __all__ = [
     "BadDatabaseUrl",
@@ -183,6 +190,17 @@ class Failure:
             record["traceback"] = self.traceback
         return record
 
+    @property
+    def place(self) -> str:
+        """Where it came up, to be put behind its message: the key, or the line that is not ours."""
+        if isinstance(self.details, dict) and isinstance(key := self.details.get("key"), str):
+            return f" (at {key})"
+        for file, line, function in reversed(_FRAME.findall(self.traceback or "")):
+            path = Path(file)
+            if "site-packages" not in path.parts and not any(map(path.is_relative_to, _OTHERS)):
+                return f" (at {file}:{line}, in {function})"
+        return ""
+
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Failure":
         """Rebuild a failure from its record."""
@@ -218,7 +236,8 @@ class RunPaused(OstinatoError):
     def __init__(self, run_id: str, failure: Failure) -> None:
         self.run_id = run_id
         self.failure = failure
-        super().__init__(f"run {run_id!r} is paused: {failure.message}")
+        told = f"{failure.type}: {failure.message}{failure.place}"
+        super().__init__(f"run {run_id!r} is paused: {told}")
 
 
 class StepFailed(OstinatoError):

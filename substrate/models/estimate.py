@@ -1,0 +1,168 @@
+"""About how many tokens something makes, where nobody has counted: one estimate for all. Pure.
+
+Budgets, limits, summaries and the scripted model ask here. Text counts a token for four bytes of
+its JSON, whatever its script. What is shown counts as its provider says, of which nothing is sent:
+
+=========  ==================================================  ====================================
+provider   a picture of w × h pixels                            a page of a PDF
+=========  ==================================================  ====================================
+anthropic  w·h / 750, 1,600 at most, where it is scaled down    3,000: its text, and its picture
+openai     85, and 170 for each tile of 512 pixels, of what     2,300: likewise
+           fits 2,048 and then 768 pixels
+google     258 up to 384 pixels, else 258 for each tile, of     258
+           what fits 3,072 pixels
+=========  ==================================================  ====================================
+
+Of another provider the dearest of these is taken. The pixels are read from the picture's header,
+the pages counted in the file; where that fails, a picture is a large one, and a PDF has a page for
+each 50 kB.
+"""
+
+import re
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import ceil
+from struct import unpack_from
+
+from substrate.models.frame import canonical
+from substrate.models.messages import Document, Image, Json, Request, UserMessage
+from substrate.values.codec import encode
+
+Size = tuple[int, int]
+
+_LARGE: Size = (1568, 1568)
+_BYTES_A_PAGE = 50_000
+_PAGE_OF_PDF = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
+
+
+def tokens(said: Json) -> int:
+    """Return about how many tokens a JSON value makes: four bytes each, of any script."""
+    return len(encode(said).encode()) // 4
+
+
+def tokens_of_request(request: Request, provider: str | None = None) -> int:
+    """Return about how many tokens a model has to read for a request, the pictures too; 1 at least.
+
+    `provider` is the part of a model's id before the colon.
+    """
+    shown = [part for message in request.messages for part in _shown(message)]
+    said = replace(request, messages=[_unshown(message) for message in request.messages])
+    return max(tokens(canonical(said)) + sum(tokens_shown(each, provider) for each in shown), 1)
+
+
+def tokens_shown(part: Image | Document, provider: str | None = None) -> int:
+    """Return about how many tokens a picture or a document makes, whatever its bytes are."""
+    if isinstance(part, Document):
+        if part.media_type.startswith("text/"):
+            return len(part.data) // 4
+        return pages_of(part.data) * _A_PAGE.get(provider or "", max(_A_PAGE.values()))
+    width, height = size_of(part.data) or _LARGE
+    rule = _A_PICTURE.get(provider or "")
+    rules = _A_PICTURE.values() if rule is None else [rule]
+    return max(each(width, height) for each in rules)
+
+
+def pages_of(pdf: bytes) -> int:
+    """Return how many pages a PDF has, about where they are packed; 1 at least."""
+    return len(_PAGE_OF_PDF.findall(pdf)) or max(len(pdf) // _BYTES_A_PAGE, 1)
+
+
+def size_of(picture: bytes) -> Size | None:
+    """Return the width and height that a picture's header tells; None where it tells none.
+
+    PNG, GIF, WebP and JPEG, as their specifications have it.
+    """
+    try:
+        found = _size(picture)
+    except (struct.error, IndexError):  # it is cut off
+        return None
+    return found if found and min(found) > 0 else None
+
+
+def _size(data: bytes) -> Size | None:
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return unpack_from(">II", data, 16)
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return unpack_from("<HH", data, 6)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return _size_of_webp(data)
+    return _size_of_jpeg(data) if data.startswith(b"\xff\xd8") else None
+
+
+def _size_of_webp(data: bytes) -> Size | None:
+    match data[12:16]:
+        case b"VP8 ":
+            width, height = unpack_from("<HH", data, 26)
+            return width & 0x3FFF, height & 0x3FFF
+        case b"VP8L":
+            (bits,) = unpack_from("<I", data, 21)
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case b"VP8X":
+            low_width, high_width, low_height, high_height = unpack_from("<HBHB", data, 24)
+            return (high_width << 16 | low_width) + 1, (high_height << 16 | low_height) + 1
+    return None
+
+
+def _size_of_jpeg(data: bytes) -> Size | None:
+    """Walk over the segments to the one that begins a frame."""
+    at = 2
+    while data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = unpack_from(">HH", data, at + 5)
+            return width, height
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # these have no length
+            at += 2
+        else:
+            (length,) = unpack_from(">H", data, at + 2)
+            at += 2 + length
+    return None
+
+
+def _by_pixels(width: int, height: int) -> int:
+    scale = min(1568 / max(width, height), 1)
+    return min(ceil(width * scale * height * scale / 750), 1600)
+
+
+def _by_tiles_of_512(width: int, height: int) -> int:
+    scale = min(2048 / max(width, height), 1)
+    scale = min(768 / min(width * scale, height * scale), 1) * scale
+    return 85 + 170 * ceil(width * scale / 512) * ceil(height * scale / 512)
+
+
+def _by_tiles_of_768(width: int, height: int) -> int:
+    if max(width, height) <= 384:
+        return 258
+    scale = min(3072 / max(width, height), 1)
+    width, height = ceil(width * scale), ceil(height * scale)
+    unit = max(256, min(768, int(min(width, height) / 1.5)))
+    return 258 * ceil(width / unit) * ceil(height / unit)
+
+
+_A_PICTURE: Mapping[str, Callable[[int, int], int]] = {
+    "anthropic": _by_pixels,
+    "openai": _by_tiles_of_512,
+    "openai-chat": _by_tiles_of_512,
+    "groq": _by_tiles_of_512,
+    "google": _by_tiles_of_768,
+}
+_A_PAGE = {"anthropic": 3000, "openai": 2300, "openai-chat": 2300, "groq": 2300, "google": 258}
+
+
+def _shown(message: object) -> list[Image | Document]:
+    parts = message.parts if isinstance(message, UserMessage) else ()
+    return [part for part in parts if isinstance(part, Image | Document)]
+
+
+def _unshown(message: Json) -> Json:
+    """Return a message without the bytes of what it shows."""
+    if not _shown(message):
+        return message
+    bare = (
+        replace(part, data=b"") if isinstance(part, Image | Document) else part
+        for part in message.parts
+    )
+    return UserMessage(tuple(bare))

@@ -1,0 +1,137 @@
+"""A task is told today's date in the asker's time zone; it is recorded, and the same on replays."""
+
+from dataclasses import replace
+
+import pytest
+
+from substrate import Client, connect
+from substrate.agent.task import Task
+from substrate.agent.transcript import Transcript
+from substrate.models.cassette import cassette
+from substrate.models.messages import Request, Text, UserMessage
+from substrate.models.model import Model
+from substrate.models.scripted import call, say
+from substrate.testing import ManualClock
+from substrate.values.codec import decode, encode
+from substrate.values.errors import Misuse
+from tests.fork import HOOKS, Fork
+from tests.loops import TASK, make_agent, row
+from tests.runs import QUICK, reached
+
+TELLING = HOOKS.replace(
+    "TURNS[sum(isinstance(message, Reply) for message in request.messages)]",
+    "say(request.messages[0].parts[-1].text)",
+)
+
+
+async def told(client: Client, task: Task) -> str:
+    """Run an agent to its end; return the last part of what its model was told first."""
+    seen = []
+
+    def script(request: Request) -> str:
+        seen.append(request.messages[0].parts[-1].text)
+        return "Done."
+
+    agent = make_agent(Model("scripted:test", script=script))
+    async with client.work([agent], limits=QUICK):
+        await client.start(agent, task, id="a/1")
+        await client.result("a/1")
+    return seen[0]
+
+
+@pytest.mark.parametrize(
+    "zone, day",
+    [
+        (None, "Today is Friday, 2027-01-15, in the time zone UTC."),
+        ("UTC", "Today is Friday, 2027-01-15, in the time zone UTC."),
+        ("Pacific/Kiritimati", "Today is Friday, 2027-01-15, in the time zone Pacific/Kiritimati."),
+        ("Pacific/Pago_Pago", "Today is Thursday, 2027-01-14, in the time zone Pacific/Pago_Pago."),
+    ],
+)
+async def test_the_day_is_told(store_url, zone, day):
+    """The model is told the day of the week and the date in the task's zone; UTC without one."""
+    async with connect(store_url, ManualClock()) as client:
+        assert await told(client, Task("What is due today?", timezone=zone)) == day
+
+
+@pytest.mark.parametrize("zone", ["Mars/Phobos", "", "../etc/passwd", "europe/nowhere", "\0"])
+def test_an_unknown_zone(zone):
+    """A zone that there is not is refused with what to write; an empty one is none."""
+    if not zone:
+        assert Task("Go.", timezone=zone).timezone == ""
+        return
+    with pytest.raises(Misuse, match="is no time zone that this machine knows"):
+        Task("Go.", timezone=zone)
+
+
+async def test_a_replay_is_told_the_same_day(store_url):
+    """A run that goes on days later tells its model the day on which it was begun."""
+    seen = []
+
+    def script(request: Request):
+        seen.append(request.messages[0])
+        return say(call("look")) if len(seen) == 1 else "Done."
+
+    clock = ManualClock()
+    agent = make_agent(Model("scripted:test", script=script), prompt="Be brief.")
+    async with connect(store_url, clock) as client:
+        async with client.work([agent], limits=QUICK) as worker:
+            await client.start(agent, TASK, id="a/1")
+            await reached(client, "a/1", "model.0")
+            await worker.run_until_idle()
+        (first,) = set(map(repr, seen))
+        clock.move(5 * 86400)
+        async with client.work([agent], limits=QUICK):
+            await client.result("a/1")
+        recorded = decode((await row(client, "prompt.0")).value)["task"]
+
+    assert set(map(repr, seen)) == {first}
+    assert "Today is Friday, 2027-01-15" in first
+    assert recorded == seen[0].to_json()
+
+
+async def test_a_run_of_an_older_version(sqlite_url):
+    """A run whose prompt was recorded before there was a day goes on as it was told."""
+    begun = Transcript.begin(TASK, "Be brief.", None, TASK.message)
+
+    assert begun.messages == (TASK.message,)
+    assert "timezone" not in encode_task(TASK)
+    assert replace(TASK, timezone="Europe/Vienna") != TASK
+
+
+def encode_task(task: Task) -> str:
+    """Return the record of a task."""
+    from pydantic import TypeAdapter
+
+    return encode(TypeAdapter(Task).dump_python(task, mode="json"))
+
+
+async def test_a_cassette_answers_on_another_day(tmp_path):
+    """What was recorded on one day, or before models were told of it, is found on any other."""
+    file, answers = tmp_path / "owls.json", ["Two."]
+    model = Model("scripted:test", script=lambda request: answers.pop())
+
+    def asked(*day: str) -> Request:
+        return Request("", [UserMessage((Text("Owls?"), *map(Text, day)))])
+
+    one, other = (f"Today is Friday, 2027-01-{day}, in the time zone UTC." for day in (15, 22))
+    await cassette(file, model, record=True).answer(asked(one))
+
+    replies = [await cassette(file, model).answer(asked(*day)) for day in ([other], [one], [])]
+
+    assert [reply.text for reply in replies] == ["Two."] * 3
+
+
+def test_the_zone_is_the_askers(tmp_path):
+    """OSTINATO_TIMEZONE says which day it is, is checked, and does not part a run from its id."""
+    fork = Fork.make(tmp_path, hooks=TELLING)
+
+    asked = fork.do("run", "Which day?", "--id", "first", OSTINATO_TIMEZONE="Asia/Tokyo")
+    again = fork.do("run", "Which day?", "--id", "first")
+    wrong = fork.do("run", "Which day?", OSTINATO_TIMEZONE="Mars/Phobos")
+
+    assert (asked.code, asked.out[:9], again.code) == (0, "Today is ", 0)
+    assert asked.out.endswith(", in the time zone Asia/Tokyo.\n")
+    assert again.out == asked.out
+    assert wrong.code == 2
+    assert "'Mars/Phobos' is no time zone that this machine knows" in wrong.err

@@ -1,0 +1,210 @@
+"""Whatever a new user does wrong is said in a sentence that has the remedy, with its own code."""
+
+import asyncio
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from substrate import Context, connect, durable
+from tests.fork import HOOKS, Done, Fork
+from tests.runs import QUICK
+
+OWLS = "How many owls?"
+
+
+@durable
+async def asks(ctx: Context) -> bool:
+    """Wait for an approval."""
+    return await ctx.signal("approval", bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A wrong move: what is typed, after which edit, and what is said about it."""
+
+    typed: tuple[str, ...]
+    code: int
+    says: tuple[str, ...]
+    edit: tuple[str, str] = ("", "")
+    setting: tuple[str, str] = ("NOTHING", "")
+
+
+def hooks(old: str, new: str) -> tuple[str, str]:
+    """Return an edit of the hooks."""
+    assert old in HOOKS
+    return old, new
+
+
+RUN = ("run", OWLS)
+DOC = '"""Look something up."""'
+TOOLS, LOOK = "tools = [look]", "async def look(what: str) -> str:"
+
+MOVES = {
+    # The command line
+    "an unknown command": Move(("rnu", OWLS), 2, ("No such command 'rnu'", "agent --help")),
+    "no question": Move(("run",), 2, ('ask something, run "…", or name a run', "--help")),
+    "an empty question": Move(("run", " "), 2, ("the question is empty; is a shell variable",)),
+    "a question without quotes": Move(("run", "How", "many"), 2, ("stands in quotes: run",)),
+    "a mistyped option": Move((*RUN, "--ids", "x"), 2, ("No such option: --ids", "--id")),
+    "an option without its value": Move((*RUN, "--id"), 2, ("'--id' requires an argument",)),
+    "an id with a blank": Move(
+        (*RUN, "--id", "my run"), 2, ("'my run'", "use 1 to 200 letters, digits")
+    ),
+    "an empty id": Move((*RUN, "--id", ""), 2, ("the id is empty; is a shell variable unset?",)),
+    "an id that is taken": Move((*RUN, "--id", "asking"), 1, ("is taken", "choose another id")),
+    "a number that is none": Move(("runs", "--limit", "few"), 2, ("'--limit'", "a valid integer")),
+    "a status that is none": Move(("runs", "--status", "dnoe"), 2, ("'dnoe'", "'done'")),
+    "a file that is not there": Move((*RUN, "--attach", "a.png"), 2, ("'a.png' cannot be attach",)),
+    "a file of another kind": Move((*RUN, "--attach", "a.zip"), 2, ("no kind that models take",)),
+    "a file without a question": Move(
+        ("run", "--id", "x", "--attach", "a"), 2, ("a question: run",)
+    ),
+    # Ids and keys
+    "an unknown run": Move(("show", "fisrt"), 1, ("there is no run 'fisrt'",)),
+    "an unknown key": Move(
+        ("show", "asking", "--key", "x.9"), 1, ("has no promise 'x.9'", "`show`")
+    ),
+    "nothing to resume": Move(("resume", "nobody"), 1, ("there is no run 'nobody'",)),
+    "a run that goes on": Move(("discard", "asking"), 1, ("asking", "cancel")),
+    # Answers
+    "another value": Move(("signal", "asking", "approval", "1"), 2, ("true, false, yes or no",)),
+    "no value": Move(("signal", "asking", "approval"), 2, ("nothing was sent", "yes or no")),
+    "text without quotes": Move(("signal", "asking", "note", "hi"), 2, ("is no JSON", "'\"hi\"'")),
+    "broken JSON": Move(("signal", "asking", "note", "{a: 1}"), 2, ("'{a: 1}' is no JSON",)),
+    "another name": Move(("signal", "asking", "aproval", "yes"), 2, ("waits for is approval",)),
+    "another name, right JSON": Move(
+        ("signal", "asking", "aproval", "true"), 0, ("no wait of that name", "approval true")
+    ),
+    # The database
+    "a URL that is none": Move(
+        ("runs",), 1, ("write sqlite:///",), setting=("DATABASE_URL", "runs.db")
+    ),
+    "a file that is no database": Move(
+        ("runs",),
+        1,
+        ("restore it from a backup",),
+        setting=("DATABASE_URL", "sqlite:///agent/loop.py"),
+    ),
+    "a mistyped folder": Move(
+        RUN, 1, ("there is no folder 'dta'",), setting=("DATABASE_URL", "sqlite:///dta/runs.db")
+    ),
+    "a mistyped file": Move(
+        ("show", "asking"),
+        1,
+        ("no database 'rnus.db'",),
+        setting=("DATABASE_URL", "sqlite:///rnus.db"),
+    ),
+    "a server that is away": Move(
+        ("runs",),
+        1,
+        ("127.0.0.1", "DATABASE_URL"),
+        setting=("DATABASE_URL", "postgresql://127.0.0.1:1/x"),
+    ),
+    "a zone that is none": Move(
+        RUN, 2, ("Europe/Vienna",), setting=("OSTINATO_TIMEZONE", "CEST+1")
+    ),
+    # The hooks
+    "a missing key": Move(
+        RUN,
+        1,
+        ("ANTHROPIC_API_KEY is not set", "export it", ".env"),
+        hooks('Model("scripted:owls", script=script)', 'Model("anthropic:claude-sonnet-5-5")'),
+    ),
+    "a model that is none": Move(
+        RUN,
+        1,
+        ("agent/hooks.py:", "provider one of"),
+        hooks('Model("scripted:owls", script=script)', 'Model("claude")'),
+    ),
+    "a slip in the code": Move(
+        RUN, 1, ("agent/hooks.py:", "mend the line"), hooks("tools = [look]", "tools = [look")
+    ),
+    "a package that is not installed": Move(
+        RUN,
+        1,
+        ("No module named 'nopandas'", "uv add"),
+        hooks("import asyncio", "import nopandas, asyncio"),
+    ),
+    "a condition that is not called": Move(
+        RUN,
+        1,
+        ("agent/hooks.py:", "any_of(answered(), max_turns(20))"),
+        hooks("stop = any_of(answered(), max_turns(5))", "stop = answered"),
+    ),
+    "a tool without types": Move(
+        RUN,
+        1,
+        ("agent/hooks.py:", "give the parameter 'what' a type"),
+        hooks(LOOK, "async def look(what, *more) -> str:"),
+    ),
+    "a tool twice": Move(
+        RUN, 1, ("two called 'look'", "@tool(name=…)"), hooks(TOOLS, "tools = [look, look]")
+    ),
+    "a tool that is a call": Move(
+        RUN, 1, ("agent/hooks.py:",), hooks(TOOLS, 'tools = [look("x")]')
+    ),
+    "a forgotten await": Move(
+        RUN,
+        4,
+        ("never awaited", "resume"),
+        hooks(
+            f"{LOOK}\n    {DOC}",
+            f"{LOOK.replace('what', 'ctx, what')}\n    {DOC}\n    ctx.sleep(5)",
+        ),
+    ),
+    "a prompt that gives nothing": Move(
+        RUN,
+        4,
+        ("`prompt` gave None", "resume"),
+        hooks('prompt = "Be brief."', "def prompt(task): pass"),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Provide a fork in which a run waits for an approval, to be copied."""
+    folder = tmp_path_factory.mktemp("fork")
+    fork = Fork.make(folder)
+
+    async def ask() -> None:
+        async with connect(fork.absolute_url) as client:
+            await client.start(asks, id="asking")
+            async with client.work([asks], limits=QUICK) as worker:
+                await worker.run_until_idle()
+
+    asyncio.run(ask())
+    return folder
+
+
+@pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+def test_the_remedy_is_said(tmp_path, whole, move, record_property):
+    """A wrong move ends with its code, in words that say what to do, and without a traceback."""
+    folder = tmp_path / "fork"
+    shutil.copytree(whole, folder)
+    fork = Fork(folder, "sqlite:///runs.db")
+    if move.edit[0]:
+        fork.replace("agent/hooks.py", *move.edit)
+    name, value = move.setting
+
+    done = fork.do(*move.typed, **{name: value})
+
+    said = done.err + done.out
+    assert done.code == move.code, said
+    assert [each for each in move.says if each not in said] == [], said
+    assert "Traceback" not in said
+    assert len(told(done)) < 1000
+
+
+def told(done: Done) -> str:
+    """Return what is said of what went wrong."""
+    lines = done.err.splitlines()
+    return "\n".join(line for line in lines if line.startswith(("error", "fault", "paused")))
+
+
+def test_there_are_enough() -> None:
+    """The table has thirty moves and more, and each says something else."""
+    assert len(MOVES) >= 30
+    assert len({(move.typed, move.edit, move.setting) for move in MOVES.values()}) == len(MOVES)

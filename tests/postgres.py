@@ -38,6 +38,9 @@ __all__ = [
     "PostgresUnavailableError",
     "Source",
     "available_sources",
+    "create_database",
+    "drop_database",
+    "emptied",
     "fresh_database",
     "postgres",
     "server_pid",
@@ -103,14 +106,73 @@ def postgres(source: Source | None = None) -> Iterator[str]:
 @contextmanager
 def fresh_database(dsn: str) -> Iterator[str]:
     """Create an empty database for the block, yield its URL, and drop it, connections and all."""
+    url = create_database(dsn)
+    try:
+        yield url
+    finally:
+        drop_database(dsn, url)
+
+
+def create_database(dsn: str) -> str:
+    """Create an empty database and return its URL."""
     name = f"ostinato_test_{uuid4().hex[:12]}"
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(name)))
+    return urlsplit(dsn)._replace(path=f"/{name}").geturl()
+
+
+def drop_database(dsn: str, url: str) -> None:
+    """Drop a database, connections and all."""
+    name = Identifier(urlsplit(url).path[1:])
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+def emptied(url: str) -> bool:
+    """End a database's connections and drop its schemas; return whether it is as new.
+
+    It is not, when its server is away, or when what was made in it lies outside of its schemas:
+    settings, rights, publications and the like.
+    """
     try:
-        yield urlsplit(dsn)._replace(path=f"/{name}").geturl()
-    finally:
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+        with psycopg.connect(url, autocommit=True) as connection:
+            if connection.info.server_version < 150000:
+                return False  # its template0 has other rights
+            connection.execute(_END_CONNECTIONS)
+            schemas = [name for (name,) in connection.execute(_OWN_SCHEMAS)]
+            for name in schemas:
+                connection.execute(SQL("DROP SCHEMA {} CASCADE").format(Identifier(name)))
+            # As template0 has it.
+            connection.execute("CREATE SCHEMA public AUTHORIZATION pg_database_owner")
+            connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+            return connection.execute(_LEFT_OVER).fetchone() == (0,)
+    except psycopg.Error:
+        return False
+
+
+_END_CONNECTIONS = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+_OWN_SCHEMAS = r"""
+SELECT nspname FROM pg_namespace WHERE nspname <> 'information_schema' AND nspname !~ '^pg_'
+"""
+# What template0 brings has a number below 16384, which is the first of a user's.
+_LEFT_OVER = """
+SELECT (SELECT count(*) FROM pg_db_role_setting WHERE setdatabase = own.oid)
+  + (SELECT count(*) FROM pg_default_acl)
+  + (SELECT count(*) FROM pg_event_trigger)
+  + (SELECT count(*) FROM pg_publication)
+  + (SELECT count(*) FROM pg_foreign_data_wrapper)
+  + (SELECT count(*) FROM pg_largeobject_metadata)
+  + (SELECT count(*) FROM pg_extension WHERE oid >= 16384)
+  + (SELECT count(*) FROM pg_language WHERE oid >= 16384)
+  + (SELECT count(*) FROM pg_cast WHERE oid >= 16384)
+  + (SELECT count(*) FROM pg_proc WHERE oid >= 16384)
+  + (SELECT count(*) FROM pg_operator WHERE oid >= 16384)
+  + (own.datacl IS NOT NULL)::int + (own.datconnlimit <> -1)::int
+FROM pg_database AS own WHERE own.datname = current_database()
+"""
 
 
 def server_pid(dsn: str) -> int:

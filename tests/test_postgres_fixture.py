@@ -20,6 +20,7 @@ from tests.postgres import (
     PostgresUnavailableError,
     Source,
     available_sources,
+    emptied,
     fresh_database,
     postgres,
     server_pid,
@@ -126,6 +127,57 @@ def test_database_is_fresh_and_dropped(postgres_dsn: str):
     left_open.close()
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         psycopg.connect(first)
+
+
+def test_an_emptied_database_is_as_new(postgres_dsn: str):
+    """What is emptied has no table, no connection and no right that a fresh one has not."""
+    with fresh_database(postgres_dsn) as used, fresh_database(postgres_dsn) as fresh:
+        left_open = psycopg.connect(used)
+        with psycopg.connect(used, autocommit=True) as connection:
+            connection.execute("CREATE SCHEMA other CREATE TABLE mine ()")
+            connection.execute("CREATE TYPE mood AS ENUM ('sad')")
+            connection.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+
+        assert emptied(used)
+
+        with pytest.raises(psycopg.OperationalError):
+            left_open.execute("SELECT 1")
+        left_open.close()
+        assert catalog_of(used) == catalog_of(fresh)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER DATABASE {} SET search_path = nowhere",
+        "ALTER DATABASE {} CONNECTION LIMIT 5",
+        "REVOKE CONNECT ON DATABASE {} FROM PUBLIC",
+        "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC",
+        "CREATE PUBLICATION mine FOR ALL TABLES",
+        "CREATE OR REPLACE FUNCTION pg_catalog.evil() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "SELECT lo_create(0)",
+    ],
+)
+def test_what_cannot_be_emptied(statement: str, postgres_dsn: str):
+    """A database that was changed outside of its schemas is not given to another test."""
+    with fresh_database(postgres_dsn) as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            if "pg_catalog" in statement:
+                connection.execute("SET allow_system_table_mods = on")
+            connection.execute(statement.format(urlsplit(url).path[1:]))
+
+        assert not emptied(url)
+
+
+def catalog_of(url: str) -> list[list[tuple[str, ...]]]:
+    """Return what a database has: its schemas with their rights, and its relations and types."""
+    questions = (
+        "SELECT nspname, nspowner::regrole::text, nspacl::text FROM pg_namespace ORDER BY 1",
+        "SELECT relnamespace::regnamespace::text, relname FROM pg_class ORDER BY 1, 2",
+        "SELECT typnamespace::regnamespace::text, typname FROM pg_type ORDER BY 1, 2",
+    )
+    with psycopg.connect(url) as connection:
+        return [connection.execute(question).fetchall() for question in questions]
 
 
 def test_store_url_names_an_empty_store(store_url: str):

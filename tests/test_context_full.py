@@ -101,9 +101,10 @@ async def test_summed_up_and_asked_again(store_url: str) -> None:
     assert sorted(map(encode, rebuilt)) == sorted(map(encode, sent))
 
 
-async def test_one_huge_result(sqlite_url: str) -> None:
+@pytest.mark.parametrize("window", [30_000, 8_000])
+async def test_one_huge_result(sqlite_url: str, window: int) -> None:
     """A result that is larger than the context by itself is cut, with a word about it."""
-    narrow = Narrow(30_000, pages=1, chars=3_000_000)
+    narrow = Narrow(window, pages=1, chars=3_000_000)
     async with connect(sqlite_url) as client:
         answer = await answer_of(client, make_agent(narrow.model(), [read], ENDS))
 

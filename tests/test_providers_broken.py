@@ -32,7 +32,9 @@ from tests.llm_providers import (
 )
 from tests.llm_servers import (
     DONE,
+    anthropic_events,
     chat_events,
+    gemini_events,
     openai_events,
     stream,
 )
@@ -239,3 +241,53 @@ async def test_an_overload_in_the_last_chunk(monkeypatch):
 
     assert type(error) is Overloaded
     assert error.usage is not None
+
+
+async def test_a_call_whose_arguments_come_in_pieces(monkeypatch):
+    """A call of Gemini's whose arguments came at paths is not made with its defaults."""
+    pieces = [
+        {"name": "search", "id": "a", "willContinue": True},
+        {"partialArgs": [{"jsonPath": "$.query", "stringValue": "ow"}], "willContinue": True},
+        {"partialArgs": [{"jsonPath": "$.query", "stringValue": "ls"}], "willContinue": True},
+        {},
+    ]
+    events = gemini_events(*({"functionCall": piece} for piece in pieces))
+    answers = stream(*events), stream(*complete("google"))
+    async with served(monkeypatch, "google", *answers) as server:
+        model = Model(SETUPS["google"].model)
+        reply = await model.answer(SEARCHING)
+        await model.answer(after(reply, ToolResult("a", "search", "not understood", True)))
+
+    (call,) = reply.tool_calls
+    assert (call.id, call.name, call.arguments) == ("a", "search", {})
+    assert "stringValue" in (call.malformed or "")
+    assert calls_told("google", server.bodies[1]) == [("a", {})]
+
+
+@pytest.mark.parametrize("provider", ["groq", "openai-chat"])
+async def test_a_second_answer(monkeypatch, provider):
+    """Of several answers at once only the first counts: its words, its calls, its end."""
+    events = said(provider, "One.", ("a", "search", '{"query": "owls"}'))
+    call = {"index": 0, "id": "b", "function": {"name": "search", "arguments": "{}"}}
+    other = {"index": 1, "delta": {"content": "Two.", "tool_calls": [call]}}
+    ended = {"index": 1, "delta": {}, "finish_reason": "length"}
+    events[1:1] = [{"id": "chatcmpl_1", "choices": [other]}, {"id": "c", "choices": [ended]}]
+    async with served(monkeypatch, provider, stream(*events)):
+        reply = await Model(SETUPS[provider].model).answer(SEARCHING)
+
+    assert (reply.text, reply.stop) == ("One.", StopReason.TOOL_CALLS)
+    assert [(call.id, call.arguments) for call in reply.tool_calls] == [("a", {"query": "owls"})]
+
+
+async def test_a_pause_with_a_call_of_ours(monkeypatch):
+    """A turn that Anthropic pauses while it calls a tool of ours is answered, not sent back."""
+    events = anthropic_events(
+        {"type": "tool_use", "id": "a", "name": "search", "input": '{"query": "owls"}'},
+        stop="pause_turn",
+    )
+    async with served(monkeypatch, "anthropic", stream(*events)) as server:
+        reply = await Model(SETUPS["anthropic"].model).answer(SEARCHING)
+
+    assert len(server.bodies) == 1
+    assert reply.stop is StopReason.TOOL_CALLS
+    assert [call.arguments for call in reply.tool_calls] == [{"query": "owls"}]

@@ -3,7 +3,7 @@
 The model writes the summary, in a call of its own with a row of its own; with the task and the last
 turn it takes the place of all before it. Where a context is full, the request for the summary has
 to fit as well: what the tools gave back is left out of it, the oldest first, then old turns, until
-half of what did not fit is left, then a quarter, then an eighth. What is kept of the last turn is
+half of what did not fit is left, then a quarter, and so on. What is kept of the last turn is
 shortened to the same room, which the row tells.
 
 Invariant: a full context makes one summary a turn; when that does not help, another model is asked,
@@ -24,7 +24,7 @@ from substrate.models.messages import Json, Reply, UserMessage
 from substrate.models.model import Model
 from substrate.values.errors import ContextOverflow
 
-SHARES = (2, 4, 16, 128)
+SHARES = (2, 4, 16, 128, 1024)
 """Into how many parts of what did not fit the request for a summary is to fit."""
 
 _SUM_UP = (

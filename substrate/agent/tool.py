@@ -7,6 +7,7 @@ often this call is made. A first parameter called `ctx` makes the tool a durable
 """
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -185,7 +186,15 @@ def jsonable(value: Any) -> Json:
 
 def render(value: Json) -> str:
     """Return a result as the text that the model reads: words as they are, the rest as JSON."""
-    return value if isinstance(value, str) else encode(value)
+    if isinstance(value, str):
+        return value
+    text = encode(value)
+    # The journal's own marks for what JSON cannot hold are not for the model.
+    return _plain(value) if '{"$' in text else text
+
+
+def _plain(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def field_errors(error: ValidationError) -> str:

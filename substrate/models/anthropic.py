@@ -97,7 +97,7 @@ class Anthropic:
             while len(drafts) <= MOST_PAUSES:
                 drafts.append(Draft())
                 await self._stream(body, patience, drafts[-1], on_delta)
-                if drafts[-1].stop != "pause_turn":
+                if drafts[-1].stop != "pause_turn" or claude.calls_ours(drafts[-1]):
                     with sensible(f"{PROVIDER}:{model}"):
                         return claude.reply(model, request, drafts)
                 so_far = claude.paused(drafts)

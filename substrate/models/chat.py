@@ -144,6 +144,8 @@ def _take(draft: _Draft, event: dict[str, Json], called: str) -> str:
         raise broken(called, f"stopped its stream early: {early}")
     words = ""
     for choice in event.get("choices") or ():
+        if choice.get("index"):
+            continue  # a second answer, which a setting asked for: its calls are not this one's
         if choice.get("error"):
             raise rejected(called, choice["error"])
         words += _grow(draft, choice.get("delta") or {})

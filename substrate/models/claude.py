@@ -64,6 +64,7 @@ _STOPS: Mapping[str, StopReason | None] = {  # None: whichever of the natural on
     "end_turn": None,
     "stop_sequence": None,
     "tool_use": None,
+    "pause_turn": None,  # where it calls a tool of ours too, which is answered first
     "max_tokens": StopReason.LENGTH,
     "refusal": StopReason.REFUSAL,
     "content_filter": StopReason.REFUSAL,  # gateways before other models pass it on
@@ -210,6 +211,11 @@ def _complete(blocks: list[dict[str, Json]]) -> list[dict[str, Json]]:
 
 def _is_of_provider(block: dict[str, Json]) -> bool:
     return block["type"] in ("server_tool_use", "mcp_tool_use")
+
+
+def calls_ours(draft: "Draft") -> bool:
+    """Whether a message calls a tool of ours: the API takes it back only with the result."""
+    return any(block["type"] == "tool_use" for block in draft.content)
 
 
 def paused(drafts: Iterable["Draft"]) -> list[dict[str, Json]]:

@@ -220,9 +220,24 @@ class Draft:
         are_words = all("text" in each and each.keys() <= {"text", "thought"} for each in both)
         if are_words and last.get("thought") == part.get("thought"):
             self.parts[-1] = {**last, "text": last["text"] + part["text"]}
+        elif "functionCall" in part and _is_unfinished(last.get("functionCall")):
+            self.parts[-1] = {**last, "functionCall": _joined(last, part)}
         else:
             self.parts.append(part)
         return "" if part.get("thought") else str(part.get("text", ""))
+
+
+def _is_unfinished(call: Json) -> bool:
+    """Whether more pieces of a call are to come, as a setting of the request can ask for."""
+    return isinstance(call, dict) and bool(call.get("willContinue"))
+
+
+def _joined(last: dict[str, Json], part: dict[str, Json]) -> dict[str, Json]:
+    """Return a call with one more of its pieces; the last piece does not say `willContinue`."""
+    so_far, piece = last["functionCall"], part["functionCall"]
+    pieces = [*(so_far.get("partialArgs") or ()), *(piece.get("partialArgs") or ())]
+    goes_on = {"willContinue": bool(piece.get("willContinue"))}
+    return {**so_far, **goes_on, "partialArgs": pieces}
 
 
 def says(chunk: dict[str, Json]) -> bool:
@@ -276,6 +291,10 @@ def _part(request: Request, position: int, part: dict[str, Json]) -> ReplyPart:
         call = part["functionCall"]
         rest = {key: value for key, value in part.items() if key != "functionCall"} or None
         id = call.get("id") or request.call_id(position)
+        if "partialArgs" in call or "willContinue" in call:
+            # Its arguments came in pieces, at paths: called without them, it would do its defaults.
+            pieces = f"arguments in pieces: {json.dumps(call, ensure_ascii=False)}"
+            return ToolCall(id, call["name"], malformed=pieces, native=rest)
         arguments = call.get("args")
         written = "" if arguments is None else json.dumps(arguments, ensure_ascii=False)
         return ToolCall.read(id, call["name"], written, native=rest)

@@ -3,13 +3,16 @@
 import os
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from substrate.models.fallback import BREAKERS
 from substrate.models.quota import QUOTA
 from substrate.models.sharing import SHARING
+
+if TYPE_CHECKING:
+    from tests.machine import Machine
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Begun in the background of a shell, whose children ignore Ctrl-C, as theirs would: some tests
@@ -28,6 +31,14 @@ def unlimited() -> None:
     QUOTA.forget()
     BREAKERS.forget()
     SHARING.forget()
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> "Machine":
+    """A machine of a user's, on which forks are installed."""
+    from tests.machine import Machine
+
+    return Machine.make(tmp_path_factory.mktemp("machine"))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -8,11 +8,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import copier
 import pytest
+import yaml
+from markdown_it import MarkdownIt
 
 from tests.llm_servers import llmock
 
@@ -21,17 +25,31 @@ Fork = Callable[..., Path]
 
 FILES = {
     ".copier-answers.yml",
+    ".dockerignore",
     ".env.example",
+    ".github/dependabot.yml",
+    ".github/workflows/ci.yml",
     ".gitignore",
+    ".python-version",
     "AGENTS.md",
+    "Dockerfile",
     "README.md",
     "agent/__init__.py",
     "agent/__main__.py",
     "agent/hooks.py",
     "agent/loop.py",
     "agent/rehearsal.py",
+    "compose.yaml",
     "pyproject.toml",
+    "requirements.txt",
     "tests/test_hooks.py",
+}
+
+MODELS = {
+    "anthropic": ("anthropic:claude-sonnet-5-5", "ANTHROPIC_API_KEY"),
+    "google": ("google:gemini-3.8-flash", "GEMINI_API_KEY"),
+    "groq": ("groq:openai/gpt-oss-120b", "GROQ_API_KEY"),
+    "openai": ("openai:gpt-6-luna", "OPENAI_API_KEY"),
 }
 
 
@@ -82,11 +100,85 @@ def files_of(folder: Path) -> set[str]:
 def test_nothing_missing_nothing_leaked(fork: Fork, database: str) -> None:
     """A fork has exactly its files, and no Jinja is left in any."""
     folder = fork(database=database)
-    more = {"compose.yaml", ".env"} if database == "postgres" else set()
+    more = {".env"} if database == "postgres" else set()
     assert files_of(folder) == FILES | more
     for name in files_of(folder):
         text = (folder / name).read_text(encoding="utf-8")
         assert not re.search(r"\{\{|\{%", text), name
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@pytest.mark.parametrize("provider", sorted(MODELS))
+def test_one_provider_is_chosen(fork: Fork, provider: str, database: str) -> None:
+    """A fork depends on the SDK of one provider, and its hooks name a model of it, and a key."""
+    folder = fork(provider=provider, database=database)
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = provider if database == "sqlite" else f"{provider},postgres"
+    assert project["project"]["dependencies"] == [f"ostinato[{extras}]"]
+    hooks = (folder / "agent" / "hooks.py").read_text(encoding="utf-8")
+    model, key = MODELS[provider]
+    assert f'model = Model(\n    "{model}",\n' in hooks
+    assert f"Until {key} is set" in hooks
+    theirs = (KIT / "template" / "agent" / "hooks.py").read_text(encoding="utf-8")
+    others = {each for each, _ in MODELS.values()}
+    assert {each for each in others if hooks.count(f'"{each}"') == 1} == others
+    if provider == "anthropic":
+        assert hooks == theirs
+    for name in ("README.md", ".env.example"):
+        assert key in (folder / name).read_text(encoding="utf-8")
+
+
+def test_python_is_one(fork: Fork) -> None:
+    """A fork's image has the Python that its `.python-version` names."""
+    folder = fork()
+    version = (folder / ".python-version").read_text(encoding="utf-8").strip()
+    images = re.findall(
+        r"^FROM python:([\d.]+)-", (folder / "Dockerfile").read_text(), re.MULTILINE
+    )
+    assert images == [version, version]
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_settings_are_read(fork: Fork, database: str) -> None:
+    """What is written for others (compose, workflow, updates of dependencies) is well formed."""
+    folder = fork(database=database)
+    compose = yaml.safe_load((folder / "compose.yaml").read_text(encoding="utf-8"))
+    assert set(compose["services"]) == {"worker"} | ({"postgres"} & {database})
+    used = {each.split(":")[0] for s in compose["services"].values() for each in s["volumes"]}
+    assert used == set(compose["volumes"])
+    assert compose["services"]["worker"]["build"] == "."
+    workflow = yaml.safe_load((folder / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    commands = [step.get("run") for step in workflow["jobs"]["test"]["steps"]]
+    assert commands[2:] == [
+        "uv sync --locked",
+        "uv run ruff check",
+        "uv run ruff format --check",
+        "uv run mypy",
+        "uv run pytest",
+    ]
+    updates = yaml.safe_load((folder / ".github/dependabot.yml").read_text(encoding="utf-8"))
+    kinds = {each["package-ecosystem"] for each in updates["updates"]}
+    assert kinds == {"docker", "github-actions", "uv"}
+
+
+def test_git_keeps_the_lock_and_no_secret(fork: Fork) -> None:
+    """A fork's history takes `uv.lock` and `.env.example`, and no other `.env`."""
+    folder = fork(database="postgres")
+    made = ("uv.lock", ".env.local", ".env.prod", ".envrc", "runs.db", "runs.db-wal", "notes.md")
+    for name in made:
+        (folder / name).touch()
+    committed(folder)
+    done = subprocess.run(["git", "ls-files"], cwd=folder, capture_output=True, text=True)
+    kept = set(done.stdout.split())
+    assert kept == FILES | {"uv.lock"}
+
+
+def test_the_kit_is_not_for_the_caller_to_say(fork: Fork) -> None:
+    """What is given as data under whatever name does not change which kit a fork installs."""
+    names = ("kit_requirement", "url", "rev", "source", "folder", "_commit", "kit")
+    folder = fork(**dict.fromkeys(names, "evil @ http://127.0.0.1/evil.whl"))
+    for name in files_of(folder):
+        assert "evil" not in (folder / name).read_text(encoding="utf-8"), name
 
 
 @pytest.mark.parametrize("name", ["My_Agent", "my agent 2", "agent", "42"])
@@ -116,6 +208,35 @@ def test_fork_is_green_offline(fork: Fork) -> None:
     again = in_fork(folder, "-m", "agent", "run", "What is an ostinato?", "--id", "first")
     assert again.stdout == first.stdout
     assert (folder / "notes.md").read_text(encoding="utf-8").count("Somebody asked") == 1
+
+
+def test_hooks_of_the_readme(fork: Fork) -> None:
+    """With the hooks of the kit's README a fork's tests pass, and its rehearsal claims no tool."""
+    folder = fork()
+    page = MarkdownIt().parse((KIT / "README.md").read_text(encoding="utf-8"))
+    shown = [block.content for block in page if block.type == "fence" and block.info == "python"]
+    (hooks,) = [block for block in shown if "\ntools = " in block]
+    (folder / "agent" / "hooks.py").write_text(hooks, encoding="utf-8")
+    tested = in_fork(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    done = in_fork(folder, "-m", "agent", "run", "What is an ostinato?", "--id", "first")
+    assert "What is an ostinato?" in done.stdout
+    assert "note" not in done.stdout
+    shown_keys = json.loads(in_fork(folder, "-m", "agent", "show", "first", "--json").stdout)
+    assert not [each for each in shown_keys["journal"] if "tool" in each["key"]]
+
+
+def test_fork_is_clean(fork: Fork) -> None:
+    """A fork passes the linter and the formatter with the settings that it comes with."""
+    folder = fork()
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--no-cache"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout
 
 
 def test_fork_lints_in_place() -> None:
@@ -190,7 +311,9 @@ def test_update_keeps_what_is_yours(tmp_path: Path) -> None:
     mine = loop.read_text(encoding="utf-8").replace('"""The loop:', '"""My loop:')
     loop.write_text(mine, encoding="utf-8")
     project = folder / "pyproject.toml"
-    added = project.read_text(encoding="utf-8").replace("line.\n", 'line.\n    "mine>=1",\n', 1)
+    added = project.read_text(encoding="utf-8").replace(
+        "dependencies = [\n", 'dependencies = [\n    "mine>=1",\n', 1
+    )
     project.write_text(added, encoding="utf-8")
     git(folder, "init", "-b", "main")
     git(folder, "add", "-A")
@@ -262,6 +385,114 @@ def test_update_of_a_fork_from_a_relative_path(
     answers = (folder / ".copier-answers.yml").read_text(encoding="utf-8")
     assert f"_src_path: {kit}\n" in answers
     assert answers.startswith("# Written by copier")
+
+
+@pytest.mark.parametrize(
+    "given, named, kept",
+    [
+        ("gh:org/kit", "https://github.com/org/kit.git", "gh:org/kit"),
+        (
+            "git+https://{}@git.example/org/kit",
+            "https://git.example/org/kit",
+            "git+https://git.example/org/kit",
+        ),
+        ("https://{}@git.example/kit.git", "https://git.example/kit.git", None),
+        ("https://me:{}@git.example/kit.git", "https://git.example/kit.git", None),
+        ("ssh://git:{}@git.example/kit.git", "ssh://git@git.example/kit.git", None),
+        (
+            "git@git.example:org/kit.git",
+            "ssh://git@git.example/org/kit.git",
+            "git@git.example:org/kit.git",
+        ),
+    ],
+)
+def test_kit_of_a_url(tmp_path: Path, given: str, named: str, kept: str | None) -> None:
+    """A fork of a URL is pinned to its commit, and no file of it has the token in the URL."""
+    given = given.format("t0ken-of-mine")
+    kit, folder = tmp_path / "kit", tmp_path / "my-agent"
+    make_kit(kit)
+    asked = given.removeprefix("git+")
+    asked = "https://github.com/org/kit.git" if asked == "gh:org/kit" else asked
+    there = {  # the address leads to this folder
+        "COPIER_CACHE_DIR": str(tmp_path / "mirrors"),
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{kit.as_uri()}.insteadOf",
+        "GIT_CONFIG_VALUE_0": asked,
+    }
+
+    subprocess.run(
+        [sys.executable, "-m", "copier", "copy", "--quiet", "--defaults", given, str(folder)],
+        env=os.environ | there,
+        check=True,
+        capture_output=True,
+    )
+
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=kit, capture_output=True, text=True)
+    commit = head.stdout.strip()
+    assert source_of(folder) == {"git": named, "rev": commit}
+    lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert f"git+{named}@{commit}#egg=ostinato" in lines
+    answers = yaml.safe_load((folder / ".copier-answers.yml").read_text(encoding="utf-8"))
+    assert answers["_src_path"] == (kept or named)
+    for name in files_of(folder):
+        assert "t0ken" not in (folder / name).read_text(encoding="utf-8"), name
+
+
+def source_of(folder: Path) -> dict[str, Any]:
+    """Return where a fork's kit comes from, as uv reads it."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    source: dict[str, Any] = project["tool"]["uv"]["sources"]["ostinato"]
+    return source
+
+
+def test_kit_of_a_folder(tmp_path: Path) -> None:
+    """A clone is pinned to the commit that was copied; what no commit holds is taken as it lies."""
+    kit = tmp_path / 'a kit "é"'
+    make_kit(kit)
+    (kit / "NEW.md").touch()
+    committed(kit, "Past the release")
+    commits = [
+        subprocess.run(["git", "rev-parse", ref], cwd=kit, capture_output=True, text=True).stdout
+        for ref in ("v0.1.0^{commit}", "HEAD")
+    ]
+
+    def fork(name: str, ref: str | None) -> dict[str, Any]:
+        copier.run_copy(
+            str(kit), tmp_path / name, defaults=True, vcs_ref=ref, quiet=True, unsafe=False
+        )
+        return source_of(tmp_path / name)
+
+    assert fork("release", None) == {"git": kit.as_uri(), "rev": commits[0].strip()}
+    assert fork("newest", "HEAD") == {"git": kit.as_uri(), "rev": commits[1].strip()}
+    (kit / "NEW.md").write_text("edited", encoding="utf-8")
+    assert fork("edited", "HEAD") == {"path": str(kit), "editable": True}
+    assert fork("release-of-edited", None) == {"git": kit.as_uri(), "rev": commits[0].strip()}
+    shutil.rmtree(kit / ".git")
+    assert fork("plain", None) == {"path": str(kit), "editable": True}
+
+
+def test_update_of_a_fork_of_edits(tmp_path: Path) -> None:
+    """A fork that was made of a clone with edits is updated like any other, again and again."""
+    kit, folder = tmp_path / "kit", tmp_path / "my-agent"
+    make_kit(kit)
+    loop = kit / "template" / "agent" / "loop.py"
+    text = loop.read_text(encoding="utf-8")
+    loop.write_text(text + "\n# Edited.\n", encoding="utf-8")
+    copier.run_copy(str(kit), folder, defaults=True, vcs_ref="HEAD", quiet=True, unsafe=False)
+    committed(folder)
+    for line in ("# Edited.\n\n# Edited again.", "# Committed."):
+        loop.write_text(f"{text}\n{line}\n", encoding="utf-8")
+        if line == "# Committed.":
+            release(kit, "v0.2.0")
+        copier.run_update(
+            folder, defaults=True, overwrite=True, vcs_ref="HEAD", quiet=True, unsafe=False
+        )
+        assert "<<<<<<<" not in (folder / "pyproject.toml").read_text(encoding="utf-8")
+        (folder / "agent" / "loop.py").write_text(f"{text}\n{line}\n", encoding="utf-8")
+        committed(folder, line)
+    assert source_of(folder)["git"] == kit.as_uri()
+    answers = (folder / ".copier-answers.yml").read_text(encoding="utf-8")
+    assert "_commit: v0.2.0\n" in answers
 
 
 def test_message_names_real_commands(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,1 +1,9 @@
 """Your agent: `hooks.py` is the file to edit, `loop.py` the loop that it runs in."""
+
+from pkgutil import extend_path
+
+import skills
+
+# A folder skills/ of your own stands beside the kit's: both are one package, whichever is found
+# first, and whether or not yours has an __init__.py.
+skills.__path__ = extend_path(getattr(skills, "__path__", []), "skills")

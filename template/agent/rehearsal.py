@@ -13,20 +13,27 @@ THINKING_S = 0.4  # long enough to watch, and to kill it in the middle
 
 
 async def rehearse(request: Request) -> Reply:
-    """Read the notebook, note the question, and answer."""
+    """Look into the notebook and note the question, where there are tools for it; then answer.
+
+    It calls no other tool of yours, and speaks of nothing that was not done.
+    """
     await asyncio.sleep(THINKING_S)
-    done = {
-        result.name
-        for message in request.messages
-        if isinstance(message, ToolMessage)
-        for result in message.results
-    }
-    question = request.messages[0].to_json()["parts"][0]["text"]
-    if not request.may_call_tools or "write_note" in done:
-        return say(
-            f"This is a rehearsal: no model was asked. You wanted to know: {question} "
-            "I looked into the notebook and noted the question there."
-        )
-    if "read_notes" in done:
+    messages = [each for each in request.messages if isinstance(each, ToolMessage)]
+    results = {each.name: each for message in messages for each in message.results}
+    parts = request.messages[0].to_json()["parts"]
+    question = next((part["text"] for part in parts if "text" in part), "")
+    if can_call(request, "read_notes") and "read_notes" not in results:
+        return say("I look into the notebook first.", call("read_notes"))
+    if can_call(request, "write_note", "text") and "write_note" not in results:
         return say(call("write_note", text=f"Somebody asked: {question}"))
-    return say("I look into the notebook first.", call("read_notes"))
+    told = [f"This is a rehearsal: no model was asked. You wanted to know: {question}"]
+    done = {name for name, result in results.items() if not result.is_error}
+    told += ["I looked into the notebook."] if "read_notes" in done else []
+    told += ["I noted the question there."] if "write_note" in done else []
+    return say(" ".join(told))
+
+
+def can_call(request: Request, name: str, *arguments: str) -> bool:
+    """Whether there is such a tool, and it needs these arguments alone."""
+    needs = [tool.parameters.get("required", []) for tool in request.tools if tool.name == name]
+    return request.may_call_tools and needs == [list(arguments)]

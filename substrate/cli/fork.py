@@ -20,7 +20,7 @@ from substrate.agent.tool import as_tool
 from substrate.agent.typed import typed_of
 from substrate.cli import wording
 from substrate.engine.function import Durable
-from substrate.installed import how_to_install
+from substrate.installed import how_to_add, how_to_install
 from substrate.models.model import Model
 from substrate.values.errors import Misuse, OstinatoError, UnknownFunction
 from substrate.values.ids import lane_of
@@ -39,6 +39,10 @@ class KeyMissing(Misuse):
     """No model can answer, since a provider's key is not set. No run was touched."""
 
 
+class SdkMissing(Misuse):
+    """A model's provider is asked through an SDK that is not installed. No run was touched."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fork:
     """What a fork brings: its agent, the other durable functions of its files, and its model."""
@@ -48,12 +52,22 @@ class Fork:
     model: Model
 
     def check_key(self) -> None:
-        """Raise `KeyMissing` when neither the model nor one in its place can be asked."""
+        """Raise where neither the model nor one in its place can be asked.
+
+        `KeyMissing` for want of a key; `SdkMissing` where its SDK, or that of one in its fallback,
+        is not installed, so that this is found out at the start and not in the night.
+        """
         if key := self.model.available().missing_key:
             raise KeyMissing(
                 f"{key} is not set, so {self.model.id} cannot be asked; export it, write it into "
                 ".env, or give the model in hooks.py an offline= to answer without"
             )
+        model = self.model.available()
+        for each in (model, *(successor.model for successor in model.successors)):
+            if isinstance(each, Model) and not each.missing_key and (extra := each.missing_extra):
+                raise SdkMissing(
+                    f"{each.id} is asked through an SDK that is not installed: {how_to_add(extra)}"
+                )
 
     def check_knows(self, run: Run) -> None:
         """Raise `UnknownFunction` for a run that these functions could not go on with."""

@@ -148,6 +148,12 @@ class Model:
         return PROVIDERS[self.provider].missing_key(self.address)
 
     @property
+    def missing_extra(self) -> str | None:
+        """The extra of the kit that its provider's SDK comes with, where that is not there."""
+        known = PROVIDERS.get(self.provider)
+        return None if known is None or known.is_installed else known.extra
+
+    @property
     def address(self) -> Address:
         """Where it is reached."""
         return Address(self.base_url, self.key)

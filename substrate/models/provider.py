@@ -13,6 +13,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -42,14 +43,16 @@ class Provider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Where a provider's adapter is, and what it needs to be reached.
+    """Where a provider's adapter is, the SDK that it imports, and what it needs to be reached.
 
-    One of `keys` must be set, unless the model has an address of its own or one of `addresses`,
-    variables with a base URL whose server may ask for no key, is set.
+    The SDK comes with the kit's `extra`. One of `keys` must be set, unless the model has an address
+    of its own or one of `addresses`, variables with a base URL whose server may ask for no key, is
+    set.
     """
 
     module: str
     extra: str
+    sdk: str
     keys: tuple[str, ...]
     addresses: tuple[str, ...] = ()
 
@@ -57,6 +60,14 @@ class Known:
     def key(self) -> str:
         """The variable that holds the key."""
         return self.keys[0]
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its SDK is there. Nothing of it is loaded."""
+        try:
+            return find_spec(self.sdk) is not None
+        except ModuleNotFoundError:  # not even the package that it would be in
+            return False
 
     def missing_key(self, address: Address) -> str | None:
         """Return the variable that must be set before the provider can be asked, or None."""
@@ -68,12 +79,17 @@ class Known:
 
 
 PROVIDERS: Mapping[str, Known] = {
-    "anthropic": Known("substrate.models.anthropic", "anthropic", ("ANTHROPIC_API_KEY",)),
-    "google": Known("substrate.models.google", "google", ("GEMINI_API_KEY", "GOOGLE_API_KEY")),
-    "groq": Known("substrate.models.groq", "groq", ("GROQ_API_KEY",)),
-    "openai": Known("substrate.models.openai", "openai", ("OPENAI_API_KEY",)),
+    "anthropic": Known(
+        "substrate.models.anthropic", "anthropic", "anthropic", ("ANTHROPIC_API_KEY",)
+    ),
+    "google": Known(
+        "substrate.models.google", "google", "google.genai", ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+    ),
+    "groq": Known("substrate.models.groq", "groq", "groq", ("GROQ_API_KEY",)),
+    "openai": Known("substrate.models.openai", "openai", "openai", ("OPENAI_API_KEY",)),
     "openai-chat": Known(
         "substrate.models.openai_chat",
+        "openai",
         "openai",
         ("OPENAI_CHAT_API_KEY", "OPENAI_API_KEY"),
         ("OPENAI_CHAT_BASE_URL", "OPENAI_BASE_URL"),

@@ -26,7 +26,7 @@ def prompt(task: Task) -> str:
 # Who answers. Until ANTHROPIC_API_KEY is set, the rehearsal in rehearsal.py does, and says so.
 # Others: "openai:gpt-6-luna", "google:gemini-3.8-flash", "groq:openai/gpt-oss-120b", or any server
 # of the chat protocol, "openai-chat:qwen3" with its base_url. Each provider has an SDK of its own,
-# which comes with `uv add 'ostinato[openai]'`. `fallback=[…]` answers where this one cannot.
+# and a run says how to install one that is missing. `fallback=[…]` answers where this one cannot.
 # Which keys are set decides nothing but this one line.
 model = Model(
     "anthropic:claude-sonnet-5-5",

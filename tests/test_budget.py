@@ -12,6 +12,7 @@ from substrate.agent.stop import Reason, answered, any_of, budget, max_turns
 from substrate.agent.task import Task
 from substrate.agent.tool import tool
 from substrate.agent.transcript import Transcript
+from substrate.models.day import is_day
 from substrate.models.messages import Reply, Request, ToolMessage, ToolResult, Usage, UserMessage
 from substrate.models.model import Model
 from substrate.models.scripted import call, say
@@ -41,12 +42,13 @@ def looking(usd: str | None, tokens: int = 100) -> Reply:
 
 
 def heard(request: Request) -> list[str]:
-    """Return what the model is told by us, in order."""
+    """Return what the model is told by us, in order, but for the day."""
     return [
         part["text"]
         for message in request.messages
         if isinstance(message, UserMessage)
         for part in message.to_json()["parts"]
+        if not is_day(part)
     ]
 
 

@@ -9,8 +9,9 @@ from substrate import connect
 from substrate.agent.attachment import attachment
 from substrate.agent.history import read_request
 from substrate.agent.task import Task
+from substrate.models.day import is_day
 from substrate.models.frame import canonical
-from substrate.models.messages import Document, Image, Request, Text, UserMessage
+from substrate.models.messages import Document, Image, Request, Text, UserMessage, recorded
 from substrate.models.model import Model
 from substrate.models.scripted import say
 from substrate.values.codec import decode
@@ -37,8 +38,12 @@ async def test_shown_to_the_model(store_url: str) -> None:
         await client.result("a/1", agent)
         rebuilt = await read_request(client, "a/1", "model.0")
 
-    message = UserMessage((Text("What is this?"), Image(PNG), PDF))
-    assert [list(each.messages) for each in seen] == [[message]]
+    (message,) = seen[0].messages
+    assert isinstance(message, UserMessage)
+    *parts, day = message.parts
+    assert parts == [Text("What is this?"), Image(PNG), PDF]
+    assert is_day(recorded(day))
+    assert len(seen) == 1
     assert rebuilt == canonical(seen[0])
 
 

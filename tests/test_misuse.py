@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta
 from threading import Thread
 from typing import Any
@@ -15,6 +16,7 @@ from substrate import (
     Misuse,
     RunFailed,
     RunNotFound,
+    RunPaused,
     StepFailed,
     connect,
     durable,
@@ -74,6 +76,26 @@ async def wait_for(ctx: Context) -> None:
 async def timeout_around(ctx: Context) -> None:
     async with asyncio.timeout(0.02):
         await ctx.gather(ctx.step(stuck), ctx.sleep(60))
+
+
+async def an_operation_as_a_task(ctx: Context) -> None:
+    await asyncio.create_task(ctx.step(fetch))
+
+
+async def an_operation_in_a_task_group(ctx: Context) -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ctx.step(stuck))
+            group.create_task(ctx.step(fetch))
+    except* Misuse as errors:
+        raise errors.exceptions[0] from None
+
+
+async def an_operation_as_a_task_that_is_cancelled(ctx: Context) -> None:
+    task = asyncio.create_task(ctx.sleep(60))
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 async def in_a_task_group(ctx: Context) -> None:
@@ -151,6 +173,14 @@ NESTED = "this ctx is used inside one of its own operations"
 MISUSES = {
     "asyncio.gather": (asyncio_gather, "Misuse: this ctx is used in a task .* use ctx.gather"),
     "create_task": (in_a_task, "Misuse: this ctx is used in a task .* ctx.call for a branch"),
+    "create_task of an operation": (
+        an_operation_as_a_task,
+        "Misuse: this ctx is used in a task .* use ctx.gather",
+    ),
+    "TaskGroup of operations": (
+        an_operation_in_a_task_group,
+        "Misuse: this ctx is used in a task .* use ctx.gather",
+    ),
     "TaskGroup": (in_a_task_group, "Misuse: this ctx is used in a task .* use ctx.gather"),
     "a thread": (from_a_thread, "Misuse: this ctx is used in a task or thread"),
     "a thread that the task waits for": (
@@ -232,6 +262,19 @@ async def refusal(url: str, work: Any) -> str:
     async with connect(url) as client, client.work([misuses], limits=QUICK):
         await client.start(misuses, id="run")
         return await client.result("run")
+
+
+async def test_an_operation_that_is_ended_by_hand(sqlite_url):
+    """A task of an operation that is cancelled before it begins leaves it undone, which is told."""
+
+    @durable
+    async def misuses(ctx: Context) -> None:
+        await an_operation_as_a_task_that_is_cancelled(ctx)
+
+    async with connect(sqlite_url) as client, client.work([misuses], limits=QUICK):
+        await client.start(misuses, id="run")
+        with pytest.raises(RunPaused, match=r"has returned and never awaited sleep\.0"):
+            await client.result("run")
 
 
 @pytest.mark.parametrize("work", [wait_for, timeout_around])

@@ -43,7 +43,9 @@ def build(path: Path = SHOP, seed: int = 7) -> Path:
     shop = apsw.Connection(str(unfinished))
     with shop:
         shop.execute(SCHEMA)
-        regions = dict(enumerate(draw.choices(list(REGIONS), REGIONS.values(), k=400), start=1))
+        regions = dict(
+            enumerate(draw.choices(list(REGIONS), list(REGIONS.values()), k=400), start=1)
+        )
         shop.executemany(
             "INSERT INTO customers VALUES (?, ?, ?)",
             [(id_, f"Customer {id_:03}", region) for id_, region in regions.items()],

@@ -10,6 +10,7 @@ from agent.rehearsal import rehearse
 from substrate.agent.stop import answered, any_of, budget, max_turns
 from substrate.agent.task import Task
 from substrate.agent.tool import tool
+from substrate.agent.turn import Tools
 from substrate.models.model import Model
 
 NOTES = Path("notes.md")
@@ -53,7 +54,7 @@ def write_note(text: str, idempotency_key: str) -> str:
 
 # What it can do: any typed function with a docstring. One that says nothing about its `effect` is
 # never called twice for the same request. Ready-made ones: from skills.sql import query_sql, …
-tools = [read_notes, write_note]
+tools: Tools = [read_notes, write_note]
 
 # When it ends: asked before each turn, so tools that were called always finish. A budget counts
 # what runs below it use, too; mode="soft" warns the model instead, mode="adaptive" sums up to save.

@@ -1,6 +1,6 @@
 """Mistakes, one a line, each marked with who sees it: `test_types` holds both checkers to it.
 
-``seen`` is by both, ``seen: mypy`` by one, ``unseen`` by none, with the reason after it.
+``seen`` is by both, ``seen: pyright`` by one, ``unseen`` by none, with the reason after it.
 """
 
 import asyncio
@@ -108,7 +108,7 @@ async def together(ctx: Context) -> None:
     await ctx.signal("approved", Report(""))  # seen
     await ctx.signal("approved", "bool")  # unseen: a text may be a type that comes later
     await ctx.signal("approved", timeout="5")  # seen
-    if ctx.signal("approved", bool):  # seen
+    if ctx.signal("approved", bool):  # seen: pyright
         ctx.step(charge, 5)  # seen
     ctx.call(kid, "lamp")  # seen
     ctx.sleep(5)  # seen

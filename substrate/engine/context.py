@@ -113,7 +113,7 @@ class Context:
     @overload
     def step(
         self,
-        fn: Callable[[*Ts], Operation[T]],
+        fn: Callable[[*Ts], Awaitable[T]],
         *args: *Ts,
         undo: "Undo[*Ts]" = None,
         reconcile: "Reconcile[*Ts]" = None,
@@ -139,7 +139,7 @@ class Context:
     @overload
     def step(
         self,
-        fn: Keyed0[Operation[T]],
+        fn: Keyed0[Awaitable[T]],
         /,
         *,
         undo: "Undo[()]" = None,
@@ -159,7 +159,7 @@ class Context:
     @overload
     def step(
         self,
-        fn: Keyed1[A, Operation[T]],
+        fn: Keyed1[A, Awaitable[T]],
         a: A,
         /,
         *,
@@ -181,7 +181,7 @@ class Context:
     @overload
     def step(
         self,
-        fn: Keyed2[A, B, Operation[T]],
+        fn: Keyed2[A, B, Awaitable[T]],
         a: A,
         b: B,
         /,
@@ -205,7 +205,7 @@ class Context:
     @overload
     def step(
         self,
-        fn: Keyed3[A, B, C, Operation[T]],
+        fn: Keyed3[A, B, C, Awaitable[T]],
         a: A,
         b: B,
         c: C,
@@ -230,7 +230,7 @@ class Context:
     ) -> Operation[T]: ...
     @overload
     def step(
-        self, fn: Callable[P, Operation[T]], *args: P.args, **keywords: P.kwargs
+        self, fn: Callable[P, Awaitable[T]], *args: P.args, **keywords: P.kwargs
     ) -> Operation[T]: ...
     @overload
     def step(self, fn: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> Operation[T]: ...
@@ -546,7 +546,7 @@ class Context:
     ) -> Operation[list[T]]: ...
     @overload
     def map(
-        self, fn: Callable[[A], Operation[T]], items: Iterable[A], limit: int | None = None
+        self, fn: Callable[[A], Awaitable[T]], items: Iterable[A], limit: int | None = None
     ) -> Operation[list[T]]: ...
     @overload
     def map(
@@ -554,7 +554,7 @@ class Context:
     ) -> Operation[list[T]]: ...
     @overload
     def map(
-        self, fn: Keyed1[A, Operation[T]], items: Iterable[A], limit: int | None = None
+        self, fn: Keyed1[A, Awaitable[T]], items: Iterable[A], limit: int | None = None
     ) -> Operation[list[T]]: ...
     @overload
     def map(

@@ -6,6 +6,7 @@
 import asyncio
 from typing import Any
 
+from skills.sql import query_sql
 from substrate import Client, Context, Durable, Effect, bound, durable
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Task
@@ -114,6 +115,11 @@ async def together(ctx: Context) -> None:
     ctx.sleep(5)  # seen
     ctx.map(length, ["a"])  # seen
     ctx.signal("approved", bool)  # seen
+    await ctx.gather([ctx.step(fetch, 1)])  # seen
+    print(list(ctx.map(length, ["a"])))  # seen
+    print(ctx.step(fetch, 1).upper())  # seen
+    await ctx.signal(bool, "approved")  # seen
+    await ctx.sleep("5")  # seen
     ctx.spawn(kid, "lamp")  # unseen: a child has methods of its own, so it is no plain coroutine
     await ctx.gather(asyncio.sleep(1))  # unseen: a coroutine, as operations are
     print(b, approved)
@@ -176,6 +182,7 @@ async def hooks(ctx: Context, task: Task, model: Model) -> None:
     await ask(ctx, "anthropic:claude", transcript)  # seen
     await ask(ctx, model, transcript, [add, None])  # seen
     await ask(ctx, model, transcript, add)  # seen
+    await ask(ctx, model, transcript, [query_sql])  # unseen: any function may be a tool
     await ask(ctx, model, transcript, answer=Report("x"))  # seen
     any_of(answered, max_turns(3))  # seen
     Model("scripted:x", script="no")  # unseen: a text is a sequence of texts
@@ -185,6 +192,8 @@ async def hooks(ctx: Context, task: Task, model: Model) -> None:
 
 async def outside(client: Client, raw: Any) -> None:
     """Starts that cannot be."""
+    client.work([fetch])  # seen
+    client.work(kid)  # seen
     await client.start(kid, 5, id="x")  # seen
     await client.start(kid, id="x")  # seen
     await client.start(kid, "lamp", 1, 2, id="x")  # seen

@@ -19,7 +19,7 @@ from substrate.store.connect import open_store
 from substrate.values.records import Owner
 
 KIT = Path(__file__).resolve().parent.parent
-SKILLS = sorted(path for path in KIT.glob("skills/web/**/*.py") if "tests" not in path.parts)
+SKILLS = sorted(path for path in KIT.glob("skills/*/**/*.py") if "tests" not in path.parts)
 LEASE = [KIT / "substrate/engine" / f"{name}.py" for name in ("heart", "watch", "life", "threads")]
 LEASE += [KIT / f"substrate/store/{store}/pulse.py" for store in ("sqlite", "postgres")]
 SHARED = {"to_thread", "run_in_executor", "getaddrinfo", "getnameinfo", "open_connection"}

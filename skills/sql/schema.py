@@ -8,12 +8,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from skills.sql.answer import MAX_ANSWER, QueryFailed
-from substrate.models.messages import Json
-from substrate.values.codec import encode
+from skills.sql.answer import MAX_ANSWER, Json, QueryFailed, cut, encode
 
 MAX_HINT = 50
 """How many tables an error message lists."""
+
+MAX_OMITTED = 500
+"""How many tables that did not fit are named."""
+
+MAX_NAME = 100
+"""Characters of such a name; a longer one is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,9 @@ def describe(tables: Sequence[Table], wanted: Sequence[str] | None) -> dict[str,
         if size > MAX_ANSWER:
             break
         shown.append(told)
-    omitted = [table.name for table in chosen[len(shown) :]]
+    omitted = [cut(table.name, MAX_NAME) for table in chosen[len(shown) :]]
     answer: dict[str, Json] = {"tables": shown, "truncated": bool(omitted)}
-    return answer | {"omitted": omitted[:1000]} if omitted else answer
+    return answer | {"omitted": omitted[:MAX_OMITTED]} if omitted else answer
 
 
 def table_hint(tables: Sequence[Table]) -> str:

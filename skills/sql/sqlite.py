@@ -4,42 +4,46 @@ What keeps a query harmless, each on its own:
 
 - the file is opened read-only, and an authorizer allows nothing but reading: read-only alone
   would let ``VACUUM INTO`` and ``ATTACH`` make files;
-- a progress handler stops the statement when nobody waits for it any more, be it for its deadline
-  or because the caller was cancelled;
-- `MAX_VALUE` bounds every value that the statement makes.
+- a progress handler stops the statement at its deadline; where it computes inside of one function,
+  which nothing interrupts, the process that it runs in is ended (`process`);
+- `MAX_VALUE` bounds every value that the statement reads or makes, `MAX_HEAP` all memory that
+  SQLite takes, and the process's limits what a sort writes to temporary files.
 
-Everything goes through apsw. A second SQLite library in the process, such as the standard
-library's, would drop the file locks of the first when it closes the same file.
+Everything goes through apsw, of a version that the kit knows to be sound.
 
-Limits: one SQL function call on values near `MAX_VALUE` can take seconds, which the progress
-handler can't cut short; the caller gets its error in time, and the thread ends later. R-tree
-tables can't be read, since SQLite itself prepares writes to open them.
+Limits: R-tree tables can't be read, since SQLite itself prepares writes to open them.
 """
 
-import asyncio
 import re
-import threading
-from collections.abc import Callable
-from datetime import timedelta
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
 
 import apsw
 
-from skills.sql.answer import Answer, QueryFailed, too_slow
+from skills.sql.answer import Answer, Json, QueryFailed, to_cell
 from skills.sql.schema import Column, Table, column_hint, table_hint
-from substrate.models.messages import Json
 
-T = TypeVar("T")
 Parameters = list[Json] | dict[str, Json] | None
 
 MAX_VALUE = 1_000_000
 """Bytes of the longest text, blob or row that a statement may read or make."""
 
+MAX_HEAP = 128 * 2**20
+"""Bytes of memory that SQLite may take. It is a limit of the whole process."""
+
+LIMITS = {
+    apsw.SQLITE_LIMIT_LENGTH: MAX_VALUE,
+    apsw.SQLITE_LIMIT_ATTACHED: 0,
+    apsw.SQLITE_LIMIT_WORKER_THREADS: 0,
+}
+
 COUNTED = 10_000
 """How many rows of a table are counted; of a larger one it is only said that it is larger."""
 
 PROGRESS_STEPS = 1_000
-"""Instructions of SQLite's machine between two looks at whether anybody waits: microseconds."""
+"""Instructions of SQLite's machine between two looks at the time: microseconds."""
 
 _READS = frozenset(
     {apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_FUNCTION, apsw.SQLITE_RECURSIVE}
@@ -76,55 +80,48 @@ ORDER BY id
 """
 
 
-async def query(
-    url: str, sql: str, parameters: Parameters, *, max_rows: int, timeout: timedelta
-) -> dict[str, Json]:
-    """Run one statement in a thread and return its answer, or raise `QueryFailed`."""
-
-    def work(connection: apsw.Connection) -> dict[str, Json]:
-        try:
-            return _select(connection, sql, parameters, max_rows).to_json()
-        except (apsw.Error, TypeError, KeyError, ValueError) as error:
-            raise _explained(error, connection, sql) from None
-
-    return await _in_thread(url, timeout, work)
-
-
-async def tables(url: str, *, timeout: timedelta) -> list[Table]:
-    """Return every table and view with its row count, in the order of their names."""
-    return await _in_thread(url, timeout, lambda connection: _tables(connection, counted=True))
-
-
-async def _in_thread(url: str, timeout: timedelta, work: Callable[[apsw.Connection], T]) -> T:
-    abandoned = threading.Event()
-    try:
-        async with asyncio.timeout(timeout.total_seconds()):
-            return await asyncio.to_thread(_run, url, timeout, abandoned, work)
-    except TimeoutError:
-        raise too_slow(timeout) from None
-    finally:
-        # A thread can't be stopped, so whoever stops waiting tells it to stop itself.
-        abandoned.set()
-
-
-def _run(
-    url: str,
-    timeout: timedelta,
-    abandoned: threading.Event,
-    work: Callable[[apsw.Connection], T],
-) -> T:
+@contextmanager
+def reading(url: str, seconds: float) -> Iterator["Database"]:
+    """Provide the database for one question. Raises `QueryFailed`, or `TimeoutError` in time."""
+    until = monotonic() + seconds
+    apsw.hard_heap_limit(MAX_HEAP)
     connection = _open(url.removeprefix("sqlite:///"))
     try:
         connection.authorizer = _authorize
-        connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_VALUE)
+        for kind, most in LIMITS.items():
+            connection.limit(kind, most)
         # Half of the time, so that "database is locked" is heard before the deadline.
-        connection.set_busy_timeout(int(timeout.total_seconds() * 500))
-        connection.set_progress_handler(abandoned.is_set, PROGRESS_STEPS)
-        return work(connection)
+        connection.set_busy_timeout(int(seconds * 500))
+        connection.set_progress_handler(lambda: monotonic() > until, PROGRESS_STEPS)
+        yield Database(connection)
+    except apsw.InterruptError:
+        raise TimeoutError from None
+    except apsw.NoMemError:
+        raise MemoryError from None
     except apsw.Error as error:
         raise QueryFailed(f"the database can't be read: {error}") from None
     finally:
         connection.close(True)
+
+
+class Database:
+    """What can be asked of an open database."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def query(self, sql: str, parameters: Parameters, max_rows: int) -> Answer:
+        """Run one statement and return its answer, or raise `QueryFailed`."""
+        try:
+            return _select(self._connection, sql, parameters, max_rows)
+        except (apsw.InterruptError, apsw.NoMemError):
+            raise
+        except (apsw.Error, TypeError, KeyError, ValueError) as error:
+            raise _explained(error, self._connection, sql) from None
+
+    def tables(self) -> list[Table]:
+        """Return every table and view with its row count, in the order of their names."""
+        return _tables(self._connection, counted=True)
 
 
 def _open(path: str) -> apsw.Connection:
@@ -156,13 +153,13 @@ def _select(connection: apsw.Connection, sql: str, parameters: Parameters, max_r
             return True
         if not _BLANK.fullmatch(sql, len(statement)):
             raise QueryFailed("there is more than one statement; send them one by one")
-        answer.columns = [name for name, _type in cursor.get_description()]
+        answer.name([name for name, _type in cursor.get_description()])
         return True
 
     cursor = connection.cursor()
     cursor.exec_trace = begin
     for row in cursor.execute(sql, parameters or None):
-        if not answer.take(row):
+        if not answer.take([to_cell(value) for value in row]):
             break
     if not answer.columns:
         raise QueryFailed("there is no statement; send one SELECT")
@@ -178,6 +175,11 @@ def _explained(error: Exception, connection: apsw.Connection, sql: str) -> Query
         return QueryFailed(f"{said}; {table_hint(_tables(connection))}")
     if "no such column" in said:
         return QueryFailed(f"{said}; {column_hint(sql, _tables(connection))}")
+    if isinstance(error, apsw.FullError):
+        return QueryFailed(
+            f"{said}: the query sorts more than the temporary files that it may have hold; "
+            "filter before sorting, or sort fewer columns"
+        )
     if isinstance(error, apsw.TooBigError):
         return QueryFailed(f"{said}: a value or row is longer than {MAX_VALUE} bytes")
     if isinstance(error, UnicodeDecodeError):
@@ -227,7 +229,7 @@ def _foreign_keys(connection: apsw.Connection, name: str) -> list[str]:
 
 def _count(connection: apsw.Connection, name: str) -> str:
     # A table's name can't be a parameter.
-    counting = f"SELECT count(*) FROM (SELECT 1 FROM {_quoted(name)} LIMIT ?)"  # noqa: S608
+    counting = f"SELECT count(*) FROM (SELECT 1 FROM {_quoted(name)} LIMIT ?)"
     [(found,)] = _ask(connection, counting, COUNTED + 1)
     return str(found) if found <= COUNTED else f"more than {COUNTED}"
 

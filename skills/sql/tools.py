@@ -1,27 +1,28 @@
 """Two tools for a database: `query_sql` reads it, `describe_schema` says what is in it.
 
 Each is made for one database URL, which the model never sees. ``sqlite:///path`` goes through
-apsw, ``postgresql://…`` through psycopg, loaded on first use. Nothing is opened before a call, and
-nothing stays open after it. What keeps a query harmless is told in `sqlite` and `postgres`.
+apsw, ``postgresql://…`` through psycopg, both in processes of the tool's own (`process`). Nothing
+is opened before a call, and the database is closed after it. What keeps a query harmless is told in
+`process`, `sqlite` and `postgres`.
 """
 
-from collections.abc import Awaitable
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Protocol
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
-from skills.sql import sqlite
 from skills.sql.answer import QueryFailed
-from skills.sql.schema import Table, describe
+from skills.sql.process import Processes, Question, longest
 from substrate.agent.tool import Tool, tool
 from substrate.installed import how_to_add
 from substrate.models.messages import Json
 from substrate.values.errors import BadDatabaseUrl, Misuse
 
-GRACE = timedelta(seconds=5)
-"""How much longer than its own deadline a call may take before the kit ends it from outside."""
+SLACK = timedelta(seconds=5)
+"""How much longer than its own deadlines a call may take before the kit ends it from outside."""
 
 Parameters = list[Json] | dict[str, Json] | None
 
@@ -32,19 +33,10 @@ class Dialect(StrEnum):
     SQLITE = "SQLite"
     POSTGRES = "PostgreSQL"
 
-
-class Driver(Protocol):
-    """What reads one kind of database: a module of this skill."""
-
-    def query(
-        self, url: str, sql: str, parameters: Parameters, *, max_rows: int, timeout: timedelta
-    ) -> Awaitable[dict[str, Json]]:
-        """Run one statement, or raise `QueryFailed`."""
-        ...
-
-    def tables(self, url: str, *, timeout: timedelta) -> Awaitable[list[Table]]:
-        """Return every table and view, or raise `QueryFailed`."""
-        ...
+    @property
+    def driver(self) -> str:
+        """The module of this skill that reads it."""
+        return self.name.lower()
 
 
 PLACEHOLDERS = {
@@ -68,6 +60,10 @@ def query_sql(
     dates are text. What the database says about a mistake goes back to the model, with the tables
     or columns that there are.
 
+    Statements run in processes of the tool's own, four at a time; a fifth waits for one of them,
+    up to twice `timeout`. A statement has `timeout`, 256 MB of memory, and as much of each
+    temporary file; whatever it does, the worker and its other tools are not touched.
+
     A PostgreSQL role that could write is refused at the first call; the message says how to make
     one that can only read. Give each database's tool a `name` of its own.
 
@@ -82,6 +78,7 @@ def query_sql(
     if max_rows < 1:
         raise Misuse(f"max_rows={max_rows!r} must be 1 or more")
     _check_timeout(timeout)
+    processes = Processes(f"ostinato-{name}", dialect.driver)
 
     @tool(
         name=name,
@@ -89,7 +86,7 @@ def query_sql(
         f"{max_rows}, in {timeout.total_seconds():g} s. Ask for what you need: filter, aggregate "
         "and name the columns.",
         effect="pure",
-        timeout=timeout + GRACE,
+        timeout=_whole(timeout),
     )
     async def run(
         sql: Annotated[str, Field(description=f"One {dialect} SELECT.")],
@@ -97,8 +94,11 @@ def query_sql(
             Parameters, Field(description=f"Values for placeholders: {PLACEHOLDERS[dialect]}.")
         ] = None,
     ) -> dict[str, Json]:
-        driver = _driver(dialect)
-        return await driver.query(url, sql, parameters, max_rows=max_rows, timeout=timeout)
+        asked = {"sql": sql, "parameters": parameters, "max_rows": max_rows}
+        answer: dict[str, Json] = await processes.ask(
+            Question(_place(url, dialect), "query", asked, timeout)
+        )
+        return answer
 
     return run
 
@@ -118,20 +118,25 @@ def describe_schema(
     """
     dialect = _dialect(url)
     _check_timeout(timeout)
+    processes = Processes(f"ostinato-{name}", dialect.driver)
 
     @tool(
         name=name,
         description=f"Describe a {dialect} database: tables and views with their columns, types, "
         "keys and estimated number of rows. Look here before you write SQL.",
         effect="pure",
-        timeout=timeout + GRACE,
+        timeout=_whole(timeout),
     )
     async def run(
         tables: Annotated[
             list[str] | None, Field(description="Only these; leave out for all.")
         ] = None,
     ) -> dict[str, Json]:
-        return describe(await _driver(dialect).tables(url, timeout=timeout), tables)
+        asked = {"wanted": tables}
+        described: dict[str, Json] = await processes.ask(
+            Question(_place(url, dialect), "tables", asked, timeout)
+        )
+        return described
 
     return run
 
@@ -158,14 +163,17 @@ def _check_timeout(timeout: timedelta) -> None:
         raise Misuse(f"timeout={timeout!r} must be more than nothing")
 
 
-def _driver(dialect: Dialect) -> Driver:
+def _whole(timeout: timedelta) -> timedelta:
+    """Return how long a call may take: as long again as its statement, where it has to wait."""
+    return longest(timeout) + SLACK
+
+
+def _place(url: str, dialect: Dialect) -> str:
+    """Return the URL as a process of ours needs it; raise `QueryFailed` where it could not read."""
     if dialect is Dialect.SQLITE:
-        return sqlite
-    try:
-        from skills.sql import postgres  # noqa: PLC0415 - psycopg is loaded for PostgreSQL only
-    except ModuleNotFoundError as error:
+        return f"sqlite:///{Path(url.removeprefix('sqlite:///')).absolute()}"
+    if find_spec("psycopg") is None:
         raise QueryFailed(
-            f"the package {error.name!r} is not installed; "
-            f"PostgreSQL needs it: {how_to_add('postgres')}"
-        ) from None
-    return postgres
+            f"the package 'psycopg' is not installed; PostgreSQL needs it: {how_to_add('postgres')}"
+        )
+    return url

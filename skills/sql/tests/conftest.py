@@ -54,26 +54,50 @@ def owner(postgres_url: str) -> Iterator[psycopg.Connection]:
 def make_role(owner: psycopg.Connection, postgres_url: str) -> Iterator[Callable[..., str]]:
     """Return what makes a role with the attributes and grants given, and returns its URL."""
     made: list[Identifier] = []
+    for_all: list[str] = []
 
     def make(*grants: str, attributes: str = "") -> str:
         name = f"role_{uuid4().hex[:12]}"
         role = Identifier(name)
         owner.execute(SQL("CREATE ROLE {} LOGIN PASSWORD 'secret' " + attributes).format(role))
         made.append(role)
+        for_all.extend(grant for grant in grants if grant.endswith(" TO PUBLIC"))
         for grant in grants:
             owner.execute(SQL(grant).format(role=role, database=Identifier(owner.info.dbname)))
         host = urlsplit(postgres_url).netloc.rpartition("@")[2]
         return urlsplit(postgres_url)._replace(netloc=f"{name}:secret@{host}").geturl()
 
     yield make
+    for grant in for_all:  # in the catalog, which the next test's database has as well
+        owner.execute(grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM ").encode())
     for role in reversed(made):
         owner.execute(SQL("DROP OWNED BY {role}; DROP ROLE {role}").format(role=role))
 
 
+READING = (
+    "GRANT USAGE ON SCHEMA public TO {role}",
+    "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
+    # What a test makes later can be read too.
+    "ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO {role}",
+    "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {role}",
+)
+"""What makes a role that can read and nothing else."""
+
+
 @pytest.fixture
-def postgres_shop(make_role: Callable[..., str]) -> str:
+def make_reader(make_role: Callable[..., str]) -> Callable[..., str]:
+    """Return what makes a role that can read, and may do what else is granted."""
+
+    def make(*grants: str, attributes: str = "") -> str:
+        return make_role(*READING, *grants, attributes=attributes)
+
+    return make
+
+
+@pytest.fixture
+def postgres_shop(make_reader: Callable[..., str]) -> str:
     """Return the URL of the PostgreSQL shop for a role that can only read."""
-    return make_role("GRANT pg_read_all_data TO {role}")
+    return make_reader()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -129,7 +129,7 @@ async def test_long_json_is_cut_like_text(postgres_shop):
     )
 
     [[cell]] = answer["rows"]
-    assert cell.startswith("[1,2,3,")
+    assert cell.startswith("[1, 2, 3, ")
     assert cell.endswith("characters in all]")
 
 

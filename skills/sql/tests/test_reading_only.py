@@ -44,30 +44,6 @@ POSTGRES_REFUSED = {
     "two statements past the cursor": "SELECT 1; COMMIT; DROP TABLE customers; SELECT 1",
 }
 
-POWERS = {
-    "attribute replication": ((), "REPLICATION"),
-    "attribute createrole": ((), "CREATEROLE"),
-    "attribute createdb": ((), "CREATEDB"),
-    "insert": (("GRANT INSERT ON customers TO {role}",), ""),
-    "update of a column": (("GRANT UPDATE (name) ON customers TO {role}",), ""),
-    "truncate": (("GRANT TRUNCATE ON customers TO {role}",), ""),
-    "a view": (("GRANT DELETE ON named TO {role}",), ""),
-    "a sequence": (("CREATE SEQUENCE s", "GRANT USAGE ON s TO {role}"), ""),
-    "owner": (
-        ("ALTER TABLE orders OWNER TO {role}", "REVOKE ALL ON orders FROM {role}"),
-        "",
-    ),
-    "create in a schema": (("CREATE SCHEMA s", "GRANT CREATE ON SCHEMA s TO {role}"), ""),
-    "everyone may create": (("GRANT CREATE ON SCHEMA public TO PUBLIC",), ""),
-    "write all data": (("GRANT pg_write_all_data TO {role}",), ""),
-    "read files of the server": (("GRANT pg_read_server_files TO {role}",), ""),
-    "write files of the server": (("GRANT pg_write_server_files TO {role}",), ""),
-    "signal others": (("GRANT pg_signal_backend TO {role}",), ""),
-    "create in the database": (("GRANT CREATE ON DATABASE {database} TO {role}",), ""),
-    "programs on the server": (("GRANT pg_execute_server_program TO {role}",), ""),
-    "by becoming another role": (("GRANT pg_write_all_data TO {role}",), "NOINHERIT"),
-}
-
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Return what is in the files of a folder."""
@@ -173,27 +149,6 @@ async def test_postgres_is_asked_in_a_read_only_transaction(postgres_shop):
     )
 
     assert answer["rows"] == [["on"]]
-
-
-@pytest.mark.parametrize("make", [query_sql, describe_schema])
-async def test_postgres_refuses_a_superuser(make, owner, make_role):
-    """A superuser's connection is not used, and the message says how to make a reading role."""
-    tool = make(make_role(attributes="SUPERUSER"))
-    arguments = {"sql": "SELECT 1"} if make is query_sql else {}
-
-    with pytest.raises(QueryFailed, match=r"is a superuser(?s:.)*CREATE ROLE reader") as caught:
-        await tool.function(**arguments)
-
-    assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("grants, attributes", POWERS.values(), ids=POWERS)
-async def test_postgres_refuses_a_role_that_could_write(make_role, grants, attributes):
-    """A role that may write, by itself or by becoming another, is not used."""
-    url = make_role("GRANT pg_read_all_data TO {role}", *grants, attributes=attributes)
-
-    with pytest.raises(QueryFailed, match="this connection is not used: the role"):
-        await query_sql(url).function("SELECT 1")
 
 
 async def test_postgres_reads_only_what_the_role_may(make_role):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.fork import Fork
-from tests.matrix import KIT, MODES, build, environment, pythons, run_program
+from tests.matrix import KIT, MODES, build, environment, outcome, pythons, run_program
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def test_program_runs(python, mode, tmp_path):
     """Steps, children, a race, a blob and an agent with a tool: the same, and without a warning."""
     done = run_program(python, mode, tmp_path)
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert outcome(done) == "ok"
     assert done.stdout == f"ostinato {declared()} works\n"
 
 
@@ -48,6 +48,20 @@ def test_other_pythons_compile_it(python, tmp_path):
         command = [interpreter, "-W", "error", "-c", code, *folders]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, f"{version}: {done.stderr}"
+
+
+def test_pyinstaller_finds_its_hook(python):
+    """PyInstaller is told, by an entry point, of a folder with a hook for the kit's files."""
+    code = (
+        "from importlib.metadata import entry_points; from pathlib import Path\n"
+        "named = entry_points(group='pyinstaller40', name='hook-dirs')\n"
+        "(found,) = (each for each in named if each.dist.name == 'ostinato')\n"
+        "print(*[file.name for each in found.load()() for file in Path(each).glob('hook-*.py')])"
+    )
+
+    done = subprocess.run([python, "-P", "-c", code], capture_output=True, text=True)
+
+    assert (done.stdout, done.stderr) == ("hook-substrate.py\n", "")
 
 
 def test_version_is_told(tmp_path):

@@ -257,13 +257,21 @@ def test_blobs_of_earlier_versions_are_read():
     assert make_blob(RunId("run"), content).data == data
 
 
+def frame(header: bytes) -> bytes:
+    """Return a frame of zstd's with this header (RFC 8878), of one block: a hundred zeros."""
+    block = (1 | 1 << 1 | 100 << 3).to_bytes(3, "little")
+    return b"\x28\xb5\x2f\xfd" + header + block + b"\0"
+
+
 DAMAGED = {
     "cut": lambda data: data[:-5],
     "other bytes": lambda data: b"no frame at all",
     "bytes behind it": lambda data: data + b"more",
     "two": lambda data: data + data,
     "nothing": lambda data: b"",
-    "far too long": lambda data: make_blob(RunId("run"), bytes(300_000_000)).data,
+    "far too long": lambda data: frame(b"\xe0" + (2**40).to_bytes(8, "little")),
+    "longer than it says": lambda data: frame(b"\x20\x05"),
+    "of no length that it says": lambda data: frame(b"\x00\x58"),
 }
 
 

@@ -1,6 +1,7 @@
 """`make matrix`: the wheel, installed by each Python that this machine has, and a program on it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ MODES: Mapping[str, tuple[str, ...]] = {
     "-X dev -W error": ("-X", "dev", "-W", "error"),
     "-O": ("-O",),
 }
+_FAULT = re.compile(r"\w*Warning\b|Traceback|Exception ignored")
 _VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 
 
@@ -70,6 +72,16 @@ def run_program(python: Path, mode: str, folder: Path) -> subprocess.CompletedPr
         text=True,
         timeout=120,
     )
+
+
+def outcome(done: subprocess.CompletedProcess[str]) -> str:
+    """Say what came of a run of the program: ``ok``, or what went wrong.
+
+    On a busy machine a loop that was slow is logged, which says nothing of the kit.
+    """
+    if done.returncode == 0 and not _FAULT.search(done.stderr):
+        return "ok"
+    return f"exit {done.returncode}: {done.stderr}"
 
 
 def _site_packages() -> Path:

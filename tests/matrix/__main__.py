@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.matrix import KIT, MODES, build, pythons, run_program
+from tests.matrix import KIT, MODES, PROGRAM, build, outcome, pythons, run_program
 
 LARGEST_MB = 32
 
@@ -20,11 +20,33 @@ def main() -> int:
         wheel = build("wheel", KIT, Path(folder))
         for version, python in sorted(pythons().items(), key=lambda item: int(item[0][2:])):
             installed, megabytes = install(python, wheel, Path(folder) / version)
-            results = {mode: outcome(installed, mode) for mode in MODES}
+            results = {mode: program(installed, mode) for mode in MODES}
             said = ", ".join(f"{mode}: {result}" for mode, result in results.items())
             print(f"{version}: {megabytes:.1f} MB; {said}", flush=True)
             faults += sum(result != "ok" for result in results.values()) + (megabytes > LARGEST_MB)
+        frozen = freeze(installed, Path(folder) / "frozen")
+        print(f"frozen by PyInstaller: {frozen}")
+        faults += frozen != "ok"
     return 1 if faults else 0
+
+
+def freeze(python: Path, folder: Path) -> str:
+    """Make a program of PyInstaller's with an installed kit, and run it where no Python is."""
+    folder.mkdir()
+    options = ["--quiet", "--disable-pip-version-check"]
+    subprocess.run([python, "-m", "pip", "install", *options, "pyinstaller"], check=True)
+    made = [
+        "--noconfirm",
+        "--log-level",
+        "ERROR",
+        "--distpath",
+        folder,
+        "--workpath",
+        folder / "work",
+    ]
+    subprocess.run([python, "-m", "PyInstaller", *made, "--specpath", folder, PROGRAM], check=True)
+    frozen = folder / "program" / "program"
+    return outcome(subprocess.run([frozen], cwd=folder, capture_output=True, text=True))
 
 
 def install(python: Path, wheel: Path, folder: Path) -> tuple[Path, float]:
@@ -44,14 +66,10 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in files if path.is_file())
 
 
-def outcome(python: Path, mode: str) -> str:
-    """Run the program, and say what came of it."""
+def program(python: Path, mode: str) -> str:
+    """Run the program with an installed kit, and say what came of it."""
     with tempfile.TemporaryDirectory() as folder:
-        done = run_program(python, mode, Path(folder))
-    if done.returncode == 0 and not done.stderr:
-        return "ok"
-    sys.stderr.write(done.stdout + done.stderr)
-    return f"exit {done.returncode}"
+        return outcome(run_program(python, mode, Path(folder)))
 
 
 if __name__ == "__main__":

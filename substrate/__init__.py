@@ -34,6 +34,7 @@ from substrate.values.errors import (
 )
 from substrate.values.records import Effect, Promise, PromiseState, Run, RunStatus
 from substrate.values.retry import Retry
+from substrate.values.secret import Secret, SecretMissing, secret_source
 
 __all__ = [
     "Bound",
@@ -64,6 +65,8 @@ __all__ = [
     "RunPaused",
     "RunStatus",
     "RunTimedOut",
+    "Secret",
+    "SecretMissing",
     "SignalExpired",
     "StepFailed",
     "StoreError",
@@ -74,6 +77,7 @@ __all__ = [
     "connect",
     "durable",
     "recorded_error",
+    "secret_source",
 ]
 
 if TYPE_CHECKING:

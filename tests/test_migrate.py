@@ -111,7 +111,7 @@ async def test_newer_schema(store_url: str):
     with database(store_url) as db:
         db.rows("INSERT INTO ostinato_migrations VALUES (99, 'future', 'x', 1)")
 
-    told = f"has schema 99, this code knows {NEWEST}; upgrade"
+    told = f"has schema 99, this code knows {NEWEST}; update the kit"
     assert told in await refusal(store_url, SchemaMismatch)
 
 

@@ -508,3 +508,38 @@ def test_message_names_real_commands(tmp_path: Path, capfd: pytest.CaptureFixtur
         options = command[1:] if command[0] == "python" else ["-m", *command]
         done = in_fork(folder, *options)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "url, bare",
+    [
+        ("https://me:FAKE-token@kits.example/kit.git", "https://kits.example/kit.git"),
+        ("https://FAKE-token@kits.example/kit.git", "https://kits.example/kit.git"),
+        ("https://me:FAKE@token@kits.example/kit.git", "https://kits.example/kit.git"),
+        ("git+https://me:FAKE-token@kits.example/kit.git", "https://kits.example/kit.git"),
+        ("ssh://git:FAKE-token@kits.example/kit.git", "ssh://git@kits.example/kit.git"),
+        ("ssh://git@kits.example/kit.git", "ssh://git@kits.example/kit.git"),
+    ],
+)
+def test_token_in_the_url_of_the_kit(tmp_path: Path, url: str, bare: str) -> None:
+    """What a kit's URL has for a login is in no file of the fork; the user of an SSH URL stays."""
+    kit, folder = tmp_path / "kit", tmp_path / "my-agent"
+    make_kit(kit)
+    found_here = {
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),  # where copier keeps what it has cloned
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{kit}.insteadOf",
+        "GIT_CONFIG_VALUE_0": url.removeprefix("git+"),
+    }
+
+    subprocess.run(
+        [sys.executable, "-m", "copier", "copy", "--quiet", "--defaults", url, str(folder)],
+        env={**os.environ, **found_here},
+        check=True,
+        timeout=120,
+    )
+
+    written = {file: (folder / file).read_text(encoding="utf-8") for file in files_of(folder)}
+    assert [file for file, text in written.items() if "FAKE" in text] == []
+    assert f" @ git+{bare}@" in written["pyproject.toml"]
+    assert f"{bare}\n" in written[".copier-answers.yml"]

@@ -99,7 +99,7 @@ BROKEN_HOOKS = {
     ),
     "tools of a wrong type": (
         ("tools = [look]", "tools = look"),
-        ":LINE: `tools` is Tool(name='look'",
+        ":LINE: `tools` is FunctionTool(name='look'",
     ),
     "an answer of no named fields": (
         ("tools = [look]", "answer = int\ntools = [look]"),
@@ -187,13 +187,13 @@ def test_a_line_of_dotenv(fork):
 @pytest.mark.parametrize(
     "url, expected",
     [
-        ("runs.db", "'runs.db' is not a database URL; write sqlite:///runs.db"),
-        ("mysql://owl:feather@host/runs", "is not a database URL; write sqlite:///runs.db"),
-        ("sqlite://", "'sqlite://' names no SQLite file"),
+        ("runs.db", "not a database URL (7 characters, without a scheme such as sqlite://)"),
+        ("mysql://owl:feather@host/runs", "mysql:// is not served; write sqlite:///runs.db"),
+        ("sqlite://", "the SQLite URL (9 characters) names no file; write sqlite:///runs.db"),
     ],
 )
 def test_bad_database_url(fork, url, expected):
-    """A URL that cannot be understood is shown without its password, with the forms that can."""
+    """A URL that cannot be understood is not shown, but the forms that can be are."""
     said = fails(fork, "run", OWLS, DATABASE_URL=url)
 
     assert expected in said
@@ -293,6 +293,7 @@ def as_somebody_else(fork: Fork, *arguments: str) -> subprocess.CompletedProcess
 @pytest.mark.parametrize("command", ["show", "resume", "run --id"])
 def test_unknown_run(fork, command):
     """A run that is not there is told apart from one that failed."""
+    fork.start("first", OWLS)
     assert "there is no run 'nope'; `runs` lists" in fails(fork, *command.split(), "nope")
 
 

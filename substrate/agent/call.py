@@ -18,12 +18,12 @@ from typing import Any
 from substrate.agent.tool import InvalidArguments, Tool, jsonable, render
 from substrate.engine.arguments import copied
 from substrate.engine.context import Context
-from substrate.engine.failure import decode_failure
+from substrate.engine.failure import decode_failure, failure_of
 from substrate.engine.pending import Pending
 from substrate.engine.step import Step
 from substrate.models.messages import Json, ToolCall, ToolResult
 from substrate.values.codec import decode, encode, fingerprint
-from substrate.values.errors import InvalidId
+from substrate.values.errors import InvalidId, Misuse, Paused
 from substrate.values.ids import check_name
 from substrate.values.records import Effect, Kind, Promise, PromiseState
 from substrate.values.records import Json as JsonText
@@ -52,6 +52,8 @@ def call_of(
         return scope.give_up(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
     if tool is None or problem is not None:
         return scope.perform(_step(name, call, partial(_refuse, problem or ""), Effect.PURE))
+    if recorded is None and not is_inside:
+        _check_secrets(scope, tool)
     if _takes_ctx(tool):
         called = scope.call(tool.as_durable(), call.id, call.name, call.arguments)
         assert isinstance(called, Pending)
@@ -104,6 +106,15 @@ def _name(call: ToolCall) -> str:
         return check_name(call.name)
     except InvalidId:
         return UNKNOWN_TOOL
+
+
+def _check_secrets(scope: Context, tool: Tool) -> None:
+    """Pause the run before a call whose secret is not there: that is for a person to mend."""
+    try:
+        for each in tool.secrets:
+            each.check()
+    except Misuse as error:
+        scope.execution.leave(Paused(failure_of(error)))
 
 
 def _takes_ctx(tool: Tool) -> bool:

@@ -3,7 +3,8 @@
 Its schema comes from its signature and docstring. What the model sends is checked against it
 first, and what is wrong goes back to the model, field by field. A parameter called
 `idempotency_key` is not the model's: the kit fills it with a key that stays the same however
-often this call is made. A first parameter called `ctx` makes the tool a durable function.
+often this call is made. A first parameter called `ctx` makes the tool a durable function. A
+parameter that is a `Secret` is not the model's either: its default names the secret.
 """
 
 import inspect
@@ -12,7 +13,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, Generic, TypeVar, get_type_hints, overload
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic_core import to_jsonable_python
@@ -25,6 +37,7 @@ from substrate.values.errors import Misuse, NotEncodable
 from substrate.values.ids import check_name
 from substrate.values.records import AnyEffect, Effect
 from substrate.values.retry import NO_RETRY, Retry
+from substrate.values.secret import Secret
 
 F = TypeVar("F")
 F_co = TypeVar("F_co", covariant=True)
@@ -71,6 +84,12 @@ class Tool:
     def takes(self) -> frozenset[str]:
         """Which of the kit's own parameters the function takes."""
         return frozenset(inspect.signature(self.function).parameters).intersection(OURS)
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secrets that its parameters name."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return tuple(each.default for each in parameters if isinstance(each.default, Secret))
 
     def check(self, arguments: Mapping[str, Json]) -> dict[str, Any]:
         """Return the arguments as the function's types, or raise `InvalidArguments`."""
@@ -230,10 +249,38 @@ def _arguments(name: str, function: Callable[..., Any]) -> type[BaseModel]:
             raise Misuse(f"tool {name!r}: *{parameter.name} cannot be described to a model")
         if parameter.name not in hints:
             raise Misuse(f"tool {name!r}: give the parameter {parameter.name!r} a type")
+        if _is_secret(hints[parameter.name]):
+            _check_secret(name, parameter)
+            continue
         default = ... if parameter.default is parameter.empty else parameter.default
         field = Field(default=default, alias=parameter.name)
         fields[f"field_{len(fields)}"] = (hints[parameter.name], field)
-    return create_model(f"{name}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
+    arguments: type[BaseModel] = create_model(
+        f"{name}_arguments", __config__=ConfigDict(extra="forbid"), **fields
+    )
+    if '"writeOnly"' in encode(_schema(arguments)):
+        raise Misuse(
+            f"tool {name!r}: a model would give a secret among its arguments, and what it gives is "
+            f"recorded and sent back to it; {_NAME_IT}"
+        )
+    return arguments
+
+
+def _is_secret(hint: Any) -> bool:
+    """Whether a parameter is a `Secret`, or one that may be None."""
+    if get_origin(hint) in (Annotated, Union, UnionType):
+        return any(map(_is_secret, get_args(hint)))
+    return (get_origin(hint) or hint) is Secret
+
+
+def _check_secret(name: str, parameter: inspect.Parameter) -> None:
+    if not isinstance(parameter.default, Secret | None):
+        raise Misuse(
+            f"tool {name!r}: the model is not asked for the secret {parameter.name!r}; {_NAME_IT}"
+        )
+
+
+_NAME_IT = 'name it in a parameter\'s default: key: Secret[str] = Secret("STRIPE_KEY")'
 
 
 @lru_cache(maxsize=512)

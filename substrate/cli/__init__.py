@@ -32,7 +32,7 @@ def main(package: str = "agent") -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what it cannot write is no reason to fail
             stream.reconfigure(errors="backslashreplace")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    if str(Path.cwd()) not in sys.path:  # last: a fork's csv.py is not the standard library's
+        sys.path.append(str(Path.cwd()))
     python = sys.orig_argv[0] or "python"
     leave(perform(Invocation.read(package, sys.argv, os.environ, python)))

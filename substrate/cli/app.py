@@ -15,6 +15,7 @@ import typer
 from substrate.cli.environment import load_dotenv
 from substrate.cli.exit import Exit
 from substrate.cli.invocation import Invocation
+from substrate.cli.secrecy import Discreet
 from substrate.cli.trouble import UsageError, tell, tell_fault
 from substrate.values.errors import OstinatoError
 from substrate.values.records import RunStatus
@@ -85,9 +86,7 @@ def perform(invocation: Invocation) -> int:
 
 
 def _dispatch(invocation: Invocation) -> int:
-    if invocation.is_debug:
-        logging.basicConfig(level=logging.INFO)
-        logging.getLogger("ostinato").setLevel(logging.DEBUG)
+    _tell_the_log(is_debug=invocation.is_debug)
     command = list(invocation.arguments)
     try:
         done = app(command, prog_name=invocation.program, standalone_mode=False, obj=invocation)
@@ -97,6 +96,17 @@ def _dispatch(invocation: Invocation) -> int:
             told += '; a question of several words stands in quotes: run "How many owls?"'
         raise UsageError(told) from error
     return int(done or 0)
+
+
+def _tell_the_log(*, is_debug: bool) -> None:
+    """Show the log on standard error: warnings as sentences, or all of it with its origin."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(Discreet("%(message)s"))
+    if is_debug:
+        handler = logging.StreamHandler()
+        handler.setFormatter(Discreet("%(levelname)s:%(name)s:%(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
+        logging.getLogger("ostinato").setLevel(logging.DEBUG)
 
 
 def _await(

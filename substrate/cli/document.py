@@ -25,6 +25,7 @@ from typing import Any
 
 from substrate.cli.streams import write
 from substrate.cli.tally import Tally
+from substrate.cli.wording import visible_json
 from substrate.models.messages import Usage
 from substrate.values.records import Json, Promise, Run
 
@@ -84,7 +85,8 @@ def of_error(type_: str, message: str, **more: Any) -> Document:
 
 def print_document(document: Document) -> None:
     """Print the one document of a command."""
-    write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+    text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
+    write(f"{visible_json(text)}\n")
 
 
 def _plain(text: Json | None) -> Any:

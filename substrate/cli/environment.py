@@ -1,28 +1,40 @@
 """The environment, read here and nowhere below: ``.env`` in the current folder, and DATABASE_URL.
 
-What is set outside wins over the file. A line of it is ``KEY=VALUE``, with ``export`` before it or
-without; a value in quotes is taken as it stands between them, one without ends before `` #``.
+What is set outside wins over the file. A line of it is ``KEY=VALUE``, as python-dotenv reads it,
+with ``export`` before it or without; ``$`` and braces in a value stand for themselves.
+
+Invariants: the file sets nothing that decides which code this process or its children load; a line
+that is refused is named by its number and never shown, since it may hold a secret.
 """
 
 import os
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from io import StringIO
 from pathlib import Path
+
+from dotenv.parser import parse_stream
 
 from substrate.values.errors import Misuse
 
 DEFAULT_DATABASE = "sqlite:///runs.db"
 
-_LINE = re.compile(
-    r"""\s* (?:export\s+)? (?P<key>[A-Za-z_][A-Za-z0-9_]*) \s*=\s*
-        (?: '(?P<single>[^']*)' | "(?P<double>[^"]*)" | (?P<bare>[^\s'"\#] (?:\S|\s(?!\s*\#))*)? )
-        \s* (?:\#.*)?""",
-    re.VERBOSE,
+LONGEST_DOTENV = 256 * 1024
+"""How many bytes of ``.env`` are read at most."""
+
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LOADERS = re.compile(
+    r"LD_\w+|DYLD_\w+|PYTHON\w*|PATH|IFS|ENV|BASH_ENV|BASH_FUNC_\w+|GCONV_PATH|GLIBC_TUNABLES"
+    r"|LOCPATH|OPENSSL_(CONF|MODULES|ENGINES)|NODE_OPTIONS|NODE_PATH|PERL5(LIB|OPT|DB)|PERLLIB"
+    r"|RUBY(LIB|OPT)|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|GIT_(SSH|EXEC_PATH|CONFIG\w*|SSH_COMMAND)",
+    re.IGNORECASE,
 )
 
 
 class DotenvBroken(Misuse):
-    """A line of ``.env`` is none. Nothing was read from the file, and nothing was started."""
+    """``.env`` cannot be read as it is. Nothing was set from it, and nothing was started."""
 
 
 def load_dotenv(folder: Path) -> None:
@@ -32,19 +44,15 @@ def load_dotenv(folder: Path) -> None:
 
 
 def read_dotenv(file: Path) -> Mapping[str, str]:
-    """Return what the file sets; nothing where there is none."""
+    """Return what the file sets, the last of each name; nothing where there is none."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        text = _text_of(file)
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise DotenvBroken(
-            f"{file.name} cannot be read: {error}; mend it, or move it away"
-        ) from None
-    written = {
-        n: line for n, line in enumerate(lines, 1) if line.strip() and line.strip()[0] != "#"
-    }
-    return dict(_read_line(f"{file.name}:{number}", line) for number, line in written.items())
+        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise DotenvBroken(f"{file.name} cannot be read: {why}; mend it, or move it away") from None
+    return dict(_settings(file.name, text))
 
 
 def database_url() -> str:
@@ -57,8 +65,32 @@ def timezone() -> str | None:
     return os.environ.get("OSTINATO_TIMEZONE") or None
 
 
-def _read_line(place: str, line: str) -> tuple[str, str]:
-    match = _LINE.fullmatch(line)
-    if match is None:  # the line may hold a secret, so it is not shown
-        raise DotenvBroken(f"{place} sets nothing; write KEY=VALUE, and close its quotes")
-    return match["key"], match["single"] or match["double"] or (match["bare"] or "").rstrip()
+def _text_of(file: Path) -> str:
+    """Return a file's text. One that has no end, or never begins, is not waited for."""
+    opened = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO has no writer
+    with closing(os.fdopen(opened, "rb")) as source:
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            raise OSError("it is no regular file")
+        read = source.read(LONGEST_DOTENV + 1)
+    if len(read) > LONGEST_DOTENV:
+        raise OSError(f"it is longer than {LONGEST_DOTENV // 1024} kB")
+    return read.decode("utf-8-sig")
+
+
+def _settings(name: str, text: str) -> Iterator[tuple[str, str]]:
+    for binding in parse_stream(StringIO(text)):
+        written = binding.original.string
+        blank = len(written) - len(written.lstrip())
+        place = f"{name}:{binding.original.line + written[:blank].count(chr(10))}"
+        if binding.key is None and not binding.error:  # an empty line, or a comment
+            continue
+        if binding.key is None or binding.value is None or not _KEY.fullmatch(binding.key):
+            raise DotenvBroken(f"{place} sets nothing; write KEY=VALUE, and close its quotes")
+        if "\0" in binding.value:
+            raise DotenvBroken(f"{place} has a NUL character in its value; take it out")
+        if _LOADERS.fullmatch(binding.key):
+            raise DotenvBroken(
+                f"{place} sets {binding.key}, which decides what code is loaded, and a file beside "
+                "the agent may not; set it outside, where the command is started"
+            )
+        yield binding.key, binding.value

@@ -6,11 +6,13 @@ is wrong is said as file, line and remedy; its traceback is the cause of the err
 
 import ast
 import inspect
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -82,7 +84,7 @@ class Fork:
 
 def check_there(package: str) -> Path:
     """Return the folder of the package, without loading it. Raises `NoAgent`."""
-    spec = find_spec(package)
+    spec = _here(package) or find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise NoAgent(
             f"no {package} here; cd into your fork, or make one: copier copy KIT my-agent, "
@@ -94,6 +96,7 @@ def check_there(package: str) -> Path:
 def load_fork(package: str) -> Fork:
     """Load a package's hooks and loop. Raises `NoAgent` and `ForkBroken`."""
     folder = check_there(package)
+    _bind(package)
     hooks = _load(f"{package}.hooks", folder)
     for name, problem in _problems(hooks):
         raise ForkBroken(f"{_place(hooks, name)}: {problem}")
@@ -110,6 +113,24 @@ def load_fork(package: str) -> Fork:
     for each in found:
         functions.setdefault((each.name, each.version), each)
     return Fork(agent, tuple(functions.values()), hooks.model)
+
+
+def _here(package: str) -> ModuleSpec | None:
+    """Return the package of the current folder; None where there is none.
+
+    That folder comes last where modules are looked for, and the package is meant all the same
+    where another of its name is installed.
+    """
+    spec = PathFinder.find_spec(package, [str(Path.cwd())])
+    return spec if spec is not None and spec.submodule_search_locations else None
+
+
+def _bind(package: str) -> None:
+    """Let the package of the current folder be what is imported by its name."""
+    spec = _here(package)
+    if package not in sys.modules and spec is not None and spec.loader is not None:
+        sys.modules[package] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[package])
 
 
 def _load(name: str, folder: Path) -> ModuleType:

@@ -24,7 +24,7 @@ from substrate.cli.outcome import Outcome, outcome_of
 from substrate.cli.screen import open_page, put
 from substrate.cli.trouble import UsageError
 from substrate.engine.client import Client
-from substrate.store.secrets import hide_password
+from substrate.store.secrets import shown_url
 from substrate.values.codec import decode
 from substrate.values.records import Json, PromiseState
 
@@ -45,7 +45,7 @@ async def compare_versions(
         versions = [_document(each) for each in records]
         print_document({"prompt": name, "confidence": CONFIDENCE, "versions": versions})
     elif not records:
-        where = hide_password(database_url())
+        where = shown_url(database_url())
         put(open_page(), f"no run in {where} was given a version of a prompt called {name!r}")
     else:
         put(open_page(), _table(records), Text("mean, and its 95 % confidence interval", "dim"))

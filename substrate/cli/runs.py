@@ -24,7 +24,7 @@ from substrate.cli.screen import open_page, put
 from substrate.cli.tally import Tally
 from substrate.cli.waits import waits_of
 from substrate.engine.client import Client
-from substrate.store.secrets import hide_password
+from substrate.store.secrets import shown_url
 from substrate.values.records import Run, RunStatus
 
 STYLES = {
@@ -82,7 +82,7 @@ def _nothing(invocation: Invocation, status: RunStatus | None) -> int:
     kind = f"{status} runs" if status else "runs"
     start_one = f'; start one: {invocation.command("run")} "…"' if status is None else ""
     there = ", which is not there yet" if missing_file() is not None else ""
-    put(open_page(), f"no {kind} in {hide_password(database_url())}{there}{start_one}")
+    put(open_page(), f"no {kind} in {shown_url(database_url())}{there}{start_one}")
     return 0
 
 

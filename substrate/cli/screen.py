@@ -3,14 +3,19 @@
 Text is printed as it is: no markup, no highlighting. A terminal wraps it between words; a file or
 a pipe gets each line whole. Who has stopped reading, as ``head`` does, misses the rest, and keeps
 nobody from going on.
+
+Invariant: what is put there cannot move the cursor, turn a line round or hide a word, whoever said
+it: see `wording.visible`.
 """
 
 import sys
 from typing import IO, cast
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 
 from substrate.cli.streams import Patient
+from substrate.cli.wording import visible
 
 PAPER_WIDTH = 120
 """How wide a page is where there is no terminal to ask."""
@@ -29,7 +34,18 @@ def open_page() -> Console:
 def put(console: Console, *lines: RenderableType) -> None:
     """Print each on a line of its own."""
     for line in lines:
-        console.print(line, soft_wrap=not console.is_terminal)
+        console.print(_Visible(line), soft_wrap=not console.is_terminal)
+
+
+class _Visible:
+    """Something to be printed, with what is invisible in it shown."""
+
+    def __init__(self, shown: RenderableType) -> None:
+        self._shown = shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for text, style, control in console.render(self._shown, options):
+            yield Segment(text if control else visible(text), style, control)
 
 
 def _console(*, is_error: bool, is_quiet: bool) -> Console:

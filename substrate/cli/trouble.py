@@ -1,11 +1,11 @@
 """An error as a person reads it: the fact and its remedy on standard error, and an exit code."""
 
 import sys
-import traceback
 
 from substrate.cli.document import of_error, print_document
 from substrate.cli.exit import Exit
 from substrate.cli.invocation import Invocation
+from substrate.cli.secrecy import hidden, trace_of
 from substrate.values.errors import InvalidId, Misuse, RunPaused, StoreError
 
 _DATABASE = "DATABASE_URL says which database it is; unset, it is sqlite:///runs.db"
@@ -18,11 +18,11 @@ class UsageError(Misuse):
 def tell(error: Exception, invocation: Invocation, code: Exit | None = None) -> int:
     """Say what went wrong, and return the exit code for it, or the one that is given."""
     if invocation.is_debug:
-        traceback.print_exception(error)
+        sys.stderr.write(trace_of(error))
     if invocation.is_json:
         print_document(of_error(type(error).__name__, str(error)))
         return code or _code(error)
-    sys.stderr.write(f"{_red('error')}: {error}\n")
+    sys.stderr.write(f"{_red('error')}: {hidden(str(error))}\n")
     if isinstance(error, StoreError):
         sys.stderr.write(f"{_DATABASE}\n")
     if isinstance(error, UsageError):
@@ -33,8 +33,10 @@ def tell(error: Exception, invocation: Invocation, code: Exit | None = None) -> 
 def tell_fault(error: Exception, invocation: Invocation) -> int:
     """Say that something failed that should not, in the kit or in the fork."""
     if invocation.is_debug:
-        raise error
-    message = f"{type(error).__name__}: {error}; what was recorded is safe; --debug shows where"
+        sys.stderr.write(trace_of(error))
+        return Exit.FAILED
+    told = hidden(f"{type(error).__name__}: {error}")
+    message = f"{told}; what was recorded is safe; --debug shows where"
     if invocation.is_json:
         print_document(of_error(type(error).__name__, message))
     else:

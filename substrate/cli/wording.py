@@ -1,7 +1,8 @@
 """How figures and values are worded for people: durations, money, tokens, and values cut short.
 
 Invariants: what is not known is said, never shown as 0; what a model or a tool said cannot move
-the cursor, since control characters are shown as escapes.
+the cursor, turn a line round or hide in one, since characters that control or format text, and
+those without a look of their own, are shown as escapes.
 """
 
 import json
@@ -10,12 +11,38 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from unicodedata import category
 
 from substrate.models.messages import PassedOver, Usage
 from substrate.values.clock import from_ms
 from substrate.values.records import Promise
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_PLANES = range(0, 0x110000, 0x10000)
+_SKINS = tuple("\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
+_KEYCAPS = tuple("#*0123456789")
+_MARKS = ("\u203c", "\u2049", "\u2139", "\u24c2", "\u3030", "\u303d")
+_JOINERS = "\u200c\u200d"
+_VARIANTS = "\ufe0e\ufe0f"
+_HIDDEN = re.compile(
+    "["
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls but newline and tab
+    "\u2028\u2029"  # separators of lines and paragraphs
+    # What formats text (the category Cf): the order of its letters, above all.
+    "\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    # What has no look of its own (Default_Ignorable_Code_Point), and what chooses one.
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
+    "\U000e0000-\U000e0fff"
+    # Halves of characters, and what is no character.
+    "\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(f"{chr(p + 0xFFFE)}{chr(p + 0xFFFF)}" for p in _PLANES)
+    + "]"
+)
+_JOINED = re.compile(
+    "[\u0600-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u18af\ufb50-\ufdcf\ufdf0-\ufdff\ufe70-\ufefc]"
+)
+"""Letters of scripts in which a joiner decides on the form of its neighbours."""
 
 
 def duration(ms: int) -> str:
@@ -87,8 +114,47 @@ def claim(epoch: int) -> str:
 
 
 def visible(text: str) -> str:
-    """Return text whose control characters, save newline and tab, are shown as escapes."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    """Return text in which nothing is hidden, save newline and tab: it is shown as an escape.
+
+    Joiners stay between letters that are joined, and what makes one emoji of several.
+    """
+    return _HIDDEN.sub(_escaped, text)
+
+
+def visible_json(text: str) -> str:
+    """Return JSON text that means the same, with what is hidden in it escaped as JSON does."""
+    return _HIDDEN.sub(lambda found: _kept(found) or _json_escape(found[0]), text)
+
+
+def _json_escape(sign: str) -> str:
+    octets = sign.encode("utf-16-be", errors="surrogatepass")
+    return "".join(f"\\u{octets[i : i + 2].hex()}" for i in range(0, len(octets), 2))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    if kept := _kept(found):
+        return kept
+    number = ord(found[0])
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def _kept(found: re.Match[str]) -> str | None:
+    """Return a character that is needed where it stands, None for any other."""
+    sign, text, at = found[0], found.string, found.start()
+    before, after = text[at - 1 : at] if at else "", text[at + 1 : at + 2]
+    if sign in _JOINERS and _JOINED.match(before) and _JOINED.match(after):
+        return sign
+    if sign in _VARIANTS and (_is_symbol(before) or (before in _KEYCAPS and after == "\u20e3")):
+        return sign
+    if sign == "\u200d" and before in ("\ufe0f", *_SKINS):
+        before = text[at - 2 : at - 1] if at > 1 else ""
+    return sign if sign == "\u200d" and _is_symbol(before) and _is_symbol(after) else None
+
+
+def _is_symbol(sign: str) -> bool:
+    return sign > "\x7f" and (category(sign) in ("So", "Sm") or sign in _MARKS)
 
 
 def as_json(value: Any, indent: int | None = None) -> str:

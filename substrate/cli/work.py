@@ -12,6 +12,7 @@ from substrate.cli.database import missing_file, open_or_make_database
 from substrate.cli.document import print_document
 from substrate.cli.fork import load_fork
 from substrate.cli.invocation import Invocation
+from substrate.cli.secrecy import Discreet
 from substrate.cli.signals import heeding_signals
 from substrate.cli.streams import Patient
 from substrate.engine.limits import Limits
@@ -25,7 +26,7 @@ async def work(invocation: Invocation, queue: str, limits: Limits) -> int:
     fork = load_fork(invocation.package)
     fork.check_key()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+    handler.setFormatter(Discreet("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(handler)
     log.setLevel(logging.DEBUG if invocation.is_debug else logging.INFO)
     new = missing_file()

@@ -17,8 +17,11 @@ from uuid import UUID
 
 from substrate.values.codec import encode
 from substrate.values.records import Json
+from substrate.values.secret import Secret, hidden_in
 
-_FIXED = frozenset((str, int, float, bool, type(None), bytes, datetime, date, Decimal, UUID))
+_FIXED = frozenset(
+    (str, int, float, bool, type(None), bytes, datetime, date, Decimal, UUID, Secret)
+)
 """Types of what JSON is made from, and of what it may come from, that nothing can change."""
 
 
@@ -60,10 +63,14 @@ class Arguments(NamedTuple):
 
     @property
     def input(self) -> Json:
-        """What the journal shows of them: a list, or an object where some are given by name."""
+        """What the journal shows of them: a list, or an object where some are given by name.
+
+        Not what the run has revealed of its secrets, which the function is given all the same.
+        """
         if not self.keywords:
-            return Json(encode(list(self.args)))
-        return Json(encode({"args": list(self.args), "keywords": dict(self.keywords)}))
+            return Json(encode(hidden_in(list(self.args))))
+        shown = {"args": list(self.args), "keywords": dict(self.keywords)}
+        return Json(encode(hidden_in(shown)))
 
     @property
     def _may_change(self) -> bool:

@@ -60,6 +60,7 @@ from substrate.values.codec import decode, encode
 from substrate.values.errors import CheckpointRefused, Failure, ModelError, NotEncodable, Paused
 from substrate.values.ids import PromiseId, promise_id
 from substrate.values.records import Effect, Json, Kind, Promise, PromiseState
+from substrate.values.secret import hidden
 
 _CHANCES = 3
 """So often a call is announced that is late each time, before its step is rejected."""
@@ -390,7 +391,8 @@ class Trial:
             resting_row = self._promise(PromiseState.PENDING, attempts=attempts, undo=undo)
             await execution.write(resting_row, blobs=self._step.blobs)
         if is_long:
-            told = (execution.fence.run_id, self._step.name, delay, series.count, error)
+            said = hidden(str(error))
+            told = (execution.fence.run_id, self._step.name, delay, series.count, said)
             log.info("run %s waits at %s for %.0f s after attempt %d: %s", *told)
             pause = partial(self._rested, resting_row, now + round(delay * 1000))
         else:

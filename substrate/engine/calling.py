@@ -21,6 +21,7 @@ from substrate.values.clock import uptime
 from substrate.values.codec import encode, is_long
 from substrate.values.errors import NotEncodable
 from substrate.values.records import Json
+from substrate.values.secret import hidden_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ async def result_of(returned: Any) -> Result:
 
 def _written(returned: Any) -> Result:
     if isinstance(returned, Measured):
-        return Result(Json(encode(returned.value)), Json(encode(returned.usage)))
-    return Result(Json(encode(returned)))
+        return Result(Json(encode(hidden_in(returned.value))), Json(encode(returned.usage)))
+    return Result(Json(encode(hidden_in(returned))))
 
 
 class NotBegun(Exception):

@@ -45,6 +45,7 @@ from substrate.values.records import (
     RunStatus,
     own_promise,
 )
+from substrate.values.secret import revealing
 
 Returned = Json | Continuation
 
@@ -57,6 +58,7 @@ _TORN_AWAY = (
 async def drive(execution: Execution, function: Durable[..., Any]) -> None:
     """Drive a run until it leaves this worker: again where something came while it ended."""
     execution.task = asyncio.current_task()
+    revealing(execution.revealed)
     following: Execution | None = execution
     while following is not None:
         following = await _drive(following, function)

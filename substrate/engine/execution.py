@@ -45,6 +45,7 @@ from substrate.values.records import (
     generation_key,
     own_promise,
 )
+from substrate.values.secret import Revealed, hidden_in
 
 if TYPE_CHECKING:
     from substrate.engine.calling import Call
@@ -70,6 +71,7 @@ class Execution(Waiting):
         self._has_settled = False
         self._changed: asyncio.Event | None = None
         self._kept: set[str] = set()
+        self.revealed = Revealed()
 
     @property
     def next_change(self) -> asyncio.Event:
@@ -91,7 +93,7 @@ class Execution(Waiting):
     def tell(self, event: dict[str, Any]) -> None:
         """Tell the worker's listener of a live event. Its errors are its own: the run goes on."""
         try:
-            self.means.listener(self.fence.run_id, event)
+            self.means.listener(self.fence.run_id, hidden_in(event))
         except Exception:  # noqa: BLE001 - logged, and no matter of the run
             log.exception("the listener of run %s failed", self.fence.run_id)
 
@@ -102,6 +104,7 @@ class Execution(Waiting):
         heir.task, heir.journal = self.task, self.journal
         heir.is_loaded = heir.is_unwinding = True
         heir.open, heir.undoable, heir.calls = self.open, self.undoable, self.calls
+        heir.revealed = self.revealed
         self.means.succeeded(self, heir)
         return heir
 
@@ -116,7 +119,7 @@ class Execution(Waiting):
         self.shut(Shutdown("another execution of the run goes on"))
         following = Execution(replace(self.claim, run=run), self.means)
         following.is_again = True
-        following.task, following.calls = self.task, self.calls
+        following.task, following.calls, following.revealed = self.task, self.calls, self.revealed
         self.means.succeeded(self, following)
         self._tell_change()
         if self._draining is not None:

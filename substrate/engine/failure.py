@@ -23,6 +23,7 @@ from substrate.values.errors import (
     recorded_class,
 )
 from substrate.values.records import Json, Promise, PromiseState
+from substrate.values.secret import hidden, hidden_in
 
 _TRACEBACK_LIMIT = 4000
 _MEMBERS_TOLD = 5
@@ -50,15 +51,17 @@ def failure_of(error: BaseException) -> Failure:
     """
     cls: Callable[..., BaseException] = type(error)
     details: object
+    message = hidden(_message(error))
     if isinstance(error, Exception) and recorded_class(cls.__name__) is cls:
-        args = list(error.args)
-        details = args if _comes_back(error) else {"args": args}
+        args = hidden_in(list(error.args))
+        comes_back = args == list(error.args) and _comes_back(error)
+        details = args if comes_back else {"args": args}
     elif isinstance(error, BaseExceptionGroup):
         details = _members(error)
     else:
         details = _details(error)
-    trace = "".join(traceback.format_exception(error))[-_TRACEBACK_LIMIT:]
-    return Failure(cls.__name__, _message(error), details, trace)
+    trace = hidden("".join(traceback.format_exception(error)))[-_TRACEBACK_LIMIT:]
+    return Failure(cls.__name__, message, details, trace)
 
 
 def unknown_outcome(reason: str) -> Failure:
@@ -67,9 +70,9 @@ def unknown_outcome(reason: str) -> Failure:
 
 
 def encode_failure(failure: Failure) -> Json:
-    """Return the failure as JSON; details that are not JSON are left out."""
+    """Return the failure as JSON; details that are not JSON are left out, and secrets hidden."""
     try:
-        return Json(encode(failure.to_json()))
+        return Json(encode(hidden_in(failure.to_json())))
     except NotEncodable:
         message = failure.message[:_MESSAGE_LIMIT]
         bare = Failure(failure.type, message, traceback=failure.traceback)

@@ -37,6 +37,7 @@ from substrate.values.errors import Misuse, NotEncodable, NotKept
 from substrate.values.ids import check_name
 from substrate.values.number import is_whole
 from substrate.values.records import Json
+from substrate.values.secret import hidden_in, is_any_in
 
 if TYPE_CHECKING:
     from substrate.engine.context import Context
@@ -124,7 +125,13 @@ class Durable(Generic[P, R_co]):
         except TypeError as error:
             hint = near(keywords, self.signature, caller, options)
             raise Misuse(f"{self.name}() cannot be called so: {error}{hint}") from None
-        return Json(encode(self._written(bound, known)))
+        text = encode(self._written(bound, known))
+        if is_any_in(text):  # who is called would be given what stands in its place
+            raise Misuse(
+                f"an argument of {self.name}() holds a secret that was revealed, and arguments are "
+                "recorded; give it the Secret itself, and reveal it there"
+            )
+        return Json(text)
 
     def decode_arguments(self, text: Json) -> Mapping[str, Any]:
         """Return recorded arguments as the types of the signature.
@@ -157,9 +164,9 @@ class Durable(Generic[P, R_co]):
         annotation = self._annotations.get("return")
         if annotation is None:
             self._check_plain(value)
-            return Json(encode(value))
+            return Json(encode(hidden_in(value)))
         try:
-            return Json(encode(annotation.dump(value)))
+            return Json(encode(hidden_in(annotation.dump(value))))
         except NotKept:
             if reason := annotation.refusal(value):
                 raise self._wrong(value, reason) from None

@@ -116,8 +116,10 @@ async def _undo(execution: Execution, key: Key) -> Failure | None:
     execution.check_open()
     await execution.write(_tried(execution, function, undo, scope, outcome))
     if isinstance(outcome, Raised):
-        log.error("%s#%s failed", execution.fence.run_id, scope, exc_info=outcome.error)
-        return failure_of(outcome.error)
+        failure = failure_of(outcome.error)
+        told = failure.traceback or failure.message
+        log.error("%s#%s failed: %s", execution.fence.run_id, scope, told)
+        return failure
     await _close(execution, step)
     return None
 

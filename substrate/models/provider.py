@@ -3,8 +3,9 @@
 An adapter's module imports its provider's SDK, which takes seconds; so it is loaded by the first
 call of one of its models, in a thread.
 
-Invariant: a client belongs to the event loop that it was made on, so each loop has adapters of its
-own, one for each address, which are closed when it ends, or earlier by `disconnect`.
+Invariants: a client belongs to the event loop that it was made on, so each loop has adapters of its
+own, one for each address, which are closed when it ends, or earlier by `disconnect`. No adapter is
+asked but through `Discreet`, which hides the keys that its server was shown.
 """
 
 import asyncio
@@ -20,8 +21,9 @@ from weakref import WeakKeyDictionary
 from substrate.engine.event_loop import check_loop
 from substrate.installed import how_to_add
 from substrate.models.address import Address
+from substrate.models.keys import Discreet, hide_in, keys_of
 from substrate.models.messages import Delta, Reply, Request
-from substrate.values.errors import BadRequest
+from substrate.values.errors import BadRequest, ModelError
 
 
 class Provider(Protocol):
@@ -157,9 +159,12 @@ async def _close_at_the_end(adapters: Adapters) -> AsyncGenerator[None, None]:
 
 
 def _connect(provider: str, address: Address) -> Provider:
-    known = PROVIDERS[provider]
+    known, keys = PROVIDERS[provider], keys_of(address)
     try:
-        return cast(Provider, import_module(known.module).connect(address))
+        return Discreet(cast(Provider, import_module(known.module).connect(address)), keys)
+    except ModelError as error:
+        hide_in(error, keys)
+        raise
     except ImportError as error:
         raise BadRequest(
             f"{provider}: {error}; install its SDK: {how_to_add(known.extra)}"

@@ -1,17 +1,22 @@
 """From a database URL to an open store."""
 
+import re
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote
 
 from substrate.installed import how_to_add
 from substrate.store.protocol import Store
-from substrate.store.secrets import hide_password
+from substrate.store.secrets import FORMS, refused
 from substrate.store.shield import made_in_thread
 from substrate.store.sqlite import SqliteStore
 from substrate.values.clock import Clock
 from substrate.values.errors import BadDatabaseUrl
 
-_FORMS = "write sqlite:///runs.db, sqlite:////absolute/runs.db, or postgresql://user@host/database"
+_SQLITE = re.compile(
+    r"sqlite:(//(?P<host>[^/?#]*))?(?P<path>[^?#]*)(?P<options>[?#].*)?", re.DOTALL
+)
+_LOGIN = re.compile(r":[^/@]*@|[;&]\w*=")
+"""What stands in other URLs and not in the name of a file: user:password@, ;password=."""
 
 
 async def open_store(url: str, clock: Clock | None = None) -> Store:
@@ -20,38 +25,37 @@ async def open_store(url: str, clock: Clock | None = None) -> Store:
     ``sqlite:///relative.db`` is relative to the current folder, ``sqlite:////absolute.db`` is not;
     ``postgresql://…`` is a libpq URL. Opening twice gives two independent stores.
     `clock` takes the place of the database's time for everything but leases.
-    Raises `BadDatabaseUrl`, `StoreUnreachable`, `StoreUnusable` or `SchemaMismatch`.
+    Raises `BadDatabaseUrl`, `StoreUnreachable`, `StoreUnusable` or `SchemaMismatch`; of a URL that
+    is not understood, nothing is quoted.
     """
-    try:
-        parts = urlsplit(str(url))
-    except ValueError as error:
-        raise BadDatabaseUrl(f"{hide_password(url)!r} is no URL ({error}); {_FORMS}") from None
-    match parts.scheme:
-        case "sqlite":
-            path = _sqlite_path(url, parts)
-            return await made_in_thread(lambda: SqliteStore(path, clock), SqliteStore.abandon)
-        case "postgresql" | "postgres":
-            return await _open_postgres(url, clock)
-    raise BadDatabaseUrl(f"{hide_password(str(url))!r} is not a database URL; {_FORMS}")
+    given = str(url)
+    if given.startswith("sqlite:"):
+        path = _sqlite_path(given)
+        return await made_in_thread(lambda: SqliteStore(path, clock), SqliteStore.abandon)
+    if given.startswith(("postgresql://", "postgres://")):
+        return await _open_postgres(given, clock)
+    raise refused(given)
 
 
 def sqlite_file(url: str) -> Path | None:
     """Return the file that a SQLite URL names, there or not; None for any other URL."""
-    try:
-        parts = urlsplit(str(url))
-    except ValueError:
-        return None
-    return _sqlite_path(url, parts) if parts.scheme == "sqlite" else None
+    return _sqlite_path(str(url)) if str(url).startswith("sqlite:") else None
 
 
-def _sqlite_path(url: str, parts: SplitResult) -> Path:
-    path = unquote(parts.path.removeprefix("/"))
-    if parts.netloc or not path or path == ":memory:" or "\0" in path:
-        raise BadDatabaseUrl(f"{url!r} names no SQLite file; {_FORMS}")
-    if parts.query or parts.fragment:
+def _sqlite_path(url: str) -> Path:
+    found = _SQLITE.fullmatch(url)
+    path = unquote(found["path"].removeprefix("/")) if found else ""
+    if found is None or found["host"] or not path or path == ":memory:" or "\0" in path:
+        raise BadDatabaseUrl(f"the SQLite URL ({len(url)} characters) names no file; {FORMS}")
+    if found["options"]:
         raise BadDatabaseUrl(
-            f"{url!r} has a ? or # that no SQLite file name may hold; write %3F or %23 where it "
-            "belongs to the name, and leave options out"
+            "the SQLite URL has a ? or # that no SQLite file name may hold; write %3F or %23 where "
+            "it belongs to the name, and leave options out"
+        )
+    if _LOGIN.search(found["path"]):
+        raise BadDatabaseUrl(
+            "the SQLite URL has a user, a password or an option, and a file has none; where that "
+            "belongs to its name, write %3A for :, %40 for @, %3B for ; and %26 for &"
         )
     return Path(path)
 

@@ -11,6 +11,7 @@ What JSON cannot hold and programs need is tagged by a key that begins with ``$`
 ``{"$int": …}``        an integer beyond 64 bits
 ``{"$text": …}``       a string with NUL or lone surrogates, escaped as in JSON; a list of such
                        parts where two surrogates in a row would be read as one character
+``{"$secret": …}``     a `Secret`, by its name
 ``{"$map": [[k, v]]}`` a dict one of whose own keys begins with ``$``
 =====================  ==========================================================
 
@@ -35,7 +36,8 @@ from uuid import UUID
 
 import orjson
 
-from substrate.values.errors import NotEncodable
+from substrate.values.errors import Misuse, NotEncodable
+from substrate.values.secret import Secret
 
 LONGEST = 64 * 1024 * 1024
 """How many bytes of JSON one value may be."""
@@ -177,8 +179,8 @@ def _tag(value: Any, path: str) -> Any:
             return _tag_date(value, path)
         case Decimal():
             return {"$decimal": str(value)}
-        case UUID():
-            return str(value)
+        case UUID() | Secret():
+            return str(value) if isinstance(value, UUID) else {"$secret": value.name}
     raise NotEncodable(
         f"{path} is {type(value).__name__} ({_shown(value)}), which JSON cannot hold; "
         f"return {_TYPES} only, for instance model.model_dump(mode='json')"
@@ -277,6 +279,13 @@ def _read_text(content: str | list[str]) -> str:
     return "".join([json.loads('"' + part + '"') for part in parts])
 
 
+def _read_secret(content: str) -> Any:
+    try:
+        return Secret(content)
+    except Misuse:
+        return _UNREAD
+
+
 def _read_datetime(content: str) -> Any:
     when = datetime.fromisoformat(content)
     return when if when.tzinfo is not None and when.isoformat() == content else _UNREAD
@@ -303,4 +312,5 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "$float": lambda content: _FLOATS.get(content, _UNREAD),
     "$int": _as_written(int, str),
     "$map": _untag_map,
+    "$secret": _read_secret,
 }

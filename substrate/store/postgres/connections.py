@@ -20,7 +20,9 @@
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
+from traceback import format_exception
 from typing import Any, TypeVar, cast
 
 import psycopg
@@ -35,7 +37,7 @@ from substrate.store.postgres.deadline import (
     is_usable,
 )
 from substrate.store.postgres.pool import CROWDED_FOR, IDLE_FOR, Crowded, Pool, crowded
-from substrate.store.secrets import hide_password, is_telling
+from substrate.store.secrets import PostgresUrl, shown_url
 from substrate.values.errors import (
     BadDatabaseUrl,
     CheckpointRefused,
@@ -92,12 +94,13 @@ _REFUSALS = (
 
 def prepare(url: str) -> str:
     """Return the URL as a libpq connection string, or raise `BadDatabaseUrl`."""
+    shown = PostgresUrl.read(url).shown
     try:
         return make_conninfo(**_DEFAULTS | conninfo_to_dict(url) | _ENCODING)
     except psycopg.ProgrammingError as error:
-        reason = "" if is_telling(str(error), url) else f" ({_first_line(error)})"
+        reason = re.sub(r"[\"'].*[\"']", '"…"', _first_line(error))  # what it quotes may be secret
         raise BadDatabaseUrl(
-            f"{hide_password(url)!r} is no Postgres URL{reason}; "
+            f"{shown!r} has an option or a spelling that no Postgres URL has ({reason}); "
             "write postgresql://user:password@host:5432/database"
         ) from None
 
@@ -105,7 +108,7 @@ def prepare(url: str) -> str:
 def unreachable(url: str, error: Exception) -> StoreUnreachable:
     """Return the error that says who did not answer and what to check."""
     return StoreUnreachable(
-        f"Postgres at {hide_password(url)!r} cannot be reached: {_first_line(error)}; "
+        f"Postgres at {shown_url(url)!r} cannot be reached: {_told(url, error)}; "
         "check that it runs, and the host, port, user, password and database in the URL"
     )
 
@@ -116,19 +119,25 @@ def explain(url: str, error: psycopg.Error, *, is_lost: bool) -> StoreError:
         return unreachable(url, error)
     if isinstance(error, _BROKEN_OFF):
         return StoreUnreachable(
-            f"Postgres broke a transaction off ({_first_line(error)}); it may be tried again"
+            f"Postgres broke a transaction off ({_told(url, error)}); it may be tried again"
         )
     if isinstance(error, _REFUSALS):
         return CheckpointRefused(f"Postgres refuses a row: {str(error).strip()}")
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return StoreUnusable(
-            f"Postgres at {hide_password(url)!r} is read-only ({_first_line(error)}); connect to "
+            f"Postgres at {shown_url(url)!r} is read-only ({_told(url, error)}); connect to "
             "the primary server, and let default_transaction_read_only be off for this user"
         )
     return StoreUnusable(
-        f"Postgres at {hide_password(url)!r} fails: {_first_line(error)}; see its log, and check "
+        f"Postgres at {shown_url(url)!r} fails: {_told(url, error)}; see its log, and check "
         "that the user may create and write tables there; what was committed is safe"
     )
+
+
+def cause(url: str, error: Exception) -> Exception | None:
+    """Return what caused an error, to be shown with it; None where that would tell a secret."""
+    told = "".join(format_exception(error))
+    return error if PostgresUrl.read(url).hide_in(told) == told else None
 
 
 async def open_connection(conninfo: str, *, within: float = CONNECT_WAIT) -> Connection:
@@ -218,7 +227,7 @@ class Connections:
                 if self._line is not None:
                     return await self._do(work, self._line, self._answer_wait)
             except psycopg.Error as error:
-                raise self._explain(self._line, error) from error
+                raise self._explain(self._line, error) from cause(self.url, error)
         return await self.aside(work)
 
     async def aside(self, work: Work[T], *, within: float | None = None) -> T:
@@ -230,7 +239,7 @@ class Connections:
             cursor = connection.cursor()
             return await self._do(work, cursor, within or self._answer_wait)
         except psycopg.Error as error:
-            raise self._explain(cursor, error) from error
+            raise self._explain(cursor, error) from cause(self.url, error)
         finally:
             if connection is not None:
                 await self._pool.give_back(connection)
@@ -305,6 +314,11 @@ class Connections:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _told(url: str, error: Exception) -> str:
+    """Return what an error says of a connection, but for what the URL has that is secret."""
+    return PostgresUrl.read(url).hide_in(_first_line(error))
 
 
 def _first_line(error: Exception) -> str:

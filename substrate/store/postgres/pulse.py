@@ -17,7 +17,14 @@ from typing import Any
 import psycopg
 
 from substrate.store.life_lock import LifeLock, host_file
-from substrate.store.postgres.connections import NOW, Connection, explain, open_connection, prepare
+from substrate.store.postgres.connections import (
+    NOW,
+    Connection,
+    cause,
+    explain,
+    open_connection,
+    prepare,
+)
 from substrate.store.postgres.deadline import Deadline, is_usable
 from substrate.store.postgres.pool import Crowded
 from substrate.store.postgres.recovery import SERVER_START
@@ -99,7 +106,9 @@ class PostgresPulse:
                 cursor = await db.execute(statement.encode(), self._row)
                 row = await cursor.fetchone()
         except psycopg.Error as error:
-            raise explain(self._url, error, is_lost=db is None or db.closed) from error
+            raise explain(self._url, error, is_lost=db is None or db.closed) from cause(
+                self._url, error
+            )
         return row[0] if row else None
 
     async def _in_order(self) -> Connection:

@@ -1,0 +1,49 @@
+"""The last look at what is said: no key of the environment, and nothing that fools the eye.
+
+Errors and rows are without keys already where they are made (`substrate.models.keys`, the stores).
+This is for what others say of us: tracebacks, and the log of a library that tells an address.
+"""
+
+import logging
+import os
+from contextlib import suppress
+from functools import lru_cache
+from traceback import format_exception
+
+from substrate.cli.environment import database_url
+from substrate.cli.wording import visible
+from substrate.models.address import Address
+from substrate.models.keys import secrets_of
+from substrate.store.secrets import PostgresUrl
+from substrate.values.errors import BadDatabaseUrl
+from substrate.values.mask import Mask
+
+
+def hidden(text: str) -> str:
+    """Return text without what the environment says is secret, and with nothing invisible."""
+    return visible(_mask(frozenset(_secrets())).hide(text))
+
+
+def trace_of(error: BaseException) -> str:
+    """Return an error's traceback as it may be shown."""
+    return hidden("".join(format_exception(error)))
+
+
+class Discreet(logging.Formatter):
+    """Formats a line of the log as it may be shown, exceptions included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return hidden(super().format(record))
+
+
+def _secrets() -> set[str]:
+    found = set(secrets_of(Address(), os.environ))
+    with suppress(BadDatabaseUrl):  # which nobody quotes
+        found.add(PostgresUrl.read(database_url()).password)
+    return found
+
+
+@lru_cache(maxsize=4)
+def _mask(secrets: frozenset[str]) -> Mask:
+    return Mask(secrets)

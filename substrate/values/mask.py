@@ -1,0 +1,159 @@
+"""`Mask`: hides secrets in what others have written, which may repeat them in another spelling.
+
+A server puts a key that it was sent into its error; a library puts it into a URL. So a secret is
+looked for as it is and as JSON, HTML, a URL, base64 (at any offset, as in basic authentication) and
+hex spell it, in upper and lower case.
+
+Pure. Invariants: what is shorter than `SHORTEST` is no secret, since it would be found in
+everything; of a longer one no `PIECE` characters in a row are left, so that a text that was cut in
+its middle tells no more than that.
+"""
+
+import html
+import json
+import re
+from base64 import b64encode
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+MASK = "…"
+"""What stands in a secret's place."""
+
+SHORTEST = 8
+"""How many characters a secret has at least."""
+
+PIECE = 12
+"""How many characters in a row of a secret are hidden, also where the rest is not there."""
+
+_LIKE_A_KEY = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z]).{16,}", re.DOTALL)
+"""What no text holds by chance, and nobody gives as a key that nobody asks for, like 'lm-studio'"""
+
+
+class Mask:
+    """What hides some secrets. It is true when there are any.
+
+    `are_sure` says that each is known to be one: else that is told by its look.
+    """
+
+    __slots__ = ("_keys", "_pieces")
+
+    def __init__(self, secrets: Iterable[str], *, are_sure: bool = False) -> None:
+        known = {each.strip() for each in secrets if len(each.strip()) >= SHORTEST}
+        forms = {form for each in known for form in _forms(each)}
+        #: All pieces of all forms, by their length: as a rule there is one.
+        self._pieces: dict[int, frozenset[str]] = {}
+        for size in {min(len(form), PIECE) for form in forms}:
+            fitting = (form for form in forms if min(len(form), PIECE) == size)
+            self._pieces[size] = frozenset(piece for form in fitting for piece in _cut(form, size))
+        keys = (each for each in known if are_sure or _LIKE_A_KEY.fullmatch(each))
+        #: Whole forms, in order, of what is surely a key.
+        self._keys = sorted({form for key in keys for form in _forms(key)})
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def hide(self, text: str) -> str:
+        """Return the text without the secrets and without pieces of them."""
+        if not self._pieces:
+            return text
+        low = _lower(text)
+        found = [
+            (start, start + size)
+            for size, pieces in self._pieces.items()
+            for start in range(len(low) - size + 1)
+            if low[start : start + size] in pieces
+        ]
+        return _without(text, sorted(found)) if found else text
+
+    def is_in(self, text: str) -> bool:
+        """Whether a text holds a secret, or a piece of one."""
+        return self.hide(text) != text
+
+    def hide_keys(self, text: str) -> str:
+        """Return the text without those secrets that are surely keys, each hidden as a whole.
+
+        For texts that have to stay as they are otherwise: a word that is also somebody's password
+        stays, and so does the beginning that all keys of a provider share.
+        """
+        low = _lower(text)
+        found = [
+            (each.start(), each.end())
+            for form in self._keys
+            if form in low
+            for each in re.finditer(re.escape(form), low)
+        ]
+        return _without(text, sorted(found)) if found else text
+
+    def hide_keys_in(self, value: Any) -> Any:
+        """Return a JSON value without them, in its texts and in the names of its fields."""
+        if isinstance(value, str):
+            return self.hide_keys(value)
+        if isinstance(value, dict):
+            hidden = {self.hide_keys_in(key): each for key, each in value.items()}
+            return {key: self.hide_keys_in(each) for key, each in hidden.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.hide_keys_in(each) for each in value]
+        return value
+
+    def begun_at_the_end(self, text: str) -> int:
+        """Return how many characters at the end of a text may be the beginning of such a key."""
+        low = _lower(text)
+        longest = max(map(len, self._keys), default=1) - 1
+        for count in range(min(len(low), longest), 0, -1):
+            begun = low[-count:]
+            place = bisect_left(self._keys, begun)
+            if place < len(self._keys) and self._keys[place].startswith(begun):
+                return count
+        return 0
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield a secret in lower case as others may spell it."""
+    octets = secret.encode(errors="surrogatepass")
+    plain = [secret, octets.hex(), *_base64(octets)]
+    for each in plain:
+        for spelled in (
+            each,
+            quote(each, safe="", errors="surrogatepass"),
+            quote_plus(each, safe="/", errors="surrogatepass"),
+            json.dumps(each)[1:-1],
+            json.dumps(each, ensure_ascii=False)[1:-1],
+            each.replace("/", "\\/"),
+            each.replace("\\", "\\\\").replace("'", "\\'"),
+            html.escape(each),
+        ):
+            yield _lower(spelled)
+
+
+def _base64(octets: bytes) -> Iterator[str]:
+    """Yield what is surely of it in base64, wherever it stands in what is encoded."""
+    for before in range(3):
+        whole = b64encode(b"\0" * before + octets).decode()
+        first, last = -(-before * 8 // 6), (before + len(octets)) * 8 // 6
+        found = whole[first:last]
+        yield from (found, found.replace("+", "-").replace("/", "_"))
+
+
+def _cut(form: str, size: int) -> Iterator[str]:
+    return (form[start : start + size] for start in range(len(form) - size + 1))
+
+
+_CAPITALS = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
+
+
+def _lower(text: str) -> str:
+    """Return a text of the same length whose ASCII is lower case."""
+    return text.lower() if text.isascii() else text.translate(_CAPITALS)
+
+
+def _without(text: str, found: Iterable[tuple[int, int]]) -> str:
+    """Return a text with a mask in place of each stretch; those that touch are one."""
+    told: list[str] = []
+    end = -1
+    for start, stop in found:
+        if start >= end:
+            told += [text[max(end, 0) : start], MASK]
+        end = max(end, stop)
+    return "".join([*told, text[end:]])

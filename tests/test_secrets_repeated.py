@@ -1,0 +1,279 @@
+"""A key that a server repeats, in whatever spelling and place, is in no error and in no answer."""
+
+import html
+import json
+import traceback
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import process_time
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from substrate.engine.failure import encode_failure, failure_of
+from substrate.models.keys import Words
+from substrate.models.model import Model
+from substrate.models.quota import QUOTA
+from substrate.values.mask import MASK, PIECE, Mask
+from tests.llm_providers import (
+    HELLO,
+    SEARCHING,
+    SETUPS,
+    complete,
+    failure,
+    said,
+    served,
+    unfinished,
+)
+from tests.llm_servers import Answer, Json, refusal, stream
+
+KEY = "sk-FAKE0/1+2=3&4'5<6>7\"8%9\\Zq71kD0w"
+"""A key that every spelling changes."""
+
+SPELLINGS: Mapping[str, Callable[[str], str]] = {
+    "as it is": str,
+    "bearer": lambda key: f"Bearer {key}",
+    "in capitals": str.upper,
+    "in small letters": str.lower,
+    "a URL": lambda key: quote(key, safe=""),
+    "a path": quote,
+    "a form": quote_plus,
+    "JSON": lambda key: json.dumps({"key": key}),
+    "Python": repr,
+    "HTML": html.escape,
+    "basic authentication": lambda key: b64encode(f"user:{key}".encode()).decode(),
+    "base64": lambda key: b64encode(key.encode()).decode(),
+    "base64 of a header": lambda key: b64encode(f"Bearer {key}".encode()).decode(),
+    "base64 for URLs": lambda key: urlsafe_b64encode(f"u:{key}".encode()).decode(),
+    "base64 in a URL": lambda key: quote(b64encode(f"a:{key}".encode()).decode(), safe=""),
+    "hex": lambda key: key.encode().hex(),
+    "hex in capitals": lambda key: key.encode().hex(":").upper().replace(":", ""),
+    "its beginning": lambda key: key[: PIECE + 5],
+    "its end": lambda key: key[-PIECE - 5 :],
+    "twice": lambda key: f"{key}{key}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Raw(Answer):
+    """An answer that is sent as it is, status line and all."""
+
+    def encode(self) -> bytes:
+        """Return what goes over the wire."""
+        return self.body
+
+
+def event(provider: str, words: str) -> Json:
+    """Return an error event of a stream."""
+    told = {"message": words, "type": "server_error", "code": words}
+    return {"type": "error", **told} if provider == "openai" else {"type": "error", "error": told}
+
+
+def kinds(provider: str, words: str) -> Mapping[str, Answer]:
+    """Return the ways in which a server says no, with these words in it."""
+    body = {"error": {"message": f"Incorrect API key: {words}.", "type": "x", "code": words}}
+    line = json.dumps(words)[1:-1]
+    found = {
+        "401": refusal(401, body),
+        "400": refusal(400, body),
+        "404": refusal(404, {"detail": [words, {words: [words]}]}),
+        "429": refusal(429, body, retry_after=line),
+        "500": refusal(500, body),
+        "a page": refusal(502, f"<html>{words}</html>"),
+        "text at the limit": refusal(500, f"{'x' * 190}{words}"),
+        "a long body": refusal(
+            400, {"error": {"message": "No.", "more": "x" * 19_900 + words * 9}}
+        ),
+        "a redirect": refusal(307, "", location=f"http://127.0.0.1:1/{line}"),
+        "headers": refusal(403, {"error": {"message": "No."}}, x_echo=line, www_authenticate=line),
+        "an event": stream(*unfinished(provider)[:2], event(provider, words)),
+        "no event": stream(f"data: {json.dumps(words)}\n\n"),
+        "half an event": stream(f'data: {{"message": {words}\n\n'),
+        "a stop of its own": stream(*said(provider, "So.", stop=words)),
+        "no HTTP": Raw(f"{line} is not HTTP\r\n\r\n".encode()),
+        "a bad header": Raw(f"HTTP/1.1 200 {line}\r\n{line}\r\n\r\n".encode()),
+        "a bad length": Raw(f"HTTP/1.1 401 No\r\ncontent-length: {line}\r\n\r\n".encode()),
+        "a bad encoding": refusal(401, words, content_encoding="gzip"),
+    }
+    if provider == "google":
+        del found["a stop of its own"]  # Gemini may give any
+    return found
+
+
+def everything_told(error: BaseException) -> str:
+    """Return all that can be recorded, logged or shown of an error."""
+    told = [str(error), repr(error), encode_failure(failure_of(error))]
+    told += [str(getattr(error, "body", "")), *traceback.format_exception(error)]
+    return "\n".join(told)
+
+
+def pieces_of(spelled: str, told: str, size: int = PIECE) -> list[str]:
+    """Return the pieces of a spelled key that a text holds, in upper or lower case."""
+    low, spelled = told.lower(), spelled.lower()
+    cut = [spelled[i : i + size] for i in range(len(spelled) - size + 1)]
+    return [piece for piece in cut if piece in low]
+
+
+@pytest.mark.parametrize("provider", SETUPS)
+async def test_errors(monkeypatch, provider, record_property):
+    """Whatever a server answers with the key in it, the error tells no piece of the key."""
+    setup, tried = SETUPS[provider], 0
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "")
+    for spelling, spell in SPELLINGS.items():
+        words = spell(KEY)
+        answers = kinds(provider, words)
+        async with served(monkeypatch, provider, *answers.values()):
+            monkeypatch.setenv(setup.key, KEY)
+            for kind in answers:
+                QUOTA.forget()  # what a 429 asks to wait for
+                told = everything_told(await failure(Model(setup.model)))
+                tried += 1
+                assert pieces_of(words, told, PIECE + 8) == [], (spelling, kind, told)
+                assert pieces_of(KEY, told) == [], (spelling, kind, told)
+    assert tried == len(SPELLINGS) * len(kinds(provider, KEY))
+    record_property("errors", tried)
+
+
+@pytest.mark.parametrize("provider", SETUPS)
+async def test_key_of_a_model(monkeypatch, provider):
+    """The key that `Model(…, key=…)` names is hidden, as are those that no model names."""
+    setup = SETUPS[provider]
+    named, token = "FAKE-named-key-0001", "FAKE-other-token-0002"
+    body = {"error": {"message": f"No: {named} {token} {KEY}"}}
+    async with served(monkeypatch, provider, refusal(401, body)) as server:
+        monkeypatch.setenv(setup.key, KEY)
+        monkeypatch.setenv("MY_KEY", named)
+        monkeypatch.setenv("OPENAI_ADMIN_KEY", token)
+        base_url = server.url + setup.wire_path
+        error = await failure(Model(setup.model, base_url=base_url, key="MY_KEY"))
+
+    assert body["error"]["message"] not in str(error)
+    assert f"No: {MASK} {MASK} {MASK}" in str(error)
+    assert [each for each in (named, token, KEY) if each in everything_told(error)] == []
+
+
+@pytest.mark.parametrize("provider", SETUPS)
+async def test_login_of_a_base_url(monkeypatch, provider):
+    """What a base URL or a proxy has for a login is hidden as a key is."""
+    setup = SETUPS[provider]
+    body = {"error": {"message": "No: FAKEpassword1 FAKEtoken-22 FAKEproxy-333 127.0.0.1"}}
+    async with served(monkeypatch, provider, refusal(401, body), refusal(401, body)) as server:
+        monkeypatch.setenv("SOME_KEY", "a-key")
+        monkeypatch.setenv("HTTPS_PROXY", "http://p:FAKEproxy-333@proxy:3128")
+        login = server.url.replace("//", "//me:FAKEpassword1@") + setup.wire_path
+        monkeypatch.setenv(setup.url, f"{login}?api_key=FAKEtoken-22")
+        error = await failure(Model(setup.model, base_url=login, key="SOME_KEY"))
+
+    assert f"{MASK} {MASK} {MASK} 127.0.0.1" in str(error)
+    assert "FAKE" not in everything_told(error)
+
+
+@pytest.mark.parametrize("provider", SETUPS)
+async def test_what_tells_no_key_stays(monkeypatch, provider):
+    """An error that tells no key is told whole, with what it came from."""
+    message = "The key sk-FAKE is wrong; see https://example.com/keys?x=1."
+    async with served(monkeypatch, provider, refusal(401, {"error": {"message": message}})):
+        monkeypatch.setenv(SETUPS[provider].key, KEY)
+        error = await failure(Model(SETUPS[provider].model))
+
+    assert message in str(error)
+    assert error.__cause__ is not None
+
+
+@pytest.mark.parametrize("provider", SETUPS)
+async def test_answers(monkeypatch, provider):
+    """A key in an answer is hidden: in its words, as they come and at the end, and in its calls."""
+    key = "sk-FAKE01234567-abcdefghij"
+    words = f"Your key is {key}, or sk-FAKE for short."
+    call = ("c1", "search", json.dumps({"query": f"who has {key}?", "n": [key]}))
+    told: list[str] = []
+    async with served(monkeypatch, provider, stream(*said(provider, words, call))):
+        monkeypatch.setenv(SETUPS[provider].key, key)
+        reply = await Model(SETUPS[provider].model).answer(SEARCHING, told.append)
+
+    assert key not in json.dumps(reply.to_json())
+    assert reply.text == "".join(told) == f"Your key is {MASK}, or sk-FAKE for short."
+    assert reply.tool_calls[0].arguments == {"query": f"who has {MASK}?", "n": [MASK]}
+
+
+@pytest.mark.parametrize("provider", SETUPS)
+async def test_answers_are_not_changed(monkeypatch, provider):
+    """An answer is as it was said where the key is a word that answers may hold."""
+    words = "LM Studio takes lm-studio for a key; Anthropic's begin with sk-ant-api03-."
+    told: list[str] = []
+    async with served(monkeypatch, provider, stream(*complete(provider, words))):
+        monkeypatch.setenv(SETUPS[provider].key, "lm-studio")
+        monkeypatch.setenv("GROQ_API_KEY", "sk-ant-api03-FAKEFAKEFAKE123")
+        reply = await Model(SETUPS[provider].model).answer(HELLO, told.append)
+
+    assert reply.text == "".join(told) == words
+
+
+@pytest.mark.parametrize("provider", SETUPS)
+async def test_listener(monkeypatch, provider):
+    """What the listener of an answer raises passes through as it is."""
+
+    def listen(words: str) -> None:
+        raise LookupError(f"{words} {KEY}")
+
+    async with served(monkeypatch, provider, stream(*complete(provider))):
+        monkeypatch.setenv(SETUPS[provider].key, KEY)
+        with pytest.raises(LookupError, match="sk-FAKE0"):
+            await Model(SETUPS[provider].model).answer(HELLO, listen)
+
+
+# ------------------------------------------------------------------------------------------------
+# The mask itself
+
+
+@given(
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=60),
+    st.text(max_size=30),
+    st.text(max_size=30),
+    st.sampled_from(sorted(SPELLINGS)),
+)
+@example("00000000", "", "0", "base64")
+def test_hidden_in_any_text(key, before, after, spelling):
+    """A secret of 8 characters or more is hidden in any text, in any spelling."""
+    words = SPELLINGS[spelling](key)
+    hidden = Mask([key]).hide(f"{before}{words}{after}")
+
+    known = words if "base64" not in spelling and "basic" not in spelling else ""
+    assert key not in hidden or len(key.strip()) < 8
+    if len(key) >= PIECE and spelling not in ("JSON", "Python"):
+        assert pieces_of(known, hidden) == []
+
+
+@given(st.text(max_size=200), st.lists(st.text(max_size=7)))
+def test_nothing_else_is_hidden(text, secrets):
+    """A text without a secret stays as it is; what is shorter than 8 characters is none."""
+    assert Mask(secrets).hide(text) == text
+    assert Mask(["FAKE-secret-0000001"]).hide(text) == text
+    assert Mask(["FAKE-secret-0000001"]).hide_keys(text) == text
+
+
+@given(st.lists(st.sampled_from(["sk-FAKE0123456789abc", "sk-", "FAKE", " word ", "…"])), st.data())
+def test_hidden_as_it_comes(parts, data):
+    """A key that comes in pieces is hidden as one that comes whole."""
+    whole, mask, told = "".join(parts), Mask(["sk-FAKE0123456789abc"]), []
+    words = Words(mask, told.append)
+    left = whole
+    while left:
+        count = data.draw(st.integers(1, len(left)))
+        words.take(left[:count])
+        left = left[count:]
+    words.end()
+
+    assert "".join(told) == mask.hide_keys(whole)
+
+
+def test_hiding_is_quick():
+    """The longest body that is kept is looked through in less than a quarter of a second."""
+    mask, began = Mask([KEY, "x" * 100]), process_time()
+
+    mask.hide("y" * 20_000)
+
+    assert process_time() - began < 0.25

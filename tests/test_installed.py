@@ -64,6 +64,27 @@ def test_pyinstaller_finds_its_hook(python):
     assert (done.stdout, done.stderr) == ("hook-substrate.py\n", "")
 
 
+FROZEN = """
+import asyncio, sys
+from skills.sql import query_sql
+sys.frozen = True  # as PyInstaller sets it
+try:
+    print(asyncio.run(query_sql("sqlite:///shop.db").function("SELECT 1")))
+except Exception as error:
+    print(error)
+"""
+
+
+def test_a_frozen_program_does_not_start_itself(python, tmp_path):
+    """Where the executable is the program itself, `query_sql` says so and does not start it."""
+    done = subprocess.run(
+        [python, "-P", "-c", FROZEN], cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert "without a Python interpreter" in done.stdout
+    assert done.stderr == ""
+
+
 def test_version_is_told(tmp_path):
     """`--version` tells the version and where the kit is from, as a line and as JSON."""
     fork = Fork.make(tmp_path)

@@ -65,9 +65,10 @@ def test_sdist_has_what_somebody_wrote(sdist):
 
     assert sdist.stat().st_size < 1_000_000
     assert [name for name, content in files.items() if not is_written(content)] == []
-    for needed in ("copier.yml", "template/pyproject.toml.jinja", "tests/test_package.py"):
+    for needed in ("copier.yml", "template/pyproject.toml.jinja", "examples/demo.py", "LICENSE"):
         assert needed in files
     assert sources("substrate", "skills") <= files.keys()
+    assert not any(name.startswith(("tests/", "requirements")) for name in files)
 
 
 def test_wheel_has_both_packages_and_no_more(wheel):

@@ -165,6 +165,11 @@ class _Child:
 
     def __init__(self, driver: str) -> None:
         self._is_ready = False
+        if getattr(sys, "frozen", False):  # its executable is the whole program, once again
+            raise QueryFailed(
+                "this program was made without a Python interpreter (by PyInstaller or the like), "
+                "and the tool starts one for its statements; run it in an environment instead"
+            )
         paths = json.dumps([sys.path, str(Path(__file__).parent)])
         # -I and -S: nothing of the environment or the folder is loaded. A group of its own, so
         # that Ctrl-C at a terminal is the worker's affair.

@@ -42,6 +42,8 @@ READS = frozenset(
         "promises",
         "settled",
         "limits",
+        "known_lanes",
+        "ready_lanes",
         "close",
     }
 )

@@ -55,12 +55,6 @@ def shout(text: str) -> str:
     raise RuntimeError(text)
 
 
-@tool(effect="pure")
-def unspeakable() -> object:
-    """Give back what has no JSON form."""
-    return object()
-
-
 def test_schema_comes_from_the_signature() -> None:
     """The model sees names, types, defaults and descriptions, and nothing of ours."""
 
@@ -103,18 +97,16 @@ async def test_tools_own_failures_are_results(store_url: str) -> None:
         replace(call("nothing"), name="nothing"),
         call("fail"),
         call("shout", text="Fire"),
-        call("unspeakable"),
     )
-    shown = await results_seen(store_url, turn, add, fail, shout, unspeakable)
+    shown = await results_seen(store_url, turn, add, fail, shout)
     assert shown["add"] == ("3", False)
     assert shown["nothing"] == (
-        "there is no tool 'nothing'; there are: add, fail, shout, unspeakable",
+        "there is no tool 'nothing'; there are: add, fail, shout",
         True,
     )
     assert shown["fail"] == ("LookupError: no such thing", True)
     assert shown["shout"][1]
     assert "may have happened" in shown["shout"][0]
-    assert "no JSON form" in shown["unspeakable"][0]
 
 
 async def test_arguments_that_are_no_json_are_told(sqlite_url: str) -> None:

@@ -66,6 +66,8 @@ async def test_what_reads_commits_nothing(store_url):
             "promises": ([RUN],),
             "settled": ([checkpoint(claim.fence, "work.0")],),
             "limits": (0,),
+            "known_lanes": (),
+            "ready_lanes": (),
         }
         assert arguments.keys() | {"close"} == READS
         with database(store_url) as db:
@@ -77,7 +79,7 @@ async def test_what_reads_commits_nothing(store_url):
 
 def contents(db: Any) -> list[Any]:
     """Return all rows of all tables."""
-    tables = ("runs", "promises", "signals", "workers", "blobs", "limits", "fleet")
+    tables = ("runs", "promises", "signals", "workers", "blobs", "limits", "fleet", "lanes")
     return [sorted(map(str, db.rows(f"SELECT * FROM {table}"))) for table in tables]
 
 

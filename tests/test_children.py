@@ -108,16 +108,22 @@ async def test_many_children(store_url, limits):
 
 async def test_a_thousand_children_wake_their_parent_once(store_url):
     """A suspended parent is made ready by the last of its children, not by each of them."""
+
+    @durable
+    async def asks_afar(ctx: Context) -> int:
+        far = (ctx.spawn(finds, 100 + i, queue="far") for i in range(1000))
+        return sum(await ctx.gather(*far))
+
     async with connect(store_url) as client:
-        async with client.work([asks_many], limits=QUICK) as worker:
-            await client.start(asks_many, 1000, id="run")
+        async with client.work([asks_afar], limits=QUICK) as worker:
+            await client.start(asks_afar, id="run")
             await worker.run_until_idle()
             assert (await client.get("run")).status is RunStatus.SUSPENDED
-        async with client.work([finds], limits=QUICK) as worker:
+        async with client.work([finds], queue="far", limits=QUICK) as worker:
             await worker.run_until_idle()
             run = await client.get("run")
             assert (run.status, run.epoch) == (RunStatus.READY, 1)
-        async with client.work([asks_many], limits=QUICK):
+        async with client.work([asks_afar], limits=QUICK):
             assert await client.result("run") == sum(range(100, 1100))
             assert (await client.get("run")).epoch == 2
 

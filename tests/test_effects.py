@@ -218,25 +218,6 @@ async def test_once_that_misuses_the_kit_inside_is_unknown(store_url, misuse):
     assert called == {"charge": 2, "undone": 1}
 
 
-async def test_once_whose_result_cannot_be_kept_is_not_unknown(store_url):
-    """The call has come to its end, and says so: what cannot be kept is its result."""
-
-    async def gives() -> Any:
-        called["call"] += 1
-        return {1}
-
-    @durable
-    async def order(ctx: Context) -> str:
-        with pytest.raises(StepFailed, match="the call was made, and its result cannot be kept"):
-            await ctx.step(gives, effect="once", retry=Retry(max_attempts=3, initial=0))
-        return "told"
-
-    async with connect(store_url) as client, client.work([order], limits=QUICK):
-        await client.start(order, id="run")
-        assert await client.result("run") == "told"
-    assert called == {"call": 1}
-
-
 async def test_an_error_that_proves_the_call_never_left(store_url):
     """An error of safe_on lets a once step be tried again, and fails it plainly in the end."""
 

@@ -99,7 +99,7 @@ BROKEN_HOOKS = {
     ),
     "tools of a wrong type": (
         ("tools = [look]", "tools = look"),
-        ":LINE: `tools` is FunctionTool(name='look'",
+        ":LINE: `tools` is the tool 'look'; write a list",
     ),
     "an answer of no named fields": (
         ("tools = [look]", "answer = int\ntools = [look]"),
@@ -112,6 +112,29 @@ BROKEN_HOOKS = {
     "two tools of one name": (
         ("tools = [look]", "tools = [look, look]"),
         ":LINE: `tools` has two called 'look'",
+    ),
+    "nothing among the tools": (
+        ("tools = [look]", "tools = [look, None]"),
+        ":LINE: `tools` has None, which is no tool",
+    ),
+    "a maker of tools that was not called": (
+        ("tools = [look]", "import skills.web; tools = [look, skills.web.fetch_url]"),
+        ":LINE: `tools` has the function fetch_url, which is no tool: 'fetch_url' makes tools",
+    ),
+    "a maker of conditions that was not called": (
+        ("any_of(answered(), max_turns(5))", "any_of(answered(), max_turns)"),
+        ":LINE: any_of() is given the function max_turns, which is no condition; call what",
+    ),
+    "a condition that says True": (
+        ("any_of(answered(), max_turns(5))", "lambda transcript: transcript.turns > 5"),
+        ":LINE: `stop` is the function <lambda>, and it gave False; give None to go on",
+    ),
+    "a tool with an effect that would say nothing": (
+        (
+            '@tool(effect="pure")\nasync def look(what: str)',
+            '@tool(effect="pure")\nasync def look(ctx, what: str)',
+        ),
+        ":LINE: tool 'look' takes a ctx, so effect= would say nothing of it",
     ),
     "a condition that was not made": (
         ("any_of(answered(), max_turns(5))", "answered"),
@@ -382,10 +405,6 @@ TOOLS = {
         ('return f"{what}: two"', "raise LookupError('no owls')"),
         'look(what="owls")  failed  ? s  LookupError: no owls',
     ),
-    "a result that is not JSON": (
-        ('return f"{what}: two"', "return object()"),
-        'look(what="owls")  failed  ? s  NotEncodable: object has no JSON form',
-    ),
     "a tool that does not exist": (
         ('call("look", what="owls")', 'call("find", what="owls")'),
         "find(what=\"owls\")  failed  ? s  InvalidArguments: there is no tool 'find'",
@@ -399,6 +418,19 @@ TOOLS = {
         "look()  failed  ? s  InvalidArguments: look was not called: its arguments are not a",
     ),
 }
+
+
+def test_a_result_that_is_no_json(fork):
+    """It is no matter of the model's: the run is paused, says where, and goes on once mended."""
+    fork.replace("agent/hooks.py", 'return f"{what}: two"', "return object()")
+
+    done = fork.do("run", OWLS, "--id", "first")
+
+    assert done.code == 4
+    assert re.search(r"look\(\) \(.*agent/hooks\.py:\d+\) returned object, no JSON form", done.err)
+    assert "Traceback" not in done.err
+    fork.replace("agent/hooks.py", "return object()", 'return f"{what}: two"')
+    assert fork.do("resume", "first").out == ANSWER
 
 
 @pytest.mark.parametrize("name", TOOLS)

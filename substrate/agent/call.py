@@ -15,7 +15,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from substrate.agent.tool import InvalidArguments, Tool, jsonable, render
+from substrate.agent.returned import kept
+from substrate.agent.tool import MODELS_OWN, InvalidArguments, Tool, render
 from substrate.engine.arguments import copied
 from substrate.engine.context import Context
 from substrate.engine.failure import decode_failure, failure_of
@@ -62,7 +63,16 @@ def call_of(
     step = _step(name, call, partial(invoke, tool, call.arguments), tool.effect)
     timeout = tool.timeout.total_seconds() if tool.timeout else None
     wants_key = "idempotency_key" in tool.takes
-    return scope.perform(replace(step, retry=tool.retry, timeout=timeout, wants_key=wants_key))
+    return scope.perform(
+        replace(
+            step,
+            retry=tool.retry,
+            timeout=timeout,
+            wants_key=wants_key,
+            keep=partial(kept, tool.function),
+            is_fault=_is_authors,
+        )
+    )
 
 
 def result_of(call: ToolCall, promise: Promise) -> ToolResult:
@@ -117,6 +127,11 @@ def _check_secrets(scope: Context, tool: Tool) -> None:
         scope.execution.leave(Paused(failure_of(error)))
 
 
+def _is_authors(error: Exception) -> bool:
+    """Whether a tool's error is a mistake in its code, which no model can mend."""
+    return isinstance(error, Misuse) and not isinstance(error, MODELS_OWN)
+
+
 def _takes_ctx(tool: Tool) -> bool:
     return "ctx" in tool.takes
 
@@ -132,12 +147,12 @@ def _step(name: str, call: ToolCall, function: Callable[..., Any], effect: Effec
     )
 
 
-async def _invoke(tool: Tool, arguments: Mapping[str, Json], **given: str) -> Json:
-    return jsonable(await tool.function(**tool.check(copied(arguments)), **given))
+async def _invoke(tool: Tool, arguments: Mapping[str, Json], **given: str) -> Any:
+    return await tool.function(**tool.check(copied(arguments)), **given)
 
 
-def _invoke_plainly(tool: Tool, arguments: Mapping[str, Json], **given: str) -> Json:
-    return jsonable(tool.function(**tool.check(copied(arguments)), **given))
+def _invoke_plainly(tool: Tool, arguments: Mapping[str, Json], **given: str) -> Any:
+    return tool.function(**tool.check(copied(arguments)), **given)
 
 
 async def _refuse(problem: str) -> None:

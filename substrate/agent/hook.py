@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from substrate.agent.end import Advice, End, Reason, Verdict
+from substrate.agent.end import Verdict
+from substrate.agent.faults import same_name, verdict_fault
 from substrate.agent.tool import Tool, as_tool
 from substrate.engine.context import Context
 from substrate.engine.failure import failure_of
+from substrate.engine.place import in_place
 from substrate.models.model import Model
 from substrate.values.errors import Misuse, Paused
 
@@ -35,14 +37,10 @@ def hook(ctx: Context, name: str) -> Iterator[None]:
 def verdict_of(ctx: Context, stop: Callable[[Any], Any], transcript: object) -> Verdict:
     """Ask the hook `stop`, and return what it says."""
     with hook(ctx, "stop"):
-        said = stop(transcript)
-        if said is None or isinstance(said, Advice):
-            return said
-        if isinstance(said, End) and isinstance(said.reason, Reason):
-            return said
-        raise Misuse(
-            f"it gave {said!r}; give None to go on, or an End: compose any_of(answered(), …)"
-        )
+        said: Verdict = stop(transcript)
+        if problem := verdict_fault(said):
+            raise Misuse(f"{problem}{in_place(stop)}")
+        return said
 
 
 def tools_of(ctx: Context, tools: Sequence[Tool | Callable[..., Any]]) -> list[Tool]:
@@ -50,7 +48,10 @@ def tools_of(ctx: Context, tools: Sequence[Tool | Callable[..., Any]]) -> list[T
     with hook(ctx, "tools"):
         if isinstance(tools, str | Tool) or not isinstance(tools, Sequence):
             raise Misuse(f"it is {tools!r}; give a list of tools, even of one or none")
-        return [as_tool(each) for each in tools]
+        known = [as_tool(each) for each in tools]
+        if problem := same_name(known):
+            raise Misuse(problem)
+        return known
 
 
 def model_of(ctx: Context, model: Model) -> Model:

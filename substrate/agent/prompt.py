@@ -11,9 +11,12 @@ stay the same. What a run was given is recorded, so changing them moves no run t
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from inspect import iscoroutine
 from math import isfinite
+from typing import Any
 
 from substrate.agent.task import Task
+from substrate.engine.place import in_place
 from substrate.values.errors import Misuse
 from substrate.values.ids import check_name
 
@@ -75,7 +78,13 @@ class Prompt:
 
 def rendered(text: Text, task: Task) -> str:
     """Return a system prompt as it is for a task. Raises `Misuse` where that is no text."""
-    said = text(task) if callable(text) else text
+    said: Any = text(task) if callable(text) else text
     if not isinstance(said, str):
-        raise Misuse(f"the hook `prompt` gave {said!r}; it gives text. Mend it, and resume the run")
+        if iscoroutine(said):
+            said.close()
+            said = "a coroutine"
+        raise Misuse(
+            f"the hook `prompt`{in_place(text)} gave {said!r:.200}; it gives text. Mend it, and "
+            "resume the run"
+        )
     return said

@@ -7,6 +7,7 @@ finish first.
 
 from substrate.agent.budget import budget
 from substrate.agent.end import Advice, End, Reason, Stop, Verdict
+from substrate.agent.faults import condition_fault, verdict_fault
 from substrate.agent.transcript import Transcript
 from substrate.models.messages import Invalid, Reply, StopReason, UserMessage
 from substrate.values.errors import Misuse
@@ -68,13 +69,14 @@ def any_of(*conditions: Stop) -> Stop:
 
     Where none does, the first advice is passed on.
     """
-    _check_some(conditions)
+    _check_all("any_of", conditions)
 
     def stop(transcript: Transcript) -> Verdict:
         advice: Verdict = None
         for condition in conditions:
             verdict = condition(transcript)
-            if isinstance(verdict, End):
+            # What is no verdict is passed on, too: whoever asked says whose fault that is.
+            if isinstance(verdict, End) or verdict_fault(verdict):
                 return verdict
             advice = verdict if advice is None else advice
         return advice
@@ -87,10 +89,12 @@ def all_of(*conditions: Stop) -> Stop:
 
     Where not all do, the first advice is passed on.
     """
-    _check_some(conditions)
+    _check_all("all_of", conditions)
 
     def stop(transcript: Transcript) -> Verdict:
         verdicts = [one(transcript) for one in conditions]
+        if wrong := [each for each in verdicts if verdict_fault(each)]:
+            return wrong[0]
         if all(isinstance(each, End) for each in verdicts):
             return verdicts[-1]
         return next((each for each in verdicts if isinstance(each, Advice)), None)
@@ -98,9 +102,12 @@ def all_of(*conditions: Stop) -> Stop:
     return stop
 
 
-def _check_some(conditions: tuple[Stop, ...]) -> None:
+def _check_all(composer: str, conditions: tuple[Stop, ...]) -> None:
     if not conditions:
         raise Misuse("nothing to stop on; give conditions, such as answered() and max_turns(20)")
+    for condition in conditions:
+        if problem := condition_fault(condition, composer):
+            raise Misuse(problem)
 
 
 def _failed(transcript: Transcript, invalid: Invalid) -> str:

@@ -22,6 +22,11 @@ from substrate.values.errors import Misuse
 
 T = TypeVar("T")
 
+
+class InvalidTask(Misuse):
+    """A task says nothing, or has what is none. A model may be what made it so."""
+
+
 Attachment = Annotated[
     Image | Document,
     PlainSerializer(recorded, return_type=dict[str, Any]),
@@ -39,7 +44,8 @@ class Task:
     input, so all together end at 64 MB. The model is told the day on which the run begins, in
     `timezone`, a name such as ``Europe/Vienna``; None is UTC.
 
-    Raises `Misuse` for a task that says nothing, an attachment that is none, an unknown time zone.
+    Raises `InvalidTask`, a `Misuse`, for an unknown time zone, and for a task that says
+    nothing or has an attachment that is none.
     """
 
     text: str
@@ -53,15 +59,17 @@ class Task:
         try:
             given = tuple(map(attached, self.attachments))
         except (TypeError, ValueError) as error:
-            raise Misuse(f"attachments={self.attachments!r:.200}: {error}") from None
+            raise InvalidTask(f"attachments={self.attachments!r:.200}: {error}") from None
         object.__setattr__(self, "attachments", given)
         if not (self.text.strip() or given):
-            raise Misuse(f"Task({self.text!r:.200}) says nothing; give it words, or an attachment")
+            raise InvalidTask(
+                f"Task({self.text!r:.200}) says nothing; give it words, or an attachment"
+            )
 
         try:
             zone_of(self.timezone or "UTC")
         except ValueError as error:
-            raise Misuse(f"timezone: {error}") from None
+            raise InvalidTask(f"timezone: {error}") from None
 
     @property
     def message(self) -> UserMessage:

@@ -5,11 +5,13 @@ first, and what is wrong goes back to the model, field by field. A parameter cal
 `idempotency_key` is not the model's: the kit fills it with a key that stays the same however
 often this call is made. A first parameter called `ctx` makes the tool a durable function. A
 parameter that is a `Secret` is not the model's either: its default names the secret.
+
+Invariant: what can be told from its code alone is told when it is made, before any model is asked.
 """
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -18,6 +20,7 @@ from typing import (
     Annotated,
     Any,
     Generic,
+    NoReturn,
     TypeVar,
     Union,
     get_args,
@@ -26,14 +29,26 @@ from typing import (
     overload,
 )
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
-from pydantic_core import to_jsonable_python
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 
+from substrate.agent.returned import kept, returned_fault
+from substrate.agent.task import InvalidTask
+from substrate.engine.annotation import gist_of
 from substrate.engine.context import Context
+from substrate.engine.failure import Raised, failure_of
 from substrate.engine.function import Durable
+from substrate.engine.place import in_place
 from substrate.models.messages import Json, ToolSpec
 from substrate.values.codec import encode
-from substrate.values.errors import Misuse, NotEncodable
+from substrate.values.errors import InvalidId, Misuse, Paused
 from substrate.values.ids import check_name
 from substrate.values.records import AnyEffect, Effect
 from substrate.values.retry import NO_RETRY, Retry
@@ -44,6 +59,9 @@ F_co = TypeVar("F_co", covariant=True)
 
 OURS = ("ctx", "idempotency_key")
 """Parameters that the kit fills in; the model does not see them."""
+
+MODELS_OWN = (InvalidId, InvalidTask)
+"""Mistakes that a model's arguments can be the cause of, and so are told to it."""
 
 
 class InvalidArguments(Exception):
@@ -110,15 +128,29 @@ class Tool:
 
         # The arguments are those of the call's row, so that it reads as any other tool's.
         async def run(ctx: Context, call_id: str, tool: str, arguments: dict[str, Json]) -> Json:
-            result = await self.function(ctx, **self.check(arguments))
-            if ctx.strand.idle:  # what it never awaited pauses the run, also where it returns that
-                return None
-            return jsonable(result)
+            try:
+                result = await self.function(ctx, **self.check(arguments))
+                if ctx.strand.idle:  # what it never awaited pauses the run, also if it returns that
+                    return None
+                return kept(self.function, result)
+            except MODELS_OWN:
+                raise
+            except Misuse as error:
+                if ctx.execution.is_torn_away(Raised(error)):
+                    raise
+                ctx.execution.leave(self._paused(error))
 
         # What goes wrong in it is told of the tool's own function, at its own line.
         run.__signature__ = inspect.signature(run)  # type: ignore[attr-defined]
         run.__wrapped__ = self.function  # type: ignore[attr-defined]
         return Durable(run, self.name)
+
+    def _paused(self, error: Misuse) -> Paused:
+        """Return what pauses the run for a mistake that no model can mend."""
+        failure = failure_of(error)
+        told = f"the tool {self.name!r}{in_place(self.function)} is at fault: {failure.message}"
+        told += "; mend it, and resume the run: it goes on from here"
+        return Paused(replace(failure, message=told))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +172,9 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    effect: AnyEffect = Effect.ONCE,
+    effect: AnyEffect | None = None,
     timeout: timedelta | None = None,
-    retry: Retry = NO_RETRY,
+    retry: Retry | None = None,
 ) -> Callable[[F], FunctionTool[F]]: ...
 def tool(
     function: Any = None,
@@ -150,9 +182,9 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    effect: Effect | str = Effect.ONCE,
+    effect: AnyEffect | str | None = None,
     timeout: timedelta | None = None,
-    retry: Retry = NO_RETRY,
+    retry: Retry | None = None,
 ) -> Any:
     """Make a tool of a function; use it bare or with what differs from the defaults.
 
@@ -163,26 +195,38 @@ def tool(
     >>> weather.spec.parameters["required"]
     ['city']
 
-    Raises `Misuse` for a function without docstring, or with a parameter that has no type.
+    Raises `Misuse` for what is no function, has no docstring, or a parameter or a result that could
+    not be told to a model; and for `effect`, `timeout` or `retry` of a tool that takes a `ctx`:
+    its steps have their own.
     """
 
     def make(target: Callable[..., Any]) -> FunctionTool[Callable[..., Any]]:
-        called = check_name(name or target.__name__)
+        called = check_name(name or _name_of(target))
         told = description or inspect.getdoc(target)
         if not told:
             raise Misuse(f"tool {called!r} has no docstring; the model chooses tools by it")
         if "ctx" in inspect.signature(target).parameters:
-            _check_durable(called, target)
+            given = {"effect": effect, "timeout": timeout, "retry": retry}
+            _check_durable(called, target, [word for word in given if given[word] is not None])
         arguments = _arguments(called, target)
-        checked = _effect(called, effect)
-        return FunctionTool(called, told, target, arguments, checked, timeout, retry)
+        _check_returned(called, target)
+        effect_ = Effect.ONCE if effect is None else _effect(called, effect)
+        retry_ = retry or NO_RETRY
+        return FunctionTool(called, told, target, arguments, effect_, timeout, retry_)
 
     return make if function is None else make(function)
 
 
-def as_tool(thing: Tool | Callable[..., Any]) -> Tool:
-    """Return a tool as it is, and a plain function as a tool with the defaults."""
-    return thing if isinstance(thing, Tool) else _tool_of(thing)
+def as_tool(thing: object) -> Tool:
+    """Return a tool as it is, and a plain function as a tool with the defaults.
+
+    Raises `Misuse` for all else.
+    """
+    if isinstance(thing, Tool):
+        return thing
+    if inspect.isroutine(thing):
+        return _tool_of(thing)
+    return tool(thing) if callable(thing) else _no_tool(thing)
 
 
 @lru_cache(maxsize=512)
@@ -191,16 +235,28 @@ def _tool_of(function: Callable[..., Any]) -> Tool:
     return tool(function)
 
 
-def jsonable(value: Any) -> Json:
-    """Return a tool's result as JSON: dataclasses, pydantic models, sets and dates included.
+def _no_tool(thing: object) -> NoReturn:
+    if isinstance(thing, Durable):
+        raise Misuse(
+            f"{thing.name!r} is a durable function{in_place(thing)}; put @tool on it, in the place "
+            "of @durable, or let a tool ctx.call it"
+        )
+    raise Misuse(
+        f"{thing!r:.80} is no function; give functions with a docstring, or what @tool makes of one"
+    )
 
-    Raises `NotEncodable` for what has no JSON form.
-    """
-    try:
-        plain = to_jsonable_python(value, inf_nan_mode="strings", bytes_mode="base64")
-    except Exception as error:  # noqa: BLE001 - pydantic_core raises several kinds of its own
-        raise NotEncodable(f"{type(value).__name__} has no JSON form: {error}") from None
-    return plain
+
+def _name_of(target: object) -> str:
+    """Return the name of a function. Raises `Misuse` for all else."""
+    if isinstance(target, Durable):
+        _no_tool(target)
+    if not inspect.isroutine(target):
+        kind = "a class" if isinstance(target, type) else type(target).__name__
+        raise Misuse(
+            f"{target!r:.80} is {kind}, and what a model is told of a tool comes from a function: "
+            "write one that calls it, with a docstring and typed parameters"
+        )
+    return str(target.__name__)
 
 
 def render(value: Json) -> str:
@@ -231,22 +287,51 @@ def _effect(name: str, effect: Effect | str) -> Effect:
     return Effect(effect)
 
 
-def _check_durable(name: str, function: Callable[..., Any]) -> None:
+def _check_durable(name: str, function: Callable[..., Any], given: Sequence[str]) -> None:
     if not inspect.iscoroutinefunction(function):
         raise Misuse(f"tool {name!r} takes a ctx, so it must be `async def`")
     if next(iter(inspect.signature(function).parameters)) != "ctx":
         raise Misuse(f"tool {name!r}: ctx must be its first parameter")
+    if given:
+        raise Misuse(
+            f"tool {name!r} takes a ctx, so {given[0]}= would say nothing of it: what it does are "
+            f"its steps, so write ctx.step(…, {given[0]}=…), and leave it out here"
+        )
+
+
+def _check_returned(name: str, function: Callable[..., Any]) -> None:
+    """Refuse a function that makes tools, and one whose result no model could be told."""
+    hint = _hints(name, function).get("return")
+    if hint is Tool or any(each is Tool for each in get_args(hint)):
+        raise Misuse(
+            f"{function.__name__!r} makes tools and is none; call it, {function.__name__}(…), and "
+            "give what it returns"
+        )
+    if problem := returned_fault(function):
+        raise Misuse(f"tool {name!r}{in_place(function)}: {problem}")
+
+
+def _hints(name: str, function: Callable[..., Any]) -> Mapping[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise Misuse(
+            f"tool {name!r}{in_place(function)}: its types cannot be read: {error}; import them "
+            "where the function is defined, at run time too"
+        ) from None
 
 
 def _arguments(name: str, function: Callable[..., Any]) -> type[BaseModel]:
     """Return a model of the parameters. Its fields are numbered, for a name may be pydantic's."""
-    hints = get_type_hints(function, include_extras=True)
+    hints = _hints(name, function)
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name in OURS:
             continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise Misuse(f"tool {name!r}: *{parameter.name} cannot be described to a model")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise Misuse(f"tool {name!r}: {parameter.name} is given by name; leave the `/` out")
         if parameter.name not in hints:
             raise Misuse(f"tool {name!r}: give the parameter {parameter.name!r} a type")
         if _is_secret(hints[parameter.name]):
@@ -255,10 +340,16 @@ def _arguments(name: str, function: Callable[..., Any]) -> type[BaseModel]:
         default = ... if parameter.default is parameter.empty else parameter.default
         field = Field(default=default, alias=parameter.name)
         fields[f"field_{len(fields)}"] = (hints[parameter.name], field)
-    arguments: type[BaseModel] = create_model(
-        f"{name}_arguments", __config__=ConfigDict(extra="forbid"), **fields
-    )
-    if '"writeOnly"' in encode(_schema(arguments)):
+    config = ConfigDict(extra="forbid")
+    try:
+        arguments: type[BaseModel] = create_model(f"{name}_arguments", __config__=config, **fields)
+        schema = _schema(arguments)
+    except PydanticUserError as error:
+        raise Misuse(
+            f"tool {name!r}{in_place(function)}: a parameter cannot be described to a model: "
+            f"{gist_of(error)}; give it a type that JSON has a form for"
+        ) from None
+    if '"writeOnly"' in encode(schema):
         raise Misuse(
             f"tool {name!r}: a model would give a secret among its arguments, and what it gives is "
             f"recorded and sent back to it; {_NAME_IT}"

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from substrate.agent.tool import field_errors
+from substrate.engine.annotation import gist_of
 from substrate.models.answer_schema import read_answer
 from substrate.models.messages import Json, Reply, StopReason
 from substrate.values.errors import Misuse
@@ -54,7 +55,7 @@ class Typed:
         try:
             schema = self._adapter.json_schema()
         except PydanticUserError as error:
-            raise Misuse(f"answer={self.type!r} has no JSON form: {error.message}") from None
+            raise Misuse(f"answer={self.type!r} has no JSON form: {gist_of(error)}") from None
         root = schema.pop("$ref", None)
         return schema if root is None else {**schema["$defs"][root.rpartition("/")[2]], **schema}
 
@@ -85,7 +86,8 @@ class Typed:
         try:
             return TypeAdapter(self.type)
         except PydanticUserError as error:
-            raise Misuse(f"answer={self.type!r} is no type of an answer: {error.message}") from None
+            told = f"answer={self.type!r} is no type of an answer: {gist_of(error)}"
+            raise Misuse(f"{told}; write class Answer(BaseModel): …") from None
 
 
 def typed_of(answer: Any) -> Typed | None:

@@ -5,7 +5,6 @@ is wrong is said as file, line and remedy; its traceback is the cause of the err
 """
 
 import ast
-import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,11 +16,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from substrate.agent.prompt import Prompt
-from substrate.agent.tool import as_tool
-from substrate.agent.typed import typed_of
-from substrate.cli import wording
+from substrate.agent.faults import (
+    answer_fault,
+    model_fault,
+    prompt_fault,
+    stop_fault,
+    tools_fault,
+)
 from substrate.engine.function import Durable
+from substrate.engine.reach import reached
+from substrate.engine.registry import Registry
 from substrate.installed import how_to_add, how_to_install
 from substrate.models.model import Model
 from substrate.values.errors import Misuse, OstinatoError, UnknownFunction
@@ -47,7 +51,7 @@ class SdkMissing(Misuse):
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """What a fork brings: its agent, the other durable functions of its files, and its model."""
+    """What a fork brings: its agent, every durable function of its files or in reach, its model."""
 
     agent: Durable[..., Any]
     functions: tuple[Durable[..., Any], ...]
@@ -107,12 +111,36 @@ def load_fork(package: str) -> Fork:
             f"{_place(loop, 'agent')}: `agent` must be a durable function; "
             "write @durable, then async def agent(ctx: Context, task: Task)"
         )
-    there = [*vars(loop).values(), *vars(hooks).values()]  # a tool may spawn, or name an undo
-    found = [agent, *(each for each in there if isinstance(each, Durable))]
-    functions: dict[tuple[str, int], Durable[..., Any]] = {}
-    for each in found:
-        functions.setdefault((each.name, each.version), each)
-    return Fork(agent, tuple(functions.values()), hooks.model)
+    others = [_load(name, folder) for name in _with_functions(folder, package)]
+    there = [thing for module in (loop, hooks, *others) for thing in vars(module).values()]
+    found = reached([agent, *(each for each in there if isinstance(each, Durable)), *hooks.tools])
+    try:
+        return Fork(agent, tuple(Registry(found).values()), hooks.model)
+    except Misuse as error:
+        raise ForkBroken(str(error).replace("work() is given", "there are")) from None
+
+
+def _with_functions(folder: Path, package: str) -> Iterator[str]:
+    """Yield the modules of the package that define durable functions, but for its entry point.
+
+    They may be imported only where a tool needs them, and their runs go on before that. What
+    defines none is not loaded: it may be a script.
+    """
+    for file in sorted(folder.rglob("*.py")):
+        name = ".".join((package, *file.relative_to(folder).with_suffix("").parts))
+        name = name.removesuffix(".__init__")
+        if file.stem != "__main__" and _defines_functions(file):
+            yield name
+
+
+def _defines_functions(file: Path) -> bool:
+    try:
+        text = file.read_text(encoding="utf-8")
+        nodes = list(ast.walk(ast.parse(text))) if "durable" in text else []
+    except (OSError, SyntaxError, ValueError):
+        return False  # what needs it says so when it is imported
+    functions = (each for each in nodes if isinstance(each, ast.AsyncFunctionDef))
+    return any("durable" in ast.unparse(mark) for each in functions for mark in each.decorator_list)
 
 
 def _here(package: str) -> ModuleSpec | None:
@@ -166,77 +194,16 @@ def _problems(hooks: ModuleType) -> Iterator[tuple[str, str]]:
             yield name, f"there is no `{name}`; hooks.py sets {', '.join(_CHECKS)}"
         elif problem := check(getattr(hooks, name)):
             yield name, problem
-    if problem := _check_answer(getattr(hooks, "answer", None)):
+    if problem := answer_fault(getattr(hooks, "answer", None)):
         yield "answer", problem
 
 
-def _check_prompt(prompt: object) -> str | None:
-    if isinstance(prompt, str | Prompt) or _takes_one(prompt):
-        return None
-    return f"`prompt` is {_named(prompt)}; write text, or def prompt(task: Task) -> str"
-
-
-def _check_model(model: object) -> str | None:
-    if isinstance(model, Model):
-        return None
-    return f'`model` is {_named(model)}; write Model("provider:name")'
-
-
-def _check_tools(tools: object) -> str | None:
-    if not isinstance(tools, list | tuple):
-        return f"`tools` is {_named(tools)}; write a list of functions"
-    names: set[str] = set()
-    for thing in tools:
-        try:
-            tool = as_tool(thing)
-        except (Misuse, TypeError, NameError) as error:
-            return f"`tools` has {_named(thing)}, which is no tool: {error}"
-        if tool.name in names:
-            return f"`tools` has two called {tool.name!r}; give one another name: @tool(name=…)"
-        names.add(tool.name)
-    return None
-
-
-def _check_stop(stop: object) -> str | None:
-    if _takes_one(stop):
-        return None
-    return f"`stop` is {_named(stop)}; write a condition, such as any_of(answered(), max_turns(20))"
-
-
-def _check_answer(answer: object) -> str | None:
-    try:
-        typed_of(answer)
-    except Misuse as error:
-        return f"`answer` cannot be asked for: {error}"
-    return None
-
-
 _CHECKS: dict[str, Callable[[object], str | None]] = {
-    "prompt": _check_prompt,
-    "model": _check_model,
-    "tools": _check_tools,
-    "stop": _check_stop,
+    "prompt": prompt_fault,
+    "model": model_fault,
+    "tools": tools_fault,
+    "stop": stop_fault,
 }
-
-
-def _takes_one(thing: object) -> bool:
-    """Whether it can be called with one argument: `answered` cannot, `answered()` can."""
-    if not callable(thing):
-        return False
-    try:
-        inspect.signature(thing).bind(None)
-    except TypeError:
-        return False
-    except ValueError:  # some built-in callables show no signature
-        return True
-    return True
-
-
-def _named(thing: object) -> str:
-    if callable(thing) and hasattr(thing, "__name__"):
-        return f"the function {thing.__name__}"
-    kind, shown = type(thing).__name__, repr(thing)
-    return wording.short(shown if shown.startswith(kind) else f"{kind} {shown}")
 
 
 def _place(module: ModuleType, name: str) -> str:

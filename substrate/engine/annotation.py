@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from substrate.engine.form import FORMS, Form, plain
 from substrate.values.codec import encode
@@ -102,7 +102,7 @@ class Annotation:
         try:
             self._adapter.validate_python(value, strict=True)
         except ValidationError as error:
-            return _problem(error, self._name)
+            return problem_in(error, self._name)
         return None
 
     def is_exact(self, text: str, value: Any) -> bool:
@@ -136,7 +136,7 @@ class Annotation:
         try:
             back = self._adapter.validate_python(dumped)
         except ValidationError as error:
-            return f"{self._name} would be refused when it is read: {_problem(error, self._name)}"
+            return f"{self._name} would be refused when it is read: {problem_in(error, self._name)}"
         except Exception as error:  # noqa: BLE001 - a type's own validators are user code
             return f"reading {self._name} raises {type(error).__name__}"
         if Allow.CONVERTED in allow and self._chooses_members:
@@ -240,11 +240,16 @@ def _kinds_in(schema: Any, kinds: set[str], *, in_union: bool) -> None:
             _kinds_in(each, kinds, in_union=in_union)
 
 
-def _problem(error: ValidationError, name: str) -> str:
+def problem_in(error: ValidationError, name: str) -> str:
     """Say where a value was refused, what stands there, and why; never the value."""
     first = error.errors(include_url=False, include_context=False)[0]
     place = ".".join([name, *(str(part) for part in first["loc"])])
     return f"{place} is {type(first['input']).__name__}: {first['msg']}"
+
+
+def gist_of(error: PydanticUserError) -> str:
+    """Return what pydantic says of a type that it can't use, on one line, without its own hints."""
+    return " ".join(str(error.message).split("\n\n", 1)[0].split()).rstrip(".")
 
 
 def _cure_of(lost: str) -> str:

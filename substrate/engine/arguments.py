@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
-from substrate.values.codec import encode
+from substrate.engine.objects import encoded
 from substrate.values.records import Json
 from substrate.values.secret import Secret, hidden_in
 
@@ -68,9 +68,9 @@ class Arguments(NamedTuple):
         Not what the run has revealed of its secrets, which the function is given all the same.
         """
         if not self.keywords:
-            return Json(encode(hidden_in(list(self.args))))
+            return encoded(hidden_in(list(self.args)))
         shown = {"args": list(self.args), "keywords": dict(self.keywords)}
-        return Json(encode(hidden_in(shown)))
+        return encoded(hidden_in(shown))
 
     @property
     def _may_change(self) -> bool:

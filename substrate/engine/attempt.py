@@ -34,6 +34,8 @@ from substrate.engine.attempts import (
     failed_in,
     failed_last,
     given_up,
+    lost_in,
+    lost_result,
     resting,
     rests_until,
     series_of,
@@ -57,7 +59,14 @@ from substrate.engine.threads import Over, Slot
 from substrate.store.protocol import Transaction
 from substrate.values.clock import from_ms
 from substrate.values.codec import decode, encode
-from substrate.values.errors import CheckpointRefused, Failure, ModelError, NotEncodable, Paused
+from substrate.values.errors import (
+    CheckpointRefused,
+    Failure,
+    ModelError,
+    NotEncodable,
+    NotKept,
+    Paused,
+)
 from substrate.values.ids import PromiseId, promise_id
 from substrate.values.records import Effect, Json, Kind, Promise, PromiseState
 from substrate.values.secret import hidden
@@ -149,9 +158,12 @@ class Trial:
         if isinstance(outcome, Raised):
             return await self._give_up_or_rest(outcome.error)
         try:
-            return await self._resolve(await result_of(outcome))
+            result = await result_of(outcome, self._step.keep)
         except NotEncodable as error:
+            if self._step.effect is Effect.ONCE:
+                await self._pause_over(error)
             return await self._give_up_or_rest(error, has_returned=True)
+        return await self._resolve(result)
 
     async def _take_up(self, recorded: Promise) -> Promise | None:
         """Go on from a recorded row; None when the step is to be called."""
@@ -169,11 +181,14 @@ class Trial:
         if over is not None and await self._has_returned(over):
             never_began = _is_not_begun(over.result())
             return None if never_began else await self._come_to(over.result())
-        is_gone = recorded.epoch == execution.claim.run.gone_epoch
+        lost = lost_in(recorded)  # then it has returned, whoever called it
+        is_gone = lost is not None or recorded.epoch == execution.claim.run.gone_epoch
         attempt = under_way(recorded)
         if not is_gone and (self._step.reconcile or self._step.undo):
             await self._until_over(attempt)
         reason = f"the worker that called {self._step.name!r} ended before it had an outcome"
+        if lost is not None:
+            reason = f"{self._step.name!r}: {lost.message}"
         is_over = is_gone or not attempt.is_in_thread
         if settled := await self._find_out(reason, is_over=is_over):
             return settled
@@ -279,7 +294,7 @@ class Trial:
                 made.leave()
             if isinstance(outcome, Raised):
                 raise _Failed(outcome.error)
-            return self._resolved(await result_of(outcome))
+            return self._resolved(await result_of(outcome, step.keep))
 
         while True:
             slots.append(await self._slot())
@@ -291,7 +306,8 @@ class Trial:
                 if settled := await self._give_up_or_rest(failed.error):
                     return settled
             except Exception as error:  # noqa: BLE001 - here a failure of user code becomes data
-                if settled := await self._give_up_or_rest(error):
+                is_result = isinstance(error, NotEncodable)
+                if settled := await self._give_up_or_rest(error, has_returned=is_result):
                     return settled
             finally:
                 for slot in slots:
@@ -326,10 +342,14 @@ class Trial:
         undo = step.undo if self._is_in_doubt else None
         if isinstance(error, ModelError):
             self._used = self._with_usage(error.usage and error.usage.to_json())
-        if not (isinstance(error, Exception) and step.retry.allows(error, attempt, series.spent)):
+        is_fault = isinstance(error, Exception) and step.is_fault(error)
+        is_fault = is_fault or (has_returned and isinstance(error, NotKept))
+        if is_fault or not (
+            isinstance(error, Exception) and step.retry.allows(error, attempt, series.spent)
+        ):
             if isinstance(error, step.let_through):
                 self._let_through(error)
-            if isinstance(error, step.pause_on):
+            if isinstance(error, Exception) and (is_fault or isinstance(error, step.pause_on)):
                 await self._leave_paused(error, undo)
             return await self._reject(failure_of(error), undo=undo)
         delay = step.retry.delay(error, attempt).total_seconds()
@@ -342,6 +362,29 @@ class Trial:
         if begun is not None:
             self._execution.journal.put_back(begun)
         raise error
+
+    async def _pause_over(self, error: NotEncodable) -> NoReturn:
+        """Pause the run over the result of a ``once`` call: it has happened, whatever it gave.
+
+        Where there is JSON of it, that is its outcome. Else the intent stands without one: resumed,
+        the step is reconciled, or nobody knows what it came to.
+        """
+        execution, call, told = self._execution, self._call, failure_of(error)
+        if isinstance(error, NotKept) and error.value is not None:
+            await self._resolve(Result(Json(error.value)))
+            cure = "what it gave is recorded as JSON: mend what is wrong, and resume the run"
+        else:
+            if call is not None:
+                known = [*self._failed, lost_result(error, execution.now_ms)]
+                attempts = calling(known, self._closed, self._under_way(call))
+                undo = self._step.undo
+                await execution.write(
+                    self._promise(PromiseState.PENDING, attempts=attempts, undo=undo)
+                )
+            cure = "mend what it returns for later calls; this one is not made again. When the run "
+            cure += "is resumed, `reconcile` says what it came to, or that is unknown"
+        told = replace(told, message=f"{self._step.name!r}: {told.message}; {cure}")
+        execution.leave(Paused(told))
 
     async def _leave_paused(self, error: Exception, undo: Json | None) -> NoReturn:
         """Leave it to a person, who begins a new series of attempts by resuming the run."""
@@ -454,9 +497,10 @@ class Trial:
 
     async def _resolve_reconciled(self, value: Any) -> Promise:
         try:
-            return await self._resolve(await result_of(value))
+            result = await result_of(value, self._step.keep)
         except NotEncodable as error:
-            return await self._reject(failure_of(error), undo=self._step.undo)
+            await self._pause_over(error)
+        return await self._resolve(result)
 
     async def _resolve(self, result: Result) -> Promise:
         """Record the result; one that the database refuses is a failure like any other."""

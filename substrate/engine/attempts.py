@@ -31,6 +31,7 @@ _BEGAN = "began_at"
 _TIMEOUT = "timeout_ms"
 _IN_THREAD = "in_thread"
 _IN_DOUBT = "in_doubt"
+_RETURNED = "returned"
 _CLOSED = "closed_keys"
 _NUMBER = "n"
 _SERIES = "series"
@@ -139,6 +140,17 @@ def failed_last(promise: Promise) -> Failure | None:
 def doubtful_attempt(error: BaseException, now_ms: int) -> Attempt:
     """Return the record of an attempt that failed here and may be under way somewhere."""
     return _record(error, now_ms) | {_IN_DOUBT: True}
+
+
+def lost_result(error: BaseException, now_ms: int) -> Attempt:
+    """Return the record of an attempt that came to its end, and whose result cannot be kept."""
+    return _record(error, now_ms) | {_IN_DOUBT: True, _RETURNED: True}
+
+
+def lost_in(promise: Promise) -> Failure | None:
+    """Return why the result of the attempt in question could not be kept; None of any other."""
+    is_lost = failed_last(promise) is not None and _RETURNED in _records(promise)[-2]
+    return failed_last(promise) if is_lost else None
 
 
 def failed_in(promise: Promise) -> list[Attempt]:

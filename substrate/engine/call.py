@@ -1,7 +1,6 @@
 """A durable function called inside a run: a scope of its own, one outcome under its key."""
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,6 +9,7 @@ from substrate.engine.border import outcome_of
 from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised, encode_failure, error_of, failure_of
 from substrate.engine.function import Durable
+from substrate.engine.place import in_place
 from substrate.values.codec import decode, is_long
 from substrate.values.errors import Failure, Misuse, NotKept, Paused
 from substrate.values.records import Json, Promise, PromiseState
@@ -58,16 +58,11 @@ async def run_function(
 def _never_returned(function: Durable[..., Any]) -> Failure:
     return Failure(
         "NeverReturned",
-        f"{function.name}(){_place_of(function)} has called ctx.continue_as() and returned "
+        f"{function.name}(){in_place(function)} has called ctx.continue_as() and returned "
         "something else, so the run would end and not go on; write `return ctx.continue_as(…)`, "
         "and requeue the run: it goes on from its journal",
         {"function": function.name},
     )
-
-
-def _place_of(function: Durable[..., Any]) -> str:
-    code = getattr(inspect.unwrap(function.function), "__code__", None)
-    return f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
 
 
 def _never_awaited(function: Durable[..., Any], idle: Collection[object]) -> Failure:
@@ -75,7 +70,7 @@ def _never_awaited(function: Durable[..., Any], idle: Collection[object]) -> Fai
     shown = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if keys[_SHOWN:] else "")
     return Failure(
         "NeverAwaited",
-        f"{function.name}(){_place_of(function)} has returned and never awaited {shown}, so that "
+        f"{function.name}(){in_place(function)} has returned and never awaited {shown}, so that "
         "was not done; await it, or give it to gather, map or race, and requeue the run: it goes "
         "on from its journal",
         {"function": function.name, "keys": keys},

@@ -15,11 +15,12 @@ from typing import Any
 
 from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised
+from substrate.engine.objects import encoded
 from substrate.engine.step import Measured
 from substrate.engine.threads import Over, Running, Slot
 from substrate.values.clock import uptime
-from substrate.values.codec import encode, is_long
-from substrate.values.errors import NotEncodable
+from substrate.values.codec import decode, encode, is_long
+from substrate.values.errors import NotEncodable, NotKept
 from substrate.values.records import Json
 from substrate.values.secret import hidden_in
 
@@ -32,23 +33,38 @@ class Result:
     usage: Json | None = None
 
 
-async def result_of(returned: Any) -> Result:
-    """Return what a call returned as JSON, a long one written in a thread.
+async def result_of(returned: Any, keep: Callable[[Any], Any] | None = None) -> Result:
+    """Return what a call returned as JSON, a long one written in a thread; `keep`: see `Step`.
 
-    Raises `NotEncodable` where it cannot be kept, which says that the call was made.
+    Raises `NotEncodable` where it cannot be kept, which says that the call was made: `NotKept`
+    where there is JSON of it all the same.
     """
     try:
         if is_long(returned.value if isinstance(returned, Measured) else returned):
-            return await asyncio.to_thread(_written, returned)
-        return _written(returned)
+            return await asyncio.to_thread(_written, returned, keep)
+        return _written(returned, keep)
+    except NotKept as error:
+        value = None if error.value is None else _whole(returned, error.value)
+        raise NotKept(f"{_MADE}: {error}", error.lost, value) from None
     except NotEncodable as error:
-        raise NotEncodable(f"the call was made, and its result cannot be kept: {error}") from None
+        raise NotEncodable(f"{_MADE}: {error}") from None
 
 
-def _written(returned: Any) -> Result:
+_MADE = "the call was made, and its result cannot be kept"
+
+
+def _whole(returned: Any, part: str) -> str:
+    """Return the JSON of a result by its own class, where that tells more than what is declared."""
+    try:
+        return encoded(hidden_in(returned))
+    except NotEncodable:
+        return encode(hidden_in(decode(part)))
+
+
+def _written(returned: Any, keep: Callable[[Any], Any] | None) -> Result:
     if isinstance(returned, Measured):
         return Result(Json(encode(hidden_in(returned.value))), Json(encode(returned.usage)))
-    return Result(Json(encode(hidden_in(returned))))
+    return Result(Json(encode(hidden_in(returned if keep is None else keep(returned)))))
 
 
 class NotBegun(Exception):

@@ -17,7 +17,7 @@ from substrate.engine.function import Durable
 from substrate.engine.journal import Asked
 from substrate.engine.parking import Group
 from substrate.engine.pending import Pending
-from substrate.values.errors import Interrupt, Misuse, Paused
+from substrate.values.errors import Interrupt, Misuse, Paused, UnknownFunction
 from substrate.values.ids import RunId
 from substrate.values.records import Json, NewRun, OnDead, Promise, PromiseState
 
@@ -112,6 +112,10 @@ async def start_child(execution: Execution, spawn: Spawn, promise: Promise) -> P
             f"{spawn.function.name!r} below it; children that spawn each other in a circle never "
             "end: call the function with ctx.call, or let the parent spawn it"
         )
+    try:
+        await execution.means.check_known(spawn.function, spawn.queue)
+    except UnknownFunction as error:
+        execution.leave(Paused(failure_of(error)))
     stands = await execution.write(promise, child=spawn.new_run(execution, promise))
     execution.means.woken(RunId(promise.id))
     return stands

@@ -8,7 +8,6 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 from uuid import uuid4
 
@@ -20,14 +19,16 @@ from substrate.engine.failure import decode_failure, error_of_run
 from substrate.engine.function import Durable, Later
 from substrate.engine.journal import acceptance
 from substrate.engine.limits import DEFAULT_LIMITS, Limits
-from substrate.engine.means import Listener, tell_nobody
+from substrate.engine.means import Listener, log, tell_nobody
+from substrate.engine.objects import encoded
+from substrate.engine.strangers import missing_worker
 from substrate.engine.typed import Operation, Startable, StartOptions
 from substrate.engine.worker import Worker
 from substrate.store.connect import open_store
 from substrate.store.protocol import Store
 from substrate.store.shield import to_its_end
 from substrate.values.clock import LONGEST, Clock, time_limit, to_ms
-from substrate.values.codec import decode, encode, fingerprint, is_long
+from substrate.values.codec import decode, fingerprint, is_long
 from substrate.values.errors import InvalidId, Misuse, RunNotFound, RunPaused
 from substrate.values.ids import (
     Key,
@@ -52,6 +53,7 @@ from substrate.values.records import (
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+_UNKNOWN_S = 2.0  # seconds of waiting after which it is said that no worker knows the function
 _POLL = (0.02, 0.25)  # seconds between two looks at a run driven elsewhere: first, at most
 
 
@@ -109,9 +111,13 @@ class Client:
             "at": at,
             "timeout": timeout,
         }
-        written = partial(function.encode_arguments, args, keywords, "start", options)
+
+        def written() -> tuple[Json, Json]:
+            given = function.encode_arguments(args, keywords, "start", options)
+            return given, function.with_defaults(given)
+
         is_in_thread = is_long((args, keywords))
-        arguments = await asyncio.to_thread(written) if is_in_thread else written()
+        given, arguments = await asyncio.to_thread(written) if is_in_thread else written()
         seconds = time_limit(timeout)
         now = self.store.clock.now_ms()
         deadline_at = None if seconds is None else now + round(seconds * 1000)
@@ -122,7 +128,7 @@ class Client:
             version=function.version,
             queue=check_name(queue),
             input=arguments,
-            fingerprint=fingerprint(function.name, arguments),
+            fingerprint=fingerprint(function.name, given),  # a default may be another one by then
             seed=secrets.randbits(62),
             priority=_priority(priority),
             due_at=min(moments, default=None),
@@ -166,12 +172,19 @@ class Client:
         """Wait for a run's end and return its result: as JSON, or as the type of its function.
 
         Raises `RunFailed`, `RunDead`, `RunCancelled`, `RunTimedOut`, `RunPaused` (it would wait for
-        a person) or `RunNotFound`.
+        a person) or `RunNotFound`. A run whose function no worker knows is waited for like any
+        other, but the log says so.
         """
+        if function is not None and not isinstance(function, Durable):
+            raise Misuse(
+                f"{function!r} is no durable function; put @durable on it, or leave it out"
+            )
         looks = _Looks(self._execution_of, RunId(id))
+        patience = _Patience(self.store)
         while True:
             looks.begin()
             run = await self.get(id)
+            await patience.look(run)
             if _is_over(run):
                 promise = await self.store.promise(run.id)
                 if promise is not None and (promise.is_settled or promise.error):
@@ -207,7 +220,7 @@ class Client:
         of time, or is being undone.
         """
         key = str(uuid4()) if dedup is None else check_dedup(dedup)
-        signal = Signal(_known(id), check_name(name), Json(encode(value)), key)
+        signal = Signal(_known(id), check_name(name), encoded(value), key)
         is_new = await self.store.send(signal)
         self._hint(signal.run_id)
         return is_new
@@ -292,6 +305,30 @@ class Client:
         """Return the execution of a run that is driven in this process."""
         found = (worker.execution_of(run_id) for worker in self._workers)
         return next((execution for execution in found if execution), None)
+
+
+class _Patience:
+    """Says once of a run that is waited for that no worker could drive it, after a while."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._ends: float | None = asyncio.get_running_loop().time() + _UNKNOWN_S
+
+    async def look(self, run: Run) -> None:
+        """Look whether there is something to say, when it is time for it."""
+        now = asyncio.get_running_loop().time()
+        if self._ends is None or now < self._ends:
+            return
+        self._ends = now + _UNKNOWN_S
+        if missing := await missing_worker(self._store, run):
+            self._ends = None
+            log.warning(
+                "run %s waits for a worker of queue %r that knows %s, and there is none; give that "
+                "function to work([…]), or start the code that has it",
+                run.id,
+                run.queue,
+                missing,
+            )
 
 
 class _Looks:

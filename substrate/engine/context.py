@@ -16,6 +16,7 @@ from uuid import UUID
 
 from typing_extensions import TypeForm
 
+from substrate.engine.annotation import Annotation
 from substrate.engine.arguments import Arguments
 from substrate.engine.attempt import run_step
 from substrate.engine.bound import unbound
@@ -23,10 +24,12 @@ from substrate.engine.call import MAX_CALLS, Continuation, read_call, run_call, 
 from substrate.engine.child import Child, Spawn
 from substrate.engine.closing import give_up
 from substrate.engine.execution import Execution
+from substrate.engine.failure import failure_of
 from substrate.engine.function import Durable
 from substrate.engine.hearing import HEARD, Hearing
 from substrate.engine.journal import Asked
 from substrate.engine.pending import Pending, Winner, settle_all, settle_first
+from substrate.engine.returns import result_of
 from substrate.engine.step import (
     NO_OPTIONS,
     Options,
@@ -37,6 +40,7 @@ from substrate.engine.step import (
     idempotency_key,
     name_of,
     read_step,
+    read_typed,
     sorted_out,
     step_of,
 )
@@ -63,8 +67,8 @@ from substrate.engine.wait import (
 )
 from substrate.store.protocol import Transaction
 from substrate.values.clock import from_ms, seconds_of, time_limit, to_ms
-from substrate.values.codec import decode
-from substrate.values.errors import Misuse
+from substrate.values.codec import decode, fingerprint
+from substrate.values.errors import Misuse, Paused, UnknownFunction
 from substrate.values.ids import Key, RunId, check_name, promise_id
 from substrate.values.number import check_count
 from substrate.values.records import Json, Kind, OnDead, Promise, PromiseState
@@ -270,7 +274,8 @@ class Context:
         else:
             check_step(fn, arguments, options)
             kept = arguments.kept()
-        return self._step(asked, lambda: self._prepare(asked, fn, kept, options))
+        result = result_of(fn)
+        return self._step(asked, lambda: self._prepare(asked, fn, kept, options, result), result)
 
     def key_ahead(self, name: str) -> Key:
         """Return the key that the next operation of this name will have."""
@@ -365,7 +370,11 @@ class Context:
         key = self._next_key(called)
         known = self.execution.journal.input_of(key)
         arguments = durable.encode_arguments(args, keywords, "ctx.spawn", options, known)
-        asked = Asked(key, Kind.CHILD, called, arguments)
+        # Known by what was given: a default may be another one when it is asked for again.
+        recorded = durable.with_defaults(arguments)
+        is_same = recorded in (arguments, known)
+        own = None if is_same else fingerprint(Kind.CHILD.value, called, arguments)
+        asked = Asked(key, Kind.CHILD, called, recorded, own)
         spawn = Spawn(
             durable,
             self.execution.claim.run.queue if queue is None else check_name(queue),
@@ -643,21 +652,32 @@ class Context:
         return blake2b(f"{seed}/{self._scope}/{self._drawn}".encode(), digest_size=16).digest()
 
     def _prepare(
-        self, asked: Asked, fn: Callable[..., Any], arguments: Arguments, options: Options
+        self,
+        asked: Asked,
+        fn: Callable[..., Any],
+        arguments: Arguments,
+        options: Options,
+        result: Annotation | None,
     ) -> Step:
-        step = step_of(fn, arguments, asked, options)
+        step = step_of(fn, arguments, asked, options, result)
         undo = options.get("undo")
         if undo is None:
             return step
-        record = undo_of(undo, arguments, step.timeout, self.execution.means)
+        try:
+            record = undo_of(undo, fn, arguments, step.timeout, self.execution.means)
+        except UnknownFunction as error:
+            self.execution.leave(Paused(failure_of(error)))
         return replace(step, undo=record)
 
     def _is_settled(self, key: Key) -> bool:
         recorded = self.execution.journal.look(key)
         return recorded is not None and recorded.is_settled
 
-    def _step(self, asked: Asked, prepare: Callable[[], Step]) -> Pending[Any]:
-        return Pending(self, asked, partial(run_step, self.execution, prepare, asked), read_step)
+    def _step(
+        self, asked: Asked, prepare: Callable[[], Step], result: Annotation | None = None
+    ) -> Pending[Any]:
+        read = read_step if result is None else partial(read_typed, result)
+        return Pending(self, asked, partial(run_step, self.execution, prepare, asked), read)
 
     def _item(
         self, fn: "Callable[[Any], Any] | Durable[..., Any]", name: str, key: Key, item: Any
@@ -670,7 +690,8 @@ class Context:
         if not self._is_settled(key):
             check_step(fn, arguments, NO_OPTIONS)
             arguments = arguments.kept()
-        return self._step(asked, partial(step_of, fn, arguments, asked))
+        result = result_of(fn)
+        return self._step(asked, partial(step_of, fn, arguments, asked, result=result), result)
 
     def _call(self, key: Key, durable: Durable[..., T], arguments: Json) -> Pending[T]:
         asked = Asked(key, Kind.STEP, durable.name, arguments)

@@ -188,7 +188,7 @@ async def _renew(
             return
         await close_left(execution)
         try:
-            await execution.renew(arguments)
+            await execution.renew(function.with_defaults(arguments))
         except CheckpointRefused as error:
             await _fail(execution, error)
 

@@ -51,6 +51,9 @@ _OPERATIONS = frozenset(
 )
 """Some of what a context has: a type of one, or of a part of one, has at least one of these."""
 
+DEFAULTS = "(default)"
+"""Under this name, which no parameter can have, a record has the defaults of its call."""
+
 _PLAIN = (Any, None, type(None), bool, int, float, str, bytes, list, dict)
 """What is JSON already, or nearly, and needs no adapter."""
 
@@ -133,12 +136,28 @@ class Durable(Generic[P, R_co]):
             )
         return Json(text)
 
+    def with_defaults(self, arguments: Json) -> Json:
+        """Return arguments with what stands for those that were not given, as a run records them.
+
+        So a deploy that changes a default changes no run under way. One that JSON has no form for
+        is left out, and is whatever it is by then.
+        """
+        if not self._defaults:
+            return arguments
+        given = decode(arguments)
+        left = {name: value for name, value in self._defaults.items() if name not in given}
+        return Json(encode({DEFAULTS: left, **given})) if left else arguments
+
     def decode_arguments(self, text: Json) -> Mapping[str, Any]:
         """Return recorded arguments as the types of the signature.
 
+        A default that was recorded for a parameter which is gone by now is left out.
         Raises `Misuse` where the function takes these arguments no more.
         """
-        arguments = {name: self._load(name, value) for name, value in decode(text).items()}
+        recorded = decode(text)
+        defaults = recorded.pop(DEFAULTS, {})
+        there = {name: defaults[name] for name in defaults if name in self.signature.parameters}
+        arguments = {name: self._load(name, value) for name, value in (there | recorded).items()}
         try:
             self.signature.bind(**arguments)
         except TypeError as error:
@@ -180,6 +199,9 @@ class Durable(Generic[P, R_co]):
     def _written(self, arguments: Mapping[str, Any], known: Json | None = None) -> dict[str, Any]:
         """Return arguments as they are recorded, by parameter name."""
         typed = self._annotations
+        for name, plain in self._plain.items():
+            if name in arguments and not _means(plain, arguments[name]):
+                self._refuse(name, arguments[name])
         if typed.keys().isdisjoint(arguments):
             return dict(arguments)
         if known is not None:
@@ -188,7 +210,8 @@ class Durable(Generic[P, R_co]):
                     name: typed[name].as_ever(value) if name in typed else value
                     for name, value in arguments.items()
                 }
-                if encode(as_ever) == known:
+                given = Json(encode(as_ever))
+                if known in (given, self.with_defaults(given)):
                     return as_ever
         return {
             name: typed[name].dump(value) if name in typed else value
@@ -202,11 +225,16 @@ class Durable(Generic[P, R_co]):
     def _check_plain(self, value: object) -> None:
         """Refuse a result that is not of the plain type that the function says it returns."""
         plain = self._hints.get("return", Any)
-        if plain is Any or isinstance(value, plain) or (plain is float and isinstance(value, int)):
-            return
-        if plain is list and isinstance(value, tuple):  # JSON has one kind of array
-            return
-        raise self._wrong(value)
+        if plain is not Any and not _is(plain, value):
+            raise self._wrong(value)
+
+    def _refuse(self, name: str, value: object) -> None:
+        """Refuse an argument that is not of its plain type, unless it is the default of it."""
+        if value is not self.signature.parameters[name].default:
+            raise Misuse(
+                f"{self.name}() takes {name}: {shown(self._hints[name])}, and was given a "
+                f"{type(value).__name__}; give that, or change what it says"
+            )
 
     def _wrong(self, value: object, reason: str = "") -> Misuse:
         says = shown(self._hints["return"])
@@ -223,6 +251,18 @@ class Durable(Generic[P, R_co]):
         return whole.replace(parameters=list(whole.parameters.values())[1:])
 
     @cached_property
+    def _defaults(self) -> Mapping[str, Any]:
+        """The JSON values of the defaults, by parameter name."""
+        written: dict[str, Any] = {}
+        for name, parameter in self.signature.parameters.items():
+            if parameter.default is not parameter.empty:
+                with suppress(NotEncodable):
+                    value = self._written({name: parameter.default})[name]
+                    encode(value)
+                    written[name] = value
+        return written
+
+    @cached_property
     def _hints(self) -> Mapping[str, Any]:
         """The annotations by parameter name, and that of the result as ``return``."""
         typed = {*self.signature.parameters, "return"}
@@ -231,6 +271,15 @@ class Durable(Generic[P, R_co]):
         except NameError as error:
             raise self._unreadable(error) from None
         return {name: hint for name, hint in hints.items() if name in typed}
+
+    @cached_property
+    def _plain(self) -> Mapping[str, type]:
+        """The parameters that are of plain types, but for None, which says nothing."""
+        return {
+            name: hint
+            for name, hint in self._hints.items()
+            if name != "return" and hint in _PLAIN and hint not in (Any, None, type(None))
+        }
 
     @cached_property
     def _annotations(self) -> Mapping[str, Annotation]:
@@ -249,6 +298,23 @@ class Durable(Generic[P, R_co]):
             f"the types of {self.name}() cannot be read: {error}; use types that pydantic "
             "knows, imported where the function is defined"
         )
+
+
+def _is(plain: type, value: object) -> bool:
+    """Whether a value is of a plain type; JSON has one kind of array, and of number nearly."""
+    if isinstance(value, plain) or (plain is float and isinstance(value, int)):
+        return True
+    return plain is list and isinstance(value, tuple)
+
+
+def _means(plain: type, value: object) -> bool:
+    """Whether a value is of a plain type, or JSON makes one of it: a UUID is text."""
+    if _is(plain, value):
+        return True
+    try:
+        return _is(plain, decode(encode(value)))
+    except NotEncodable:
+        return True  # what it is will be told
 
 
 @overload

@@ -1,4 +1,4 @@
-"""The durable functions that a worker knows, by name and version.
+"""The durable functions that a worker knows, by name and version: given to it, or reached by them.
 
 A function that is defined anew in its place (a notebook's cell that is run again, a module that is
 reloaded) takes the place of the old one when a run of it is started: what is claimed from then on
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from substrate.engine.function import Durable
+from substrate.engine.reach import reached
 from substrate.values.errors import Misuse
 
 
@@ -33,6 +34,9 @@ class Registry(Mapping[tuple[str, int], Durable[..., Any]]):
                     f"work() is given two functions {each.name!r}, version {each.version}: "
                     f"{_place(known)} and {_place(each)}; give one a name or a version of its own"
                 )
+        # Of two of one name it is the one that was given, or is nearer: see `recognise`.
+        for each in reached(list(self._known.values())):
+            self._known.setdefault((each.name, each.version), each)
 
     def __getitem__(self, key: tuple[str, int]) -> Durable[..., Any]:
         return self._known[key]

@@ -9,14 +9,16 @@ from functools import partial
 from typing import Any, TypedDict, cast
 from uuid import NAMESPACE_OID, uuid5
 
+from substrate.engine.annotation import Annotation
 from substrate.engine.arguments import Arguments
-from substrate.engine.failure import Raised, error_of
+from substrate.engine.failure import Raised, error_of, failure_of
 from substrate.engine.function import Durable
 from substrate.engine.journal import Asked
+from substrate.engine.returns import check_result
 from substrate.engine.signature import check_fit
 from substrate.values.clock import time_limit
 from substrate.values.codec import decode
-from substrate.values.errors import Misuse
+from substrate.values.errors import Misuse, Paused
 from substrate.values.ids import check_name
 from substrate.values.records import (
     AnyEffect,
@@ -43,6 +45,10 @@ class Measured:
     usage: Any
 
 
+def _is_none(error: Exception) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """What is to be called, and how. `input` is what the journal shows of its arguments.
@@ -56,7 +62,10 @@ class Step:
     An error of `pause_on` that is not retried, or no more, is for a person to mend: nothing is
     recorded for the step but the attempts, the run is paused and shows it, and when it is requeued
     the step is called again. One of `let_through` is raised where the step is awaited, and is not
-    recorded either.
+    recorded either. One of which `is_fault` says so is a mistake in code: like one of `pause_on`,
+    and never retried.
+
+    `keep` makes JSON of what the call returned. Raises `NotEncodable`, `NotKept` where it cannot.
 
     `add_usage` adds up what two attempts used, each as its record or None: then what failed
     attempts used counts as well, and the step's row tells it already while it waits.
@@ -74,6 +83,8 @@ class Step:
     reconcile: Callable[..., Any] | None = None
     pause_on: tuple[type[Exception], ...] = ()
     let_through: tuple[type[Exception], ...] = ()
+    is_fault: Callable[[Exception], bool] = _is_none
+    keep: Callable[[Any], Any] | None = None
     add_usage: Callable[[Any, Any], Any] | None = None
     blobs: tuple[Blob, ...] = ()
 
@@ -168,9 +179,13 @@ def sorted_out(given: Mapping[str, Any]) -> tuple[Options, Mapping[str, Any]]:
 
 
 def step_of(
-    fn: Callable[..., Any], arguments: Arguments, asked: Asked, options: Options = NO_OPTIONS
+    fn: Callable[..., Any],
+    arguments: Arguments,
+    asked: Asked,
+    options: Options = NO_OPTIONS,
+    result: Annotation | None = None,
 ) -> Step:
-    """Prepare a call of a function; its undo is left to the caller."""
+    """Prepare a call of a function whose result is of a type; its undo is left to the caller."""
     effect = _effect_of(options.get("effect", Effect.PURE))
     timeout = options.get("timeout")
     reconcile = options.get("reconcile")
@@ -184,6 +199,7 @@ def step_of(
         retry=options.get("retry", NO_RETRY),
         timeout=time_limit(timeout),
         reconcile=None if reconcile is None else arguments.of(reconcile),
+        keep=None if result is None else result.dump,
     )
 
 
@@ -201,6 +217,8 @@ def check_step(fn: Callable[..., Any], arguments: Arguments, options: Options) -
         options=OPTIONS,
         given=options.keys(),
     )
+    if effect is Effect.ONCE or options.get("undo") is not None:
+        check_result(fn)
     if (reconcile := options.get("reconcile")) is not None:
         keywords = _with_key(reconcile, arguments.keywords)
         check_fit("ctx.step", reconcile, arguments.args, keywords)
@@ -266,6 +284,19 @@ def read_step(promise: Promise) -> Any:
     if promise.state is not PromiseState.RESOLVED:
         return Raised(error_of(promise))
     return decode(promise.value or Json("null"))
+
+
+def read_typed(result: Annotation, promise: Promise) -> Any:
+    """Return a settled step's result as its type, or its failure.
+
+    Raises `Paused` where the type has changed and takes the record no more.
+    """
+    if promise.state is not PromiseState.RESOLVED:
+        return Raised(error_of(promise))
+    try:
+        return result.load(decode(promise.value or Json("null")))
+    except Misuse as error:
+        raise Paused(failure_of(error)) from None
 
 
 def takes_key(fn: Callable[..., Any]) -> bool:

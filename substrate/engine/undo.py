@@ -5,16 +5,18 @@ parameter `result` is filled with what the step returned (None where nobody know
 `idempotency_key` with the step's own key.
 """
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from substrate.engine.arguments import Arguments
 from substrate.engine.function import Durable
 from substrate.engine.means import Means
+from substrate.engine.place import in_place
 from substrate.engine.step import LONGEST_CALL
 from substrate.values.codec import encode
-from substrate.values.errors import Misuse
+from substrate.values.errors import Misuse, UnknownFunction
 from substrate.values.records import Json
 
 RESULT = "result"
@@ -56,29 +58,44 @@ class Undo:
         return {**self.arguments, **wanted}
 
 
-def undo_of(undo: Durable[..., Any], given: Arguments, timeout: float | None, means: Means) -> Json:
-    """Return the record of what makes up for a step that is called with these arguments.
+def undo_of(
+    undo: Durable[..., Any],
+    fn: Callable[..., Any],
+    given: Arguments,
+    timeout: float | None,
+    means: Means,
+) -> Json:
+    """Return the record of what makes up for a step: a call of `fn` with these arguments.
 
-    Raises `Misuse` where it could not be called later: a function that this worker does not know,
-    or one that does not take the step's arguments.
+    Raises `Misuse` where it could not be called later: `UnknownFunction` for one that this worker
+    does not know, and for one that does not take the step's arguments, or may mean others.
     """
     if not isinstance(undo, Durable):
         raise Misuse(f"undo={undo!r} is no durable function; put @durable on it: it has a ctx")
     means.recognise(undo)
     if means.functions is not None and means.function(undo.name, undo.version) is not undo:
-        raise Misuse(
-            f"the undo {undo.name!r} is not registered with this worker, so a later process could "
-            f"not find it; write work([…, {undo.name}])"
+        raise UnknownFunction(
+            f"the undo {undo.name!r}{in_place(undo)} is not known to this worker, so a later "
+            "process could not find it; define it at the top of a module, and name it where it is "
+            f"used, or write work([…, {undo.name}])"
         )
-    arguments = undo.encode_some(_bound(undo, given))
+    arguments = undo.encode_some(_bound(undo, given, _names_of(fn)))
     longest = LONGEST_CALL if timeout is None else timeout
     return Undo(undo.name, undo.version, arguments, longest).to_json()
 
 
-def _bound(undo: Durable[..., Any], given: Arguments) -> Mapping[str, Any]:
-    """Return the step's arguments by the undo's parameters."""
+def _bound(undo: Durable[..., Any], given: Arguments, called: Sequence[str]) -> Mapping[str, Any]:
+    """Return the step's arguments by the undo's parameters; `called` are those of its function."""
     whole = undo.signature
     own = [each for name, each in whole.parameters.items() if name not in (RESULT, KEY)]
+    for each, name in zip(own[: len(given.args)], called, strict=False):
+        # `refund(ctx, reason="…")` of a `charge(cents)` would be given the cents for its reason.
+        if each.default is not each.empty and each.name != name and each.kind != each.KEYWORD_ONLY:
+            raise Misuse(
+                f"the undo {undo.name!r}{in_place(undo)} would be given the step's {name!r} as "
+                f"{each.name!r}, which has a default; call it {name!r} if that is meant, or put a "
+                f"parameter {name!r} before it"
+            )
     try:
         return whole.replace(parameters=own).bind(*given.args, **given.keywords).arguments
     except TypeError as error:
@@ -86,3 +103,12 @@ def _bound(undo: Durable[..., Any], given: Arguments) -> Mapping[str, Any]:
             f"the undo {undo.name!r} takes {[each.name for each in own]} and is given the same "
             f"arguments as the step: {error}"
         ) from None
+
+
+def _names_of(fn: Callable[..., Any]) -> Sequence[str]:
+    """Return the names of what a step's function is given by position; none where it can't tell."""
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):
+        return ()
+    return [each.name for each in parameters if each.kind <= each.POSITIONAL_OR_KEYWORD]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Self
 
-from substrate.engine.attempts import closed_keys, rests_until, under_way
+from substrate.engine.attempts import closed_keys, lost_in, rests_until, under_way
 from substrate.engine.border import outcome_of
 from substrate.engine.call import encoded_result, run_function
 from substrate.engine.closing import close_all, closed
@@ -152,6 +152,7 @@ async def _until_over(execution: Execution, step: Promise, undo: Undo) -> None:
             await call.over()
         return
     is_over = step.state is PromiseState.RESOLVED or rests_until(step) is not None
+    is_over = is_over or lost_in(step) is not None
     run = execution.claim.run
     if not is_over and step.epoch not in (run.epoch, run.gone_epoch):
         attempt = under_way(step)

@@ -29,6 +29,7 @@ from substrate.engine.heart import Heart
 from substrate.engine.limits import DEFAULT_LIMITS, Limits
 from substrate.engine.means import Listener, Means, tell_nobody
 from substrate.engine.registry import Registry
+from substrate.engine.strangers import Strangers
 from substrate.engine.tending import Strays, ended, longest_resting
 from substrate.engine.threads import Threads
 from substrate.engine.trial import Trials
@@ -77,10 +78,12 @@ class Worker:
         self.store = store
         self.limits = limits
         self._registry = Registry(functions)
-        self._functions = {lane_of(check_name(queue), *key): key for key in self._registry}
+        self._queue = check_name(queue)
+        self._functions = {lane_of(queue, *key): key for key in self._registry}
         self._listener = listener
         self._executions: dict[RunId, Execution] = {}
         self._strays = Strays()
+        self._strangers = Strangers(store, limits.lease)
         self._drives: set[asyncio.Task[None]] = set()
         self._crashed: list[Execution] = []
         self._starts: dict[asyncio.Future[None], RunId] = {}
@@ -107,6 +110,7 @@ class Worker:
             lease_s=self.limits.lease.total_seconds(),
             warm_s=self.limits.warm.total_seconds() if has_own_time else 0.0,
             functions=self._registry,
+            queue=self._queue,
             woken=self.wake,
             rests=self._stand_by,
             succeeded=self._succeed,
@@ -281,6 +285,7 @@ class Worker:
         heart = Heart(self.store, owner, self.limits.lease)
         try:
             await heart.born()
+            await self.store.tell_lanes(owner, list(self._functions))
         except BaseException:
             heart.stop()
             await to_its_end(heart.ended(_LAST_WAIT))
@@ -332,6 +337,7 @@ class Worker:
         await self._look_at_own()
         await self._let_rest()
         await self._claim()
+        await self._strangers.look(asyncio.get_running_loop().time())
 
     async def _watch_lease(self) -> None:
         """Let go of every run at the moment the lease lapses, whatever the tick is waiting for."""

@@ -291,6 +291,18 @@ class Store(Protocol):
         """Return what was told of limits since a moment in ms: name, what, and when."""
         ...
 
+    async def tell_lanes(self, owner: Owner, lanes: Sequence[str]) -> None:
+        """Keep which lanes a worker knows, for who asks what `known_lanes` there are."""
+        ...
+
+    async def known_lanes(self) -> frozenset[str] | None:
+        """Return what the workers know whose leases hold; None where one of them has not told."""
+        ...
+
+    async def ready_lanes(self, limit: int = 100) -> Sequence[str]:
+        """Return lanes that have a run which could be claimed."""
+        ...
+
     def pulse(self, owner: Owner, lease: timedelta) -> Pulse:
         """Register a worker and return its sign of life. Blocking: opens a connection."""
         ...

@@ -1,6 +1,6 @@
 """The grammar of ids, names and keys.
 
-- A **root id** is the caller's: 1 to 200 characters of ``[A-Za-z0-9._:@/-]``.
+- A **root id** is the caller's: 1 to 200 characters of ``[A-Za-z0-9._:@/-]``, the first no ``-``.
 - ``#`` is ours: ``root#key`` is a promise; a child's run id is the id of the promise it settles.
 - A **key** is ``name.ordinal``; scopes are joined by ``/``: ``tools.3/search.0``.
 
@@ -20,14 +20,23 @@ Key = NewType("Key", str)
 PARTS = 64
 """How many partitions there are. Never changes: it is in every primary key."""
 
-_ROOT = re.compile(r"[A-Za-z0-9._:@/-]{1,200}")
+_ROOT = re.compile(r"(?!-)[A-Za-z0-9._:@/-]{1,200}")
+_DEDUP = re.compile(r"[A-Za-z0-9._:@/-]{1,200}")
 _ANY_ID = re.compile(r"[A-Za-z0-9._:@/#~-]{1,8000}")
 _SHOWN = 60
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 def check_root_id(text: object) -> RunId:
-    """Return the text as a run id, or raise `InvalidId`."""
+    """Return the text as a run id, or raise `InvalidId`.
+
+    One that begins with ``-`` could not be typed after a command: it would be an option of it.
+    """
+    if isinstance(text, str) and text.startswith("-") and _DEDUP.fullmatch(text):
+        raise InvalidId(
+            f"{text!r} is not a run id, since it begins with '-' as an option does; give an id "
+            "that begins with a letter or a digit"
+        )
     if not isinstance(text, str) or not _ROOT.fullmatch(text):
         raise InvalidId(
             f"{text!r} is not a run id; use 1 to 200 letters, digits and any of . _ : @ / -"
@@ -37,7 +46,7 @@ def check_root_id(text: object) -> RunId:
 
 def check_dedup(text: object) -> str:
     """Return the text if it can tell one signal from another, or raise `InvalidId`."""
-    if isinstance(text, str) and _ROOT.fullmatch(text):
+    if isinstance(text, str) and _DEDUP.fullmatch(text):
         return text
     shown = repr(text)
     if len(shown) > _SHOWN:
@@ -96,3 +105,9 @@ def part_of(any_id: str) -> int:
 def lane_of(queue: str, function: str, version: int) -> str:
     """Return the lane that a worker claims from: queue, function and version."""
     return f"{queue}/{function}/{version}"
+
+
+def parts_of_lane(lane: str) -> tuple[str, str, str]:
+    """Return the queue, function and version of a lane."""
+    queue, function, version = lane.split("/", 2)
+    return queue, function, version

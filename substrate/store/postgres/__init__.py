@@ -17,6 +17,7 @@ from substrate.store.postgres import (
     runs,
     waiting,
 )
+from substrate.store.postgres import lanes as lane_rows
 from substrate.store.postgres.blobs import read_blobs
 from substrate.store.postgres.connections import Connections, read_time
 from substrate.store.postgres.deadline import ANSWER_WAIT
@@ -247,6 +248,18 @@ class PostgresStore:
     async def limits(self, since: int) -> Sequence[tuple[str, Json, int]]:
         """See `Store.limits`."""
         return await self._connections.aside(lambda db: limits.read_limits(db, since))
+
+    async def tell_lanes(self, owner: Owner, lanes: Sequence[str]) -> None:
+        """See `Store.tell_lanes`."""
+        await self._connections.aside(lambda db: lane_rows.write_lanes(db, owner, lanes))
+
+    async def known_lanes(self) -> frozenset[str] | None:
+        """See `Store.known_lanes`."""
+        return await self._connections.aside(lane_rows.known_lanes)
+
+    async def ready_lanes(self, limit: int = 100) -> Sequence[str]:
+        """See `Store.ready_lanes`."""
+        return await self._connections.aside(lambda db: lane_rows.ready_lanes(db, limit))
 
     def pulse(self, owner: Owner, lease: timedelta) -> PostgresPulse:
         """See `Store.pulse`."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from substrate.store import rows
 from substrate.store.blobs import outsource
 from substrate.store.sqlite import ending, inbox, journal, limits, promises, recovery, runs, waiting
+from substrate.store.sqlite import lanes as lane_rows
 from substrate.store.sqlite.blobs import read_blobs
 from substrate.store.sqlite.file import SqliteFile, Work, open_file
 from substrate.store.sqlite.pulse import SqlitePulse, remove_lock
@@ -233,6 +234,19 @@ class SqliteStore:
     async def limits(self, since: int) -> Sequence[tuple[str, Json, int]]:
         """See `Store.limits`."""
         return await self._file.read(lambda db: limits.read_limits(db, since))
+
+    async def tell_lanes(self, owner: Owner, lanes: Sequence[str]) -> None:
+        """See `Store.tell_lanes`."""
+        await self._file.write(lambda db: lane_rows.write_lanes(db, owner, lanes))
+
+    async def known_lanes(self) -> frozenset[str] | None:
+        """See `Store.known_lanes`."""
+        now = OffsetClock().now_ms()  # of which the leases are
+        return await self._file.read(lambda db: lane_rows.known_lanes(db, now))
+
+    async def ready_lanes(self, limit: int = 100) -> Sequence[str]:
+        """See `Store.ready_lanes`."""
+        return await self._file.read(lambda db: lane_rows.ready_lanes(db, limit))
 
     def pulse(self, owner: Owner, lease: timedelta) -> SqlitePulse:
         """See `Store.pulse`."""

@@ -1,0 +1,193 @@
+"""What is wrong with a hook, told before a run begins: what it is, and what to write instead.
+
+A prompt is not rendered for it, and no model is asked. A stop condition is pure, so it is tried on
+transcripts that are made up: what it gives for them must be a verdict.
+"""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, get_type_hints
+
+from substrate.agent.end import Advice, End, Reason, Stop
+from substrate.agent.prompt import Prompt
+from substrate.agent.task import Task
+from substrate.agent.tool import Tool, as_tool
+from substrate.agent.transcript import Transcript
+from substrate.agent.typed import typed_of
+from substrate.models.messages import Reply, StopReason, Text, Usage
+from substrate.models.model import Model
+from substrate.values.errors import Misuse
+
+_MANY = 500  # turns of the longest transcript on which a condition is tried
+
+
+def prompt_fault(prompt: object) -> str | None:
+    """Say what is wrong with a prompt; None where nothing is."""
+    if isinstance(prompt, str):
+        return None
+    if isinstance(prompt, Prompt):
+        wrong = (prompt_fault(text) for text in prompt.texts.values())
+        return next((each for each in wrong if each), None)
+    cure = "write text, or def prompt(task: Task) -> str"
+    if not takes_one(prompt):
+        return f"`prompt` is {named(prompt)}; {cure}"
+    if inspect.iscoroutinefunction(prompt):
+        return f"`prompt` is {named(prompt)}, which is async; write a plain def: a step can await"
+    if _returns_nothing(prompt):
+        return f"`prompt` is {named(prompt)}, which returns nothing; end it with `return …`: text"
+    return None
+
+
+def model_fault(model: object) -> str | None:
+    """Say what is wrong with a model; None where nothing is."""
+    if isinstance(model, Model):
+        return None
+    return f'`model` is {named(model)}; write Model("provider:name")'
+
+
+def tools_fault(tools: object) -> str | None:
+    """Say what is wrong with tools; None where nothing is."""
+    if isinstance(tools, str | Tool) or not isinstance(tools, Sequence):
+        return f"`tools` is {named(tools)}; write a list of functions, even of one or none"
+    known: list[Tool] = []
+    for thing in tools:
+        try:
+            known.append(as_tool(thing))
+        except (Misuse, TypeError, NameError) as error:
+            return f"`tools` has {named(thing)}, which is no tool: {error}"
+    return same_name(known)
+
+
+def same_name(tools: Iterable[Tool]) -> str | None:
+    """Say which two tools have one name; None where none have."""
+    names: set[str] = set()
+    for tool in tools:
+        if tool.name in names:
+            return f"`tools` has two called {tool.name!r}; give one another name: @tool(name=…)"
+        names.add(tool.name)
+    return None
+
+
+def stop_fault(stop: object) -> str | None:
+    """Say what is wrong with a stop condition; None where nothing is."""
+    cure = "write a condition, such as any_of(answered(), max_turns(20))"
+    if not takes_one(stop):
+        return f"`stop` is {named(stop)}; {cure}"
+    assert callable(stop)
+    if makes_conditions(stop):
+        return f"`stop` is {named(stop)}, which makes a condition; call it, or {cure}"
+    for transcript in _transcripts():
+        try:
+            said = stop(transcript)
+        except Exception:  # noqa: BLE001, S112 - what it needs may be in real tasks alone
+            continue
+        if inspect.iscoroutine(said):
+            said.close()
+        if problem := verdict_fault(said):
+            return f"`stop` is {named(stop)}, and {problem}"
+    return None
+
+
+def answer_fault(answer: object) -> str | None:
+    """Say what is wrong with the type of an answer; None where nothing is."""
+    try:
+        typed_of(answer)
+    except Misuse as error:
+        return f"`answer` cannot be asked for: {error}"
+    except Exception as error:  # noqa: BLE001 - pydantic raises several kinds for what is no type
+        told = f"{type(error).__name__}: {error}"
+        return f"`answer` is {named(answer)}, which is no type: {told}; write a class with fields"
+    return None
+
+
+def verdict_fault(said: object) -> str | None:
+    """Say what is wrong with what a condition gave; None where it is a verdict."""
+    if said is None or isinstance(said, Advice):
+        return None
+    if isinstance(said, End) and isinstance(said.reason, Reason):
+        return None
+    if inspect.iscoroutine(said):
+        said = "a coroutine"
+    if callable(said):
+        return f"it gave {named(said)}: it makes conditions, and is to be called once before"
+    return (
+        f"it gave {said!r}; give None to go on, or an End, as in "
+        "`return End(Reason.MAX_TURNS) if … else None`: compose any_of(answered(), …)"
+    )
+
+
+def condition_fault(condition: object, composer: str) -> str | None:
+    """Say what is wrong with one of the conditions that `composer` is given; None if nothing is."""
+    if not takes_one(condition) or (callable(condition) and makes_conditions(condition)):
+        return (
+            f"{composer}() is given {named(condition)}, which is no condition; call what makes "
+            "one: answered(), max_turns(20)"
+        )
+    return None
+
+
+def takes_one(thing: object) -> bool:
+    """Whether it can be called with one argument: `answered` cannot, `answered()` can."""
+    if not callable(thing):
+        return False
+    try:
+        inspect.signature(thing).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # some built-in callables show no signature
+        return True
+    return True
+
+
+def makes_conditions(thing: Callable[..., Any]) -> bool:
+    """Whether a function says that it returns a condition: `max_turns`, that was not called."""
+    try:
+        return bool(get_type_hints(thing).get("return") == Stop)
+    except (NameError, TypeError, AttributeError):
+        return False
+
+
+def named(thing: object) -> str:
+    """Return what a thing is, for a message: a function by its name, a value with its type."""
+    if isinstance(thing, Tool):
+        return f"the tool {thing.name!r}"
+    if callable(thing) and hasattr(thing, "__name__"):
+        return f"the function {thing.__name__}"
+    kind, shown = type(thing).__name__, " ".join(f"{thing!r:.300}".split())
+    shown = shown if len(shown) <= 60 else f"{shown[:59]}…"
+    return shown if shown.startswith(kind) or thing is None else f"{kind} {shown}"
+
+
+def _returns_nothing(function: object) -> bool:
+    """Whether no line of a function returns anything, as one can read in its source."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))  # type: ignore[arg-type]
+    except (OSError, TypeError, SyntaxError):
+        return False
+    if len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef):
+        return False
+    left: list[ast.AST] = list(tree.body[0].body)
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            continue
+        if isinstance(node, ast.Raise | ast.Yield | ast.YieldFrom):
+            return False
+        if isinstance(node, ast.Return) and node.value is not None:
+            return False
+        left.extend(ast.iter_child_nodes(node))
+    return True
+
+
+def _transcripts() -> Iterable[Transcript]:
+    """Give transcripts before the first turn, after one, and after very many."""
+    begun = Transcript.begin(Task("What is an ostinato?"), "")
+    yield begun
+    words = (Text("A phrase that persists."),)
+    reply = Reply(words, StopReason.END, "scripted", "made up", Usage(cost_usd=Decimal(1)))
+    for turns in (1, _MANY):
+        yield replace(begun, messages=(*begun.messages, reply), replies=(reply,) * turns)

@@ -1,0 +1,72 @@
+"""Which lanes the workers of a database know, in Postgres; and which have runs that are ready.
+
+Each function is one transaction.
+"""
+
+from collections.abc import Sequence
+
+from substrate.store.postgres.connections import NOW, Cursor
+from substrate.values.records import Owner
+
+_WRITE_LANES = """
+WITH forgotten AS (
+    DELETE FROM lanes
+     WHERE incarnation NOT IN (SELECT incarnation FROM workers)
+)
+INSERT INTO lanes (incarnation, lane, tenant)
+SELECT %(owner)s::text, told.lane, ''::text
+  FROM unnest(%(lanes)s::text[]) AS told (lane)
+    ON CONFLICT (incarnation, lane) DO NOTHING
+"""
+
+
+async def write_lanes(db: Cursor, owner: Owner, lanes: Sequence[str]) -> None:
+    """Keep what a worker knows; forget what those knew that have been struck off."""
+    told = ["", *lanes]  # the empty one says that it has told
+    await db.execute(_WRITE_LANES, {"owner": owner, "lanes": told})
+
+
+_SELECT_KNOWN = f"""
+SELECT DISTINCT lanes.lane
+  FROM workers
+  LEFT JOIN lanes ON lanes.incarnation = workers.incarnation
+ WHERE workers.lease_until > {NOW}
+"""
+
+
+async def known_lanes(db: Cursor) -> frozenset[str] | None:
+    """Return what the living workers know; None where one of them has not told."""
+    cursor = await db.execute(_SELECT_KNOWN)
+    found = [row[0] for row in await cursor.fetchall()]
+    return None if None in found else frozenset(found)
+
+
+_SELECT_READY = """
+WITH RECURSIVE
+    -- from one lane to the next, however many runs each has
+    ready (lane) AS (
+        (SELECT lane
+           FROM runs
+          WHERE status = 'ready'
+          ORDER BY lane
+          LIMIT 1)
+         UNION ALL
+        SELECT (SELECT runs.lane
+                  FROM runs
+                 WHERE runs.status = 'ready' AND runs.lane > ready.lane
+                 ORDER BY runs.lane
+                 LIMIT 1)
+          FROM ready
+         WHERE ready.lane IS NOT NULL
+    )
+SELECT lane
+  FROM ready
+ WHERE lane IS NOT NULL
+ LIMIT %(limit)s
+"""
+
+
+async def ready_lanes(db: Cursor, limit: int) -> Sequence[str]:
+    """Return lanes that have a run which could be claimed."""
+    cursor = await db.execute(_SELECT_READY, {"limit": limit})
+    return [row[0] for row in await cursor.fetchall()]

@@ -1,0 +1,69 @@
+"""Which lanes the workers of a database know, in SQLite; and which have runs that are ready.
+
+Each function runs inside one transaction that its caller opened.
+"""
+
+from collections.abc import Sequence
+
+import apsw
+
+from substrate.values.records import Owner
+
+_FORGET_LANES = """
+DELETE FROM lanes
+ WHERE incarnation = :owner
+    OR incarnation NOT IN (SELECT incarnation FROM workers)
+"""
+
+_INSERT_LANE = """
+INSERT INTO lanes (incarnation, lane, tenant)
+VALUES (:owner, :lane, '')
+    ON CONFLICT (incarnation, lane) DO NOTHING
+"""
+
+
+def write_lanes(db: apsw.Connection, owner: Owner, lanes: Sequence[str]) -> None:
+    """Keep what a worker knows; forget what those knew that have been struck off."""
+    db.execute(_FORGET_LANES, {"owner": owner})
+    for lane in ("", *lanes):  # the empty one says that it has told
+        db.execute(_INSERT_LANE, {"owner": owner, "lane": lane})
+
+
+_SELECT_KNOWN = """
+SELECT DISTINCT lanes.lane
+  FROM workers
+  LEFT JOIN lanes ON lanes.incarnation = workers.incarnation
+ WHERE workers.lease_until > :now
+"""
+
+
+def known_lanes(db: apsw.Connection, now: int) -> frozenset[str] | None:
+    """Return what the living workers know; None where one of them has not told."""
+    found = [row[0] for row in db.execute(_SELECT_KNOWN, {"now": now})]
+    return None if None in found else frozenset(found)
+
+
+_SELECT_READY = """
+WITH RECURSIVE
+    -- from one lane to the next, however many runs each has
+    ready (lane) AS (
+        SELECT min(lane)
+          FROM runs
+         WHERE status = 'ready'
+         UNION ALL
+        SELECT (SELECT min(runs.lane)
+                  FROM runs
+                 WHERE runs.status = 'ready' AND runs.lane > ready.lane)
+          FROM ready
+         WHERE ready.lane IS NOT NULL
+    )
+SELECT lane
+  FROM ready
+ WHERE lane IS NOT NULL
+ LIMIT :limit
+"""
+
+
+def ready_lanes(db: apsw.Connection, limit: int) -> Sequence[str]:
+    """Return lanes that have a run which could be claimed."""
+    return [row[0] for row in db.execute(_SELECT_READY, {"limit": limit})]

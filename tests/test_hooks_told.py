@@ -1,0 +1,255 @@
+"""What is wrong with a hook or a tool is told before any model is asked, with the cure."""
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from skills.web import fetch_url
+from substrate import Context, Misuse, Retry, durable
+from substrate.agent.end import End, Reason
+from substrate.agent.faults import (
+    answer_fault,
+    model_fault,
+    prompt_fault,
+    stop_fault,
+    tools_fault,
+)
+from substrate.agent.prompt import Prompt
+from substrate.agent.stop import all_of, answered, any_of, budget, max_turns
+from substrate.agent.task import Task
+from substrate.agent.tool import Tool, tool
+from substrate.models.model import Model
+
+
+class Opaque:
+    """What has no JSON form."""
+
+
+@tool
+def look(what: str) -> str:
+    """Look something up."""
+    return what
+
+
+def untyped(what) -> str:
+    """Look something up."""
+    return what
+
+
+def opaque() -> Opaque:
+    """Return what no model can be told."""
+    return Opaque()
+
+
+def locked(lock: threading.Event) -> str:
+    """Wait."""
+    return str(lock)
+
+
+def yields(count: int) -> Iterator[int]:
+    """Count."""
+    yield from range(count)
+
+
+async def yields_later(count: int) -> Any:
+    """Count."""
+    for number in range(count):
+        yield number
+
+
+def unpacked(what: str, /) -> str:
+    """Look something up."""
+    return what
+
+
+def unknown_type(what: "Nowhere") -> str:  # noqa: F821 - that is the mistake
+    """Look something up."""
+    return what
+
+
+def calls_back() -> Callable[[], str]:
+    """Return something to call."""
+    return str
+
+
+def makes_some() -> list[Tool]:
+    """Make tools."""
+    return [look]
+
+
+class Looker:
+    """Look something up."""
+
+    def __call__(self, what: str) -> str:
+        return what
+
+
+@durable
+async def research(ctx: Context, topic: str) -> str:
+    """Research a topic."""
+    return topic
+
+
+TOOLS = {
+    "nothing": ([look, None], "has None, which is no tool: None is no function; give functions"),
+    "a word": (["look"], "has str 'look', which is no tool: 'look' is no function"),
+    "a list in a list": ([look, [look]], r"has list \[FunctionTool.* is no tool"),
+    "a maker": ([fetch_url], r"'fetch_url' makes tools and is none; call it, fetch_url\(…\)"),
+    "a maker of some": ([makes_some], r"'makes_some' makes tools and is none; call it"),
+    "a class": ([Looker], "is a class, and what a model is told .* write one that calls it"),
+    "an object": ([Looker()], "is Looker, and what a model is told .* write one that calls it"),
+    "a durable function": (
+        [research],
+        r"'research' is a durable function \(.*:\d+\); put @tool on",
+    ),
+    "two of a name": ([look, look], "has two called 'look'; give one another name: @tool"),
+    "no type": ([untyped], "tool 'untyped': give the parameter 'what' a type"),
+    "no such type": (
+        [unknown_type],
+        r"\(.*:\d+\): its types cannot be read: name 'Nowhere' is not",
+    ),
+    "a type of no JSON": ([locked], r"a parameter cannot be described to a model: .*threading"),
+    "a result of no JSON": ([opaque], r"\(.*:\d+\): it says that it returns Opaque, which has no"),
+    "a function as result": (
+        [calls_back],
+        "it says that it returns .*Callable.*, which has no JSON",
+    ),
+    "a generator": ([yields], "it yields, and a model is told one value; return a list"),
+    "an async generator": ([yields_later], "it yields, and a model is told one value"),
+    "by position only": ([unpacked], "tool 'unpacked': what is given by name; leave the `/` out"),
+    "no list": (look, "is the tool 'look'; write a list of functions, even of one or none"),
+    "a generator of tools": (
+        (each for each in [look]),
+        "is generator .*; write a list of functions",
+    ),
+    "no tools": (None, "is None; write a list of functions, even of one or none"),
+}
+
+
+@pytest.mark.parametrize("tools, told", TOOLS.values(), ids=TOOLS)
+def test_tools(tools, told):
+    """What is no tool is named, with what to write; nothing of it is told to a model first."""
+    assert re.match(f"`tools` .*{told}", tools_fault(tools) or "")
+
+
+@pytest.mark.parametrize("tools", [[], [look], (look,), [look, fetch_url()]])
+def test_tools_that_hold(tools):
+    """Lists and tuples of tools and plain functions are taken, even empty ones."""
+    assert tools_fault(tools) is None
+
+
+@pytest.mark.parametrize(
+    "option", [{"effect": "pure"}, {"timeout": timedelta(seconds=1)}, {"retry": Retry()}]
+)
+def test_options_of_a_tool_with_a_context(option):
+    """What would say nothing of a tool that takes a ctx is refused: its steps have that."""
+    with pytest.raises(Misuse, match=rf"write ctx\.step\(…, {next(iter(option))}=…\)"):
+
+        @tool(**option)
+        async def collect(ctx: Context, cents: int) -> str:
+            """Collect money."""
+            return ""
+
+
+def nothing(task):
+    print(task)
+
+
+async def later(task):
+    return "Be brief."
+
+
+def without_task():
+    return "Be brief."
+
+
+def not_yet(task):
+    raise NotImplementedError
+
+
+PROMPTS = {
+    "nothing": (nothing, "is the function nothing, which returns nothing; end it with `return"),
+    "a lambda in versions": (Prompt.versions({"v1": nothing}), "which returns nothing"),
+    "async": (later, "is async; write a plain def"),
+    "of no task": (without_task, r"; write text, or def prompt\(task: Task\) -> str"),
+    "a number": (7, r"is int 7; write text, or def prompt"),
+    "none": (None, "is None; write text"),
+}
+
+
+@pytest.mark.parametrize("prompt, told", PROMPTS.values(), ids=PROMPTS)
+def test_prompts(prompt, told):
+    """A prompt that can give no text is told apart without rendering it."""
+    assert re.search(told, prompt_fault(prompt) or "")
+
+
+@pytest.mark.parametrize(
+    "prompt", ["Be brief.", lambda task: task.text, not_yet, Prompt.versions({"v1": "Be brief."})]
+)
+def test_prompts_that_hold(prompt):
+    """Text, functions of the task, and versions of these are taken."""
+    assert prompt_fault(prompt) is None
+
+
+async def ends_later(transcript):
+    return None
+
+
+STOPS = {
+    "not called": (answered, "is the function answered; write a condition, such as any_of"),
+    "made by a number": (max_turns, "is the function max_turns, which makes a condition; call it"),
+    "True": (lambda transcript: True, "it gave True; give None to go on, or an End"),
+    "False": (lambda transcript: False, "it gave False; give None to go on, or an End"),
+    "True later": (lambda transcript: transcript.turns > 9 or None, "it gave True"),
+    "a word": (lambda transcript: "done", "it gave 'done'"),
+    "a condition": (lambda transcript: answered(), "it makes conditions"),
+    "async": (ends_later, "it gave 'a coroutine'"),
+    "True in any_of": (any_of(lambda transcript: True, max_turns(3)), "it gave True"),
+    "True in all_of": (all_of(max_turns(3), lambda transcript: True), "it gave True"),
+    "none": (None, "is None; write a condition"),
+}
+
+
+@pytest.mark.parametrize("stop, told", STOPS.values(), ids=STOPS)
+def test_stops(stop, told):
+    """A condition that gives what is no verdict is told apart before the first turn."""
+    assert re.search(told, stop_fault(stop) or "")
+
+
+def by_task(transcript):
+    return End(Reason.MAX_TURNS) if transcript.turns >= transcript.task.data["most"] else None
+
+
+@pytest.mark.parametrize("stop", [any_of(answered(), max_turns(3), budget(usd=1)), by_task])
+def test_stops_that_hold(stop):
+    """Conditions are taken, also one that needs what only real tasks have."""
+    assert stop_fault(stop) is None
+
+
+@pytest.mark.parametrize("compose", [any_of, all_of])
+@pytest.mark.parametrize("wrong", [answered, max_turns, True, None])
+def test_conditions_that_are_none(compose, wrong):
+    """What is composed must be conditions: one that was not called is named."""
+    with pytest.raises(
+        Misuse, match=r"_of\(\) is given .*, which is no condition; call what makes"
+    ):
+        compose(answered(), wrong)
+
+
+@pytest.mark.parametrize("answer", ["Nowhere", 7, int, [1], look])
+def test_answers(answer):
+    """What is no type with named fields is told apart, whatever it is."""
+    assert re.match("`answer` (cannot be asked for|is .*, which is no type)", answer_fault(answer))
+
+
+def test_models():
+    """A name is no model; it is told how to write one."""
+    assert model_fault("anthropic:x") == (
+        "`model` is str 'anthropic:x'; write Model(\"provider:name\")"
+    )
+    assert model_fault(Model("scripted:x", script=[])) is None
+    assert answer_fault(Task) is None

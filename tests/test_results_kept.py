@@ -1,0 +1,303 @@
+"""What a call returns is kept as what it is, or that it can't be is told before it is lost."""
+
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field
+
+from substrate import (
+    Context,
+    Done,
+    OutcomeUnknown,
+    RunFailed,
+    RunPaused,
+    connect,
+    durable,
+)
+from substrate.agent.tool import tool
+from substrate.models.scripted import call, say
+from substrate.values.codec import decode
+from tests.loops import TASK, make_agent, row, scripted
+from tests.runs import QUICK, keys, taken_over
+
+called: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _afresh():
+    called.clear()
+
+
+@dataclass(frozen=True)
+class Place:
+    name: str
+    tags: frozenset[str] = frozenset()
+
+
+class Report(BaseModel):
+    title: str = Field(alias="headline")
+    places: list[Place]
+
+
+class Opaque:
+    """What has no JSON form."""
+
+
+REPORT = Report(headline="Owls", places=[Place("barn", frozenset({"b", "a"}))])
+
+
+async def makes(title: str) -> Report:
+    called.append(title)
+    return Report(headline=title, places=REPORT.places)
+
+
+def makes_some(report: Report) -> dict[str, list[Place] | None]:
+    called.append("some")
+    return {"here": report.places, "there": None}
+
+
+async def folder() -> Path:
+    return Path("a/b")
+
+
+@durable
+async def child(ctx: Context, report: Report) -> Place:
+    return report.places[0]
+
+
+@durable
+async def whole(ctx: Context, report: Report) -> list[Any]:
+    made = await ctx.step(makes, "Owls")
+    some = await ctx.step(makes_some, made, effect="once", timeout=timedelta(seconds=5))
+    mapped = await ctx.map(makes, ["one", "two"])
+    spawned = await ctx.spawn(child, report=made)
+    where = await ctx.step(folder)
+    told = await ctx.signal("told", Report)
+    await ctx.signal("go")
+    assert [made, told, report] == [REPORT, REPORT, REPORT]
+    assert (some, where) == ({"here": REPORT.places, "there": None}, Path("a/b"))
+    assert [each.title for each in mapped] == ["one", "two"]
+    return [spawned == REPORT.places[0], len(called)]
+
+
+async def test_everything_comes_back(store_url):
+    """Steps, maps, children, arguments and signals give what they were given, also replayed."""
+    async with connect(store_url) as client:
+        await client.start(whole, REPORT, id="run")
+        await client.signal("run", "told", REPORT)
+    async with taken_over(store_url, whole, None, REPORT) as client:
+        assert await client.result("run") == [True, 4]
+        input_ = (await row(client, "makes_some.0", "run")).input
+    assert decode(input_)[0]["places"][0]["name"] == "barn"
+
+
+async def test_objects_in_signals(sqlite_url):
+    """A signal may hold dataclasses and models in lists and objects; their types read them."""
+
+    @durable
+    async def hears(ctx: Context) -> bool:
+        return await ctx.signal("go", dict[str, list[Report]]) == {"all": [REPORT]}
+
+    async with connect(sqlite_url) as client, client.work([hears], limits=QUICK):
+        await client.start(hears, id="run")
+        await client.signal("run", "go", {"all": [REPORT]})
+        assert await client.result("run")
+
+
+async def opaque() -> Opaque:
+    called.append("opaque")
+    return Opaque()
+
+
+async def hides() -> list[threading.Event]:
+    called.append("hides")
+    return []
+
+
+@pytest.mark.parametrize("fn", [opaque, hides])
+async def test_told_before_the_call(store_url, fn):
+    """A step that can't be made twice is not made where its type says that nothing can be kept."""
+
+    @durable
+    async def order(ctx: Context) -> None:
+        await ctx.step(fn, effect="once")
+
+    async with connect(store_url) as client, client.work([order], limits=QUICK):
+        await client.start(order, id="run")
+        with pytest.raises(RunFailed, match=r"Misuse: .*\(.*:\d+\) says that it returns .*nothing"):
+            await client.result("run")
+    assert called == []
+
+
+async def lies() -> Any:
+    called.append("lies")
+    return {1}
+
+
+async def finds() -> Done:
+    return Done("found")
+
+
+@pytest.mark.parametrize("reconcile", [None, finds])
+async def test_what_was_done_and_cannot_be_kept(store_url, reconcile):
+    """The run is paused, never told that it failed; resumed, nobody makes the call again."""
+
+    @durable
+    async def order(ctx: Context) -> str:
+        try:
+            return await ctx.step(lies, effect="once", reconcile=reconcile)
+        except OutcomeUnknown as error:
+            return error.message
+
+    async with connect(store_url) as client, client.work([order], limits=QUICK):
+        await client.start(order, id="run")
+        with pytest.raises(RunPaused, match="'lies': the call was made, and its result cannot be"):
+            await client.result("run")
+        await client.requeue("run")
+        came_to = await client.result("run")
+
+    assert called == ["lies"]
+    assert came_to == "found" if reconcile else came_to.startswith("'lies': the call was made, and")
+
+
+class Animal(BaseModel):
+    name: str
+
+
+class Dog(Animal):
+    breed: str
+
+
+async def buys() -> Animal:
+    called.append("buys")
+    return Dog(name="rex", breed="pug")
+
+
+async def buys_a_dog() -> Dog:
+    return Dog(name="rex", breed="pug")
+
+
+buys_a_dog.__name__ = "buys"
+
+
+@pytest.mark.parametrize("effect", ["once", "pure"])
+async def test_what_would_lose_a_part(store_url, effect):
+    """What its type would not give back pauses the run, and what it gave is kept where it must."""
+    mended = [buys]
+
+    @durable
+    async def order(ctx: Context) -> str:
+        bought = await ctx.step(mended[0], effect=effect)
+        return f"{bought!r}"
+
+    async with connect(store_url) as client, client.work([order], limits=QUICK):
+        await client.start(order, id="run")
+        with pytest.raises(RunPaused, match="result would not read back as Animal"):
+            await client.result("run")
+        recorded = await keys(client, "run")
+        mended[0] = buys_a_dog
+        await client.requeue("run")
+        assert await client.result("run") == "Dog(name='rex', breed='pug')"
+
+    assert called == ["buys"]
+    assert recorded == (["buys.0", "run"] if effect == "once" else ["run"])
+
+
+SAYS = {"int": 5, "list": [5], "model": Animal(name="rex"), "float": 5, "tuple": (5,)}
+
+
+@tool(effect="pure")
+async def count(kind: str) -> int:
+    """Count."""
+    called.append(kind)
+    return SAYS[kind]
+
+
+@tool
+async def charge(kind: str) -> list[int]:
+    """Charge."""
+    called.append(kind)
+    return SAYS[kind]
+
+
+@tool
+async def steps(ctx: Context, kind: str) -> Animal:
+    """Do both."""
+    return await ctx.step(count.function, kind)
+
+
+WRONG = {
+    "a plain tool": (call("count", kind="list"), r"count\(\) .*:\d+\) returned a list, .* int"),
+    "what was done": (
+        call("charge", kind="model"),
+        r"charge\(\) .*:\d+\) returned a Animal.*list",
+    ),
+    "with a ctx": (call("steps", kind="int"), r"steps\(\) .*:\d+\) returned a int .* Animal"),
+}
+
+
+@pytest.mark.parametrize("asked, told", WRONG.values(), ids=WRONG)
+async def test_a_tool_that_returns_something_else(store_url, asked, told):
+    """It pauses the run for its author, before a model is told; what was done is kept."""
+    agent = make_agent(scripted(say(asked), say("done")), [count, charge, steps])
+
+    async with connect(store_url) as client:
+        async with client.work([agent], limits=QUICK):
+            await client.start(agent, TASK, id="a/1")
+            with pytest.raises(RunPaused, match=told):
+                await client.result("a/1")
+            assert "model.1" not in await keys(client, "a/1")
+        mended = make_agent(scripted(say(asked), say("done")), [mend(each) for each in AS_THEY_ARE])
+        async with client.work([mended], limits=QUICK):
+            await client.requeue("a/1")
+            assert (await client.result("a/1", mended)).text == "done"
+
+    assert len(called) == (2 if "count" in str(asked) else 1)
+
+
+def mend(name: str) -> Any:
+    """Return the tool of a name, which says nothing of what it returns."""
+    if name == "steps":
+
+        async def stepping(ctx: Context, kind: str) -> Any:
+            return await ctx.step(count.function, kind)
+
+        return tool(name=name, description="Do both.")(stepping)
+
+    async def run(kind: str) -> Any:
+        called.append(kind)
+        return SAYS[kind]
+
+    effect = "pure" if name == "count" else "once"
+    return tool(name=name, description="Do it.", effect=effect)(run)
+
+
+AS_THEY_ARE = ("count", "charge", "steps")
+
+
+@tool
+async def measure(kind: str) -> float:
+    """Measure."""
+    return SAYS[kind]
+
+
+@tool
+async def lists(kind: str) -> list:
+    """List."""
+    return SAYS[kind]
+
+
+@pytest.mark.parametrize(
+    "asked", [call("measure", kind="float"), call("lists", kind="tuple"), call("count", kind="int")]
+)
+async def test_what_means_the_type(sqlite_url, asked):
+    """An int in the place of a float, a tuple in that of a list: that is no mistake."""
+    agent = make_agent(scripted(say(asked), say("done")), [measure, lists, count])
+
+    async with connect(sqlite_url) as client, client.work([agent], limits=QUICK):
+        await client.start(agent, TASK, id="a/1")
+        assert (await client.result("a/1", agent)).text == "done"

@@ -36,6 +36,7 @@ READS = frozenset(
         "blob",
         "inbox",
         "backlog",
+        "backlog_below",
         "inboxes",
         "next_due_at",
         "arrivals",
@@ -150,6 +151,17 @@ class FatalStore:
             self._before("claim")
         claimed = await self._store.claim(lane, limit, owner)
         self._found("claim", len(claimed))
+        return claimed
+
+    async def claim_below(
+        self, run_id: RunId, lane: str, limit: int, owner: Owner
+    ) -> Sequence[Claim]:
+        """See `Store.claim_below`. A boundary when something is claimed."""
+        is_before = self._moment is Moment.BEFORE
+        if is_before and await self._store.backlog_below(run_id, [lane], 1):
+            self._before("claim_below")
+        claimed = await self._store.claim_below(run_id, lane, limit, owner)
+        self._found("claim_below", len(claimed))
         return claimed
 
     async def wake_due(self, limit: int = 1000) -> int:

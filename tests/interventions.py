@@ -148,11 +148,11 @@ async def _mend(case: Case, client: Client) -> None:
     id_ = case.id_of("mended")
     await client.start(stumbles, str(case.folder), id=id_)
     if not Outside(case.folder).notes["mended"]:
-        await _ended(client, id_)
+        await _ended(client, id_, only=id_)
         Outside(case.folder).note("mended")
     if (await client.get(id_)).status is RunStatus.FAILED:
         await client.requeue(id_)
-    await _ended(client, id_)
+    await _ended(client, id_, only=id_)
 
 
 async def _give_up(case: Case, client: Client) -> None:
@@ -172,10 +172,10 @@ async def _race(case: Case, client: Client) -> None:
     assert sorted(await client.result(id_)) == [*NAMES]
 
 
-async def _ended(client: Client, id_: str) -> Run:
+async def _ended(client: Client, id_: str, only: str | None = None) -> Run:
     """Drive until a run has ended; return it."""
     if not (await client.get(id_)).status.has_ended:
-        async with client.work(FUNCTIONS, limits=LIMITS):
+        async with client.work(FUNCTIONS, limits=LIMITS, only=only):
             with suppress(RunFailed):
                 await client.result(id_)
     return await client.get(id_)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from substrate import Context, OutcomeUnknown, RunFailed, RunPaused, connect, durable
+from substrate import Context, Limits, OutcomeUnknown, RunFailed, RunPaused, connect, durable
 from substrate.store.blobs import digest_in, inflate, open_blob, outsourced
 from substrate.store.rows import compare
 from substrate.values.codec import LONGEST
@@ -25,6 +25,7 @@ from substrate.values.records import (
 )
 from tests.runs import QUICK, keys, taken_over
 
+CALM = Limits(poll=QUICK.poll)
 calls: list[str] = []
 
 
@@ -111,12 +112,12 @@ async def test_a_value_that_is_too_long(store_url):
         return "kept"
 
     async with connect(store_url) as client:
-        async with client.work([pays], limits=QUICK):
+        async with client.work([pays], limits=CALM):
             await client.start(pays, id="run")
             with pytest.raises(RunPaused, match="put it into a file or an object store"):
                 await client.result("run")
             await client.requeue("run")
-        async with client.work([pays], limits=QUICK):
+        async with client.work([pays], limits=CALM):
             told = await client.result("run")
 
     assert told.startswith("'charge': the call was made, and its result cannot be kept: the value")

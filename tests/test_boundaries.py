@@ -60,6 +60,7 @@ async def test_what_reads_commits_nothing(store_url):
             "blob": (RUN, "0" * 64),
             "inbox": (RUN,),
             "backlog": ([LANE], 10),
+            "backlog_below": (RUN, [LANE], 10),
             "inboxes": (OWNER,),
             "next_due_at": (),
             "arrivals": (RUN, 0),

@@ -275,6 +275,16 @@ def test_the_script_beside_a_fork(fork):
     assert "ostinato show first" in done.err
 
 
+@pytest.mark.parametrize("bad", ["--id", "-x"])
+def test_an_id_that_looks_like_an_option(fork, bad):
+    """An id that begins as an option does is refused, and nothing is started."""
+    refused = fork.do("run", OWLS, "--id", bad)
+
+    assert refused.code == 2
+    assert f"'{bad}' is not a run id, since it begins with '-' as an option does" in refused.err
+    assert fork.calls == []
+
+
 def test_an_empty_id(fork):
     """An id that is empty, as an unset variable makes it, is refused: it would be another run."""
     refused = fork.do("run", OWLS, "--id", "")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from substrate import Context, Durable, Misuse, RunPaused, connect, durable
+from substrate import Context, Durable, Limits, Misuse, RunPaused, connect, durable
 from substrate.agent.tool import tool
 from substrate.engine.reach import reached
 from substrate.models.scripted import call, say
@@ -20,6 +20,7 @@ from tests.runs import QUICK, keys
 from tests.runs import reached as until_reached
 from tests.stores import LANE, OTHER, OWNER, beating, eventually, new_run, opened
 
+CALM = Limits(poll=QUICK.poll)
 called: list[str] = []
 
 
@@ -197,7 +198,7 @@ async def paused(client: Any, run_id: str) -> str:
 @pytest.mark.parametrize("function", [makes_its_child, makes_its_undo])
 async def test_what_is_made_while_it_runs(store_url, function):
     """What no later process could find pauses the run, named with its line, before it is used."""
-    async with connect(store_url) as client, client.work([function], limits=QUICK):
+    async with connect(store_url) as client, client.work([function], limits=CALM):
         await client.start(function, id="run")
         told = await paused(client, "run")
         assert await keys(client, "run") == ["run"]

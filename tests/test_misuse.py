@@ -361,6 +361,14 @@ async def test_bad_run_ids(sqlite_url, bad):
             await client.start(inner, id=bad)
 
 
+@pytest.mark.parametrize("bad", ["-x", "--id", "-"])
+async def test_ids_that_look_like_options(sqlite_url, bad):
+    """An id that no command could be given is refused when a run is started, with the cure."""
+    async with connect(sqlite_url) as client:
+        with pytest.raises(InvalidId, match="begins with '-' as an option does; give an id that"):
+            await client.start(inner, id=bad)
+
+
 async def test_an_id_that_is_taken(store_url):
     """The same id with another input or function is refused; with the same it is the same run."""
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from substrate import (
     Context,
     Done,
+    Limits,
     OutcomeUnknown,
     RunFailed,
     RunPaused,
@@ -24,6 +25,7 @@ from substrate.values.codec import decode
 from tests.loops import TASK, make_agent, row, scripted
 from tests.runs import QUICK, keys, taken_over
 
+CALM = Limits(poll=QUICK.poll)
 called: list[str] = []
 
 
@@ -102,7 +104,7 @@ async def test_objects_in_signals(sqlite_url):
     async def hears(ctx: Context) -> bool:
         return await ctx.signal("go", dict[str, list[Report]]) == {"all": [REPORT]}
 
-    async with connect(sqlite_url) as client, client.work([hears], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([hears], limits=CALM):
         await client.start(hears, id="run")
         await client.signal("run", "go", {"all": [REPORT]})
         assert await client.result("run")
@@ -126,7 +128,7 @@ async def test_told_before_the_call(store_url, fn):
     async def order(ctx: Context) -> None:
         await ctx.step(fn, effect="once")
 
-    async with connect(store_url) as client, client.work([order], limits=QUICK):
+    async with connect(store_url) as client, client.work([order], limits=CALM):
         await client.start(order, id="run")
         with pytest.raises(RunFailed, match=r"Misuse: .*\(.*:\d+\) says that it returns .*nothing"):
             await client.result("run")
@@ -153,7 +155,7 @@ async def test_what_was_done_and_cannot_be_kept(store_url, reconcile):
         except OutcomeUnknown as error:
             return error.message
 
-    async with connect(store_url) as client, client.work([order], limits=QUICK):
+    async with connect(store_url) as client, client.work([order], limits=CALM):
         await client.start(order, id="run")
         with pytest.raises(RunPaused, match="'lies': the call was made, and its result cannot be"):
             await client.result("run")
@@ -194,7 +196,7 @@ async def test_what_would_lose_a_part(store_url, effect):
         bought = await ctx.step(mended[0], effect=effect)
         return f"{bought!r}"
 
-    async with connect(store_url) as client, client.work([order], limits=QUICK):
+    async with connect(store_url) as client, client.work([order], limits=CALM):
         await client.start(order, id="run")
         with pytest.raises(RunPaused, match="result would not read back as Animal"):
             await client.result("run")
@@ -246,13 +248,13 @@ async def test_a_tool_that_returns_something_else(store_url, asked, told):
     agent = make_agent(scripted(say(asked), say("done")), [count, charge, steps])
 
     async with connect(store_url) as client:
-        async with client.work([agent], limits=QUICK):
+        async with client.work([agent], limits=CALM):
             await client.start(agent, TASK, id="a/1")
             with pytest.raises(RunPaused, match=told):
                 await client.result("a/1")
             assert "model.1" not in await keys(client, "a/1")
         mended = make_agent(scripted(say(asked), say("done")), [mend(each) for each in AS_THEY_ARE])
-        async with client.work([mended], limits=QUICK):
+        async with client.work([mended], limits=CALM):
             await client.requeue("a/1")
             assert (await client.result("a/1", mended)).text == "done"
 
@@ -298,6 +300,6 @@ async def test_what_means_the_type(sqlite_url, asked):
     """An int in the place of a float, a tuple in that of a list: that is no mistake."""
     agent = make_agent(scripted(say(asked), say("done")), [measure, lists, count])
 
-    async with connect(sqlite_url) as client, client.work([agent], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([agent], limits=CALM):
         await client.start(agent, TASK, id="a/1")
         assert (await client.result("a/1", agent)).text == "done"

@@ -258,7 +258,7 @@ async def test_a_result_that_cannot_be_kept(store_url):
     async def trip(ctx: Context) -> None:
         await ctx.step(gives, "a", effect="once", undo=undoes)
 
-    async with connect(store_url) as client, client.work([trip, undoes], limits=QUICK):
+    async with connect(store_url) as client, client.work([trip, undoes], limits=CALM):
         await client.start(trip, id="run")
         with pytest.raises(RunPaused):
             await client.result("run")

@@ -29,7 +29,6 @@ from substrate.cli.streams import Patient
 from substrate.cli.tally import Tally, next_key
 from substrate.cli.waits import read_waits, until_of
 from substrate.engine.client import Client
-from substrate.engine.limits import Limits
 from substrate.engine.worker import Worker
 from substrate.models.model import disconnect
 from substrate.values.errors import StoreError
@@ -101,9 +100,7 @@ class Drive:
             async with self.client.work(
                 self.fork.functions,
                 queue=self.queue,
-                # A run that is started is claimed in the same commit, and fills the only seat: no
-                # other comes along. One that is there already waits its turn among those ready.
-                limits=Limits(concurrency=1) if start else Limits(),
+                only=self.id,
                 listener=progress.hear,
             ) as worker:
                 if start is not None:
@@ -164,9 +161,6 @@ class Drive:
         key = next_key(journal)
         progress.say(Text(f"{there}, going on with {key}" if key else there, "dim"))
         await self._tell_questions(progress, journal)
-        if others := worker.running - (worker.execution_of(self.id) is not None):
-            told = f"{wording.count(others, 'other run')} that waited: going on here meanwhile"
-            progress.say(Text(told, "dim"))
         return 0
 
     async def _tell_questions(self, progress: Progress, journal: Sequence[Promise]) -> None:

@@ -24,6 +24,7 @@ from substrate.cli.screen import open_page, put
 from substrate.cli.tally import Tally
 from substrate.cli.waits import waits_of
 from substrate.engine.client import Client
+from substrate.engine.strangers import missing_worker
 from substrate.store.secrets import shown_url
 from substrate.values.records import Run, RunStatus
 
@@ -45,6 +46,7 @@ class _Line:
 
     outcome: Outcome
     questions: Sequence[Question] = ()
+    missing: str | None = None
 
 
 async def runs(invocation: Invocation, status: RunStatus | None, limit: int) -> int:
@@ -70,6 +72,8 @@ async def runs(invocation: Invocation, status: RunStatus | None, limit: int) -> 
 
 async def _line(client: Client, run: Run) -> _Line:
     outcome = await outcome_of(client, run)
+    if missing := await missing_worker(client.store, run):
+        return _Line(outcome, missing=missing)
     if not waits_of(run, outcome.journal):
         return _Line(outcome)
     return _Line(outcome, await read_questions(client, run, outcome.journal))
@@ -115,6 +119,8 @@ def _what_they_wait_for(found: Sequence[_Line], invocation: Invocation) -> Itera
         for wait in waits_of(run, line.outcome.journal)[:_FEW]:
             if wait.promise.id not in asked and run.status is RunStatus.SUSPENDED:
                 told.insert(0, Text(wording.gist(wait.words, 200), "dim"))
+        if line.missing is not None:
+            told = [Text(f"waits for a worker that knows {line.missing}; none does", "yellow")]
         if run.cancel_requested and not run.status.has_ended:
             told = [
                 Text.assemble(("is asked to end; ", "dim"), invocation.command("resume", run.id))

@@ -31,6 +31,7 @@ from substrate.cli.screen import open_page, put
 from substrate.cli.state import State, told_of
 from substrate.cli.waits import read_waits
 from substrate.engine.failure import decode_failure
+from substrate.engine.strangers import missing_worker
 from substrate.values.codec import decode
 from substrate.values.errors import RunNotFound
 from substrate.values.records import OWN_KEY, Json, Kind, Promise, RunStatus
@@ -49,6 +50,7 @@ async def show(invocation: Invocation, run_id: str, key: str | None) -> int:
             await read_waits(client, outcome.run, outcome.journal),
             await read_inbox(client, outcome.run, outcome.journal),
             await read_questions(client, outcome.run, outcome.journal),
+            await missing_worker(client.store, outcome.run),
         )
     if key is not None:
         _show_promise(invocation, _find(outcome, key))
@@ -65,6 +67,7 @@ def _document(state: State) -> Document:
         **shown(state.outcome),
         "journal": [of_promise(promise) for promise in state.outcome.journal],
         "waits": [wait.to_json() for wait in state.waits],
+        "missing": state.missing,
         "inbox": [letter.to_json() for letter in state.inbox],
     }
 

@@ -23,6 +23,8 @@ class State:
     waits: Sequence[Wait]
     inbox: Sequence[Letter]
     questions: Sequence[Question] = ()
+    missing: str | None = None
+    """The function, with its version, that no worker knows and that the run waits for."""
 
     @property
     def statuses(self) -> Mapping[PromiseId, RunStatus]:
@@ -37,6 +39,9 @@ def told_of(state: State, invocation: Invocation) -> Iterator[Text]:
         here = invocation.command("resume", run.id)
         yield Text("")
         yield Text.assemble(("it is asked to end", "yellow"), f"; to end it here: {here}")
+    elif state.missing is not None:
+        yield Text("")
+        yield Text(f"waits for a worker that knows {state.missing}; none does", "yellow")
     elif state.questions or run.status is RunStatus.SUSPENDED:
         yield Text("")
         if run.status is RunStatus.SUSPENDED:

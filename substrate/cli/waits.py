@@ -11,6 +11,7 @@ from typing import Any
 from substrate.cli import wording
 from substrate.engine.attempts import failed_in, rests_until, series_of
 from substrate.engine.client import Client
+from substrate.engine.strangers import missing_worker
 from substrate.engine.wanted import Wanted
 from substrate.values.codec import decode
 from substrate.values.ids import RunId, place_of
@@ -21,11 +22,15 @@ _MANY = 100  # children whose own runs are looked at; there may be thousands
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """One promise that is open. `until` is in ms, None without an end; `status` is a child's."""
+    """One promise that is open. `until` is in ms, None without an end; `status` is a child's.
+
+    `missing` is a child's function, with its version, where no worker knows it.
+    """
 
     promise: Promise
     until: int | None = None
     status: RunStatus | None = None
+    missing: str | None = None
 
     @property
     def words(self) -> str:
@@ -34,6 +39,8 @@ class Wait:
         match self.promise.kind:
             case Kind.CHILD:
                 state = f" ({self.status})" if self.status else ""
+                if self.missing:
+                    state = f" ({self.status}: waits for a worker that knows {self.missing})"
                 return f"child {self.promise.id}{state}"
             case Kind.SIGNAL:
                 wanted = "" if self.wanted.is_anything else f", {self.wanted.words}"
@@ -104,7 +111,9 @@ async def read_waits(client: Client, run: Run, journal: Iterable[Promise]) -> Se
     children = [i for i, wait in enumerate(waits) if wait.promise.kind is Kind.CHILD]
     for i in children[:_MANY]:
         child = await client.store.get(RunId(waits[i].promise.id))
-        waits[i] = replace(waits[i], status=child.status if child else None)
+        if child is not None:
+            missing = await missing_worker(client.store, child)
+            waits[i] = replace(waits[i], status=child.status, missing=missing)
     return waits
 
 

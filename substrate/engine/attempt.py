@@ -507,6 +507,8 @@ class Trial:
         try:
             return await self._execution.write(self._resolved(result), blobs=self._step.blobs)
         except CheckpointRefused as error:
+            if self._step.effect is Effect.ONCE:
+                await self._pause_over(NotEncodable(f"the call was made, and {error}"))
             return await self._reject(failure_of(error), undo=self._step.undo)
 
     async def _reject(self, failure: Failure, undo: Json | None) -> Promise:

@@ -5,6 +5,7 @@ settles that promise itself when it ends. What it raises comes to its parent as 
 holds the child's error.
 """
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from substrate.engine.function import Durable
 from substrate.engine.journal import Asked
 from substrate.engine.parking import Group
 from substrate.engine.pending import Pending
+from substrate.engine.place import in_place
 from substrate.values.errors import Interrupt, Misuse, Paused, UnknownFunction
-from substrate.values.ids import RunId
+from substrate.values.ids import RunId, lane_of
 from substrate.values.records import Json, NewRun, OnDead, Promise, PromiseState
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ T = TypeVar("T")
 
 MAX_DEPTH = 32
 """How many runs may stand below each other."""
+
+_MOMENT = 0.5  # seconds between two looks at what the workers know
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +116,32 @@ async def start_child(execution: Execution, spawn: Spawn, promise: Promise) -> P
             f"{spawn.function.name!r} below it; children that spawn each other in a circle never "
             "end: call the function with ctx.call, or let the parent spawn it"
         )
-    try:
-        await execution.means.check_known(spawn.function, spawn.queue)
-    except UnknownFunction as error:
-        execution.leave(Paused(failure_of(error)))
+    if execution.means.is_strange(spawn.function, spawn.queue):
+        await _check_known(execution, spawn)
     stands = await execution.write(promise, child=spawn.new_run(execution, promise))
     execution.means.woken(RunId(promise.id))
     return stands
+
+
+async def _check_known(execution: Execution, spawn: Spawn) -> None:
+    """Pause the run where nobody could drive the child: it would wait for ever, in silence.
+
+    A second look leaves a worker that comes just now the time to say what it knows.
+    """
+    function = spawn.function
+    lane = lane_of(spawn.queue, function.name, function.version)
+    for pause in (_MOMENT, None):
+        lanes = await execution.known_lanes()
+        if lanes is None or lane in lanes:
+            return
+        if pause is not None:
+            await asyncio.sleep(pause)
+    told = (
+        f"no worker knows {function.name!r}, version {function.version}{in_place(function)}, so "
+        "nobody could drive it: define it at the top of a module, and name it where it is used, or "
+        f"write work([…, {function.name}]); then requeue the run"
+    )
+    execution.leave(Paused(failure_of(UnknownFunction(told))))
 
 
 def read_child(function: Durable[..., T], promise: Promise) -> T | Raised[Exception]:

@@ -135,7 +135,7 @@ class Client:
             deadline_at=deadline_at,
         )
         lane = lane_of(queue, function.name, function.version)
-        ours = next((worker for worker in self._workers if worker.knows(lane)), None)
+        ours = next((worker for worker in self._workers if worker.takes(lane, id)), None)
         if ours is None:
             return (await self.store.start(new))[0]
         ours.recognise(function)
@@ -280,14 +280,24 @@ class Client:
         queue: str = "default",
         limits: Limits = DEFAULT_LIMITS,
         listener: Listener = tell_nobody,
+        only: str | None = None,
     ) -> AsyncIterator[Worker]:
         """Drive runs of these functions in this process for as long as the block is open.
+
+        With `only`, the id of a run, that one and what is below it are driven, and no other.
 
         On leaving it, no more is claimed, running steps may end within `limits.grace`, and every
         run is given back. `listener` is told live events.
         """
         check_loop()
-        worker = Worker(self.store, functions, queue=queue, limits=limits, listener=listener)
+        worker = Worker(
+            self.store,
+            functions,
+            queue=queue,
+            limits=limits,
+            listener=listener,
+            only=None if only is None else _known(only),
+        )
         await worker.open()
         self._workers.append(worker)
         try:

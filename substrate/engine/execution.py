@@ -279,6 +279,10 @@ class Execution(Waiting):
         """Return what the promises whose id begins so have used, in this run and below it."""
         return await self._insist(lambda: self.means.store.usages(prefix, skipping))
 
+    async def known_lanes(self) -> frozenset[str] | None:
+        """Return what living workers know; see `Store.known_lanes`."""
+        return await self._insist(self.means.store.known_lanes)
+
     async def has_open_runs(self, prefix: str) -> bool:
         """Return whether a run below this one whose id begins so has not ended."""
         return await self._insist(lambda: self.means.store.has_open_runs(prefix))

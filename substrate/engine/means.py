@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from substrate.engine.committer import Committer
 from substrate.engine.function import Durable
-from substrate.engine.place import in_place
 from substrate.engine.registry import Registry
 from substrate.engine.threads import Threads
 from substrate.store.protocol import Store
 from substrate.values.clock import Clock
-from substrate.values.errors import UnknownFunction
-from substrate.values.ids import RunId, lane_of
+from substrate.values.ids import RunId
 
 if TYPE_CHECKING:
     from substrate.engine.execution import Execution
@@ -65,20 +63,11 @@ class Means:
         """Return the function of this name and version, if the worker knows it."""
         return None if self.functions is None else self.functions.get((name, version))
 
-    async def check_known(self, function: Durable[..., Any], queue: str) -> None:
-        """Raise `UnknownFunction` for a child that no worker of this queue could drive.
+    def is_strange(self, function: Durable[..., Any], queue: str) -> bool:
+        """Whether this worker's queue is to drive a function, and the worker does not know it.
 
-        Of other queues that is not for this worker to say: theirs may come later.
+        Of other queues it is not for this worker to say: theirs may come later.
         """
         if self.functions is None or queue != self.queue:
-            return
-        if self.function(function.name, function.version) is not None:
-            return
-        lanes = await self.store.known_lanes()
-        if lanes is not None and lane_of(queue, function.name, function.version) not in lanes:
-            raise UnknownFunction(
-                f"no worker knows {function.name!r}, version {function.version}"
-                f"{in_place(function)}, so nobody could drive it: define it at the top of a "
-                f"module, and name it where it is used, or write work([…, {function.name}]); then "
-                "requeue the run"
-            )
+            return False
+        return self.function(function.name, function.version) is None

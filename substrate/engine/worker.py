@@ -70,6 +70,7 @@ class Worker:
         queue: str = "default",
         limits: Limits = DEFAULT_LIMITS,
         listener: Listener = tell_nobody,
+        only: RunId | None = None,
     ) -> None:
         if not isinstance(limits, Limits):
             raise Misuse(f"limits={limits!r} is no Limits; write Limits(concurrency=8)")
@@ -81,6 +82,7 @@ class Worker:
         self._queue = check_name(queue)
         self._functions = {lane_of(queue, *key): key for key in self._registry}
         self._listener = listener
+        self._only = only
         self._executions: dict[RunId, Execution] = {}
         self._strays = Strays()
         self._strangers = Strangers(store, limits.lease)
@@ -173,9 +175,10 @@ class Worker:
         """How many runs are being driven."""
         return len(self._executions)
 
-    def knows(self, lane: str) -> bool:
-        """Whether this worker claims from the lane."""
-        return lane in self._functions
+    def takes(self, lane: str, run_id: str) -> bool:
+        """Whether this worker would claim a run of this id from the lane."""
+        is_below = self._only is None or run_id == self._only
+        return lane in self._functions and (is_below or run_id.startswith(f"{self._only}#"))
 
     def recognise(self, function: Durable[..., Any]) -> None:
         """See that what is started here is what this worker drives; take up what is redefined.
@@ -230,7 +233,7 @@ class Worker:
 
     async def _has_work(self) -> bool:
         """Whether a run of its lanes is ready, or on its way to this worker or from it."""
-        ready = await self.store.backlog(list(self._functions), 1)
+        ready = await self._backlog(1)
         return bool(ready or await self.store.inboxes(self._owner))
 
     def hint(self) -> None:
@@ -337,7 +340,8 @@ class Worker:
         await self._look_at_own()
         await self._let_rest()
         await self._claim()
-        await self._strangers.look(asyncio.get_running_loop().time())
+        if self._only is None:
+            await self._strangers.look(asyncio.get_running_loop().time())
 
     async def _watch_lease(self) -> None:
         """Let go of every run at the moment the lease lapses, whatever the tick is waiting for."""
@@ -372,7 +376,7 @@ class Worker:
             for lane in list(self._functions):
                 if self._free <= len(claims):
                     break
-                claims += await self.store.claim(lane, self._free - len(claims), self._owner)
+                claims += await self._claim_from(lane, self._free - len(claims))
         finally:
             for claim in await self._without_most_suspects(claims):
                 self._adopt(claim)
@@ -380,6 +384,18 @@ class Worker:
             lane, key = next(iter(self._functions.items()))
             del self._functions[lane]
             self._functions[lane] = key
+
+    async def _claim_from(self, lane: str, limit: int) -> Sequence[Claim]:
+        if self._only is None:
+            return await self.store.claim(lane, limit, self._owner)
+        return await self.store.claim_below(self._only, lane, limit, self._owner)
+
+    async def _backlog(self, limit: int) -> int:
+        """Return how many runs there are that this worker would claim; `limit` at most."""
+        lanes = list(self._functions)
+        if self._only is None:
+            return await self.store.backlog(lanes, limit)
+        return await self.store.backlog_below(self._only, lanes, limit)
 
     async def _without_most_suspects(self, claims: Sequence[Claim]) -> Sequence[Claim]:
         """Return the claims that may be driven now; the others are given back before any is."""
@@ -430,7 +446,7 @@ class Worker:
         resting = longest_resting(self._executions.values())
         needed = 0
         if resting and self._free <= 0 and self._heart.is_alive:
-            needed = await self.store.backlog(list(self._functions), len(resting))
+            needed = await self._backlog(len(resting))
         makes_room = self._trials.has_left_some  # an empty worker tries a suspect alone
         cold = asyncio.get_running_loop().time() - self.limits.warm.total_seconds()
         for place, (since, execution) in enumerate(resting):

@@ -159,6 +159,16 @@ class Store(Protocol):
         """Return how many runs of these lanes are ready; `limit` at most."""
         ...
 
+    async def claim_below(
+        self, run_id: RunId, lane: str, limit: int, owner: Owner
+    ) -> Sequence[Claim]:
+        """Do as `claim` does, of a run and those below it alone."""
+        ...
+
+    async def backlog_below(self, run_id: RunId, lanes: Sequence[str], limit: int) -> int:
+        """Return how many of a run and those below it `claim_below` would find."""
+        ...
+
     async def inboxes(self, owner: Owner) -> Sequence[Inbox]:
         """Return how each running run of this worker stands."""
         ...

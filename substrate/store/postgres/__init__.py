@@ -8,6 +8,7 @@ from datetime import timedelta
 from substrate.store import rows
 from substrate.store.blobs import outsource
 from substrate.store.postgres import (
+    below,
     ending,
     inbox,
     journal,
@@ -147,6 +148,21 @@ class PostgresStore:
     async def backlog(self, lanes: Sequence[str], limit: int) -> int:
         """See `Store.backlog`."""
         return await self._connections.aside(lambda db: waiting.count_ready(db, lanes, limit))
+
+    async def claim_below(
+        self, run_id: RunId, lane: str, limit: int, owner: Owner
+    ) -> Sequence[Claim]:
+        """See `Store.claim_below`."""
+        ids = await self._connections.aside(lambda db: below.ready_below(db, run_id, [lane], limit))
+        if not ids:
+            return []
+        return await self._connections.aside(lambda db: runs.claim_these(db, lane, ids, owner))
+
+    async def backlog_below(self, run_id: RunId, lanes: Sequence[str], limit: int) -> int:
+        """See `Store.backlog_below`."""
+        return len(
+            await self._connections.aside(lambda db: below.ready_below(db, run_id, lanes, limit))
+        )
 
     async def inboxes(self, owner: Owner) -> Sequence[Inbox]:
         """See `Store.inboxes`."""

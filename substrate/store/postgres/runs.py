@@ -93,7 +93,7 @@ _CLAIM = f"""
 WITH picked AS MATERIALIZED (
     SELECT id
       FROM runs
-     WHERE lane = %(lane)s AND status = 'ready'
+     WHERE lane = %(lane)s AND status = 'ready'{{among}}
      ORDER BY rank
      LIMIT %(limit)s
        FOR NO KEY UPDATE SKIP LOCKED
@@ -114,13 +114,26 @@ SELECT {rows.RUN_COLUMNS},
  ORDER BY rank
 """
 
+_CLAIM_NEXT = _CLAIM.format(among="")
+_CLAIM_THESE = _CLAIM.format(among=" AND id = ANY (%(ids)s::text[])")
+
 
 async def claim_runs(db: Cursor, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
     """Take ready runs of a lane, with what they were started with.
 
     One whose input somebody has deleted is left out, so that it does not block its lane.
     """
-    cursor = await db.execute(_CLAIM, {"lane": lane, "limit": limit, "owner": owner})
+    asked = {"lane": lane, "limit": limit, "owner": owner}
+    return await _claimed(db, await db.execute(_CLAIM_NEXT, asked))
+
+
+async def claim_these(db: Cursor, lane: str, ids: Sequence[RunId], owner: Owner) -> Sequence[Claim]:
+    """Take those of these runs of a lane that are ready, as `claim_runs` does."""
+    asked = {"lane": lane, "limit": len(ids), "owner": owner, "ids": list(ids)}
+    return await _claimed(db, await db.execute(_CLAIM_THESE, asked))
+
+
+async def _claimed(db: Cursor, cursor: Cursor) -> Sequence[Claim]:
     found = [(rows.run(row[:-1]), row[-1]) for row in await cursor.fetchall()]
     digests = [digest for _, input_ in found if (digest := digest_in(input_))]
     contents = await read_blobs(db, [run.root_id for run, _ in found], digests) if digests else {}

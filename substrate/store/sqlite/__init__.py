@@ -6,7 +6,17 @@ from pathlib import Path
 
 from substrate.store import rows
 from substrate.store.blobs import outsource
-from substrate.store.sqlite import ending, inbox, journal, limits, promises, recovery, runs, waiting
+from substrate.store.sqlite import (
+    below,
+    ending,
+    inbox,
+    journal,
+    limits,
+    promises,
+    recovery,
+    runs,
+    waiting,
+)
 from substrate.store.sqlite import lanes as lane_rows
 from substrate.store.sqlite.blobs import read_blobs
 from substrate.store.sqlite.file import SqliteFile, Work, open_file
@@ -131,6 +141,19 @@ class SqliteStore:
     async def backlog(self, lanes: Sequence[str], limit: int) -> int:
         """See `Store.backlog`."""
         return await self._file.read(lambda db: waiting.count_ready(db, lanes, limit))
+
+    async def claim_below(
+        self, run_id: RunId, lane: str, limit: int, owner: Owner
+    ) -> Sequence[Claim]:
+        """See `Store.claim_below`."""
+        ids = await self._file.read(lambda db: below.ready_below(db, run_id, [lane], limit))
+        if not ids:
+            return []
+        return await self._file.write(lambda db: runs.claim_these(db, lane, ids, owner))
+
+    async def backlog_below(self, run_id: RunId, lanes: Sequence[str], limit: int) -> int:
+        """See `Store.backlog_below`."""
+        return len(await self._file.read(lambda db: below.ready_below(db, run_id, lanes, limit)))
 
     async def inboxes(self, owner: Owner) -> Sequence[Inbox]:
         """See `Store.inboxes`."""

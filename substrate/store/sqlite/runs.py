@@ -12,6 +12,7 @@ from substrate.store import rows
 from substrate.store.blobs import digest_in, outsource_input, whole
 from substrate.store.sqlite.blobs import insert_blobs, read_blobs
 from substrate.store.sqlite.promises import insert_settled
+from substrate.values.codec import encode
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId, part_of, promise_id
 from substrate.values.records import (
@@ -113,11 +114,14 @@ UPDATE runs
    SET status = 'running', epoch = epoch + 1, lease_owner = :owner
  WHERE rowid IN (SELECT rowid
                    FROM runs
-                  WHERE lane = :lane AND status = 'ready'
+                  WHERE lane = :lane AND status = 'ready'{{among}}
                   ORDER BY rank
                   LIMIT :limit)
 RETURNING rank, {rows.RUN_COLUMNS}
 """
+
+_CLAIM_NEXT = _CLAIM.format(among="")
+_CLAIM_THESE = _CLAIM.format(among=" AND id IN (SELECT value FROM json_each(:ids))")
 
 _SELECT_INPUT = """
 SELECT input
@@ -132,7 +136,18 @@ def claim_runs(db: apsw.Connection, lane: str, limit: int, owner: Owner) -> Sequ
     One whose input somebody has deleted is left out, so that it does not block its lane.
     """
     wanted = {"lane": lane, "limit": limit, "owner": owner}
-    found: list[rows.Row] = list(db.execute(_CLAIM, wanted))
+    return _claimed(db, list(db.execute(_CLAIM_NEXT, wanted)))
+
+
+def claim_these(
+    db: apsw.Connection, lane: str, ids: Sequence[RunId], owner: Owner
+) -> Sequence[Claim]:
+    """Take those of these runs of a lane that are ready, as `claim_runs` does."""
+    wanted = {"lane": lane, "limit": len(ids), "owner": owner, "ids": encode(list(ids))}
+    return _claimed(db, list(db.execute(_CLAIM_THESE, wanted)))
+
+
+def _claimed(db: apsw.Connection, found: list[rows.Row]) -> Sequence[Claim]:
     found.sort(key=itemgetter(0))
     claims = [_claim(db, rows.run(row[1:])) for row in found]
     return [claim for claim in claims if claim is not None]

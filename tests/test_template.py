@@ -19,6 +19,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 from tests.llm_servers import llmock
+from tests.machine import find_uv
 
 KIT = Path(__file__).resolve().parent.parent
 Fork = Callable[..., Path]
@@ -493,6 +494,26 @@ def test_update_of_a_fork_of_edits(tmp_path: Path) -> None:
     assert source_of(folder)["git"] == kit.as_uri()
     answers = (folder / ".copier-answers.yml").read_text(encoding="utf-8")
     assert "_commit: v0.2.0\n" in answers
+
+
+def test_other_answers_meet_nothing(tmp_path: Path) -> None:
+    """An update to another database and provider does not meet what `uv add` wrote."""
+    kit, folder = tmp_path / "kit", tmp_path / "my-agent"
+    make_kit(kit)
+    copier.run_copy(str(kit), folder, defaults=True, quiet=True, unsafe=False)
+    for name in ("zstd", "idna", "pandas", "psutil"):  # which uv sorts around the kit's
+        subprocess.run([find_uv(), "add", "--quiet", "--frozen", name], cwd=folder, check=True)
+    committed(folder)
+    (kit / "template" / "NEW.md").touch()
+    release(kit, "v0.2.0")
+
+    answers = {"database": "postgres", "provider": "openai"}
+    copier.run_update(folder, data=answers, defaults=True, overwrite=True, quiet=True, unsafe=False)
+
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    needed = sorted(project["project"]["dependencies"])
+    assert needed == ["idna", "ostinato[openai,postgres]", "pandas", "psutil", "zstd"]
+    assert (folder / ".env").exists()
 
 
 def test_message_names_real_commands(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

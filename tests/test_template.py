@@ -399,6 +399,8 @@ def test_update_of_a_fork_from_a_relative_path(
         ),
         ("https://{}@git.example/kit.git", "https://git.example/kit.git", None),
         ("https://me:{}@git.example/kit.git", "https://git.example/kit.git", None),
+        ("https://me:a@{}@git.example/kit.git", "https://git.example/kit.git", None),
+        ("ssh://git@git.example/kit.git", "ssh://git@git.example/kit.git", None),
         ("ssh://git:{}@git.example/kit.git", "ssh://git@git.example/kit.git", None),
         (
             "git@git.example:org/kit.git",
@@ -472,6 +474,37 @@ def test_kit_of_a_folder(tmp_path: Path) -> None:
     assert fork("plain", None) == {"path": str(kit), "editable": True}
 
 
+def test_a_folder_becomes_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork of a folder whose files are told a URL, as its README says, is updated from there."""
+    monkeypatch.setenv("COPIER_CACHE_DIR", str(tmp_path / "mirrors"))
+    kit, folder, shared = tmp_path / "kit", tmp_path / "my-agent", tmp_path / "shared.git"
+    make_kit(kit)
+    copier.run_copy(str(kit), folder, defaults=True, quiet=True, unsafe=False)
+    (kit / "template" / "NEW.md").touch()
+    release(kit, "v0.2.0")
+    git(tmp_path, "clone", "--bare", str(kit), str(shared))
+    shutil.rmtree(kit)
+    url = shared.as_uri()
+    for name, old, new in (
+        (".copier-answers.yml", f"_src_path: {kit}\n", f"_src_path: git+{url}\n"),
+        ("pyproject.toml", kit.as_uri(), url),
+        ("requirements.txt", kit.as_uri(), url),
+    ):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert text.count(old) == 1
+        (folder / name).write_text(text.replace(old, new), encoding="utf-8")
+    committed(folder)
+
+    copier.run_update(folder, defaults=True, overwrite=True, quiet=True, unsafe=False)
+
+    newest = subprocess.run(
+        ["git", "rev-parse", "v0.2.0^{commit}"], cwd=shared, capture_output=True, text=True
+    )
+    assert source_of(folder) == {"git": url, "rev": newest.stdout.strip()}
+    assert (folder / "NEW.md").exists()
+    assert "<<<<<<<" not in (folder / "requirements.txt").read_text(encoding="utf-8")
+
+
 def test_update_of_a_fork_of_edits(tmp_path: Path) -> None:
     """A fork that was made of a clone with edits is updated like any other, again and again."""
     kit, folder = tmp_path / "kit", tmp_path / "my-agent"
@@ -531,36 +564,11 @@ def test_message_names_real_commands(tmp_path: Path, capfd: pytest.CaptureFixtur
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    "url, bare",
-    [
-        ("https://me:FAKE-token@kits.example/kit.git", "https://kits.example/kit.git"),
-        ("https://FAKE-token@kits.example/kit.git", "https://kits.example/kit.git"),
-        ("https://me:FAKE@token@kits.example/kit.git", "https://kits.example/kit.git"),
-        ("git+https://me:FAKE-token@kits.example/kit.git", "https://kits.example/kit.git"),
-        ("ssh://git:FAKE-token@kits.example/kit.git", "ssh://git@kits.example/kit.git"),
-        ("ssh://git@kits.example/kit.git", "ssh://git@kits.example/kit.git"),
-    ],
-)
-def test_token_in_the_url_of_the_kit(tmp_path: Path, url: str, bare: str) -> None:
-    """What a kit's URL has for a login is in no file of the fork; the user of an SSH URL stays."""
-    kit, folder = tmp_path / "kit", tmp_path / "my-agent"
-    make_kit(kit)
-    found_here = {
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),  # where copier keeps what it has cloned
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.{kit}.insteadOf",
-        "GIT_CONFIG_VALUE_0": url.removeprefix("git+"),
-    }
-
-    subprocess.run(
-        [sys.executable, "-m", "copier", "copy", "--quiet", "--defaults", url, str(folder)],
-        env={**os.environ, **found_here},
-        check=True,
-        timeout=120,
-    )
-
-    written = {file: (folder / file).read_text(encoding="utf-8") for file in files_of(folder)}
-    assert [file for file, text in written.items() if "FAKE" in text] == []
-    assert f" @ git+{bare}@" in written["pyproject.toml"]
-    assert f"{bare}\n" in written[".copier-answers.yml"]
+def test_message_of_a_postgres_fork(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What is printed first closes the file that has a password, and starts the database."""
+    answers = {"database": "postgres"}
+    folder = tmp_path / "told"
+    copier.run_copy(str(KIT), folder, data=answers, defaults=True, vcs_ref="HEAD", unsafe=False)
+    told = [line.strip() for line in capfd.readouterr().err.splitlines() if line[:2] == "  "]
+    assert told[:4] == [f"cd {folder}", "chmod 600 .env", "docker compose up -d", "uv run pytest"]
+    assert ".env" in files_of(folder)

@@ -228,3 +228,89 @@ def test_sixty_columns(sqlite_fork):
     assert {"question", "cost", "age"} <= set(pages["80"].split())
     assert {"turns", "steps", "duration", "started"} <= set(pages["200"].split())
     assert "How many owls are there?" in pages["200"]
+
+
+TWICE = ASKING.replace(
+    'call("look", what="owls")', 'call("look", what="a"), call("look", what="b")'
+)
+
+
+def test_several_questions_of_one_name(sqlite_fork):
+    """Questions of one name are one line, which says how many are open, and which comes first."""
+    sqlite_fork.write("agent/hooks.py", TWICE)
+    process = sqlite_fork.open("run", "How many owls?", "--id", "first")
+    read_until(process, "tools.0/look.1/approval.0  waits for")
+    process.send_signal(2)
+    end(process)
+
+    shown = sqlite_fork.do("show", "first").out
+    answered = [sqlite_fork.do("signal", "first", "approval", word) for word in ("no", "yes")]
+    done = sqlite_fork.do("resume", "first")
+    results = [
+        each["value"] for each in sqlite_fork.run("first")["journal"] if each["name"] == "look"
+    ]
+
+    assert commands_in(shown) == [["signal", "first", "approval", "true"]]
+    assert "; 2 are open, and the first is answered first" in shown
+    assert [each.code for each in answered] == [0, 0]
+    assert done.code == 0
+    assert results == ["nobody may look", "b: two"]
+
+
+CHILD = (
+    HOOKS
+    + '''
+from substrate import durable
+
+
+@durable
+async def asks(ctx):
+    return await ctx.signal("pay", bool)
+
+
+@tool
+async def look(ctx, what: str) -> str:
+    """Have another run ask."""
+    return str(await ctx.spawn(asks))
+
+
+tools = [look]
+'''
+)
+
+
+def test_what_a_run_below_asks(sqlite_fork):
+    """`run` tells what a run below it asks, with the command that answers it there."""
+    sqlite_fork.write("agent/hooks.py", CHILD)
+    process = sqlite_fork.open("run", "How many owls?", "--id", "first")
+    said = read_until(process, "in another shell: ")
+    (command,) = commands_in(said.replace("in another shell: ", ""))
+    answered = sqlite_fork.do(*command)
+    done = end(process)
+
+    assert command == ["signal", "first#tools.0/look.0/asks.0", "pay", "true"]
+    assert answered.code == 0
+    assert (done.code, done.out) == (0, "Two owls.\n")
+
+
+def test_each_key_stands_once(sqlite_fork):
+    """`show` has each key once, also one that is open, and where another claim went on in it."""
+    sqlite_fork.write("agent/hooks.py", TWICE)
+    process = sqlite_fork.open("run", "How many owls?", "--id", "first")
+    read_until(process, "tools.0/look.1/approval.0  waits for")
+    process.kill()
+    end(process)
+    sqlite_fork.do("signal", "first", "approval", "yes")
+    again = sqlite_fork.open("resume", "first")
+    read_until(again, "look(")
+    again.send_signal(2)
+    end(again)
+
+    lines = sqlite_fork.do("show", "first").out.splitlines()
+    names = [line.replace("│", "").strip("├└─ ").partition(" ")[0] for line in lines]
+
+    assert [
+        names.count(each) for each in ("prompt.0", "model.0", "tools.0", "look.0", "look.1")
+    ] == [1] * 5
+    assert names.count("approval.0") == 2, "one of each call"
+    assert sum("another process went on from here" in line for line in lines) == 1

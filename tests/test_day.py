@@ -1,19 +1,25 @@
 """A task is told today's date in the asker's time zone; it is recorded, and the same on replays."""
 
+import asyncio
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
-from substrate import Client, connect
-from substrate.agent.task import Task
-from substrate.agent.transcript import Transcript
+from substrate import Client, Context, connect, durable
+from substrate.agent.history import read_request
+from substrate.agent.task import Answer, Task
+from substrate.engine.step import Step
 from substrate.models.cassette import cassette
 from substrate.models.messages import Request, Text, UserMessage
 from substrate.models.model import Model
 from substrate.models.scripted import call, say
 from substrate.testing import ManualClock
-from substrate.values.codec import decode, encode
+from substrate.values.codec import decode, fingerprint
 from substrate.values.errors import Misuse
+from substrate.values.records import Kind
 from tests.fork import HOOKS, Fork
 from tests.loops import TASK, make_agent, row
 from tests.runs import QUICK, reached
@@ -90,20 +96,43 @@ async def test_a_replay_is_told_the_same_day(store_url):
     assert recorded == seen[0].to_json()
 
 
-async def test_a_run_of_an_older_version(sqlite_url):
+async def test_a_run_of_an_older_version(store_url):
     """A run whose prompt was recorded before there was a day goes on as it was told."""
-    begun = Transcript.begin(TASK, "Be brief.", None, TASK.message)
+    seen = []
 
-    assert begun.messages == (TASK.message,)
-    assert "timezone" not in encode_task(TASK)
-    assert replace(TASK, timezone="Europe/Vienna") != TASK
+    def script(request: Request) -> str:
+        seen.append(list(request.messages))
+        return "Done."
+
+    @durable(name="agent")
+    async def older(ctx: Context, task: Task) -> Answer:
+        async def render() -> Any:
+            return {"system": "Be brief.", "task": task.message.to_json()}
+
+        same = fingerprint(Kind.STEP.value, "prompt")
+        await ctx.perform(Step(name="prompt", call=render, fingerprint=same)).settled()
+        await asyncio.Event().wait()
+        raise AssertionError("it is stopped here")
+
+    agent = make_agent(Model("scripted:test", script=script))
+    async with connect(store_url) as client:
+        async with client.work([older], limits=replace(QUICK, grace=timedelta(0))):
+            await client.start(older, TASK, id="a/1")
+            await reached(client, "a/1", "prompt.0")
+        async with client.work([agent], limits=QUICK):
+            answer = await client.result("a/1", agent)
+        rebuilt = await read_request(client, "a/1", "model.0")
+
+    assert answer.text == "Done."
+    assert seen == [[TASK.message]]
+    assert rebuilt["messages"] == [TASK.message.to_json()]
 
 
-def encode_task(task: Task) -> str:
-    """Return the record of a task."""
-    from pydantic import TypeAdapter
+def test_the_record_of_a_task_without_a_zone():
+    """A task without a zone has the record that it had before there were any."""
+    record = TypeAdapter(Task).dump_python(TASK, mode="json")
 
-    return encode(TypeAdapter(Task).dump_python(task, mode="json"))
+    assert record == {"text": "Do it.", "data": {}}
 
 
 async def test_a_cassette_answers_on_another_day(tmp_path):

@@ -1,5 +1,6 @@
 """A mistake in a hook stops a run where it is: nothing is undone, and mended it goes on."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from substrate import Context, RunPaused, RunStatus, connect, durable
 from substrate.agent.end import End
 from substrate.agent.stop import answered, any_of, max_turns
+from substrate.agent.task import Task
 from substrate.agent.tool import tool
 from substrate.models.scripted import call, say
 from tests.loops import ENDS, TASK, make_agent, scripted
@@ -103,3 +105,20 @@ async def test_the_other_hooks(sqlite_url, hook, value):
 
     assert answer.text == "done"
     assert effects == ["charge"]
+
+
+async def test_an_error_says_its_class_and_place(sqlite_url):
+    """`RunPaused` says of what class the cause is, and where in the user's code it came up."""
+
+    def prompt(task: Task) -> str:
+        raise LookupError("no such owl")
+
+    agent = make_agent(scripted("Done."), prompt=prompt)
+    async with connect(sqlite_url) as client, client.work([agent], limits=QUICK):
+        await client.start(agent, TASK, id="a/1")
+        with pytest.raises(RunPaused) as caught:
+            await client.result("a/1")
+
+    told = str(caught.value)
+    assert told.startswith("run 'a/1' is paused: LookupError: no such owl (at ")
+    assert re.search(rf"{re.escape(__file__)}:\d+, in prompt\)$", told)

@@ -124,7 +124,7 @@ MOVES = {
     "a package that is not installed": Move(
         RUN,
         1,
-        ("No module named 'nopandas'", "uv add"),
+        ("No module named 'nopandas'", "install what it needs ("),
         hooks("import asyncio", "import nopandas, asyncio"),
     ),
     "a condition that is not called": Move(

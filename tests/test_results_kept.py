@@ -1,8 +1,10 @@
 """What a call returns is kept as what it is, or that it can't be is told before it is lost."""
 
 import threading
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,12 @@ from substrate import (
     OutcomeUnknown,
     RunFailed,
     RunPaused,
+    StepFailed,
     connect,
     durable,
 )
 from substrate.agent.tool import tool
+from substrate.models.messages import Json
 from substrate.models.scripted import call, say
 from substrate.values.codec import decode
 from tests.loops import TASK, make_agent, row, scripted
@@ -66,6 +70,10 @@ async def folder() -> Path:
     return Path("a/b")
 
 
+def later() -> Awaitable[Path]:
+    return folder()
+
+
 @durable
 async def child(ctx: Context, report: Report) -> Place:
     return report.places[0]
@@ -78,6 +86,7 @@ async def whole(ctx: Context, report: Report) -> list[Any]:
     mapped = await ctx.map(makes, ["one", "two"])
     spawned = await ctx.spawn(child, report=made)
     where = await ctx.step(folder)
+    assert await ctx.step(later) == where
     told = await ctx.signal("told", Report)
     await ctx.signal("go")
     assert [made, told, report] == [REPORT, REPORT, REPORT]
@@ -164,6 +173,41 @@ async def test_what_was_done_and_cannot_be_kept(store_url, reconcile):
 
     assert called == ["lies"]
     assert came_to == "found" if reconcile else came_to.startswith("'lies': the call was made, and")
+
+
+async def untyped() -> Any:
+    return REPORT
+
+
+async def test_a_type_that_is_not_said(sqlite_url):
+    """A dataclass or a model of which no annotation tells is refused, and told how it is kept."""
+
+    @durable
+    async def order(ctx: Context) -> str:
+        with pytest.raises(StepFailed, match="or let the function say what it returns"):
+            await ctx.step(untyped)
+        return "told"
+
+    async with connect(sqlite_url) as client, client.work([order], limits=CALM):
+        await client.start(order, id="run")
+        assert await client.result("run") == "told"
+
+
+def books(tx: Any, title: str) -> Report:
+    called.append(title)
+    return Report(headline=title, places=[])
+
+
+async def test_in_a_transaction(store_url):
+    """A transactional step gives its type, too."""
+
+    @durable
+    async def order(ctx: Context) -> str:
+        return (await ctx.step(books, "Owls", effect="transactional")).title
+
+    async with connect(store_url) as client, client.work([order], limits=CALM):
+        await client.start(order, id="run")
+        assert await client.result("run") == "Owls"
 
 
 class Animal(BaseModel):
@@ -293,12 +337,24 @@ async def lists(kind: str) -> list:
     return SAYS[kind]
 
 
+@tool
+async def rows(kind: str) -> dict[str, Json]:
+    """Give rows, as a database has them."""
+    return {"rows": [[Decimal("1.5"), date(2026, 1, 1), SAYS[kind]]]}
+
+
 @pytest.mark.parametrize(
-    "asked", [call("measure", kind="float"), call("lists", kind="tuple"), call("count", kind="int")]
+    "asked",
+    [
+        call("measure", kind="float"),
+        call("lists", kind="tuple"),
+        call("count", kind="int"),
+        call("rows", kind="model"),
+    ],
 )
 async def test_what_means_the_type(sqlite_url, asked):
     """An int in the place of a float, a tuple in that of a list: that is no mistake."""
-    agent = make_agent(scripted(say(asked), say("done")), [measure, lists, count])
+    agent = make_agent(scripted(say(asked), say("done")), [measure, lists, count, rows])
 
     async with connect(sqlite_url) as client, client.work([agent], limits=CALM):
         await client.start(agent, TASK, id="a/1")

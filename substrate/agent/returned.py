@@ -47,7 +47,8 @@ def kept(function: Callable[..., Any], value: Any) -> Json:
         kind = type(value).__name__
         raise NotEncodable(f"{_name(function)} returned {kind}, no JSON form: {error}") from None
     hint = _hint(function)
-    if wrong := _wrong(hint, value):
+    wrong = _wrong(hint, value)
+    if wrong and _wrong(hint, plain):  # a Decimal in the place of JSON means what it is written as
         raise NotKept(
             f"{_name(function)} returned {wrong}, and says that it returns {shown(hint)}; return "
             "that, or change what it says",

@@ -15,7 +15,7 @@ from typing import Any
 
 from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised
-from substrate.engine.objects import encoded
+from substrate.engine.objects import encoded, holds_objects
 from substrate.engine.step import Measured
 from substrate.engine.threads import Over, Running, Slot
 from substrate.values.clock import uptime
@@ -47,7 +47,9 @@ async def result_of(returned: Any, keep: Callable[[Any], Any] | None = None) -> 
         value = None if error.value is None else _whole(returned, error.value)
         raise NotKept(f"{_MADE}: {error}", error.lost, value) from None
     except NotEncodable as error:
-        raise NotEncodable(f"{_MADE}: {error}") from None
+        is_untyped = keep is None and holds_objects(returned)
+        cure = "; or let the function say what it returns, and it comes back as that"
+        raise NotEncodable(f"{_MADE}: {error}{cure if is_untyped else ''}") from None
 
 
 _MADE = "the call was made, and its result cannot be kept"

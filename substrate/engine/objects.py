@@ -23,7 +23,7 @@ def encoded(value: Any) -> Json:
     try:
         return Json(encode(value))
     except NotEncodable:
-        if not _holds_objects(value):
+        if not holds_objects(value):
             raise
     return Json(encode(hidden_in(_written(value))))
 
@@ -39,8 +39,8 @@ def _written(value: object) -> object:
     return value
 
 
-def _holds_objects(value: Any) -> bool:
-    """Whether there is anything to write. What contains itself was refused for its depth."""
+def holds_objects(value: Any) -> bool:
+    """Whether a value is a dataclass or a pydantic model, or has one in its lists and objects."""
     stack, seen = [value], set()
     while stack:
         each = stack.pop()

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from inspect import getattr_static
 from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from substrate.engine.function import Durable
 
@@ -51,8 +51,8 @@ class _Walk:
                 if type(thing) in _ATOMS or id(thing) in self._seen:
                     continue
                 self._seen[id(thing)] = thing
-                if type(thing) is Durable:
-                    yield thing
+                if issubclass(type(thing), Durable):
+                    yield cast(Durable[..., Any], thing)
                 with suppress(Exception):  # an object of somebody's own, which does as it likes
                     following.extend(self._next(thing))
             self._left = following

@@ -6,7 +6,7 @@ enum member its value.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import date
 from decimal import Decimal
 from enum import Enum
@@ -111,11 +111,13 @@ def _is_strange(kind: type) -> bool:
 
 
 def _resolved(fn: Callable[..., Any]) -> Any:
+    """Return the type that a call of a function comes to, once it was awaited."""
     hint = _hint(fn)
     try:
-        return get_type_hints(fn, include_extras=True).get("return", hint)
+        hint = get_type_hints(fn, include_extras=True).get("return", hint)
     except (NameError, TypeError, AttributeError):  # of a name that is imported for checkers only
         return Any if isinstance(hint, str) else hint
+    return get_args(hint)[-1] if get_origin(hint) in (Awaitable, Coroutine) else hint
 
 
 def _hint(fn: Callable[..., Any]) -> Any:

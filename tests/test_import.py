@@ -57,3 +57,16 @@ def test_import_opens_and_writes_nothing() -> None:
         "print(seen)"
     )
     assert python(watch, PYTHONDONTWRITEBYTECODE="1").stdout.strip() == "[]"
+
+
+def test_elsewhere_it_says_where_it_runs() -> None:
+    """Where there is no `fcntl`, as on Windows, importing says on which systems the kit runs."""
+    done = python(
+        "import sys\n"
+        "sys.modules['fcntl'] = None\n"
+        "try:\n"
+        "    import substrate\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    assert done.stdout == "ostinato runs on Linux and macOS; on Windows, use it in WSL\n"

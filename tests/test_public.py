@@ -68,6 +68,16 @@ def test_it_is_written_down():
     assert set(re.findall(r"`((?:substrate|skills)[A-Za-z_.]*)`", section)) == PUBLIC | NAMED
 
 
+def test_security_names_tests_that_are_there():
+    """Each promise of SECURITY.md names a test, and each of those is there."""
+    text = (KIT / "SECURITY.md").read_text(encoding="utf-8")
+    promises = text.split("## What is promised")[1].split("\n## ")[0].splitlines()
+    for line in promises[4:]:
+        named = re.findall(r"`((?:tests|skills)/[\w/]+\.py)`", line)
+        assert named or not line, line
+        assert all((KIT / each).is_file() for each in named), line
+
+
 def test_nothing_is_broken():
     """Nothing that the last release promised is broken by a version that may not do so."""
     done = compare(KIT)

@@ -6,13 +6,17 @@ locks of ``lockf`` are shared by a whole process and lost when any handle on the
 forked orphan may hold the lock on; then nobody knows, and the lease decides.
 """
 
-import fcntl
 import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from substrate.values.records import Owner
+
+try:
+    import fcntl
+except ModuleNotFoundError as error:
+    raise ImportError("ostinato runs on Linux and macOS; on Windows, use it in WSL") from error
 
 
 class LifeLock:

@@ -65,6 +65,30 @@ async def test_it_is_started(store_url):
         assert await client.result("run", kid) == ["lamp", "lamp"]
 
 
+@durable
+async def counts(ctx: Context, rest: int, step: int = 1) -> int:
+    if rest > 0:
+        return ctx.continue_as(counts.of(rest - step, step=step))
+    return rest
+
+
+@durable
+async def continues_another(ctx: Context) -> int:
+    return ctx.continue_as(counts.of(3))
+
+
+async def test_it_is_continued(store_url):
+    """A generation of a bound function is called with these arguments; it must be the run's own."""
+    functions = [counts, continues_another]
+    async with connect(store_url) as client, client.work(functions, limits=QUICK):
+        await client.start(counts, 4, 2, id="run")
+        assert await client.result("run", counts) == 0
+        assert (await client.get("run")).generation == 2
+        await client.start(continues_another, id="another")
+        with pytest.raises(RunFailed, match="is not this run's function, which is 'continues_an"):
+            await client.result("another")
+
+
 TWICE = {
     "a step": lambda ctx: ctx.step(bound(price, "lamp"), 2),
     "by name": lambda ctx: ctx.step(bound(price, "lamp"), pieces=2),
@@ -82,10 +106,33 @@ async def test_arguments_in_two_places(sqlite_url, work):
 
     async with connect(sqlite_url) as client, client.work([runs, kid], limits=QUICK):
         await client.start(runs, id="run")
-        with pytest.raises(RunFailed, match="has its arguments already, and is given"):
+        with pytest.raises(
+            RunFailed, match="has its arguments, and is given 1 more; give all in one place"
+        ):
             await client.result("run")
-        with pytest.raises(Misuse, match="kid has its arguments already"):
+        with pytest.raises(Misuse, match="kid has its arguments, and is given 1 more"):
             await client.start(kid.of("lamp"), "lamp", id="kid")  # type: ignore[call-overload]
+
+
+NOT_CALLED = {
+    "map": lambda ctx: ctx.map(bound(price, "lamp"), [1]),
+    "twice": lambda ctx: ctx.step(bound(bound(price, "lamp"))),
+}
+
+
+@pytest.mark.parametrize("work", NOT_CALLED.values(), ids=NOT_CALLED)
+async def test_where_others_would_be_given(sqlite_url, work):
+    """What is bound is refused where it would be given arguments, by name and without values."""
+
+    @durable
+    async def runs(ctx: Context) -> Any:
+        return await work(ctx)
+
+    async with connect(sqlite_url) as client, client.work([runs, kid], limits=QUICK):
+        await client.start(runs, id="run")
+        with pytest.raises(RunFailed, match=r"'price' is bound to its arguments, .* itself"):
+            await client.result("run")
+    assert repr(bound(price, "lamp")) == "<Bound price>"
 
 
 async def test_what_does_not_fit(sqlite_url):

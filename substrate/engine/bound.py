@@ -16,13 +16,21 @@ First = ParamSpec("First")
 R_co = TypeVar("R_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Bound(Generic[First, R_co]):
     """A function and all its arguments, but for those that come `First`. See `bound`."""
 
     function: Callable[..., R_co]
     args: Sequence[Any]
     keywords: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        # Without the arguments, which may be secret.
+        function = self.function
+        return str(getattr(function, "__name__", None) or getattr(function, "name", None) or "it")
+
+    def __repr__(self) -> str:
+        return f"<Bound {self}>"
 
     def __call__(self, *first: First.args, **more: First.kwargs) -> R_co:
         """Call it with its arguments."""
@@ -52,9 +60,6 @@ def unbound(given: Any, args: Any, keywords: Any) -> tuple[Any, Any, Any]:
     if not isinstance(given, Bound):
         return given, args, keywords
     if args or keywords:
-        name = getattr(given.function, "__name__", None) or getattr(given.function, "name", "it")
-        raise Misuse(
-            f"{name} has its arguments already, and is given {[*args, *keywords]!r:.200} as well; "
-            "give all of them in one place"
-        )
+        count = len(args) + len(keywords)
+        raise Misuse(f"{given} has its arguments, and is given {count} more; give all in one place")
     return given.function, given.args, given.keywords

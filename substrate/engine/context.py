@@ -19,7 +19,7 @@ from typing_extensions import TypeForm
 from substrate.engine.annotation import Annotation
 from substrate.engine.arguments import Arguments
 from substrate.engine.attempt import run_step
-from substrate.engine.bound import unbound
+from substrate.engine.bound import Bound, unbound
 from substrate.engine.call import MAX_CALLS, Continuation, read_call, run_call, run_function
 from substrate.engine.child import Child, Spawn
 from substrate.engine.closing import give_up
@@ -603,8 +603,14 @@ class Context:
 
         In one commit the journal is closed and the same run goes on, called with these arguments,
         with a fresh journal and the inbox it has. What earlier generations did is not undone. A
-        function that makes one and returns something else pauses its run.
+        function that makes one and returns something else pauses its run. With the function itself,
+        ``ctx.continue_as(order.of(item, 4))``, type checkers see whether the arguments fit.
         """
+        own = self.execution.claim.run.function
+        if args and isinstance(args[0], Bound):
+            function, args, keywords = unbound(args[0], args[1:], keywords)
+            if not isinstance(function, Durable) or function.name != own:
+                raise Misuse(f"{function!r} is not this run's function, which is {own!r}")
         if self._scope != self.execution.generation_scope:
             raise Misuse("only the run's own function can continue as another generation of it")
         self.strand.check_use()

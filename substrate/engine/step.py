@@ -11,6 +11,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from substrate.engine.annotation import Annotation
 from substrate.engine.arguments import Arguments
+from substrate.engine.bound import Bound
 from substrate.engine.failure import Raised, error_of, failure_of
 from substrate.engine.function import Durable
 from substrate.engine.journal import Asked
@@ -333,6 +334,11 @@ def _no_function(given: object) -> Misuse:
         return Misuse(
             "a step takes a function and its arguments, so that it can tell whether to call it; "
             "write ctx.step(fetch, url), not ctx.step(fetch(url))"
+        )
+    if isinstance(given, Bound):
+        return Misuse(
+            f"{str(given)!r} is bound to its arguments, and would be given others here; give the "
+            "function itself"
         )
     if callable(given):
         name = getattr(given, "name", "it")

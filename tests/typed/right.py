@@ -182,8 +182,10 @@ async def waits(ctx: Context, rest: int) -> list[str]:
     assert_type(await ctx.signal("anything"), Any)
     assert_type(await ctx.poll("more"), list[Any])
     assert_type(await ctx.sleep(timedelta(0)), None)
-    if rest:
+    if rest > 1:
         return ctx.continue_as(rest - 1)
+    if rest:
+        return ctx.continue_as(waits.of(rest - 1))
     return [str(ctx.now()), str(ctx.uuid()), str(ctx.random())]
 
 
@@ -243,13 +245,13 @@ async def main(client: Client) -> None:
         assert_type(await client.start(steps, id="steps"), Run)
         await client.start(kid, "lamp", 2, id="kid", timeout=60)
         await client.start(kid.of("lamp", pieces=2), id="kid/2", queue="default")
-        await client.start(waits, 1, id="waits")
+        await client.start(waits, 2, id="waits")
         await client.start(agent, Task("What is 1 + 2?"), id="agent")
         said: dict[str, Any] = {"approved": True, "report": {"title": "x"}, "pages": [1]}
         said.update({"perhaps": None, "mode": "slow", "anything": {}})
         for name, value in said.items():
-            await client.signal("waits", name, value)
-            await client.signal("waits", name, value)
+            for _ in range(3):
+                await client.signal("waits", name, value)
         await client.start(below, id="below")
         await client.start(together, id="together")
         assert_type(await client.result("steps", steps), str)

@@ -128,6 +128,8 @@ async def together(ctx: Context) -> None:
 @durable
 async def again(ctx: Context, rest: int) -> str:
     """Another generation of the wrong kind."""
+    if rest > 1:
+        return ctx.continue_as(again.of("one"))  # seen
     if rest:
         return ctx.continue_as("one", "two")  # unseen: a context is of no certain function
     return ctx.continue_as  # seen

@@ -124,7 +124,11 @@ def test_everything_public_has_a_type(package: str, tmp_path: Path) -> None:
     done = run("basedpyright", *options, cwd=tmp_path, **there)
 
     told = json.loads(done.stdout)["typeCompleteness"]
-    unknown = [each["name"] for each in told["symbols"] if not each["isTypeKnown"]]
+    unknown = {
+        each["name"]: each["diagnostics"][0]["message"]
+        for each in told["symbols"]
+        if each["isTypeAmbiguous"] and each["diagnostics"]
+    }
     assert len(told["symbols"]) > 100
     assert told["completenessScore"] >= 0.99, unknown
 

@@ -71,7 +71,7 @@ class Execution(Waiting):
         self._has_settled = False
         self._changed: asyncio.Event | None = None
         self._kept: set[str] = set()
-        self.revealed = Revealed()
+        self.revealed: Revealed = Revealed()
 
     @property
     def next_change(self) -> asyncio.Event:

@@ -144,7 +144,7 @@ class Words:
         self._keys = keys
         self._tell = tell
         self._kept = ""
-        self.has_failed = False
+        self.has_failed: bool = False
 
     def take(self, words: str) -> None:
         """Pass words on, as far as they are surely no key."""

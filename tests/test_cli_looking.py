@@ -79,7 +79,7 @@ def test_documents(fork):
     assert [ran.err, shown.err, listed.err] == ["a tool that prints\n", "", ""]
     assert set(ran.document) == RUN_KEYS | ANSWER_KEYS
     assert (ran.document["answer"], ran.document["reason"]) == ("Two owls.", "answered")
-    assert set(shown.document) == RUN_KEYS | ANSWER_KEYS | {"journal", "waits", "inbox"}
+    assert set(shown.document) == RUN_KEYS | ANSWER_KEYS | {"journal", "waits", "inbox", "missing"}
     assert all(set(row) == PROMISE_KEYS for row in shown.document["journal"])
     (run,) = listed.document["runs"]
     assert set(run) == RUN_KEYS
@@ -111,8 +111,10 @@ def test_runs(fork):
     ready = fork.do("runs", "--status", "ready").out.splitlines()
     newest = fork.do("runs", "--limit", "1", "--json").document["runs"]
 
-    assert [line.split()[0] for line in everything] == ["id", "second", "first"]
-    assert [line.split()[0] for line in ready] == ["id", "second"]
+    waits = ["", "second", "  waits for a worker that knows agent v1; none does"]
+    assert [line.split()[0] for line in everything[:3]] == ["id", "second", "first"]
+    assert [line.split()[0] for line in ready[:2]] == ["id", "second"]
+    assert (everything[3:], ready[2:]) == (waits, waits)
     assert [run["id"] for run in newest] == ["second"]
 
 

@@ -99,6 +99,27 @@ def test_a_child_and_its_undo_in_other_files(fork):
     assert (done.code, done.out) == (0, ANSWER), done.err
 
 
+@pytest.mark.parametrize("name", ["jobs.research", "jobs"])
+def test_beside_the_package(fork, name):
+    """So it does where the child stands in a package beside the agent's, of whatever name."""
+    (fork.folder / "agent" / "jobs").rename(fork.folder / "jobs")
+    fork.replace("agent/shop.py", "agent.jobs.research", name)
+    text = RESEARCH.replace("agent.jobs.undo", ".undo")
+    (fork.folder / "jobs" / "research.py").write_text(text)
+    if name == "jobs":
+        (fork.folder / "jobs" / "__init__.py").write_text("from .research import research\n")
+    child = "first#tools.0/look.0/research.0"
+    process = fork.open("run", OWLS, "--id", "first")
+    assert wait_until(lambda: has_reached(fork, child, "go.0"), 30), end(process)
+    process.kill()
+    end(process)
+    send(fork, child)
+
+    done = fork.do("run", "--id", "first")
+
+    assert (done.code, done.out) == (0, ANSWER), done.err
+
+
 def test_two_functions_of_one_name(fork):
     """Two durable functions of one name, which the journal could not tell apart, are refused."""
     fork.write("agent/jobs/other.py", UNDO.replace("take_back", "research"))

@@ -15,10 +15,11 @@ from substrate.agent.tool import tool
 from substrate.engine.reach import reached
 from substrate.models.scripted import call, say
 from substrate.values.ids import RunId
+from substrate.values.records import Owner
 from tests.loops import TASK, make_agent, scripted
 from tests.runs import QUICK, keys
 from tests.runs import reached as until_reached
-from tests.stores import LANE, OTHER, OWNER, beating, eventually, new_run, opened
+from tests.stores import LANE, OTHER, OWNER, beating, database, eventually, new_run, opened
 
 CALM = Limits(poll=QUICK.poll)
 called: list[str] = []
@@ -339,3 +340,21 @@ async def test_what_is_no_function_of_a_result(sqlite_url):
             await client.start(charge, 5, id="run")
         with pytest.raises(Misuse, match="is no durable function; put @durable on it"):
             await client.result("run", charge)
+
+
+async def test_many_workers_at_once(store_url):
+    """Workers that come and go at the same moment all tell what they know, and leave nothing."""
+    async with opened(store_url) as store:
+        owners = [Owner(f"{OWNER}-{n}") for n in range(8)]
+
+        async def come_and_go(owner: Owner) -> None:
+            for _ in range(3):
+                async with beating(store, owner):
+                    await store.tell_lanes(owner, [LANE, f"default/{owner}/1"])
+
+        await asyncio.gather(*map(come_and_go, owners))
+        async with beating(store, OTHER):
+            await store.tell_lanes(OTHER, [LANE])
+            assert await store.known_lanes() == {"", LANE}
+    with database(store_url) as db:
+        assert {row[0] for row in db.rows("SELECT incarnation FROM lanes")} == {OTHER}

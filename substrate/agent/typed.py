@@ -43,6 +43,8 @@ class Typed:
         """Refuse now what no provider takes, and not after the first call."""
         if self.corrections < 0:
             raise Misuse(f"corrections={self.corrections!r} must be 0 or more")
+        if isinstance(self.type, str):
+            raise Misuse(f"answer={self.type!r} is text; give the class itself, without quotes")
         if isroutine(self.type) or self.schema.get("type") != "object":
             raise Misuse(
                 f"answer={self.type!r} is no object with named fields, which is what providers "

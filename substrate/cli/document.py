@@ -10,10 +10,11 @@ payloads are as stored.
 An answer is a run with ``answer, value, reason, detail, error``, `value` for an agent whose answers
 have a type. `show` adds ``journal``, its promises; ``waits``, what is open (``key, kind, name,
 until_ms, run, status, wants``: run and status of a child, and of a signal the JSON Schema of its
-type, where it has one); and ``inbox``, the signals that nobody took (``name, dedup, value,
-sent_at_ms, is_late``). `signal` prints ``run, name, counts, key, waits``: whether it counted, and
-which wait was open for it. A dead letter in `runs` has ``error``; `cancel` and `discard` print the
-run. ``--version`` prints ``version, origin``, the latter empty for a kit from an index.
+type, where it has one); ``inbox``, the signals that nobody took (``name, dedup, value, sent_at_ms,
+is_late``); and ``missing``, the function that no worker knows, where the run waits for one.
+`signal` prints ``run, name, counts, key, waits``: whether it counted, and which wait was open for
+it. A dead letter in `runs` has ``error``; `cancel` and `discard` print the run. ``--version``
+prints ``version, origin``, the latter empty for a kit from an index.
 
 A command that fails prints ``{"error": {"type", "message"}}``, with ``run`` beside it where it
 waited for one that failed or is paused.

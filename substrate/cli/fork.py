@@ -8,7 +8,9 @@ import ast
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, module_from_spec
@@ -113,11 +115,34 @@ def load_fork(package: str) -> Fork:
         )
     others = [_load(name, folder) for name in _with_functions(folder, package)]
     there = [thing for module in (loop, hooks, *others) for thing in vars(module).values()]
-    found = reached([agent, *(each for each in there if isinstance(each, Durable)), *hooks.tools])
+    made = [each for each in there if isinstance(each, Durable)]
+    found = reached([agent, *made, *hooks.tools], partial(_load_own, folder))
     try:
         return Fork(agent, tuple(Registry(found).values()), hooks.model)
     except Misuse as error:
         raise ForkBroken(str(error).replace("work() is given", "there are")) from None
+
+
+def _load_own(folder: Path, name: str) -> None:
+    """Import a module that a function of the fork imports when it is called, if it is the fork's.
+
+    Others may be left out on purpose, or be slow.
+    """
+    try:
+        spec = find_spec(name.partition(".")[0])
+    except (ImportError, ValueError):
+        return
+    places = [*(spec.submodule_search_locations or ()), spec.origin or ""] if spec else []
+    root = folder.parent
+    if any(Path(each).is_relative_to(root) and _is_own(Path(each), root) for each in places):
+        with suppress(Exception):  # whatever it raises, its caller is told when it imports it
+            import_module(name)
+
+
+def _is_own(file: Path, root: Path) -> bool:
+    """Whether a file lies in the fork, and not in what is installed there."""
+    inside = file.relative_to(root).parts
+    return "site-packages" not in inside and not any(part.startswith(".") for part in inside)
 
 
 def _with_functions(folder: Path, package: str) -> Iterator[str]:

@@ -18,7 +18,7 @@ from substrate.engine.function import Durable
 from substrate.engine.journal import Asked
 from substrate.engine.parking import Group
 from substrate.engine.pending import Pending
-from substrate.engine.place import in_place
+from substrate.engine.place import how_to_be_found, in_place
 from substrate.values.errors import Interrupt, Misuse, Paused, UnknownFunction
 from substrate.values.ids import RunId, lane_of
 from substrate.values.records import Json, NewRun, OnDead, Promise, PromiseState
@@ -138,8 +138,7 @@ async def _check_known(execution: Execution, spawn: Spawn) -> None:
             await asyncio.sleep(pause)
     told = (
         f"no worker knows {function.name!r}, version {function.version}{in_place(function)}, so "
-        "nobody could drive it: define it at the top of a module, and name it where it is used, or "
-        f"write work([…, {function.name}]); then requeue the run"
+        f"nobody could drive it: {how_to_be_found(function)}; then requeue the run"
     )
     execution.leave(Paused(failure_of(UnknownFunction(told))))
 

@@ -1,6 +1,7 @@
 """Where a function stands, for the messages about it: whoever reads one goes there."""
 
 import inspect
+from typing import Any
 
 
 def place_of(thing: object) -> str:
@@ -9,6 +10,15 @@ def place_of(thing: object) -> str:
     thing = getattr(thing, "func", thing)  # of a partial
     code = getattr(inspect.unwrap(thing) if callable(thing) else thing, "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
+
+
+def how_to_be_found(thing: Any) -> str:
+    """Return what to do so that a later process finds a durable function that this one has."""
+    if "<locals>" in getattr(thing.function, "__qualname__", ""):
+        found = "define it at the top of a module, and name it where it is used"
+    else:
+        found = "import it at the top of the file that uses it"
+    return f"{found}, or write work([…, {thing.name}])"
 
 
 def in_place(thing: object) -> str:

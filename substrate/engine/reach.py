@@ -6,14 +6,17 @@ child or an undo is found wherever it stands, in whatever file of a project, and
 it. What is only put together while it runs (a function that is made in another, an attribute that
 is looked up by a text) is not found: whoever uses it is told so, at once.
 
-Nothing is called and nothing is imported for it. Only code that may know of durable functions is
-looked into: packages that use the kit, not the standard library nor others.
+Nothing is called for it. What a function imports only when it is called is followed where it was
+imported before, or is now by who asks, who says of what. Only code that may know of durable
+functions is looked into: packages that use the kit, not the standard library nor others.
 """
 
+import dis
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from importlib.util import resolve_name
 from inspect import getattr_static
 from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, cast
@@ -23,22 +26,30 @@ from substrate.engine.function import Durable
 _OURS = "substrate"
 _BUILTIN = frozenset((*sys.stdlib_module_names, _OURS)) - {"__main__"}
 _ATOMS = frozenset((str, bytes, int, float, bool, complex, type(None), CodeType))
+_IMPORT = dis.opmap["IMPORT_NAME"]
 _NOT_FROZEN = SimpleNamespace(frozen=False)
 
 _LONGEST = 10_000
 """How many items of a collection are looked at; a longer one is data."""
 
 
-def reached(roots: Iterable[object]) -> list[Durable[..., Any]]:
-    """Return the durable functions that these can come to, themselves included, nearest first."""
-    return list(_Walk(roots))
+def reached(
+    roots: Iterable[object], load: Callable[[str], None] = lambda module: None
+) -> list[Durable[..., Any]]:
+    """Return the durable functions that these can come to, themselves included, nearest first.
+
+    `load` is given the name of each module that a function imports when it is called and that
+    nobody has imported yet; it imports it, or leaves it.
+    """
+    return list(_Walk(roots, load))
 
 
 class _Walk:
     """One walk over everything that can be reached; each thing is looked at once."""
 
-    def __init__(self, roots: Iterable[object]) -> None:
+    def __init__(self, roots: Iterable[object], load: Callable[[str], None]) -> None:
         self._left = list(roots)
+        self._load = load
         #: The things themselves, since the id of one that is gone may become another's.
         self._seen: dict[int, object] = {}
         self._named: set[tuple[int, str]] = set()
@@ -90,8 +101,11 @@ class _Walk:
         is_loose = module not in sys.modules and _uses_kit(function.__globals__)  # made by exec
         if is_loose or self._is_user(module):
             yield from self._named_by(function.__globals__, names)
-            for name in names & sys.modules.keys():  # imported where it is needed
-                yield from self._of_module(sys.modules[name], names)
+            for name in _imported_in(function.__code__, function.__globals__):
+                if name not in sys.modules:
+                    self._load(name)
+                if name in sys.modules:
+                    yield from self._of_module(sys.modules[name], names)
 
     def _named_by(self, scope: Mapping[str, Any], names: Collection[str]) -> Iterator[object]:
         for name in scope.keys() & names:
@@ -138,6 +152,24 @@ def _names_in(code: CodeType) -> set[str]:
         if isinstance(each, CodeType):
             names |= _names_in(each)
     return names
+
+
+def _imported_in(code: CodeType, scope: Mapping[str, Any]) -> Iterator[str]:
+    """Give the names of the modules that a function imports when it is called, or may mean."""
+    if _IMPORT in code.co_code[::2]:
+        taken: list[Any] = []  # what was put on the stack before: the level, and what is taken
+        for each in dis.get_instructions(code):
+            if each.opname == "IMPORT_NAME":
+                level, names = taken[-2:]
+                package = str(scope.get("__package__") or "")
+                with suppress(ImportError, ValueError):
+                    name = resolve_name(f"{'.' * level}{each.argval}", package)
+                    yield name
+                    yield from (f"{name}.{one}" for one in names or ())
+            taken.append(each.argval)
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _imported_in(inner, scope)
 
 
 def _is_in(module: str, top: str) -> bool:

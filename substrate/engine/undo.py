@@ -13,7 +13,7 @@ from typing import Any, Self
 from substrate.engine.arguments import Arguments
 from substrate.engine.function import Durable
 from substrate.engine.means import Means
-from substrate.engine.place import in_place
+from substrate.engine.place import how_to_be_found, in_place
 from substrate.engine.step import LONGEST_CALL
 from substrate.values.codec import encode
 from substrate.values.errors import Misuse, UnknownFunction
@@ -76,8 +76,7 @@ def undo_of(
     if means.functions is not None and means.function(undo.name, undo.version) is not undo:
         raise UnknownFunction(
             f"the undo {undo.name!r}{in_place(undo)} is not known to this worker, so a later "
-            "process could not find it; define it at the top of a module, and name it where it is "
-            f"used, or write work([…, {undo.name}])"
+            f"process could not find it; {how_to_be_found(undo)}"
         )
     arguments = undo.encode_some(_bound(undo, given, _names_of(fn)))
     longest = LONGEST_CALL if timeout is None else timeout

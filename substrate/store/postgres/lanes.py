@@ -9,9 +9,16 @@ from substrate.store.postgres.connections import NOW, Cursor
 from substrate.values.records import Owner
 
 _WRITE_LANES = """
-WITH forgotten AS (
-    DELETE FROM lanes
+WITH stale AS MATERIALIZED (
+    -- what another worker forgets at this moment is left to that one
+    SELECT incarnation, lane
+      FROM lanes
      WHERE incarnation NOT IN (SELECT incarnation FROM workers)
+       FOR UPDATE SKIP LOCKED
+), forgotten AS (
+    DELETE FROM lanes
+     USING stale
+     WHERE lanes.incarnation = stale.incarnation AND lanes.lane = stale.lane
 )
 INSERT INTO lanes (incarnation, lane, tenant)
 SELECT %(owner)s::text, told.lane, ''::text

@@ -41,6 +41,8 @@ PUBLIC = {
 NAMED = {"substrate.store.connect.open_store", "substrate.values.clock.OffsetClock"}
 """What is promised of other modules."""
 
+_COLOUR = re.compile(r"\x1b\[\d+m")
+
 Version = tuple[int, int, int]
 
 
@@ -95,7 +97,8 @@ def breakages(repo: Path, tag: str) -> Iterator[str]:
             if (Path(folder) / package).is_dir():
                 old, new = surface(Path(folder), package), surface(repo, package)
                 for each in griffe.find_breaking_changes(old, new):
-                    yield each.explain(griffe.ExplanationStyle.ONE_LINE)
+                    said = _COLOUR.sub("", each.explain(griffe.ExplanationStyle.ONE_LINE))
+                    yield said.removeprefix(f"{folder}/").removeprefix(f"{repo}/")
 
 
 def surface(root: Path, package: str) -> griffe.Module:
@@ -108,7 +111,8 @@ def surface(root: Path, package: str) -> griffe.Module:
         module.public = any(f"{name}.".startswith(f"{module.path}.") for name in PUBLIC | NAMED)
         if module.path not in PUBLIC:
             for member in module.members.values():
-                member.public = member.is_module or member.path in NAMED
+                is_module = not member.is_alias and member.is_module
+                member.public = is_module or member.path in NAMED
     return loaded
 
 

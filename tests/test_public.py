@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,6 +145,34 @@ def test_a_breaking_change_is_seen(repo, module, version, breaks, code):
     assert done.returncode == code, done.stdout + done.stderr
     assert f"{breaks} breaking changes since v0.1.0" in done.stdout
     assert ("start" in done.stdout) == bool(breaks)
+
+
+def test_of_the_kit_what_is_public_counts(repo):
+    """Of the kit itself, a change of what is public is seen, and one of anything else is not."""
+    for package in ("substrate", "skills"):
+        left = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(KIT / package, repo / package, ignore=left, dirs_exist_ok=True)
+    commit(repo)
+    git(repo, "tag", "v0.1.1")
+    changes = {
+        "substrate/engine/client.py": (
+            "async def connect(url: str",
+            "async def connect(place: str",
+        ),
+        "substrate/store/connect.py": ("def _sqlite_path(url", "def _sqlite_path(text"),
+        "substrate/values/clock.py": ("def time_limit(", "def limit_of("),
+        "skills/web/tools.py": ("    allowed_hosts", "    hosts"),
+    }
+    for name, (old, new) in changes.items():
+        text = (repo / name).read_text(encoding="utf-8")
+        assert old in text, name
+        (repo / name).write_text(text.replace(old, new), encoding="utf-8")
+
+    done = compare(repo)
+
+    found = {line.partition(":")[0] for line in done.stdout.splitlines()[:-1]}
+    assert found == {"skills/web/tools.py", "substrate/engine/client.py"}
+    assert done.returncode == 1
 
 
 def test_in_a_shallow_clone(repo, tmp_path):

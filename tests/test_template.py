@@ -227,6 +227,48 @@ def test_hooks_of_the_readme(fork: Fork) -> None:
     assert not [each for each in shown_keys["journal"] if "tool" in each["key"]]
 
 
+TYPED = """
+
+from enum import StrEnum
+
+from pydantic import BaseModel, Field
+
+
+class Mood(StrEnum):
+    GOOD = "good"
+
+
+class Line(BaseModel):
+    text: str = Field(max_length=200)
+    weight: int = Field(gt=0, le=9)
+
+
+class Report(BaseModel):
+    title: str
+    mood: Mood
+    lines: list[Line] = Field(min_length=2)
+    last: Line | None
+    share: float
+    is_final: bool
+
+
+answer = Report
+"""
+
+
+def test_rehearsal_of_a_typed_answer(fork: Fork) -> None:
+    """The rehearsal of an agent with answers of a type gives one, and the fork's tests pass."""
+    folder = fork()
+    with (folder / "agent" / "hooks.py").open("a", encoding="utf-8") as hooks:
+        hooks.write(TYPED)
+    tested = in_fork(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    done = in_fork(folder, "-m", "agent", "run", "What is an ostinato?", "--id", "first")
+    report = json.loads(done.stdout)
+    assert "This is a rehearsal" in report["title"]
+    assert [line["weight"] for line in report["lines"]] == [1, 1]
+
+
 def test_fork_is_clean(fork: Fork) -> None:
     """A fork passes the linter and the formatter with the settings that it comes with."""
     folder = fork()

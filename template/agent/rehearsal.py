@@ -5,6 +5,9 @@ away once a real model answers; the tests use it too.
 """
 
 import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
 
 from substrate.models.messages import Reply, Request, ToolMessage
 from substrate.models.scripted import call, say
@@ -30,6 +33,8 @@ async def rehearse(request: Request) -> Reply:
     done = {name for name, result in results.items() if not result.is_error}
     told += ["I looked into the notebook."] if "read_notes" in done else []
     told += ["I noted the question there."] if "write_note" in done else []
+    if schema := request.answer_schema:
+        return say(json.dumps(filled(schema, " ".join(told), schema.get("$defs", {}))))
     return say(" ".join(told))
 
 
@@ -37,3 +42,29 @@ def can_call(request: Request, name: str, *arguments: str) -> bool:
     """Whether there is such a tool, and it needs these arguments alone."""
     needs = [tool.parameters.get("required", []) for tool in request.tools if tool.name == name]
     return request.may_call_tools and needs == [list(arguments)]
+
+
+def filled(schema: Mapping[str, Any], text: str, types: Mapping[str, Any]) -> Any:
+    """Return the least that fits a JSON Schema, for an answer of a type; its texts are the text."""
+    if "$ref" in schema:
+        return filled(types[schema["$ref"].rpartition("/")[2]], text, types)
+    if chosen := schema.get("enum") or [
+        schema[key] for key in ("const", "default") if key in schema
+    ]:
+        return chosen[0]
+    if others := schema.get("anyOf", schema.get("oneOf", schema.get("allOf"))):
+        return filled(others[0], text, types)
+    match schema.get("type"):
+        case "object":
+            parts = schema.get("properties", {})
+            return {name: filled(part, text, types) for name, part in parts.items()}
+        case "array":
+            return [filled(schema["items"], text, types)] * schema.get("minItems", 0)
+        case "string":
+            return text[: schema.get("maxLength", len(text))]
+        case "integer" | "number":
+            return schema.get("minimum", schema.get("exclusiveMinimum", -1) + 1)
+        case "boolean":
+            return False
+        case _:
+            return None

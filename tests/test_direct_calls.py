@@ -90,6 +90,23 @@ async def test_a_tool_as_a_step(sqlite_url):
             await client.result("run")
 
 
+@pytest.mark.parametrize("operation", ["call", "spawn"])
+async def test_a_tool_as_a_durable_function(sqlite_url, operation):
+    """A tool in the place of a durable function is refused, with what to write."""
+
+    @durable
+    async def runs(ctx: Context) -> Any:
+        return await getattr(ctx, operation)(collect, 7)
+
+    told = r"'collect' is a tool; put @durable on a function that calls it, .*: collect\(…\)"
+    async with connect(sqlite_url) as client, client.work([runs], limits=QUICK):
+        await client.start(runs, id="run")
+        with pytest.raises(RunFailed, match=told):
+            await client.result("run")
+        with pytest.raises(Misuse, match=told):
+            await client.start(collect, 7, id="collect")  # type: ignore[arg-type]
+
+
 async def test_a_plain_function_that_is_started(sqlite_url):
     """Started without `@durable`, a function is refused with the decorator's name."""
 

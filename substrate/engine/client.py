@@ -16,7 +16,7 @@ from substrate.engine.context import Context
 from substrate.engine.event_loop import check_loop
 from substrate.engine.execution import Execution
 from substrate.engine.failure import decode_failure, error_of_run
-from substrate.engine.function import Durable, Later
+from substrate.engine.function import Durable, Later, not_durable
 from substrate.engine.journal import acceptance
 from substrate.engine.limits import DEFAULT_LIMITS, Limits
 from substrate.engine.means import Listener, log, tell_nobody
@@ -103,7 +103,7 @@ class Client:
         """
         function, args, keywords = unbound(function, args, keywords)
         if not isinstance(function, Durable):
-            raise Misuse(f"{function!r} is no durable function; put @durable on it")
+            raise not_durable(function)
         options = {
             "id": None,
             "queue": queue if queue != "default" else None,

@@ -25,7 +25,7 @@ from substrate.engine.child import Child, Spawn
 from substrate.engine.closing import give_up
 from substrate.engine.execution import Execution
 from substrate.engine.failure import failure_of
-from substrate.engine.function import Durable
+from substrate.engine.function import Durable, not_durable
 from substrate.engine.hearing import HEARD, Hearing
 from substrate.engine.journal import Asked
 from substrate.engine.pending import Pending, Winner, settle_all, settle_first
@@ -327,7 +327,7 @@ class Context:
         may stand `MAX_CALLS` deep in each other.
         """
         if not isinstance(durable, Durable):
-            raise Misuse(f"{durable!r} is no durable function; put @durable on it, or use ctx.step")
+            raise not_durable(durable, ", or use ctx.step")
         key = self._next_key(durable.name)
         known = self.execution.journal.input_of(key)
         arguments = durable.encode_arguments(args, keywords, "ctx.call", known=known)
@@ -361,7 +361,7 @@ class Context:
         """
         durable, args, keywords = unbound(durable, args, keywords)
         if not isinstance(durable, Durable):
-            raise Misuse(f"{durable!r} is no durable function; put @durable on it")
+            raise not_durable(durable)
         if on_dead is not None and on_dead not in list(OnDead):
             raise Misuse(f"on_dead={on_dead!r} is neither 'raise' nor 'wait'")
         options = {"name": name, "queue": queue, "timeout": timeout, "on_dead": on_dead}
@@ -484,7 +484,9 @@ class Context:
     @overload
     async def gather(self, *pendings: Operation[T]) -> list[T]: ...
     async def gather(self, *pendings: Any) -> Any:
-        """Run operations of this context side by side, and return their values in order.
+        """Run operations of this context side by side, and return the list of their values.
+
+        They are in the order of the operations; of up to six, type checkers know each one's type.
 
         All are waited for, also when some fail; then the failure of the lowest index is raised,
         with the others in its `others`. What was paid for is recorded.

@@ -361,6 +361,17 @@ def durable(function: Any = None, /, *, name: str | None = None, version: int = 
     return make if function is None else make(function)
 
 
+def not_durable(given: object, instead: str = "") -> Misuse:
+    """Return the refusal of what stands in the place of a durable function."""
+    name = getattr(given, "name", None)
+    if isinstance(name, str) and callable(getattr(given, "function", None)):
+        return Misuse(
+            f"{name!r} is a tool; put @durable on a function that calls it, as the function that "
+            f"it is: {name}(…)"
+        )
+    return Misuse(f"{given!r} is no durable function; put @durable on it{instead}")
+
+
 def _may_be_context(hint: Any, target: object) -> bool:
     """Whether a parameter that says this of itself may be given a context.
 

@@ -52,6 +52,11 @@ async def fetch(page: int, language: str = "en") -> str:
     return f"{language} {page}"
 
 
+def report(title: str) -> Report:
+    """Return a report."""
+    return Report(title)
+
+
 async def charge(cents: int, idempotency_key: str) -> str:
     """Charge so much."""
     return f"{cents} {bool(idempotency_key)}"
@@ -112,6 +117,8 @@ async def steps(ctx: Context) -> str:
     shop = Shop()
     assert_type(await ctx.step(length, "abc"), int)
     assert_type(await ctx.step(length, text="abc"), int)
+    assert_type(await ctx.step(report, "lamps"), Report)
+    assert isinstance(await ctx.step(report, "lamps"), Report)
     assert_type(await ctx.step(fetch, 1), str)
     assert_type(await ctx.step(fetch, 1, "de"), str)
     assert_type(await ctx.step(fetch, 1, language="de"), str)

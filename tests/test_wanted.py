@@ -1,5 +1,6 @@
 """A wait tells in its row what it wants, so that a slip is refused before it is sent."""
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import date
@@ -141,6 +142,39 @@ def test_the_place_is_told():
 def test_a_type_that_takes_more_than_it_tells(hint):
     """A type that takes more than its schema says wants anything: its wait decides."""
     assert wanted_of(hint).is_anything
+
+
+LOOP = {"$ref": "#/$defs/a"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {**LOOP, "$defs": {"a": LOOP}},
+        {**LOOP, "$defs": {"a": {"anyOf": [LOOP] * 50}}},
+        {**LOOP, "$defs": {"a": {"type": "array", "items": LOOP}}},
+        {**LOOP, "$defs": []},
+        {"$ref": "#/$defs/nobody"},
+        {"anyOf": [], "type": "boolean"},
+        {"anyOf": {}},
+        {"enum": 5, "type": 7},
+        {"enum": []},
+        {"type": "object", "properties": [], "required": 5},
+        {"type": "integer", "minimum": "x", "maximum": []},
+        {"type": "string", "format": []},
+        {"type": ["string"], "const": {}},
+    ],
+    ids=str,
+)
+def test_a_schema_that_is_none(schema):
+    """A row that was written by hand tells something or nothing, soon, and breaks nobody."""
+    wanted = Wanted(schema)
+
+    assert isinstance(wanted.words, str)
+    assert isinstance(wanted.is_bool and wanted.is_text, bool)
+    json.dumps(wanted.example)
+    for value in VALUES:
+        assert wanted.refusal(value) is None or isinstance(wanted.refusal(value), str)
 
 
 async def test_yes_and_no(store_url):

@@ -38,7 +38,9 @@ class Question:
         wanted, example = self.wait.wanted, self.wait.wanted.example
         value = example if isinstance(example, str) else wording.as_json(example)
         sent = invocation.command("signal", self.run_id, self.wait.promise.name, value)
-        return Text.assemble(sent, ("  (or false)" if wanted.is_bool else "", "dim"))
+        return Text.assemble(
+            wording.visible(sent), ("  (or false)" if wanted.is_bool else "", "dim")
+        )
 
 
 def asked_in(run: Run, journal: Iterable[Promise]) -> Sequence[Question]:

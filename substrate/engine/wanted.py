@@ -11,8 +11,9 @@ journals and for types without a schema, wants anything.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from itertools import count
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
@@ -22,8 +23,14 @@ from substrate.values.codec import decode
 from substrate.values.records import Json, Kind, Promise
 
 Schema = Mapping[str, Any]
+Seen = Callable[[Any], Schema]
+"""Returns a part of a schema, or what it refers to."""
 
-_DEEPEST = 8  # a type may hold itself
+T = TypeVar("T")
+
+_DEEPEST, _DEEPEST_TOLD = 8, 2  # a type may hold itself
+_MOST_LOOKS = 10_000  # at parts of a schema, to tell one thing of it
+_ANYTHING = "any JSON"
 _FEW = 6  # fields and choices that are named, at most
 
 
@@ -52,53 +59,66 @@ class Wanted:
         return self.schema.get("type") == "boolean"
 
     @property
+    def is_text(self) -> bool:
+        """Whether it is text, whose quotes nobody needs to type."""
+        choices = self.schema.get("enum") or [self.schema.get("const")]
+        is_named = isinstance(choices, list) and any(isinstance(each, str) for each in choices)
+        return self.schema.get("type") == "string" or is_named
+
+    @property
     def words(self) -> str:
         """What is wanted: ``true, false, yes or no``, ``an object with amount and note``."""
-        return _words(self._seen(self.schema), self._seen)
+        return self._told(lambda seen: _words(self.schema, seen, 0), _ANYTHING)
 
     @property
     def example(self) -> Any:
         """What to send, with a word in capitals where somebody has to write something."""
-        return _example(self.schema, self._seen, 0)
+        return self._told(lambda seen: _example(self.schema, seen, 0), "VALUE")
 
     def refusal(self, value: Any) -> str | None:
         """Say why a JSON value does not fit; None if it may."""
-        return _problem(self.schema, value, self._seen, "", 0)
+        return self._told(lambda seen: _problem(self.schema, value, seen, "", 0), None)
 
-    @property
-    def is_text(self) -> bool:
-        """Whether it is text, whose quotes nobody needs to type."""
-        choices = self.schema.get("enum") or [self.schema.get("const")]
-        return self.schema.get("type") == "string" or any(isinstance(each, str) for each in choices)
+    def _told(self, tell: Callable[[Seen], T], otherwise: T) -> T:
+        """Return what is told of the schema: nothing of one that is none, or has no end.
 
-    def _seen(self, schema: Any) -> Schema:
-        """Return a schema, or the one that it refers to."""
-        found = schema if isinstance(schema, dict) else {}
-        while isinstance(name := found.get("$ref"), str):
-            found = self.schema.get("$defs", {}).get(name.removeprefix("#/$defs/"), {})
-        return found
+        A row may have been written by hand, and who looks at it is to see the others all the same.
+        """
+        looks = count()
+
+        def seen(schema: Any) -> Schema:
+            found = schema if isinstance(schema, dict) else {}
+            while isinstance(name := found.get("$ref"), str) and next(looks) < _MOST_LOOKS:
+                found = self.schema["$defs"][name.removeprefix("#/$defs/")]
+            if next(looks) >= _MOST_LOOKS:
+                raise OverflowError("the schema has no end")
+            return found
+
+        try:
+            return tell(seen)
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
+            return otherwise
 
 
-Seen = Callable[[Any], Schema]
-
-
-def _words(schema: Schema, seen: Seen) -> str:
-    match schema:
+def _words(schema: Any, seen: Seen, depth: int) -> str:
+    match found := seen(schema):
+        case _ if depth > _DEEPEST_TOLD:
+            return _ANYTHING
         case {"enum": [*values]}:
             return _one_of(map(repr, values))
         case {"const": value}:
             return repr(value)
         case {"anyOf": [*choices]}:
-            return " or ".join(dict.fromkeys(_words(seen(each), seen) for each in choices))
+            return " or ".join(dict.fromkeys(_words(each, seen, depth + 1) for each in choices))
         case {"type": "object", "properties": properties}:
             return f"an object with {_one_of(properties, ' and ')}"
         case {"type": "array", "items": items}:
-            return f"a list, each {_words(seen(items), seen)}"
+            return f"a list, each {_words(items, seen, depth + 1)}"
         case {"type": "string", "format": str() as form} if form in _FORMS:
             return _FORMS[form][0]
         case {"type": str() as type_} if type_ in _NAMES:
-            return _NAMES[type_] + _bounds(schema)
-    return "any JSON"
+            return _NAMES[type_] + _bounds(found)
+    return _ANYTHING
 
 
 def _example(schema: Any, seen: Seen, depth: int) -> Any:
@@ -152,7 +172,7 @@ def _problem(schema: Any, value: Any, seen: Seen, at: str, depth: int) -> str | 
             return next(filter(None, told), None)
         case {"type": str() as type_} if type_ in _NAMES:
             is_right = _fits(type_, found, value)
-            return None if is_right else f"{here}{value!r} is not {_words(found, seen)}"
+            return None if is_right else f"{here}{value!r} is not {_words(found, seen, depth)}"
     return None
 
 

@@ -4,14 +4,12 @@ from typing import Any
 
 import pytest
 
-from substrate import Context, RunPaused, connect, durable
+from substrate import Context, Retry, RunPaused, connect, durable
 from substrate.agent.task import Task
 from substrate.agent.tool import tool
 from substrate.models.scripted import call, say
 from tests.loops import TASK, answer_of, make_agent, row, scripted
 from tests.runs import QUICK, keys
-
-faults: list[str] = []
 
 
 async def look(what: str) -> str:
@@ -64,6 +62,27 @@ async def test_a_mistake_in_a_tool(sqlite_url, work, told):
         await client.requeue("a/1")
         assert (await client.result("a/1", agent)).text == "done"
         assert (await row(client, "tools.0/find.0")).value == '"owls: two"'
+
+
+async def test_a_mistake_in_a_plain_tool(sqlite_url):
+    """One that misuses the kit where it has no ctx pauses the run, too, and is called again."""
+    retries = [0, 1]
+
+    @tool(effect="pure", retry=Retry(max_attempts=3, initial=0))
+    async def find(what: str) -> int:
+        """Find something."""
+        return Retry(max_attempts=retries[0]).max_attempts
+
+    agent = make_agent(scripted(say(call("find", what="owls")), say("done")), [find])
+
+    async with connect(sqlite_url) as client, client.work([agent], limits=QUICK):
+        await client.start(agent, TASK, id="a/1")
+        with pytest.raises(RunPaused, match="max_attempts=0 must be 1 or more"):
+            await client.result("a/1")
+        retries.pop(0)
+        await client.requeue("a/1")
+        assert (await client.result("a/1", agent)).text == "done"
+        assert (await row(client, "tools.0/find.0")).value == "1"
 
 
 async def test_a_mistake_of_the_model(sqlite_url):

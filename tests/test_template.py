@@ -18,6 +18,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from substrate.models.provider import PROVIDERS
 from tests.llm_servers import llmock
 from tests.machine import find_uv
 
@@ -127,6 +128,13 @@ def test_one_provider_is_chosen(fork: Fork, provider: str, database: str) -> Non
         assert hooks == theirs
     for name in ("README.md", ".env.example"):
         assert key in (folder / name).read_text(encoding="utf-8")
+
+
+def test_every_provider_can_be_chosen() -> None:
+    """A fork can be made for each provider whose SDK is an extra of the kit."""
+    asked = yaml.safe_load((KIT / "copier.yml").read_text(encoding="utf-8"))["provider"]
+    assert set(asked["choices"].values()) == {known.extra for known in PROVIDERS.values()}
+    assert set(MODELS) == set(asked["choices"].values())
 
 
 def test_python_is_one(fork: Fork) -> None:

@@ -1,5 +1,6 @@
 """Opening a database either brings it up to date or says what is wrong with it and what to do."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -13,19 +14,42 @@ import psycopg
 import pytest
 
 from substrate.store.connect import open_store
-from substrate.store.migrate import Migration, migrations, pending
+from substrate.store.migrate import CREATE_TABLE, Migration, migrations, pending
 from substrate.values.errors import (
     BadDatabaseUrl,
     SchemaMismatch,
     StoreUnreachable,
     StoreUnusable,
 )
+from substrate.values.ids import RunId, part_of
 from substrate.values.records import Json
 from tests.keeper import NOBODY
-from tests.stores import LANE, OTHER, claimed, database, opened, sqlite_path
+from tests.stores import (
+    LANE,
+    OTHER,
+    Database,
+    beating,
+    claimed,
+    database,
+    opened,
+    signal,
+    sqlite_path,
+)
 
 SECRET = "hunter2"
 NEWEST = len(migrations("sqlite"))
+
+REFUSED = (apsw.ConstraintError, psycopg.errors.CheckViolation)
+INSERT_RUN = (
+    "INSERT INTO runs (id, part, tenant, root_id, function, version, queue, lane, rank, status,"
+    " epoch, wake_version, need, crashes, cancel_requested, last_seq, seed, generation,"
+    " journal_from, gone_epoch, generation_at, created_at) VALUES (:id, :part, '', :id, 'work', 1,"
+    f" 'default', '{LANE}', 1, 'ready', :epoch, 0, 0, 0, {{no}}, 1, 7, 0, 0, 0, 1, 1)"
+)
+INSERT_PROMISE = (
+    "INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, input, epoch,"
+    " created_at) VALUES (:id, :part, '', :id, 'run', 1, 'run', 'work', 'pending', '{}', 0, 1)"
+)
 
 OPEN = """
 import asyncio, os, sys
@@ -144,6 +168,68 @@ async def test_generations_are_given_rows(store_url: str):
 
     assert again.input == '{"n":2}'
     assert rows["g1"] == ('{"n":2}', again.run.journal_from)
+
+
+def apply(db: Database, migration: Migration) -> None:
+    """Apply a migration as an older version did."""
+    db.rows(CREATE_TABLE)
+    for statement in re.sub(r"--[^\n]*", "", migration.sql).split(";"):
+        if statement.strip():
+            db.rows(statement)
+    kept = {"version": migration.version, "name": migration.name, "sha": migration.digest}
+    db.rows("INSERT INTO ostinato_migrations VALUES (:version, :name, :sha, 1)", **kept)
+
+
+async def test_bounds_leave_what_is_there(store_url: str):
+    """Bounds that come to a database with a row beyond them let it be opened, and stop that row."""
+    dialect = "postgres" if store_url.startswith("postgres") else "sqlite"
+    with database(store_url) as db:
+        for each in migrations(dialect):
+            if each.name != "bounds":
+                apply(db, each)
+        for id_, epoch in (("run", 0), ("bad", 2**31 - 1)):
+            no = "false" if db.is_postgres else "0"
+            db.rows(INSERT_RUN.replace("{no}", no), id=id_, part=part_of(RunId(id_)), epoch=epoch)
+            db.rows(INSERT_PROMISE, id=id_, part=part_of(RunId(id_)))
+
+    async with opened(store_url) as store:
+        claims = await store.claim(LANE, 10, OTHER)
+        kept = {run.id: run.epoch for run in await store.list()}
+    with database(store_url) as db, pytest.raises(REFUSED):
+        db.rows("UPDATE runs SET epoch = epoch WHERE id = 'bad'")
+
+    assert [claim.run.id for claim in claims] == ["run"]
+    assert kept == {"run": 1, "bad": 2**31 - 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "runs SET epoch = -1",
+        "runs SET wake_version = 2000000001",
+        "runs SET crashes = 1000001",
+        "runs SET last_seq = -1",
+        "runs SET due_at = 253402300800000",
+        "runs SET created_at = -62135596800001",
+        "promises SET seq = 9007199254740992",
+        "promises SET settled_at = 253402300800000",
+        "signals SET n = -1",
+        "workers SET lease_until = 9223372036854775807",
+        "limits SET told_at = 9223372036854775807",
+        "fleet SET losses = 9007199254740992",
+    ],
+)
+async def test_what_is_beyond_bounds(store_url: str, change: str):
+    """A count or moment that would have no next one is refused by the database itself."""
+    async with opened(store_url) as store:
+        await claimed(store)
+        await store.send(signal())
+        await store.tell_limit("a-model", Json("{}"))
+        async with beating(store, OTHER):
+            with database(store_url) as db:
+                db.rows("INSERT INTO fleet VALUES ('a', 1)")
+                with pytest.raises(REFUSED):
+                    db.rows(f"UPDATE {change}")
 
 
 def test_what_is_pending():

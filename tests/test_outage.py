@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from substrate import Context, Limits, RunStatus, connect, durable
-from substrate.engine.complaint import Complaint
+from substrate.engine.complaint import Complaints
 from substrate.values.codec import decode
 from substrate.values.errors import CheckpointRefused, StepFailed, StoreUnreachable, StoreUnusable
 from tests.postgres import postgres, server_pid
@@ -252,9 +252,10 @@ async def test_trouble_that_lasts_is_told_once(sqlite_url, caplog):
 def test_trouble_that_stays_is_told_each_minute(caplog):
     """Trouble that stays for long is told once a minute, with how often it has been seen since."""
     now = 0.0
-    complaint = Complaint("away", now=lambda: now)
-    for _ in range(1000):
-        complaint.make("nobody answers")
+    troubles = Complaints(now=lambda: now)
+    for i in range(1000):
+        troubles.make("away" if i % 2 == 0 else "no heartbeat", "nobody answers")
+        troubles.end("away")  # whoever finds now and then that it works makes no more lines
         now += 0.25
 
     assert (

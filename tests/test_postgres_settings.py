@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from substrate import Context, connect, durable
-from substrate.store.postgres.connections import Connections, Cursor
+from substrate.store.postgres.connections import Connections
+from substrate.store.postgres.session import Cursor
 from substrate.values.errors import StoreUnusable
 from tests.proxies import proxy_to
 from tests.runs import QUICK

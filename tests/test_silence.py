@@ -14,8 +14,9 @@ import pytest
 
 from substrate import Client, Context, Limits, connect, durable
 from substrate.store.postgres import PostgresStore
-from substrate.store.postgres.connections import Connections, Cursor
+from substrate.store.postgres.connections import Connections
 from substrate.store.postgres.deadline import ANSWER_WAIT, STATEMENT_WAIT
+from substrate.store.postgres.session import Cursor
 from substrate.values.errors import StoreUnreachable
 from tests.postgres import fresh_database, postgres
 from tests.proxies import Proxy, proxy_to

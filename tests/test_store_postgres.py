@@ -8,8 +8,9 @@ import pytest
 
 from substrate.engine.committer import Committer
 from substrate.store.postgres import ending, inbox, journal, promises, recovery, runs, waiting
-from substrate.store.postgres.connections import Connections, Cursor, open_connection, prepare
+from substrate.store.postgres.connections import Connections, open_connection, prepare
 from substrate.store.postgres.pool import MAX_ASIDE
+from substrate.store.postgres.session import Cursor
 from substrate.values.records import Fenced, Written
 from tests.stores import (
     LANE,
@@ -67,11 +68,11 @@ FREQUENT = {
     "journal": (promises._SELECT_JOURNAL, ("run", 0)),
     "promise": (promises._SELECT_PROMISE, ("run", 1)),
     "promises": (promises._SELECT_PROMISES, (["run"],)),
-    "claim": (runs._CLAIM, NAMED),
+    "claim": (runs._CLAIM_NEXT, NAMED),
     "inboxes": (runs._SELECT_INBOXES, ("w",)),
     "release": (runs._RELEASE, NAMED),
     "runs": (runs._SELECT_RUNS, NAMED | {"status": "done"}),
-    "look": (recovery._LOOK, ()),
+    "look": (recovery._LOOK, NAMED),
     "lost": (recovery._SELECT_LOST, NAMED),
     "lock lost": (recovery._LOCK_LOST, NAMED),
     "take back": (recovery._TAKE_BACK, NAMED),
@@ -83,10 +84,10 @@ FREQUENT = {
     "free signals": (inbox._COUNT_FREE, NAMED),
     "suspend": (waiting._SUSPEND, NAMED),
     "next due": (waiting._NEXT_DUE, ()),
-    "wake due": (waiting._WAKE_DUE, NAMED),
+    "wake due": (waiting._WAKE_NEXT, NAMED),
     "backlog": (waiting._BACKLOG, ([LANE], 10)),
     "arrivals": (waiting._ARRIVALS, ("run", 0)),
-    "cancel": (ending._CANCEL, NAMED),
+    "cancel": (ending._CANCEL_TREE, NAMED),
     "discard": (ending._DISCARD, NAMED),
     "renew": (ending._RENEW, NAMED),
 }

@@ -140,6 +140,24 @@ def test_a_value_ends_at_64_mb():
         '{"$map":[[1,2]]}',
         '{"$map":[["a",1],["a",2]]}',
         '{"$map":[["a"]]}',
+        '{"$map":[["a",1]]}',
+        '{"$map":[["$b",1],["$a",2]]}',
+        '{"$map":[[{"$text":"a"},1],["$",2]]}',
+        '{"$text":"plain"}',
+        r'{"$text":"\\u0041\\u0000"}',
+        r'{"$text":"\\ud83d\\ude00"}',
+        r'{"$text":["\\u0000"]}',
+        '{"$text":[]}',
+        '{"$bytes":"YR=="}',
+        '{"$int":"7"}',
+        '{"$int":"٧٧٧٧٧٧٧٧٧٧٧٧٧٧٧٧٧٧٧٧٧"}',
+        '{"$int":"%s"}' % ("9" * 5000),
+        '{"$decimal":"1e999999999"}',
+        '{"$decimal":"1E+9999999999999999999"}',
+        '{"$datetime":"2026-01-01T05:00:00+05:00"}',
+        '{"$datetime":"0001-01-01T00:00:00+05:00"}',
+        '{"$a":1,"b":2}',
+        '{"b":[{"$int":"99999999999999999999","$text":"a"}]}',
         '{"$new":"a"}',
         '{"a" : {"$new" : "a"}}',
     ],
@@ -148,6 +166,17 @@ def test_tags_are_read_strictly(text):
     """A tag that holds what is never written there is refused, not guessed at."""
     with pytest.raises(ValueError, match="update the kit"):
         decode(text)
+
+
+@given(st.sampled_from(["$text", "$bytes", "$int", "$decimal", "$date", "$datetime"]), TEXT)
+def test_what_is_read_is_what_would_be_written(tag, content):
+    """Whatever text a tag holds: it is refused, or is the text that its value is written as."""
+    text = orjson.dumps({tag: json.dumps(content)[1:-1]}).decode()
+    try:
+        value = decode(text)
+    except ValueError:
+        return
+    assert encode(value) == text
 
 
 def test_texts_that_look_like_tags():

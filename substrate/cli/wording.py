@@ -77,7 +77,10 @@ def took(promise: Promise) -> str:
 
 def moment(ms: int) -> str:
     """Return a moment in local time: ``2026-11-21 09:05:07``."""
-    local: datetime = from_ms(ms).astimezone()
+    try:
+        local: datetime = from_ms(ms).astimezone()
+    except OverflowError:  # a row that was written by hand
+        return f"{ms} ms"
     return local.strftime("%Y-%m-%d %H:%M:%S")
 
 

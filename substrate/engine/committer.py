@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from substrate.engine.complaint import Complaint
+from substrate.engine.complaint import Complaints
 from substrate.store.protocol import Store
 from substrate.values.errors import StoreError, StoreUnreachable, StoreUnusable
 from substrate.values.records import Checkpoint, Locked, Outcome
@@ -61,13 +61,13 @@ class _Entry:
 class Committer:
     """The one way to the store for everything that an execution records."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, troubles: Complaints | None = None) -> None:
         self._store = store
         self._queue: deque[_Entry] = deque()
         self._unanswered: set[_Entry] = set()
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._complaint = Complaint("a commit was cut off and is being read back")
+        self._troubles = troubles or Complaints()
         self._aside: set[asyncio.Task[None]] = set()
         self._task = asyncio.create_task(self._run(), name="ostinato-committer")
         self._task.add_done_callback(self._stand_still)
@@ -186,7 +186,7 @@ class Committer:
 
     async def _read_back(self, batch: Sequence[_Entry], error: StoreError) -> None:
         """Find out what was committed before the connection died; send the rest again."""
-        self._complaint.make(error)
+        self._troubles.make("a commit was cut off and is being read back", error)
         for attempt in count():
             await asyncio.sleep(_BACK_OFF[min(attempt, len(_BACK_OFF) - 1)])
             waiting = [entry for entry in batch if not entry.waiter.done()]

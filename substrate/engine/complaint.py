@@ -1,42 +1,56 @@
-"""Trouble that lasts, told once: not at each tick, nor at each of a hundred commits.
+"""Trouble that lasts, told once for each cause: not at each tick, nor by each of a hundred runs.
 
-It is told when it comes, again when its words change, and else once a minute with a count. Its end
-is told, too.
+A cause is told of when it comes, by whoever meets it first, and then once a minute with a count,
+also when it comes and goes meanwhile. The end of all trouble is told, too.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 
 log = logging.getLogger("ostinato")
 
-_AGAIN_AFTER = 60.0  # seconds until the same trouble is told once more
+_AGAIN_AFTER = 60.0  # seconds until the same cause is told of once more
+_MOST_CAUSES = 1000
 
 
-class Complaint:
-    """One kind of trouble. May be used from one thread at a time; `now` counts in seconds."""
+class Complaints:
+    """What the parts of one worker complain of. In any thread; `now` counts in seconds."""
 
-    def __init__(self, what: str, now: Callable[[], float] = time.monotonic) -> None:
-        self._what = what
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._words: str | None = None
-        self._told = 0.0
-        self._untold = 0
+        self._lock = threading.Lock()
+        self._told: dict[
+            str, tuple[float, int]
+        ] = {}  # when each cause was, and how often not since
+        self._is_over = True
 
-    def make(self, error: object) -> None:
-        """Tell of the trouble, unless it was told of a moment ago in the same words."""
-        words, times = str(error), ""
-        if words == self._words:
-            if self._now() - self._told < _AGAIN_AFTER:
-                self._untold += 1
-                return
-            times = f" ({self._untold} times more since this was last told)"
-        log.warning("%s: %s%s", self._what, words, times)
-        self._words, self._told, self._untold = words, self._now(), 0
+    def make(
+        self, what: str, cause: object, *, apart: str = "", trace: BaseException | None = None
+    ) -> None:
+        """Tell what comes of a cause, unless that was told of, whatever came of it, a moment ago.
 
-    def end(self) -> None:
-        """Tell that the trouble is over, if any was told of."""
-        if self._words is None:
-            return
-        log.info("%s: that is over", self._what)
-        self._words, self._untold = None, 0
+        Where the cause is a thing's own, `apart` names that thing: it is told of by itself. `trace`
+        is a fault that nobody foresaw, and is shown with where it comes from.
+        """
+        key, now, times = f"{apart}: {cause}", self._now(), ""
+        with self._lock:
+            if key in self._told:
+                told, untold = self._told[key]
+                if now - told < _AGAIN_AFTER:
+                    self._told[key] = told, untold + 1
+                    return
+                times = f" ({untold} times more since this was last told)" if untold else ""
+            elif len(self._told) >= _MOST_CAUSES:
+                self._told.clear()
+            self._told[key] = now, 0
+            self._is_over = self._is_over and bool(apart)
+        log.warning("%s: %s%s", what, cause, times, exc_info=trace)
+
+    def end(self, what: str) -> None:
+        """Tell that all is well again, if anything was told of."""
+        with self._lock:
+            was_over, self._is_over = self._is_over, True
+        if not was_over:
+            log.info("%s: that is over", what)

@@ -247,7 +247,8 @@ class Execution(Waiting):
             try:
                 stands = await self.means.store.transact(self.fence, call)
             except StoreUnreachable as error:
-                log.warning("a transaction was cut off and is being read back: %s", error)
+                told = "a transaction was cut off and is being read back, in run"
+                self.means.troubles.make(f"{told} {self.fence.run_id} and perhaps others", error)
                 found = await self._insist(lambda: self.means.store.promises([id_]))
                 if id_ not in found or not found[id_].is_settled:
                     continue
@@ -355,7 +356,8 @@ class Execution(Waiting):
             try:
                 return await call()
             except StoreUnreachable as error:
-                log.info("run %s waits for the database: %s", self.fence.run_id, error)
+                who = f"run {self.fence.run_id} and perhaps others"
+                self.means.troubles.make(f"{who} wait for the database", error)
                 await asyncio.sleep(_PAUSE)
             except CheckpointRefused:
                 raise
@@ -366,7 +368,8 @@ class Execution(Waiting):
         self.fail(LeaseLost(f"run {self.fence.run_id!r} belongs to another worker now"))
 
     def _give_up(self, error: StoreError) -> NoReturn:
-        log.error("run %s goes on elsewhere or later: %s", self.fence.run_id, error)
+        who = f"run {self.fence.run_id} and perhaps others"
+        self.means.troubles.make(f"{who} go on elsewhere or later", error)
         self.fail(Shutdown(f"the database fails: {error}"))
 
     def _tell_change(self) -> None:

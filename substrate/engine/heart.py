@@ -13,7 +13,7 @@ import threading
 from datetime import timedelta
 from math import inf
 
-from substrate.engine.complaint import Complaint
+from substrate.engine.complaint import Complaints
 from substrate.store.protocol import Pulse, Store
 from substrate.values.clock import OffsetClock, uptime
 from substrate.values.errors import StoreError
@@ -28,7 +28,9 @@ class Heart:
     Made on the event loop, where it may be awaited; it begins at once to register the worker.
     """
 
-    def __init__(self, store: Store, owner: Owner, lease: timedelta) -> None:
+    def __init__(
+        self, store: Store, owner: Owner, lease: timedelta, troubles: Complaints | None = None
+    ) -> None:
         self._store = store
         self._owner = owner
         self._lease = lease
@@ -43,7 +45,7 @@ class Heart:
         self._is_born = asyncio.Event()
         self._has_beaten = asyncio.Event()
         self._has_ended = asyncio.Event()
-        self._complaint = Complaint("no heartbeat")
+        self._troubles = troubles or Complaints()
         threading.Thread(target=self._live, name="ostinato-heart", daemon=True).start()
 
     async def born(self) -> None:
@@ -115,15 +117,14 @@ class Heart:
             try:
                 now = pulse.beat()
             except StoreError as error:
-                self._complaint.make(error)
+                self._troubles.make("no heartbeat", error)
             else:
-                self._complaint.end()
                 self._take_answer(now, sent)
             self._tell(self._has_beaten)
         try:
             pulse.stop()
         except StoreError as error:
-            log.warning("not struck off the register; the lease will lapse: %s", error)
+            self._troubles.make("not struck off the register; the lease will lapse", error)
 
     def _rest(self) -> bool:
         """Wait until the next beat is due; return whether there is to be none."""

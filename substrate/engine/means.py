@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from substrate.engine.committer import Committer
+from substrate.engine.complaint import Complaints
 from substrate.engine.function import Durable
 from substrate.engine.registry import Registry
 from substrate.engine.threads import Threads
@@ -37,7 +38,7 @@ class Means:
     `functions` are those that the worker knows, by name and version. A run that waits is let go
     after `warm_s` seconds, and a wait between two attempts that is longer is recorded. `woken` is
     told that something was done for a run, `rests` that one waits, `succeeded` that an execution
-    has another in its place.
+    has another in its place. `troubles` is where trouble with the database is told of.
     """
 
     store: Store
@@ -53,6 +54,7 @@ class Means:
     woken: Callable[[RunId], None] = _nobody_else
     rests: Callable[[], None] = _nobody_else
     succeeded: "Callable[[Execution, Execution], None]" = _nobody_else
+    troubles: Complaints = field(default_factory=Complaints)
 
     def recognise(self, function: Durable[..., Any]) -> None:
         """See that a function is the one that is known here, or takes its place; see `Registry`."""

@@ -7,6 +7,7 @@ from substrate.engine.execution import Execution
 from substrate.values.records import Inbox
 
 _STRAY_AGE = 0.5  # seconds for which a run of ours must have been seen without a driver
+_STRAY_PAUSE = 30.0  # seconds until one that could not be given back is given back again
 
 
 class Strays:
@@ -18,7 +19,9 @@ class Strays:
     def lasting(self, strays: Sequence[Inbox], now: float) -> Sequence[Inbox]:
         """Return those that have been seen so for a while: one of them may just have ended."""
         self._since = {stray: self._since.get(stray, now) for stray in strays}
-        return [stray for stray, since in self._since.items() if now - since >= _STRAY_AGE]
+        lasting = [stray for stray, since in self._since.items() if now - since >= _STRAY_AGE]
+        self._since |= dict.fromkeys(lasting, now + _STRAY_PAUSE)
+        return lasting
 
 
 def longest_resting(executions: Iterable[Execution]) -> Sequence[tuple[float, Execution]]:

@@ -63,8 +63,9 @@ class Trials:
 
     def _give_turn(self, suspect: Claim, *, is_alone: bool) -> Claim:
         self._left_since.pop(suspect.run.id, None)
-        turn = TURN_S * 2 ** (suspect.run.crashes - MAX_CRASHES + 1)
-        self._turn_ends = self._now() + min(turn, LONGEST_TURN_S)
+        # No more doublings than are needed: a row may hold any count.
+        doublings = min(max(suspect.run.crashes - MAX_CRASHES + 1, 0), 5)
+        self._turn_ends = self._now() + min(TURN_S * 2**doublings, LONGEST_TURN_S)
         self._is_alone = is_alone
         return suspect
 

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from substrate.engine.attempts import rests_until
 from substrate.engine.committer import Committer
-from substrate.engine.complaint import Complaint
+from substrate.engine.complaint import Complaints
 from substrate.engine.drive import drive, give_up
 from substrate.engine.execution import Execution
 from substrate.engine.failure import failure_of
@@ -39,6 +39,7 @@ from substrate.store.protocol import Store
 from substrate.store.shield import to_its_end
 from substrate.values.clock import OffsetClock
 from substrate.values.errors import (
+    CheckpointRefused,
     Interrupt,
     LeaseLost,
     Misuse,
@@ -52,6 +53,7 @@ from substrate.values.records import Claim, Effect, Fence, Inbox, NewRun, Owner,
 log = logging.getLogger("ostinato")
 
 _STOPPING = "the worker is stopping"
+_TROUBLE = "the database does not answer as it should"
 _LAST_WAIT = 2.0  # seconds for tasks to end after they were cancelled, and for threads to end
 _LAST_WORD = 5.0  # seconds for what is still told to the database; one that is silent is left
 _BRIEF = 0.3  # seconds in which a step may end before it is cut off, by who is in a hurry
@@ -94,13 +96,13 @@ class Worker:
         self._awaited: list[asyncio.Future[None]] = []
         self._is_stopping = False
         self._is_hurried = False
-        self._complaint = Complaint("the database does not answer as it should")
+        self._troubles = Complaints()
 
     async def open(self) -> None:
         """Register, and begin to claim. Cancelled meanwhile, it leaves nothing behind."""
         await self._be_born()
         self._threads = Threads(self.limits.threads)
-        self._committer = Committer(self.store)
+        self._committer = Committer(self.store, self._troubles)
         has_own_time = isinstance(self.store.clock, OffsetClock)
         self._means = Means(
             self.store,
@@ -116,6 +118,7 @@ class Worker:
             woken=self.wake,
             rests=self._stand_by,
             succeeded=self._succeed,
+            troubles=self._troubles,
         )
         self._trials = Trials(asyncio.get_running_loop().time)
         self._watch = LoopWatch(self._give_leases_up)
@@ -258,10 +261,15 @@ class Worker:
             former.shut(LeaseLost(f"run {run.id!r} has been claimed anew"))
         log.info("run %s is taken, claim %d", run.id, run.epoch)
         execution = self._executions[run.id] = Execution(claim, self._means)
-        function = self._registry[run.function, run.version]
-        task = asyncio.create_task(drive(execution, function), name=f"ostinato-run {run.id}")
+        task = asyncio.create_task(self._drive(execution), name=f"ostinato-run {run.id}")
+        execution.task = task
         self._drives.add(task)
         task.add_done_callback(partial(self._drive_ended, execution))
+
+    async def _drive(self, execution: Execution) -> None:
+        run = execution.claim.run
+        # Looked up here, where it fails this run alone: its lane may say something else.
+        await drive(execution, self._registry[run.function, run.version])
 
     def _drive_ended(self, execution: Execution, task: asyncio.Task[None]) -> None:
         run_id = execution.fence.run_id
@@ -285,7 +293,7 @@ class Worker:
 
     async def _be_born(self) -> None:
         owner = Owner(str(uuid4()))
-        heart = Heart(self.store, owner, self.limits.lease)
+        heart = Heart(self.store, owner, self.limits.lease, self._troubles)
         try:
             await heart.born()
             await self.store.tell_lanes(owner, list(self._functions))
@@ -319,11 +327,12 @@ class Worker:
             awaited, self._awaited = self._awaited, []
             try:
                 await self._tick()
-                self._complaint.end()
+                self._troubles.end(_TROUBLE)
             except StoreError as error:
-                self._complaint.make(error)
-            except Exception:
-                log.exception("the worker stumbled, and goes on")
+                self._troubles.make(_TROUBLE, error)
+            except Exception as error:  # noqa: BLE001 - told with its trace; the next tick comes
+                told = "the worker stumbled, and goes on"
+                self._troubles.make(told, repr(error), trace=error)
             for tick in awaited:
                 if not tick.done():
                     tick.set_result(None)
@@ -362,7 +371,8 @@ class Worker:
 
     async def _be_reborn(self) -> None:
         """Let go of everything, give back what nobody has taken, come back as another."""
-        log.warning("the lease has lapsed; letting go of %d runs", len(self._executions))
+        if self._executions or self._starts:
+            log.warning("the lease has lapsed; letting go of %d runs", len(self._executions))
         self._let_go(LeaseLost("the worker's lease has lapsed"))
         await ended({*self._drives, *self._starts}, _LAST_WAIT)
         await self._give_back_all()
@@ -438,7 +448,12 @@ class Worker:
         except StoreUnreachable:
             raise
         except StoreError as error:
-            log.warning("run %s goes on elsewhere or later: %s", execution.fence.run_id, error)
+            run_id = execution.fence.run_id
+            if isinstance(error, CheckpointRefused):  # its own rows are at fault: each is named
+                self._troubles.make(f"run {run_id} stands still", error, apart=run_id)
+            else:
+                who = f"run {run_id} and perhaps others"
+                self._troubles.make(f"{who} go on elsewhere or later", error)
             execution.shut(Shutdown(f"the database fails: {error}"))
 
     async def _let_rest(self) -> None:
@@ -459,7 +474,8 @@ class Worker:
         strays = [inbox for inbox in seen if inbox.run_id not in at_hand]
         lasting = self._strays.lasting(strays, asyncio.get_running_loop().time())
         if lasting:
-            log.warning("giving back %d runs that nobody drives", len(lasting))
+            told = f"giving back {len(lasting)} runs, {lasting[0].run_id} among them"
+            self._troubles.make(told, "nobody drives them")
             await self._give_back(lasting)
 
     async def _give_back_all(self) -> None:
@@ -467,7 +483,7 @@ class Worker:
         try:
             await self._give_back(await self.store.inboxes(self._owner))
         except StoreError as error:
-            log.warning("runs not given back; their lease will lapse: %s", error)
+            self._troubles.make("runs not given back; their lease will lapse", error)
 
     async def _give_back(self, inboxes: Sequence[Inbox]) -> None:
         await self.store.release(

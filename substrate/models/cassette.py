@@ -12,6 +12,7 @@ of what has to match. No key and no header is ever recorded.
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -108,15 +109,22 @@ def _load(path: Path) -> list[_Call]:
 
 
 def _save(path: Path, calls: Sequence[_Call]) -> None:
-    """Write the whole file, or none of it."""
+    """Write the whole file, or none of it; a new one is for its owner only, as prompts are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     records = [
         {"request": each.request, "reply": each.reply, "usage": each.usage} for each in calls
     ]
     draft = path.with_name(f"{path.name}.draft")
     text = json.dumps(records, ensure_ascii=False, indent=1, sort_keys=True)
-    draft.write_text(f"{text}\n", encoding="utf-8")
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+    with open(draft, "w", encoding="utf-8", opener=_owner_only) as file:
+        file.write(f"{text}\n")
+    draft.chmod(mode)
     draft.replace(path)
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _miss(path: Path, asked: dict[str, Json], calls: Sequence[_Call]) -> str:

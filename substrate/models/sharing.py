@@ -13,6 +13,7 @@ paid for is kept. Ages are measured by the store's clock, so the hosts' need not
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import uuid4
 
 from substrate.models.quota import QUOTA, Quota
@@ -25,21 +26,41 @@ EVERY_MS = 1_000
 FRESH_MS = 900_000
 """What is older than this is not read any more."""
 
+_LONGEST_MS = 24 * 3600 * 1000
+"""What a row may make a call wait for; it says nothing where it says more."""
+
 Act = Callable[[Store], Awaitable[None]]
 
 log = logging.getLogger("ostinato")
 
 
+def _read(told: str) -> dict[str, Any] | None:
+    """Return what a row says of a limit; None where nothing here has written that."""
+    try:
+        record: dict[str, Any] = decode(told)
+        is_one = isinstance(record["by"], str) and 0 <= record["quiet_ms"] <= _LONGEST_MS
+        is_one = is_one and all(_is_limit(*each) for each in record["limits"].values())
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError):
+        return None
+    return record if is_one else None
+
+
+def _is_limit(left: float, whole: float, rate: float) -> bool:
+    """Whether a limit, and what is owed to it, comes back in time."""
+    return -whole <= left <= whole and 0 < whole <= rate * _LONGEST_MS
+
+
 class Sharing:
     """What a process has told and learned of limits."""
 
-    __slots__ = ("_learned_at", "_me", "_quota", "_told_at")
+    __slots__ = ("_learned_at", "_me", "_quota", "_told_at", "_unread")
 
     def __init__(self, quota: Quota) -> None:
         self._quota = quota
         self._me = uuid4().hex
         self._learned_at = 0
         self._told_at: dict[str, int] = {}
+        self._unread: set[tuple[str, str]] = set()
 
     @asynccontextmanager
     async def around(self, store: Store) -> AsyncIterator[None]:
@@ -59,8 +80,10 @@ class Sharing:
             return
         self._learned_at = now
         for model, told, told_at in await store.limits(now - FRESH_MS):
-            record = decode(told)
-            if record.pop("by") != self._me:
+            record = _read(told)
+            if record is None:
+                self._complain(model, told)
+            elif record.pop("by") != self._me:
                 self._quota.learn(model, record, max(now - told_at, 0))
 
     async def tell(self, store: Store) -> None:
@@ -77,6 +100,12 @@ class Sharing:
         """Forget what was told and learned, so that both are done again at once."""
         self._learned_at = 0
         self._told_at.clear()
+
+    def _complain(self, model: str, told: str) -> None:
+        """Say once of a row that it says nothing of a limit."""
+        if (model, told) not in self._unread:
+            self._unread.add((model, told))
+            log.warning("the row of %s in `limits` is not read: %.200s; delete it", model, told)
 
     async def _quietly(self, store: Store, act: Act) -> None:
         try:

@@ -22,6 +22,8 @@ from enum import StrEnum
 from typing import Any, Self
 
 from substrate.store import rows
+from substrate.store.stuck import Stuck
+from substrate.values.errors import CheckpointRefused
 from substrate.values.ids import RunId
 from substrate.values.records import Json, OnDead, RunStatus
 
@@ -66,6 +68,19 @@ class LostRun:
         """Make one of a row whose columns are in the order of the fields."""
         id_, part, parent_id, crashes, losses_seen, on_dead, deadline_at = columns
         return cls(id_, part, parent_id, crashes, losses_seen, OnDead(on_dead), deadline_at)
+
+    @classmethod
+    def all_of(cls, found: Sequence[Sequence[Any]], stuck: Stuck | None) -> list[Self]:
+        """Make one of each row. One that cannot be read is noted; `CheckpointRefused` without."""
+        made = []
+        for row in found:
+            try:
+                made.append(cls.of(*row))
+            except ValueError as error:
+                if stuck is None:
+                    raise CheckpointRefused(f"run {row[0]!r} cannot be read: {error}") from error
+                stuck.note(row[0], error)
+        return made
 
     @property
     def is_suspect(self) -> bool:

@@ -7,6 +7,7 @@ forked orphan may hold the lock on; then nobody knows, and the lease decides.
 """
 
 import os
+import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,17 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError("ostinato runs on Linux and macOS; on Windows, use it in WSL") from error
 
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+
+
+def lock_file(folder: Path, owner: Owner) -> Path | None:
+    """Return the lock file of a worker in a folder; None for a name that is no file's there.
+
+    Names of workers are read from rows, and the files of dead ones are removed: what stands in a
+    row must not lead to another file.
+    """
+    return folder / owner if _NAME.fullmatch(owner) else None
+
 
 class LifeLock:
     """The lock of one worker, held by the process that made it. Raises `OSError` where it can't."""
@@ -25,7 +37,7 @@ class LifeLock:
     def __init__(self, file: Path) -> None:
         self._file = file
         file.parent.mkdir(mode=0o700, exist_ok=True)
-        self._handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -56,7 +68,7 @@ def is_free(file: Path) -> bool:
 
 def remove(file: Path) -> None:
     """Remove the lock of a worker whose runs have been taken back."""
-    with suppress(FileNotFoundError, PermissionError):
+    with suppress(FileNotFoundError, PermissionError, IsADirectoryError):
         file.unlink()
 
 
@@ -75,6 +87,6 @@ def host_folder() -> Path | None:
 
 
 def host_file(owner: Owner) -> Path | None:
-    """Return the lock file of a worker of this host whose store has no folder."""
+    """Return the lock file of a worker whose store has no folder, or None; see `lock_file`."""
     folder = host_folder()
-    return None if folder is None else folder / owner
+    return None if folder is None else lock_file(folder, owner)

@@ -1,11 +1,14 @@
 """How rows and values correspond, the same for every store."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import orjson
+
 from substrate.store.blobs import told
+from substrate.store.stuck import Stuck
 from substrate.values.codec import encode
 from substrate.values.errors import IdTaken, RunEnded
 from substrate.values.ids import lane_of, part_of, promise_id, root_of
@@ -33,6 +36,9 @@ from substrate.values.records import (
 
 Row = Sequence[Any]
 
+Claimed = tuple[Run, Json | None]
+"""A run that was claimed, and what it was begun with; None where somebody has deleted that."""
+
 RUN_COLUMNS = (
     "id, root_id, parent_id, function, version, queue, status, epoch, lease_owner, wake_version, "
     "crashes, cancel_requested, deadline_at, last_seq, seed, generation, journal_from, gone_epoch, "
@@ -56,6 +62,11 @@ _KINDS = {kind.value: kind for kind in Kind}
 _STATES = {state.value: state for state in PromiseState}
 _EFFECTS: Mapping[str | None, Effect | None] = {None: None, **{e.value: e for e in Effect}}
 _MINUTE_MS = 60_000
+
+
+def id_list(ids: Iterable[str]) -> str:
+    """Return ids as the JSON that a statement of SQLite reads as a list."""
+    return orjson.dumps(list(ids)).decode()
 
 
 def range_of(prefix: str) -> tuple[str, str]:
@@ -82,12 +93,26 @@ def run(row: Row) -> Run:
     return Run(*fields)
 
 
+def listed(found: Iterable[Row], stuck: Stuck) -> Sequence[Run]:
+    """Return the runs of rows that can be read; note the others."""
+    readable = []
+    for row in found:
+        try:
+            readable.append(run(row))
+        except ValueError as error:
+            stuck.note(row[0], error)
+    return readable
+
+
 def promise(row: Row) -> Promise:
-    """Make a promise of `PROMISE_COLUMNS`."""
+    """Make a promise of `PROMISE_COLUMNS`. Raises `ValueError` for a word that is none of ours."""
     fields = list(row)
-    fields[3] = _KINDS[fields[3]]
-    fields[5] = _STATES[fields[5]]
-    fields[10] = _EFFECTS[fields[10]]
+    try:
+        fields[3] = _KINDS[fields[3]]
+        fields[5] = _STATES[fields[5]]
+        fields[10] = _EFFECTS[fields[10]]
+    except KeyError as error:
+        raise ValueError(f"{row[0]!r} has {error}, which is no kind, state or effect") from None
     return Promise(*fields)
 
 
@@ -206,6 +231,18 @@ def claim_of(run: Run, input_: Json) -> Claim:
     if run.lease_owner is None:
         raise ValueError(f"run {run.id!r} has no owner")
     return Claim(run, Fence(run.id, part_of(run.id), run.epoch, run.lease_owner), input_)
+
+
+def claims_of(found: Sequence[Claimed], stuck: Stuck) -> tuple[Sequence[Claim], Sequence[Fence]]:
+    """Return the claims on runs that can be driven, and the fences of those that are to go back.
+
+    Without what it was begun with nobody can drive a run, however often it is claimed.
+    """
+    claims = [claim_of(run, input_) for run, input_ in found if input_ is not None]
+    broken = [claim_of(run, Json("")).fence for run, input_ in found if input_ is None]
+    for fence in broken:
+        stuck.note(fence.run_id, "what it was started with is gone from `promises` or `blobs`")
+    return claims, broken
 
 
 def check_same(new: NewRun, existing: Run, outcome: Promise | None) -> None:

@@ -6,6 +6,7 @@ Nothing else in the kit reads a clock, so a test owns time by passing another `C
 
 import asyncio
 import math
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -66,8 +67,19 @@ def uptime() -> float:
 
     Leases do, too; ``time.monotonic()`` stands still meanwhile.
     """
-    clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
+    return time.monotonic() if _SLEEPLESS is None else time.clock_gettime(_SLEEPLESS)
+
+
+def sleepless_clock(platform: str) -> str:
+    """Return the name in `time` of the clock that goes on while a host of this platform sleeps.
+
+    The same name stands for different clocks: CLOCK_MONOTONIC counts the sleep on macOS (Apple's
+    ``clock_gettime(3)``), where ``time.monotonic()`` does not, and does not on Linux.
+    """
+    return "CLOCK_MONOTONIC" if platform == "darwin" else "CLOCK_BOOTTIME"
+
+
+_SLEEPLESS: int | None = getattr(time, sleepless_clock(sys.platform), None)
 
 
 def steady_clock() -> OffsetClock:

@@ -25,7 +25,7 @@ import base64
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -235,10 +235,14 @@ def _tag_dict(value: dict[Any, Any], path: str) -> Any:
     for key in value:
         if not isinstance(key, str):
             raise NotEncodable(f"{path} has the key {key!r}; JSON objects have text keys only")
-    needs_map = any(key.startswith("$") or not isinstance(_tag_text(key), str) for key in value)
-    if needs_map:
+    if _needs_map(value):
         return {"$map": [[_tag_text(k), _tag(value[k], f"{path}[{k!r}]")] for k in sorted(value)]}
     return {str(key): _tag(item, f"{path}[{key!r}]") for key, item in value.items()}
+
+
+def _needs_map(keys: Iterable[str]) -> bool:
+    """Say whether a dict with these keys would be read as something else, or not at all."""
+    return any(key.startswith("$") or not isinstance(_tag_text(key), str) for key in keys)
 
 
 def _untag(value: Any) -> Any:
@@ -246,19 +250,21 @@ def _untag(value: Any) -> Any:
         return [_untag(item) for item in value]
     if not isinstance(value, dict):
         return value
-    if len(value) == 1:
-        ((key, content),) = value.items()
+    for key in value:
         if key.startswith("$"):
-            return _untag_one(key, content)
+            return _untag_one(key, value[key] if len(value) == 1 else None)
     return {key: _untag(item) for key, item in value.items()}
 
 
 def _untag_one(tag: str, content: Any) -> Any:
-    """Return what a tag stands for, if it is as `encode` writes it."""
+    """Return what a tag stands for, if `encode` would write that so and no other way."""
     try:
         read = _READ.get(tag)
         found = read(content) if read and type(content) in (str, list) else _UNREAD
-    except (ValueError, TypeError, ArithmeticError):
+        # What a map holds was looked at on its way here.
+        if found is not _UNREAD and tag != "$map" and _tag(found, tag) != {tag: content}:
+            found = _UNREAD
+    except (ValueError, TypeError, ArithmeticError, NotEncodable):
         found = _UNREAD
     if found is _UNREAD:
         raise ValueError(
@@ -269,9 +275,12 @@ def _untag_one(tag: str, content: Any) -> Any:
 
 
 def _untag_map(content: Any) -> Any:
-    pairs = [(_untag(key), _untag(item)) for key, item in content]
-    found = dict(pairs)
-    return found if len(found) == len(pairs) and all(type(key) is str for key in found) else _UNREAD
+    keys = [_untag(key) for key, _ in content]
+    if not all(type(key) is str for key in keys) or sorted(set(keys)) != keys:
+        return _UNREAD
+    if not _needs_map(keys):
+        return _UNREAD
+    return {key: _untag(item) for key, (_, item) in zip(keys, content, strict=True)}
 
 
 def _read_text(content: str | list[str]) -> str:
@@ -286,31 +295,16 @@ def _read_secret(content: str) -> Any:
         return _UNREAD
 
 
-def _read_datetime(content: str) -> Any:
-    when = datetime.fromisoformat(content)
-    return when if when.tzinfo is not None and when.isoformat() == content else _UNREAD
-
-
-def _as_written(read: Callable[[Any], Any], write: Callable[[Any], str]) -> Callable[[Any], Any]:
-    """Return what reads a text, if it is the one that is written for the value."""
-
-    def reading(content: Any) -> Any:
-        value = read(content)
-        return value if write(value) == content else _UNREAD
-
-    return reading
-
-
 _UNREAD = object()
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _READ: Mapping[str, Callable[[Any], Any]] = {
     "$text": _read_text,
     "$bytes": partial(base64.b64decode, validate=True),
-    "$datetime": _read_datetime,
-    "$date": _as_written(date.fromisoformat, date.isoformat),
-    "$decimal": _as_written(Decimal, str),
+    "$datetime": datetime.fromisoformat,
+    "$date": date.fromisoformat,
+    "$decimal": Decimal,
     "$float": lambda content: _FLOATS.get(content, _UNREAD),
-    "$int": _as_written(int, str),
+    "$int": int,
     "$map": _untag_map,
     "$secret": _read_secret,
 }

@@ -108,6 +108,7 @@ def lane_of(queue: str, function: str, version: int) -> str:
 
 
 def parts_of_lane(lane: str) -> tuple[str, str, str]:
-    """Return the queue, function and version of a lane."""
-    queue, function, version = lane.split("/", 2)
+    """Return the queue, function and version of a lane; what a row by hand lacks is empty."""
+    queue, _, rest = lane.partition("/")
+    function, _, version = rest.partition("/")
     return queue, function, version

@@ -1,7 +1,7 @@
 """The store in a Postgres database: many workers on many machines."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -26,8 +26,10 @@ from substrate.store.postgres.pool import MAX_ASIDE
 from substrate.store.postgres.pulse import PostgresPulse
 from substrate.store.postgres.schema import MIGRATION_WAIT, is_current, migrate
 from substrate.store.postgres.transaction import transact
+from substrate.store.stuck import Stuck
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock, OffsetClock, steady_clock, uptime
+from substrate.values.errors import CheckpointRefused
 from substrate.values.ids import PromiseId, RunId, root_of
 from substrate.values.records import (
     Checkpoint,
@@ -58,6 +60,7 @@ class PostgresStore:
         self.url = url
         self._connections = Connections(url, answer_wait=answer_wait)
         self._vigil = recovery.Vigil()
+        self._stuck = Stuck()
         self._own: set[Owner] = set()
         self._transacting = asyncio.Semaphore(MAX_ASIDE // 2)
 
@@ -87,7 +90,8 @@ class PostgresStore:
 
     async def list(self, status: RunStatus | None = None, limit: int = 100) -> Sequence[Run]:
         """See `Store.list`."""
-        return await self._connections.aside(lambda db: runs.list_runs(db, status, limit))
+        found = await self._connections.aside(lambda db: runs.list_runs(db, status, limit))
+        return rows.listed(found, self._stuck)
 
     async def promise(self, run_id: RunId) -> Promise | None:
         """See `Store.promise`."""
@@ -143,7 +147,13 @@ class PostgresStore:
 
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """See `Store.claim`."""
-        return await self._connections.aside(lambda db: runs.claim_runs(db, lane, limit, owner))
+        left_out, aside = self._stuck.ids, self._connections.aside
+        found = await self._stuck.whole_or_apart(
+            lambda: aside(lambda db: runs.claim_runs(db, lane, limit, owner, left_out)),
+            lambda: aside(lambda db: runs.ready_runs(db, lane, limit, left_out)),
+            lambda ids: aside(lambda db: runs.claim_these(db, lane, ids, owner)),
+        )
+        return await self._whole(found)
 
     async def backlog(self, lanes: Sequence[str], limit: int) -> int:
         """See `Store.backlog`."""
@@ -154,9 +164,14 @@ class PostgresStore:
     ) -> Sequence[Claim]:
         """See `Store.claim_below`."""
         ids = await self._connections.aside(lambda db: below.ready_below(db, run_id, [lane], limit))
-        if not ids:
-            return []
-        return await self._connections.aside(lambda db: runs.claim_these(db, lane, ids, owner))
+        left_out = self._stuck.ids
+        found = await self._stuck.apart(
+            [id_ for id_ in ids if id_ not in left_out],
+            lambda some: self._connections.aside(
+                lambda db: runs.claim_these(db, lane, some, owner)
+            ),
+        )
+        return await self._whole(found)
 
     async def backlog_below(self, run_id: RunId, lanes: Sequence[str], limit: int) -> int:
         """See `Store.backlog_below`."""
@@ -178,8 +193,13 @@ class PostgresStore:
 
     async def wake_due(self, limit: int = 1000) -> int:
         """See `Store.wake_due`."""
-        now = self.clock.now_ms()
-        return await self._connections.aside(lambda db: waiting.wake_due_runs(db, now, limit))
+        now, left_out, aside = self.clock.now_ms(), self._stuck.ids, self._connections.aside
+        woken = await self._stuck.whole_or_apart(
+            lambda: aside(lambda db: waiting.wake_due_runs(db, now, limit, left_out)),
+            lambda: aside(lambda db: waiting.due_runs(db, now, limit, left_out)),
+            lambda ids: aside(lambda db: waiting.wake_these(db, now, ids)),
+        )
+        return len(woken)
 
     async def next_due_at(self) -> int | None:
         """See `Store.next_due_at`."""
@@ -207,10 +227,15 @@ class PostgresStore:
 
     async def release(self, fences: Sequence[Fence], *, is_crash: bool = False) -> int:
         """See `Store.release`."""
-        now = self.clock.now_ms()
-        return await self._connections.aside(
-            lambda db: runs.release_runs(db, fences, now, is_crash=is_crash)
-        )
+        now, ours = self.clock.now_ms(), {fence.run_id: fence for fence in fences}
+
+        def give_back(ids: Sequence[RunId]) -> Awaitable[Sequence[RunId]]:
+            some = [ours[id_] for id_ in ids]
+            return self._connections.aside(
+                lambda db: runs.release_runs(db, some, now, is_crash=is_crash)
+            )
+
+        return len(await self._stuck.apart(list(ours), give_back))
 
     async def transact(self, fence: Fence, call: Call) -> Promise | Fenced:
         """See `Store.transact`. A few at a time, so that slow ones leave connections to others."""
@@ -228,8 +253,14 @@ class PostgresStore:
 
     async def cancel(self, run_id: RunId) -> Run:
         """See `Store.cancel`."""
-        now = self.clock.now_ms()
-        return await self._connections.aside(lambda db: ending.cancel_run(db, run_id, now))
+        now, aside = self.clock.now_ms(), self._connections.aside
+        with suppress(CheckpointRefused):
+            return await aside(lambda db: ending.cancel_run(db, run_id, now))
+        await self._stuck.apart(
+            await aside(lambda db: ending.open_below(db, run_id)),
+            lambda ids: aside(lambda db: ending.cancel_these(db, ids, now)),
+        )
+        return await aside(lambda db: ending.cancelled_run(db, run_id, now))
 
     async def discard(self, run_id: RunId) -> Run:
         """See `Store.discard`."""
@@ -238,16 +269,20 @@ class PostgresStore:
 
     async def recover(self) -> Sequence[RunId]:
         """See `Store.recover`."""
-        now, aside = self.clock.now_ms(), self._connections.aside
-        seen = await aside(recovery.look)
+        now, aside, stuck = self.clock.now_ms(), self._connections.aside, self._stuck
+        seen = await aside(lambda db: recovery.look(db, stuck.ids))
         cut = [one.owner for one in seen if one.is_missing and one.owner in self._own]
         if cut:
             await aside(lambda db: recovery.vouch(db, cut))
-            seen = await aside(recovery.look)
+            seen = await aside(lambda db: recovery.look(db, stuck.ids))
         dead = recovery.with_evidence(self._vigil.dead_among(seen, uptime()))
         if not dead:
             return []
-        recovered = await aside(lambda db: recovery.recover_runs(db, dead, now))
+        recovered = None
+        with suppress(CheckpointRefused):
+            recovered = await aside(lambda db: recovery.recover_runs(db, dead, now))
+        if recovered is None:
+            recovered = await aside(lambda db: recovery.recover_runs(db, dead, now, stuck))
         recovery.remove_locks(dead)
         return recovered
 
@@ -287,6 +322,13 @@ class PostgresStore:
     async def close(self) -> None:
         """See `Store.close`."""
         await self._connections.close()
+
+    async def _whole(self, found: Sequence[rows.Claimed]) -> Sequence[Claim]:
+        """Return the claims on runs that can be driven; give the others back."""
+        claims, broken = rows.claims_of(found, self._stuck)
+        if broken:
+            await self.release(broken)
+        return claims
 
     def _make_room(self) -> None:
         """Close a connection for one that has to be opened in another thread, which calls this."""

@@ -5,7 +5,7 @@ Each function is one transaction.
 
 from collections.abc import Sequence
 
-from substrate.store.postgres.connections import Cursor
+from substrate.store.postgres.session import Cursor
 from substrate.values.ids import RunId, part_of
 
 _READY_BELOW = """

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from substrate.store.blobs import open_blob
-from substrate.store.postgres.connections import Cursor
+from substrate.store.postgres.session import Cursor
 from substrate.values.ids import part_of
 from substrate.values.records import Blob
 

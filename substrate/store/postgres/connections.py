@@ -1,13 +1,8 @@
-"""Connections to Postgres: autocommit, safe behind a transaction pooler.
+"""Connections to Postgres: opened when they are wanted, one for batches, a few for all else.
 
 - Every transaction is one statement, or an explicit ``transaction()``, and READ COMMITTED: the
   fence and the skipping of locked rows are made for it. Where the database's default is another
   one, a direct connection sets it, and behind a pooler each work says it for itself.
-- What was said is UTF-8. A database that cannot hold it all is refused; one that takes bytes as
-  they come (SQL_ASCII) holds it.
-- Nothing else rests on a session's state. A direct connection prepares its statements and keeps the
-  planner to indexes, both for speed only; behind a pooler, where ``pg_backend_pid()`` differs from
-  what the protocol announced, the next statement may meet another backend, so it does neither.
 - A connection that the server closed while it lay idle is replaced before it is used, and one is
   opened when it is wanted: who asks while the server is down is told so at once, and who asks
   when it is back is served at once. (A pool that reconnects behind the scenes, at growing
@@ -16,7 +11,6 @@
   those that lie idle went the same way, and are not asked.
 - Work is done through one cursor: it fetches the rows of a statement before it executes the next.
   The committer's connection keeps its cursor, since making one costs a twentieth of a step.
-- ``json`` columns arrive as text; whoever needs the value decodes it.
 """
 
 import asyncio
@@ -27,16 +21,16 @@ from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.types.string import TextLoader
 
 from substrate.store.postgres.deadline import (
     ANSWER_WAIT,
-    STATEMENT_WAIT,
     Deadline,
     Unanswered,
     is_usable,
 )
 from substrate.store.postgres.pool import CROWDED_FOR, IDLE_FOR, Crowded, Pool, crowded
+from substrate.store.postgres.rights import grant_for
+from substrate.store.postgres.session import Connection, Cursor, new_cursor, set_up
 from substrate.store.secrets import PostgresUrl, shown_url
 from substrate.values.errors import (
     BadDatabaseUrl,
@@ -47,23 +41,10 @@ from substrate.values.errors import (
 )
 
 T = TypeVar("T")
-
-
-class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
-    """One connection, and what was found out about the way to its backend."""
-
-    backend_pid: int | None = None
-    """The process that is behind it for as long as it lives; None behind a pooler."""
-
-    is_strict = False
-    """Whether a statement without a transaction of its own would be isolated more than we want."""
-
-
-Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
 Work = Callable[[Cursor], Awaitable[T]]
 
-NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-"""The database's time in milliseconds, as SQL."""
+NOW = "(extract(epoch FROM clock_timestamp()) * 1000::numeric)::bigint"
+"""The database's time in milliseconds, as SQL. A numeric times an integer is no exact match."""
 
 CONNECT_WAIT = 15.0
 """How many seconds opening a connection may take, over all addresses of its host."""
@@ -84,12 +65,13 @@ _BROKEN_OFF = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.QueryCanceled,
 )
-_REFUSALS = (
+REFUSALS = (
     psycopg.DataError,
     psycopg.IntegrityError,
     psycopg.errors.ProgramLimitExceeded,
     psycopg.errors.StatementTooComplex,
 )
+"""What Postgres raises where a row is at fault, and not the database."""
 
 
 def prepare(url: str) -> str:
@@ -121,16 +103,27 @@ def explain(url: str, error: psycopg.Error, *, is_lost: bool) -> StoreError:
         return StoreUnreachable(
             f"Postgres broke a transaction off ({_told(url, error)}); it may be tried again"
         )
-    if isinstance(error, _REFUSALS):
-        return CheckpointRefused(f"Postgres refuses a row: {str(error).strip()}")
+    if isinstance(error, REFUSALS):
+        return CheckpointRefused(f"Postgres refuses a row: {_told(url, error)}")
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return StoreUnusable(
             f"Postgres at {shown_url(url)!r} is read-only ({_told(url, error)}); connect to "
             "the primary server, and let default_transaction_read_only be off for this user"
         )
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return not_allowed(url, _told(url, error), grant_for(error))
     return StoreUnusable(
         f"Postgres at {shown_url(url)!r} fails: {_told(url, error)}; see its log, and check "
         "that the user may create and write tables there; what was committed is safe"
+    )
+
+
+def not_allowed(url: str, fact: str, grant: str) -> StoreUnusable:
+    """Return the error that says which right is missing, and how it is given."""
+    return StoreUnusable(
+        f"Postgres at {shown_url(url)!r} does not allow it: {fact}. The owner of the tables is "
+        f"who migrates, and may create and write tables there; who drives runs needs {grant} TO "
+        "its user: see Rights in substrate/README.md"
     )
 
 
@@ -153,47 +146,11 @@ async def open_connection(conninfo: str, *, within: float = CONNECT_WAIT) -> Con
         raise
     try:
         with Deadline(connection, within):
-            await _set_up(connection)
+            await set_up(connection)
     except BaseException:
         await connection.close()
         raise
     return connection
-
-
-_LOOK = f"""
-SELECT pg_backend_pid(),
-       current_setting('default_transaction_isolation') <> 'read committed',
-       current_setting('statement_timeout')::interval
-           BETWEEN interval '1 ms' AND interval '{STATEMENT_WAIT} s'
-"""
-
-# A plan made and kept while a table was small must not scan it when it has grown.
-_SETTINGS = """
-SET enable_seqscan = off; SET jit = off; SET default_transaction_isolation = 'read committed'
-"""
-_PATIENCE = f"; SET statement_timeout = '{STATEMENT_WAIT:.0f}s'"
-
-
-async def _set_up(connection: Connection) -> None:
-    encoding = connection.info.parameter_status("server_encoding")
-    if encoding not in ("UTF8", "SQL_ASCII", None):
-        raise StoreUnusable(
-            f"the database {connection.info.dbname!r} is encoded in {encoding}, which cannot hold "
-            "every text; make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
-        )
-    connection.adapters.register_loader("json", TextLoader)
-    await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
-    cursor = await connection.execute(_LOOK, prepare=False)
-    pid, is_strict, is_impatient = await cursor.fetchone() or (None, False, False)
-    if pid == connection.info.backend_pid:
-        connection.backend_pid = pid
-        connection.prepare_threshold = 0
-        # Where the server gives up sooner, that was its administrator's wish.
-        settings = _SETTINGS if is_impatient else _SETTINGS + _PATIENCE
-        await connection.execute(settings.encode(), prepare=False)
-    else:
-        connection.prepare_threshold = None
-        connection.is_strict = is_strict
 
 
 async def read_time(db: Cursor) -> int:
@@ -236,7 +193,7 @@ class Connections:
         connection: Connection | None = None
         try:
             connection = await self._taken()
-            cursor = connection.cursor()
+            cursor = new_cursor(connection)
             return await self._do(work, cursor, within or self._answer_wait)
         except psycopg.Error as error:
             raise self._explain(cursor, error) from cause(self.url, error)
@@ -285,7 +242,7 @@ class Connections:
         if _now() < self._no_line_until:
             return None
         try:
-            return (await open_connection(self._conninfo)).cursor()
+            return new_cursor(await open_connection(self._conninfo))
         except Crowded as error:
             self._pool.tell(error)
             self._no_line_until = _now() + CROWDED_FOR

@@ -4,7 +4,7 @@ Each function is one transaction. It waits for the locks of the runs that it cha
 in the order of their ids.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import psycopg
@@ -12,10 +12,10 @@ import psycopg
 from substrate.store import rows
 from substrate.store.blobs import outsource, outsource_payload
 from substrate.store.postgres.blobs import insert_blobs
-from substrate.store.postgres.connections import Cursor
 from substrate.store.postgres.journal import LOCK, wake_run, write_batch
 from substrate.store.postgres.promises import insert_settled
 from substrate.store.postgres.runs import existing_run
+from substrate.store.postgres.session import Cursor
 from substrate.values.errors import RunEnded
 from substrate.values.ids import RunId, part_of, root_of
 from substrate.values.records import (
@@ -33,7 +33,7 @@ _CANCEL = f"""
 WITH locked AS MATERIALIZED (
     SELECT id
       FROM runs
-     WHERE (id = %(id)s OR (id > %(id)s || '#' AND id < %(id)s || '$'))
+     WHERE {{among}}
        AND status IN ('ready', 'running', 'suspended', 'paused')
        AND NOT (%(again)s AND cancel_requested)
      {LOCK}
@@ -45,6 +45,17 @@ UPDATE runs
        status = CASE WHEN status IN ('suspended', 'paused') THEN 'ready' ELSE status END
  WHERE id = ANY (ARRAY(SELECT id FROM locked))
 RETURNING id
+"""
+
+_TREE = "(id = %(id)s OR (id > %(id)s::text || '#' AND id < %(id)s::text || '$'))"
+_CANCEL_TREE = _CANCEL.format(among=_TREE)
+_CANCEL_THESE = _CANCEL.format(among="id = ANY (%(ids)s::text[])")
+
+_SELECT_TREE = f"""
+SELECT id
+  FROM runs
+ WHERE {_TREE}
+   AND status IN ('ready', 'running', 'suspended', 'paused')
 """
 
 _TRIES = 5
@@ -73,9 +84,29 @@ async def _cancel(db: Cursor, run_id: RunId, now: int) -> Run:
     """
     asked = {"id": run_id, "now": now, "again": False}
     async with db.connection.transaction():
-        while await (await db.execute(_CANCEL, asked)).fetchall():
+        while await (await db.execute(_CANCEL_TREE, asked)).fetchall():
             asked["again"] = True
         return await existing_run(db, run_id)
+
+
+async def open_below(db: Cursor, run_id: RunId) -> list[RunId]:
+    """Return the runs of a tree that have not ended."""
+    cursor = await db.execute(_SELECT_TREE, {"id": run_id})
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def cancel_these(db: Cursor, ids: Sequence[RunId], now: int) -> Sequence[RunId]:
+    """Ask these runs to end, and nothing below them; return which were asked."""
+    cursor = await db.execute(_CANCEL_THESE, {"ids": list(ids), "now": now, "again": False})
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def cancelled_run(db: Cursor, run_id: RunId, now: int) -> Run:
+    """Return a run that was asked to end; ask it, where it wasn't, to learn why it cannot be."""
+    run = await existing_run(db, run_id)
+    if not run.cancel_requested and not run.status.has_ended:
+        await cancel_these(db, [run_id], now)
+    return run
 
 
 _LOCK_BOTH = f"""

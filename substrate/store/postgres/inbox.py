@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from substrate.store import rows
 from substrate.store.blobs import outsource
-from substrate.store.postgres.connections import Cursor
 from substrate.store.postgres.journal import LOCK, write_batch
 from substrate.store.postgres.promises import read_promise
 from substrate.store.postgres.runs import existing_run
+from substrate.store.postgres.session import Cursor
 from substrate.values.ids import PromiseId, RunId, part_of
 from substrate.values.records import (
     Adopted,
@@ -26,10 +26,11 @@ _TAKES = """
        (NOT cancel_requested AND (deadline_at IS NULL OR deadline_at > %(now)s)
         AND NOT EXISTS (SELECT 1
                           FROM promises
-                         WHERE id = %(run_id)s || '#unwind' AND part = %(part)s)
+                         WHERE id = %(run_id)s::text || '#unwind' AND part = %(part)s)
         OR EXISTS (SELECT 1
                      FROM promises
-                    WHERE id > %(run_id)s || '#unwind/' AND id < %(run_id)s || '#unwind0'
+                    WHERE id > %(run_id)s::text || '#unwind/'
+                      AND id < %(run_id)s::text || '#unwind0'
                       AND part = %(part)s AND kind = 'signal' AND state = 'pending'
                       AND name = %(name)s))
 """

@@ -21,8 +21,8 @@ from psycopg.pq import TransactionStatus
 from substrate.store import rows
 from substrate.store.blobs import PAYLOADS
 from substrate.store.postgres.blobs import insert_blobs
-from substrate.store.postgres.connections import Cursor
 from substrate.store.postgres.promises import read_promise
+from substrate.store.postgres.session import Cursor
 from substrate.values.errors import CheckpointRefused
 from substrate.values.ids import part_of
 from substrate.values.records import (

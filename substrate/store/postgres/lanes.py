@@ -5,7 +5,8 @@ Each function is one transaction.
 
 from collections.abc import Sequence
 
-from substrate.store.postgres.connections import NOW, Cursor
+from substrate.store.postgres.connections import NOW
+from substrate.store.postgres.session import Cursor
 from substrate.values.records import Owner
 
 _WRITE_LANES = """
@@ -22,7 +23,7 @@ WITH stale AS MATERIALIZED (
 )
 INSERT INTO lanes (incarnation, lane, tenant)
 SELECT %(owner)s::text, told.lane, ''::text
-  FROM unnest(%(lanes)s::text[]) AS told (lane)
+  FROM pg_catalog.unnest(%(lanes)s::text[]) AS told (lane)
     ON CONFLICT (incarnation, lane) DO NOTHING
 """
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from substrate.store.postgres.connections import Cursor
+from substrate.store.postgres.session import Cursor
 from substrate.values.records import Json
 
 _UPSERT_LIMIT = """

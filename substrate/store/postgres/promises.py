@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from substrate.store import rows
 from substrate.store.blobs import digests_in, inflate
 from substrate.store.postgres.blobs import read_blobs
-from substrate.store.postgres.connections import Cursor
+from substrate.store.postgres.session import Cursor
 from substrate.values.ids import PromiseId, RunId, part_of, root_of
 from substrate.values.records import Json, Promise
 

@@ -17,17 +17,19 @@ from typing import Any
 import psycopg
 
 from substrate.store.life_lock import LifeLock, host_file
+from substrate.store.postgres import rights
 from substrate.store.postgres.connections import (
     NOW,
-    Connection,
     cause,
     explain,
+    not_allowed,
     open_connection,
     prepare,
 )
 from substrate.store.postgres.deadline import Deadline, is_usable
 from substrate.store.postgres.pool import Crowded
 from substrate.store.postgres.recovery import SERVER_START
+from substrate.store.postgres.session import Connection
 from substrate.values.records import Owner
 
 _SHORTEST_WAIT = 1.0  # seconds for an answer, however short the lease
@@ -77,6 +79,7 @@ class PostgresPulse:
         self._db: Connection | None = None
         self._loop = asyncio.new_event_loop()
         try:
+            self._loop.run_until_complete(self._check_rights())
             self._run(_REGISTER)
         except BaseException:
             self._close()
@@ -94,22 +97,31 @@ class PostgresPulse:
         finally:
             self._close()
 
+    async def _check_rights(self) -> None:
+        """Raise `StoreUnusable` unless the user may do all that a worker does."""
+        if grant := rights.missing(await self._ask(rights.LOOK) or ()):
+            raise not_allowed(self._url, "rights are missing", grant)
+
     def _run(self, statement: str) -> int | None:
         return self._loop.run_until_complete(self._tell(statement))
 
     async def _tell(self, statement: str) -> int | None:
         """Run one statement; return what it says of the time, None if nothing."""
+        row = await self._ask(statement)
+        return row[0] if row else None
+
+    async def _ask(self, statement: str) -> tuple[Any, ...] | None:
+        """Run one statement on the connection; return its first row."""
         db: Connection | None = None
         try:
             db = self._db = await self._in_order()
             with Deadline(db, self._wait):
                 cursor = await db.execute(statement.encode(), self._row)
-                row = await cursor.fetchone()
+                return await cursor.fetchone()
         except psycopg.Error as error:
             raise explain(self._url, error, is_lost=db is None or db.closed) from cause(
                 self._url, error
             )
-        return row[0] if row else None
 
     async def _in_order(self) -> Connection:
         """Return the connection, or a new one in its place."""

@@ -24,15 +24,17 @@ import psycopg
 
 from substrate.store import life_lock
 from substrate.store.crashes import Loss, LostRun, Verdict, judge
-from substrate.store.postgres.connections import NOW, Cursor
+from substrate.store.postgres.connections import NOW, REFUSALS
 from substrate.store.postgres.journal import LOCK_FREE, wake_run
+from substrate.store.postgres.session import Cursor
+from substrate.store.stuck import Stuck
 from substrate.values.ids import RunId
 from substrate.values.records import Owner
 
 PATIENCE = 0.4
 """Seconds for which a worker's backend must have been missing."""
 
-SERVER_START = "(extract(epoch FROM pg_postmaster_start_time()) * 1000)::bigint"
+SERVER_START = "(extract(epoch FROM pg_postmaster_start_time()) * 1000::numeric)::bigint"
 """When the server was started, in milliseconds, as SQL."""
 
 
@@ -94,21 +96,25 @@ class Vigil:
 
 
 _LOOK = f"""
-SELECT incarnation, lease_until, lease_until - beat_at, lease_until < {NOW},
+SELECT incarnation, lease_until, beat_at, lease_until < {NOW},
        backend_pid IS NOT NULL AND server_start = {SERVER_START}
-       AND NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = backend_pid)
+       AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = backend_pid)
   FROM workers
  UNION ALL
 SELECT DISTINCT lease_owner, 0, 0, true, false
   FROM runs
  WHERE lease_owner IS NOT NULL AND lease_owner NOT IN (SELECT incarnation FROM workers)
+   AND id <> ALL (%(ids)s::text[])
 """
 
 
-async def look(db: Cursor) -> Sequence[Sighting]:
+async def look(db: Cursor, without: Sequence[RunId] = ()) -> Sequence[Sighting]:
     """Return how the workers stand, and the owners of runs that are no workers any more."""
-    cursor = await db.execute(_LOOK)
-    return [Sighting(*row) for row in await cursor.fetchall()]
+    cursor = await db.execute(_LOOK, {"ids": list(without)})
+    return [
+        Sighting(owner, until, until - beat_at, has_lapsed, is_missing)
+        for owner, until, beat_at, has_lapsed, is_missing in await cursor.fetchall()
+    ]
 
 
 _VOUCH = """
@@ -153,7 +159,7 @@ _COUNT_LOSS = """
 INSERT INTO fleet AS known (tenant, losses)
 VALUES ('', %(counted)s)
     ON CONFLICT (tenant) DO UPDATE
-   SET losses = known.losses + excluded.losses
+   SET losses = least(known.losses, 9007199254740000) + excluded.losses
 RETURNING losses
 """
 
@@ -194,8 +200,13 @@ def remove_locks(dead: Sequence[Sighting]) -> None:
             life_lock.remove(file)
 
 
-async def recover_runs(db: Cursor, dead: Sequence[Sighting], now: int) -> Sequence[RunId]:
-    """Take back the runs of these owners, save of one that has shown a sign of life since."""
+async def recover_runs(
+    db: Cursor, dead: Sequence[Sighting], now: int, stuck: Stuck | None = None
+) -> Sequence[RunId]:
+    """Take back the runs of these owners, save of one that has shown a sign of life since.
+
+    Given `stuck`, a run that is refused is noted there and left as it is.
+    """
     recovered: list[RunId] = []
     for one in dead:
         async with db.connection.transaction():
@@ -203,13 +214,16 @@ async def recover_runs(db: Cursor, dead: Sequence[Sighting], now: int) -> Sequen
             struck_off = await (await db.execute(_STRIKE_OFF, who)).fetchone()
             known = None if struck_off else await (await db.execute(_IS_REGISTERED, who)).fetchone()
             if known is None:
-                recovered += await _take_back(db, one, now, is_whole=struck_off is not None)
+                is_whole = struck_off is not None
+                recovered += await _take_back(db, one, now, stuck, is_whole=is_whole)
     return recovered
 
 
-async def _take_back(db: Cursor, dead: Sighting, now: int, *, is_whole: bool) -> Sequence[RunId]:
+async def _take_back(
+    db: Cursor, dead: Sighting, now: int, stuck: Stuck | None, *, is_whole: bool
+) -> Sequence[RunId]:
     cursor = await db.execute(_SELECT_LOST, {"owner": dead.owner})
-    lost = [LostRun.of(*row) for row in await cursor.fetchall()]
+    lost = LostRun.all_of(await cursor.fetchall(), stuck)
     taken = await _locked(db, dead.owner, lost) if lost else []
     if is_whole and len(lost) == 1 and not taken:  # what it was alone with must not be forgotten
         raise psycopg.Rollback
@@ -218,11 +232,29 @@ async def _take_back(db: Cursor, dead: Sighting, now: int, *, is_whole: bool) ->
     (losses,) = await cursor.fetchone() or (0,)
     # All runs first, then the promises: a parent that is taken back, too, is told after that.
     judged = [(run, judge(run, replace(loss, losses=losses), now)) for run in taken]
+    if stuck is not None:
+        return [each[0].id for each in judged if await _alone(db, each, dead, now, stuck)]
     seqs = [await _put_back(db, run, verdict, dead, now) for run, verdict in judged]
     for (run, verdict), seq in zip(judged, seqs, strict=True):
         if verdict.error is not None:
             await _tell(db, run, verdict, seq, now)
     return [run.id for run in taken]
+
+
+async def _alone(
+    db: Cursor, judged: tuple[LostRun, Verdict], dead: Sighting, now: int, stuck: Stuck
+) -> bool:
+    """Do all of it for one run; where its row or its parent's is refused, nothing of it."""
+    run, verdict = judged
+    try:
+        async with db.connection.transaction():
+            seq = await _put_back(db, run, verdict, dead, now)
+            if verdict.error is not None:
+                await _tell(db, run, verdict, seq, now)
+    except REFUSALS as error:
+        stuck.note(run.id, error)
+        return False
+    return True
 
 
 async def _locked(db: Cursor, owner: Owner, lost: Sequence[LostRun]) -> Sequence[LostRun]:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from substrate.store import rows
 from substrate.store.blobs import digest_in, outsource_input, whole
 from substrate.store.postgres.blobs import insert_blobs, read_blobs
-from substrate.store.postgres.connections import Cursor
 from substrate.store.postgres.journal import LOCK
 from substrate.store.postgres.promises import insert_settled
+from substrate.store.postgres.session import Cursor
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId, part_of
-from substrate.values.records import Claim, Fence, Inbox, NewRun, Owner, Promise, Run, RunStatus
+from substrate.values.records import Fence, Inbox, NewRun, Owner, Promise, Run, RunStatus
 
 _INSERT_RUN = """
 WITH created AS (
@@ -83,17 +83,32 @@ SELECT {rows.RUN_COLUMNS}
 """
 
 
-async def list_runs(db: Cursor, status: RunStatus | None, limit: int) -> Sequence[Run]:
-    """Return root runs, or all of one status, newest first."""
+async def list_runs(db: Cursor, status: RunStatus | None, limit: int) -> Sequence[rows.Row]:
+    """Return the rows of root runs, or of all of one status, newest first."""
     cursor = await db.execute(_SELECT_RUNS, {"status": status, "limit": limit})
-    return [rows.run(row) for row in await cursor.fetchall()]
+    return await cursor.fetchall()
+
+
+_READY = """
+SELECT id
+  FROM runs
+ WHERE lane = %(lane)s AND status = 'ready' AND id <> ALL (%(ids)s::text[])
+ ORDER BY rank
+ LIMIT %(limit)s
+"""
+
+
+async def ready_runs(db: Cursor, lane: str, limit: int, without: Sequence[RunId]) -> list[RunId]:
+    """Return the next runs of a lane that a claim would take."""
+    cursor = await db.execute(_READY, {"lane": lane, "limit": limit, "ids": list(without)})
+    return [row[0] for row in await cursor.fetchall()]
 
 
 _CLAIM = f"""
 WITH picked AS MATERIALIZED (
     SELECT id
       FROM runs
-     WHERE lane = %(lane)s AND status = 'ready'{{among}}
+     WHERE lane = %(lane)s AND status = 'ready' AND {{among}}
      ORDER BY rank
      LIMIT %(limit)s
        FOR NO KEY UPDATE SKIP LOCKED
@@ -114,33 +129,33 @@ SELECT {rows.RUN_COLUMNS},
  ORDER BY rank
 """
 
-_CLAIM_NEXT = _CLAIM.format(among="")
-_CLAIM_THESE = _CLAIM.format(among=" AND id = ANY (%(ids)s::text[])")
+_CLAIM_NEXT = _CLAIM.format(among="id <> ALL (%(ids)s::text[])")
+_CLAIM_THESE = _CLAIM.format(among="id = ANY (%(ids)s::text[])")
 
 
-async def claim_runs(db: Cursor, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
-    """Take ready runs of a lane, with what they were started with.
-
-    One whose input somebody has deleted is left out, so that it does not block its lane.
-    """
-    asked = {"lane": lane, "limit": limit, "owner": owner}
+async def claim_runs(
+    db: Cursor, lane: str, limit: int, owner: Owner, without: Sequence[RunId]
+) -> Sequence[rows.Claimed]:
+    """Take ready runs of a lane, with what they were begun with."""
+    asked = {"lane": lane, "limit": limit, "owner": owner, "ids": list(without)}
     return await _claimed(db, await db.execute(_CLAIM_NEXT, asked))
 
 
-async def claim_these(db: Cursor, lane: str, ids: Sequence[RunId], owner: Owner) -> Sequence[Claim]:
+async def claim_these(
+    db: Cursor, lane: str, ids: Sequence[RunId], owner: Owner
+) -> Sequence[rows.Claimed]:
     """Take those of these runs of a lane that are ready, as `claim_runs` does."""
     asked = {"lane": lane, "limit": len(ids), "owner": owner, "ids": list(ids)}
     return await _claimed(db, await db.execute(_CLAIM_THESE, asked))
 
 
-async def _claimed(db: Cursor, cursor: Cursor) -> Sequence[Claim]:
+async def _claimed(db: Cursor, cursor: Cursor) -> Sequence[rows.Claimed]:
     found = [(rows.run(row[:-1]), row[-1]) for row in await cursor.fetchall()]
     digests = [digest for _, input_ in found if (digest := digest_in(input_))]
     contents = await read_blobs(db, [run.root_id for run, _ in found], digests) if digests else {}
     return [
-        rows.claim_of(run, whole(input_, contents))
+        (run, None if digest_in(input_) not in (None, *contents) else whole(input_, contents))
         for run, input_ in found
-        if input_ is not None and digest_in(input_) in (None, *contents)
     ]
 
 
@@ -177,8 +192,8 @@ RETURNING id
 
 async def release_runs(
     db: Cursor, fences: Sequence[Fence], now: int, *, is_crash: bool = False
-) -> int:
-    """Give back the runs that still are ours; return how many."""
+) -> Sequence[RunId]:
+    """Give back the runs that still are ours; return which."""
     ours = {
         "ids": [fence.run_id for fence in fences],
         "epochs": [fence.epoch for fence in fences],
@@ -187,7 +202,7 @@ async def release_runs(
         "crash": int(is_crash),
     }
     cursor = await db.execute(_RELEASE, ours)
-    return len(await cursor.fetchall())
+    return [row[0] for row in await cursor.fetchall()]
 
 
 _REOPEN_RUN = """

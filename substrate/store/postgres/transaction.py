@@ -20,9 +20,10 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from substrate.store.blobs import outsource
-from substrate.store.postgres.connections import Connections, Cursor
+from substrate.store.postgres.connections import Connections
 from substrate.store.postgres.deadline import AnyConnection
 from substrate.store.postgres.journal import write_batch
+from substrate.store.postgres.session import Cursor
 from substrate.store.transaction import LEAVE_OUT, Call, answer, check_call, closed, refused
 from substrate.values.errors import Misuse
 from substrate.values.records import (

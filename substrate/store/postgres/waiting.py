@@ -6,8 +6,8 @@ Each function is one statement, and so one transaction.
 from collections.abc import Sequence
 
 from substrate.store import rows
-from substrate.store.postgres.connections import Cursor
 from substrate.store.postgres.promises import whole_promises
+from substrate.store.postgres.session import Cursor
 from substrate.values.ids import RunId
 from substrate.values.records import Fence, Promise
 
@@ -55,11 +55,26 @@ async def next_due_at(db: Cursor) -> int | None:
     return row[0] if row else None
 
 
+_DUE = """
+SELECT id
+  FROM runs
+ WHERE status = 'suspended' AND due_at <= %(now)s AND id <> ALL (%(ids)s::text[])
+ ORDER BY due_at
+ LIMIT %(limit)s
+"""
+
+
+async def due_runs(db: Cursor, now: int, limit: int, without: Sequence[RunId]) -> list[RunId]:
+    """Return the suspended runs whose moment has come."""
+    cursor = await db.execute(_DUE, {"now": now, "limit": limit, "ids": list(without)})
+    return [row[0] for row in await cursor.fetchall()]
+
+
 _WAKE_DUE = """
 WITH due AS MATERIALIZED (
     SELECT id
       FROM runs
-     WHERE status = 'suspended' AND due_at <= %(now)s
+     WHERE status = 'suspended' AND due_at <= %(now)s AND {among}
      ORDER BY due_at
      LIMIT %(limit)s
        FOR NO KEY UPDATE SKIP LOCKED
@@ -71,10 +86,22 @@ RETURNING id
 """
 
 
-async def wake_due_runs(db: Cursor, now: int, limit: int) -> int:
-    """Make suspended runs whose moment has come ready; return how many."""
-    cursor = await db.execute(_WAKE_DUE, {"now": now, "limit": limit})
-    return len(await cursor.fetchall())
+_WAKE_NEXT = _WAKE_DUE.format(among="id <> ALL (%(ids)s::text[])")
+_WAKE_THESE = _WAKE_DUE.format(among="id = ANY (%(ids)s::text[])")
+
+
+async def wake_due_runs(
+    db: Cursor, now: int, limit: int, without: Sequence[RunId]
+) -> Sequence[RunId]:
+    """Make suspended runs whose moment has come ready; return which."""
+    cursor = await db.execute(_WAKE_NEXT, {"now": now, "limit": limit, "ids": list(without)})
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def wake_these(db: Cursor, now: int, ids: Sequence[RunId]) -> Sequence[RunId]:
+    """Make those of these runs ready that are suspended and due; return which."""
+    cursor = await db.execute(_WAKE_THESE, {"now": now, "limit": len(ids), "ids": list(ids)})
+    return [row[0] for row in await cursor.fetchall()]
 
 
 _BACKLOG = """

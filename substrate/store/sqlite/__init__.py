@@ -1,6 +1,7 @@
 """The store in a SQLite file: embedded, nothing to install, many processes on one host."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from substrate.store.sqlite.file import SqliteFile, Work, open_file
 from substrate.store.sqlite.pulse import SqlitePulse, remove_lock
 from substrate.store.sqlite.schema import migrate
 from substrate.store.sqlite.transaction import transact
+from substrate.store.stuck import Stuck
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock, OffsetClock, uptime
+from substrate.values.errors import CheckpointRefused
 from substrate.values.ids import PromiseId, RunId
 from substrate.values.records import (
     Checkpoint,
@@ -62,6 +65,7 @@ class SqliteStore:
         finally:
             connection.close()
         self._file = SqliteFile(path)
+        self._stuck = Stuck()
         self._vigil = recovery.Vigil(path)
 
     async def start(self, new: NewRun, claim_for: Owner | None = None) -> tuple[Run, Claim | None]:
@@ -80,7 +84,8 @@ class SqliteStore:
 
     async def list(self, status: RunStatus | None = None, limit: int = 100) -> Sequence[Run]:
         """See `Store.list`."""
-        return await self._file.read(lambda db: runs.list_runs(db, status, limit))
+        found = await self._file.read(lambda db: runs.list_runs(db, status, limit))
+        return rows.listed(found, self._stuck)
 
     async def promise(self, run_id: RunId) -> Promise | None:
         """See `Store.promise`."""
@@ -134,9 +139,15 @@ class SqliteStore:
 
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """See `Store.claim`. Looks first: an empty claim need not take the write lock."""
-        if not await self._file.read(lambda db: runs.any_ready(db, lane)):
+        left_out, read, write = self._stuck.ids, self._file.read, self._file.write
+        if not await read(lambda db: runs.ready_runs(db, lane, 1, left_out)):
             return []
-        return await self._file.write(lambda db: runs.claim_runs(db, lane, limit, owner))
+        found = await self._stuck.whole_or_apart(
+            lambda: write(lambda db: runs.claim_runs(db, lane, limit, owner, left_out)),
+            lambda: read(lambda db: runs.ready_runs(db, lane, limit, left_out)),
+            lambda ids: write(lambda db: runs.claim_these(db, lane, ids, owner)),
+        )
+        return await self._whole(found)
 
     async def backlog(self, lanes: Sequence[str], limit: int) -> int:
         """See `Store.backlog`."""
@@ -147,9 +158,12 @@ class SqliteStore:
     ) -> Sequence[Claim]:
         """See `Store.claim_below`."""
         ids = await self._file.read(lambda db: below.ready_below(db, run_id, [lane], limit))
-        if not ids:
-            return []
-        return await self._file.write(lambda db: runs.claim_these(db, lane, ids, owner))
+        left_out = self._stuck.ids
+        found = await self._stuck.apart(
+            [id_ for id_ in ids if id_ not in left_out],
+            lambda some: self._file.write(lambda db: runs.claim_these(db, lane, some, owner)),
+        )
+        return await self._whole(found)
 
     async def backlog_below(self, run_id: RunId, lanes: Sequence[str], limit: int) -> int:
         """See `Store.backlog_below`."""
@@ -169,10 +183,16 @@ class SqliteStore:
 
     async def wake_due(self, limit: int = 1000) -> int:
         """See `Store.wake_due`. Looks first, as `claim` does."""
-        now, first = self.clock.now_ms(), await self.next_due_at()
-        if first is None or first > now:
+        now, left_out = self.clock.now_ms(), self._stuck.ids
+        read, write = self._file.read, self._file.write
+        if not await read(lambda db: waiting.due_runs(db, now, 1, left_out)):
             return 0
-        return await self._file.write(lambda db: waiting.wake_due_runs(db, now, limit))
+        woken = await self._stuck.whole_or_apart(
+            lambda: write(lambda db: waiting.wake_due_runs(db, now, limit, left_out)),
+            lambda: read(lambda db: waiting.due_runs(db, now, limit, left_out)),
+            lambda ids: write(lambda db: waiting.wake_these(db, now, ids)),
+        )
+        return len(woken)
 
     async def next_due_at(self) -> int | None:
         """See `Store.next_due_at`."""
@@ -204,10 +224,13 @@ class SqliteStore:
 
     async def release(self, fences: Sequence[Fence], *, is_crash: bool = False) -> int:
         """See `Store.release`."""
-        now = self.clock.now_ms()
-        return await self._file.write(
-            lambda db: runs.release_runs(db, fences, now, is_crash=is_crash)
-        )
+        now, ours = self.clock.now_ms(), {fence.run_id: fence for fence in fences}
+
+        def give_back(ids: Sequence[RunId]) -> Awaitable[Sequence[RunId]]:
+            some = [ours[id_] for id_ in ids]
+            return self._file.write(lambda db: runs.release_runs(db, some, now, is_crash=is_crash))
+
+        return len(await self._stuck.apart(list(ours), give_back))
 
     async def transact(self, fence: Fence, call: Call) -> Promise | Fenced:
         """See `Store.transact`."""
@@ -224,8 +247,14 @@ class SqliteStore:
 
     async def cancel(self, run_id: RunId) -> Run:
         """See `Store.cancel`."""
-        now = self.clock.now_ms()
-        return await self._file.write(lambda db: ending.cancel_run(db, run_id, now))
+        now, write = self.clock.now_ms(), self._file.write
+        with suppress(CheckpointRefused):
+            return await write(lambda db: ending.cancel_run(db, run_id, now))
+        await self._stuck.apart(
+            await self._file.read(lambda db: ending.open_below(db, run_id)),
+            lambda ids: write(lambda db: ending.cancel_these(db, ids, now)),
+        )
+        return await write(lambda db: ending.cancelled_run(db, run_id, now))
 
     async def discard(self, run_id: RunId) -> Run:
         """See `Store.discard`."""
@@ -234,12 +263,18 @@ class SqliteStore:
 
     async def recover(self) -> Sequence[RunId]:
         """See `Store.recover`. Looks first, and takes the write lock only when somebody is dead."""
-        now = self.clock.now_ms()
-        seen = await self._file.read(recovery.look)
+        now, stuck = self.clock.now_ms(), self._stuck
+        seen = await self._file.read(lambda db: recovery.look(db, stuck.ids))
         dead = self._vigil.dead_among(seen, uptime())
         if not dead:
             return []
-        recovered = await self._file.write(lambda db: recovery.recover_runs(db, dead, now))
+        recovered = None
+        with suppress(CheckpointRefused):
+            recovered = await self._file.write(lambda db: recovery.recover_runs(db, dead, now))
+        if recovered is None:
+            recovered = await self._file.write(
+                lambda db: recovery.recover_runs(db, dead, now, stuck)
+            )
         for one in dead:
             remove_lock(self.path, one.owner)
         return recovered
@@ -283,6 +318,13 @@ class SqliteStore:
     def abandon(self) -> None:
         """Close a store that nobody has used, in any thread."""
         self._file.abandon()
+
+    async def _whole(self, found: Sequence[rows.Claimed]) -> Sequence[Claim]:
+        """Return the claims on runs that can be driven; give the others back."""
+        claims, broken = rows.claims_of(found, self._stuck)
+        if broken:
+            await self.release(broken)
+        return claims
 
     async def _reading(self, run_id: RunId, after: int) -> Reading:
         """Return how to read what a run's journal has above a seq: at once, or in a thread."""

@@ -3,7 +3,7 @@
 Each function runs inside one transaction that its caller opened.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import apsw
@@ -34,15 +34,45 @@ UPDATE runs
        wake_version = wake_version + 1,
        rank = CASE WHEN status IN ('suspended', 'paused') THEN :now ELSE rank END,
        status = CASE WHEN status IN ('suspended', 'paused') THEN 'ready' ELSE status END
- WHERE (id = :id OR (id > :id || '#' AND id < :id || '$'))
+ WHERE {among}
+   AND status IN ('ready', 'running', 'suspended', 'paused')
+RETURNING id
+"""
+
+_TREE = "(id = :id OR (id > :id || '#' AND id < :id || '$'))"
+_CANCEL_TREE = _CANCEL.format(among=_TREE)
+_CANCEL_THESE = _CANCEL.format(among="id IN (SELECT value FROM json_each(:ids))")
+
+_SELECT_TREE = f"""
+SELECT id
+  FROM runs
+ WHERE {_TREE}
    AND status IN ('ready', 'running', 'suspended', 'paused')
 """
 
 
 def cancel_run(db: apsw.Connection, run_id: RunId, now: int) -> Run:
     """Ask a run and everything below it to end; see `Store.cancel`."""
-    db.execute(_CANCEL, {"id": run_id, "now": now})
+    db.execute(_CANCEL_TREE, {"id": run_id, "now": now}).fetchall()
     return existing_run(db, run_id)
+
+
+def open_below(db: apsw.Connection, run_id: RunId) -> list[RunId]:
+    """Return the runs of a tree that have not ended."""
+    return [row[0] for row in db.execute(_SELECT_TREE, {"id": run_id})]
+
+
+def cancel_these(db: apsw.Connection, ids: Sequence[RunId], now: int) -> Sequence[RunId]:
+    """Ask these runs to end, and nothing below them; return which were asked."""
+    return [row[0] for row in db.execute(_CANCEL_THESE, {"ids": rows.id_list(ids), "now": now})]
+
+
+def cancelled_run(db: apsw.Connection, run_id: RunId, now: int) -> Run:
+    """Return a run that was asked to end; ask it, where it wasn't, to learn why it cannot be."""
+    run = existing_run(db, run_id)
+    if not run.cancel_requested and not run.status.has_ended:
+        cancel_these(db, [run_id], now)
+    return run
 
 
 _DISCARD = """

@@ -1,7 +1,10 @@
 """A SQLite file: opened safely, written by one turn at a time, shared with other processes.
 
 - Only apsw opens it: another driver in the same process would drop its locks.
-- WAL and ``synchronous=FULL``: what was committed survives power loss.
+- WAL and ``synchronous=FULL``: what was committed survives power loss. ``fullfsync`` is for macOS,
+  whose ``fsync`` leaves data in the disk's cache; elsewhere it does nothing.
+- What is made here is its owner's alone, whatever the umask; a file that is there keeps its rights.
+  SQLite gives the files beside it the same.
 - A write transaction begins ``IMMEDIATE``, so it fails at its first statement or not at all.
 - A short transaction runs on the event loop, where it costs no hand-over; one that must wait for
   another process's lock, or that has lately been slow, runs in the writer thread. So does a long
@@ -9,6 +12,8 @@
 """
 
 import asyncio
+import os
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +39,10 @@ _SOON = 1.0  # for so many seconds a lock is thought to be free soon; then it co
 _LONG_PAUSE = 0.01
 _SLOW = 0.002  # a commit longer than this no longer belongs on the event loop
 
-_REFUSALS = (
+_DURABLE = """
+PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON
+"""
+REFUSALS = (
     apsw.ConstraintError,
     apsw.TooBigError,
     apsw.MismatchError,
@@ -42,12 +50,15 @@ _REFUSALS = (
     TypeError,
     ValueError,
 )
+"""What is raised where a row is at fault, and not the file."""
 
 
 def open_file(path: Path) -> apsw.Connection:
     """Open the file for reading and writing, creating it; raise `StoreUnusable` when impossible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _create(path.resolve())
         connection = apsw.Connection(str(path))
     except (apsw.Error, OSError) as error:
         raise unusable(path, error) from error
@@ -59,6 +70,22 @@ def open_file(path: Path) -> apsw.Connection:
             raise unusable(path, error) from error
         raise
     return connection
+
+
+def _create(path: Path) -> None:
+    """Make the file, empty and for its owner only, unless somebody else has just made it.
+
+    It is made under another name: were it opened and closed here under its own, a connection that
+    another thread has to it meanwhile would lose its locks by that.
+    """
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        os.fchmod(handle, 0o600)
+        os.close(handle)
+        with suppress(OSError):  # it is there, or its disk has no links, and no rights to give
+            os.link(draft, path)
+    finally:
+        Path(draft).unlink()
 
 
 def unusable(path: Path | str, error: Exception) -> StoreUnusable:
@@ -104,7 +131,7 @@ def explained(db: apsw.Connection, wait: float) -> Iterator[None]:
         if wait == 0:
             raise
         raise _busy(wait) from error
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise CheckpointRefused(f"SQLite refuses a row: {error}") from error
     except apsw.Error as error:
         raise unusable(db.filename, error) from error
@@ -218,7 +245,7 @@ def _set_up(connection: apsw.Connection) -> None:
     if connection.readonly("main"):
         raise PermissionError("it is read-only")
     _enter_wal(connection)
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(_DURABLE).fetchall()
     connection.execute("PRAGMA schema_version").fetchall()
 
 

@@ -101,7 +101,9 @@ def insert_settled(db: apsw.Connection, promise: Promise, seq: int) -> None:
 def whole_promises(db: apsw.Connection, found: Iterable[rows.Row]) -> list[Promise]:
     """Return rows as promises, with what stands in blobs put back."""
     promises = []
-    for row in found:
+    # All of them first: an error in the middle would keep the cursor, and so its connection on a
+    # snapshot from which nothing can be written, for as long as somebody keeps the error.
+    for row in list(found):
         promise = rows.promise(row)
         if digests := digests_in(row[rows.PAYLOADS]):
             promise = inflate(promise, read_blobs(db, promise.id, digests))

@@ -86,21 +86,23 @@ class SqlitePulse:
 
 def is_free(path: Path, owner: Owner, host: str) -> bool:
     """Whether a worker of this host has died: its lock is there, and free."""
-    return host == socket.gethostname() and life_lock.is_free(_lock_file(path, owner))
+    file = life_lock.lock_file(_lock_folder(path), owner)
+    return file is not None and host == socket.gethostname() and life_lock.is_free(file)
 
 
 def remove_lock(path: Path, owner: Owner) -> None:
     """Remove the lock file of a worker that has been struck off."""
-    life_lock.remove(_lock_file(path, owner))
+    if file := life_lock.lock_file(_lock_folder(path), owner):
+        life_lock.remove(file)
 
 
 def _lock(path: Path, owner: Owner) -> LifeLock:
-    file = _lock_file(path, owner)
+    file = _lock_folder(path) / owner
     try:
         return LifeLock(file)
     except OSError as error:
         raise unusable(file, error) from error
 
 
-def _lock_file(path: Path, owner: Owner) -> Path:
-    return path.with_name(path.name + "-workers") / owner
+def _lock_folder(path: Path) -> Path:
+    return path.with_name(path.name + "-workers")

@@ -14,8 +14,10 @@ import apsw
 
 from substrate.store import rows
 from substrate.store.crashes import Loss, LostRun, Verdict, judge
+from substrate.store.sqlite.file import REFUSALS
 from substrate.store.sqlite.journal import wake_run
 from substrate.store.sqlite.pulse import is_free
+from substrate.store.stuck import Stuck
 from substrate.values.ids import RunId
 from substrate.values.records import Owner
 
@@ -39,12 +41,13 @@ SELECT incarnation, host, beat_at, lease_until
 SELECT DISTINCT lease_owner, '', 0, 0
   FROM runs
  WHERE lease_owner IS NOT NULL AND lease_owner NOT IN (SELECT incarnation FROM workers)
+   AND id NOT IN (SELECT value FROM json_each(:ids))
 """
 
 
-def look(db: apsw.Connection) -> Sequence[Sighting]:
+def look(db: apsw.Connection, without: Sequence[RunId] = ()) -> Sequence[Sighting]:
     """Return how the workers stand, and the owners of runs that are no workers any more."""
-    return [Sighting(*row) for row in db.execute(_LOOK)]
+    return [Sighting(*row) for row in db.execute(_LOOK, {"ids": rows.id_list(without)})]
 
 
 class Vigil:
@@ -92,7 +95,7 @@ _COUNT_LOSS = """
 INSERT INTO fleet (tenant, losses)
 VALUES ('', :counted)
     ON CONFLICT (tenant) DO UPDATE
-   SET losses = losses + excluded.losses
+   SET losses = min(losses, 9007199254740000) + excluded.losses
 RETURNING losses
 """
 
@@ -117,27 +120,52 @@ UPDATE promises
 """
 
 
-def recover_runs(db: apsw.Connection, dead: Sequence[Sighting], now: int) -> Sequence[RunId]:
-    """Take back the runs of these owners, save of one that has shown a sign of life since."""
+def recover_runs(
+    db: apsw.Connection, dead: Sequence[Sighting], now: int, stuck: Stuck | None = None
+) -> Sequence[RunId]:
+    """Take back the runs of these owners, save of one that has shown a sign of life since.
+
+    Given `stuck`, a run that is refused is noted there and left as it is.
+    """
     recovered: list[RunId] = []
     for one in dead:
         struck_off = db.execute(_STRIKE_OFF, (one.owner, one.lease_until)).fetchone()
         if struck_off or db.execute(_IS_REGISTERED, (one.owner,)).fetchone() is None:
-            recovered += _take_back(db, one, now, is_whole=struck_off is not None)
+            recovered += _take_back(db, one, now, stuck, is_whole=struck_off is not None)
     return recovered
 
 
-def _take_back(db: apsw.Connection, dead: Sighting, now: int, *, is_whole: bool) -> Sequence[RunId]:
-    lost = [LostRun.of(*row) for row in db.execute(_SELECT_LOST, (dead.owner,))]
+def _take_back(
+    db: apsw.Connection, dead: Sighting, now: int, stuck: Stuck | None, *, is_whole: bool
+) -> Sequence[RunId]:
+    lost = LostRun.all_of(db.execute(_SELECT_LOST, (dead.owner,)).fetchall(), stuck)
     loss = Loss.of(lost, is_whole=is_whole)
     (losses,) = db.execute(_COUNT_LOSS, {"counted": is_whole}).fetchone() or (0,)
     # All runs first, then the promises: a parent that is taken back, too, is told after that.
     judged = [(run, judge(run, replace(loss, losses=losses), now)) for run in lost]
+    if stuck is not None:
+        return [each[0].id for each in judged if _alone(db, each, dead, now, stuck)]
     seqs = [_put_back(db, run, verdict, dead, now) for run, verdict in judged]
     for (run, verdict), seq in zip(judged, seqs, strict=True):
         if verdict.error is not None:
             _tell(db, run, verdict, seq, now)
     return [run.id for run in lost]
+
+
+def _alone(
+    db: apsw.Connection, judged: tuple[LostRun, Verdict], dead: Sighting, now: int, stuck: Stuck
+) -> bool:
+    """Do all of it for one run; where its row or its parent's is refused, nothing of it."""
+    run, verdict = judged
+    try:
+        with db:
+            seq = _put_back(db, run, verdict, dead, now)
+            if verdict.error is not None:
+                _tell(db, run, verdict, seq, now)
+    except REFUSALS as error:
+        stuck.note(run.id, error)
+        return False
+    return True
 
 
 def _put_back(db: apsw.Connection, run: LostRun, verdict: Verdict, dead: Sighting, now: int) -> int:

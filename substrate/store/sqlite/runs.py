@@ -3,7 +3,7 @@
 Each function runs inside one transaction that its caller opened.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
 import apsw
@@ -12,11 +12,9 @@ from substrate.store import rows
 from substrate.store.blobs import digest_in, outsource_input, whole
 from substrate.store.sqlite.blobs import insert_blobs, read_blobs
 from substrate.store.sqlite.promises import insert_settled
-from substrate.values.codec import encode
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId, part_of, promise_id
 from substrate.values.records import (
-    Claim,
     Fence,
     Inbox,
     Json,
@@ -90,23 +88,27 @@ SELECT {rows.RUN_COLUMNS}
 """
 
 
-def list_runs(db: apsw.Connection, status: RunStatus | None, limit: int) -> Sequence[Run]:
-    """Return root runs, or all of one status, newest first."""
-    found = db.execute(_SELECT_RUNS, {"status": status, "limit": limit})
-    return [rows.run(row) for row in found]
+def list_runs(db: apsw.Connection, status: RunStatus | None, limit: int) -> Sequence[rows.Row]:
+    """Return the rows of root runs, or of all of one status, newest first."""
+    found: Sequence[rows.Row] = db.execute(
+        _SELECT_RUNS, {"status": status, "limit": limit}
+    ).fetchall()
+    return found
 
 
-_ANY_READY = """
-SELECT 1
+_READY = """
+SELECT id
   FROM runs
- WHERE lane = ? AND status = 'ready'
- LIMIT 1
+ WHERE lane = :lane AND status = 'ready' AND id NOT IN (SELECT value FROM json_each(:ids))
+ ORDER BY rank
+ LIMIT :limit
 """
 
 
-def any_ready(db: apsw.Connection, lane: str) -> bool:
-    """Whether a claim would find something."""
-    return db.execute(_ANY_READY, (lane,)).fetchone() is not None
+def ready_runs(db: apsw.Connection, lane: str, limit: int, without: Sequence[RunId]) -> list[RunId]:
+    """Return the next runs of a lane that a claim would take."""
+    asked = {"lane": lane, "limit": limit, "ids": rows.id_list(without)}
+    return [row[0] for row in db.execute(_READY, asked)]
 
 
 _CLAIM = f"""
@@ -114,14 +116,14 @@ UPDATE runs
    SET status = 'running', epoch = epoch + 1, lease_owner = :owner
  WHERE rowid IN (SELECT rowid
                    FROM runs
-                  WHERE lane = :lane AND status = 'ready'{{among}}
+                  WHERE lane = :lane AND status = 'ready' AND {{among}}
                   ORDER BY rank
                   LIMIT :limit)
 RETURNING rank, {rows.RUN_COLUMNS}
 """
 
-_CLAIM_NEXT = _CLAIM.format(among="")
-_CLAIM_THESE = _CLAIM.format(among=" AND id IN (SELECT value FROM json_each(:ids))")
+_CLAIM_NEXT = _CLAIM.format(among="id NOT IN (SELECT value FROM json_each(:ids))")
+_CLAIM_THESE = _CLAIM.format(among="id IN (SELECT value FROM json_each(:ids))")
 
 _SELECT_INPUT = """
 SELECT input
@@ -130,30 +132,28 @@ SELECT input
 """
 
 
-def claim_runs(db: apsw.Connection, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
-    """Take ready runs of a lane, with what they were started with.
-
-    One whose input somebody has deleted is left out, so that it does not block its lane.
-    """
-    wanted = {"lane": lane, "limit": limit, "owner": owner}
-    return _claimed(db, list(db.execute(_CLAIM_NEXT, wanted)))
+def claim_runs(
+    db: apsw.Connection, lane: str, limit: int, owner: Owner, without: Sequence[RunId]
+) -> Sequence[rows.Claimed]:
+    """Take ready runs of a lane, with what they were begun with."""
+    asked = {"lane": lane, "limit": limit, "owner": owner, "ids": rows.id_list(without)}
+    return _claimed(db, db.execute(_CLAIM_NEXT, asked))
 
 
 def claim_these(
     db: apsw.Connection, lane: str, ids: Sequence[RunId], owner: Owner
-) -> Sequence[Claim]:
+) -> Sequence[rows.Claimed]:
     """Take those of these runs of a lane that are ready, as `claim_runs` does."""
-    wanted = {"lane": lane, "limit": len(ids), "owner": owner, "ids": encode(list(ids))}
-    return _claimed(db, list(db.execute(_CLAIM_THESE, wanted)))
+    asked = {"lane": lane, "limit": len(ids), "owner": owner, "ids": rows.id_list(ids)}
+    return _claimed(db, db.execute(_CLAIM_THESE, asked))
 
 
-def _claimed(db: apsw.Connection, found: list[rows.Row]) -> Sequence[Claim]:
-    found.sort(key=itemgetter(0))
-    claims = [_claim(db, rows.run(row[1:])) for row in found]
-    return [claim for claim in claims if claim is not None]
+def _claimed(db: apsw.Connection, taken: Iterable[rows.Row]) -> Sequence[rows.Claimed]:
+    found = [rows.run(row[1:]) for row in sorted(taken, key=itemgetter(0))]
+    return [(run, _input_of(db, run)) for run in found]
 
 
-def _claim(db: apsw.Connection, run: Run) -> Claim | None:
+def _input_of(db: apsw.Connection, run: Run) -> Json | None:
     began = promise_id(run.id, generation_key(run.generation)) if run.generation else run.id
     row = db.execute(_SELECT_INPUT, (began, part_of(run.id))).fetchone()
     if row is None or row[0] is None:
@@ -161,9 +161,7 @@ def _claim(db: apsw.Connection, run: Run) -> Claim | None:
     input_ = Json(row[0])
     digest = digest_in(input_)
     contents = read_blobs(db, run.id, [digest]) if digest else {}
-    if digest and digest not in contents:
-        return None
-    return rows.claim_of(run, whole(input_, contents))
+    return None if digest and digest not in contents else whole(input_, contents)
 
 
 _SELECT_INBOXES = """
@@ -192,9 +190,9 @@ RETURNING id
 
 def release_runs(
     db: apsw.Connection, fences: Sequence[Fence], now: int, *, is_crash: bool = False
-) -> int:
-    """Give back the runs that still are ours; return how many."""
-    count = 0
+) -> Sequence[RunId]:
+    """Give back the runs that still are ours; return which."""
+    released = []
     for fence in fences:
         ours = {
             "id": fence.run_id,
@@ -204,8 +202,9 @@ def release_runs(
             "now": now,
             "crash": int(is_crash),
         }
-        count += db.execute(_RELEASE, ours).fetchone() is not None
-    return count
+        if db.execute(_RELEASE, ours).fetchone() is not None:
+            released.append(fence.run_id)
+    return released
 
 
 _REOPEN_RUN = """

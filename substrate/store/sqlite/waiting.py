@@ -52,21 +52,50 @@ def next_due_at(db: apsw.Connection) -> int | None:
     return row[0] if row else None
 
 
+_DUE = """
+SELECT id
+  FROM runs
+ WHERE status = 'suspended' AND due_at <= :now
+   AND id NOT IN (SELECT value FROM json_each(:ids))
+ ORDER BY due_at
+ LIMIT :limit
+"""
+
+
+def due_runs(db: apsw.Connection, now: int, limit: int, without: Sequence[RunId]) -> list[RunId]:
+    """Return the suspended runs whose moment has come."""
+    asked = {"now": now, "limit": limit, "ids": rows.id_list(without)}
+    return [row[0] for row in db.execute(_DUE, asked)]
+
+
 _WAKE_DUE = """
 UPDATE runs
    SET status = 'ready', rank = :now, wake_version = wake_version + 1
  WHERE rowid IN (SELECT rowid
                    FROM runs
-                  WHERE status = 'suspended' AND due_at <= :now
+                  WHERE status = 'suspended' AND due_at <= :now AND {among}
                   ORDER BY due_at
                   LIMIT :limit)
 RETURNING id
 """
 
 
-def wake_due_runs(db: apsw.Connection, now: int, limit: int) -> int:
-    """Make suspended runs whose moment has come ready; return how many."""
-    return len(db.execute(_WAKE_DUE, {"now": now, "limit": limit}).fetchall())
+_WAKE_NEXT = _WAKE_DUE.format(among="id NOT IN (SELECT value FROM json_each(:ids))")
+_WAKE_THESE = _WAKE_DUE.format(among="id IN (SELECT value FROM json_each(:ids))")
+
+
+def wake_due_runs(
+    db: apsw.Connection, now: int, limit: int, without: Sequence[RunId]
+) -> Sequence[RunId]:
+    """Make suspended runs whose moment has come ready; return which."""
+    asked = {"now": now, "limit": limit, "ids": rows.id_list(without)}
+    return [row[0] for row in db.execute(_WAKE_NEXT, asked)]
+
+
+def wake_these(db: apsw.Connection, now: int, ids: Sequence[RunId]) -> Sequence[RunId]:
+    """Make those of these runs ready that are suspended and due; return which."""
+    asked = {"now": now, "limit": len(ids), "ids": rows.id_list(ids)}
+    return [row[0] for row in db.execute(_WAKE_THESE, asked)]
 
 
 _BACKLOG = """

@@ -1,0 +1,80 @@
+"""Runs that stand still because their own rows are broken, and keep up no other run.
+
+A statement over many runs is refused as a whole for one row that cannot be changed: a counter at
+its end, a value that another program has put there. Then it is done for half of them at a time,
+until the guilty one stands alone. That one is told of, once, and left out for a while, so that the
+next statement over many is one statement again.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+from substrate.values.clock import uptime
+from substrate.values.errors import CheckpointRefused
+from substrate.values.ids import RunId
+
+T = TypeVar("T")
+
+LEFT_OUT_FOR = 60.0
+"""For how many seconds a run that stands still is not tried again."""
+
+log = logging.getLogger("ostinato")
+
+
+class Stuck:
+    """The runs that one store leaves out, and until when. `now` counts in seconds."""
+
+    def __init__(self, now: Callable[[], float] = uptime) -> None:
+        self._now = now
+        self._until: dict[RunId, float] = {}
+        self._told: dict[RunId, str] = {}
+
+    @property
+    def ids(self) -> list[RunId]:
+        """The runs that are left out now."""
+        if self._until:
+            now = self._now()
+            self._until = {run_id: end for run_id, end in self._until.items() if end > now}
+        return list(self._until)
+
+    def note(self, run_id: RunId, why: object) -> None:
+        """Leave a run out for a while; say why, unless that was said of it before."""
+        self._until[run_id] = self._now() + LEFT_OUT_FOR
+        if self._told.get(run_id) != str(why):
+            self._told[run_id] = str(why)
+            log.error(
+                "run %.200r stands still, and the others go on: %s; look at its row in `runs`, put"
+                " it right or delete it; it is tried again each minute",
+                run_id,
+                why,
+            )
+
+    async def whole_or_apart(
+        self,
+        whole: Callable[[], Awaitable[Sequence[T]]],
+        ids: Callable[[], Awaitable[Sequence[RunId]]],
+        act: Callable[[Sequence[RunId]], Awaitable[Sequence[T]]],
+    ) -> Sequence[T]:
+        """Do something for many runs at once, or `apart` for these where that is refused."""
+        # Not while the error is at hand: it keeps a cursor, and that a snapshot of the database.
+        with suppress(CheckpointRefused):
+            return await whole()
+        return await self.apart(await ids(), act)
+
+    async def apart(
+        self, ids: Sequence[RunId], act: Callable[[Sequence[RunId]], Awaitable[Sequence[T]]]
+    ) -> Sequence[T]:
+        """Do for ever fewer runs what was refused for all of them; return what came of it."""
+        if not ids:
+            return []
+        try:
+            return await act(ids)
+        except CheckpointRefused as error:
+            told = str(error)
+        if len(ids) == 1:
+            self.note(ids[0], told)
+            return []
+        middle = len(ids) // 2
+        return [*await self.apart(ids[:middle], act), *await self.apart(ids[middle:], act)]

@@ -1,0 +1,221 @@
+"""One row that was written by hand stops its own run at most: every other run goes on."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+
+import apsw
+import psycopg
+import pytest
+
+from substrate import Context, Limits, connect, durable
+from substrate.store.migrate import migrations
+from substrate.values.ids import RunId, part_of
+from substrate.values.records import Owner
+from tests.stores import Database, database
+
+LIMITS = Limits(
+    concurrency=64,
+    warm=timedelta(0),
+    poll=timedelta(milliseconds=20),
+    lease=timedelta(seconds=5),
+    grace=timedelta(seconds=5),
+)
+GONE = Owner("00000000-0000-0000-0000-00000000dead")
+STANDS = ("ready", "due", "lost")
+"""How a hostile run stands when a worker comes: claimable, to be woken, or a dead worker's."""
+
+NUMBERS = (-(2**63), -1, 0, 1, 2**31 - 1, 2**31, 2**53, 2**63 - 1)
+TEXTS = ("", "x" * 3000, "a#b~c", "\u202e\U0001f989", "' OR 1=1 --", '{"$int":"1_000"}', "[")
+STRANGE = ("1.5", "'abc'", "x'00ff'", "true", "NULL", "1e400")
+"""SQL of values that are of another type than most columns."""
+
+
+async def act(n: int) -> int:
+    return n
+
+
+@durable
+async def job(ctx: Context, n: int) -> int:
+    return await ctx.step(act, n)
+
+
+@durable
+async def patient(ctx: Context, n: int) -> int:
+    return await ctx.signal("go", int)
+
+
+NEW = {
+    "runs": None,
+    "promises": None,
+    "signals": "INSERT INTO signals (run_id, name, dedup, part, tenant, n, value, sent_at)"
+    " VALUES (:id, 'go', 'd', :part, '', 1, '1', 1)",
+    "blobs": "INSERT INTO blobs (root_id, hash, part, tenant, data)"
+    " VALUES (:id, 'h', :part, '', {bytes})",
+    "workers": "INSERT INTO workers (incarnation, tenant, host, backend_pid, beat_at, lease_until)"
+    " VALUES (:id, '', 'h', 1, 0, 1)",
+    "limits": "INSERT INTO limits (name, tenant, told, told_at) VALUES (:id, '', '{{}}', 1)",
+    "lanes": "INSERT INTO lanes (incarnation, lane, tenant) VALUES (:id, 'a', '')",
+    "fleet": "INSERT INTO fleet (tenant, losses) VALUES (:id, 1)",
+}
+"""How the row of a hostile run comes to be in each table; `ostinato_migrations` is nobody's."""
+OF_RUN = {
+    "runs": "id",
+    "promises": "id",
+    "signals": "run_id",
+    "blobs": "root_id",
+    "workers": "incarnation",
+    "lanes": "incarnation",
+    "limits": "name",
+    "fleet": "tenant",
+}
+
+
+class Planter:
+    """Puts hostile rows into a database, past the store, each with a run of its own."""
+
+    def __init__(self, db: Database) -> None:
+        self.tried: list[str] = []
+        self.refused = 0
+        self._db = db
+        self._known: dict[str, list[str]] = {}
+
+    def plant_all(self) -> None:
+        """Try each column of each table at its extremes, and with values of other types."""
+        for table in NEW:
+            for column in self._columns(table):
+                for value in NUMBERS:
+                    for stands in STANDS if table == "runs" else STANDS[:1]:
+                        self._plant(table, column, str(value), stands)
+                for value in (*map(_quoted, TEXTS), *STRANGE):
+                    self._plant(table, column, value, "ready")
+        # The count that all share.
+        self._change(f"INSERT INTO fleet (tenant, losses) VALUES ('', {2**63 - 1})", "")
+
+    def add(self, id_: str, stands: str) -> None:
+        """Add a run of `job` that has not begun, or was a dead worker's, or is due."""
+        part = part_of(RunId(id_))
+        for table in ("runs", "promises"):
+            names = self._columns(table)
+            given = {"id": ":id", "root_id": ":id", "run_id": ":id", "part": ":part"}
+            if table == "runs" and stands == "due":
+                given |= {"status": "'suspended'", "due_at": "1"}
+            elif table == "runs" and stands == "lost":
+                given |= {"status": "'running'", "epoch": "1", "lease_owner": f"'{GONE}'"}
+            self._db.rows(
+                f"INSERT INTO {table} ({', '.join(names)})"
+                f" SELECT {', '.join(given.get(name, name) for name in names)}"
+                f" FROM {table} WHERE id = 'template'",
+                id=id_,
+                part=part,
+            )
+
+    def _plant(self, table: str, column: str, value: str, stands: str) -> None:
+        id_ = f"bad-{len(self.tried)}"
+        self.tried.append(f"{table}.{column} = {value} ({stands})")
+        self.add(id_, stands)
+        if new := NEW[table]:
+            blob = r"'\\x00'" if self._db.is_postgres else "x'00'"
+            self._db.rows(new.format(bytes=blob), id=id_, part=part_of(RunId(id_)))
+        if table == "workers":
+            self._db.rows(
+                "UPDATE runs SET status = 'running', lease_owner = :id WHERE id = :id", id=id_
+            )
+        self._change(f"UPDATE {table} SET {column} = {value} WHERE {OF_RUN[table]} = :id", id_)
+
+    def _change(self, statement: str, id_: str) -> None:
+        self._db.rows("SAVEPOINT before")
+        try:
+            self._db.rows(statement, id=id_)
+        except (apsw.Error, psycopg.Error):
+            self._db.rows("ROLLBACK TO before")
+            self.refused += 1
+        self._db.rows("RELEASE before")
+
+    def _columns(self, table: str) -> list[str]:
+        if table not in self._known:
+            self._known[table] = columns(self._db, table)
+        return self._known[table]
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def columns(db: Database, table: str) -> list[str]:
+    """Return the columns of a table."""
+    if db.is_postgres:
+        found = db.rows(
+            "SELECT column_name FROM information_schema.columns WHERE table_name = :table"
+            " AND table_schema = 'public'",
+            table=table,
+        )
+    else:
+        found = db.rows("SELECT name FROM pragma_table_info(:table)", table=table)
+    return [name for (name,) in found]
+
+
+@contextmanager
+def without_bounds(db: Database) -> Iterator[None]:
+    """Let the block write what stands in a database that is older than its bounds."""
+    if not db.is_postgres:
+        db.rows("PRAGMA ignore_check_constraints = ON")
+        yield
+        return
+    bounds = next(each for each in migrations("postgres") if each.name == "bounds")
+    for table, name in re.findall(r"ALTER TABLE (\w+)|CONSTRAINT (\w+)", bounds.sql):
+        if table:
+            of = table
+        else:
+            db.rows(f"ALTER TABLE {of} DROP CONSTRAINT {name}")
+    yield
+    for statement in re.sub("--[^\n]*", "", bounds.sql).split(";"):
+        if statement.strip():
+            db.rows(statement)
+
+
+async def plant(url: str, *, is_old: bool) -> Planter:
+    """Fill a database with good runs and hostile ones, in all ways to stand."""
+    async with connect(url) as client:
+        await client.start(job, 7, id="template")
+        await client.start(patient, 7, id="patient")
+    with database(url) as db, without_bounds(db) if is_old else nullcontext():
+        planter = Planter(db)
+        db.rows("BEGIN")
+        db.rows("UPDATE runs SET rank = 0")
+        for i in range(4):
+            for stands in STANDS:
+                planter.add(f"good-{stands}-{i}", stands)
+        planter.plant_all()
+        db.rows("COMMIT")
+    return planter
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["new rows", "rows older than the bounds"])
+async def test_each_column_of_each_table(store_url, is_old, caplog, record_property):
+    """Whatever stands in whatever column, the runs beside it are claimed, woken, taken back."""
+    planter = await plant(store_url, is_old=is_old)
+    good = [f"good-{stands}-{i}" for stands in STANDS for i in range(4)]
+    async with (
+        asyncio.timeout(60),
+        connect(store_url) as client,
+        client.work([job, patient], limits=LIMITS),
+    ):
+        assert [await client.result(id_) for id_ in good] == [7] * len(good)
+        await client.signal("patient", "go", 8)
+        assert await client.result("patient") == 8
+        for i in range(5):
+            await client.start(job, i, id=f"new-{i}")
+            assert await client.result(f"new-{i}") == i
+        assert len(await client.list(limit=10_000)) > len(good)
+
+    kind = store_url.partition(":")[0]
+    tried = f"{len(planter.tried)} rows, {planter.refused} refused by the database"
+    record_property(f"hostile rows, {kind}, {'old' if is_old else 'new'}", tried)
+    assert len(planter.tried) > 1000
+    assert "stumbled" not in caplog.text
+    often = [each for each in Counter(caplog.messages).most_common(3) if each[1] > 3]
+    assert often == []

@@ -255,7 +255,8 @@ def _said(error: Error) -> str:
     """Return the server's own words, without the statement that they were said about."""
     told = error.diag
     parts = [told.message_primary, told.message_detail, told.message_hint]
-    return "; ".join(cut(part) for part in parts if part) or cut(str(error).strip())
+    said = "; ".join(cut(part) for part in parts if part) or cut(str(error).strip())
+    return said or f"{type(error).__name__}, and what the server says of it is too long to be read"
 
 
 def _table(row: Sequence[Any], found: dict[str, str]) -> Table:

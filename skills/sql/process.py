@@ -165,7 +165,8 @@ class _Child:
 
     def __init__(self, driver: str) -> None:
         self._is_ready = False
-        if getattr(sys, "frozen", False):  # its executable is the whole program, once again
+        # Where it is frozen, its executable is the whole program, once again.
+        if getattr(sys, "frozen", False) or not sys.executable:
             raise QueryFailed(
                 "this program was made without a Python interpreter (by PyInstaller or the like), "
                 "and the tool starts one for its statements; run it in an environment instead"

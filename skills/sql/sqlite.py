@@ -175,10 +175,10 @@ def _explained(error: Exception, connection: apsw.Connection, sql: str) -> Query
         return QueryFailed(f"{said}; {table_hint(_tables(connection))}")
     if "no such column" in said:
         return QueryFailed(f"{said}; {column_hint(sql, _tables(connection))}")
-    if isinstance(error, apsw.FullError):
+    if isinstance(error, apsw.FullError | apsw.IOError):  # what the system says of a file too large
         return QueryFailed(
-            f"{said}: the query sorts more than the temporary files that it may have hold; "
-            "filter before sorting, or sort fewer columns"
+            f"{said}: a temporary file is larger than it may be, or can't be written; "
+            "sort or compare fewer rows at once, and shorter values"
         )
     if isinstance(error, apsw.TooBigError):
         return QueryFailed(f"{said}: a value or row is longer than {MAX_VALUE} bytes")

@@ -113,7 +113,7 @@ async def fetch(
     except TimeoutError:
         seconds = rules.timeout.total_seconds()
         raise FetchFailed(f"{told!r} took longer than {seconds:g} s and was left") from None
-    except httpx2.InvalidURL as error:
+    except (httpx2.InvalidURL, UnicodeError) as error:  # half of a surrogate pair, for one
         raise FetchFailed(f"{told!r} leads to an address that is none: {cut(str(error))}") from None
     except TooMuch as error:
         raise FetchFailed(f"{told!r} was left, since the server sends {error}") from None

@@ -57,6 +57,7 @@ TOO_MUCH = {
     "json_group_array": f"{ALL} SELECT json_group_array(i) FROM (SELECT i FROM n LIMIT 999999)",
     "json": f"SELECT json('{'[' * 50_000}')",
     "replace that grows": "SELECT replace(hex(zeroblob(100000)), '0', '0000000000')",
+    "temporary files": f"{ALL} SELECT count(DISTINCT {HALF} || i) FROM (SELECT i FROM n LIMIT 900)",
     "a chain of joins": f"SELECT 1 FROM {', '.join(['(SELECT 1)'] * 100)}",
     "a deep expression": f"SELECT {'(' * 5000}1{')' * 5000}",
     "many columns": f"SELECT {', '.join(['1'] * 5000)}",

@@ -116,6 +116,7 @@ def test_long_messages_are_cut(measured):
 
     for name, words in zip(SAID, told["answers"], strict=True):
         assert words.startswith("QueryFailed: "), name
+        assert len(words) > 40, (name, words)
         assert len(words) < 5000, name
     assert told["grown"] < 20 * MB
 

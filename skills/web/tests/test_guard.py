@@ -1,10 +1,13 @@
 """A fetch reaches public addresses only, however the address was written and wherever it leads."""
 
+import asyncio
 import ssl
 import subprocess
 from ipaddress import ip_address, ip_network
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from skills.web import fetch_url
 from skills.web.address import Resolver, is_open
@@ -252,6 +255,65 @@ async def test_credentials_are_refused(site, user):
 
     assert "secret" not in str(caught.value)
     assert site.requests == []
+
+
+PARTS = [
+    "http://",
+    "https:",
+    "//",
+    "/",
+    "\\",
+    "[",
+    "]",
+    "::1",
+    "127.0.0.1",
+    ":",
+    "@",
+    "%",
+    "%00",
+    "?",
+]
+PARTS += [
+    "#",
+    "..",
+    "ü",
+    "ß",
+    "\u3002",
+    "\u0660",
+    "\ud800",
+    "\r\n",
+    "\0",
+    "xn--",
+    "xn--a",
+    "v1.x",
+    "9" * 70,
+]
+PARTS += [
+    "a" * 70,
+    "a.test",
+    "1.2",
+    "0x",
+    "fe80::1%25lo",
+    "+80",
+    "8_0",
+    "\uff10",
+    " ",
+    "\t",
+    "user:pw",
+]
+
+
+@given(parts=st.lists(st.sampled_from(PARTS) | st.text(max_size=4), max_size=8))
+@settings(max_examples=400, deadline=None, derandomize=True)
+def test_any_address_is_refused_in_words(parts):
+    """No text that is given as an address is another error than what is told."""
+
+    async def nowhere(host, port):
+        raise OSError("there is none")
+
+    for asked in ("".join(parts), f"http://{''.join(parts)}", f"http://a.test/{''.join(parts)}"):
+        with pytest.raises(FetchFailed):
+            asyncio.run(fetch(asked, Rules(), resolve=nowhere))
 
 
 async def test_private_addresses_are_open_where_it_is_said(site):

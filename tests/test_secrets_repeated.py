@@ -17,6 +17,7 @@ from substrate.engine.failure import encode_failure, failure_of
 from substrate.models.keys import Words
 from substrate.models.model import Model
 from substrate.models.quota import QUOTA
+from substrate.values.errors import Misuse
 from substrate.values.mask import MASK, PIECE, Mask
 from tests.llm_providers import (
     HELLO,
@@ -53,6 +54,7 @@ SPELLINGS: Mapping[str, Callable[[str], str]] = {
     "hex in capitals": lambda key: key.encode().hex(":").upper().replace(":", ""),
     "its beginning": lambda key: key[: PIECE + 5],
     "its end": lambda key: key[-PIECE - 5 :],
+    "ASCII": ascii,
     "twice": lambda key: f"{key}{key}",
 }
 
@@ -169,6 +171,34 @@ async def test_login_of_a_base_url(monkeypatch, provider):
 
     assert f"{MASK} {MASK} {MASK} 127.0.0.1" in str(error)
     assert "FAKE" not in everything_told(error)
+
+
+KEYS_THAT_CANNOT_BE = [
+    "sk-FAKEnewline-0123456789\n",
+    "sk-FAKEcontrol-\x01-0123456789",
+    "sk-FAKE-ключ-0123456789",
+    "  sk-FAKEblanks-0123456789  ",
+]
+
+
+@pytest.mark.parametrize("key", KEYS_THAT_CANNOT_BE)
+@pytest.mark.parametrize("provider", SETUPS)
+async def test_keys_that_cannot_be_sent(monkeypatch, provider, key):
+    """A key with what no header may hold is in no error about that, nor in one of a server."""
+    body = {"error": {"message": f"No: {key} {key!r} {key!a} {key.encode()!r}"}}
+    async with served(monkeypatch, provider, refusal(401, body)):
+        monkeypatch.setenv(SETUPS[provider].key, key)
+        error = await failure(Model(SETUPS[provider].model))
+
+    assert pieces_of(key.strip(), everything_told(error), 8) == []
+
+
+def test_login_of_a_model():
+    """A model that is shown shows no login, and a base URL that is none is not quoted."""
+    assert "FAKE" not in repr(Model("openai-chat:x", base_url="http://u:FAKE-pass@h/v1"))
+    with pytest.raises(Misuse, match="base_url= of 'openai-chat:x' is no URL") as caught:
+        Model("openai-chat:x", base_url="http://u:FAKE-pass@[h/v1")
+    assert "FAKE" not in str(caught.value)
 
 
 @pytest.mark.parametrize("provider", SETUPS)

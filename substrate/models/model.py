@@ -88,7 +88,7 @@ class Model:
     script: Script | None = None
     max_output_tokens: int | None = None
     settings: Mapping[str, Json] = field(default_factory=dict)
-    base_url: str | None = None
+    base_url: str | None = field(default=None, repr=False)  # it may hold a login
     key: str | None = None
     fallback: "Sequence[str | Model | Fallback]" = ()
     price: tuple[float, float] | None = None
@@ -123,6 +123,11 @@ class Model:
             raise Misuse(
                 f"patience={self.patience!r} must be seconds, or a timedelta, from 0 to "
                 f"{LONGEST_PATIENCE.days} days"
+            )
+        if not _is_url(self.base_url):
+            raise Misuse(
+                f"base_url= of {self.id!r} is no URL ({len(self.base_url or '')} characters); "
+                "write http://host:port/path"
             )
         if isinstance(self.fallback, str):
             raise Misuse(f"fallback={self.fallback!r} is text; give a list of models, even of one")
@@ -290,6 +295,15 @@ class Model:
         if self.script is not None:
             return Scripted(self.script)
         return await adapter_of(self.provider, self.address)
+
+
+def _is_url(address: str | None) -> bool:
+    """Whether the address can be taken apart; none at all can."""
+    try:
+        urlsplit(address or "")
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ class Mask:
 def _forms(secret: str) -> Iterator[str]:
     """Yield a secret in lower case as others may spell it."""
     octets = secret.encode(errors="surrogatepass")
-    plain = [secret, octets.hex(), *_base64(octets)]
+    plain = [secret, repr(octets)[2:-1], octets.hex(), *_base64(octets)]
     for each in plain:
         for spelled in (
             each,
@@ -122,6 +122,8 @@ def _forms(secret: str) -> Iterator[str]:
             json.dumps(each, ensure_ascii=False)[1:-1],
             each.replace("/", "\\/"),
             each.replace("\\", "\\\\").replace("'", "\\'"),
+            ascii(each)[1:-1],
+            json.dumps(ascii(each)[1:-1])[1:-1],
             html.escape(each),
         ):
             yield _lower(spelled)

@@ -12,6 +12,8 @@ from uuid import uuid4
 
 import pytest
 
+from skills.sql import describe_schema, query_sql
+from skills.sql.answer import QueryFailed
 from skills.web import fetch_url
 from substrate import Client, Context, durable
 from substrate.engine.heart import Heart
@@ -75,6 +77,20 @@ async def test_a_page_is_fetched_all_the_same() -> None:
         result = await asyncio.wait_for(fetching, 10)
 
     assert result["text"] == "hello"
+
+
+async def test_a_database_is_asked_all_the_same(tmp_path: Path, postgres_url: str) -> None:
+    """A file is read and described, and a server answers, even if it is only to refuse."""
+    (tmp_path / "empty.db").touch()
+    url = f"sqlite:///{tmp_path / 'empty.db'}"
+
+    async with full():
+        answer = await asyncio.wait_for(query_sql(url).function("SELECT 1"), 20)
+        described = await asyncio.wait_for(describe_schema(url).function(), 20)
+        with pytest.raises(QueryFailed, match="is a superuser"):
+            await asyncio.wait_for(query_sql(postgres_url).function("SELECT 1"), 20)
+
+    assert (answer["rows"], described["tables"]) == ([[1]], [])
 
 
 def add(a: int, b: int) -> int:

@@ -150,14 +150,14 @@ MOVES = {
         4,
         ("never awaited", "resume"),
         hooks(
-            f"{LOOK}\n    {DOC}",
-            f"{LOOK.replace('what', 'ctx, what')}\n    {DOC}\n    ctx.sleep(5)",
+            f'@tool(effect="pure")\n{LOOK}\n    {DOC}',
+            f"@tool\n{LOOK.replace('what', 'ctx, what')}\n    {DOC}\n    ctx.sleep(5)",
         ),
     ),
     "a prompt that gives nothing": Move(
         RUN,
-        4,
-        ("`prompt` gave None", "resume"),
+        1,
+        ("agent/hooks.py:", "which returns nothing; end it with `return …`"),
         hooks('prompt = "Be brief."', "def prompt(task): pass"),
     ),
 }

@@ -296,12 +296,19 @@ class Worker:
         heart = Heart(self.store, owner, self.limits.lease, self._troubles)
         try:
             await heart.born()
-            await self.store.tell_lanes(owner, list(self._functions))
+            self._heart, self._owner, self._has_told = heart, owner, False
+            with suppress(StoreError):  # then the tick tells it: nothing hangs on that
+                await self._tell_lanes()
         except BaseException:
             heart.stop()
             await to_its_end(heart.ended(_LAST_WAIT))
             raise
-        self._heart, self._owner = heart, owner
+
+    async def _tell_lanes(self) -> None:
+        """Let others know what this worker knows."""
+        if not self._has_told:
+            await self.store.tell_lanes(self._owner, list(self._functions))
+            self._has_told = True
 
     def _stand_by(self) -> None:
         """Take note that a run only waits now."""
@@ -349,6 +356,7 @@ class Worker:
         await self._look_at_own()
         await self._let_rest()
         await self._claim()
+        await self._tell_lanes()
         if self._only is None:
             await self._strangers.look(asyncio.get_running_loop().time())
 

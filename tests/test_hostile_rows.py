@@ -15,7 +15,7 @@ from substrate import Context, Limits, connect, durable
 from substrate.store.migrate import migrations
 from substrate.values.ids import RunId, part_of
 from substrate.values.records import Owner
-from tests.stores import Database, database
+from tests.stores import Database, database, eventually, new_run, opened
 
 LIMITS = Limits(
     concurrency=64,
@@ -219,3 +219,25 @@ async def test_each_column_of_each_table(store_url, is_old, caplog, record_prope
     assert "stumbled" not in caplog.text
     often = [each for each in Counter(caplog.messages).most_common(3) if each[1] > 3]
     assert often == []
+
+
+async def test_an_owner_that_is_a_path(store_url, tmp_path):
+    """A worker's name from a row leads to no file: its run is taken back, and nothing removed."""
+    victim = tmp_path / "victim"
+    victim.touch()
+    owners = {"absolute": str(victim), "relative": "../victim"}
+    async with opened(store_url) as store:
+        for id_, owner in owners.items():
+            await store.start(new_run(id_), Owner(owner))
+        (tmp_path / "ostinato.db-workers").mkdir(exist_ok=True)
+
+        recovered: list[str] = []
+
+        async def all_recovered() -> bool:
+            recovered.extend(await store.recover())
+            return len(recovered) == len(owners)
+
+        await eventually(all_recovered)
+
+    assert sorted(recovered) == sorted(owners)
+    assert victim.exists()

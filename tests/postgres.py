@@ -170,6 +170,13 @@ SELECT (SELECT count(*) FROM pg_db_role_setting WHERE setdatabase = own.oid)
   + (SELECT count(*) FROM pg_cast WHERE oid >= 16384)
   + (SELECT count(*) FROM pg_proc WHERE oid >= 16384)
   + (SELECT count(*) FROM pg_operator WHERE oid >= 16384)
+  + (SELECT count(*) FROM pg_class AS one LEFT JOIN pg_init_privs AS first
+     ON first.objoid = one.oid AND first.classoid = 'pg_class'::regclass AND first.objsubid = 0
+     WHERE one.relnamespace = 'pg_catalog'::regnamespace
+       AND one.relacl IS DISTINCT FROM first.initprivs)
+  + (SELECT count(*) FROM pg_proc AS one LEFT JOIN pg_init_privs AS first
+     ON first.objoid = one.oid AND first.classoid = 'pg_proc'::regclass
+     WHERE one.oid < 16384 AND one.proacl IS DISTINCT FROM first.initprivs)
   + (own.datacl IS NOT NULL)::int + (own.datconnlimit <> -1)::int
 FROM pg_database AS own WHERE own.datname = current_database()
 """

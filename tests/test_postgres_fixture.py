@@ -156,6 +156,8 @@ def test_an_emptied_database_is_as_new(postgres_dsn: str):
         "CREATE PUBLICATION mine FOR ALL TABLES",
         "CREATE OR REPLACE FUNCTION pg_catalog.evil() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "SELECT lo_create(0)",
+        "GRANT SELECT ON pg_authid TO PUBLIC",
+        "REVOKE EXECUTE ON FUNCTION pg_sleep FROM PUBLIC",
     ],
 )
 def test_what_cannot_be_emptied(statement: str, postgres_dsn: str):

@@ -249,6 +249,23 @@ async def test_trouble_that_lasts_is_told_once(sqlite_url, caplog):
     ]
 
 
+async def test_one_cause_is_told_once_by_all(sqlite_url, caplog):
+    """Whatever meets a cause first tells of it; the tick and every run that meet it too do not."""
+    runs = [f"run-{i}" for i in range(8)]
+    async with troubled(sqlite_url) as (client, store), client.work([chain], limits=QUICK):
+        for name in ("commit", "release", "recover"):
+            store.break_off(name, StoreUnusable("the disk is full"))
+        for run_id in runs:
+            await client.start(chain, 3, id=run_id)
+        await eventually(lambda: store.calls["commit"] >= 8 and store.calls["recover"] > 50)
+        store.mend()
+        for run_id in runs:
+            await client.signal(run_id, "go", 1)
+            assert await client.result(run_id) == 1
+
+    assert len([line for line in caplog.messages if "the disk is full" in line]) == 1
+
+
 def test_trouble_that_stays_is_told_each_minute(caplog):
     """Trouble that stays for long is told once a minute, with how often it has been seen since."""
     now = 0.0

@@ -217,7 +217,8 @@ async def test_each_column_of_each_table(store_url, is_old, caplog, record_prope
     record_property(f"hostile rows, {kind}, {'old' if is_old else 'new'}", tried)
     assert len(planter.tried) > 1000
     assert "stumbled" not in caplog.text
-    often = [each for each in Counter(caplog.messages).most_common(3) if each[1] > 3]
+    # A crash is told each time, and twelve are the most that a run is allowed.
+    often = [each for each in Counter(caplog.messages).most_common(3) if each[1] > 12]
     assert often == []
 
 

@@ -268,7 +268,7 @@ async def test_fallback(mock, client, status, reason):
     calls = mock.statuses().count(status)
     # An overload is tried once more; then the breaker spares it. A full context is each turn's own,
     # and what was said is summed up first, by the same model, as long as there is less to say.
-    assert calls == {529: 2, 429: 2, 413: 7}.get(status, 1) * len(SETUPS)
+    assert calls == {529: 2, 429: 2, 413: 8}.get(status, 1) * len(SETUPS)
 
 
 class Loan(BaseModel):

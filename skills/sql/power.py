@@ -14,7 +14,7 @@ from psycopg import Connection
 from skills.sql.answer import QueryFailed
 
 JOURNAL = (
-    *("runs", "promises", "signals", "workers", "blobs", "limits", "fleet"),
+    *("runs", "promises", "signals", "workers", "blobs", "limits", "fleet", "lanes"),
     "ostinato_migrations",
 )
 """Tables in which the kit records what every agent did and was told."""

@@ -20,7 +20,8 @@ from substrate.agent.transcript import Transcript
 from substrate.agent.typed import CORRECTIONS, Typed
 from substrate.engine.context import Context
 from substrate.engine.failure import error_of
-from substrate.engine.step import Measured, Step
+from substrate.engine.returns import Measured
+from substrate.engine.step import Step
 from substrate.models.fallback import Reason
 from substrate.models.frame import frame
 from substrate.models.messages import (

@@ -16,7 +16,7 @@ from typing import Any
 from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised
 from substrate.engine.objects import encoded, holds_objects
-from substrate.engine.step import Measured
+from substrate.engine.returns import Measured
 from substrate.engine.threads import Over, Running, Slot
 from substrate.values.clock import uptime
 from substrate.values.codec import decode, encode, is_long

@@ -7,6 +7,7 @@ enum member its value.
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from enum import Enum
@@ -21,11 +22,25 @@ from substrate.engine.annotation import Annotation, gist_of, shown
 from substrate.engine.place import in_place
 from substrate.values.errors import Misuse
 
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A step's result together with what it consumed, which has a column of its own."""
+
+    value: Any
+    usage: Any
+
+
 _HELD = (NoneType, int, float, str, bytes, bytearray, date, Decimal, list, tuple, dict, UUID, Enum)
 """The classes of what the codec writes, and their subclasses."""
 
-_PLAIN = frozenset((None, Any, bool, *_HELD, "None", "Any", "bool", "int", "float", "str", "bytes"))
-"""Annotations that need no closer look; as text where they are not evaluated."""
+_PLAIN = frozenset(
+    (None, Any, bool, Measured, *_HELD, "None", "Any", "bool", "int", "float", "str", "bytes")
+)
+"""Annotations that need no closer look; as text where they are not evaluated.
+
+`Measured` holds a value of any type.
+"""
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 

@@ -38,14 +38,6 @@ LONGEST_CALL = 60.0
 """How many seconds a call may last that has an intent and no `timeout` of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A step's result together with what it consumed, which has a column of its own."""
-
-    value: Any
-    usage: Any
-
-
 def _is_none(error: Exception) -> bool:
     return False
 

@@ -469,3 +469,68 @@ async def test_two_undos_of_one_name(store_url):
         with pytest.raises(RunFailed, match=r"'release', version 1, is .*another"):
             await client.result("run")
     assert did == []
+
+
+@durable
+async def refunds(ctx: Context, what: str) -> None:
+    await ctx.step(note, f"refund {what}")
+    if troubles["slow"]:
+        await ctx.signal("paid")
+        await ctx.step(note, f"paid {what}")
+
+
+@durable
+async def delegates(ctx: Context, what: str, result: Any) -> None:
+    await ctx.spawn(refunds, what)
+
+
+@durable
+async def hires(ctx: Context, end: str) -> None:
+    await ctx.step(book, "car", undo=delegates)
+    if end == "fails":
+        raise ValueError("the trip is off")
+    await ctx.signal("go")
+
+
+@pytest.mark.parametrize("end", ["cancel", "deadline", "fails"])
+async def test_an_undo_has_children(store_url: str, end: str):
+    """What an undo gives to a child is done, though its run was cancelled or is out of time."""
+    timeout = timedelta(seconds=0.3) if end == "deadline" else None
+    async with connect(store_url) as client, client.work([hires, refunds], limits=QUICK):
+        await client.start(hires, end, id="a", timeout=timeout)
+        if end == "cancel":
+            await reached(client, "a", "go.0")
+            await client.cancel("a")
+        with pytest.raises(RunFailed if end != "cancel" else RunCancelled):
+            await client.result("a")
+
+    assert did == ["book car", "refund car"]
+
+
+@pytest.mark.parametrize("end", ["cancel", "deadline", "fails"])
+async def test_a_cancel_while_a_child_undoes(store_url: str, end: str):
+    """A cancel that comes during an undo does not reach its child; the child's own does."""
+    troubles["slow"] = 1
+    timeout = timedelta(seconds=0.3) if end == "deadline" else None
+    child = RunId("a#unwind/book.0/0/refunds.0")
+    async with connect(store_url) as client, client.work([hires, refunds], limits=QUICK):
+        await client.start(hires, end, id="a", timeout=timeout)
+        if end == "cancel":
+            await reached(client, "a", "go.0")
+            await client.cancel("a")
+        await reached(client, "a", "unwind/book.0/0/refunds.0")
+        await reached(client, child, "paid.0")
+        await client.cancel("a")
+        await client.signal(child, "paid")
+        with pytest.raises((RunFailed, RunCancelled)):
+            await client.result("a")
+        assert (await client.get("a")).status in (RunStatus.FAILED, RunStatus.CANCELLED)
+        assert did == ["book car", "refund car", "paid car"]
+
+        await client.start(hires, "fails", id="b")
+        below = RunId(child.replace("a#", "b#"))
+        await reached(client, "b", "unwind/book.0/0/refunds.0")
+        await reached(client, below, "paid.0")
+        await client.cancel(below)
+        with pytest.raises(RunDead, match="it was asked to end"):
+            await client.result("b")

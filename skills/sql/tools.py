@@ -6,6 +6,8 @@ is opened before a call, and the database is closed after it. What keeps a query
 `process`, `sqlite` and `postgres`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from enum import StrEnum
 from importlib.util import find_spec
@@ -19,6 +21,7 @@ from skills.sql.process import Processes, Question, longest
 from substrate.agent.tool import Tool, tool
 from substrate.installed import how_to_add
 from substrate.models.messages import Json
+from substrate.store.secrets import PostgresUrl
 from substrate.values.errors import BadDatabaseUrl, Misuse
 
 SLACK = timedelta(seconds=5)
@@ -95,9 +98,10 @@ def query_sql(
         ] = None,
     ) -> dict[str, Json]:
         asked = {"sql": sql, "parameters": parameters, "max_rows": max_rows}
-        answer: dict[str, Json] = await processes.ask(
-            Question(_place(url, dialect), "query", asked, timeout)
-        )
+        with _discreet(url, dialect):
+            answer: dict[str, Json] = await processes.ask(
+                Question(_place(url, dialect), "query", asked, timeout)
+            )
         return answer
 
     return run
@@ -133,9 +137,10 @@ def describe_schema(
         ] = None,
     ) -> dict[str, Json]:
         asked = {"wanted": tables}
-        described: dict[str, Json] = await processes.ask(
-            Question(_place(url, dialect), "tables", asked, timeout)
-        )
+        with _discreet(url, dialect):
+            described: dict[str, Json] = await processes.ask(
+                Question(_place(url, dialect), "tables", asked, timeout)
+            )
         return described
 
     return run
@@ -143,17 +148,23 @@ def describe_schema(
 
 def _dialect(url: str) -> Dialect:
     """Return the kind of database; the message of a refusal has no password in it."""
+    if not isinstance(url, str):
+        raise BadDatabaseUrl(
+            f"the database URL is {url!r}, and not a text; is the variable set that it comes from?"
+        )
     scheme, _, rest = url.partition("://")
     if scheme in {"postgresql", "postgres"}:
+        PostgresUrl.read(url)  # or psycopg's words about a part of it would tell another
         return Dialect.POSTGRES
     if scheme != "sqlite":
-        raise BadDatabaseUrl(
-            f"a database URL of the kind {scheme[:20]!r} is not known; "
+        raise BadDatabaseUrl(  # nothing of it is quoted: its password may stand anywhere in it
+            f"what was given as a database URL ({len(url)} characters) is none that is known; "
             "use sqlite:///path or postgresql://user:password@host/name"
         )
-    if not rest.startswith("/") or rest in {"/", "/:memory:"}:
+    if not rest.startswith("/") or rest in {"/", "/:memory:"} or "?" in rest:
         raise BadDatabaseUrl(
-            f"{url!r} names no file; use sqlite:///relative.db or sqlite:////absolute.db"
+            "the sqlite:// URL names no file, or has options, of which there are none; "
+            "use sqlite:///relative.db or sqlite:////absolute.db"
         )
     return Dialect.SQLITE
 
@@ -166,6 +177,17 @@ def _check_timeout(timeout: timedelta) -> None:
 def _whole(timeout: timedelta) -> timedelta:
     """Return how long a call may take: as long again as its statement, where it has to wait."""
     return longest(timeout) + SLACK
+
+
+@contextmanager
+def _discreet(url: str, dialect: Dialect) -> Iterator[None]:
+    """Take what is secret in the URL out of what is said of it: that goes to the model."""
+    try:
+        yield
+    except QueryFailed as error:
+        if dialect is Dialect.SQLITE:
+            raise
+        raise QueryFailed(PostgresUrl.read(url).hide_in(str(error))) from None
 
 
 def _place(url: str, dialect: Dialect) -> str:

@@ -11,9 +11,10 @@ from substrate.store.blobs import told
 from substrate.store.stuck import Stuck
 from substrate.values.codec import encode
 from substrate.values.errors import IdTaken, RunEnded
-from substrate.values.ids import lane_of, part_of, promise_id, root_of
+from substrate.values.ids import Key, lane_of, part_of, promise_id, root_of
 from substrate.values.records import (
     OWN_KEY,
+    UNWIND_KEY,
     Adopted,
     Checkpoint,
     Claim,
@@ -53,6 +54,9 @@ PAYLOADS = slice(12, None)
 
 KEPT_DONE = timedelta(days=30)
 KEPT_FAILED = timedelta(days=90)
+
+UNDO = f"{UNWIND_KEY}/"
+"""What the keys of an undo begin with. What it spawns inherits neither a cancel nor a deadline."""
 
 WHO_REOPENS = "only a paused run is reopened, or a failed or dead one that no other run waits for"
 
@@ -173,6 +177,11 @@ def first_rows(new: NewRun, run: Run) -> dict[str, Any]:
         "fingerprint": new.fingerprint,
         "input": new.input,
     }
+
+
+def is_undo(key: Key) -> bool:
+    """Whether a promise is an undo's."""
+    return key.startswith(UNDO)
 
 
 def child_row(new: NewRun, now: int) -> dict[str, Any]:

@@ -79,7 +79,6 @@ async def test_postgres_mistakes_with_values(postgres_shop, sql, parameters, sai
     [
         "postgresql://u:secret@127.0.0.1:1/d",
         "postgresql://u:se%zzcret@127.0.0.1/d",
-        "postgresql://u:p/secret@127.0.0.1:x/d",
     ],
 )
 async def test_an_unreachable_server_is_told_without_the_password(url):

@@ -47,7 +47,11 @@ UPDATE runs
 RETURNING id
 """
 
-_TREE = "(id = %(id)s OR (id > %(id)s::text || '#' AND id < %(id)s::text || '$'))"
+# What an undo has spawned is no part of it: neither a cancel nor a deadline stops an undo.
+_TREE = f"""
+       (id = %(id)s OR (id > %(id)s::text || '#' AND id < %(id)s::text || '$'))
+       AND strpos(substr(id, length(%(id)s::text) + 1), '#{rows.UNDO}'::text) = 0
+"""
 _CANCEL_TREE = _CANCEL.format(among=_TREE)
 _CANCEL_THESE = _CANCEL.format(among="id = ANY (%(ids)s::text[])")
 

@@ -141,8 +141,10 @@ WITH batch AS MATERIALIZED (
                       generation_at, on_dead)
     SELECT owned.id, part, tenant, root_id, run_id, child.function, child.version, child.queue,
            child.lane, child.rank, 'ready', 0, 0, 0,
-           least(child.deadline_at, owned.deadline_at), 0, cancel_requested, 1, child.seed, 0, 0, 0,
-           created_at, created_at, child.on_dead
+           CASE WHEN starts_with(owned.key, '{undo}'::text) THEN child.deadline_at
+                ELSE least(child.deadline_at, owned.deadline_at) END,
+           0, cancel_requested AND NOT starts_with(owned.key, '{undo}'::text), 1, child.seed,
+           0, 0, 0, created_at, created_at, child.on_dead
       FROM owned
       JOIN written USING (id),
            json_to_record(owned.child) AS child (
@@ -157,8 +159,8 @@ SELECT is_locked, is_ours, written.seq
  ORDER BY ord
 """
 
-_WRITE_FREE = _WRITE_BATCH.format(lock=LOCK_FREE)
-_WRITE_WAITING = _WRITE_BATCH.format(lock=LOCK)
+_WRITE_FREE = _WRITE_BATCH.format(lock=LOCK_FREE, undo=rows.UNDO)
+_WRITE_WAITING = _WRITE_BATCH.format(lock=LOCK, undo=rows.UNDO)
 
 
 async def write_batch(db: Cursor, batch: Sequence[Checkpoint], *, wait: bool) -> Sequence[Outcome]:

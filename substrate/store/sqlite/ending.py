@@ -39,7 +39,11 @@ UPDATE runs
 RETURNING id
 """
 
-_TREE = "(id = :id OR (id > :id || '#' AND id < :id || '$'))"
+# What an undo has spawned is no part of it: neither a cancel nor a deadline stops an undo.
+_TREE = f"""
+       (id = :id OR (id > :id || '#' AND id < :id || '$'))
+       AND instr(substr(id, length(:id) + 1), '#{rows.UNDO}') = 0
+"""
 _CANCEL_TREE = _CANCEL.format(among=_TREE)
 _CANCEL_THESE = _CANCEL.format(among="id IN (SELECT value FROM json_each(:ids))")
 

@@ -1,6 +1,6 @@
 """A SQLite file: opened safely, written by one turn at a time, shared with other processes.
 
-- Only apsw opens it: another driver in the same process would drop its locks.
+- Only apsw opens it: another driver in the same process would drop its locks. See `alone`.
 - WAL and ``synchronous=FULL``: what was committed survives power loss. ``fullfsync`` is for macOS,
   whose ``fsync`` leaves data in the disk's cache; elsewhere it does nothing.
 - What is made here is its owner's alone, whatever the umask; a file that is there keeps its rights.
@@ -25,6 +25,7 @@ import apsw
 
 from substrate.store.protocol import CLOSED
 from substrate.store.shield import to_its_end
+from substrate.store.sqlite import alone
 from substrate.values.errors import CheckpointRefused, StoreError, StoreUnreachable, StoreUnusable
 
 T = TypeVar("T")
@@ -160,6 +161,7 @@ class SqliteFile:
         self._writer = open_file(path)
         self._reader = open_file(path)
         self._scanner = open_file(path)
+        self._file = alone.keep(path)
         for connection in (self._reader, self._scanner):
             connection.set_busy_timeout(int(_READ_WAIT * 1000))
         self._writing = asyncio.Lock()
@@ -214,6 +216,7 @@ class SqliteFile:
         self._threads.shutdown()
         for connection in (self._writer, self._reader, self._scanner):
             connection.close()
+        alone.let_go(self._file)
 
     def _transact(self, work: Work[T], wait: float) -> T:
         written = time.perf_counter()

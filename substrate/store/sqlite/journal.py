@@ -98,8 +98,9 @@ INSERT INTO runs (id, part, tenant, root_id, parent_id, function, version, queue
                   last_seq, seed, generation, journal_from, gone_epoch, created_at,
                   generation_at, on_dead)
 SELECT :id, part, tenant, root_id, id, :function, :version, :queue, :lane, :rank, 'ready', 0, 0, 0,
-       min(coalesce(:deadline_at, deadline_at), coalesce(deadline_at, :deadline_at)), 0,
-       cancel_requested, 1, :seed, 0, 0, 0, :now, :now, :on_dead
+       CASE WHEN :is_undo THEN :deadline_at
+            ELSE min(coalesce(:deadline_at, deadline_at), coalesce(deadline_at, :deadline_at)) END,
+       0, cancel_requested AND NOT :is_undo, 1, :seed, 0, 0, 0, :now, :now, :on_dead
   FROM runs
  WHERE id = :parent_id AND part = :part
     ON CONFLICT (id, part) DO NOTHING
@@ -109,7 +110,8 @@ SELECT :id, part, tenant, root_id, id, :function, :version, :queue, :lane, :rank
 def _insert_child(db: apsw.Connection, new: NewRun, promise: Promise) -> None:
     """Create the run that a promise stands for, with what it inherits from its parent."""
     row = rows.child_row(new, promise.created_at) | {"id": promise.id, "part": part_of(promise.id)}
-    db.execute(_INSERT_CHILD, row | {"parent_id": promise.run_id, "now": promise.created_at})
+    above = {"parent_id": promise.run_id, "is_undo": rows.is_undo(promise.key)}
+    db.execute(_INSERT_CHILD, row | above | {"now": promise.created_at})
 
 
 def _advance(db: apsw.Connection, checkpoint: Checkpoint) -> tuple[int, str] | None:

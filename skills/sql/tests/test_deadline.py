@@ -41,18 +41,6 @@ async def test_others_run_meanwhile(shop):
     await asyncio.gather(slow, return_exceptions=True)
 
 
-async def test_a_sqlite_query_that_nobody_awaits_ends(sqlite_shop):
-    """When its caller is cancelled, a statement stops and its thread is free again."""
-    tool = query_sql(sqlite_shop, timeout=LONG)
-    slow = asyncio.create_task(tool.function(ENDLESS))
-    await tool.function("SELECT 1")
-    slow.cancel()
-
-    async with asyncio.timeout(5):
-        await asyncio.get_running_loop().shutdown_default_executor()
-    await asyncio.gather(slow, return_exceptions=True)
-
-
 async def test_a_postgres_query_that_nobody_awaits_ends(postgres_shop, owner):
     """When its caller is cancelled, the statement is cancelled on the server."""
     tool = query_sql(postgres_shop, timeout=LONG)

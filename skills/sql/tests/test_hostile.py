@@ -214,6 +214,20 @@ def cpu(process):
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11])
 
 
+async def test_a_query_that_nobody_awaits_ends(sqlite_shop, processes):
+    """When its caller is cancelled, a statement ends with its process, long before its deadline."""
+    tool = query_sql(sqlite_shop, timeout=timedelta(minutes=10))
+    slow = asyncio.create_task(tool.function(ENDLESS["recursive"]))
+    await until(processes)
+    [busy] = processes()
+    await until(lambda: cpu(busy) > 20)
+
+    slow.cancel()
+    await asyncio.gather(slow, return_exceptions=True)
+
+    await until(lambda: not processes())
+
+
 async def test_a_process_is_limited_by_the_system(shop, processes):
     """Its memory, the files that it makes and what it knows of the environment are limited."""
     os.environ["OSTINATO_TEST_API_KEY"] = "secret"

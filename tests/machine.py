@@ -60,7 +60,8 @@ def copy_kit(folder: Path) -> str:
     folder.mkdir()
     left = shutil.ignore_patterns("__pycache__", ".*_cache", "runs.db*", "notes.md")
     for each in KIT.iterdir():
-        if each.name in NOT_COPIED or each.name.startswith(".") or each.suffix in {".db", ".whl"}:
+        is_left = each.name.startswith(".") and each.name != ".ci"  # which has what builds it
+        if is_left or each.name in NOT_COPIED or each.suffix in {".db", ".whl"}:
             continue
         if each.is_dir():
             shutil.copytree(each, folder / each.name, ignore=left)

@@ -1,10 +1,12 @@
 """A fork's own folder `skills` and the kit's are one package, wherever the fork's code is used."""
 
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
+from tests.fork import end
 from tests.machine import Machine, copy_kit
 
 HOOKS = '''
@@ -44,6 +46,18 @@ def greet(name: str) -> str:
     return f"Hello, {name}."
 '''
 
+TESTED = """from skills.mine import greet
+
+
+def test_greeting() -> None:
+    assert greet(name="Ada") == "Hello, Ada."
+"""
+
+FAILS = """@recorded_error
+class Rude(Exception):
+    pass
+"""
+
 IMPORTS = "import skills.web, skills.mine; print(skills.web.fetch_url, skills.mine.greet)"
 
 
@@ -70,19 +84,59 @@ def fork(plain: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def test_both_are_found(machine: Machine, fork: Path) -> None:
-    """Skills of both are found by `run` and `worker`, by both ways to pytest, and by mypy."""
+    """Skills of both are found by `run` and `worker`, and by both ways to pytest."""
     name = "a" if (fork / "skills" / "__init__.py").exists() else "b"
     run = ("uv", "run", "python", "-m", "agent", "run", "What is an ostinato?", "--id", name)
     assert "Greeted." in machine.do(fork, *run)
     assert "2 passed" in machine.do(fork, "uv", "run", "pytest", "-q")
     assert "2 passed" in machine.do(fork, "uv", "run", "python", "-m", "pytest", "-q")
-    assert "Success" in machine.do(fork, "uv", "run", "mypy")
     worker = machine.start(fork, str(fork / ".venv" / "bin" / "python"), "-m", "agent", "worker")
     assert worker.stderr is not None
     assert "worker of queue" in worker.stderr.readline()
     worker.send_signal(signal.SIGTERM)
     worker.communicate(timeout=60)
     assert worker.returncode == 0
+
+
+def test_own_skills_are_tested(machine: Machine, fork: Path) -> None:
+    """`pytest` runs the tests of own skills, whatever they are called, and imports them once."""
+    mine = fork / "skills" / "mine"
+    (mine / "tests").mkdir(exist_ok=True)
+    once = f"{MINE}\n\nfrom substrate import recorded_error\n\n\n{FAILS}"
+    (mine / "__init__.py").write_text(once, encoding="utf-8")
+    for test in (mine / "test_greet.py", mine / "tests" / "test_hooks.py"):
+        test.write_text(TESTED, encoding="utf-8")
+    (fork / "tests" / "helpers.py").write_text("NAME = 'Ada'\n", encoding="utf-8")
+    shared = TESTED.replace("from skills", "from helpers import NAME\nfrom skills")
+    (fork / "tests" / "test_greet.py").write_text(
+        shared.replace('name="Ada"', "name=NAME"), encoding="utf-8"
+    )
+
+    assert "5 passed" in machine.do(fork, "uv", "run", "pytest", "-q")
+    (mine / "tests" / "test_hooks.py").write_text(TESTED.replace("Hello", "Bye"), encoding="utf-8")
+    failed = end(machine.start(fork, "uv", "run", "python", "-m", "pytest", "-q"))
+
+    assert failed.code == 1
+    assert "1 failed, 4 passed" in failed.out
+    shutil.rmtree(mine / "tests")
+
+
+def test_own_skills_are_checked(machine: Machine, fork: Path) -> None:
+    """`mypy` checks own skills and their tests, also those that nothing imports."""
+    alone = fork / "skills" / "alone"
+    (alone / "tests").mkdir(parents=True)
+    (alone / "tools.py").write_text("def add(a: int) -> int:\n    return a\n", encoding="utf-8")
+    (alone / "tests" / "test_it.py").write_text("def test_it() -> None: ...\n", encoding="utf-8")
+    assert "Success" in machine.do(fork, "uv", "run", "mypy")
+    (alone / "tools.py").write_text("def add(a: int) -> int:\n    return str(a)\n", "utf-8")
+    (alone / "tests" / "test_it.py").write_text("def test_it(): ...\n", encoding="utf-8")
+
+    wrong = end(machine.start(fork, "uv", "run", "mypy"))
+
+    assert wrong.code == 1
+    assert "skills/alone/tools.py:2: error: Incompatible return value" in wrong.out
+    assert "skills/alone/tests/test_it.py:1: error: Function is missing" in wrong.out
+    shutil.rmtree(alone)
 
 
 def test_both_are_found_alone(machine: Machine, plain: Path) -> None:

@@ -277,6 +277,32 @@ def test_rehearsal_of_a_typed_answer(fork: Fork) -> None:
     assert [line["weight"] for line in report["lines"]] == [1, 1]
 
 
+ASKING = '''
+
+from substrate import Context
+
+
+@tool
+async def read_notes(ctx: Context) -> str:  # noqa: F811
+    """Return everything that is in the notebook."""
+    return "Yes." if await ctx.signal("approval", bool) else "No."
+
+
+tools = [read_notes, write_note]
+'''
+
+
+def test_an_agent_that_asks_somebody(fork: Fork) -> None:
+    """A test of an agent that waits for a person fails at once, and says what it waits for."""
+    folder = fork()
+    with (folder / "agent" / "hooks.py").open("a", encoding="utf-8") as hooks:
+        hooks.write(ASKING)
+    tested = in_fork(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert tested.returncode == 1, tested.stdout + tested.stderr
+    assert "2 failed" in tested.stdout
+    assert "it waits for tools.0/read_notes.0/approval.0; send that here" in tested.stdout
+
+
 def test_fork_is_clean(fork: Fork) -> None:
     """A fork passes the linter and the formatter with the settings that it comes with."""
     folder = fork()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.loop import agent
-from substrate import connect
+from substrate import RunStatus, connect
 from substrate.agent.task import Answer, Task
 from substrate.models.model import PROVIDERS
 
@@ -21,10 +21,22 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def ask_agent(run_id: str, question: str) -> tuple[Answer, Sequence[object]]:
-    """Start a run of the agent; return its answer, and its journal: what was done for it."""
-    async with connect("sqlite:///runs.db") as client, client.work([agent]):
+    """Start a run of the agent; return its answer, and its journal: what was done for it.
+
+    An agent that asks a person, or sleeps, would wait here for as long: the test says so instead.
+    """
+    async with connect("sqlite:///runs.db") as client, client.work([agent]) as worker:
         await client.start(agent, Task(question), id=run_id)
-        return await client.result(run_id, agent), await client.journal(run_id)
+        await worker.run_until_idle()
+        journal = await client.journal(run_id)
+        if (await client.get(run_id)).status is RunStatus.SUSPENDED:
+            waits = [each for each in journal if each.kind in ("signal", "timer", "child")]
+            keys = ", ".join(each.key for each in waits if not each.is_settled)
+            pytest.fail(
+                f"it waits for {keys}; send that here, client.signal({run_id!r}, …), or move"
+                " a ManualClock of substrate.testing, and call run_until_idle() again"
+            )
+        return await client.result(run_id, agent), journal
 
 
 async def test_answers() -> None:

@@ -9,10 +9,12 @@ import json
 import re
 import shlex
 import sys
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 DISTRIBUTION = "ostinato"
 _KIT = Path(__file__).parent.parent
@@ -74,7 +76,10 @@ def packages_of(extra: str) -> tuple[str, ...]:
     return tuple(match["package"] for match in listed if match and match["extra"] == extra)
 
 
-def _distribution() -> Distribution | None:
+def _distribution() -> "Distribution | None":
+    # It reads mail headers and archives, and takes as long to load as a tenth of the kit.
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
         return distribution(DISTRIBUTION)
     except PackageNotFoundError:

@@ -21,6 +21,14 @@ HEAVY = {
 }
 
 
+LATE = {
+    "apsw",
+    "importlib.metadata",
+    "pydantic.plugin._loader",  # which the first schema that is built loads
+    "pydantic.root_model",
+}
+
+
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run code in an interpreter of its own."""
     return subprocess.run(
@@ -40,6 +48,12 @@ def test_nothing_heavy_is_loaded(module: str) -> None:
     """Neither the substrate nor the loop nor a skill loads an SDK, psycopg or the terminal."""
     done = python(f"import {module}, sys; print(*sys.modules)")
     assert HEAVY.isdisjoint(done.stdout.split())
+
+
+def test_only_what_every_program_needs_is_loaded() -> None:
+    """The substrate loads no store, reads no package's metadata and builds no schema."""
+    done = python("import substrate, sys; print(*sys.modules)")
+    assert LATE.isdisjoint(done.stdout.split())
 
 
 def test_import_opens_and_writes_nothing() -> None:

@@ -26,7 +26,7 @@ from substrate.cli.questions import Question, how_to_answer, read_questions
 from substrate.cli.screen import open_page, open_screen, put
 from substrate.cli.trouble import UsageError, tell
 from substrate.cli.waits import Wait, awaits_signal, read_waits
-from substrate.engine.answers import YES_AND_NO
+from substrate.engine.answers import yes_and_no
 from substrate.engine.attempts import failed_in
 from substrate.engine.client import Client
 from substrate.engine.wanted import Wanted
@@ -129,7 +129,7 @@ def _read(text: str | None, waits: Sequence[Wait], name: str, command: str) -> A
     for each in wanted:
         for value in _readings(text, each):
             if each.refusal(value) is None:
-                return YES_AND_NO.validate_python(value) if each.is_bool else value
+                return yes_and_no().validate_python(value) if each.is_bool else value
     first = wanted[0]
     why = first.refusal(_readings(text, first)[0])
     raise UsageError(f"nothing was sent, for {name!r} is to be {first.words}: {why}")

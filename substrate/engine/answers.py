@@ -4,6 +4,7 @@ pydantic takes ``"1"``, ``"on"``, ``"t"``, 0 and 1.0 for a bool as well. What a 
 "shall I pay?" is to be a word that means it.
 """
 
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -47,5 +48,7 @@ def answered(hint: Any) -> Any:
     return hint
 
 
-YES_AND_NO: TypeAdapter[Any] = TypeAdapter(answered(bool))
-"""Takes true, false, yes and no."""
+@cache
+def yes_and_no() -> TypeAdapter[Any]:
+    """Return what takes true, false, yes and no."""
+    return TypeAdapter(answered(bool))

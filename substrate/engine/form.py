@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sized
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from pydantic import BaseModel, RootModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from substrate.values.codec import decode, encode
@@ -60,7 +60,8 @@ class Form:
                 return dumped
             both = zip(value.values(), dumped.items(), strict=True)
             return {key: self.arranged(one, other, drops=drops) for one, (key, other) in both}
-        if isinstance(value, RootModel):
+        # So asked, since the import of RootModel builds a schema, and loads all plugins for that.
+        if getattr(type(value), "__pydantic_root_model__", False):
             return self.arranged(value.root, dumped, drops=drops)
         if not isinstance(dumped, dict):
             return dumped

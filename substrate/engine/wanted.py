@@ -18,7 +18,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from substrate.engine.answers import YES_AND_NO
+from substrate.engine.answers import yes_and_no
 from substrate.values.codec import decode
 from substrate.values.records import Json, Kind, Promise
 
@@ -200,7 +200,7 @@ def _fits(type_: str, schema: Schema, value: Any) -> bool:
             return isinstance(value, str) or "format" in schema
         return _makes(form[1], value)
     if type_ == "boolean":
-        return _makes(YES_AND_NO, value)
+        return _makes(yes_and_no(), value)
     # An integer of any size is a number: a Decimal takes more than a float holds.
     if not isinstance(value, int) and not _makes(_NUMBERS[type_], value):
         return False

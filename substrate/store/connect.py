@@ -8,7 +8,6 @@ from substrate.installed import how_to_add
 from substrate.store.protocol import Store
 from substrate.store.secrets import FORMS, refused
 from substrate.store.shield import made_in_thread
-from substrate.store.sqlite import SqliteStore
 from substrate.values.clock import Clock
 from substrate.values.errors import BadDatabaseUrl
 
@@ -30,6 +29,8 @@ async def open_store(url: str, clock: Clock | None = None) -> Store:
     """
     given = str(url)
     if given.startswith("sqlite:"):
+        from substrate.store.sqlite import SqliteStore
+
         path = _sqlite_path(given)
         return await made_in_thread(lambda: SqliteStore(path, clock), SqliteStore.abandon)
     if given.startswith(("postgresql://", "postgres://")):

@@ -6,6 +6,7 @@ locks of ``lockf`` are shared by a whole process and lost when any handle on the
 forked orphan may hold the lock on; then nobody knows, and the lease decides.
 """
 
+import fcntl
 import os
 import re
 import tempfile
@@ -13,11 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from substrate.values.records import Owner
-
-try:
-    import fcntl
-except ModuleNotFoundError as error:
-    raise ImportError("ostinato runs on Linux and macOS; on Windows, use it in WSL") from error
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 

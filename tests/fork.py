@@ -19,8 +19,10 @@ from typing import Any
 from substrate import Run, connect, durable
 from substrate.agent.task import Answer, Task
 from tests.keeper import wait_until
+from tests.warm import Command, Warm
 
 KIT = Path(__file__).resolve().parent.parent
+AGENT = ("-m", "agent")
 LIMIT_S = 30
 
 HOOKS = '''
@@ -84,12 +86,30 @@ class Done:
         return json.loads(self.out)
 
 
+def environment_of(url: str, **more: str) -> dict[str, str]:
+    """Return an environment in which no provider's key is set."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return kept | {"PYTHONPATH": str(KIT), "DATABASE_URL": url, **more}
+
+
+COMMANDS = Warm(
+    *("substrate.*", "dotenv", "psycopg", "psycopg_pool", "rich.live", "rich.table", "rich.tree"),
+    env=environment_of(""),
+)
+"""What commands are forked from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """A folder with a copy of the template's package, and hooks of the test's own."""
+    """A folder with a copy of the template's package, and hooks of the test's own.
+
+    Its commands are processes of their own, `is_cold` with an interpreter that starts for them, and
+    if not forked from one that has imported the kit (`tests/warm.py`), which takes a tenth.
+    """
 
     folder: Path
     url: str
+    is_cold: bool = False
 
     @classmethod
     def make(cls, folder: Path, url: str = "sqlite:///runs.db", hooks: str = HOOKS) -> "Fork":
@@ -131,28 +151,31 @@ class Fork:
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return an environment in which no provider's key is set."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        return kept | {"PYTHONPATH": str(KIT), "DATABASE_URL": self.url, **more}
+        return environment_of(self.url, **more)
 
     def open(
-        self, *arguments: str, by: Sequence[str] = ("-m", "agent"), **environment: str
-    ) -> subprocess.Popen[str]:
+        self, *arguments: str, by: Sequence[str] = AGENT, **environment: str
+    ) -> subprocess.Popen[str] | Command:
         """Start a command."""
+        set_ = self.environment(**environment)
+        # What Python itself is told is heard by one that starts.
+        if not self.is_cold and by == AGENT and not any(n[:6] == "PYTHON" for n in environment):
+            return COMMANDS.start("agent", *arguments, cwd=self.folder, env=set_)
         return subprocess.Popen(
             [sys.executable, *by, *arguments],
             cwd=self.folder,
-            env=self.environment(**environment),
+            env=set_,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def do(self, *arguments: str, by: Sequence[str] = ("-m", "agent"), **environment: str) -> Done:
+    def do(self, *arguments: str, by: Sequence[str] = AGENT, **environment: str) -> Done:
         """Do a command, and return how it ended."""
         return end(self.open(*arguments, by=by, **environment))
 
-    def open_held(self, *arguments: str) -> subprocess.Popen[str]:
+    def open_held(self, *arguments: str) -> subprocess.Popen[str] | Command:
         """Start a command and return while its tool is waiting."""
         self.hold()
         process = self.open(*arguments)
@@ -181,7 +204,7 @@ class Fork:
         return f"sqlite:///{self.folder}/{self.url[10:]}" if is_relative else self.url
 
 
-def end(process: subprocess.Popen[str]) -> Done:
+def end(process: subprocess.Popen[str] | Command) -> Done:
     """Wait for a command's end."""
     try:
         out, err = process.communicate(timeout=LIMIT_S)

@@ -6,17 +6,25 @@ A mutant is a copy of the tree with some text changed. A test that passes on it 
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.postgres import DSN_VARIABLE
+from tests.warm import Warm
 
 ROOT = Path(__file__).parents[1]
-PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=no")
-# The whole test needs two or three: a mutant that takes so long hangs, and has failed.
-LIMIT_S = 15
+OPTIONS = ("-q", "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin", "--tb=no")
+# The whole test needs one or two: a mutant that takes so long hangs, and has failed.
+LIMIT_S = 10
+
+# Nothing of the kit or its tests, of which each mutant has its own, and no plugin of pytest, which
+# wants to import those itself.
+PYTEST = Warm(
+    *("pytest", "_pytest.*", "apsw", "hypothesis", "orjson", "psycopg", "psycopg_pool"),
+    *("pydantic", "rich.live", "typer"),
+    env={name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +36,9 @@ class Mutant:
     changes: Sequence[tuple[str, str]] = ()
 
     def grow(self, folder: Path) -> None:
-        """Copy the kit into the folder, changed."""
+        """Copy the kit into the folder, changed. What is compiled already is left compiled."""
         for part in ("substrate", "tests"):
-            ignored = shutil.ignore_patterns("__pycache__", "bench")
+            ignored = shutil.ignore_patterns("*.pyc.*", "bench")  # one that is being written
             shutil.copytree(ROOT / part, folder / part, ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", folder)
         path = folder / self.file
@@ -45,20 +53,16 @@ def failures(mutant: Mutant, folder: Path, tests: str, only: str, dsn: str) -> s
     """Run some tests of a file on a mutant; return the names of those that fail, or never end."""
     mutant.grow(folder)
     environment = os.environ | {"PYTHONPATH": str(folder), DSN_VARIABLE: dsn}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     environment.pop("PYTEST_ADDOPTS", None)
+    process = PYTEST.start("pytest", *OPTIONS, tests, "-k", only, cwd=folder, env=environment)
     try:
-        report = subprocess.run(
-            [*PYTEST, tests, "-k", only],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
+        out, err = process.communicate(LIMIT_S)
     except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
         return {tests.partition("::")[2]}
-    assert report.returncode in (0, 1), report.stdout + report.stderr
-    failed = [line.split()[1] for line in report.stdout.splitlines() if line.startswith("FAILED")]
-    assert bool(failed) == bool(report.returncode), report.stdout
+    assert process.returncode in (0, 1), out + err
+    failed = [line.split()[1] for line in out.splitlines() if line.startswith("FAILED")]
+    assert bool(failed) == bool(process.returncode), out
     return {name.partition("::")[2] for name in failed}

@@ -3,11 +3,13 @@
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 
 from tests.fork import HOOKS, LIMIT_S, Fork, end
 from tests.keeper import wait_until
+from tests.warm import Command
 
 OWLS = "How many owls?"
 ANSWER = "Two owls.\n"
@@ -22,7 +24,7 @@ def fork(tmp_path) -> Fork:
 
 def test_killed_and_run_again(tmp_path, store_url):
     """After SIGKILL the same line goes on where it was, and calls nothing that was recorded."""
-    fork = Fork.make(tmp_path, store_url)
+    fork = replace(Fork.make(tmp_path, store_url), is_cold=True)
     process = fork.open_held("run", OWLS, "--id", "first")
     process.kill()
     end(process)
@@ -67,7 +69,7 @@ def test_a_signal_gives_the_run_back(tmp_path, store_url, number, code):
     assert fork.calls == ["model", "look", "model"]
 
 
-def read_until(process: subprocess.Popen[str], text: str) -> str:
+def read_until(process: subprocess.Popen[str] | Command, text: str) -> str:
     """Read what a command says until this text has come; return it."""
     said = ""
     while text not in said:
@@ -183,7 +185,7 @@ def test_a_run_that_kills_its_workers(fork):
 
 def test_worker(tmp_path, store_url):
     """A worker drives what was started, logs each run, and gives back what it cannot end."""
-    fork = Fork.make(tmp_path, store_url)
+    fork = replace(Fork.make(tmp_path, store_url), is_cold=True)
     fork.start("first", OWLS)
     worker = fork.open("worker", "--concurrency", "4", "--lease", "5")
     assert wait_until(lambda: fork.run("first")["status"] == "done", LIMIT_S)

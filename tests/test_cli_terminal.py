@@ -6,17 +6,16 @@ import pty
 import re
 import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.fork import LIMIT_S, Fork
+from tests.fork import COMMANDS, LIMIT_S, Fork
 from tests.keeper import wait_until
 from tests.llm_servers import Ending, chat_events, stream, wire
+from tests.warm import Command
 
 OWLS = "How many owls?"
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
@@ -25,7 +24,7 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 class Terminal:
     """A pseudo-terminal, and a command that runs in it."""
 
-    def __init__(self, side: int, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, side: int, process: Command) -> None:
         self._side = side
         self.process = process
         self.screen = ""
@@ -57,13 +56,9 @@ class Terminal:
 def terminal(fork: Fork, *arguments: str, columns: str = "80") -> Iterator[Terminal]:
     """Run a command of the fork in a terminal of its own."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "agent", *arguments],
-        cwd=fork.folder,
-        env=fork.environment(TERM="xterm", COLUMNS=columns, LINES="24"),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+    environment = fork.environment(TERM="xterm", COLUMNS=columns, LINES="24")
+    process = COMMANDS.start(
+        "agent", *arguments, cwd=fork.folder, env=environment, stdio=(theirs, theirs, theirs)
     )
     os.close(theirs)
     try:

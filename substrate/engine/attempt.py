@@ -20,7 +20,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from inspect import isawaitable, iscoroutinefunction
+from inspect import isawaitable
 from typing import Any, NoReturn
 
 from substrate.engine.attempts import (
@@ -54,6 +54,7 @@ from substrate.engine.failure import (
 from substrate.engine.journal import Asked
 from substrate.engine.means import log
 from substrate.engine.resting import rest
+from substrate.engine.signature import is_async
 from substrate.engine.step import LONGEST_CALL, Done, NotDone, Step, idempotency_key, takes_key
 from substrate.engine.threads import Over, Slot
 from substrate.store.protocol import Transaction
@@ -252,7 +253,7 @@ class Trial:
     async def _next_call(self, function: Callable[..., Any], *, wants_key: bool) -> Call:
         """Return a call of a function, with a thread where it needs one."""
         step = self._step
-        slot = None if iscoroutinefunction(function) else await self._slot()
+        slot = None if is_async(function) else await self._slot()
         if wants_key:
             function = partial(function, idempotency_key=self._key)
         is_first = step.effect is Effect.ONCE or not (self._recorded or self._is_in_doubt)

@@ -137,6 +137,8 @@ class Call:
         After so many seconds, or at the end of its bound, it is cut off: `TimeoutError`. Raises
         `NotBegun` where it was too late. `running`: see `Slot.start`.
         """
+        if self.bound is None and seconds is None:
+            return await self._make(running)
         limit = asyncio.timeout(seconds if self.bound is None else self.bound.seconds_left)
         try:
             async with limit:

@@ -155,7 +155,7 @@ class Execution(Waiting):
         new = tuple(blob for blob in blobs if blob.hash not in self._kept)
         match await self._commit(Checkpoint(self.fence, promise, None, new, child)):
             case Written(seq):
-                stands = replace(promise, seq=seq, epoch=self.fence.epoch)
+                stands = promise.written(seq, self.fence.epoch)
             case Adopted(first):
                 stands = first
             case Fenced() | Locked():

@@ -7,10 +7,58 @@ and not the function's by position, may mean either, so that is refused.
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from substrate.values.errors import Misuse
+
+
+class Shape(NamedTuple):
+    """What a plain function takes: how many arguments by position, and which in all."""
+
+    least: int
+    most: int
+    has_named_only: bool
+    names: tuple[str, ...]
+    """Of its parameters, but for ``*args`` and ``**keywords``."""
+    is_async: bool
+
+
+_shapes: WeakKeyDictionary[FunctionType, Shape] = WeakKeyDictionary()
+
+
+def shape_of(fn: object) -> Shape | None:
+    """Return the shape of a plain function, or of a method's; None where a closer look is needed.
+
+    It is looked at once: Python audits each look at a function's code, and a hook of our own hears
+    that (`substrate.store.sqlite.alone`), several times in a step.
+    """
+    if type(fn) is MethodType:
+        fn = fn.__func__
+    if type(fn) is not FunctionType or fn.__dict__:  # it may be wrapped, or say another signature
+        return None
+    shape = _shapes.get(fn)
+    if shape is None:
+        code = fn.__code__
+        shape = _shapes[fn] = Shape(
+            least=code.co_argcount - len(fn.__defaults__ or ()),
+            most=code.co_argcount,
+            has_named_only=bool(code.co_kwonlyargcount),
+            names=code.co_varnames[: code.co_argcount + code.co_kwonlyargcount],
+            is_async=inspect.iscoroutinefunction(fn),
+        )
+    return shape
+
+
+def is_async(fn: Callable[..., Any]) -> bool:
+    """Whether a call of it gives a coroutine: as `inspect.iscoroutinefunction` says."""
+    inside: Callable[..., Any] = fn
+    while type(inside) is partial:
+        inside = inside.func
+    shape = shape_of(inside)
+    return inspect.iscoroutinefunction(fn) if shape is None else shape.is_async
 
 
 def check_fit(
@@ -83,15 +131,11 @@ def near(
 
 def _surely_fits(fn: Callable[..., Any], count: int, keywords: Mapping[str, Any]) -> bool:
     """Say quickly that a plain call fits; False where that takes a closer look."""
-    if keywords:
+    if keywords or (shape := shape_of(fn)) is None:
         return False
     if type(fn) is MethodType:
-        fn, count = fn.__func__, count + 1
-    if type(fn) is not FunctionType or fn.__dict__:  # it may be wrapped, or say another signature
-        return False
-    code = fn.__code__
-    least = code.co_argcount - len(fn.__defaults__ or ())
-    return least <= count <= code.co_argcount and not code.co_kwonlyargcount
+        count += 1
+    return shape.least <= count <= shape.most and not shape.has_named_only
 
 
 def _name_of(fn: object) -> str:

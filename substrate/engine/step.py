@@ -16,7 +16,7 @@ from substrate.engine.failure import Raised, error_of, failure_of
 from substrate.engine.function import Durable
 from substrate.engine.journal import Asked
 from substrate.engine.returns import check_result
-from substrate.engine.signature import check_fit
+from substrate.engine.signature import check_fit, shape_of
 from substrate.values.clock import time_limit
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse, Paused
@@ -295,6 +295,8 @@ def read_typed(result: Annotation, promise: Promise) -> Any:
 def takes_key(fn: Callable[..., Any]) -> bool:
     """Whether a function wants the idempotency key, by a parameter of that name."""
     fn = fn.func if isinstance(fn, partial) else fn
+    if (shape := shape_of(fn)) is not None:
+        return _KEY in shape.names
     code = getattr(fn, "__code__", None)
     if code is not None and not hasattr(fn, "__wrapped__"):  # a hundred times quicker
         return _KEY in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]

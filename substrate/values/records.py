@@ -117,6 +117,29 @@ class Promise:
         """Whether the promise has its one outcome."""
         return self.state is not PromiseState.PENDING
 
+    def written(self, seq: int, epoch: int) -> "Promise":
+        """Return it as it was written: `replace` in half the time, since each step does it."""
+        return Promise(
+            self.id,
+            self.run_id,
+            self.key,
+            self.kind,
+            self.name,
+            self.state,
+            self.created_at,
+            self.settled_at,
+            seq,
+            epoch,
+            self.effect,
+            self.fingerprint,
+            self.input,
+            self.value,
+            self.error,
+            self.usage,
+            self.attempts,
+            self.undo,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

@@ -1,7 +1,7 @@
 """Marked secrets are put wherever a secret may be, and everything that was written is searched.
 
 A fork keeps them in its `.env`: a key for each provider, its database with its password, a secret
-of a tool. Its servers repeat the key that they are shown, in five spellings, in errors and in an
+of a tool. Its servers repeat the key that they are shown, in nine spellings, in errors and in an
 answer; its tool tells its own. Then every command is typed.
 """
 
@@ -35,7 +35,14 @@ SECRETS = [*KEYS.values(), TOOL, PASSWORD]
 def spelled(key: str) -> list[str]:
     """Return the ways in which the servers here repeat a key."""
     basic = b64encode(f"u:{key}".encode()).decode()
-    return [key, f"Bearer {key}", quote(key, safe=""), basic, key.encode().hex()]
+    known = [key, f"Bearer {key}", quote(key, safe=""), basic, key.encode().hex()]
+    return [
+        *known,
+        "".join(f"%{ord(each):02X}" for each in key),
+        "".join(f"&#{ord(each)};" for each in key),
+        "".join(f"\\u{ord(each):04x}" for each in key),
+        b64encode(f"Basic {basic}".encode()).decode(),
+    ]
 
 
 NEEDLES = sorted({needle for secret in SECRETS for needle in spelled(secret)} | {"MARKED-"})
@@ -51,7 +58,8 @@ async def search(query: str, key: Secret[str] = Secret("TOOL_SECRET")) -> str:
     """Search, and tell everything."""
     if query == "fail":
         raise LookupError(f"401 for {key.reveal()}")
-    return f"{query}: found with {key.reveal()}"
+    letters = "".join(f"%{ord(each):02X}" for each in key.reveal())
+    return f"{query}: found with {key.reveal()}, {letters}"
 
 prompt = "Be brief."
 model = Model("FIRST", fallback=OTHERS, patience=0)

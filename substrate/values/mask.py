@@ -2,7 +2,8 @@
 
 A server puts a key that it was sent into its error; a library puts it into a URL. So a secret is
 looked for as it is and as JSON, HTML, a URL, base64 (at any offset, as in basic authentication) and
-hex spell it, in upper and lower case.
+hex spell it, in upper and lower case. Then it is looked for in what the text comes to once escapes
+and encodings are undone, since these may take in every letter, and each other.
 
 Pure. Invariants: what is shorter than `SHORTEST` is no secret, since it would be found in
 everything; of a longer one no `PIECE` characters in a row are left, so that a text that was cut in
@@ -14,9 +15,11 @@ import json
 import re
 from base64 import b64encode
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus
+
+from substrate.values.spelling import LONGEST_ESCAPE, encoded_in, half_an_escape, unescaped
 
 MASK = "…"
 """What stands in a secret's place."""
@@ -26,6 +29,11 @@ SHORTEST = 8
 
 PIECE = 12
 """How many characters in a row of a secret are hidden, also where the rest is not there."""
+
+_LAYERS = 6
+"""So many escapes and encodings around each other are undone."""
+
+Span = tuple[int, int]
 
 _LIKE_A_KEY = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z]).{16,}", re.DOTALL)
 """What no text holds by chance, and nobody gives as a key that nobody asks for, like 'lm-studio'"""
@@ -56,15 +64,7 @@ class Mask:
 
     def hide(self, text: str) -> str:
         """Return the text without the secrets and without pieces of them."""
-        if not self._pieces:
-            return text
-        low = _lower(text)
-        found = [
-            (start, start + size)
-            for size, pieces in self._pieces.items()
-            for start in range(len(low) - size + 1)
-            if low[start : start + size] in pieces
-        ]
+        found = _everywhere(text, self._pieces_in) if self._pieces else []
         return _without(text, sorted(found)) if found else text
 
     def is_in(self, text: str) -> bool:
@@ -77,13 +77,7 @@ class Mask:
         For texts that have to stay as they are otherwise: a word that is also somebody's password
         stays, and so does the beginning that all keys of a provider share.
         """
-        low = _lower(text)
-        found = [
-            (each.start(), each.end())
-            for form in self._keys
-            if form in low
-            for each in re.finditer(re.escape(form), low)
-        ]
+        found = _everywhere(text, self._keys_in) if self._keys else []
         return _without(text, sorted(found)) if found else text
 
     def hide_keys_in(self, value: Any) -> Any:
@@ -99,20 +93,70 @@ class Mask:
 
     def begun_at_the_end(self, text: str) -> int:
         """Return how many characters at the end of a text may be the beginning of such a key."""
-        low = _lower(text)
-        longest = max(map(len, self._keys), default=1) - 1
-        for count in range(min(len(low), longest), 0, -1):
+        if not self._keys:
+            return 0
+        longest = max(map(len, self._keys))
+        count = self._begun(text, longest)
+        tail = text[-longest * LONGEST_ESCAPE :]
+        half = half_an_escape(tail)
+        if (view := unescaped(tail[: len(tail) - half])) is None:
+            return max(count, half)
+        if begun := self._begun(view.text, longest):
+            start, _ = view.span(len(view.text) - begun, len(view.text))
+            return max(count, len(tail) - start)
+        return max(count, half)
+
+    def _begun(self, text: str, longest: int) -> int:
+        """Return how many characters at its end, as they stand, may be the beginning of a key."""
+        low = _lower(text[-longest:])
+        for count in range(min(len(low), longest - 1), 0, -1):
             begun = low[-count:]
             place = bisect_left(self._keys, begun)
             if place < len(self._keys) and self._keys[place].startswith(begun):
                 return count
         return 0
 
+    def _pieces_in(self, text: str) -> list[Span]:
+        """Return where pieces of secrets stand in a text, as it is written."""
+        low = _lower(text)
+        return [
+            (start, start + size)
+            for size, pieces in self._pieces.items()
+            for start in range(len(low) - size + 1)
+            if low[start : start + size] in pieces
+        ]
+
+    def _keys_in(self, text: str) -> list[Span]:
+        """Return where whole keys stand in a text, as it is written."""
+        low = _lower(text)
+        return [
+            (each.start(), each.end())
+            for form in self._keys
+            if form in low
+            for each in re.finditer(re.escape(form), low)
+        ]
+
+
+def _everywhere(text: str, find: Callable[[str], list[Span]], layers: int = _LAYERS) -> list[Span]:
+    """Return where a text holds what is looked for, in whatever it is wrapped; in no order.
+
+    Of what is encoded it is not known which letters stand for which: all of it is found.
+    """
+    found = find(text)
+    if layers == 0:
+        return found
+    if view := unescaped(text):
+        found += [view.span(*each) for each in _everywhere(view.text, find, layers - 1)]
+    for decoded, start, stop in encoded_in(text):
+        if _everywhere(decoded, find, layers - 1):
+            found.append((start, stop))
+    return found
+
 
 def _forms(secret: str) -> Iterator[str]:
     """Yield a secret in lower case as others may spell it."""
     octets = secret.encode(errors="surrogatepass")
-    plain = [secret, repr(octets)[2:-1], octets.hex(), *_base64(octets)]
+    plain = [secret, repr(octets)[2:-1], octets.hex(), octets.decode("latin-1"), *_base64(octets)]
     for each in plain:
         for spelled in (
             each,

@@ -27,8 +27,9 @@ from substrate.store.connect import open_store
 from substrate.testing import Moment, fatal
 from substrate.values.codec import encode
 from tests.analyst import LIMITS
-from tests.crew import PROCESSES, Outside
+from tests.crew import Outside
 from tests.loops import TASK, make_agent
+from tests.processes import PROCESSES
 
 OUTSIDE = [Outside(Path())]
 """Where the model of this process notes what it was asked."""

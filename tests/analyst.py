@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 from examples.analyst.shop import build
@@ -16,13 +15,11 @@ from substrate import Client, Limits
 from substrate.agent.task import Task
 from substrate.store.connect import open_store
 from substrate.testing import Moment, fatal
+from tests.processes import PROCESSES
 
 KIT = Path(__file__).resolve().parent.parent
 QUESTION = "Why did revenue fall in the last quarter?"
 LIMITS = Limits(lease=timedelta(milliseconds=500), poll=timedelta(milliseconds=20))
-
-PROCESSES = get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.analyst", "skills.sql", "psycopg", "psycopg_pool"])
 
 
 def make_fork(folder: Path) -> Path:

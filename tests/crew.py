@@ -13,17 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from substrate import Context, Limits, OutcomeUnknown, RunDead, connect, durable
 from substrate.testing import FatalStore
+from tests.processes import PROCESSES
 from tests.stores import eventually
-
-PROCESSES = get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.crew", "psycopg"])
 
 LEASE = timedelta(milliseconds=500)
 

@@ -26,7 +26,8 @@ from substrate import (
 )
 from substrate.store.connect import open_store
 from substrate.testing import Moment, fatal
-from tests.crew import PROCESSES, Outside, note_reached
+from tests.crew import Outside, note_reached
+from tests.processes import PROCESSES
 from tests.stores import database
 
 LIMITS = Limits(

@@ -18,7 +18,8 @@ from substrate import Client, Context, Limits, Run, RunFailed, RunStatus, connec
 from substrate.store.connect import open_store
 from substrate.testing import Moment, fatal, kill_this_process
 from substrate.values.records import Json
-from tests.crew import PROCESSES, Outside, note_reached
+from tests.crew import Outside, note_reached
+from tests.processes import PROCESSES
 from tests.runs import reached
 from tests.stores import database
 

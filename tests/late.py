@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from substrate import Context, Done, Limits, NotDone, OutcomeUnknown, connect, durable
-from tests.crew import LEASE, PROCESSES, Outside, WorkerProcess
+from tests.crew import LEASE, Outside, WorkerProcess
+from tests.processes import PROCESSES
 
 TIMEOUT = 0.4
 LIMITS = Limits(lease=LEASE, poll=timedelta(milliseconds=20), threads=1)

@@ -10,8 +10,9 @@ from typing import Any
 from substrate import Limits, connect
 from substrate.agent.tool import tool
 from substrate.models.model import Model, disconnect
-from tests.crew import LEASE, PROCESSES, WorkerProcess
+from tests.crew import LEASE, WorkerProcess
 from tests.loops import make_agent
+from tests.processes import PROCESSES
 
 LIMITS = Limits(lease=LEASE, poll=timedelta(milliseconds=20), warm=timedelta(milliseconds=500))
 

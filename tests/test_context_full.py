@@ -34,8 +34,8 @@ from substrate.models.scripted import call, say
 from substrate.values.codec import decode, encode
 from substrate.values.errors import ContextOverflow
 from tests.analyst import LIMITS
-from tests.crew import PROCESSES
 from tests.loops import TASK, answer_of, make_agent, row
+from tests.processes import PROCESSES
 from tests.runs import keys
 
 ENDS = any_of(answered(), max_turns(12))

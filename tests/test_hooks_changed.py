@@ -27,8 +27,8 @@ from substrate.values.codec import decode
 from substrate.values.errors import Overloaded
 from substrate.values.records import Kind, Promise, PromiseState
 from tests.analyst import LIMITS
-from tests.crew import PROCESSES
 from tests.loops import TASK, answer_of, make_agent
+from tests.processes import PROCESSES
 from tests.runs import reached
 
 ENDS = any_of(answered(), max_turns(9))

@@ -8,15 +8,13 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 import psycopg
 
 from substrate import Context, Limits, RunStatus, connect, durable
+from tests.processes import PROCESSES
 
-PROCESSES = get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.test_queue", "psycopg_pool"])
 RUNS, STEPS = 200, 5
 LIMITS = Limits(concurrency=8, lease=timedelta(milliseconds=900), poll=timedelta(milliseconds=30))
 

@@ -15,7 +15,8 @@ import apsw
 import pytest
 
 from substrate import Client, Context, Limits, RunStatus, connect, durable
-from tests.crew import PROCESSES, Outside
+from tests.crew import Outside
+from tests.processes import PROCESSES
 from tests.runs import QUICK, reached
 from tests.stores import LIMIT_S, Database, database, eventually
 

@@ -24,7 +24,7 @@ from typing import Any, cast
 from substrate.engine.function import Durable
 
 _OURS = "substrate"
-_BUILTIN = frozenset((*sys.stdlib_module_names, _OURS)) - {"__main__"}
+_BUILTIN = frozenset((*sys.stdlib_module_names, _OURS, "")) - {"__main__"}
 _ATOMS = frozenset((str, bytes, int, float, bool, complex, type(None), CodeType))
 _IMPORT = dis.opmap["IMPORT_NAME"]
 _NOT_FROZEN = SimpleNamespace(frozen=False)
@@ -139,9 +139,11 @@ class _Walk:
         """Whether a module's package uses the kit, so that it may know of durable functions."""
         top = (module or "").partition(".")[0]
         if top not in self._users:
-            within = [each for name, each in list(sys.modules.items()) if _is_in(name, top)]
-            is_ours = top in _BUILTIN or not top
-            self._users[top] = not is_ours and any(_uses_kit(vars(each)) for each in within)
+            self._users[top] = top not in _BUILTIN and any(
+                _uses_kit(vars(each))
+                for name, each in sys.modules.copy().items()
+                if _is_in(name, top)
+            )
         return self._users[top]
 
 

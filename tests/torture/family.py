@@ -15,8 +15,9 @@ from typing import Any
 
 from substrate import Client, Context, Limits, OutcomeUnknown, RunStatus, connect, durable
 from substrate.values.errors import StoreUnreachable
-from tests.crew import PROCESSES, Outside, WorkerProcess
+from tests.crew import Outside, WorkerProcess
 from tests.leftovers import left_open
+from tests.processes import PROCESSES
 from tests.torture.tally import BURIED, LEFT_OPEN, LOST, ONCE_TWICE, Tally
 
 BREADTH, DEPTH, STEPS = 2, 2, 4

@@ -16,8 +16,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from substrate import Client, Context, Limits, OutcomeUnknown, connect, durable
 from substrate.values.errors import StoreUnreachable
-from tests.crew import PROCESSES, Outside, WorkerProcess
+from tests.crew import Outside, WorkerProcess
 from tests.leftovers import left_open
+from tests.processes import PROCESSES
 from tests.torture.tally import LEFT_OPEN, LOST, NEVER_BACK, ONCE_TWICE, Tally
 
 LIMITS = Limits(lease=timedelta(seconds=2), poll=timedelta(milliseconds=50))

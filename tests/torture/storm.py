@@ -17,8 +17,9 @@ from typing import Any
 
 from substrate import Client, Limits, RunDead, connect
 from substrate.values.errors import StoreUnreachable
-from tests.crew import PROCESSES, WorkerProcess
+from tests.crew import WorkerProcess
 from tests.everything import FUNCTIONS, RESULT, SIGNALS, Case, everything, prepare
+from tests.processes import PROCESSES
 from tests.stores import database
 from tests.torture.tally import BURIED, LEFT_OPEN, LOST, Tally
 

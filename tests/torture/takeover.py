@@ -9,7 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from substrate import Context, Limits, connect, durable
-from tests.crew import PROCESSES, Outside
+from tests.crew import Outside
+from tests.processes import PROCESSES
 from tests.stores import eventually
 
 STEPS = 100_000

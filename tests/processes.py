@@ -1,0 +1,22 @@
+"""The process that worker processes are forked from: it has imported what they need.
+
+Python keeps one such process, and it imports what the first to start it asked for; so this is the
+only place that asks. By itself a process takes half a second to import the kit and a test's code.
+"""
+
+from multiprocessing import get_context
+
+__all__ = ["PROCESSES"]
+
+PROCESSES = get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+    [
+        *("anthropic.resources", "genai_prices", "psycopg", "psycopg_pool"),
+        *("concurrent.futures.thread", "substrate.store.postgres", "substrate.store.sqlite"),
+        *("skills.sql", "substrate.agent.turn", "substrate.models.anthropic"),
+        *("tests.advised", "tests.analyst", "tests.crew", "tests.everything"),
+        *("tests.interventions", "tests.late", "tests.payer", "tests.test_queue"),
+        *("tests.torture.family", "tests.torture.scopes"),
+        "tests.frozen",
+    ]
+)

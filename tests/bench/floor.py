@@ -40,6 +40,7 @@ def timed(commit: Callable[[int], object], times: int) -> list[float]:
 def sqlite_floor(path: Path, times: int) -> list[float]:
     """Commit rows to the file, each in a transaction of its own; seconds for each."""
     database = open_file(path)
+    database.set_busy_timeout(10_000)  # the worker that is measured beats meanwhile
     insert = f"INSERT INTO promises ({COLUMNS}) VALUES ({', '.join('?' * 16)})"
 
     def commit(i: int) -> None:

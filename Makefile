@@ -15,7 +15,7 @@ LOCK_ARGS   ?=
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo waiting test lint bench torture matrix public package lock clean
+.PHONY: help demo waiting test lint bench torture matrix public reference pictures package lock clean
 
 help:
 	@echo 'make demo    the demonstration: examples/demo.py'
@@ -26,6 +26,8 @@ help:
 	@echo 'make torture minutes of kills, stops and restarts; at the end counts what was lost'
 	@echo 'make matrix  the wheel, installed from an index by each Python that there is'
 	@echo 'make public  what is public, compared with the last release'
+	@echo 'make reference docs/reference, made of the docstrings again'
+	@echo 'make pictures the pictures of the README, made again'
 	@echo 'make package the source archive and the wheel, in dist'
 	@echo 'make lock    resolve requirements.lock again (needs uv)'
 	@echo 'make clean   remove .venv, caches and build products'
@@ -64,6 +66,12 @@ matrix: $(READY)
 
 public: $(READY)
 	@$(BIN)/python -m tests.surface
+
+reference: $(READY)
+	@$(BIN)/python -m tests.reference
+
+pictures: $(READY)
+	@$(BIN)/python -m tests.pictures
 
 # With the build backend of the lock.
 package: $(READY)

@@ -6,11 +6,12 @@ from typing import Any
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
+_PICTURES = re.compile(r"<picture>.*?</picture>\n+|!\[[^\]]*\]\((?!\w+:)[^)]*\)\n+", re.DOTALL)
 _RELATIVE = re.compile(r"\[(?P<text>[^\]]+)\]\((?!\w+:)[^)]*\)")
 
 
 class Readme(MetadataHookInterface):
-    """Leaves out of the README the links that lead into the repository.
+    """Leaves out of the README its pictures, and the links that lead into the repository.
 
     An index has no files beside it, and the repository has no public address yet.
     """
@@ -20,5 +21,5 @@ class Readme(MetadataHookInterface):
         text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
         metadata["readme"] = {
             "content-type": "text/markdown",
-            "text": _RELATIVE.sub(r"\g<text>", text),
+            "text": _RELATIVE.sub(r"\g<text>", _PICTURES.sub("", text)),
         }

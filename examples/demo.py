@@ -27,7 +27,7 @@ KIT = Path(__file__).resolve().parent.parent
 ANALYST = KIT / "examples" / "analyst"
 QUESTION = "Why did revenue fall in the last quarter?"
 RUN = "demo"
-FIRST_TOOL_COMMIT = 4  # start, prompt, first model call, first tool call
+FIRST_TOOL_COMMIT = 5  # the lanes that it knows, start, prompt, first model call, first tool call
 
 console = Console(highlight=False)
 
@@ -81,6 +81,8 @@ def main() -> None:
         kill_in_the_middle(killed)
         before = killed.calls
         console.print(f"   [red]killed.[/] Calls made until then: {told(before)}.")
+        if before != {"model": 1, "tool": 1}:
+            sys.exit("it was killed at another place than the story says")
 
         console.rule("[bold]3. The same command again")
         answer = killed.run_agent(quiet=False)
@@ -132,7 +134,7 @@ def run_until_first_tool() -> None:
     """Drive the fork's run as its own command does, over a store that holds the process still."""
     from agent.loop import agent  # the fork's, from the current folder
     from substrate import Client
-    from substrate.agent.task import Task
+    from substrate.agent import Task
     from substrate.store.connect import open_store
     from substrate.testing import Moment, fatal
 

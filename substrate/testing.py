@@ -23,6 +23,8 @@ from substrate.values.clock import Clock
 from substrate.values.ids import RunId
 from substrate.values.records import Claim, Owner, RunStatus
 
+__all__ = ["ManualClock", "Moment", "fatal", "kill_this_process"]
+
 T = TypeVar("T")
 
 READS = frozenset(
@@ -52,7 +54,18 @@ READS = frozenset(
 
 
 class ManualClock:
-    """A clock that stands still until it is moved. It keeps which waits were asked for."""
+    """A clock that stands still until it is moved. It keeps which waits were asked for.
+
+    Give it to `substrate.connect`: then timers, timeouts and deadlines go by it, and leases by the
+    database's time all the same. It begins at `now_ms`, milliseconds since 1970 UTC.
+
+    Example:
+        >>> clock = ManualClock()
+        >>> before = clock.now_ms()
+        >>> clock.move(60)
+        >>> clock.now_ms() - before
+        60000
+    """
 
     def __init__(self, now_ms: int = 1_800_000_000_000) -> None:
         self.asked: list[float] = []
@@ -64,7 +77,7 @@ class ManualClock:
         return self._now_ms
 
     async def sleep(self, seconds: float) -> None:
-        """Return when the clock has been moved so far."""
+        """Return when the clock has been moved so far: by that many `seconds`."""
         if seconds <= 0:
             return
         self.asked.append(seconds)
@@ -82,7 +95,7 @@ class ManualClock:
         return len(self._sleepers)
 
     def move(self, seconds: float) -> None:
-        """Move it forward, and wake whoever has waited long enough."""
+        """Move it forward by so many `seconds`, and wake whoever has waited long enough."""
         self._now_ms += round(seconds * 1000)
         for due_ms, woken in self._sleepers:
             if due_ms <= self._now_ms:
@@ -109,10 +122,17 @@ def fatal(
     *,
     with_heartbeats: bool = False,
 ) -> Store:
-    """Return the store as one that strikes at its `boundary`-th commit; 0 is never.
+    """Return the store as one whose process ends at a chosen commit.
 
-    The commits of a run come in one order, so a test can count through them. Those of the worker's
-    heartbeat come with time: they are counted only `with_heartbeats`.
+    The commits of a run come in one order, so a test can count through them: run your function once
+    for each, each time in a process of its own, and count outside what it did.
+
+    Args:
+        store: The store, made by `substrate.store.connect.open_store`.
+        boundary: The number of the commit, from 1; 0 is never.
+        moment: On which side of it.
+        strike: What happens there: this process is killed, if not told otherwise.
+        with_heartbeats: Whether the worker's heartbeats count, which come with time.
     """
     return cast(Store, FatalStore(store, boundary, moment, strike, with_heartbeats=with_heartbeats))
 

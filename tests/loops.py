@@ -1,15 +1,21 @@
 """What tests of the loop share: the canonical loop over hooks of the test's own, and its rows."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from substrate import Client, Context, Durable, durable
-from substrate.agent.end import Stop
-from substrate.agent.prompt import Prompt
-from substrate.agent.stop import answered, any_of, max_turns
-from substrate.agent.task import Answer, Task
-from substrate.agent.tool import Tool
-from substrate.agent.turn import ask, begin, call_tools, finish, hear, heed, verdict
+from substrate.agent import (
+    Answer,
+    Prompt,
+    Stop,
+    Task,
+    Tool,
+    answered,
+    any_of,
+    begin,
+    max_turns,
+)
 from substrate.models.model import Model
 from substrate.values.records import Promise
 
@@ -32,17 +38,15 @@ def make_agent(
     name: str = "agent",
 ) -> Durable[[Task], Answer]:
     """Return the canonical loop over these hooks."""
+    hooks = SimpleNamespace(prompt=prompt, model=model, tools=tools, stop=stop, answer=answer)
 
     @durable(name=name)
     async def agent(ctx: Context, task: Task) -> Answer:
-        transcript = await begin(ctx, prompt, task)
-        while not (end := verdict(ctx, stop, transcript)):
-            transcript = await heed(ctx, model, transcript, end, tools)
-            reply = await ask(ctx, model, transcript, tools, answer=answer)
-            transcript += reply
-            transcript += await call_tools(ctx, tools, reply)
-            transcript += await hear(ctx)
-        return await finish(ctx, model, transcript, end, tools, answer=answer)
+        turn = await begin(ctx, hooks, task)
+        while not (end := turn.stop()):
+            reply = await turn.ask()
+            await turn.call_tools(reply)
+        return await turn.finish(end)
 
     return agent
 

@@ -1,116 +1,83 @@
-"""Every code block of every README is executed, and does what it says.
+"""Every code block of every page is executed, and does what it says; every link leads somewhere.
 
-Python blocks run one after another in a process of their own, in an empty folder, with the
-template on the path. SQL blocks run against the databases that these left behind, or on Postgres.
-In shell blocks of the kit's own pages, `make` targets are looked up; the rest is run by
-`test_template`.
+How a block is run, and what a comment before it says, is told in `pages`.
 """
 
-import os
-import re
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import apsw
-import psycopg
 import pytest
-from markdown_it import MarkdownIt
 
-KIT = Path(__file__).resolve().parent.parent
-PAGES = sorted(
-    path
-    for path in KIT.rglob("*.md")
-    if not {".venv", "node_modules", "template"} & set(path.relative_to(KIT).parts)
-    and not any(part.startswith(".") for part in path.relative_to(KIT).parts)
+from tests.pages import (
+    BY_HAND,
+    KIT,
+    PAGES,
+    Setting,
+    all_blocks,
+    blocks,
+    links,
+    make_fork,
+    named,
+    slugs,
 )
-RUN_BY_HAND = re.compile(r"make \w+")
+
+REFERENCE = KIT / "docs" / "reference"
+RUN = [
+    page
+    for page in PAGES
+    if REFERENCE not in page.parents
+    and any(each.language in ("python", "bash", "sql") for each in all_blocks(page))
+]
 
 
-def blocks(page: Path, language: str) -> Iterator[str]:
-    """Yield the fenced blocks of a language, in order."""
-    for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
-        if token.type == "fence" and token.info.split()[:1] == [language]:
-            yield token.content
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a fork once; each page that needs one has a copy."""
+    return make_fork(tmp_path_factory.mktemp("template") / "my-agent")
 
 
-def named(pages: list[Path]) -> list[str]:
-    """Return the pages' names for the test ids."""
-    return [str(page.relative_to(KIT)) for page in pages]
-
-
-def with_blocks(language: str) -> list[Path]:
-    """Return the pages that have a block of the language."""
-    return [page for page in PAGES if any(blocks(page, language))]
-
-
-@pytest.mark.parametrize("page", with_blocks("python"), ids=named(with_blocks("python")))
-def test_python_and_sql_run(page: Path, tmp_path: Path, postgres_dsn: str) -> None:
-    """Each Python block runs as it stands; each SQL block finds rows, or runs on Postgres."""
-    for i, block in enumerate(blocks(page, "python")):
-        script = tmp_path / f"block_{i}.py"
-        script.write_text(block, encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-W", "error", script],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": f"{KIT}:{KIT / 'template'}"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, f"block {i + 1} of {page.name}:\n{block}\n{done.stderr}"
-    for query in blocks(page, "sql"):
-        if not any(rows_of(file, query) for file in tmp_path.glob("*.db")):
-            run_on_postgres(postgres_dsn, query)
-
-
-def rows_of(file: Path, query: str) -> list[tuple[object, ...]]:
-    """Return what a query finds in a database; nothing where its tables are not there."""
-    database = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY)
-    try:
-        return list(database.execute(query))
-    except apsw.SQLError:
-        return []
-    finally:
-        database.close()
-
-
-def run_on_postgres(dsn: str, statements: str) -> None:
-    """Run statements, and take them back."""
-    with psycopg.connect(dsn) as server, server.transaction(force_rollback=True):
-        server.execute(statements.encode())
+@pytest.mark.parametrize("page", RUN, ids=named)
+def test_blocks_run(page: Path, tmp_path: Path, template: Path, postgres_url: str) -> None:
+    """What a page shows works as it stands: programs, files of a fork, commands, statements."""
+    Setting(page, tmp_path, template, postgres_url).run(page)
 
 
 def test_every_block_is_covered() -> None:
-    """No page has a block in a language that nothing executes."""
-    known = {"python", "sql", "bash", "text", "mermaid"}
+    """No page has a block in a language that nothing executes, or one that is left out for less."""
+    known = {"python", "sql", "bash", "text", "mermaid", "fork"}
+    marks = {
+        "python": {"", "file"},
+        "bash": {"", "stopped at", "by hand"},
+        "sql": {"", "postgres"},
+        "text": {"", "output"},
+    }
     for page in PAGES:
-        for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
-            if token.type == "fence":
-                language = token.info.split(" ")[0]
-                assert language in known, f"{page.name} has a block of {token.info!r}"
+        languages = known | {"py", "pycon"} if REFERENCE in page.parents else known
+        for block in all_blocks(page):
+            where = f"{named(page)}, line {block.line}"
+            assert block.language in languages, f"{where}: a block of {block.language!r}"
+            assert block.mark in marks.get(block.language, {""}), f"{where}: {block.mark!r}"
+            assert block.mark != "by hand" or block.said in BY_HAND, f"{where}: {block.said!r}"
 
 
-@pytest.mark.parametrize("page", with_blocks("bash"), ids=named(with_blocks("bash")))
-def test_make_targets_exist(page: Path) -> None:
+def test_make_targets_exist() -> None:
     """Each `make` target that a page names is one of the Makefile's."""
-    for block in blocks(page, "bash"):
-        for command in RUN_BY_HAND.findall(block):
-            subprocess.run([*command.split(), "-n"], cwd=KIT, check=True, capture_output=True)
+    for page in PAGES:
+        for block in blocks(page, "bash"):
+            for line in block.splitlines():
+                if line.startswith("make "):
+                    command = line.partition("#")[0].split()
+                    subprocess.run([*command, "-n"], cwd=KIT, check=True, capture_output=True)
 
 
-def links(page: Path) -> Iterator[str]:
-    """Yield where the links of a page lead."""
-    for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
-        for part in token.children or []:
-            if part.type == "link_open":
-                yield str(part.attrs["href"])
-
-
-@pytest.mark.parametrize("page", PAGES, ids=named(PAGES))
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Each relative link of a page names a file that there is."""
+    """Each relative link and picture of a page names a file that there is, and a heading of it."""
     for target in links(page):
-        if "://" not in target and not target.startswith("#"):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        name, _, anchor = target.partition("#")
+        there = (page.parent / name).resolve() if name else page
+        assert there.exists(), f"{named(page)} links to {target}"
+        if anchor:
+            assert anchor in slugs(there), f"{named(page)} links to {target}"

@@ -104,6 +104,7 @@ def test_index_page(wheel):
 
     assert "A phrase that persists" in page
     assert "substrate/README.md: the guarantees" in page
+    assert "<picture>" not in page
     assert [each for each in re.findall(r"\]\(([^)]*)\)", page) if "://" not in each] == []
     assert "[uv](https://docs.astral.sh/uv/)" in page
 

@@ -23,19 +23,19 @@ from tests.primitives import end_some, every_primitive
 from tests.stores import LANE, OTHER, eventually, new_run, opened
 from tests.troubled import TroubledStore
 
-README = Path(__file__).parent.parent / "substrate" / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "many-workers.md"
 NEEDED = [(table, right) for table, rights in RIGHTS.items() for right in rights.split(", ")]
 
 
 def blocks(language: str) -> Iterator[str]:
-    """Yield the fenced blocks of a language of the README that speak of rights."""
-    for token in MarkdownIt().parse(README.read_text(encoding="utf-8")):
+    """Yield the fenced blocks of a language of the page that speak of rights."""
+    for token in MarkdownIt().parse(PAGE.read_text(encoding="utf-8")):
         if token.type == "fence" and token.info == language and "runs_worker" in token.content:
             yield token.content
 
 
 class Users:
-    """The owner and the worker of the README, under names of this test alone."""
+    """The owner and the worker of the page, under names of this test alone."""
 
     def __init__(self, url: str) -> None:
         self.admin = url
@@ -44,11 +44,11 @@ class Users:
         (self._grant,) = blocks("text")
 
     def make(self) -> None:
-        """Do what the README says is done first."""
+        """Do what the page says is done first."""
         self._do(self._make)
 
     def grant(self) -> None:
-        """Do what the README says is done when the owner has migrated."""
+        """Do what the page says is done when the owner has migrated."""
         self._do(f"SET ROLE {self.owner}; SET search_path = runs; {self._grant}")
 
     def url(self, who: str) -> str:
@@ -74,7 +74,7 @@ class Users:
 
 @pytest.fixture
 async def users(postgres_url: str) -> Any:
-    """Provide a database that its owner has migrated, and a worker with what the README grants."""
+    """Provide a database that its owner has migrated, and a worker with what the page grants."""
     users = Users(postgres_url)
     users.make()
     try:
@@ -87,7 +87,7 @@ async def users(postgres_url: str) -> Any:
 
 
 async def test_the_rights_are_enough(users, tmp_path):
-    """With no more than the README grants every primitive works, also takeovers and commands."""
+    """With no more than the page grants every primitive works, also takeovers and commands."""
     users.change("CREATE TABLE entries (run text); GRANT INSERT ON entries TO runs_worker")
 
     async with opened(users.url(users.worker)) as store:
@@ -95,7 +95,7 @@ async def test_the_rights_are_enough(users, tmp_path):
 
 
 def test_the_rights_that_are_written_down_are_those_that_are_asked_for():
-    """The README grants exactly what a worker asks for at its birth."""
+    """The page grants exactly what a worker asks for at its birth."""
     (grants,) = blocks("text")
     written = [
         (table, right)

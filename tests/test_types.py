@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_docs import PAGES, blocks
+from tests.pages import PAGES, blocks
 
 KIT = Path(__file__).resolve().parent.parent
 TYPED = KIT / "tests" / "typed"

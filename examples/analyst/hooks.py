@@ -11,10 +11,7 @@ from agent.rehearsal import rehearse
 from agent.shop import SHOP
 from agent.tally import count
 from skills.sql import describe_schema, query_sql
-from substrate.agent.stop import answered, any_of, budget, max_turns
-from substrate.agent.task import Task
-from substrate.agent.tool import Tool, tool
-from substrate.models.model import Model
+from substrate.agent import Model, Task, Tool, answered, any_of, budget, max_turns, tool
 
 REPORTS = Path("reports")
 OUTBOX = Path("outbox.txt")

@@ -7,7 +7,7 @@ import pytest
 from agent.loop import agent
 from agent.shop import build
 from substrate import connect
-from substrate.agent.task import Answer, Task
+from substrate.agent import Answer, Task
 from substrate.models.model import PROVIDERS
 
 

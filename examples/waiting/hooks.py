@@ -9,10 +9,7 @@ from pathlib import Path
 
 from agent.rehearsal import rehearse
 from substrate import Context, SignalExpired
-from substrate.agent.stop import answered, any_of, max_turns
-from substrate.agent.task import Task
-from substrate.agent.tool import tool
-from substrate.models.model import Model
+from substrate.agent import Model, Task, answered, any_of, max_turns, tool
 
 OUTBOX = Path("outbox.txt")
 PAID = Path("paid.txt")

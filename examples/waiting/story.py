@@ -51,7 +51,7 @@ async def drive(run_id: str, question: str) -> None:
     """Be a worker: start the run or go on with it, until it has ended or only waits."""
     from agent.loop import agent
     from substrate import connect
-    from substrate.agent.task import Task
+    from substrate.agent import Task
 
     async with connect(database_url(), MovedClock()) as client, client.work([agent]) as worker:
         await client.start(agent, Task(question), id=run_id)

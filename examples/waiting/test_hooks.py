@@ -7,7 +7,7 @@ import pytest
 from agent.hooks import PATIENCE
 from agent.loop import agent
 from substrate import RunStatus, connect
-from substrate.agent.task import Task
+from substrate.agent import Task
 from substrate.models.model import PROVIDERS
 from substrate.testing import ManualClock
 

@@ -68,14 +68,21 @@ def query_sql(
     temporary file; whatever it does, the worker and its other tools are not touched.
 
     A PostgreSQL role that could write is refused at the first call; the message says how to make
-    one that can only read. Give each database's tool a `name` of its own.
+    one that can only read.
 
-    >>> query_sql("sqlite:///shop.db", max_rows=50).name
-    'query_sql'
+    Args:
+        url: ``sqlite:///path`` or ``postgresql://user:password@host/name``; not for the model.
+        max_rows: How many rows an answer has, at most.
+        timeout: How long a statement may take.
+        name: The tool's, by which the model tells two databases apart.
 
     Raises:
         BadDatabaseUrl: the URL names no SQLite file and no PostgreSQL server.
         Misuse: `max_rows` or `timeout` is not positive.
+
+    Example:
+        >>> query_sql("sqlite:///shop.db", max_rows=50).name
+        'query_sql'
     """
     dialect = _dialect(url)
     if max_rows < 1:
@@ -119,6 +126,15 @@ def describe_schema(
     [{"name", "kind", "columns", "keys", "rows"}], "truncated"}``, and in ``omitted`` the names of
     what did not fit into 60,000 characters. Row counts are estimates. The guards and errors are
     those of `query_sql`.
+
+    Args:
+        url: ``sqlite:///path`` or ``postgresql://user:password@host/name``; not for the model.
+        timeout: How long looking may take.
+        name: The tool's, by which the model tells two databases apart.
+
+    Example:
+        >>> describe_schema("sqlite:///shop.db").name
+        'describe_schema'
     """
     dialect = _dialect(url)
     _check_timeout(timeout)

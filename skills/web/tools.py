@@ -48,21 +48,28 @@ def fetch_url(
     The model gives a `url`, and a `start` to read on in a long text. It gets ``{"url", "status",
     "content_type", "text", "truncated"}``, where `url` is the last of the redirects and a status
     of 404 is a result like any other, and a ``note`` where something is left. One result holds
-    50,000 characters; of a page, at most `max_bytes` are read, decompressed. HTML is reduced to
-    readable text, binary content is refused by its type's name. `timeout` is for all hops.
-
-    Only public addresses are connected to. `allow_private` opens all others, or the networks that
-    it names, such as ``["10.1.0.0/16"]``. `allowed_hosts` limits where a fetch and its redirects
-    may go; ``*.example.com`` means any host below example.com.
-
-    >>> fetch_url(allowed_hosts=["docs.python.org"]).name
-    'fetch_url'
+    50,000 characters. HTML is reduced to readable text, binary content is refused by its type's
+    name. Only public addresses are connected to.
 
     Names are looked up in eight threads of the tool's own, and pages made text of in two: neither
     can hold up another tool or a model. Eight names more may hang, left by their callers, until
     the system's resolver gives them up.
 
-    Raises `Misuse` for a limit that lets nothing through, a network or a host that is none.
+    Args:
+        max_bytes: How much of a page is read, decompressed.
+        timeout: How long a fetch may take, with all its redirects.
+        max_redirects: How many it follows.
+        allow_private: True opens addresses that are not public, too; a list such as
+            ``["10.1.0.0/16"]`` these networks only.
+        allowed_hosts: Where a fetch and its redirects may go; ``*.example.com`` is any host below
+            example.com. None is everywhere.
+
+    Raises:
+        Misuse: a limit that lets nothing through, a network or a host that is none.
+
+    Example:
+        >>> fetch_url(allowed_hosts=["docs.python.org"]).name
+        'fetch_url'
     """
     if max_bytes < 1 or max_redirects < 0 or timeout <= timedelta(0):
         raise Misuse(

@@ -1,1 +1,44 @@
-"""What the loop is made of: tools, prompts, stop conditions, and the verbs of a turn."""
+"""What an agent is made of: the names that a fork's hooks, tools and loop import.
+
+>>> from substrate.agent import Model, Task, answered, any_of, budget, max_turns, tool
+
+Most stand in modules of their own (`tool`, `task`, `stop` …), where the rest of the kit imports
+them. A name that is both a module and a function, such as `tool`, is the function here.
+"""
+
+from substrate.agent.end import Advice, End, Reason, Stop, Verdict
+from substrate.agent.loop import Hooks, Turn, begin
+from substrate.agent.prompt import Prompt
+from substrate.agent.stop import all_of, answered, any_of, budget, max_turns
+from substrate.agent.task import Answer, Task
+from substrate.agent.tool import Tool, tool
+from substrate.agent.transcript import Transcript
+from substrate.agent.turn import Tools
+from substrate.agent.typed import Typed
+from substrate.models.model import Fallback, Model
+
+__all__ = [
+    "Advice",
+    "Answer",
+    "End",
+    "Fallback",
+    "Hooks",
+    "Model",
+    "Prompt",
+    "Reason",
+    "Stop",
+    "Task",
+    "Tool",
+    "Tools",
+    "Transcript",
+    "Turn",
+    "Typed",
+    "Verdict",
+    "all_of",
+    "answered",
+    "any_of",
+    "begin",
+    "budget",
+    "max_turns",
+    "tool",
+]

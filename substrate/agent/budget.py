@@ -50,10 +50,17 @@ def budget(*, usd: float | None = None, tokens: int | None = None, mode: Mode = 
     ``mode="soft"`` the model is warned instead, once; with ``mode="adaptive"`` what was said is
     summed up before, to make room.
 
-    A model whose price is not known ends a budget in dollars at once: nobody could keep it. Limit
-    `tokens` there, or give the model its `price`.
+    Args:
+        usd: US dollars. A model whose price is not known ends such a budget at once, since nobody
+            could keep it: limit `tokens` there, or give the model its `price`.
+        tokens: Tokens, read and written.
+        mode: ``"hard"``, ``"soft"`` or ``"adaptive"``.
 
-    Raises `Misuse` for a budget of nothing, or a mode that there is not.
+    Raises:
+        Misuse: a budget of nothing, or a mode that there is not.
+
+    Example:
+        >>> stop = any_of(answered(), budget(usd=0.50, tokens=200_000))
     """
     if usd is None and tokens is None:
         raise Misuse("budget() limits nothing; give usd= or tokens=")

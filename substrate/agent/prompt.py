@@ -40,13 +40,22 @@ class Prompt:
         *,
         name: str = "prompt",
     ) -> "Prompt":
-        """Return a prompt in versions; `split` says which share of the runs some are given.
+        """Return a prompt in versions; each run is given one, by a hash of its id.
 
-        The other versions divide what is left evenly. `ostinato prompts compare NAME` compares the
-        versions of the prompt of that name.
+        Args:
+            texts: The versions by their names: texts, or functions of the task.
+            split: Which share of the runs some are given, from 0 to 1; the others divide what is
+                left evenly.
+            name: The prompt's. ``prompts compare NAME`` compares its versions; prompts of other
+                names are split independently.
 
-        Raises `Misuse` for a split that names a version that there is not, or leaves nothing over
-        for the others, or does not make a whole.
+        Raises:
+            Misuse: the split names a version that there is not, or does not make a whole.
+
+        Example:
+            >>> prompt = Prompt.versions({"v1": "Be brief.", "v2": "Be kind."}, split={"v2": 0.1})
+            >>> prompt.choose("order/42") == prompt.choose("order/42")
+            True
         """
         if not texts:
             raise Misuse('a prompt needs a version; write Prompt.versions({"v1": "…"})')
@@ -65,7 +74,11 @@ class Prompt:
         return cls(dict(texts), {version: shares[version] for version in texts}, name)
 
     def choose(self, run_id: str) -> str:
-        """Return the version that a run is given. Another prompt's choice is independent of it."""
+        """Return the version that a run is given. Another prompt's choice is independent of it.
+
+        Args:
+            run_id: The run's id.
+        """
         drawn = blake2b(f"{self.name}\n{run_id}".encode(), digest_size=8).digest()
         point, last = int.from_bytes(drawn) / 2**64, ""
         for version, share in self.shares.items():

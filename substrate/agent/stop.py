@@ -32,7 +32,8 @@ def answered() -> Stop:
     An answer that does not fit the agent's `answer` type is none. When no model has one that fits,
     or can call a tool rightly, however often they were told, the loop ends as `failed`.
 
-    >>> stop = any_of(answered(), max_turns(20))
+    Example:
+        >>> stop = any_of(answered(), max_turns(20))
     """
 
     def stop(transcript: Transcript) -> End | None:
@@ -52,7 +53,14 @@ def answered() -> Stop:
 
 
 def max_turns(limit: int) -> Stop:
-    """Stop after so many model calls. One more, without tools, may follow to sum up."""
+    """Stop after so many model calls. One more, without tools, may follow to sum up.
+
+    Args:
+        limit: How many; 1 or more, else `Misuse`.
+
+    Example:
+        >>> stop = any_of(answered(), max_turns(20))
+    """
     if limit < 1:
         raise Misuse(f"max_turns({limit!r}): give 1 or more")
 
@@ -67,7 +75,13 @@ def max_turns(limit: int) -> Stop:
 def any_of(*conditions: Stop) -> Stop:
     """Stop when one of the conditions says so; the first to say so gives the reason.
 
-    Where none does, the first advice is passed on.
+    Where none does, the first advice is passed on. A condition of your own is a function from a
+    `Transcript` to an `End`, or to None to go on.
+
+    Example:
+        >>> def short(transcript: Transcript) -> End | None:
+        ...     return End(Reason.BUDGET, "long enough") if transcript.turns > 3 else None
+        >>> stop = any_of(answered(), short)
     """
     _check_all("any_of", conditions)
 
@@ -88,6 +102,9 @@ def all_of(*conditions: Stop) -> Stop:
     """Stop when all of the conditions say so; the last gives the reason.
 
     Where not all do, the first advice is passed on.
+
+    Example:
+        >>> stop = any_of(all_of(answered(), max_turns(3)), max_turns(20))
     """
     _check_all("all_of", conditions)
 

@@ -39,19 +39,24 @@ Attachment = Annotated[
 class Task:
     """What an agent is given: words, and data for the prompt hook where words don't do.
 
-    `attachments` are images and documents for the model to look at, after the words; see
-    `substrate.agent.attachment.attachment` for one that is a file. They are part of the run's
-    input, so all together end at 64 MB. The model is told the day on which the run begins, in
-    `timezone`, a name such as ``Europe/Vienna``; None is UTC.
-
     Raises `InvalidTask`, a `Misuse`, for an unknown time zone, and for a task that says
     nothing or has an attachment that is none.
+
+    Example:
+        >>> Task("What is an ostinato?", data={"name": "Ada"}).data["name"]
+        'Ada'
     """
 
+    #: The words.
     text: str
+    #: JSON for the prompt hook; the model is not told it.
     data: dict[str, Json] = field(default_factory=dict)
     # Left out of the record where there is none, as in records from before there were any.
+    #: Images and documents for the model to look at, after the words, of 64 MB all together. One
+    #: that is a file is read by `substrate.agent.attachment.attachment`.
     attachments: Annotated[tuple[Attachment, ...], Field(exclude_if=lambda given: not given)] = ()
+    #: In which the model is told the day on which the run begins, such as ``Europe/Vienna``; None
+    #: is UTC.
     timezone: Annotated[str | None, Field(exclude_if=lambda given: given is None)] = None
 
     def __post_init__(self) -> None:
@@ -84,19 +89,19 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an agent gives back.
+    """What an agent gives back."""
 
-    `reason` says why the loop ended: `answered`, `max_turns`, `budget`, `refused`, `failed`; the
-    text is whole when it is `answered`, and the best that could be had otherwise. `usage` is that
-    of the run and of all below it; its cost is None where a price is not known. `value` is the
-    answer as JSON, where the agent has an `answer` type and it fits: see `read`.
-    """
-
+    #: The words: whole when it is `answered`, and the best that could be had otherwise.
     text: str
+    #: Why the loop ended: ``answered``, ``max_turns``, ``budget``, ``refused`` or ``failed``.
     reason: str
+    #: The same in words, where there is more to say.
     detail: str = ""
+    #: How many model calls there were.
     turns: int = 0
+    #: What the run and all below it used; its cost is None where a price is not known.
     usage: Usage = field(default_factory=Usage)
+    #: The answer as JSON, where the agent has an `answer` type and it fits: see `read`.
     value: Json = None
 
     @property
@@ -105,5 +110,12 @@ class Answer:
         return self.reason == "answered"
 
     def read(self, type_: type[T]) -> T:
-        """Return the answer as its type. Raises `ValueError` where there is none that fits."""
+        """Return the answer as its type.
+
+        Args:
+            type_: That of the hook `answer`.
+
+        Raises:
+            ValueError: there is none that fits.
+        """
         return TypeAdapter(type_).validate_json(json.dumps(self.value))

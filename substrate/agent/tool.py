@@ -188,16 +188,30 @@ def tool(
 ) -> Any:
     """Make a tool of a function; use it bare or with what differs from the defaults.
 
-    >>> @tool(effect="pure", timeout=timedelta(seconds=5))
-    ... async def weather(city: str) -> str:
-    ...     "Return today's weather in a city."
-    ...     return f"It rains in {city}."
-    >>> weather.spec.parameters["required"]
-    ['city']
+    Args:
+        function: The function, where it is used bare. Its parameters and its result have types, and
+            its docstring tells the model what it does. A parameter called ``idempotency_key`` is
+            filled by the kit; with a first one called ``ctx`` it is a durable function; a `Secret`
+            as a default is not the model's to see.
+        name: What the model calls it; the function's name, if not told otherwise.
+        description: What the model is told of it, in place of the docstring.
+        effect: What a crash in its middle means: ``once`` (it is not called again, and the model is
+            told that nobody knows), unless it says ``pure`` or ``idempotent``.
+        timeout: After how long an attempt is cut off; 60 s for one that is ``once``.
+        retry: How it is tried again; one attempt, if not told otherwise.
 
-    Raises `Misuse` for what is no function, has no docstring, or a parameter or a result that could
-    not be told to a model; and for `effect`, `timeout` or `retry` of a tool that takes a `ctx`:
-    its steps have their own.
+    Raises:
+        Misuse: it is no function, has no docstring, or a parameter or a result that could not be
+            told to a model; or `effect`, `timeout` or `retry` of a tool that takes a ``ctx``, whose
+            steps have their own.
+
+    Example:
+        >>> @tool(effect="pure", timeout=timedelta(seconds=5))
+        ... async def weather(city: str) -> str:
+        ...     "Return today's weather in a city."
+        ...     return f"It rains in {city}."
+        >>> weather.spec.parameters["required"]
+        ['city']
     """
 
     def make(target: Callable[..., Any]) -> FunctionTool[Callable[..., Any]]:

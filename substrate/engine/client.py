@@ -88,18 +88,30 @@ class Client:
     ) -> Run:
         """Start a run under an id of your choice, and return it at once.
 
-        Arguments by name are the function's, but for the options that stand here; `id` is always
-        that of the run, also where the function has a parameter of that name. Type checkers want
-        them beside the function: ``client.start(order.of(item, cents=4900), id="order/1")``.
-
-        A function that is defined anew (a cell that is run again) is driven as it is now by this
-        process's workers; another one under the name of one that they know is refused.
-
         The same id with the same function and arguments returns the run that there is, running or
-        ended, and starts nothing; with others it raises `IdTaken`. Once this returns, the run
-        survives everything. `priority` is in minutes: -5 runs as if it had come 5 minutes ago.
-        With `at` it begins then, not before. `timeout` ends it after so long, counted from now,
-        and everything below it: it fails with `RunTimedOut`.
+        ended, and starts nothing. Once this returns, the run survives everything.
+
+        Args:
+            function: A durable function, or one `of` its arguments. One that is defined anew (a
+                cell that is run again) is driven as it is now by this process's workers; another
+                one under the name of one that they know is refused.
+            *args: Its arguments. Those by name are the function's, too, but for the options here;
+                type checkers want them beside the function:
+                ``client.start(order.of(item, cents=4900), id="order/1")``.
+            id: The run's id: 1 to 200 letters, digits or ``._:@/-``. It is always that of the run,
+                also where the function has a parameter of that name.
+            queue: Whose workers drive it.
+            priority: In minutes: -5 runs as if it had come 5 minutes ago.
+            at: An aware time. It begins then, not before.
+            timeout: Seconds or a timedelta, counted from now. After that the run, and everything
+                below it, is ended: it fails with `RunTimedOut`.
+            **keywords: Arguments of the function by name.
+
+        Raises:
+            IdTaken: the id is that of a run with another function or other arguments.
+            InvalidId: the id has another form.
+            Misuse: the arguments do not fit the function.
+            NotEncodable: an argument is no JSON and no type that is annotated.
         """
         function, args, keywords = unbound(function, args, keywords)
         if not isinstance(function, Durable):
@@ -142,7 +154,14 @@ class Client:
         return await ours.start(new)
 
     async def get(self, id: str) -> Run:
-        """Return a run as it stands. Raises `RunNotFound`."""
+        """Return a run as it stands.
+
+        Args:
+            id: The run's id; that of a child, too.
+
+        Raises:
+            RunNotFound: there is none.
+        """
         run = await self.store.get(_known(id))
         if run is None:
             raise _unknown(id)
@@ -151,7 +170,9 @@ class Client:
     async def list(self, status: RunStatus | None = None, limit: int = 100) -> Sequence[Run]:
         """Return the runs that were started, newest first; with a status, also their children.
 
-        Dead letters are those with the status `dead`.
+        Args:
+            status: Only these. Dead letters are those with the status `dead`.
+            limit: At most so many.
         """
         check_count("limit", limit)
         if status is not None and status not in list(RunStatus):
@@ -160,7 +181,15 @@ class Client:
         return await self.store.list(status, limit)
 
     async def journal(self, id: str, after: int = 0) -> Sequence[Promise]:
-        """Return what a run has recorded, in order; `after` is the last seq you have seen."""
+        """Return what a run has recorded, in the order in which the rows came to be as they are.
+
+        Args:
+            id: The run's id.
+            after: The last `seq` that you have seen; only later rows are returned.
+
+        Raises:
+            RunNotFound: there is none.
+        """
         await self.get(id)
         return await self.store.journal(RunId(id), after)
 
@@ -171,9 +200,21 @@ class Client:
     async def result(self, id: str, function: Durable[..., Any] | None = None) -> Any:
         """Wait for a run's end and return its result: as JSON, or as the type of its function.
 
-        Raises `RunFailed`, `RunDead`, `RunCancelled`, `RunTimedOut`, `RunPaused` (it would wait for
-        a person) or `RunNotFound`. A run whose function no worker knows is waited for like any
-        other, but the log says so.
+        It may be asked again at any time, in any process, and gives the same. A run whose function
+        no worker knows is waited for like any other, but the log says so.
+
+        Args:
+            id: The run's id.
+            function: The durable function that it is of: the result comes as the type that it
+                returns. Without it, the result is plain JSON.
+
+        Raises:
+            RunFailed: it has failed; the error is in `failure`.
+            RunDead: it crashed its workers, or could not be undone.
+            RunCancelled: it was asked to end, or was discarded.
+            RunTimedOut: its time was over.
+            RunPaused: it waits for a person who mends the cause.
+            RunNotFound: there is no such run.
         """
         if function is not None and not isinstance(function, Durable):
             raise Misuse(
@@ -196,8 +237,15 @@ class Client:
     async def follow(self, id: str, after: int = 0) -> AsyncIterator[Promise]:
         """Yield the run's promises as they are written and settled, until it ends or is paused.
 
-        A promise comes again when it changes. Start again with `after` the last seq you have seen,
-        in any process, and nothing is missed.
+        A promise comes again when it changes. Start again with `after`, in any process, and nothing
+        is missed.
+
+        Args:
+            id: The run's id.
+            after: The last `seq` that you have seen.
+
+        Raises:
+            RunNotFound: there is no such run.
         """
         looks = _Looks(self._execution_of, RunId(id))
         while True:
@@ -214,10 +262,23 @@ class Client:
     async def signal(self, id: str, name: str, value: Any = None, dedup: str | None = None) -> bool:
         """Send a value to a run. It waits in the run's inbox until it is taken.
 
-        Returns False when a signal of this name with this `dedup` was sent before; without one,
-        each call counts. `dedup` has the form of a run id. Raises `RunNotFound`, `InvalidId`, and
-        `RunEnded` for a run that takes nothing more: it has ended, was asked to end, has run out
-        of time, or is being undone.
+        It is committed when this returns, with a worker or without.
+
+        Args:
+            id: The run's id; a child has an inbox of its own.
+            name: What the run waits for by this name.
+            value: JSON, or a dataclass or model.
+            dedup: The same name with the same `dedup` counts once; without one, each call counts.
+                It has the form of a run's id.
+
+        Returns:
+            False when a signal of this name with this `dedup` was sent before.
+
+        Raises:
+            RunEnded: the run takes nothing more: it has ended, was asked to end, has run out of
+                time, or is being undone.
+            RunNotFound: there is no such run.
+            InvalidId: the name, or `dedup`, has another form.
         """
         key = str(uuid4()) if dedup is None else check_dedup(dedup)
         signal = Signal(_known(id), check_name(name), encoded(value), key)
@@ -230,7 +291,13 @@ class Client:
 
         Steps in flight are cancelled, what was done and can be undone is undone, and then the run
         is cancelled. One that ends before it hears of it stays what it came to; one that has ended
-        is left alone. Raises `RunNotFound`.
+        is left alone, and so is one that was asked before.
+
+        Args:
+            id: The run's id.
+
+        Raises:
+            RunNotFound: there is no such run.
         """
         run = await self.store.cancel(_known(id))
         self._hint(run.id)
@@ -239,7 +306,14 @@ class Client:
     async def discard(self, id: str) -> Run:
         """Give a dead, failed or paused run up for good, and return it. Its history stays.
 
-        Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
+        It counts as cancelled, and nothing is undone.
+
+        Args:
+            id: The run's id.
+
+        Raises:
+            RunEnded: it is neither dead, failed nor paused, say since it was discarded before.
+            RunNotFound: there is no such run.
         """
         run = await self.store.discard(_known(id))
         if run.parent_id is not None:
@@ -252,12 +326,16 @@ class Client:
         What is recorded stands, a step's recorded failure too; the function is called again. A run
         that was undone stays so: it goes on with undos that are left, and ends as it did before.
 
-        `accept` names the key about which a run is paused: what is recorded there stands for what
-        the code asks for now, and for nothing else that it may ask for later. The journal keeps
-        that, with who decided it, `by`, and when.
+        Args:
+            id: The run's id; a child's only while it is paused.
+            accept: The key about which a run is paused: what is recorded there stands for what the
+                code asks for now, and for nothing else that it may ask for later.
+            by: Who decided that; the journal keeps it, with the time.
 
-        Raises `RunNotFound`, `RunEnded` for a run that is none of these, and `Misuse` for a key
-        about which it is not paused.
+        Raises:
+            RunEnded: it is neither paused, failed nor dead.
+            Misuse: it is not paused about the key `accept`.
+            RunNotFound: there is no such run.
         """
         accepted = await self._acceptance(_known(id), Key(accept), by) if accept else None
         run = await self.store.reopen(_known(id), accepted)
@@ -284,10 +362,20 @@ class Client:
     ) -> AsyncIterator[Worker]:
         """Drive runs of these functions in this process for as long as the block is open.
 
-        With `only`, the id of a run, that one and what is below it are driven, and no other.
-
         On leaving it, no more is claimed, running steps may end within `limits.grace`, and every
-        run is given back. `listener` is told live events.
+        run is given back.
+
+        Args:
+            functions: Durable functions; what their code names is found from there.
+            queue: Whose runs are claimed.
+            limits: How many runs at once, how long a lease is, and the like.
+            listener: It is called with a run's id and a live event, such as one of
+                `Context.emit`. Nothing of it is recorded.
+            only: A run's id: that one and what is below it are driven, and no other.
+
+        Raises:
+            Misuse: two functions have one name and version, or an option is none.
+            StoreUnusable: the database does not allow what a worker needs.
         """
         check_loop()
         worker = Worker(
@@ -418,10 +506,26 @@ def _is_over(run: Run) -> bool:
 async def connect(url: str, clock: Clock | None = None) -> AsyncIterator[Client]:
     """Open the database of runs, bring its schema up to date, and close it in the end.
 
-    `url` is ``sqlite:///runs.db`` (relative), ``sqlite:////var/runs.db`` (absolute) or
-    ``postgresql://user@host/database``. Raises `BadDatabaseUrl`, `StoreUnreachable`,
-    `StoreUnusable` or `SchemaMismatch`. `clock` takes the place of the database's time
-    in everything but leases: a test's own. It needs asyncio, else `Misuse`.
+    Args:
+        url: ``sqlite:///runs.db`` (relative), ``sqlite:////var/runs.db`` (absolute) or
+            ``postgresql://user@host/database``.
+        clock: What takes the place of the database's time in everything but leases: a test's own.
+
+    Raises:
+        BadDatabaseUrl: the URL cannot be understood.
+        StoreUnreachable: the server does not answer.
+        StoreUnusable: the file is no database, or the user may not do what is needed.
+        SchemaMismatch: the database is newer than this code.
+        Misuse: there is no asyncio event loop here.
+
+    Example:
+        >>> @durable
+        ... async def greet(ctx: Context, name: str) -> str:
+        ...     return f"Hello, {name}."
+        >>> async with connect("sqlite:///runs.db") as client, client.work([greet]):
+        ...     run = await client.start(greet, "Ada", id="greet/1")
+        ...     print(await client.result("greet/1", greet))
+        Hello, Ada.
     """
     check_loop()
     store = await open_store(url, clock)

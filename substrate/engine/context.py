@@ -243,26 +243,43 @@ class Context:
     ) -> Operation[Any]:
         """Call a function once and for all; the result is its JSON, now and on every replay.
 
-        Its arguments must be JSON, since they tell whether a later replay asks for the same. Those
-        given by name are the function's, but for the options: see `StepOptions`. A coroutine
-        function runs on the event loop, a plain one in a thread. `timeout` is for each attempt.
-        A parameter called `idempotency_key` is filled with a key that stays the same.
+        A coroutine function runs on the event loop, a plain one in a thread. A parameter called
+        `idempotency_key` is filled with a key that stays the same at each attempt.
 
-        `undo` is a durable function that makes up for the step when the run comes to nothing. It
-        is given the step's arguments, and what it names of `result` and `idempotency_key`.
-        `reconcile` is asked, with the step's arguments, about a ``once`` call of which nobody knows
-        whether it happened: it returns ``Done(value)``, ``NotDone()``, or None if it cannot tell.
-        With ``effect="transactional"`` the function is a plain ``def fn(tx, …)``: what it writes
-        by ``tx.execute(sql, parameters)`` is committed together with its result, or not at all.
+        Args:
+            fn: What is called. With ``effect="transactional"`` it is a plain ``def fn(tx, …)``:
+                what it writes by ``tx.execute(sql, parameters)`` is committed together with its
+                result, or not at all.
+            *args: Its arguments. They must be JSON, or types that are annotated, since they tell
+                whether a later replay asks for the same.
+            **given: Arguments by name, and the options. Where both are given, type checkers want
+                the arguments `bound` to the function:
+                ``ctx.step(bound(charge, cents, currency="USD"), effect="once")``.
+            name: What stands in its key in place of the function's name.
+            retry: How it is tried again; one attempt, if not told otherwise.
+            timeout: Seconds or a timedelta, for each attempt. 60 s for a step that is ``once`` or
+                has an undo.
+            effect: What a crash in its middle means: ``pure`` (it runs again), ``idempotent`` (it
+                runs again with the same key), ``once`` (nobody knows, and it does not run again) or
+                ``transactional``.
+            undo: A durable function that makes up for the step when the run comes to nothing. It is
+                given the step's arguments, and what it names of `result` and `idempotency_key`.
+            reconcile: It is asked, with the step's arguments, about a ``once`` call of which nobody
+                knows whether it happened: it returns ``Done(value)``, ``NotDone()``, or None if it
+                cannot tell.
 
-        Where both options and arguments are given by name, type checkers want these `bound` to the
-        function: ``ctx.step(bound(charge, cents, currency="USD"), effect="once")``.
+        Raises:
+            StepFailed: it failed for good; or the recorded error's own class.
+            OutcomeUnknown: it was ``once``, and nobody knows whether it happened.
 
-        Awaiting raises `StepFailed` (or the recorded error's own class) when the step failed for
-        good, and `OutcomeUnknown` when it was ``effect="once"`` and nobody knows.
-
-        >>> async def charge(ctx, cents: int):
-        ...     return await ctx.step(pay, cents, effect="once")
+        Example:
+            >>> async def charge(cents: int, idempotency_key: str) -> str:
+            ...     return f"charged {cents}"
+            >>> @durable
+            ... async def order(ctx: Context, cents: int) -> str:
+            ...     return await ctx.step(charge, cents, effect="idempotent")
+            >>> await drive(order, 500)
+            'charged 500'
         """
         options, keywords = sorted_out(given) if given else (NO_OPTIONS, {})
         fn, args, keywords = unbound(fn, args, keywords)
@@ -323,8 +340,26 @@ class Context:
     def call(self, durable: Durable[P, T], *args: P.args, **keywords: P.kwargs) -> Operation[T]:
         """Run a durable function inside this run, with a context and a scope of its own.
 
-        Its outcome is recorded under its key: once it has ended, nothing in it is run again. Calls
-        may stand `MAX_CALLS` deep in each other.
+        Its outcome is recorded under its key: once it has ended, nothing in it is run again. What
+        it raises is raised here, live as on a replay.
+
+        Args:
+            durable: The function.
+            *args: Its arguments, by position or by name.
+            **keywords: The same.
+
+        Raises:
+            Misuse: the arguments do not fit, or calls stand more than 64 deep in each other.
+
+        Example:
+            >>> @durable
+            ... async def twice(ctx: Context, n: int) -> int:
+            ...     return 2 * n
+            >>> @durable
+            ... async def eight(ctx: Context) -> list[int]:
+            ...     return await ctx.gather(ctx.call(twice, 2), ctx.call(twice, 4))
+            >>> await drive(eight)
+            [4, 8]
         """
         if not isinstance(durable, Durable):
             raise not_durable(durable, ", or use ctx.step")
@@ -351,13 +386,37 @@ class Context:
     ) -> Child[Any]:
         """Start a durable function as a run of its own below this one: a child.
 
-        It has its own lease, attempts and failure, and may run on another worker: one of `queue`,
-        which is this run's unless another is named. Its id is this run's, ``#`` and the key.
-        Awaiting raises `RunFailed`, `RunDead`, `RunCancelled` or `RunTimedOut` for what it came
-        to. `timeout` ends it after so long; it never outlasts this run's own deadline.
+        It has its own lease, attempts and failure, and may run on another worker. Its id is this
+        run's, ``#`` and the key. Await it for its result, or ``await ctx.spawn(…).start()`` to go
+        on and await it later, or never: then it lives on by itself.
 
-        With ``on_dead="wait"`` a child that would be dead, since it crashes its workers or cannot
-        be undone, is paused instead: this run waits on, until somebody has resumed or discarded it.
+        Args:
+            durable: The function.
+            *args: Its arguments. Those by name are the function's, too, but for these options.
+            name: What stands in its key in place of the function's name.
+            queue: Whose workers drive it; this run's queue, if not told otherwise.
+            timeout: Seconds or a timedelta after which it is ended. It never outlasts this run's
+                own deadline.
+            on_dead: With ``"wait"`` a child that would be dead, since it crashes its workers or
+                cannot be undone, is paused instead: this run waits on, until somebody has resumed
+                or discarded it. With ``"raise"``, the default, this run is told.
+            **keywords: Arguments of the function by name.
+
+        Raises:
+            RunFailed: it failed; the child's own error is in `failure`.
+            RunDead: it crashed its workers, or could not be undone.
+            RunCancelled: it was asked to end.
+            RunTimedOut: its time was over.
+
+        Example:
+            >>> @durable
+            ... async def child(ctx: Context, n: int) -> int:
+            ...     return 2 * n
+            >>> @durable
+            ... async def parent(ctx: Context) -> int:
+            ...     return await ctx.spawn(child, 21)
+            >>> await drive(parent)
+            42
         """
         durable, args, keywords = unbound(durable, args, keywords)
         if not isinstance(durable, Durable):
@@ -386,13 +445,21 @@ class Context:
     def sleep(self, duration: timedelta | float) -> Operation[None]:
         """Go on after this long, counted from the first time this point was reached.
 
-        At once where it is 0 or less: the moment that it was reckoned from has passed.
+        A longer sleep holds nothing: the run is suspended. A restart does not begin anew.
+
+        Args:
+            duration: Seconds or a timedelta. At once where it is 0 or less: the moment that it was
+                reckoned from has passed.
         """
         ms = round(seconds_of(duration) * 1000)
         return self._timer(lambda: self.execution.now_ms + ms)
 
     def sleep_until(self, when: datetime) -> Operation[None]:
-        """Go on at this moment, at once when it has passed."""
+        """Go on at this moment, at once when it has passed.
+
+        Args:
+            when: An aware time.
+        """
         due = to_ms(when)
         return self._timer(lambda: due)
 
@@ -407,10 +474,29 @@ class Context:
     ) -> Operation[Any]:
         """Wait for a value sent to this run under a name; each is taken once, oldest first.
 
-        A signal that came before it was awaited is there already. One whose value is not of the
-        type asked for is refused: it counts as taken, the journal tells, and the wait goes on.
-        Raises `SignalExpired` when none came in time; a timeout of 0 or less takes only what is
-        there.
+        A signal that came before it was awaited is there already. While it waits, the run holds
+        nothing.
+
+        Args:
+            name: What it is sent under.
+            type: What the value is to be; it comes as that. One that is not is refused: it counts
+                as taken, the journal tells, and the wait goes on. A `bool` is true, false, yes or
+                no.
+            timeout: Seconds or a timedelta, counted from the first time this point was reached; for
+                ever without one. 0 or less takes only what is there.
+
+        Raises:
+            SignalExpired: none came in time.
+
+        Example:
+            >>> @durable
+            ... async def ask(ctx: Context) -> str:
+            ...     try:
+            ...         return await ctx.signal("answer", str, timeout=timedelta(milliseconds=20))
+            ...     except SignalExpired:
+            ...         return "nobody answered"
+            >>> await drive(ask)
+            'nobody answered'
         """
         asked = Asked(self._next_key(name), Kind.SIGNAL, name)
         seconds = None if timeout is None else seconds_of(timeout)
@@ -431,6 +517,9 @@ class Context:
         """Take all signals of a name that have come and nobody has taken; return their values.
 
         It never waits. What it returned is recorded, an empty list too.
+
+        Args:
+            name: What they were sent under.
         """
         asked = Asked(self._next_key(name), Kind.SIGNAL, name, POLL)
 
@@ -442,9 +531,10 @@ class Context:
     def hear(self, name: str) -> Operation[list[Any]]:
         """Take the signals of a name that have come and no open wait wants; return their values.
 
-        Like `poll`, in the order in which they were sent, and it never waits. But it leaves a row,
-        ``heard.n``, only when there was one: so a loop can look at each turn. Without a row, a
-        replay that has later rows in this scope returns none; one that has not looks anew.
+        Like `poll`, it takes those of a `name` in the order in which they were sent, and never
+        waits. But it leaves a row, ``heard.n``, only when there was one: so a loop can look at each
+        turn. Without a row, a replay that has later rows in this scope returns none; one that has
+        not looks anew.
 
         A run that has heard a name ends only when no signal of it is left: one that came since its
         last look has the function driven again, over its journal, and then a `hear` that is live
@@ -486,10 +576,25 @@ class Context:
     async def gather(self, *pendings: Any) -> Any:
         """Run operations of this context side by side, and return the list of their values.
 
-        They are in the order of the operations; of up to six, type checkers know each one's type.
-
         All are waited for, also when some fail; then the failure of the lowest index is raised,
         with the others in its `others`. What was paid for is recorded.
+
+        Args:
+            *pendings: Operations that were not awaited. Of up to six, type checkers know each one's
+                type.
+
+        Returns:
+            The values, in the order of the operations.
+
+        Example:
+            >>> async def price(shop: str) -> int:
+            ...     return len(shop)
+            >>> @durable
+            ... async def compare(ctx: Context) -> list[int]:
+            ...     here, there = ctx.step(price, "here"), ctx.step(price, "there")
+            ...     return await ctx.gather(here, there)
+            >>> await drive(compare)
+            [4, 5]
         """
         return await settle_all(self, pendings)
 
@@ -545,9 +650,23 @@ class Context:
     async def race(self, *pendings: Any) -> Any:
         """Run operations of this context side by side until the first has its outcome.
 
-        Returns its place (from 0) and its value, the same on every replay, or raises its failure.
         The others are ended: a wait is cancelled, a child is asked to end, a step in flight is
         cancelled, and one with ``effect="once"`` counts as unknown.
+
+        Args:
+            *pendings: Operations that were not awaited; at least one.
+
+        Returns:
+            The place of the first, from 0, and its value: the same on every replay. Its failure is
+            raised.
+
+        Example:
+            >>> @durable
+            ... async def wait(ctx: Context) -> int:
+            ...     place, _ = await ctx.race(ctx.signal("go"), ctx.sleep(0.01))
+            ...     return place
+            >>> await drive(wait)
+            1
         """
         return await settle_first(self, pendings)
 
@@ -575,6 +694,23 @@ class Context:
         """Apply a function or durable function to each item, at most `limit` at once.
 
         The item with index i has the key ``name.n/i``. Fails as `gather` does.
+
+        Args:
+            fn: What is called with each item: as a step, or as `call` calls it.
+            items: The items; each must be JSON, or of the type that is annotated.
+            limit: How many at once; all, if not told otherwise.
+
+        Returns:
+            The results, in the order of the items.
+
+        Example:
+            >>> async def double(n: int) -> int:
+            ...     return 2 * n
+            >>> @durable
+            ... async def doubled(ctx: Context) -> list[int]:
+            ...     return await ctx.map(double, [1, 2, 3], limit=2)
+            >>> await drive(doubled)
+            [2, 4, 6]
         """
         if limit is not None:
             check_count("limit", limit)
@@ -596,7 +732,11 @@ class Context:
         return random.Random(self._draw()).random()
 
     def emit(self, event: dict[str, Any]) -> None:
-        """Tell who watches now. Nothing is recorded, and a replay is silent."""
+        """Tell who watches now. Nothing is recorded, and a replay is silent.
+
+        Args:
+            event: JSON; whoever works with a `listener` is given it.
+        """
         if self.strand.is_live and self.execution.interrupt is None:
             self.execution.tell(event)
 
@@ -605,8 +745,24 @@ class Context:
 
         In one commit the journal is closed and the same run goes on, called with these arguments,
         with a fresh journal and the inbox it has. What earlier generations did is not undone. A
-        function that makes one and returns something else pauses its run. With the function itself,
-        ``ctx.continue_as(order.of(item, 4))``, type checkers see whether the arguments fit.
+        function that makes one and returns something else pauses its run.
+
+        Args:
+            *args: The next arguments; or the function with them, ``order.of(item, 4)``, where type
+                checkers see whether they fit.
+            **keywords: Arguments by name.
+
+        Raises:
+            Misuse: it is not called by the run's own function.
+
+        Example:
+            >>> @durable
+            ... async def count(ctx: Context, n: int) -> int:
+            ...     if n < 3:
+            ...         return ctx.continue_as(n + 1)
+            ...     return n
+            >>> await drive(count, 1)
+            3
         """
         own = self.execution.claim.run.function
         if args and isinstance(args[0], Bound):

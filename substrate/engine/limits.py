@@ -10,17 +10,26 @@ from substrate.values.number import check_count
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How a worker behaves. `threads` is for steps that are plain functions.
+    """How a worker behaves. Durations are seconds or timedeltas, and are kept as timedeltas.
 
-    Durations are seconds or timedeltas, and are kept as timedeltas.
-    A run that only waits stays in memory for as long as `warm`, or until its place is needed.
+    Raises `Misuse` for limits under which nothing would ever run.
+
+    Example:
+        >>> Limits(concurrency=8, lease=5).lease
+        datetime.timedelta(seconds=5)
     """
 
+    #: How many runs it drives at once.
     concurrency: int = 64
+    #: How many steps that are plain functions it calls at once.
     threads: int = 32
+    #: How long it counts as alive after its last heartbeat; at least 0.3 s.
     lease: Duration = Duration(timedelta(seconds=10))  # noqa: RUF009 - a descriptor
+    #: How long it waits between two looks for runs that nobody told it of.
     poll: Duration = Duration(timedelta(milliseconds=250))  # noqa: RUF009 - a descriptor
+    #: How long running steps may go on once it is to stop.
     grace: Duration = Duration(timedelta(seconds=10))  # noqa: RUF009 - a descriptor
+    #: How long a run that only waits stays in memory, where its place is not needed.
     warm: Duration = Duration(timedelta(seconds=20))  # noqa: RUF009 - a descriptor
 
     def __post_init__(self) -> None:

@@ -31,12 +31,18 @@ MOST_DIFFERENCES = 8
 
 
 def cassette(path: str | PathLike[str], model: Model, *, record: bool = False) -> Model:
-    """Return a model that answers from the file at `path` in place of `model`.
+    """Return a model that answers from a file what another one said when it was recorded.
 
-    >>> import os
-    >>> model = cassette(
-    ...     "tests/owls.json", Model("anthropic:claude-sonnet-5-5"), record="RECORD" in os.environ
-    ... )
+    Args:
+        path: The file, as JSON that a person can read.
+        model: Who is asked while it is recorded.
+        record: Whether what the file does not hold is asked of the model, and added; otherwise that
+            is an error, which names what differs from the recorded request that is most like it.
+
+    Example:
+        >>> import os
+        >>> real = Model("anthropic:claude-sonnet-5-5")
+        >>> model = cassette("tests/owls.json", real, record="RECORD" in os.environ)
     """
     tape = _Cassette(Path(path), model, record=record)
     return Model(

@@ -18,10 +18,12 @@ TYPICAL = Usage(input_tokens=10_000, output_tokens=1_000)
 def cheapest(*models: str | Model, context: int = 0) -> Model:
     """Return the cheapest of these models, with the others, from cheap to dear, as its fallback.
 
-    One whose context is known to hold fewer than `context` tokens is left out. One whose price is
-    not known comes last, in the order given.
+    Args:
+        *models: Names, or `Model`s. One whose price is not known comes last, in the order given.
+        context: Tokens. A model that is known to hold fewer is left out.
 
-    Raises `Misuse` where none is left.
+    Raises:
+        Misuse: none is left.
     """
     given = [Model(each) if isinstance(each, str) else each for each in models]
     able = [each for each in given if _window(each) is None or (_window(each) or 0) >= context]

@@ -229,7 +229,7 @@ class UserMessage:
 
     @classmethod
     def of(cls, text: str) -> "UserMessage":
-        """Return a message that is only words."""
+        """Return a message that is only words: `text`."""
         return cls((Text(text),))
 
     def to_json(self) -> dict[str, Json]:

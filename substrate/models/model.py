@@ -179,7 +179,13 @@ class Model:
     def request(
         self, system: str, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()
     ) -> Request:
-        """Return a request with this model's parameters: its settings and its longest output."""
+        """Return a request with this model's parameters: its settings and its longest output.
+
+        Args:
+            system: The system prompt.
+            messages: What was said so far; the first is the task.
+            tools: What the model may call.
+        """
         return Request(system, messages, tools, self.max_output_tokens, self.settings)
 
     @property

@@ -42,12 +42,22 @@ _TURNS = "say(…), call(…), text, a list of these, {tool: {argument: value}},
 
 
 def say(*parts: str | ReplyPart) -> Reply:
-    """Return a turn of text, and of tool calls if there are any among the parts."""
+    """Return a turn of text, and of tool calls if there are any among the parts.
+
+    Example:
+        >>> say("I look.", call("search", query="owls")).text
+        'I look.'
+    """
     return _reply(tuple(Text(part) if isinstance(part, str) else part for part in parts))
 
 
 def call(tool: str, /, **arguments: Json) -> ToolCall:
-    """Return a call of a tool; its id is given when the turn comes."""
+    """Return a call of a tool; its id is given when the turn comes.
+
+    Args:
+        tool: The tool's name.
+        **arguments: What the model gives it.
+    """
     return ToolCall("", tool, arguments)
 
 

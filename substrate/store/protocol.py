@@ -40,7 +40,13 @@ class Transaction(Protocol):
     """What a transactional step is given: the store's own database, inside one transaction."""
 
     def execute(self, statement: str, parameters: Any = ()) -> Sequence[Sequence[Any]]:
-        """Run one statement and return its rows. Placeholders are those of the database."""
+        """Run one statement and return its rows.
+
+        Args:
+            statement: SQL, with the database's own placeholders: ``?`` on SQLite, ``%s`` on
+                Postgres.
+            parameters: Their values.
+        """
         ...
 
 

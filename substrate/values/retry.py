@@ -60,17 +60,33 @@ class Retry:
     `patience` is how long all waits together may last, but for what the other side asked for; None
     leaves it to `max_attempts`. `max_paid` is how many attempts may fail of those that cost
     something: a model's answer that cannot be used, or that was cut off.
+
+    Raises `Misuse` for a policy that cannot work.
+
+    Example:
+        >>> Retry(max_attempts=5, initial=0.1).max_delay
+        datetime.timedelta(seconds=60)
     """
 
+    #: How many attempts there may be; 1 is no retry.
     max_attempts: int = 3
+    #: The first wait.
     initial: Duration = Duration(timedelta(milliseconds=500))  # noqa: RUF009 - a descriptor
+    #: What each wait is longer by than the one before it.
     factor: float = 2.0
+    #: The longest wait.
     max_delay: Duration = Duration(timedelta(seconds=60))  # noqa: RUF009 - a descriptor
+    #: By which share a wait is made shorter at random, at most.
     jitter: float = 0.2
+    #: Errors after which there is another attempt.
     retry_on: Errors = (Exception,)
+    #: Errors after which there is none.
     give_up_on: Errors = ()
+    #: Errors that prove that the call never left.
     safe_on: Errors = field(default=(ConnectionRefusedError,))
+    #: How long all waits together may last; None leaves it to `max_attempts`.
     patience: OptionalDuration = OptionalDuration()  # noqa: RUF009 - a descriptor
+    #: How many attempts may fail that cost something; None leaves it to `max_attempts`.
     max_paid: int | None = None
 
     def __post_init__(self) -> None:

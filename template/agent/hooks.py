@@ -7,11 +7,7 @@ goes on with the new hooks from its next step.
 from pathlib import Path
 
 from agent.rehearsal import rehearse
-from substrate.agent.stop import answered, any_of, budget, max_turns
-from substrate.agent.task import Task
-from substrate.agent.tool import tool
-from substrate.agent.turn import Tools
-from substrate.models.model import Model
+from substrate.agent import Model, Task, Tools, answered, any_of, budget, max_turns, tool
 
 NOTES = Path("notes.md")
 

@@ -7,7 +7,7 @@ import pytest
 
 from agent.loop import agent
 from substrate import RunStatus, connect
-from substrate.agent.task import Answer, Task
+from substrate.agent import Answer, Task
 from substrate.models.model import PROVIDERS
 
 

@@ -26,11 +26,23 @@ from substrate import (
     connect,
     durable,
 )
-from substrate.agent.stop import answered, any_of, budget, max_turns
-from substrate.agent.task import Answer, Task
-from substrate.agent.tool import Tool, tool
+from substrate.agent import (
+    Answer,
+    End,
+    Model,
+    Stop,
+    Task,
+    Tool,
+    Tools,
+    answered,
+    any_of,
+    budget,
+    max_turns,
+    tool,
+)
+from substrate.agent import begin as begin_turn
 from substrate.agent.turn import ask, begin, call_tools, finish, hear, heed, verdict
-from substrate.models.model import Model
+from substrate.models.messages import Reply
 from substrate.models.scripted import call, say
 
 
@@ -237,6 +249,31 @@ async def agent(ctx: Context, task: Task) -> Answer:
     return await finish(ctx, model, transcript, end, tools)
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """The hooks of another agent, as a value."""
+
+    prompt: str
+    model: Model
+    tools: Tools
+    stop: Stop
+
+
+HOOKS = Hooks("Be brief.", model, tools, stop)
+
+
+@durable
+async def handed_over(ctx: Context, task: Task) -> Answer:
+    """Run the loop over hooks that are handed over once."""
+    turn = await begin_turn(ctx, HOOKS, task)
+    while not (end := turn.stop()):
+        reply = await turn.ask()
+        assert_type(reply, Reply)
+        await turn.call_tools(reply)
+    assert_type(end, End)
+    return await turn.finish(end)
+
+
 async def unit() -> None:
     """Call tools and bound functions as the functions that they are."""
     assert_type(add(1, b=2), int)
@@ -247,13 +284,15 @@ async def unit() -> None:
 
 async def main(client: Client) -> None:
     """Start everything, and look at what came of it."""
-    everything: list[Durable[..., Any]] = [steps, below, together, waits, agent, kid, number]
+    agents: list[Durable[..., Any]] = [agent, handed_over]
+    everything: list[Durable[..., Any]] = [steps, below, together, waits, kid, number, *agents]
     async with client.work([*everything, give_back, take_back]):
         assert_type(await client.start(steps, id="steps"), Run)
         await client.start(kid, "lamp", 2, id="kid", timeout=60)
         await client.start(kid.of("lamp", pieces=2), id="kid/2", queue="default")
         await client.start(waits, 2, id="waits")
         await client.start(agent, Task("What is 1 + 2?"), id="agent")
+        await client.start(handed_over, Task("What is 1 + 2?"), id="handed_over")
         said: dict[str, Any] = {"approved": True, "report": {"title": "x"}, "pages": [1]}
         said.update({"perhaps": None, "mode": "slow", "anything": {}})
         for name, value in said.items():
@@ -266,6 +305,7 @@ async def main(client: Client) -> None:
         assert await client.result("kid/2", kid) == ["lamp", "lamp"]
         assert await client.result("below", below) == ["lamp"]
         assert (await client.result("agent", agent)).text == "3"
+        assert (await client.result("handed_over", handed_over)).text == "3"
         print(await client.result("together", together), await client.result("waits", waits))
 
 

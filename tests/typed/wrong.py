@@ -4,10 +4,13 @@
 """
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 from skills.sql import query_sql
 from substrate import Client, Context, Durable, Effect, bound, durable
+from substrate.agent import Tools
+from substrate.agent import begin as begin_turn
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Task
 from substrate.agent.tool import tool
@@ -176,6 +179,15 @@ def says_true(transcript: object) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """Hooks without an end."""
+
+    prompt: str
+    model: Model
+    tools: Tools
+
+
 async def hooks(ctx: Context, task: Task, model: Model) -> None:
     """Hooks that are none."""
     transcript = await begin(ctx, hook, task)  # seen
@@ -187,6 +199,7 @@ async def hooks(ctx: Context, task: Task, model: Model) -> None:
     await ask(ctx, model, transcript, [query_sql])  # unseen: any function may be a tool
     await ask(ctx, model, transcript, answer=Report("x"))  # seen
     any_of(answered, max_turns(3))  # seen
+    await begin_turn(ctx, Unfinished("", model, []), task)  # seen
     Model("scripted:x", script="no")  # unseen: a text is a sequence of texts
     Model("scripted:x", script=[say("yes")], fallback=3)  # seen
     print(stop(task))  # seen

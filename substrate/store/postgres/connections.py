@@ -123,7 +123,7 @@ def not_allowed(url: str, fact: str, grant: str) -> StoreUnusable:
     return StoreUnusable(
         f"Postgres at {shown_url(url)!r} does not allow it: {fact}. The owner of the tables is "
         f"who migrates, and may create and write tables there; who drives runs needs {grant} TO "
-        "its user: see Rights in substrate/README.md"
+        "its user: see Rights in docs/how-to/many-workers.md of the kit"
     )
 
 

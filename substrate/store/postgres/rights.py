@@ -23,7 +23,7 @@ RIGHTS: Mapping[str, str] = {
     "lanes": "SELECT, INSERT, UPDATE, DELETE",
     "blobs": "SELECT, INSERT",
 }
-"""What is done with each table, as GRANT has it. substrate/README.md has the same as statements."""
+"""What is done with each table, as GRANT has it. docs/how-to has the same as statements."""
 
 _EACH = [(table, right) for table, rights in RIGHTS.items() for right in rights.split(", ")]
 _MAY = ", ".join(f"pg_catalog.has_table_privilege('{t}', '{right}')" for t, right in _EACH)
@@ -48,4 +48,4 @@ def grant_for(error: Error) -> str:
     for table, rights in RIGHTS.items():
         if re.search(rf"\b{table}\b", told):
             return f"GRANT {rights} ON {table}"
-    return "GRANT USAGE ON SCHEMA, and what the README of substrate lists for the tables in it,"
+    return "GRANT USAGE ON SCHEMA, and what docs/how-to/many-workers.md lists for the tables in it,"

@@ -1,0 +1,145 @@
+"""`begin`: an agent at work, over hooks that are handed over once.
+
+What the canonical loop is written with, and any loop of a fork's own: the same four lines run any
+number of agents, each over its own hooks. The verbs below are those of `turn`, each of which leaves
+its row.
+
+Invariants: the hooks are read where they are used, so a running worker has those of its file; what
+is recorded was done, whatever they say now. `Turn` keeps no state but the transcript and the last
+advice, and both come back the same on a replay.
+"""
+
+from typing import Protocol
+
+from substrate.agent import turn
+from substrate.agent.end import End, Stop, Verdict
+from substrate.agent.prompt import Prompt, Text
+from substrate.agent.task import Answer, Task
+from substrate.agent.transcript import Transcript
+from substrate.agent.turn import AnswerType, Tools
+from substrate.engine.context import Context
+from substrate.models.messages import Reply
+from substrate.models.model import Model
+
+
+class Hooks(Protocol):
+    """The four hooks of an agent: a module such as a fork's ``hooks.py``, or any other object.
+
+    A fifth name, `answer`, is optional: the type of the agent's answers.
+    """
+
+    @property
+    def prompt(self) -> Prompt | Text:
+        """What the model is told first: text, a function of the task, or a prompt in versions."""
+
+    @property
+    def model(self) -> Model:
+        """Who answers."""
+
+    @property
+    def tools(self) -> Tools:
+        """What the model may call."""
+
+    @property
+    def stop(self) -> Stop:
+        """When the loop ends."""
+
+
+async def begin(ctx: Context, hooks: Hooks, task: Task) -> "Turn":
+    """Begin the work on a task, and return the turn that the loop goes round with.
+
+    The system prompt is rendered and recorded, with its version and the day that the model is
+    told: once a run, so a replay and a later prompt change neither.
+
+    Args:
+        ctx: The context of the durable function that is the loop.
+        hooks: A module or an object with `prompt`, `model`, `tools` and `stop`, and perhaps
+            `answer`. They are read again at each turn.
+        task: What the agent is given.
+
+    A prompt hook that raises pauses the run: mend it, and resume.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> hooks = SimpleNamespace(  # or a module, as in a fork
+        ...     prompt="Be brief.",
+        ...     model=Model("scripted:owls", script=["Two owls."]),
+        ...     tools=[],
+        ...     stop=any_of(answered(), max_turns(5)),
+        ... )
+        >>> @durable
+        ... async def agent(ctx: Context, task: Task) -> Answer:
+        ...     turn = await begin(ctx, hooks, task)
+        ...     while not (end := turn.stop()):
+        ...         reply = await turn.ask()
+        ...         await turn.call_tools(reply)
+        ...     return await turn.finish(end)
+        >>> (await drive(agent, Task("How many owls?"))).text
+        'Two owls.'
+    """
+    return Turn(ctx, hooks, await turn.begin(ctx, hooks.prompt, task))
+
+
+class Turn:
+    """An agent in the middle of its work: its hooks, and what was said so far. See `begin`."""
+
+    def __init__(self, ctx: Context, hooks: Hooks, transcript: Transcript) -> None:
+        self._ctx = ctx
+        self._hooks = hooks
+        self._transcript = transcript
+        self._verdict: Verdict = None
+
+    @property
+    def transcript(self) -> Transcript:
+        """What was said so far."""
+        return self._transcript
+
+    def stop(self) -> End | None:
+        """Ask the hook `stop` whether the loop ends here; None to go on.
+
+        It is asked at the top of each turn, so tools that the model has called always finish. A
+        turn that is recorded was taken: there the journal answers, whatever the hook says now. What
+        the hook only advises, a warning or a summary, is done by the next `ask`.
+        """
+        self._verdict = turn.verdict(self._ctx, self._hooks.stop, self._transcript)
+        return self._verdict if isinstance(self._verdict, End) else None
+
+    async def ask(self) -> Reply:
+        """Call the model once for all that was said, and return its reply.
+
+        The reply is recorded under ``model.n`` with its usage, and added to the transcript. Where
+        the model cannot answer, its fallback does; failures that pass by themselves are retried,
+        for a day if need be, while the run is suspended. All others (a missing key, an empty
+        account) pause the run: it goes on from here once they are mended and it is resumed.
+        """
+        ctx, hooks, answer = self._ctx, self._hooks, self._answer
+        transcript = await turn.heed(ctx, hooks.model, self._transcript, self._verdict, hooks.tools)
+        reply = await turn.ask(ctx, hooks.model, transcript, hooks.tools, answer=answer)
+        self._transcript = transcript + reply
+        return reply
+
+    async def call_tools(self, reply: Reply) -> None:
+        """Call every tool that the reply asks for, side by side, and take in what people said.
+
+        Each call is a promise of its own, ``tools.n/name.0``, and is never made again once its
+        outcome is recorded. A tool's own error, wrong arguments, a tool that there is not, and an
+        outcome that nobody knows are results that the model sees. A signal called ``message`` that
+        has come meanwhile is added after them.
+        """
+        self._transcript += await turn.call_tools(self._ctx, self._hooks.tools, reply)
+        self._transcript += await turn.hear(self._ctx)
+
+    async def finish(self, end: End) -> Answer:
+        """Return the answer. A loop that was cut short gets one last reply, without tools.
+
+        Args:
+            end: What `stop` has returned; the answer's `reason` and `detail` are its.
+        """
+        ctx, hooks, answer = self._ctx, self._hooks, self._answer
+        return await turn.finish(
+            ctx, hooks.model, self._transcript, end, hooks.tools, answer=answer
+        )
+
+    @property
+    def _answer(self) -> AnswerType:
+        return getattr(self._hooks, "answer", None)

@@ -1,5 +1,6 @@
 """Opening a database either brings it up to date or says what is wrong with it and what to do."""
 
+import asyncio
 import re
 import socket
 import subprocess
@@ -126,6 +127,20 @@ def test_many_open_an_empty_database_at_once(store_url: str):
     assert errors == [""] * 6
     with database(store_url) as db:
         assert db.value("SELECT count(*) FROM ostinato_migrations") == NEWEST
+
+
+async def test_a_strangers_lock_keeps_no_migrator_waiting(postgres_url: str):
+    """Whoever may only connect to the database, or read the kit's table, holds up no migration."""
+    with psycopg.connect(postgres_url) as stranger:
+        stranger.execute("SELECT pg_advisory_lock(91310704)")  # which migrators took once
+        async with asyncio.timeout(20), opened(postgres_url):
+            pass
+        stranger.execute("SELECT * FROM ostinato_migrations")  # and stays in its transaction
+        with database(postgres_url) as db:
+            db.rows("DROP TABLE lanes")
+            db.rows("DELETE FROM ostinato_migrations WHERE version = :last", last=6)
+        async with asyncio.timeout(20), opened(postgres_url):
+            pass
 
 
 async def test_newer_schema(store_url: str):

@@ -91,7 +91,6 @@ INEXACT = (
     "SELECT extract(epoch FROM clock_timestamp()) * 1000",
     "SELECT 1::bigint = 1.5::numeric",
     "SELECT 'a'::varchar || 'b'::varchar",
-    "SELECT pg_advisory_xact_lock(1::integer)",
     "SELECT unnest(ARRAY[1::bigint])",
     "SELECT 'run'::public.lure::text",
 )

@@ -4,17 +4,18 @@ A read-only transaction alone is no boundary: whoever may send any statement can
 superuser's SELECT reads files and starts programs. So, each on its own:
 
 - the role is asked first what it may do (`power`);
-- the statement is declared as a cursor over the extended protocol: PostgreSQL takes one SELECT
-  there, or VALUES, and nothing else;
+- the statement names no function that acts (`acting`);
+- it is declared as a cursor over the extended protocol: PostgreSQL takes one SELECT there, or
+  VALUES, and nothing else;
 - the transaction is read-only and never committed;
 - ``statement_timeout`` ends it on the server, and the deadline of `process` on this side;
 - the server cuts each value before it sends it (`bounded`), and few rows are asked for at once.
 
 Every setting is local to the transaction, so a pooler in between hands none of them on.
 
-Limits: functions that act with their owner's rights or on other connections (``SECURITY DEFINER``,
-dblink) do what they do, so give the role none of these. What a statement costs the server is
-bounded by its time, and by ``temp_file_limit`` where the role may set that.
+Limits: functions and views that somebody made in the database do what they do, with their owner's
+rights (``SECURITY DEFINER``) or the role's, so give the role none that acts. What a statement costs
+the server is bounded by its time, and by ``temp_file_limit`` where the role may set that.
 """
 
 import signal
@@ -27,6 +28,7 @@ from psycopg.adapt import Transformer
 from psycopg.pq import Format
 from psycopg.types.string import TextLoader
 
+from skills.sql.acting import refuse_acting
 from skills.sql.answer import Answer, Json, QueryFailed, TooDeep, cut, to_cell
 from skills.sql.bounded import bounded, totals
 from skills.sql.power import refuse_power
@@ -163,6 +165,7 @@ class Database:
 
     def query(self, sql: str, parameters: Parameters, max_rows: int) -> Answer:
         """Run one SELECT and return its answer, or raise `QueryFailed`."""
+        refuse_acting(self._connection, sql)
         self._connection.execute(_OWN_PATH)
         try:
             return self._select(sql, parameters, max_rows)

@@ -3,7 +3,8 @@
 A read-only transaction is no boundary for a role that can end it, and no privilege on tables says
 what a role can read of the server itself: passwords, files, other databases' samples. So a role is
 refused that may do any of this, itself or by becoming another (a SELECT can do that, with
-``set_config('role', …)``).
+``set_config('role', …)``). So is one that is used for something else as well: what a role may end
+and hold up are the sessions of that role.
 
 The statements name what is in ``pg_catalog`` only, and run with a ``search_path`` of nothing else:
 no operator or function that somebody else made takes part in them.
@@ -18,6 +19,9 @@ JOURNAL = (
     "ostinato_migrations",
 )
 """Tables in which the kit records what every agent did and was told."""
+
+KIT = "ostinato"
+"""What the kit's own connections are called, where their URL does not say otherwise."""
 
 _REACHABLE = """
 WITH reachable AS (
@@ -97,6 +101,23 @@ END
 LIMIT 1
 """
 
+# A role that owns something, in whatever database of the server, is somebody's for something else.
+_OTHERS = f"""{_REACHABLE}
+SELECT format('the role %I owns something in %s', rolname,
+    coalesce('the database ' || quote_ident(datname), 'the server'))
+FROM reachable
+JOIN pg_catalog.pg_shdepend AS owned ON refclassid = 'pg_authid'::regclass
+    AND refobjid = reachable.oid AND deptype = 'o'
+LEFT JOIN pg_catalog.pg_database AS place
+    ON place.oid = CASE WHEN dbid = 0 AND classid = 'pg_database'::regclass THEN objid ELSE dbid END
+UNION ALL
+SELECT format('as the role %I a worker of the kit is connected, to the database %I, and a statement'
+    ' could end that', rolname, datname)
+FROM reachable JOIN pg_catalog.pg_stat_activity ON usesysid = reachable.oid
+WHERE application_name = '{KIT}' AND pid <> pg_backend_pid()
+LIMIT 1
+"""
+
 _JOURNAL = f"""{_REACHABLE}
 SELECT format('the role %I may read %s, where the kit records what agents do', rolname,
     relation.oid::regclass)
@@ -120,10 +141,13 @@ _JOURNAL_REMEDY = (
     f"or REVOKE SELECT ON {', '.join(JOURNAL)} FROM it"
 )
 
+_OTHERS_REMEDY = f"give the tool a role of its own, which nobody else is connected as: {_REMEDY}"
+
 _QUESTIONS = (
     (_ROLES, _REMEDY),
     (_SECRETS, _REMEDY),
     (_WRITES, _REMEDY),
+    (_OTHERS, _OTHERS_REMEDY),
     (_JOURNAL, _JOURNAL_REMEDY),
 )
 

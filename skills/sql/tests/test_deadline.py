@@ -70,12 +70,15 @@ async def test_postgres_ends_a_statement_by_itself(postgres_shop):
     assert answer["rows"] == [["7s"]]
 
 
-async def test_a_statement_cannot_lift_its_deadline(postgres_shop):
-    """A statement that turns the server's limit off for its later rows is ended all the same."""
+async def test_a_statement_cannot_lift_its_deadline(postgres_shop, owner):
+    """Where a function turns the server's limit off for later rows, the statement ends as well."""
+    owner.execute(
+        "CREATE FUNCTION lift() RETURNS text LANGUAGE sql AS"
+        " $$SELECT set_config('statement_timeout', '0', true)$$;"
+        "CREATE FUNCTION wait() RETURNS void LANGUAGE sql AS $$SELECT pg_sleep(20)$$"
+    )
     lifting = """
-    SELECT CASE WHEN i <= 30 THEN set_config('statement_timeout', '0', true)
-        ELSE pg_sleep(20)::text END
-    FROM generate_series(1, 100) AS i
+    SELECT CASE WHEN i <= 30 THEN lift() ELSE wait()::text END FROM generate_series(1, 100) AS i
     """
     begun = monotonic()
 

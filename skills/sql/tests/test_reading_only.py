@@ -133,8 +133,11 @@ async def test_postgres_takes_nothing_but_one_select(
 async def test_postgres_never_commits(postgres_shop, owner: psycopg.Connection):
     """What a SELECT may do in spite of a read-only transaction is rolled back."""
     owner.execute("LISTEN news")
+    owner.execute(
+        "CREATE FUNCTION tell(text) RETURNS void LANGUAGE sql AS $$SELECT pg_notify('news', $1)$$"
+    )
 
-    await query_sql(postgres_shop).function("SELECT pg_notify('news', 'from the model')")
+    await query_sql(postgres_shop).function("SELECT tell('from the model')")
 
     # Notifications arrive in the order of commits, so the model's would be before this one.
     owner.execute("NOTIFY news, 'from the owner'")

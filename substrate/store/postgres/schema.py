@@ -1,4 +1,10 @@
-"""Migrations of a Postgres database."""
+"""Migrations of a Postgres database.
+
+Migrators take turns by a lock on the kit's own table, which nobody can hold who may not write it.
+An advisory lock can be held by anybody who is connected to the database, for as long as they like.
+"""
+
+from psycopg import Rollback, errors
 
 from substrate.store.migrate import (
     CREATE_TABLE,
@@ -10,12 +16,10 @@ from substrate.store.migrate import (
 from substrate.store.postgres.connections import NOW
 from substrate.store.postgres.session import Cursor
 
-_LOCK = 0x0571_4A70  # any constant: the advisory lock that migrators take in turn
-
 MIGRATION_WAIT = 3600.0
 """How many seconds migrating may take, and waiting for another process that does."""
 
-_TAKE_TURN = "SELECT pg_catalog.pg_advisory_xact_lock(%s)"
+_TAKE_TURN = f"LOCK TABLE {TABLE} IN SHARE ROW EXCLUSIVE MODE"  # who only reads it goes on
 _FIND_TABLE = "SELECT pg_catalog.to_regclass(%s)"
 
 _INSERT_APPLIED = f"""
@@ -26,11 +30,21 @@ VALUES (%(version)s, %(name)s, %(digest)s, {NOW})
 
 async def migrate(db: Cursor) -> None:
     """Apply what migrations are left, in one transaction that other migrators wait for."""
+    while not await _migrated(db):
+        pass
+
+
+async def _migrated(db: Cursor) -> bool:
+    """Apply what is left; return False where another was about to make the first table."""
     known = migrations("postgres")
-    async with db.connection.transaction():
+    async with db.connection.transaction() as turn:
         await db.execute("SET LOCAL statement_timeout = 0")
-        await db.execute(_TAKE_TURN, (_LOCK,))
-        await db.execute(CREATE_TABLE, prepare=False)
+        try:
+            await db.execute(CREATE_TABLE, prepare=False)
+        except (errors.UniqueViolation, errors.DuplicateTable):
+            # IF NOT EXISTS sees no table that is not committed; this waited until it was.
+            raise Rollback(turn) from None
+        await db.execute(_TAKE_TURN, prepare=False)
         for migration in pending(known, await _applied(db)):
             await db.execute(migration.sql.encode(), prepare=False)
             row = {
@@ -39,6 +53,8 @@ async def migrate(db: Cursor) -> None:
                 "digest": migration.digest,
             }
             await db.execute(_INSERT_APPLIED, row, prepare=False)
+        return True
+    return False
 
 
 async def is_current(db: Cursor) -> bool:

@@ -1,11 +1,12 @@
 """A transactional step and its outcome are one commit in the store's own database."""
 
+import threading
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from substrate import Context, Retry, RunFailed, connect, durable
+from substrate import Context, Limits, Retry, RunFailed, connect, durable
 from tests.runs import QUICK
 from tests.stores import database
 
@@ -97,3 +98,60 @@ async def test_many_at_once(store_url, accounts):
         for i in range(10):
             await client.result(f"run{i}")
     assert accounts() == 50
+
+
+SHORT = Limits(lease=1, poll=0.02, grace=5)
+
+
+def dwell(tx: Any, seconds: float) -> str:
+    """Hold the transaction open, as a step does that computes between two statements."""
+    calls["dwell"] += 1
+    tx.execute("INSERT INTO accounts VALUES ('dwelt', 0)")
+    threading.Event().wait(seconds)
+    return "written"
+
+
+@durable
+async def dwells(ctx: Context, seconds: float) -> str:
+    return await ctx.step(dwell, seconds, effect="transactional")
+
+
+async def test_one_that_takes_as_long_as_a_short_lease(store_url, accounts):
+    """It ends before it could cost the lease for which heartbeats cannot be written, once."""
+    async with connect(store_url) as client, client.work([dwells], limits=SHORT):
+        await client.start(dwells, 0.9, id="run")
+        if store_url.startswith("postgres"):  # there heartbeats go their own way
+            assert await client.result("run") == "written"
+        else:
+            with pytest.raises(RunFailed, match=r"0\.5 s, half of a worker's lease of 1 s"):
+                await client.result("run")
+        run = await client.get("run")
+
+    assert (calls["dwell"], run.epoch) == (1, 1)
+    with database(store_url) as db:
+        dwelt = db.value("SELECT count(*) FROM accounts WHERE name = 'dwelt'")
+    assert dwelt == (1 if store_url.startswith("postgres") else 0)
+
+
+async def test_the_lease_of_another_process_counts(sqlite_url, tmp_path):
+    """A transaction is no longer than half of the lease of any worker of the file."""
+    async with connect(sqlite_url) as client, connect(sqlite_url) as other:
+        with database(sqlite_url) as db:
+            db.rows("CREATE TABLE accounts (name text, cents bigint)")
+        async with other.work([pays], limits=SHORT), client.work([dwells], limits=QUICK):
+            await client.start(dwells, 0.9, id="run")
+            with pytest.raises(RunFailed, match=r"a worker's lease of 1 s"):
+                await client.result("run")
+
+
+async def test_many_after_another_cost_no_lease(store_url, accounts):
+    """Transactions that leave each other no gap leave one to each heartbeat that is due."""
+    limits = Limits(lease=2.5, poll=0.02, grace=5)
+    async with connect(store_url) as client, client.work([dwells], limits=limits):
+        for i in range(12):
+            await client.start(dwells, 0.4, id=f"run/{i}")
+        for i in range(12):
+            assert await client.result(f"run/{i}") == "written"
+        epochs = {run.epoch for run in await client.list()}
+
+    assert (epochs, calls["dwell"]) == ({1}, 12)

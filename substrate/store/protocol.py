@@ -240,8 +240,9 @@ class Store(Protocol):
         one thread at a time, which is not the event loop's. Only then is the run locked and the
         fence checked; what was written is rolled back unless the promise is. Returns the promise
         as it stands, which may be another's outcome. What `call` raises is raised after the
-        rollback; `TimeoutError` when it took longer than `TX_LIMIT`: the transaction is closed
-        then, and whoever still uses it gets an error. After `StoreUnreachable` nobody knows; see
+        rollback; `TimeoutError` when it took longer than `TX_LIMIT`, on SQLite also than half of
+        the shortest lease of its workers: the transaction is closed then, and whoever still uses
+        it gets an error. After `StoreUnreachable` nobody knows; see
         `settled`.
         """
         ...

@@ -11,6 +11,7 @@ What is the same for every store stands here; each store opens, checks and commi
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from substrate.store.protocol import TX_LIMIT, Transaction
@@ -28,31 +29,44 @@ class OpenTransaction(Transaction, Protocol):
         ...
 
 
-async def answer(transaction: OpenTransaction, call: Call) -> Promise:
+@dataclass(frozen=True, slots=True)
+class Longest:
+    """For how long a transaction may be open, in seconds, and why no longer."""
+
+    seconds: float = TX_LIMIT.total_seconds()
+    because: str = "the limit"
+
+    @property
+    def passed(self) -> str:
+        """What is said of a transaction that was open for so long."""
+        return (
+            f"its transaction had been open for {self.seconds:g} s, {self.because}, and was rolled "
+            "back; do the slow part in a step before"
+        )
+
+
+LIMIT = Longest()
+
+
+async def answer(transaction: OpenTransaction, call: Call, longest: Longest = LIMIT) -> Promise:
     """Return what the call comes to; the transaction is closed when it ends, however it does.
 
-    Raises what the call raises, and `TimeoutError` after `TX_LIMIT`: who is left behind then has
-    no hold on the transaction any more, so nobody waits for it.
+    Raises what the call raises, and `TimeoutError` when it is open for `longest`: who is left
+    behind then has no hold on the transaction any more, so nobody waits for it.
     """
     calling = asyncio.ensure_future(call(transaction))
     why = "its step was broken off"
     try:
-        await asyncio.wait([calling], timeout=TX_LIMIT.total_seconds())
-        why = "its step has ended" if calling.done() else _TOO_LONG
+        await asyncio.wait([calling], timeout=longest.seconds)
+        why = "its step has ended" if calling.done() else longest.passed
     finally:
         if not calling.done():
             calling.cancel()
             calling.add_done_callback(_forget)
         await transaction.close(why)
-    if why == _TOO_LONG:
-        raise TimeoutError(f"a transactional step took too long: {_TOO_LONG}")
+    if why == longest.passed:
+        raise TimeoutError(f"a transactional step took too long: {why}")
     return calling.result()
-
-
-_TOO_LONG = (
-    f"its transaction had been open for {TX_LIMIT.total_seconds():.0f} s, the limit, and was "
-    "rolled back; do the slow part in a step before"
-)
 
 
 def closed(why: str) -> Misuse:

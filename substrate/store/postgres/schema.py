@@ -36,13 +36,14 @@ async def migrate(db: Cursor) -> None:
 
 async def _migrated(db: Cursor) -> bool:
     """Apply what is left; return False where another was about to make the first table."""
-    known = migrations("postgres")
+    known, is_second = migrations("postgres"), False
     async with db.connection.transaction() as turn:
         await db.execute("SET LOCAL statement_timeout = 0")
         try:
             await db.execute(CREATE_TABLE, prepare=False)
         except (errors.UniqueViolation, errors.DuplicateTable):
             # IF NOT EXISTS sees no table that is not committed; this waited until it was.
+            is_second = True
             raise Rollback(turn) from None
         await db.execute(_TAKE_TURN, prepare=False)
         for migration in pending(known, await _applied(db)):
@@ -53,8 +54,7 @@ async def _migrated(db: Cursor) -> bool:
                 "digest": migration.digest,
             }
             await db.execute(_INSERT_APPLIED, row, prepare=False)
-        return True
-    return False
+    return not is_second
 
 
 async def is_current(db: Cursor) -> bool:

@@ -3,9 +3,13 @@
 The user's statements run on the connection that writes everything else, so nobody else writes in
 this process meanwhile, nor in another. An authorizer refuses what would end or nest the
 transaction: SQLite asks it about each statement as it is compiled, so none hides behind another.
+
+Heartbeats write, too, and wait meanwhile. So a transaction is open for half of a lease at most, of
+the shortest that any worker of this file has, and begins only when no heartbeat is due.
 """
 
 import threading
+import time
 from dataclasses import replace
 
 import apsw
@@ -13,7 +17,17 @@ import apsw
 from substrate.store.blobs import outsource
 from substrate.store.sqlite.file import LOCK_WAIT, SqliteFile, begin, explained
 from substrate.store.sqlite.journal import write_checkpoint
-from substrate.store.transaction import LEAVE_OUT, Call, answer, check_call, closed, refused
+from substrate.store.transaction import (
+    LEAVE_OUT,
+    LIMIT,
+    Call,
+    Longest,
+    answer,
+    check_call,
+    closed,
+    refused,
+)
+from substrate.values.clock import OffsetClock
 from substrate.values.errors import Misuse
 from substrate.values.records import (
     Adopted,
@@ -26,6 +40,9 @@ from substrate.values.records import (
 )
 
 _INTERRUPT_EVERY = 0.01  # seconds; an interrupt that comes before its statement is lost
+_LET_BEAT = 0.005  # seconds in which a heartbeat that is due takes its turn
+_LETS = 20  # times at most: a worker's row may lie about when it was
+_LEAST = 0.15  # seconds: half of the shortest lease that there may be
 _DENIED = {
     apsw.SQLITE_TRANSACTION,
     apsw.SQLITE_SAVEPOINT,
@@ -98,9 +115,9 @@ async def transact(file: SqliteFile, fence: Fence, call: Call) -> Promise | Fenc
     """Let a function write, and commit that with its promise; see `Store.transact`."""
     async with file.turn() as db:
         try:
-            await file.in_thread(lambda: _begin(db))
+            longest = await file.in_thread(lambda: _begin(db))
             transaction = SqliteTransaction(file, db)
-            promise = await answer(transaction, call)
+            promise = await answer(transaction, call, longest)
             transaction.check()
             light = outsource(Checkpoint(fence, promise))
             outcome = await file.in_thread(lambda: _end(db, light))
@@ -115,9 +132,33 @@ async def transact(file: SqliteFile, fence: Fence, call: Call) -> Promise | Fenc
     return Fenced()
 
 
-def _begin(db: apsw.Connection) -> None:
+_LEASES = """
+SELECT min(lease_until - beat_at), max(10 * (:now - beat_at) > 4 * (lease_until - beat_at))
+  FROM workers
+ WHERE lease_until > beat_at AND lease_until > :now
+"""
+
+
+def _begin(db: apsw.Connection) -> Longest:
+    """Begin the transaction when no heartbeat is due; return for how long it may be open."""
     with explained(db, LOCK_WAIT):
-        begin(db, LOCK_WAIT)
+        for is_last in (*[False] * _LETS, True):
+            begin(db, LOCK_WAIT)
+            now = OffsetClock().now_ms()  # of which the leases are
+            lease_ms, is_due = db.execute(_LEASES, {"now": now}).fetchone() or (None, None)
+            if is_last or not is_due:
+                return _longest(lease_ms)
+            # One transaction after another would else leave a heartbeat no gap to come in.
+            db.execute("ROLLBACK")
+            time.sleep(_LET_BEAT)
+    raise AssertionError("the last one returns")
+
+
+def _longest(lease_ms: int | None) -> Longest:
+    if lease_ms is None or (seconds := max(lease_ms / 2000, _LEAST)) >= LIMIT.seconds:
+        return LIMIT
+    why = f"half of a worker's lease of {lease_ms / 1000:g} s, whose heartbeat waits meanwhile"
+    return Longest(seconds, why)
 
 
 def _end(db: apsw.Connection, checkpoint: Checkpoint) -> Outcome:

@@ -52,7 +52,7 @@ def test_a_signal_gives_the_run_back(tmp_path, store_url, number, code):
     fork.replace("agent/hooks.py", "print(", "await asyncio.sleep(0.5)  # not ")
     process = fork.open_held("run", OWLS, "--id", "first")
     process.send_signal(number)
-    said = read_until(process, "has 10.0 s")
+    said = read_until(process, "Ctrl-C again leaves at once")
     fork.let_go()
 
     stopped = end(process)

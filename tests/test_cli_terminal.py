@@ -91,8 +91,31 @@ def test_what_is_under_way_is_seen(fork):
     assert window.screen.rindex(SHOW_CURSOR) > window.screen.rindex(HIDE_CURSOR)
 
 
+def test_what_may_not_be_done_twice_is_waited_for(fork):
+    """Ctrl-C says at once which call has to end and until when; the prompt is back when it has."""
+    fork.replace("agent/hooks.py", 'effect="pure"', 'effect="once"')
+    with terminal(fork, "run", OWLS, "--id", "first", columns="120") as window:
+        assert wait_until((fork.folder / "looking").exists, LIMIT_S)
+        window.process.send_signal(signal.SIGINT)
+        window.read_until("and then nobody knows whether it happened")
+        fork.let_go()
+        ended = time.monotonic()
+        window.read_until("run first is given back")
+        code = window.process.wait(LIMIT_S)
+        took = time.monotonic() - ended
+
+    at = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    assert re.search(
+        rf"stopping: tools\.0/look\.0 may not be done twice, and has until {at} to end",
+        window.plain,
+    )
+    assert code == 130
+    assert took < 3, "a second on a machine that does nothing else"
+    assert fork.run("first")["journal"][-1]["state"] == "resolved"
+
+
 def test_leaving_at_once_gives_the_cursor_back(fork):
-    """Also a second Ctrl-C leaves the terminal with its cursor."""
+    """A second Ctrl-C leaves the terminal with its cursor, and says what is not known then."""
     fork.replace("agent/hooks.py", 'effect="pure"', 'effect="once"')
     with terminal(fork, "run", OWLS) as window:
         assert wait_until((fork.folder / "looking").exists, LIMIT_S)
@@ -103,7 +126,8 @@ def test_leaving_at_once_gives_the_cursor_back(fork):
         rest = window.read_rest()
 
     assert code == 130
-    assert rest.endswith(f"{SHOW_CURSOR}\r\n")
+    told = "left: nobody knows whether tools.0/look.0 happened"
+    assert rest.endswith(f"{SHOW_CURSOR}\r\n{told}\r\n")
 
 
 async def test_the_answer_is_seen_as_it_comes(tmp_path):

@@ -1,6 +1,7 @@
 """An operation that was made and never awaited is no silent nothing: the run is paused by it."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -131,6 +132,27 @@ async def test_the_run_is_paused(store_url, forgets, named):
     assert f"has returned and never awaited {', '.join(named)}, so that was" in failure.message
     assert set(rows) - {"run"} == ({"charge.1"} if forgets is one_of_two else set())
     assert calls == ([2] if forgets is one_of_two else [])
+
+
+async def test_a_refusal_that_was_swallowed_is_told(store_url):
+    """Where operations were refused and the code went on all the same, the pause says by what."""
+
+    @durable
+    async def order(ctx: Context) -> str:
+        with suppress(Exception):
+            await ctx.gather(ctx.step(charge, 1), ctx.map(charge, [2, 3]))  # type: ignore[arg-type]
+        return "paid"
+
+    async with connect(store_url) as client, client.work([order], limits=QUICK):
+        await client.start(order, id="run")
+        with pytest.raises(RunPaused) as caught:
+            await client.result("run")
+
+    failure = caught.value.failure
+    assert failure.details["keys"] == ["charge.1/0", "charge.1/1"]
+    assert "it was refused, and the code has swallowed that: a combinator takes" in failure.message
+    assert "await it, or give it to gather" not in failure.message
+    assert calls == []
 
 
 async def test_it_goes_on_once_the_code_is_mended(store_url):

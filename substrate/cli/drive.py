@@ -109,7 +109,7 @@ class Drive:
                 try:
                     await stop.or_end(watching)
                 except Stopped as stopped:
-                    progress.say(Text(_stopping(stopped, worker), "yellow"))
+                    self._say_what_is_waited_for(stop, stopped, worker, progress)
                     raise
         finally:  # the worker has closed: what it has let end is told before we go
             looking.cancel()
@@ -183,6 +183,33 @@ class Drive:
         questions = await read_questions(self.client, run, journal)
         progress.say(*how_to_answer(questions, self.invocation))
 
+    def _say_what_is_waited_for(
+        self, stop: Stop, stopped: Stopped, worker: Worker, progress: Progress
+    ) -> None:
+        """Say what is to end first; who presses Ctrl-C waits only for what may not be done twice.
+
+        A call cannot be handed to another process: only this one can hear what it comes to.
+        """
+        grace = round(worker.limits.grace.total_seconds() * 1000)
+        again = "Ctrl-C again leaves at once"
+        if stopped.number is not signal.SIGINT:
+            told = [f"stopping: what is under way has {wording.duration(grace)}; {again}"]
+        elif calls := worker.hurry():
+            names = ", ".join(self._name_of(call) for call in calls)
+            end = wording.moment(self.client.store.clock.now_ms() + grace)
+            told = [
+                f"stopping: {names} may not be done twice, and has until {end} to end",
+                f"{again}, and then nobody knows whether it happened",
+            ]
+            stop.last_words = f"left: nobody knows whether {names} happened"
+        else:
+            told = ["stopping: what is under way is done again later"]
+        progress.say(*(Text(line, "yellow") for line in told))
+
+    def _name_of(self, call: Promise) -> str:
+        """Return where a call stands: its key, or its whole id where another run makes it."""
+        return call.key if call.run_id == self.id else call.id
+
     async def _part(self, stopped: Stopped) -> int:
         """Say how the run was left behind."""
         outcome = await read_outcome(self.client, self.id)
@@ -200,16 +227,6 @@ class Drive:
             answers = list(how_to_answer(questions, self.invocation))
             put(open_screen(), "", Text(message, "yellow"), *answers, Text(again, "dim"))
         return stopped.exit_code
-
-
-def _stopping(stopped: Stopped, worker: Worker) -> str:
-    """Say what is waited for; who presses Ctrl-C waits only for what may not be done twice."""
-    grace = wording.duration(round(worker.limits.grace.total_seconds() * 1000))
-    if stopped.number is not signal.SIGINT:
-        return f"stopping: what is under way has {grace}; Ctrl-C again leaves at once"
-    if worker.hurry():
-        return f"stopping: what may not be done twice has {grace}; Ctrl-C again leaves at once"
-    return "stopping: what is under way is done again later"
 
 
 @contextmanager

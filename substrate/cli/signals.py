@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -36,6 +36,8 @@ class Stop:
     """Whether a signal has come. Made by `heeding_signals`."""
 
     def __init__(self) -> None:
+        self.last_words = ""
+        """What is said when the process is ended by a second signal."""
         self._number: int | None = None
         self._came = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -60,11 +62,19 @@ class Stop:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Take note of the first signal; at the second, end the process."""
         if self._number is not None:
-            if sys.stderr.isatty():
-                os.write(2, _SHOW_CURSOR)
+            _say_last(self.last_words)
             os._exit(128 + number)
         self._number = number
         self._loop.call_soon_threadsafe(self._came.set)
+
+
+def _say_last(words: str) -> None:
+    """Write past everything that buffers or draws: the process is about to end."""
+    with suppress(OSError, AttributeError):  # nobody reads it, or there is no standard error
+        if sys.stderr.isatty():
+            os.write(2, _SHOW_CURSOR)
+        if words:
+            os.write(2, f"{words}\n".encode(errors="backslashreplace"))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A durable function called inside a run: a scope of its own, one outcome under its key."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,7 +47,7 @@ async def run_function(
     """
     result = await function.function(ctx, **arguments)
     if idle := ctx.strand.idle:
-        forgotten = [each for each in idle if not isinstance(each, Continuation)]
+        forgotten = {each: why for each, why in idle.items() if not isinstance(each, Continuation)}
         if forgotten:
             ctx.execution.leave(Paused(_never_awaited(function, forgotten)))
         if not isinstance(result, Continuation):
@@ -65,14 +65,17 @@ def _never_returned(function: Durable[..., Any]) -> Failure:
     )
 
 
-def _never_awaited(function: Durable[..., Any], idle: Collection[object]) -> Failure:
+def _never_awaited(function: Durable[..., Any], idle: Mapping[object, str | None]) -> Failure:
+    """Return the failure for operations that nobody began; where one was refused, it says why."""
     keys = [str(pending) for pending in idle]
     shown = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if keys[_SHOWN:] else "")
+    cure = "await it, or give it to gather, map or race"
+    if refusal := next(filter(None, idle.values()), None):
+        cure = f"it was refused, and the code has swallowed that: {refusal}"
     return Failure(
         "NeverAwaited",
         f"{function.name}(){in_place(function)} has returned and never awaited {shown}, so that "
-        "was not done; await it, or give it to gather, map or race, and requeue the run: it goes "
-        "on from its journal",
+        f"was not done; {cure}, and requeue the run: it goes on from its journal",
         {"function": function.name, "keys": keys},
     )
 

@@ -8,6 +8,7 @@ coroutine that nobody awaits, and of no other awaitable.
 """
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
@@ -183,6 +184,11 @@ class Pending(Coroutine[Any, Any, T]):
         """Count it no more as one that nobody asks for."""
         self._context.strand.idle.pop(self, None)
 
+    def refuse(self, why: str) -> None:
+        """Note why it was not taken, for the case that nobody heeds the refusal."""
+        if self in self._context.strand.idle:
+            self._context.strand.idle[self] = why
+
 
 async def settle_all(
     context: "Context", pendings: Sequence[Pending[T]], limit: int | None = None
@@ -267,10 +273,15 @@ async def _take_all(
         if is_race and not all(pending.leaves_a_row for pending in pendings):
             raise Misuse("ctx.hear never waits and may leave no row, so it cannot race; await it")
         return [pending.take(context) for pending in pendings]
-    except Misuse:
-        for pending in pendings:  # whoever gave them is told
-            if isinstance(pending, Pending):
-                pending.drop()
+    except Misuse as refusal:
+        everything: Sequence[object] = pendings
+        for given in everything:  # whoever gave them is told
+            if isinstance(given, Pending):
+                given.drop()
+            elif isinstance(given, Coroutine):  # what it holds is done by nobody: see `_call`
+                for pending in _held_by(given):
+                    pending.refuse(str(refusal))
+                given.close()
         raise
     except Interrupt:
         await context.execution.hold_up()
@@ -343,6 +354,19 @@ async def _as_data(branch: Branch) -> Promise | Raised[Exception]:
         return Raised(error)
 
 
+def _held_by(coroutine: object) -> Sequence[Pending[Any]]:
+    """Return the operations that a coroutine was given which has not begun, as `ctx.map` is."""
+    if not inspect.iscoroutine(coroutine):
+        return []
+    values = inspect.getcoroutinelocals(coroutine).values()
+    return [
+        each
+        for value in values
+        for each in (value if isinstance(value, list | tuple) else (value,))
+        if isinstance(each, Pending)
+    ]
+
+
 def _first_of(failures: Sequence[Exception]) -> Exception:
     """Return the failure of the lowest index, which brings the others along."""
     first, *others = failures
@@ -352,9 +376,6 @@ def _first_of(failures: Sequence[Exception]) -> Exception:
 
 def _check_pendings(given: Sequence[object]) -> None:
     strangers = [each for each in given if not isinstance(each, Pending)]
-    for stranger in strangers:
-        if isinstance(stranger, Coroutine):
-            stranger.close()
     if strangers:
         raise Misuse(
             "a combinator takes pending operations of its own ctx, not "

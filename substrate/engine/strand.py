@@ -27,9 +27,9 @@ class Strand:
         self.seq: int = 0
         """The highest change number among the outcomes that the task has seen."""
         self.group: Group | None = None
-        self.idle: dict[object, None] = {}
-        """Operations that were made and not begun yet, in the order in which they were made; and
-        what the function is to return."""
+        self.idle: dict[object, str | None] = {}
+        """Operations that were made and not begun yet, in the order in which they were made, with
+        why where they were refused; and what the function is to return."""
         self._execution = execution
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()

@@ -48,7 +48,7 @@ from substrate.values.errors import (
     StoreUnreachable,
 )
 from substrate.values.ids import RunId, check_name, lane_of, part_of
-from substrate.values.records import Claim, Effect, Fence, Inbox, NewRun, Owner, Run
+from substrate.values.records import Claim, Effect, Fence, Inbox, NewRun, Owner, Promise, Run
 
 log = logging.getLogger("ostinato")
 
@@ -138,13 +138,13 @@ class Worker:
                 execution.drain(Shutdown(_STOPPING))
         await to_its_end(self._close())
 
-    def hurry(self) -> bool:
-        """Have `close` wait for those calls only that may not be made twice; return if there are.
+    def hurry(self) -> Sequence[Promise]:
+        """Have `close` wait for those calls only that may not be made twice; return their intents.
 
         What else is under way is cut off, and done again by whoever drives its run next.
         """
         self._is_hurried = True
-        return any(map(_must_end, self._executions.values()))
+        return [call for execution in self._executions.values() for call in _must_end(execution)]
 
     async def _close(self) -> None:
         """Close in order. The end of the event loop may cancel this, too: it goes on to the end."""
@@ -532,7 +532,7 @@ class Worker:
         return late
 
 
-def _must_end(execution: Execution) -> bool:
-    """Whether a call of a run is under way of which nobody would know whether it happened."""
+def _must_end(execution: Execution) -> Sequence[Promise]:
+    """Return the calls under way in a run of which nobody would know whether they happened."""
     steps = [each for each in execution.open.values() if each.effect is Effect.ONCE]
-    return any(rests_until(each) is None for each in steps)
+    return [each for each in steps if rests_until(each) is None]

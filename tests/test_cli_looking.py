@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tests.fork import LIMIT_S, Fork
+from tests.stores import database
 
 OWLS = "How many owls?"
 
@@ -188,3 +189,19 @@ def test_a_reader_that_goes_away(fork, command):
     )
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("column", ["input", "value", "usage", "attempts", "error"])
+def test_a_row_that_cannot_be_read(fork, column):
+    """A row that was written by hand keeps nobody from looking at its run, or at others."""
+    keys = ["run", "model.0", "tools.0/look.0"]
+    for key in keys:
+        fork.do("run", OWLS, "--id", key)
+        with database(fork.absolute_url) as db:
+            id_ = key if key == "run" else f"{key}#{key}"
+            db.rows(f"UPDATE promises SET {column} = '{{\"$int\": ' WHERE id = :id", id=id_)
+
+    shown = [("show", key, *more) for key in keys for more in ((), ("--json",), ("--key", key))]
+    for command in (*shown, ("runs",)):
+        done = fork.do(*command)
+        assert (done.code, "Traceback" in done.err) == (0, False), (command, done.err)

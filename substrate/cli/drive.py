@@ -20,6 +20,7 @@ from substrate.cli import wording
 from substrate.cli.document import of_error, of_run, print_document
 from substrate.cli.fork import Fork
 from substrate.cli.invocation import Invocation
+from substrate.cli.journal import read_journal
 from substrate.cli.outcome import read_outcome, report
 from substrate.cli.progress import Progress
 from substrate.cli.questions import how_to_answer, read_questions, read_questions_of
@@ -29,6 +30,7 @@ from substrate.cli.streams import Patient
 from substrate.cli.tally import Tally, next_key
 from substrate.cli.waits import read_waits, until_of
 from substrate.engine.client import Client
+from substrate.engine.unreadable import legible
 from substrate.engine.worker import Worker
 from substrate.models.model import disconnect
 from substrate.values.errors import StoreError
@@ -65,7 +67,7 @@ class Drive:
         is_plain = self.invocation.is_json or self.invocation.is_debug
         clock = self.client.store.clock
         progress = Progress(screen, self.id, clock, self.invocation, moves=not is_plain)
-        journal = () if start else await self.client.journal(self.id)
+        journal = () if start else await read_journal(self.client, await self.client.get(self.id))
         progress.begin_after(journal)
         try:
             with (
@@ -118,7 +120,7 @@ class Drive:
                 watching.cancel()
                 await asyncio.wait([watching])
                 for promise in await self.client.journal(self.id, progress.seen):
-                    progress.tell(promise)
+                    progress.tell(legible(promise))
 
     async def _watch(self, worker: Worker, progress: Progress, journal: Sequence[Promise]) -> None:
         """Tell what the run does until it stands still; `journal` is what was there before."""
@@ -129,7 +131,7 @@ class Drive:
             if 0 < following < promise.epoch:
                 following = promise.epoch
                 progress.say(Text(wording.claim(promise.epoch), "yellow"))
-            progress.tell(promise)
+            progress.tell(legible(promise))
 
     async def _look_below(self, progress: Progress) -> None:
         """Tell, now and then, what the runs below this one ask: its own journal does not."""

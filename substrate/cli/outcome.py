@@ -18,6 +18,7 @@ from substrate.cli import wording
 from substrate.cli.document import Document, of_error, of_run, print_document
 from substrate.cli.exit import Exit
 from substrate.cli.invocation import Invocation
+from substrate.cli.journal import read_journal, read_own, read_usages
 from substrate.cli.screen import open_screen, put
 from substrate.cli.streams import write
 from substrate.cli.tally import Tally
@@ -117,9 +118,8 @@ async def read_outcome(client: Client, run_id: str) -> Outcome:
 
 async def outcome_of(client: Client, run: Run) -> Outcome:
     """Return what has become of a run, as far as it has come."""
-    store = client.store
-    journal, own = await store.journal(run.id), await store.promise(run.id)
-    return Outcome(run, journal, own, await store.usages(f"{run.id}#"))
+    journal, own = await read_journal(client, run), await read_own(client, run)
+    return Outcome(run, journal, own, await read_usages(client, run))
 
 
 def question_of(own: Promise | None) -> str | None:

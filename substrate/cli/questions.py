@@ -10,6 +10,7 @@ from rich.text import Text
 
 from substrate.cli import wording
 from substrate.cli.invocation import Invocation
+from substrate.cli.journal import read_journal
 from substrate.cli.waits import Wait, waits_of
 from substrate.engine.client import Client
 from substrate.values.ids import RunId
@@ -73,7 +74,7 @@ async def read_questions_of(client: Client, ids: Iterable[str]) -> Sequence[Ques
         looked += 1
         if run is None or run.status.has_ended:
             continue
-        journal = await client.store.journal(run.id)
+        journal = await read_journal(client, run)
         found += asked_in(run, journal)
         waits = waits_of(run, journal)
         ahead += [wait.promise.id for wait in waits if wait.promise.kind is Kind.CHILD]

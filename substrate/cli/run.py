@@ -19,6 +19,7 @@ from substrate.cli.drive import Drive
 from substrate.cli.environment import timezone
 from substrate.cli.fork import Fork, load_fork
 from substrate.cli.invocation import Invocation
+from substrate.cli.journal import read_journal
 from substrate.cli.outcome import question_of, read_outcome, report, zone_in
 from substrate.cli.trouble import UsageError
 from substrate.cli.waits import waits_of
@@ -83,7 +84,7 @@ async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int
 
 async def _hurry(client: Client, run: Run) -> None:
     """Ask for the next attempt of what rests between two now, whenever it is due."""
-    journal = await client.store.journal(run.id)
+    journal = await read_journal(client, run)
     steps = (each.promise for each in waits_of(run, journal) if each.promise.kind is Kind.STEP)
     for name in sorted({step.name for step in steps}):
         await client.signal(run.id, name)

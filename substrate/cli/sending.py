@@ -22,6 +22,7 @@ from substrate.cli.document import print_document
 from substrate.cli.exit import Exit
 from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
+from substrate.cli.journal import read_journal
 from substrate.cli.questions import Question, how_to_answer, read_questions
 from substrate.cli.screen import open_page, open_screen, put
 from substrate.cli.trouble import UsageError, tell
@@ -78,7 +79,7 @@ async def send(
 
 
 async def _waits(client: Client, run: Run) -> Sequence[Wait]:
-    return await read_waits(client, run, await client.store.journal(run.id))
+    return await read_waits(client, run, await read_journal(client, run))
 
 
 async def _refusal(client: Client, run_id: str, dedup: str) -> str | None:

@@ -103,7 +103,7 @@ def read_call(function: Durable[..., T], promise: Promise) -> T | Raised[Excepti
     if promise.state is not PromiseState.RESOLVED:
         return Raised(error_of(promise))
     try:
-        return function.decode_result(promise.value or Json("null"))
+        return function.decode_result(Json("null") if promise.value is None else promise.value)
     except Misuse as error:
         raise Paused(failure_of(error)) from None
 

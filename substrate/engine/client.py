@@ -23,13 +23,21 @@ from substrate.engine.means import Listener, log, tell_nobody
 from substrate.engine.objects import encoded
 from substrate.engine.strangers import missing_worker
 from substrate.engine.typed import Operation, Startable, StartOptions
+from substrate.engine.unreadable import unreadable
 from substrate.engine.worker import Worker
 from substrate.store.connect import open_store
 from substrate.store.protocol import Store
 from substrate.store.shield import to_its_end
 from substrate.values.clock import LONGEST, Clock, time_limit, to_ms
 from substrate.values.codec import decode, fingerprint, is_long
-from substrate.values.errors import InvalidId, Misuse, RunNotFound, RunPaused
+from substrate.values.errors import (
+    InvalidId,
+    Misuse,
+    RunFailed,
+    RunNotFound,
+    RunPaused,
+    StoreUnusable,
+)
 from substrate.values.ids import (
     Key,
     RunId,
@@ -465,6 +473,17 @@ class _Looks:
 
 def _result(run: Run, promise: Promise, function: Durable[..., Any] | None) -> Any:
     """Return what a run came to, or raise why it has no result."""
+    try:
+        return _read(run, promise, function)
+    except (RunPaused, RunFailed):
+        raise
+    except Exception:
+        if failure := unreadable(promise):
+            raise StoreUnusable(failure.message) from None
+        raise
+
+
+def _read(run: Run, promise: Promise, function: Durable[..., Any] | None) -> Any:
     if promise.state is PromiseState.RESOLVED:
         value = promise.value or Json("null")
         return function.decode_result(value) if function else decode(value)

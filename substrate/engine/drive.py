@@ -21,6 +21,7 @@ from substrate.engine.function import Durable
 from substrate.engine.journal import never_asked
 from substrate.engine.means import log
 from substrate.engine.strand import Strand
+from substrate.engine.unreadable import unreadable
 from substrate.engine.unwind import Ending, decide, unwind
 from substrate.store.crashes import MAX_CRASHES
 from substrate.values.codec import is_long
@@ -48,6 +49,9 @@ from substrate.values.records import (
 from substrate.values.secret import revealing
 
 Returned = Json | Continuation
+
+_OF_READING = (ValueError, KeyError, TypeError, AttributeError)
+"""What is raised where a row holds what the kit never writes, by whoever reads it."""
 
 _TORN_AWAY = (
     "its task was cancelled, and not by its worker: most likely a cancel scope that was entered in "
@@ -138,6 +142,11 @@ async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
             arguments = function.decode_arguments(execution.claim.input)
     except Misuse as error:
         execution.fail(Paused(failure_of(error)))
+    except Exception:
+        began = replace(own_promise(execution.claim.run), input=execution.claim.input)
+        if failure := unreadable(began):
+            execution.fail(Paused(failure))
+        raise
     is_live = not execution.journal.has_scope(execution.generation_scope)
     strand = Strand(execution, execution.claim.run.generation_at, is_live=is_live)
     ctx = Context(execution, strand, execution.generation_scope)
@@ -194,6 +203,9 @@ async def _renew(
 
 
 async def _fail(execution: Execution, error: BaseException) -> None:
+    if isinstance(error, _OF_READING) and (failure := await execution.unreadable_row()):
+        await _pause(execution, failure)
+        return
     await _come_to(execution, Ending(PromiseState.REJECTED, RunStatus.FAILED, failure_of(error)))
 
 
@@ -219,6 +231,9 @@ async def _come_to(execution: Execution, ending: Ending) -> None:
 
 
 async def _unwind(execution: Execution, decision: Promise) -> None:
+    if failure := unreadable(decision):
+        await _pause(execution, failure)
+        return
     ending = await unwind(execution, decision)
     if isinstance(execution.interrupt, Paused):
         await _pause(execution, execution.interrupt.failure)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from substrate.engine.failure import encode_failure
 from substrate.engine.journal import Journal
 from substrate.engine.means import Means, log
+from substrate.engine.unreadable import unreadable, unreadable_among
 from substrate.engine.waiting import Waiting
 from substrate.store.blobs import outsourced
 from substrate.store.crashes import is_suspect
@@ -21,6 +22,7 @@ from substrate.values.errors import (
     CheckpointRefused,
     Failure,
     LeaseLost,
+    Paused,
     Shutdown,
     StoreError,
     StoreUnreachable,
@@ -136,7 +138,20 @@ class Execution(Waiting):
             for promise in promises:
                 if promise.key != OWN_KEY:
                     self._keep_at_hand(promise)
+            for promise in (*self.open.values(), *self.undoable.values()):
+                self.check_readable(promise)  # what is called next hangs on what they say
         self.is_loaded = True
+
+    def check_readable(self, promise: Promise) -> None:
+        """Pause the run where a row of its own cannot be read."""
+        if failure := unreadable(promise):
+            self.leave(Paused(failure))
+
+    async def unreadable_row(self) -> Failure | None:
+        """Return what cannot be read of the run's rows, if one of them cannot."""
+        run = self.claim.run
+        promises = await self._insist(lambda: self.means.store.journal(run.id, run.journal_from))
+        return await asyncio.to_thread(unreadable_among, promises)
 
     async def write(
         self,

@@ -157,6 +157,9 @@ class Pending(Coroutine[Any, Any, T]):
             return self._read(outcome)
         except Interrupt as interrupt:
             self._context.execution.leave(interrupt)
+        except Exception:
+            self._context.execution.check_readable(outcome)
+            raise
 
     async def read_aside(self, outcome: Promise | Raised[Exception]) -> T | Raised[Exception]:
         """Return what `read` does; what is long is read in a thread, and the loop goes on."""
@@ -169,6 +172,9 @@ class Pending(Coroutine[Any, Any, T]):
             return await strand.drive(reading, is_live=strand.is_live)
         except Interrupt as interrupt:
             self._context.execution.leave(interrupt)
+        except Exception:
+            self._context.execution.check_readable(outcome)
+            raise
 
     def _check_taker(self, context: "Context") -> None:
         if self._context is not context:

@@ -276,7 +276,7 @@ def read_step(promise: Promise) -> Any:
     """Return a settled step's result, or its failure."""
     if promise.state is not PromiseState.RESOLVED:
         return Raised(error_of(promise))
-    return decode(promise.value or Json("null"))
+    return decode(Json("null") if promise.value is None else promise.value)
 
 
 def read_typed(result: Annotation, promise: Promise) -> Any:
@@ -287,7 +287,7 @@ def read_typed(result: Annotation, promise: Promise) -> Any:
     if promise.state is not PromiseState.RESOLVED:
         return Raised(error_of(promise))
     try:
-        return result.load(decode(promise.value or Json("null")))
+        return result.load(decode(Json("null") if promise.value is None else promise.value))
     except Misuse as error:
         raise Paused(failure_of(error)) from None
 

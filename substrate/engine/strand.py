@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from substrate.engine.execution import Execution
 from substrate.engine.parking import Group
-from substrate.values.errors import Misuse
+from substrate.values.errors import Misuse, Paused
 from substrate.values.records import Promise
 
 T = TypeVar("T")
@@ -70,6 +70,8 @@ class Strand:
         try:
             await self._execution.proceed()
             return await work()
+        except Paused as paused:  # of a row that cannot be read, which nobody has left over yet
+            self._execution.leave(paused)
         except asyncio.CancelledError:
             self._execution.check_open()
             if self._task is not self._execution.task:

@@ -22,8 +22,9 @@ from typing import Any
 
 from substrate.engine.execution import Execution
 from substrate.engine.parking import Wait
+from substrate.engine.unreadable import value_of
 from substrate.values.codec import decode, encode
-from substrate.values.errors import CheckpointRefused
+from substrate.values.errors import CheckpointRefused, Paused
 from substrate.values.ids import Place, place_of
 from substrate.values.records import Json, Kind, Promise, PromiseState, Received
 
@@ -138,7 +139,7 @@ class Taker:
     def _end(self, task: asyncio.Task[None]) -> None:
         self._pass = None
         fault = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if isinstance(fault, Exception):
+        if isinstance(fault, Exception | Paused):
             for asker in (*self._waits, *self._polls):
                 self._fail(asker, fault)
         elif fault is None and self._is_wanted:
@@ -218,7 +219,9 @@ class Taker:
         """Give what is left to the first poll, and nothing to the others."""
         for poll in tuple(self._polls):
             found, left = left, ()
-            values = Json(encode([decode(received.value) for received in found]))
+            run_id = poll.promise.run_id
+            given = [value_of(received, run_id, self._name) for received in found]
+            values = Json(encode(given))
             polled = self._resolved(poll.promise, values)
             if found:
                 await self._take(poll, polled, found)
@@ -274,7 +277,7 @@ class Taker:
         if not asker.settled.done():
             asker.settled.set_result(stands)
 
-    def _fail(self, asker: Asker, error: Exception) -> None:
+    def _fail(self, asker: Asker, error: Exception | Paused) -> None:
         self._dismiss(asker)
         asker.recorded.set()
         if not asker.settled.done():

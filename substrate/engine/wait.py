@@ -20,6 +20,7 @@ from substrate.engine.answers import answered
 from substrate.engine.execution import Execution
 from substrate.engine.failure import Raised, failure_of
 from substrate.engine.taker import Asker, Refusal, Taken, taker_of
+from substrate.engine.unreadable import value_of
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse, NotEncodable, Paused, SignalExpired
 from substrate.values.records import Json, Promise, PromiseState, Received
@@ -60,7 +61,8 @@ async def await_signal(
     if waiting is None:
         due = None if seconds is None else execution.now_ms + round(seconds * 1000)
         waiting = replace(blank, input=_until(due, _wants(type_, waiting_for=blank.name)))
-    asker = Asker(waiting, partial(_judged, type_, waiting.name), _due_at(waiting))
+    judge = partial(_judged, type_, waiting.run_id, waiting.name)
+    asker = Asker(waiting, judge, _due_at(waiting))
     return await taker_of(execution, waiting.name).settle(asker)
 
 
@@ -89,7 +91,7 @@ def read_signal(type: Any, seconds: float | None, promise: Promise) -> Any:
         return Raised(
             SignalExpired(f"no signal {promise.name!r} came to {promise.run_id!r}{waited}")
         )
-    value = decode(promise.value or Json("null"))
+    value = decode(Json("null") if promise.value is None else promise.value)
     if type is Any:
         return value
     try:
@@ -109,12 +111,12 @@ def annotation_of(type: Any, name: str) -> Annotation:
         ) from None
 
 
-def _judged(type_: Any, name: str, received: Received) -> Taken | Refusal:
+def _judged(type_: Any, run_id: str, name: str, received: Received) -> Taken | Refusal:
     """Return what a wait records of a value, or what is wrong with it, for its `attempts`."""
+    value = value_of(received, run_id, name)
     if type_ is Any:
         return Taken(received.value)
     annotation = annotation_of(type_, name)
-    value = decode(received.value)
     try:
         made = annotation.make(value)
         return Taken(

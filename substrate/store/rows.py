@@ -242,15 +242,25 @@ def claim_of(run: Run, input_: Json) -> Claim:
     return Claim(run, Fence(run.id, part_of(run.id), run.epoch, run.lease_owner), input_)
 
 
-def claims_of(found: Sequence[Claimed], stuck: Stuck) -> tuple[Sequence[Claim], Sequence[Fence]]:
+def claims_of(
+    found: Sequence[Claimed], lane: str, stuck: Stuck
+) -> tuple[Sequence[Claim], Sequence[Fence]]:
     """Return the claims on runs that can be driven, and the fences of those that are to go back.
 
-    Without what it was begun with nobody can drive a run, however often it is claimed.
+    Without what it was begun with nobody can drive a run, however often it is claimed; nor one that
+    lies in a lane of other code than it names.
     """
-    claims = [claim_of(run, input_) for run, input_ in found if input_ is not None]
-    broken = [claim_of(run, Json("")).fence for run, input_ in found if input_ is None]
-    for fence in broken:
-        stuck.note(fence.run_id, "what it was started with is gone from `promises` or `blobs`")
+    claims, broken = [], []
+    for run, input_ in found:
+        own = lane_of(run.queue, run.function, run.version)
+        if input_ is not None and own == lane:
+            claims.append(claim_of(run, input_))
+            continue
+        why = "what it was started with is gone from `promises` or `blobs`"
+        if own != lane:
+            why = f"its lane is {lane!r}, and by its queue, function and version it is {own!r}"
+        stuck.note(run.id, why)
+        broken.append(claim_of(run, Json("")).fence)
     return claims, broken
 
 

@@ -14,10 +14,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def to_its_end(work: Awaitable[T]) -> T:
+async def to_its_end(work: Awaitable[T], left: Callable[[], object] | None = None) -> T:
     """Wait until the work has ended, whoever is cancelled meanwhile; then raise that cancellation.
 
-    A coroutine runs in a task of its own.
+    A coroutine runs in a task of its own. `left` is called when nobody waits any more for what the
+    work comes to.
     """
     running = asyncio.ensure_future(work)
     cancellation: asyncio.CancelledError | None = None
@@ -26,6 +27,8 @@ async def to_its_end(work: Awaitable[T]) -> T:
             await asyncio.wait([running])
         except asyncio.CancelledError as error:
             cancellation = error
+            if left is not None:
+                left()
     if cancellation is not None:
         if not running.cancelled():
             running.exception()  # nobody is left to hear of it

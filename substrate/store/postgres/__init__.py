@@ -153,7 +153,7 @@ class PostgresStore:
             lambda: aside(lambda db: runs.ready_runs(db, lane, limit, left_out)),
             lambda ids: aside(lambda db: runs.claim_these(db, lane, ids, owner)),
         )
-        return await self._whole(found)
+        return await self._whole(found, lane)
 
     async def backlog(self, lanes: Sequence[str], limit: int) -> int:
         """See `Store.backlog`."""
@@ -171,7 +171,7 @@ class PostgresStore:
                 lambda db: runs.claim_these(db, lane, some, owner)
             ),
         )
-        return await self._whole(found)
+        return await self._whole(found, lane)
 
     async def backlog_below(self, run_id: RunId, lanes: Sequence[str], limit: int) -> int:
         """See `Store.backlog_below`."""
@@ -323,9 +323,9 @@ class PostgresStore:
         """See `Store.close`."""
         await self._connections.close()
 
-    async def _whole(self, found: Sequence[rows.Claimed]) -> Sequence[Claim]:
+    async def _whole(self, found: Sequence[rows.Claimed], lane: str) -> Sequence[Claim]:
         """Return the claims on runs that can be driven; give the others back."""
-        claims, broken = rows.claims_of(found, self._stuck)
+        claims, broken = rows.claims_of(found, lane, self._stuck)
         if broken:
             await self.release(broken)
         return claims

@@ -147,7 +147,7 @@ class SqliteStore:
             lambda: read(lambda db: runs.ready_runs(db, lane, limit, left_out)),
             lambda ids: write(lambda db: runs.claim_these(db, lane, ids, owner)),
         )
-        return await self._whole(found)
+        return await self._whole(found, lane)
 
     async def backlog(self, lanes: Sequence[str], limit: int) -> int:
         """See `Store.backlog`."""
@@ -163,7 +163,7 @@ class SqliteStore:
             [id_ for id_ in ids if id_ not in left_out],
             lambda some: self._file.write(lambda db: runs.claim_these(db, lane, some, owner)),
         )
-        return await self._whole(found)
+        return await self._whole(found, lane)
 
     async def backlog_below(self, run_id: RunId, lanes: Sequence[str], limit: int) -> int:
         """See `Store.backlog_below`."""
@@ -319,9 +319,9 @@ class SqliteStore:
         """Close a store that nobody has used, in any thread."""
         self._file.abandon()
 
-    async def _whole(self, found: Sequence[rows.Claimed]) -> Sequence[Claim]:
+    async def _whole(self, found: Sequence[rows.Claimed], lane: str) -> Sequence[Claim]:
         """Return the claims on runs that can be driven; give the others back."""
-        claims, broken = rows.claims_of(found, self._stuck)
+        claims, broken = rows.claims_of(found, lane, self._stuck)
         if broken:
             await self.release(broken)
         return claims

@@ -14,10 +14,12 @@
 import asyncio
 import os
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,6 +54,15 @@ REFUSALS = (
     ValueError,
 )
 """What is raised where a row is at fault, and not the file."""
+
+
+IsLeft = Callable[[], bool]
+"""Whether nobody waits any more for what is being done."""
+
+
+def somebody_waits() -> bool:
+    """Return that nobody has left."""
+    return False
 
 
 def open_file(path: Path) -> apsw.Connection:
@@ -105,14 +116,16 @@ def unusable(path: Path | str, error: Exception) -> StoreUnusable:
     return StoreUnusable(f"SQLite cannot use {str(path)!r} ({error}); {cure}")
 
 
-def transact(db: apsw.Connection, work: Work[T], *, wait: float) -> T:
-    """Run the work in one write transaction and commit it.
+def transact(
+    db: apsw.Connection, work: Work[T], *, wait: float, is_left: IsLeft = somebody_waits
+) -> T:
+    """Run the work in one write transaction and commit it; `is_left`: see `begin`.
 
     Raises `apsw.BusyError` when `wait` is 0 and another process is writing; `StoreUnreachable`
     when it still was after so many seconds; `CheckpointRefused` for a row that SQLite rejects.
     """
     with explained(db, wait):
-        begin(db, wait)
+        begin(db, wait, is_left)
         try:
             result = work(db)
             db.execute("COMMIT")
@@ -138,15 +151,18 @@ def explained(db: apsw.Connection, wait: float) -> Iterator[None]:
         raise unusable(db.filename, error) from error
 
 
-def begin(connection: apsw.Connection, wait: float) -> None:
-    """Begin a write transaction, waiting so many seconds for other processes to end theirs."""
+def begin(connection: apsw.Connection, wait: float, is_left: IsLeft = somebody_waits) -> None:
+    """Begin a write transaction, waiting so many seconds for other processes to end theirs.
+
+    When nobody waits any more for what comes of it, it waits no longer either.
+    """
     began = time.monotonic()
     while True:
         try:
             connection.execute("BEGIN IMMEDIATE")
         except apsw.BusyError:
             waited = time.monotonic() - began
-            if waited >= wait:
+            if waited >= wait or is_left():
                 raise
             time.sleep(_RETRY_PAUSE if waited < _SOON else _LONG_PAUSE)
         else:
@@ -182,7 +198,9 @@ class SqliteFile:
             if self._pace < _SLOW and not in_thread:
                 with suppress(apsw.BusyError):
                     return self._transact(work, wait=0)
-            return await self.in_thread(lambda: self._transact(work, wait=LOCK_WAIT))
+            return await self.in_turn(
+                lambda is_left: self._transact(work, wait=LOCK_WAIT, is_left=is_left)
+            )
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[apsw.Connection]:
@@ -218,7 +236,7 @@ class SqliteFile:
             connection.close()
         alone.let_go(self._file)
 
-    def _transact(self, work: Work[T], wait: float) -> T:
+    def _transact(self, work: Work[T], wait: float, is_left: IsLeft = somebody_waits) -> T:
         written = time.perf_counter()
 
         def timed(db: apsw.Connection) -> T:
@@ -227,7 +245,7 @@ class SqliteFile:
             written = time.perf_counter()
             return result
 
-        result = transact(self._writer, timed, wait=wait)
+        result = transact(self._writer, timed, wait=wait, is_left=is_left)
         self._pace += 0.1 * (time.perf_counter() - written - self._pace)
         return result
 
@@ -238,6 +256,13 @@ class SqliteFile:
             raise _busy(_READ_WAIT) from error
         except apsw.Error as error:
             raise unusable(self.path, error) from error
+
+    async def in_turn(self, call: Callable[[IsLeft], T]) -> T:
+        """Do as `in_thread` does. `call` is told by its argument when nobody waits any more."""
+        left = threading.Event()
+        work = partial(call, left.is_set)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await to_its_end(running, left.set)
 
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Run in a thread, to its end: cancelled or not, it uses our connection until then."""

@@ -15,7 +15,7 @@ from dataclasses import replace
 import apsw
 
 from substrate.store.blobs import outsource
-from substrate.store.sqlite.file import LOCK_WAIT, SqliteFile, begin, explained
+from substrate.store.sqlite.file import LOCK_WAIT, IsLeft, SqliteFile, begin, explained
 from substrate.store.sqlite.journal import write_checkpoint
 from substrate.store.transaction import (
     LEAVE_OUT,
@@ -115,7 +115,7 @@ async def transact(file: SqliteFile, fence: Fence, call: Call) -> Promise | Fenc
     """Let a function write, and commit that with its promise; see `Store.transact`."""
     async with file.turn() as db:
         try:
-            longest = await file.in_thread(lambda: _begin(db))
+            longest = await file.in_turn(lambda is_left: _begin(db, is_left))
             transaction = SqliteTransaction(file, db)
             promise = await answer(transaction, call, longest)
             transaction.check()
@@ -139,11 +139,11 @@ SELECT min(lease_until - beat_at), max(10 * (:now - beat_at) > 4 * (lease_until 
 """
 
 
-def _begin(db: apsw.Connection) -> Longest:
+def _begin(db: apsw.Connection, is_left: IsLeft) -> Longest:
     """Begin the transaction when no heartbeat is due; return for how long it may be open."""
     with explained(db, LOCK_WAIT):
         for is_last in (*[False] * _LETS, True):
-            begin(db, LOCK_WAIT)
+            begin(db, LOCK_WAIT, is_left)
             now = OffsetClock().now_ms()  # of which the leases are
             lease_ms, is_due = db.execute(_LEASES, {"now": now}).fetchone() or (None, None)
             if is_last or not is_due:

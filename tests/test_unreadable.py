@@ -1,0 +1,215 @@
+"""A row that was written by hand and cannot be read pauses its run, and is named; others go on."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from substrate import Context, RunPaused, RunStatus, connect, durable
+from substrate.values.errors import StoreUnusable
+from substrate.values.ids import RunId
+from tests.runs import QUICK, reached
+from tests.stores import database, eventually
+
+calls: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh_calls():
+    calls.clear()
+
+
+async def act(what: str) -> dict[str, str]:
+    calls.append(what)
+    return {"did": what}
+
+
+async def broken(what: str) -> str:
+    raise ValueError(what)
+
+
+@durable
+async def order(ctx: Context, what: str) -> Any:
+    try:
+        first = await ctx.step(act, what)
+    except Exception:  # noqa: BLE001 - what careless code does
+        first = "swallowed"
+    go = await ctx.signal("go")
+    try:
+        await ctx.step(broken, what)
+    except Exception as error:  # noqa: BLE001 - what careless code does
+        return [first, go, str(error)]
+    return None
+
+
+BROKEN = {
+    "no tag of ours": '{"$decimal":"none"}',
+    "an unknown tag": '{"$python/object":"os.system"}',
+}
+NO_JSON = {"no JSON": '{"did": ', "nothing": "", "bytes": "\x00\x01"}
+"""What only SQLite takes: PostgreSQL knows JSON itself."""
+
+
+async def plant(url: str, change: str, **given: Any) -> None:
+    """Let a run come to its wait, then change a row of it while nobody drives it."""
+    async with connect(url) as client:
+        async with client.work([order], limits=QUICK):
+            await client.start(order, "a", id="run")
+            await reached(client, "run", "go.0")
+        with database(url) as db:
+            db.rows(change, **given)
+
+
+async def paused_of(url: str) -> Any:
+    """Drive the run and an innocent one; return why the run is paused."""
+    async with connect(url) as client, client.work([order], limits=QUICK):
+        await client.signal("run", "go", 1)
+        await client.start(order, "b", id="innocent")
+        await client.signal("innocent", "go", 2)
+        with pytest.raises(RunPaused) as caught:
+            await client.result("run")
+        assert (await client.result("innocent"))[1] == 2
+        run = await client.get("run")
+    assert (run.status, run.crashes) == (RunStatus.PAUSED, 0)
+    return caught.value.failure
+
+
+async def mended(url: str, change: str, **given: Any) -> Any:
+    """Put the row right, as the pause says, and return what the run comes to."""
+    with database(url) as db:
+        db.rows(change, **given)
+    async with connect(url) as client, client.work([order], limits=QUICK):
+        await client.requeue("run")
+        return await client.result("run")
+
+
+COLUMNS = [("run#act.0", "value"), ("run", "input"), ("run#go.0", "input")]
+
+
+async def pauses_and_goes_on(url: str, row: str, column: str, text: str) -> None:
+    """See that the run is paused over what stands there, and goes on once that is put right."""
+    change = f"UPDATE promises SET {column} = :text WHERE id = :id"
+    await plant(url, "SELECT 1")
+    with database(url) as db:
+        before = db.value(f"SELECT CAST({column} AS text) FROM promises WHERE id = :id", id=row)
+        db.rows(change, text=text, id=row)
+
+    failure = await paused_of(url)
+
+    assert failure.type == "RowUnreadable"
+    assert f"the row {row!r} of promises cannot be read: its {column} " in failure.message
+    assert (failure.details["row"], failure.details["column"]) == (row, column)
+    did = await mended(url, change, text=before, id=row)
+    assert did == [{"did": "a"}, 1, "step 'broken' failed: ValueError: a"]
+    assert calls == ["a", "b"]
+
+
+@pytest.mark.parametrize("row, column", COLUMNS)
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+async def test_the_run_is_paused_and_the_row_named(store_url, row, column, text):
+    """What the kit never writes is told to no code of the run's; put right, the run goes on."""
+    await pauses_and_goes_on(store_url, row, column, text)
+
+
+@pytest.mark.parametrize("row, column", COLUMNS)
+@pytest.mark.parametrize("text", NO_JSON.values(), ids=NO_JSON)
+async def test_what_is_no_json(sqlite_url, row, column, text):
+    """SQLite takes any text for JSON: such a row is named alike."""
+    await pauses_and_goes_on(sqlite_url, row, column, text)
+
+
+FORMS = [
+    ("error", '{"what": 1}', "run#broken.0"),
+    ("error", "[]", "run#broken.0"),
+    ("attempts", '{"a": 1}', "run#go.0"),
+    ("attempts", "[1]", "run#go.0"),
+    ("input", "[1]", "run#go.0"),
+]
+
+
+@pytest.mark.parametrize("column, text, row", FORMS)
+async def test_json_of_another_form(store_url, column, text, row):
+    """JSON that is not of the form that the kit gives a column stops its run alone as well."""
+    if row == "run#broken.0":
+        copied = "id, part, tenant, run_id, key, seq, kind, name, state, epoch, created_at, input"
+        values = copied.replace("id, part", ":id, part", 1).replace("key", "'broken.0'")
+        values = values.replace("name", "'broken'").replace("state", "'rejected'")
+        await plant(
+            store_url,
+            f"INSERT INTO promises ({copied}, settled_at, fingerprint, {column})"
+            f" SELECT {values}, 1, fingerprint, :text FROM promises WHERE id = 'run#act.0'",
+            id=row,
+            text=text,
+        )
+    else:
+        await plant(
+            store_url, f"UPDATE promises SET {column} = :text WHERE id = :id", id=row, text=text
+        )
+
+    failure = await paused_of(store_url)
+
+    assert f"the row {row!r} of promises cannot be read: its {column} has another form" in (
+        failure.message
+    )
+
+
+@durable
+async def polls(ctx: Context) -> Any:
+    await ctx.step(act, "polls")
+    return await ctx.poll("go")
+
+
+@pytest.mark.parametrize("function", [order, polls])
+async def test_a_signal_that_cannot_be_read(store_url, function):
+    """A signal's row that cannot be read is named, too; deleted, the run goes on."""
+    arguments = ("a",) if function is order else ()
+    async with connect(store_url) as client:
+        await client.start(function, *arguments, id="run")
+        await client.signal("run", "go", 1, dedup="bad")
+        with database(store_url) as db:
+            db.rows("""UPDATE signals SET value = '{"$int":"x"}' WHERE run_id = 'run'""")
+        async with client.work([function], limits=QUICK):
+            with pytest.raises(RunPaused, match=r"the row \(run, go, bad\) of signals cannot be"):
+                await client.result("run")
+            with database(store_url) as db:
+                db.rows("DELETE FROM signals WHERE run_id = 'run'")
+            await client.requeue("run")
+            await client.signal("run", "go", 2)
+            await client.result("run")
+
+
+async def test_a_result_that_cannot_be_read(store_url):
+    """Who asks for a run's result is told which row it is that cannot be read."""
+    await plant(store_url, "SELECT 1")
+    async with connect(store_url) as client, client.work([order], limits=QUICK):
+        await client.signal("run", "go", 1)
+        await client.result("run")
+        with database(store_url) as db:
+            db.rows("""UPDATE promises SET value = '{"$int":"x"}' WHERE id = 'run'""")
+        with pytest.raises(StoreUnusable, match=r"the row 'run' of promises cannot be read"):
+            await client.result("run")
+
+
+async def test_a_lane_of_another_version(store_url, caplog):
+    """A run whose row says another version than its lane stands still: one line, no crash."""
+    async with connect(store_url) as client:
+        await client.start(order, "a", id="run")
+        with database(store_url) as db:
+            db.rows("UPDATE runs SET version = 99 WHERE id = 'run'")
+        async with client.work([order], limits=QUICK):
+            await client.start(order, "b", id="innocent")
+            await client.signal("innocent", "go", 1)
+            await client.result("innocent")
+            await eventually(lambda: caplog.messages)
+            await asyncio.sleep(0.2)
+        run = await client.get("run")
+
+    assert (run.status, run.crashes) == (RunStatus.READY, 0)
+    (told,) = caplog.records
+    assert told.exc_info is None
+    assert (
+        "run 'run' stands still, and the others go on: its lane is 'default/order/1', and by"
+        in (told.getMessage())
+    )
+    assert "'default/order/99'" in told.getMessage()
+    assert RunId("run") in told.getMessage()

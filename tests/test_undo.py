@@ -167,8 +167,9 @@ async def test_an_undo_that_fails_makes_the_run_dead(store_url):
         await client.start(travels, ["a", "b"], "fails", id="run")
         with pytest.raises(
             RunDead, match=r"'book\.0' could not be undone: OSError: the other side"
-        ):
+        ) as dead:
             await client.result("run")
+        assert "; the run is undone for ValueError: the trip is off. Requeued" in str(dead.value)
         assert (await client.get("run")).status is RunStatus.DEAD
         assert did[2:] == ["release b B 36"]
         await client.requeue("run")
@@ -405,6 +406,12 @@ async def test_a_paused_unwinding(store_url):
                 return (await client.get(run)).status is RunStatus.PAUSED
 
             await eventually(is_paused)
+            with pytest.raises(RunPaused) as paused:
+                await client.result("run")
+        told = paused.value.failure
+        assert (told.type, told.details) == ("UnknownFunction", {"undo": "book.0"})
+        assert "nobody here knows 'release', version 1, which undoes 'book.0', so" in told.message
+        assert "the run is undone for RunCancelled: it was asked to end" in told.message
         await client.requeue("run")
         async with client.work(FUNCTIONS, limits=QUICK):
             with pytest.raises(RunCancelled):

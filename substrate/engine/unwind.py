@@ -26,7 +26,7 @@ from substrate.engine.step import idempotency_key
 from substrate.engine.strand import Strand
 from substrate.engine.undo import KEY, RESULT, Undo
 from substrate.values.codec import decode, encode
-from substrate.values.errors import Failure, Interrupt, Misuse, Paused
+from substrate.values.errors import Failure, Interrupt, Misuse, Paused, UnknownFunction
 from substrate.values.ids import Key, promise_id
 from substrate.values.records import UNWIND_KEY, Json, Kind, Promise, PromiseState, RunStatus
 
@@ -83,19 +83,31 @@ async def unwind(execution: Execution, decision: Promise) -> Ending | None:
     `execution` is one of its own, since that of the function has been shut.
     """
     record = decode(decision.value or Json("{}"))
+    ending = Ending.from_json(record)
     with suppress(asyncio.CancelledError, Interrupt), execution.enlisted():
         await close_all(execution)
         for key in record["keys"]:
-            if failure := await _undo(execution, Key(key)):
-                message = f"{key!r} could not be undone: {failure.type}: {failure.message}"
+            if failure := await _undo(execution, Key(key), ending.failure):
+                message = (
+                    f"{key!r} could not be undone: {failure.type}: {failure.message}; "
+                    f"{_whereby(ending.failure)}. Requeued, it goes on with that undo"
+                )
                 told = Failure("RunDead", message, {"undo": key}, failure.traceback)
                 return Ending(PromiseState.REJECTED, RunStatus.DEAD, told)
-        return Ending.from_json(record)
+        return ending
     return None
 
 
-async def _undo(execution: Execution, key: Key) -> Failure | None:
-    """Undo one step, unless that was done before; return why it cannot be."""
+def _whereby(failure: Failure) -> str:
+    """Say why a run is undone at all."""
+    return f"the run is undone for {failure.type}: {failure.message}"
+
+
+async def _undo(execution: Execution, key: Key, why: Failure) -> Failure | None:
+    """Undo one step, unless that was done before; return why it cannot be.
+
+    Where no undo can be called, the run is paused; `why` it is undone is told as well.
+    """
     step, scope = execution.undoable.get(key), _next_try(execution, key)
     if step is None or step.undo is None:
         return None
@@ -109,9 +121,13 @@ async def _undo(execution: Execution, key: Key) -> Failure | None:
     await _until_over(execution, step, undo)
     function = execution.means.function(undo.name, undo.version)
     if function is None:
-        missing = f"nobody here knows {undo.name!r}, version {undo.version}, which undoes {key!r}"
-        execution.fail(Paused(Failure("UnknownFunction", f"{missing}; give it to work([…])")))
-    arguments = _arguments(execution, function, undo, step)
+        told = (
+            f"nobody here knows {undo.name!r}, version {undo.version}, which undoes {key!r}, so "
+            f"that was not tried; {_whereby(why)}. Give it to work([…]), or let a function that is "
+            "known there name it, and requeue the run: it goes on with that undo"
+        )
+        execution.fail(Paused(Failure(UnknownFunction.__name__, told, {"undo": key})))
+    arguments = _arguments(execution, function, undo, step, why)
     outcome = await outcome_of(_call(execution, function, arguments, scope))
     execution.check_open()
     await execution.write(_tried(execution, function, undo, scope, outcome))
@@ -162,7 +178,7 @@ async def _until_over(execution: Execution, step: Promise, undo: Undo) -> None:
 
 
 def _arguments(
-    execution: Execution, function: Durable[..., Any], undo: Undo, step: Promise
+    execution: Execution, function: Durable[..., Any], undo: Undo, step: Promise, why: Failure
 ) -> Mapping[str, Any]:
     """Return what an undo is called with; where it takes that no more, the run is paused."""
     arguments = undo.arguments_for(function.parameters, _extras(step))
@@ -171,7 +187,7 @@ def _arguments(
     except Misuse as error:
         told = (
             f"{step.key!r} cannot be undone by {undo.name!r}, version {undo.version}: {error}; "
-            "give work([…]) one that takes what was recorded, and requeue the run"
+            f"{_whereby(why)}. Give work([…]) one that takes what was recorded, and requeue the run"
         )
         execution.fail(Paused(Failure(Misuse.__name__, told, {"undo": step.key})))
 

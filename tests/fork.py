@@ -92,24 +92,32 @@ def environment_of(url: str, **more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(KIT), "DATABASE_URL": url, **more}
 
 
-COMMANDS = Warm(
-    *("substrate.*", "dotenv", "psycopg", "psycopg_pool", "rich.live", "rich.table", "rich.tree"),
-    env=environment_of(""),
+_KIT = ("substrate.*", "dotenv", "psycopg", "psycopg_pool", "rich.live", "rich.table", "rich.tree")
+_SDKS = (
+    *("anthropic.resources.messages", "google.genai", "groq.resources.chat.completions"),
+    *("openai.resources.chat.completions", "openai.resources.responses"),
+    *("anyio._backends._asyncio", "genai_prices", "httpcore", "httpcore2"),
 )
+
+COMMANDS = Warm(*_KIT, env=environment_of(""))
 """What commands are forked from."""
+
+COMMANDS_THAT_ASK = Warm(*_KIT, *_SDKS, env=environment_of(""))
+"""What those are forked from that load the SDKs of providers, which takes a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fork:
     """A folder with a copy of the template's package, and hooks of the test's own.
 
-    Its commands are processes of their own, `is_cold` with an interpreter that starts for them, and
-    if not forked from one that has imported the kit (`tests/warm.py`), which takes a tenth.
+    Its commands are processes of their own, forked from one that has imported the kit
+    (`tests/warm.py`), which takes a tenth of the time; with no `python` to be forked from, each has
+    an interpreter that starts for it.
     """
 
     folder: Path
     url: str
-    is_cold: bool = False
+    python: Warm | None = COMMANDS
 
     @classmethod
     def make(cls, folder: Path, url: str = "sqlite:///runs.db", hooks: str = HOOKS) -> "Fork":
@@ -159,8 +167,8 @@ class Fork:
         """Start a command."""
         set_ = self.environment(**environment)
         # What Python itself is told is heard by one that starts.
-        if not self.is_cold and by == AGENT and not any(n[:6] == "PYTHON" for n in environment):
-            return COMMANDS.start("agent", *arguments, cwd=self.folder, env=set_)
+        if self.python and by == AGENT and not any(n[:6] == "PYTHON" for n in environment):
+            return self.python.start("agent", *arguments, cwd=self.folder, env=set_)
         return subprocess.Popen(
             [sys.executable, *by, *arguments],
             cwd=self.folder,

@@ -46,7 +46,7 @@ def fork(tmp_path) -> Fork:
 
 def test_the_answer_stands_alone(fork):
     """The answer is all of standard output; turns, calls, tokens and cost go to standard error."""
-    done = replace(fork, is_cold=True).do("run", OWLS)
+    done = replace(fork, python=None).do("run", OWLS)
 
     assert (done.code, done.out) == (0, ANSWER)
     assert re.match(r"run/\d{4}-\d\d-\d\d-[0-9a-f]{6}\n", done.err), "the id comes first"

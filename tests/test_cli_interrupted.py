@@ -24,7 +24,7 @@ def fork(tmp_path) -> Fork:
 
 def test_killed_and_run_again(tmp_path, store_url):
     """After SIGKILL the same line goes on where it was, and calls nothing that was recorded."""
-    fork = replace(Fork.make(tmp_path, store_url), is_cold=True)
+    fork = replace(Fork.make(tmp_path, store_url), python=None)
     process = fork.open_held("run", OWLS, "--id", "first")
     process.kill()
     end(process)
@@ -185,7 +185,7 @@ def test_a_run_that_kills_its_workers(fork):
 
 def test_worker(tmp_path, store_url):
     """A worker drives what was started, logs each run, and gives back what it cannot end."""
-    fork = replace(Fork.make(tmp_path, store_url), is_cold=True)
+    fork = replace(Fork.make(tmp_path, store_url), python=None)
     fork.start("first", OWLS)
     worker = fork.open("worker", "--concurrency", "4", "--lease", "5")
     assert wait_until(lambda: fork.run("first")["status"] == "done", LIMIT_S)

@@ -139,7 +139,7 @@ def test_nothing_is_loaded_that_is_not_needed(fork, command):
 
 def test_help_comes_at_once(fork, record_property):
     """`--help` takes no longer than a moment; the figure is that of the quickest of three."""
-    fork = replace(fork, is_cold=True)
+    fork = replace(fork, python=None)
     took, worked = [], []
     for _ in range(3):
         began, before = time.perf_counter(), os.times()

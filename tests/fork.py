@@ -92,18 +92,15 @@ def environment_of(url: str, **more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(KIT), "DATABASE_URL": url, **more}
 
 
-_KIT = ("substrate.*", "dotenv", "psycopg", "psycopg_pool", "rich.live", "rich.table", "rich.tree")
-_SDKS = (
+COMMANDS = Warm(
+    *("substrate.*", "dotenv", "psycopg", "psycopg_pool", "rich.live", "rich.table", "rich.tree"),
+    # The SDKs, and what they load when they are first used.
     *("anthropic.resources.messages", "google.genai", "groq.resources.chat.completions"),
     *("openai.resources.chat.completions", "openai.resources.responses"),
     *("anyio._backends._asyncio", "genai_prices", "httpcore", "httpcore2"),
+    env=environment_of(""),
 )
-
-COMMANDS = Warm(*_KIT, env=environment_of(""))
 """What commands are forked from."""
-
-COMMANDS_THAT_ASK = Warm(*_KIT, *_SDKS, env=environment_of(""))
-"""What those are forked from that load the SDKs of providers, which takes a second."""
 
 
 @dataclass(frozen=True, slots=True)

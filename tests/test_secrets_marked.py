@@ -12,7 +12,6 @@ import signal
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -22,7 +21,7 @@ import pytest
 
 from substrate.cli.app import perform
 from substrate.cli.invocation import Invocation
-from tests.fork import COMMANDS_THAT_ASK, Fork, end
+from tests.fork import Fork, end
 from tests.keeper import wait_until
 from tests.llm_providers import SETUPS, said
 from tests.llm_servers import stream
@@ -152,7 +151,7 @@ def test_nothing_is_written(tmp_path, request, store, provider, type_all):
     hooks = HOOKS.replace("FIRST", SETUPS[provider].model).replace("OTHERS", repr(others))
     folder = tmp_path / "fork"
     folder.mkdir()
-    fork = replace(Fork.make(folder, with_password(store_url), hooks), python=COMMANDS_THAT_ASK)
+    fork = Fork.make(folder, with_password(store_url), hooks)
     told: list[str] = []
     with repeater() as server:
         write_env(fork, server, fork.url)

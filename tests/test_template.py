@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 from substrate.models.provider import PROVIDERS
+from tests.fork import AGENT, COMMANDS, end
 from tests.llm_servers import llmock
 from tests.machine import find_uv
 
@@ -55,16 +57,18 @@ MODELS = {
 }
 
 
-@pytest.fixture
-def fork(tmp_path: Path) -> Fork:
-    """Copy the template as it is on disk, edits that are not committed included."""
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Fork:
+    """Make forks of the template as it is on disk, edits included: of each kind one, and once."""
+    folder = tmp_path_factory.mktemp("forks")
 
-    def copy(name: str = "my-agent", **answers: str) -> Path:
-        destination = tmp_path / name
+    @cache
+    def make(name: str, answers: frozenset[tuple[str, str]]) -> Path:
+        destination = folder / f"{len(list(folder.iterdir()))}" / name
         copier.run_copy(
             str(KIT),
             destination,
-            data=answers,
+            data=dict(answers),
             defaults=True,
             vcs_ref="HEAD",
             quiet=True,
@@ -72,16 +76,31 @@ def fork(tmp_path: Path) -> Fork:
         )
         return destination
 
+    return make
+
+
+@pytest.fixture
+def fork(tmp_path: Path, forks: Fork) -> Fork:
+    """Copy a fork of the template."""
+
+    def copy(name: str = "my-agent", **answers: str) -> Path:
+        return shutil.copytree(forks(name, frozenset(answers.items())), tmp_path / name)
+
     return copy
 
 
 def in_fork(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a Python command in the fork, with the kit on the path and no key set."""
     clean = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}
+    there = clean | {"PYTHONPATH": str(KIT)} | environment
+    if command[:2] == AGENT:
+        process = COMMANDS.start(*command[1:], cwd=folder, env=there)
+        done = end(process)
+        return subprocess.CompletedProcess(command, done.code, done.out, done.err)
     return subprocess.run(
         [sys.executable, *command],
         cwd=folder,
-        env=clean | {"PYTHONPATH": str(KIT)} | environment,
+        env=there,
         capture_output=True,
         text=True,
         timeout=120,

@@ -184,6 +184,7 @@ class Warm:
                 )
             # It ends when nobody holds the other end, so nobody need wait for it.
             server.returncode = 0
+            atexit.register(self.close)
         return self._control
 
 
@@ -196,7 +197,8 @@ def load(name: str) -> None:
     found = importlib.import_module(name.removesuffix(".*"))
     if name.endswith(".*"):
         for each in pkgutil.walk_packages(found.__path__, f"{found.__name__}."):
-            if each.name.rpartition(".")[2].isidentifier():
+            own = each.name.rpartition(".")[2]
+            if own.isidentifier() and own != "__main__":
                 importlib.import_module(each.name)
 
 

@@ -11,6 +11,7 @@ journals and for types without a schema, wants anything.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from functools import cache
 from itertools import count
 from math import inf
 from typing import Any, TypeVar
@@ -198,14 +199,20 @@ def _fits(type_: str, schema: Schema, value: Any) -> bool:
         form = _FORMS.get(schema.get("format", ""))
         if form is None:  # an address may be a number, too
             return isinstance(value, str) or "format" in schema
-        return _makes(form[1], value)
+        return _makes(_adapter(form[1]), value)
     if type_ == "boolean":
         return _makes(yes_and_no(), value)
     # An integer of any size is a number: a Decimal takes more than a float holds.
-    if not isinstance(value, int) and not _makes(_NUMBERS[type_], value):
+    made = _adapter(_NUMBERS[type_])
+    if not isinstance(value, int) and not _makes(made, value):
         return False
-    number = value if isinstance(value, int) else _NUMBERS[type_].validate_python(value)
+    number = value if isinstance(value, int) else made.validate_python(value)
     return bool(schema.get("minimum", -inf) <= number <= schema.get("maximum", inf))
+
+
+@cache
+def _adapter(type_: type) -> TypeAdapter[Any]:
+    return TypeAdapter(type_)
 
 
 def _makes(adapter: TypeAdapter[Any], value: Any) -> bool:
@@ -242,14 +249,11 @@ _NAMES = {
     "object": "an object",
     "array": "a list",
 }
-_NUMBERS: Mapping[str, TypeAdapter[Any]] = {
-    "integer": TypeAdapter(int),
-    "number": TypeAdapter(float),
-}
-_FORMS: Mapping[str, tuple[str, TypeAdapter[Any]]] = {
-    "date": ("a date such as 2026-11-28", TypeAdapter(date)),
-    "date-time": ("a moment such as 2026-11-28T09:05:00+01:00", TypeAdapter(datetime)),
-    "time": ("a time of day such as 09:05", TypeAdapter(time)),
-    "duration": ("a duration such as PT5M", TypeAdapter(timedelta)),
-    "uuid": ("a UUID such as 6fa459ea-ee8a-4ca4-894e-db77e160355e", TypeAdapter(UUID)),
+_NUMBERS: Mapping[str, type] = {"integer": int, "number": float}
+_FORMS: Mapping[str, tuple[str, type]] = {
+    "date": ("a date such as 2026-11-28", date),
+    "date-time": ("a moment such as 2026-11-28T09:05:00+01:00", datetime),
+    "time": ("a time of day such as 09:05", time),
+    "duration": ("a duration such as PT5M", timedelta),
+    "uuid": ("a UUID such as 6fa459ea-ee8a-4ca4-894e-db77e160355e", UUID),
 }

@@ -209,7 +209,7 @@ MISUSES = {
     ),
     "a plain function in call": (
         lambda ctx: ctx.call(fetch),
-        "Misuse: <function fetch at .* is no durable function; put @durable on it, or use ctx.step",
+        r"Misuse: the function fetch \(.*\.py:\d+\) is no durable function; put @durable on it",
     ),
     "a durable function in step": (
         lambda ctx: ctx.step(inner),

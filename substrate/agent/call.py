@@ -10,16 +10,18 @@ has left open is closed.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from substrate.agent.returned import kept
-from substrate.agent.tool import MODELS_OWN, InvalidArguments, Tool, render
+from substrate.agent.tool import InvalidArguments, Tool, render
 from substrate.engine.arguments import copied
 from substrate.engine.context import Context
 from substrate.engine.failure import decode_failure, failure_of
+from substrate.engine.means import log
 from substrate.engine.pending import Pending
 from substrate.engine.step import Step
 from substrate.models.messages import Json, ToolCall, ToolResult
@@ -28,6 +30,9 @@ from substrate.values.errors import InvalidId, Misuse, Paused
 from substrate.values.ids import check_name
 from substrate.values.records import Effect, Kind, Promise, PromiseState
 from substrate.values.records import Json as JsonText
+
+SUSPECTS = (TypeError, AttributeError, NotImplementedError, AssertionError)
+"""Errors that are told to a model, whose arguments may be the cause, and that are often bugs."""
 
 UNKNOWN_TOOL = "unknown_tool"
 """What a call is called in its key whose own name cannot stand there."""
@@ -60,7 +65,7 @@ def call_of(
         assert isinstance(called, Pending)
         return called
     invoke = _invoke if inspect.iscoroutinefunction(tool.function) else _invoke_plainly
-    step = _step(name, call, partial(invoke, tool, call.arguments), tool.effect)
+    step = _step(name, call, partial(invoke, scope.run_id, tool, call.arguments), tool.effect)
     timeout = tool.timeout.total_seconds() if tool.timeout else None
     wants_key = "idempotency_key" in tool.takes
     return scope.perform(
@@ -70,7 +75,7 @@ def call_of(
             timeout=timeout,
             wants_key=wants_key,
             keep=partial(kept, tool.function),
-            is_fault=_is_authors,
+            fault_in=tool.fault_in,
         )
     )
 
@@ -127,11 +132,6 @@ def _check_secrets(scope: Context, tool: Tool) -> None:
         scope.execution.leave(Paused(failure_of(error)))
 
 
-def _is_authors(error: Exception) -> bool:
-    """Whether a tool's error is a mistake in its code, which no model can mend."""
-    return isinstance(error, Misuse) and not isinstance(error, MODELS_OWN)
-
-
 def _takes_ctx(tool: Tool) -> bool:
     return "ctx" in tool.takes
 
@@ -147,12 +147,27 @@ def _step(name: str, call: ToolCall, function: Callable[..., Any], effect: Effec
     )
 
 
-async def _invoke(tool: Tool, arguments: Mapping[str, Json], **given: str) -> Any:
-    return await tool.function(**tool.check(copied(arguments)), **given)
+async def _invoke(run_id: str, tool: Tool, arguments: Mapping[str, Json], **given: str) -> Any:
+    with _suspected(run_id, tool):
+        return await tool.function(**tool.check(copied(arguments)), **given)
 
 
-def _invoke_plainly(tool: Tool, arguments: Mapping[str, Json], **given: str) -> Any:
-    return tool.function(**tool.check(copied(arguments)), **given)
+def _invoke_plainly(run_id: str, tool: Tool, arguments: Mapping[str, Json], **given: str) -> Any:
+    with _suspected(run_id, tool):
+        return tool.function(**tool.check(copied(arguments)), **given)
+
+
+@contextmanager
+def _suspected(run_id: str, tool: Tool) -> Iterator[None]:
+    """Log an error of a tool that the model is told and that may be a mistake in its code."""
+    try:
+        yield
+    except SUSPECTS as error:
+        if tool.fault_in(error) is None:
+            failure = failure_of(error)
+            told = (run_id, tool.name, failure.type, failure.place, failure.message)
+            log.warning("run %s: the tool %r raised %s%s, and the model is told: %s", *told)
+        raise
 
 
 async def _refuse(problem: str) -> None:

@@ -29,7 +29,8 @@ def hook(ctx: Context, name: str) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001 - a hook is user code
         failure = failure_of(error)
-        told = f"the hook `{name}` is at fault: {failure.type}: {failure.message}"
+        at = f" ({failure.frame[0]}:{failure.frame[1]})" if failure.frame else ""
+        told = f"the hook `{name}`{at} is at fault: {failure.type}: {failure.message}"
         told += "; mend it, and resume the run: it goes on from here"
         ctx.execution.leave(Paused(replace(failure, message=told)))
 

@@ -45,10 +45,10 @@ from substrate.engine.annotation import gist_of
 from substrate.engine.context import Context
 from substrate.engine.failure import Raised, failure_of
 from substrate.engine.function import Durable
-from substrate.engine.place import in_place
+from substrate.engine.place import comes_from_code, described, in_place, place_of
 from substrate.models.messages import Json, ToolSpec
 from substrate.values.codec import encode
-from substrate.values.errors import InvalidId, Misuse, Paused
+from substrate.values.errors import Failure, InvalidId, Misuse, Paused
 from substrate.values.ids import check_name
 from substrate.values.records import AnyEffect, Effect
 from substrate.values.retry import NO_RETRY, Retry
@@ -62,6 +62,9 @@ OURS = ("ctx", "idempotency_key")
 
 MODELS_OWN = (InvalidId, InvalidTask)
 """Mistakes that a model's arguments can be the cause of, and so are told to it."""
+
+
+Errors = type[Exception] | tuple[type[Exception], ...]
 
 
 class InvalidArguments(Exception):
@@ -79,6 +82,11 @@ class Tool:
     never called twice for the same request, and after a crash the model is told that nobody knows
     whether it happened. Reads should say ``effect="pure"``. A `once` tool without a
     `timeout` is cut off after 60 s.
+
+    What it raises is told to the model, which may mend it. A mistake in its code is for its author:
+    a `Misuse`, a name that is not there, a module that cannot be imported pause the run, and so
+    does each error of `pause_on`. Resumed, the run calls it again, but for a `once` tool, of whose
+    call nobody knows then whether it happened.
     """
 
     name: str
@@ -88,6 +96,7 @@ class Tool:
     effect: Effect = Effect.ONCE
     timeout: timedelta | None = None
     retry: Retry = NO_RETRY
+    pause_on: tuple[type[Exception], ...] = ()
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """Call the function."""
@@ -133,24 +142,33 @@ class Tool:
                 if ctx.strand.idle:  # what it never awaited pauses the run, also if it returns that
                     return None
                 return kept(self.function, result)
-            except MODELS_OWN:
-                raise
-            except Misuse as error:
-                if ctx.execution.is_torn_away(Raised(error)):
+            except Exception as error:
+                failure = self.fault_in(error)
+                if failure is None or ctx.execution.is_torn_away(Raised(error)):
                     raise
-                ctx.execution.leave(self._paused(error))
+                ctx.execution.leave(Paused(failure))
 
         # What goes wrong in it is told of the tool's own function, at its own line.
         run.__signature__ = inspect.signature(run)  # type: ignore[attr-defined]
         run.__wrapped__ = self.function  # type: ignore[attr-defined]
         return Durable(run, self.name)
 
-    def _paused(self, error: Misuse) -> Paused:
-        """Return what pauses the run for a mistake that no model can mend."""
+    def fault_in(self, error: Exception) -> Failure | None:
+        """Return what pauses the run for an error that no model can mend; None for any other."""
+        if isinstance(error, (*MODELS_OWN, InvalidArguments)):
+            return None
+        is_fault = isinstance(error, Misuse) or (
+            isinstance(error, (NameError, ImportError)) and comes_from_code(error)
+        )
+        if not is_fault and not isinstance(error, self.pause_on):
+            return None
         failure = failure_of(error)
-        told = f"the tool {self.name!r}{in_place(self.function)} is at fault: {failure.message}"
+        at = ":".join(map(str, failure.frame[:2])) if failure.frame else place_of(self.function)
+        told = f"the tool {self.name!r}{f' ({at})' * bool(at)} is at fault: {failure.message}"
         told += "; mend it, and resume the run: it goes on from here"
-        return Paused(replace(failure, message=told))
+        if self.effect is Effect.ONCE and "ctx" not in self.takes:
+            told += ". The call may have happened, and is not made again: the model is told that"
+        return replace(failure, message=told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +193,7 @@ def tool(
     effect: AnyEffect | None = None,
     timeout: timedelta | None = None,
     retry: Retry | None = None,
+    pause_on: Errors = (),
 ) -> Callable[[F], FunctionTool[F]]: ...
 def tool(
     function: Any = None,
@@ -185,6 +204,7 @@ def tool(
     effect: AnyEffect | str | None = None,
     timeout: timedelta | None = None,
     retry: Retry | None = None,
+    pause_on: Errors = (),
 ) -> Any:
     """Make a tool of a function; use it bare or with what differs from the defaults.
 
@@ -199,6 +219,7 @@ def tool(
             told that nobody knows), unless it says ``pure`` or ``idempotent``.
         timeout: After how long an attempt is cut off; 60 s for one that is ``once``.
         retry: How it is tried again; one attempt, if not told otherwise.
+        pause_on: Errors of which a person is asked, and not the model; `Exception` for all.
 
     Raises:
         Misuse: it is no function, has no docstring, or a parameter or a result that could not be
@@ -226,7 +247,8 @@ def tool(
         _check_returned(called, target)
         effect_ = Effect.ONCE if effect is None else _effect(called, effect)
         retry_ = retry or NO_RETRY
-        return FunctionTool(called, told, target, arguments, effect_, timeout, retry_)
+        errors = _errors(called, pause_on)
+        return FunctionTool(called, told, target, arguments, effect_, timeout, retry_, errors)
 
     return make if function is None else make(function)
 
@@ -256,7 +278,8 @@ def _no_tool(thing: object) -> NoReturn:
             "of @durable, or let a tool ctx.call it"
         )
     raise Misuse(
-        f"{thing!r:.80} is no function; give functions with a docstring, or what @tool makes of one"
+        f"{described(thing)} is no function; give functions with a docstring, or what @tool makes "
+        "of one"
     )
 
 
@@ -299,6 +322,18 @@ def _effect(name: str, effect: Effect | str) -> Effect:
     if effect not in allowed:
         raise Misuse(f"tool {name!r}: effect={effect!r}; write one of {', '.join(allowed)}")
     return Effect(effect)
+
+
+def _errors(name: str, given: object) -> tuple[type[Exception], ...]:
+    """Return the errors that are given as one or several. Raises `Misuse` for what is none."""
+    errors = given if isinstance(given, tuple) else (given,)
+    for each in errors:
+        if not isinstance(each, type) or not issubclass(each, Exception):
+            raise Misuse(
+                f"tool {name!r}: pause_on={described(each)} is no class of errors; write "
+                "pause_on=LookupError, or several in brackets"
+            )
+    return errors
 
 
 def _check_durable(name: str, function: Callable[..., Any], given: Sequence[str]) -> None:

@@ -7,8 +7,7 @@ has to say, goes to standard error, with the command to type next.
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.text import Text
@@ -21,6 +20,7 @@ from substrate.cli.invocation import Invocation
 from substrate.cli.journal import read_journal, read_own, read_usages
 from substrate.cli.screen import open_screen, put
 from substrate.cli.streams import write
+from substrate.cli.suspects import line_of, told_suspects
 from substrate.cli.tally import Tally
 from substrate.engine.client import Client
 from substrate.engine.failure import decode_failure
@@ -152,7 +152,9 @@ def report(outcome: Outcome, invocation: Invocation) -> int:
         write(f"{text}\n")
         if not text.strip():
             put(screen, Text("the answer is empty", "yellow"))
-        put(screen, "", *summary(outcome), hint(outcome, invocation))
+        put(screen, "", *summary(outcome))
+        put(screen, *told_suspects(outcome.run.id, outcome.journal, invocation))
+        put(screen, hint(outcome, invocation))
     else:
         put(screen, "", *explanation(outcome, invocation))
     return outcome.exit_code
@@ -293,12 +295,10 @@ def _where(outcome: Outcome, failure: Failure) -> str | None:
         rejected = [p for p in outcome.journal if p.state is PromiseState.REJECTED]
         inner = [p for p in rejected if p.kind is not Kind.RUN]
         trace = decode_failure(inner[-1]).traceback if inner else trace
-    frames = _FRAME.findall(trace or "")
-    ours = [frame for frame in frames if Path(frame[0]).is_relative_to(Path.cwd())]
-    if not ours and hasattr(errors, failure.type):  # its message says all; the line is the kit's
+    told = replace(failure, traceback=trace)
+    if told.frame is not None:
+        return f"{line_of(told)}, in {told.frame[2]}"
+    if hasattr(errors, failure.type):  # its message says all; the line is the kit's
         return None
-    for file, line, function in reversed(ours or frames):
-        path = Path(file)
-        known = path.relative_to(Path.cwd()) if ours else path
-        return f"{known}:{line}, in {function}"
-    return None
+    frames = _FRAME.findall(trace or "")
+    return "{}:{}, in {}".format(*frames[-1]) if frames else None

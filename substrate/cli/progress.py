@@ -20,6 +20,7 @@ from substrate.cli.invocation import Invocation
 from substrate.cli.questions import Question
 from substrate.cli.reading import STATE_STYLES, WORDS, undone_by, undos_in
 from substrate.cli.screen import put
+from substrate.cli.suspects import line_of
 from substrate.cli.tally import (
     Tally,
     calls_of,
@@ -268,6 +269,8 @@ def _step_line(promise: Promise, called: str) -> RenderableType:
     if promise.error:
         failure = decode_failure(promise)
         line.append(f"  {wording.short(f'{failure.type}: {failure.message}', 200)}", "dim")
+        if at := line_of(failure):
+            line.append(f"  ({at})", "dim")
     return _indented(line)
 
 

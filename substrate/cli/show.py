@@ -29,6 +29,7 @@ from substrate.cli.reading import STATE_STYLES, WORDS, Reading, accepted_in, und
 from substrate.cli.runs import STYLES
 from substrate.cli.screen import open_page, put
 from substrate.cli.state import State, told_of
+from substrate.cli.suspects import told_suspects
 from substrate.cli.waits import read_waits
 from substrate.engine.failure import decode_failure
 from substrate.engine.strangers import missing_worker
@@ -98,6 +99,7 @@ def _page(state: State, invocation: Invocation, width: int) -> Iterator[Renderab
     yield _tree(steps, reading)
     yield Text("")
     yield from summary(outcome)
+    yield from told_suspects(outcome.run.id, outcome.journal, invocation)
     yield from told_of(state, invocation)
     yield Text("")
     if outcome.run.status is RunStatus.DONE:

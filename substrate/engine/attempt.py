@@ -75,6 +75,10 @@ from substrate.values.secret import hidden
 _CHANCES = 3
 """So often a call is announced that is late each time, before its step is rejected."""
 
+_NOT_AGAIN = (
+    "mend what it returns for later calls; this one is not made again. When the run is resumed, "
+    "`reconcile` says what it came to, or that is unknown"
+)
 _MAY_COME = (
     "reconcile says that it did not happen, but it may be about to, in a thread of a process that "
     "is not known to have ended"
@@ -329,6 +333,8 @@ class Trial:
         is_safe = never_left or step.effect is Effect.TRANSACTIONAL
         if step.effect is Effect.ONCE and not (is_safe or has_returned):
             failure = failure_of(error)
+            if isinstance(error, Exception) and (fault := step.fault_in(error)):
+                await self._leave_in_doubt(error, fault)
             reason = f"{step.name!r} raised {failure.type}: {failure.message}"
             call = self._call
             if call is not None and call.is_cut_off and step.reconcile:
@@ -336,22 +342,23 @@ class Trial:
                 outcome = await self._see_out(call, error)
                 if outcome is not None:
                     return await self._come_to(outcome)
-            if settled := await self._find_out(reason):
+            if settled := await self._find_out(reason, trace=failure.traceback):
                 return settled
             is_safe = True  # it is known not to have happened
         self._is_in_doubt = self._is_in_doubt or not is_safe
         undo = step.undo if self._is_in_doubt else None
         if isinstance(error, ModelError):
             self._used = self._with_usage(error.usage and error.usage.to_json())
-        is_fault = isinstance(error, Exception) and step.is_fault(error)
-        is_fault = is_fault or (has_returned and isinstance(error, NotKept))
-        if is_fault or not (
+        fault = step.fault_in(error) if isinstance(error, Exception) else None
+        if has_returned and isinstance(error, NotKept):
+            fault = failure_of(error)
+        if fault or not (
             isinstance(error, Exception) and step.retry.allows(error, attempt, series.spent)
         ):
             if isinstance(error, step.let_through):
                 self._let_through(error)
-            if isinstance(error, Exception) and (is_fault or isinstance(error, step.pause_on)):
-                await self._leave_paused(error, undo)
+            if isinstance(error, Exception) and (fault or isinstance(error, step.pause_on)):
+                await self._leave_paused(error, fault or failure_of(error), undo)
             return await self._reject(failure_of(error), undo=undo)
         delay = step.retry.delay(error, attempt).total_seconds()
         await self._rest(error, delay, undo)
@@ -370,26 +377,33 @@ class Trial:
         Where there is JSON of it, that is its outcome. Else the intent stands without one: resumed,
         the step is reconciled, or nobody knows what it came to.
         """
-        execution, call, told = self._execution, self._call, failure_of(error)
-        if isinstance(error, NotKept) and error.value is not None:
-            await self._resolve(Result(Json(error.value)))
-            cure = "what it gave is recorded as JSON: mend what is wrong, and resume the run"
-        else:
-            if call is not None:
-                known = [*self._failed, lost_result(error, execution.now_ms)]
-                attempts = calling(known, self._closed, self._under_way(call))
-                undo = self._step.undo
-                await execution.write(
-                    self._promise(PromiseState.PENDING, attempts=attempts, undo=undo)
-                )
-            cure = "mend what it returns for later calls; this one is not made again. When the run "
-            cure += "is resumed, `reconcile` says what it came to, or that is unknown"
-        told = replace(told, message=f"{self._step.name!r}: {told.message}; {cure}")
+        told = failure_of(error)
+        told = replace(told, message=f"{self._step.name!r}: {told.message}")
+        if not isinstance(error, NotKept) or error.value is None:
+            told = replace(told, message=f"{told.message}; {_NOT_AGAIN}")
+            await self._leave_in_doubt(error, told)
+        await self._resolve(Result(Json(error.value)))
+        cure = "what it gave is recorded as JSON: mend what is wrong, and resume the run"
+        self._execution.leave(Paused(replace(told, message=f"{told.message}; {cure}")))
+
+    async def _leave_in_doubt(self, error: Exception, told: Failure) -> NoReturn:
+        """Pause the run over a ``once`` call that has ended, and left nothing that is its outcome.
+
+        The intent stands: resumed, the step is reconciled, or nobody knows what it came to.
+        """
+        execution, call = self._execution, self._call
+        if call is not None:
+            known = [*self._failed, lost_result(error, execution.now_ms)]
+            attempts = calling(known, self._closed, self._under_way(call))
+            undo = self._step.undo
+            await execution.write(self._promise(PromiseState.PENDING, attempts=attempts, undo=undo))
         execution.leave(Paused(told))
 
-    async def _leave_paused(self, error: Exception, undo: Json | None) -> NoReturn:
+    async def _leave_paused(
+        self, error: Exception, failure: Failure, undo: Json | None
+    ) -> NoReturn:
         """Leave it to a person, who begins a new series of attempts by resuming the run."""
-        execution, series, failure = self._execution, series_of(self._failed), failure_of(error)
+        execution, series = self._execution, series_of(self._failed)
         if self._failed or self._used is not None:
             record = given_up(error, execution.now_ms, series)
             attempts = resting(with_attempt(self._failed, record), self._closed)
@@ -467,14 +481,16 @@ class Trial:
         due_at = attempt.over_at(self._limit, execution.means.lease_s)
         await execution.between_attempts(partial(execution.wait_until, due_at))
 
-    async def _find_out(self, reason: str, *, is_over: bool = True) -> Promise | None:
+    async def _find_out(
+        self, reason: str, *, is_over: bool = True, trace: str | None = None
+    ) -> Promise | None:
         """Settle a call of which nobody knows whether it happened; None when it did not.
 
         Where it may not be over, "not done" may be true for a moment only: that does not count.
         """
         execution, step = self._execution, self._step
         if step.reconcile is None:
-            return await self._reject(unknown_outcome(reason), undo=step.undo)
+            return await self._reject(unknown_outcome(reason, trace), undo=step.undo)
         ask = await self._next_call(step.reconcile, wants_key=takes_key(step.reconcile))
         try:
             answer = await outcome_of(ask.make(step.limit), execution.check_holds)
@@ -490,11 +506,12 @@ class Trial:
                 return await self._resolve_reconciled(value)
             case Raised(NotBegun()):
                 execution.check_holds()
-                return await self._find_out(reason, is_over=is_over)
+                return await self._find_out(reason, is_over=is_over, trace=trace)
             case Raised(error):
                 failure = failure_of(error)
                 reason += f"; reconcile raised {failure.type}: {failure.message}"
-        return await self._reject(unknown_outcome(reason), undo=step.undo)
+                trace = failure.traceback
+        return await self._reject(unknown_outcome(reason, trace), undo=step.undo)
 
     async def _resolve_reconciled(self, value: Any) -> Promise:
         try:

@@ -21,6 +21,7 @@ from substrate.engine.journal import acceptance
 from substrate.engine.limits import DEFAULT_LIMITS, Limits
 from substrate.engine.means import Listener, log, tell_nobody
 from substrate.engine.objects import encoded
+from substrate.engine.place import described
 from substrate.engine.strangers import missing_worker
 from substrate.engine.typed import Operation, Startable, StartOptions
 from substrate.engine.unreadable import unreadable
@@ -226,7 +227,7 @@ class Client:
         """
         if function is not None and not isinstance(function, Durable):
             raise Misuse(
-                f"{function!r} is no durable function; put @durable on it, or leave it out"
+                f"{described(function)} is no durable function; put @durable on it, or leave it out"
             )
         looks = _Looks(self._execution_of, RunId(id))
         patience = _Patience(self.store)

@@ -29,6 +29,7 @@ from substrate.engine.function import Durable, not_durable
 from substrate.engine.hearing import HEARD, Hearing
 from substrate.engine.journal import Asked
 from substrate.engine.pending import Pending, Winner, settle_all, settle_first
+from substrate.engine.place import described
 from substrate.engine.returns import result_of
 from substrate.engine.step import (
     NO_OPTIONS,
@@ -768,7 +769,7 @@ class Context:
         if args and isinstance(args[0], Bound):
             function, args, keywords = unbound(args[0], args[1:], keywords)
             if not isinstance(function, Durable) or function.name != own:
-                raise Misuse(f"{function!r} is not this run's function, which is {own!r}")
+                raise Misuse(f"{described(function)} is not this run's function, which is {own!r}")
         if self._scope != self.execution.generation_scope:
             raise Misuse("only the run's own function can continue as another generation of it")
         self.strand.check_use()

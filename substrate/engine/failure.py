@@ -64,9 +64,10 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(cls.__name__, message, details, trace)
 
 
-def unknown_outcome(reason: str) -> Failure:
+def unknown_outcome(reason: str, trace: str | None = None) -> Failure:
     """Return the record of an effect of which nobody knows whether it happened."""
-    return Failure(UNKNOWN, f"{reason}; it may have happened, and is not made again. Look first.")
+    told = f"{reason}; it may have happened, and is not made again. Look first."
+    return Failure(UNKNOWN, told, traceback=trace)
 
 
 def encode_failure(failure: Failure) -> Json:

@@ -31,6 +31,7 @@ from pydantic import PydanticUserError
 
 from substrate.engine.annotation import Annotation, shown
 from substrate.engine.bound import Bound
+from substrate.engine.place import described
 from substrate.engine.signature import check_meaning, near
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse, NotEncodable, NotKept
@@ -369,7 +370,7 @@ def not_durable(given: object, instead: str = "") -> Misuse:
             f"{name!r} is a tool; put @durable on a function that calls it, as the function that "
             f"it is: {name}(…)"
         )
-    return Misuse(f"{given!r} is no durable function; put @durable on it{instead}")
+    return Misuse(f"{described(given)} is no durable function; put @durable on it{instead}")
 
 
 def _may_be_context(hint: Any, target: object) -> bool:

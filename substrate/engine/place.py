@@ -1,6 +1,8 @@
 """Where a function stands, for the messages about it: whoever reads one goes there."""
 
 import inspect
+import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -10,6 +12,40 @@ def place_of(thing: object) -> str:
     thing = getattr(thing, "func", thing)  # of a partial
     code = getattr(inspect.unwrap(thing) if callable(thing) else thing, "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
+
+
+def described(thing: object) -> str:
+    """Return what a thing is, for a message: a function with its place, and nothing's address."""
+    name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
+    if isinstance(name, str):
+        kind = "the class" if isinstance(thing, type) else "the function"
+        return f"{kind} {name.rpartition('<locals>.')[2]}{in_place(thing)}"
+    told = " ".join(f"{thing!r:.300}".split())
+    if " at 0x" in told:
+        return f"{_article(type(thing).__name__)}{in_place(thing)}"
+    return told if len(told) <= 80 else f"{told[:79]}…"
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def comes_from_code(error: BaseException) -> bool:
+    """Whether an error was raised by a line of an imported module.
+
+    What a tool has compiled for a model, and what is imported by a name that is data, is none.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    code, names = trace.tb_frame.f_code, trace.tb_frame.f_globals
+    module = sys.modules.get(names.get("__name__", ""))
+    if module is None or vars(module) is not names:
+        return False
+    file = getattr(module, "__file__", None) or ""
+    return file != "" and Path(file).resolve() == Path(code.co_filename).resolve()
 
 
 def how_to_be_found(thing: Any) -> str:

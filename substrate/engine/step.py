@@ -15,11 +15,12 @@ from substrate.engine.bound import Bound
 from substrate.engine.failure import Raised, error_of, failure_of
 from substrate.engine.function import Durable
 from substrate.engine.journal import Asked
+from substrate.engine.place import described
 from substrate.engine.returns import check_result
 from substrate.engine.signature import check_fit, shape_of
 from substrate.values.clock import time_limit
 from substrate.values.codec import decode
-from substrate.values.errors import Misuse, Paused
+from substrate.values.errors import Failure, Misuse, Paused
 from substrate.values.ids import check_name
 from substrate.values.records import (
     AnyEffect,
@@ -38,8 +39,8 @@ LONGEST_CALL = 60.0
 """How many seconds a call may last that has an intent and no `timeout` of its own."""
 
 
-def _is_none(error: Exception) -> bool:
-    return False
+def _is_none(error: Exception) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +56,8 @@ class Step:
     An error of `pause_on` that is not retried, or no more, is for a person to mend: nothing is
     recorded for the step but the attempts, the run is paused and shows it, and when it is requeued
     the step is called again. One of `let_through` is raised where the step is awaited, and is not
-    recorded either. One of which `is_fault` says so is a mistake in code: like one of `pause_on`,
-    and never retried.
+    recorded either. One of which `fault_in` gives a failure is a mistake in code: like one of
+    `pause_on`, and never retried; the failure is what the run is paused with.
 
     `keep` makes JSON of what the call returned. Raises `NotEncodable`, `NotKept` where it cannot.
 
@@ -76,7 +77,7 @@ class Step:
     reconcile: Callable[..., Any] | None = None
     pause_on: tuple[type[Exception], ...] = ()
     let_through: tuple[type[Exception], ...] = ()
-    is_fault: Callable[[Exception], bool] = _is_none
+    fault_in: Callable[[Exception], Failure | None] = _is_none
     keep: Callable[[Any], Any] | None = None
     add_usage: Callable[[Any, Any], Any] | None = None
     blobs: tuple[Blob, ...] = ()
@@ -225,12 +226,14 @@ def _check_options(options: Options) -> None:
     time_limit(options.get("timeout"))
     undo: object = options.get("undo")
     if undo is not None and not isinstance(undo, Durable):
-        raise Misuse(f"undo={undo!r} is no durable function; put @durable on it: it has a ctx")
+        raise Misuse(
+            f"undo={described(undo)} is no durable function; put @durable on it: it has a ctx"
+        )
     reconcile: object = options.get("reconcile")
     if reconcile is not None and (isinstance(reconcile, Durable) or not callable(reconcile)):
         raise Misuse(
-            f"reconcile={reconcile!r} is no function; give one that takes the step's arguments "
-            "and returns Done(value), NotDone() or None"
+            f"reconcile={described(reconcile)} is no function; give one that takes the step's "
+            "arguments and returns Done(value), NotDone() or None"
         )
 
 
@@ -337,4 +340,4 @@ def _no_function(given: object) -> Misuse:
     if callable(given):
         name = getattr(given, "name", "it")
         return Misuse(f"{name!r} is no plain function; give the step its own: {name}.function")
-    return Misuse(f"a step takes a function and its arguments, not {given!r}")
+    return Misuse(f"a step takes a function and its arguments, not {described(given)}")

@@ -13,7 +13,7 @@ from typing import Any, Self
 from substrate.engine.arguments import Arguments
 from substrate.engine.function import Durable
 from substrate.engine.means import Means
-from substrate.engine.place import how_to_be_found, in_place
+from substrate.engine.place import described, how_to_be_found, in_place
 from substrate.engine.step import LONGEST_CALL
 from substrate.values.codec import encode
 from substrate.values.errors import Misuse, UnknownFunction
@@ -71,7 +71,9 @@ def undo_of(
     does not know, and for one that does not take the step's arguments, or may mean others.
     """
     if not isinstance(undo, Durable):
-        raise Misuse(f"undo={undo!r} is no durable function; put @durable on it: it has a ctx")
+        raise Misuse(
+            f"undo={described(undo)} is no durable function; put @durable on it: it has a ctx"
+        )
     means.recognise(undo)
     if means.functions is not None and means.function(undo.name, undo.version) is not undo:
         raise UnknownFunction(

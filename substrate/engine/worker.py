@@ -28,6 +28,7 @@ from substrate.engine.function import Durable
 from substrate.engine.heart import Heart
 from substrate.engine.limits import DEFAULT_LIMITS, Limits
 from substrate.engine.means import Listener, Means, tell_nobody
+from substrate.engine.place import described
 from substrate.engine.registry import Registry
 from substrate.engine.strangers import Strangers
 from substrate.engine.tending import Strays, ended, longest_resting
@@ -77,7 +78,9 @@ class Worker:
         if not isinstance(limits, Limits):
             raise Misuse(f"limits={limits!r} is no Limits; write Limits(concurrency=8)")
         if not callable(listener):
-            raise Misuse(f"listener={listener!r} is no function; it is given run_id and event")
+            raise Misuse(
+                f"listener={described(listener)} is no function; it is given run_id and event"
+            )
         self.store = store
         self.limits = limits
         self._registry = Registry(functions)

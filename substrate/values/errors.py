@@ -195,11 +195,21 @@ class Failure:
         """Where it came up, to be put behind its message: the key, or the line that is not ours."""
         if isinstance(self.details, dict) and isinstance(key := self.details.get("key"), str):
             return f" (at {key})"
+        found = self.frame
+        if found is None or f"{found[0]}:{found[1]}" in self.message:
+            return ""
+        return f" (at {found[0]}:{found[1]}, in {found[2]})"
+
+    @property
+    def frame(self) -> tuple[str, int, str] | None:
+        """The last line of somebody's own code on the way to it: file, line and function."""
         for file, line, function in reversed(_FRAME.findall(self.traceback or "")):
             path = Path(file)
-            if "site-packages" not in path.parts and not any(map(path.is_relative_to, _OTHERS)):
-                return f" (at {file}:{line}, in {function})"
-        return ""
+            if "site-packages" in path.parts or any(map(path.is_relative_to, _OTHERS)):
+                continue
+            if not file.startswith("<"):
+                return file, int(line), function
+        return None
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Failure":

@@ -208,7 +208,7 @@ async def waits(ctx: Context, rest: int) -> list[str]:
     return [str(ctx.now()), str(ctx.uuid()), str(ctx.random())]
 
 
-@tool(effect="pure")
+@tool(effect="pure", pause_on=(TypeError, LookupError))
 def add(a: int, b: int = 0) -> int:
     """Add two numbers."""
     return a + b

@@ -160,6 +160,12 @@ def transactional(text: str) -> str:
     return text
 
 
+@tool(pause_on="TypeError")  # seen
+def no_errors(text: str) -> str:
+    """Name no class of errors."""
+    return text
+
+
 async def tools(ctx: Context) -> None:
     """Tools that cannot be called so."""
     add("one")  # seen

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -58,6 +58,40 @@ async def test_the_day_is_told(store_url, zone, day):
     """The model is told the day of the week and the date in the task's zone; UTC without one."""
     async with connect(store_url, ManualClock()) as client:
         assert await told(client, Task("What is due today?", timezone=zone)) == day
+
+
+@pytest.mark.parametrize(
+    "moment, zone, day",
+    [
+        ("2027-01-14T22:59:59", "Europe/Vienna", "Thursday, 2027-01-14"),
+        ("2027-01-14T23:00:00", "Europe/Vienna", "Friday, 2027-01-15"),
+        ("2027-07-14T21:59:59", "Europe/Vienna", "Wednesday, 2027-07-14"),  # summer time
+        ("2027-07-14T22:00:00", "Europe/Vienna", "Thursday, 2027-07-15"),
+        ("2026-12-31T23:59:59", None, "Thursday, 2026-12-31"),
+        ("2027-01-01T00:00:00", None, "Friday, 2027-01-01"),
+        ("2028-02-29T10:00:00", "America/Los_Angeles", "Tuesday, 2028-02-29"),
+        ("2028-03-01T07:59:59", "America/Los_Angeles", "Tuesday, 2028-02-29"),
+        ("2028-03-01T08:00:00", "America/Los_Angeles", "Wednesday, 2028-03-01"),
+        ("2027-01-14T18:14:59", "Asia/Kathmandu", "Thursday, 2027-01-14"),  # 5 h 45 min
+        ("2027-01-14T18:15:00", "Asia/Kathmandu", "Friday, 2027-01-15"),
+    ],
+)
+async def test_at_midnight(sqlite_url, moment, zone, day):
+    """A second before midnight where the asker lives it is one day, and at midnight the next."""
+    now = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+    clock = ManualClock(round(now.timestamp() * 1000))
+    async with connect(sqlite_url, clock) as client:
+        said = await told(client, Task("What is due today?", timezone=zone))
+    assert said == f"Today is {day}, in the time zone {zone or 'UTC'}."
+
+
+@pytest.mark.parametrize(
+    "zone, near", [("Europe/Viena", "Europe/Vienna"), ("America/NewYork", "America/New_York")]
+)
+def test_a_mistyped_zone(zone, near):
+    """A zone that is nearly one is told which was meant."""
+    with pytest.raises(Misuse, match=f"did you mean '{near}'"):
+        Task("Go.", timezone=zone)
 
 
 @pytest.mark.parametrize("zone", ["Mars/Phobos", "", "../etc/passwd", "europe/nowhere", "\0"])
@@ -158,9 +192,12 @@ def test_the_zone_is_the_askers(tmp_path):
     asked = fork.do("run", "Which day?", "--id", "first", OSTINATO_TIMEZONE="Asia/Tokyo")
     again = fork.do("run", "Which day?", "--id", "first")
     wrong = fork.do("run", "Which day?", OSTINATO_TIMEZONE="Mars/Phobos")
+    fork.write(".env", "OSTINATO_TIMEZONE=America/Lima\n")
+    filed = fork.do("run", "Which day?")
 
     assert (asked.code, asked.out[:9], again.code) == (0, "Today is ", 0)
     assert asked.out.endswith(", in the time zone Asia/Tokyo.\n")
     assert again.out == asked.out
+    assert filed.out.endswith(", in the time zone America/Lima.\n")
     assert wrong.code == 2
     assert "'Mars/Phobos' is no time zone that this machine knows" in wrong.err

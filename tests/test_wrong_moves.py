@@ -56,6 +56,12 @@ MOVES = {
     "an id that is taken": Move((*RUN, "--id", "asking"), 1, ("is taken", "choose another id")),
     "a number that is none": Move(("runs", "--limit", "few"), 2, ("'--limit'", "a valid integer")),
     "a status that is none": Move(("runs", "--status", "dnoe"), 2, ("'dnoe'", "'done'")),
+    "a status that is nearly one": Move(
+        ("runs", "--status", "pausd"), 2, ("'pausd' is not one of", "did you mean 'paused'?")
+    ),
+    "a number that is too small": Move(
+        ("runs", "--limit", "0"), 2, ("'--limit': it is to be greater than or equal to 1",)
+    ),
     "a file that is not there": Move((*RUN, "--attach", "a.png"), 2, ("'a.png' cannot be attach",)),
     "a file of another kind": Move((*RUN, "--attach", "a.zip"), 2, ("no kind that models take",)),
     "a file without a question": Move(
@@ -63,6 +69,9 @@ MOVES = {
     ),
     # Ids and keys
     "an unknown run": Move(("show", "fisrt"), 1, ("there is no run 'fisrt'",)),
+    "a mistyped key": Move(
+        ("show", "asking", "--key", "aproval.0"), 1, ("did you mean 'approval.0'?",)
+    ),
     "an unknown key": Move(
         ("show", "asking", "--key", "x.9"), 1, ("has no promise 'x.9'", "`show`")
     ),
@@ -73,9 +82,12 @@ MOVES = {
     "no value": Move(("signal", "asking", "approval"), 2, ("nothing was sent", "yes or no")),
     "text without quotes": Move(("signal", "asking", "note", "hi"), 2, ("is no JSON", "'\"hi\"'")),
     "broken JSON": Move(("signal", "asking", "note", "{a: 1}"), 2, ("'{a: 1}' is no JSON",)),
-    "another name": Move(("signal", "asking", "aproval", "yes"), 2, ("waits for is approval",)),
+    "a mistyped name": Move(
+        ("signal", "asking", "aproval", "yes"), 2, ("for 'approval'", "signal asking approval yes")
+    ),
+    "another name": Move(("signal", "asking", "mail", "yes"), 2, ("waits for is approval", "mail")),
     "another name, right JSON": Move(
-        ("signal", "asking", "aproval", "true"), 0, ("no wait of that name", "approval true")
+        ("signal", "asking", "aproval", "true"), 0, ("did you mean 'approval'?", "approval true")
     ),
     # The database
     "a URL that is none": Move(
@@ -144,6 +156,73 @@ MOVES = {
     ),
     "a tool that is a call": Move(
         RUN, 1, ("agent/hooks.py:",), hooks(TOOLS, 'tools = [look("x")]')
+    ),
+    "a mistyped provider": Move(
+        RUN,
+        1,
+        ("agent/hooks.py:36", "no provider 'antropic'; did you mean 'anthropic'?"),
+        hooks('Model("scripted:owls", script=script)', 'Model("antropic:claude-sonnet-5-5")'),
+    ),
+    "a list of strings": Move(
+        RUN, 1, ("agent/hooks.py:37", "give functions"), hooks(TOOLS, 'tools = ["look"]')
+    ),
+    "no list": Move(
+        RUN, 1, ("agent/hooks.py:37", "write a list"), hooks(TOOLS, "tools = (x for x in [look])")
+    ),
+    "an option of a tool in its place": Move(
+        RUN,
+        1,
+        ("agent/hooks.py:24", "timeout=5 is no duration; write timedelta(seconds=5)"),
+        hooks('effect="pure"', "timeout=5"),
+    ),
+    "a number for a policy": Move(
+        RUN,
+        1,
+        ("agent/hooks.py:24", "retry=3 is no Retry; write Retry(max_attempts=3)"),
+        hooks('effect="pure"', "retry=3"),
+    ),
+    "a limit that is text": Move(
+        RUN,
+        1,
+        ("agent/hooks.py:38", "max_turns('5'): give 1"),
+        hooks("max_turns(5)", "max_turns('5')"),
+    ),
+    "a call that nobody awaits": Move(
+        RUN,
+        1,
+        ("agent/hooks.py:31: asyncio.sleep(…) is async", "write `await asyncio.sleep(…)`"),
+        hooks('    print("a tool that prints")', "    asyncio.sleep(1)"),
+    ),
+    "a call that is returned and not awaited": Move(
+        RUN,
+        1,
+        ("agent/hooks.py:31: asyncio.sleep(…) is async", "write `await asyncio.sleep(…)`"),
+        hooks('    print("a tool that prints")', "    return asyncio.sleep(1)"),
+    ),
+    "a coroutine for a result": Move(
+        RUN,
+        4,
+        ("returned sleep(…)", "was not awaited; write `return await sleep(…)`"),
+        hooks('    print("a tool that prints")', "    made = asyncio.sleep(1)\n    return made"),
+    ),
+    "an undo that is not durable": Move(
+        RUN,
+        4,
+        ("the function note (", "agent/hooks.py:14) is no durable function", "agent/hooks.py:27"),
+        hooks(
+            f'@tool(effect="pure")\n{LOOK}\n    {DOC}',
+            f"@tool\n{LOOK.replace('what', 'ctx, what')}\n    {DOC}\n"
+            "    await ctx.step(note, what, undo=note)",
+        ),
+    ),
+    "a wrong value in a tool": Move(
+        RUN,
+        4,
+        ("agent/hooks.py:27) is at fault: 'soon' is no duration", "give seconds"),
+        hooks(
+            f'@tool(effect="pure")\n{LOOK}\n    {DOC}',
+            f"@tool\n{LOOK.replace('what', 'ctx, what')}\n    {DOC}\n    await ctx.sleep('soon')",
+        ),
     ),
     "a forgotten await": Move(
         RUN,

@@ -18,6 +18,8 @@ from substrate.agent.task import Task
 from substrate.agent.tool import Tool, as_tool
 from substrate.agent.transcript import Transcript
 from substrate.agent.typed import typed_of
+from substrate.agent.unawaited import unawaited
+from substrate.engine.place import described
 from substrate.models.messages import Reply, StopReason, Text, Usage
 from substrate.models.model import Model
 from substrate.values.errors import Misuse
@@ -59,6 +61,9 @@ def tools_fault(tools: object) -> str | None:
             known.append(as_tool(thing))
         except (Misuse, TypeError, NameError) as error:
             return f"`tools` has {named(thing)}, which is no tool: {error}"
+    for each in known:
+        if problem := unawaited(each.function):
+            return f"`tools` has {named(each)}: in {problem}"
     return same_name(known)
 
 
@@ -157,7 +162,7 @@ def named(thing: object) -> str:
         return f"the tool {thing.name!r}"
     if callable(thing) and hasattr(thing, "__name__"):
         return f"the function {thing.__name__}"
-    kind, shown = type(thing).__name__, " ".join(f"{thing!r:.300}".split())
+    kind, shown = type(thing).__name__, described(thing)
     shown = shown if len(shown) <= 60 else f"{shown[:59]}…"
     return shown if shown.startswith(kind) or thing is None else f"{kind} {shown}"
 

@@ -41,6 +41,13 @@ def kept(function: Callable[..., Any], value: Any) -> Json:
     Raises `NotEncodable` for what has no JSON form, `NotKept` for what is not of the type that the
     function says it returns.
     """
+    if inspect.iscoroutine(value):
+        value.close()
+        called, at = value.__name__, in_place(value.cr_code)
+        raise NotEncodable(
+            f"{_name(function)} returned {called}(…){at}, which is async and was not awaited; "
+            f"write `return await {called}(…)`"
+        )
     try:
         plain: Json = to_jsonable_python(value, inf_nan_mode="strings", bytes_mode="base64")
     except Exception as error:  # noqa: BLE001 - pydantic_core raises several kinds of its own

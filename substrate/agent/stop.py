@@ -11,6 +11,7 @@ from substrate.agent.faults import condition_fault, verdict_fault
 from substrate.agent.transcript import Transcript
 from substrate.models.messages import Invalid, Reply, StopReason, UserMessage
 from substrate.values.errors import Misuse
+from substrate.values.number import is_whole
 
 __all__ = [
     "Advice",
@@ -61,8 +62,8 @@ def max_turns(limit: int) -> Stop:
     Example:
         >>> stop = any_of(answered(), max_turns(20))
     """
-    if limit < 1:
-        raise Misuse(f"max_turns({limit!r}): give 1 or more")
+    if not is_whole(limit) or limit < 1:
+        raise Misuse(f"max_turns({limit!r}): give 1 or more, as a whole number")
 
     def stop(transcript: Transcript) -> End | None:
         if transcript.turns >= limit:

@@ -247,6 +247,7 @@ def tool(
         _check_returned(called, target)
         effect_ = Effect.ONCE if effect is None else _effect(called, effect)
         retry_ = retry or NO_RETRY
+        _check_options(called, timeout, retry)
         errors = _errors(called, pause_on)
         return FunctionTool(called, told, target, arguments, effect_, timeout, retry_, errors)
 
@@ -322,6 +323,15 @@ def _effect(name: str, effect: Effect | str) -> Effect:
     if effect not in allowed:
         raise Misuse(f"tool {name!r}: effect={effect!r}; write one of {', '.join(allowed)}")
     return Effect(effect)
+
+
+def _check_options(name: str, timeout: object, retry: object) -> None:
+    if timeout is not None and not isinstance(timeout, timedelta):
+        raise Misuse(
+            f"tool {name!r}: timeout={timeout!r} is no duration; write timedelta(seconds=5)"
+        )
+    if retry is not None and not isinstance(retry, Retry):
+        raise Misuse(f"tool {name!r}: retry={retry!r} is no Retry; write Retry(max_attempts=3)")
 
 
 def _errors(name: str, given: object) -> tuple[type[Exception], ...]:

@@ -5,6 +5,7 @@ Those modules are imported by the command that needs them, so that ``--help`` co
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from substrate.cli.invocation import Invocation
 from substrate.cli.secrecy import Discreet
 from substrate.cli.trouble import UsageError, tell, tell_fault
 from substrate.values.errors import OstinatoError
+from substrate.values.near import did_you_mean
 from substrate.values.records import RunStatus
 
 _HELP = """
@@ -91,11 +93,19 @@ def _dispatch(invocation: Invocation) -> int:
     try:
         done = app(command, prog_name=invocation.program, standalone_mode=False, obj=invocation)
     except _CLICK_ERROR as error:
-        told = str(error.format_message()).rstrip(".")  # type: ignore[attr-defined]
+        told = _worded(str(error.format_message()).rstrip("."))  # type: ignore[attr-defined]
         if command[0] == "run" and "extra argument" in told:
             told += '; a question of several words stands in quotes: run "How many owls?"'
         raise UsageError(told) from error
     return int(done or 0)
+
+
+def _worded(told: str) -> str:
+    """Return a complaint about the command line without the words of who checks it."""
+    told = told.replace("Value error, ", "").replace("Input should be", "it is to be")
+    if found := re.search(r"'([^']*)' is not one of (.*)", told):
+        told += did_you_mean(found[1], re.findall(r"'([^']*)'", found[2]))
+    return told
 
 
 def _tell_the_log(*, is_debug: bool) -> None:

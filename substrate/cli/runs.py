@@ -7,6 +7,7 @@ Dead ones are dead letters, children among them: each with why it is dead and wh
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.cells import cell_len
 from rich.table import Table
@@ -51,16 +52,16 @@ class _Line:
 
 async def runs(invocation: Invocation, status: RunStatus | None, limit: int) -> int:
     """Print the runs of the database."""
-    check_there(invocation.package)
+    folder = check_there(invocation.package).parent
     if missing_file() is not None:
-        return _nothing(invocation, status)
+        return _nothing(invocation, status, folder)
     async with open_database() as client:
         found = [await _line(client, run) for run in await client.list(status, limit)]
         now = client.store.clock.now_ms()
     if invocation.is_json:
         print_document({"runs": [_document(each.outcome, status) for each in found]})
     elif not found:
-        return _nothing(invocation, status)
+        return _nothing(invocation, status, folder)
     elif status is RunStatus.DEAD:
         put(open_page(), *_dead_letters([each.outcome for each in found], invocation))
     else:
@@ -79,13 +80,15 @@ async def _line(client: Client, run: Run) -> _Line:
     return _Line(outcome, await read_questions(client, run, outcome.journal))
 
 
-def _nothing(invocation: Invocation, status: RunStatus | None) -> int:
+def _nothing(invocation: Invocation, status: RunStatus | None, folder: Path) -> int:
     if invocation.is_json:
         print_document({"runs": []})
         return 0
     kind = f"{status} runs" if status else "runs"
     start_one = f'; start one: {invocation.command("run")} "…"' if status is None else ""
     there = ", which is not there yet" if missing_file() is not None else ""
+    if there and folder != Path.cwd() and "site-packages" not in folder.parts:
+        there += f"; the agent here is that of {str(folder)!r}: cd there, if its runs are meant"
     put(open_page(), f"no {kind} in {shown_url(database_url())}{there}{start_one}")
     return 0
 

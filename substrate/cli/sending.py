@@ -9,8 +9,8 @@ mistyped command.
 """
 
 import json
-import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 from uuid import uuid4
 
@@ -33,6 +33,7 @@ from substrate.engine.client import Client
 from substrate.engine.wanted import Wanted
 from substrate.values.errors import RunEnded
 from substrate.values.ids import RunId
+from substrate.values.near import did_you_mean, meant
 from substrate.values.records import Kind, Run, RunStatus
 
 _LOOK_S, _LOOKS = 0.05, 20
@@ -52,9 +53,12 @@ async def send(
     async with open_database() as client:
         run = await client.get(run_id)
         before = await _waits(client, run)
-        command = invocation.command("signal", run_id, name)
         # One that has ended takes nothing, whatever is typed: it is said by who knows.
-        sent = None if run.status.has_ended else _read(value, before, name, command)
+        sent = (
+            None
+            if run.status.has_ended
+            else _read(value, before, name, partial(invocation.command, "signal", run_id))
+        )
         try:
             counts = await client.signal(run_id, name, sent, id_)
         except RunEnded as error:
@@ -101,7 +105,10 @@ def _told(run_id: str, name: str, taker: Wait | None, waits: Sequence[Wait]) -> 
         return [f"{name!r} is sent to run {run_id}, which waits for it at {taker.promise.key}"]
     if name == MESSAGE:
         return [f"{name!r} is in the inbox of run {run_id}: an agent reads it before its next turn"]
-    kept = f"{name!r} is kept in the inbox of run {run_id}: no wait of that name is open"
+    near = did_you_mean(
+        name, [each.promise.name for each in waits if each.promise.kind is Kind.SIGNAL]
+    )
+    kept = f"{name!r} is kept in the inbox of run {run_id}: no wait of that name is open{near}"
     if not waits:
         return [f"{kept}; it waits for nothing just now"]
     return [f"{kept}; it waits for", *(f"  {wait.promise.key}  {wait.words}" for wait in waits)]
@@ -117,7 +124,7 @@ def _hints(
     return list(how_to_answer(asked, invocation))
 
 
-def _read(text: str | None, waits: Sequence[Wait], name: str, command: str) -> Any:
+def _read(text: str | None, waits: Sequence[Wait], name: str, command: Callable[..., str]) -> Any:
     """Return the value that somebody typed: JSON, or the words that an open wait of the name takes.
 
     Raises `UsageError` for what is no JSON, and for what none of these waits would take.
@@ -126,7 +133,7 @@ def _read(text: str | None, waits: Sequence[Wait], name: str, command: str) -> A
     wanted = [wait.wanted for wait in signals if wait.promise.name == name]
     if not wanted or any(each.is_anything for each in wanted):
         others = [] if wanted else sorted({wait.promise.name for wait in signals})
-        return None if text is None else _json(text, command, others)
+        return None if text is None else _json(text, name, command, others)
     for each in wanted:
         for value in _readings(text, each):
             if each.refusal(value) is None:
@@ -147,16 +154,24 @@ def _readings(text: str | None, wanted: Wanted) -> Sequence[Any]:
     return [text, value] if wanted.is_text and not isinstance(value, str) else [value, text]
 
 
-def _json(text: str, command: str, others: Sequence[str]) -> Any:
-    """Return the value of JSON that somebody typed. Raises `UsageError` with how to quote it."""
+def _json(text: str, name: str, command: Callable[..., str], others: Sequence[str]) -> Any:
+    """Return the value of JSON that somebody typed.
+
+    Raises `UsageError` with how to quote it, or with the name of a wait that was meant.
+    """
     try:
         return json.loads(text, parse_constant=_refuse)
     except ValueError:
-        quoted = shlex.quote(json.dumps(text, ensure_ascii=False))
+        if (near := meant(name, others)) is not None:
+            raise UsageError(
+                f"nothing was sent: the run waits for no {name!r}, but for {near!r}; to send "
+                f"{text!r} to that: {command(near, text)}"
+            ) from None
+        quoted = json.dumps(text, ensure_ascii=False)
         asked = f", and what the run waits for is {', '.join(others)}" if others else ""
         raise UsageError(
             f"{text!r} is no JSON{asked}; text has quotes for JSON and, around these, for the "
-            f"shell: {command} {quoted}"
+            f"shell: {command(name, quoted)}"
         ) from None
 
 

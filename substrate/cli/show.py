@@ -35,6 +35,7 @@ from substrate.engine.failure import decode_failure
 from substrate.engine.strangers import missing_worker
 from substrate.values.codec import decode
 from substrate.values.errors import RunNotFound
+from substrate.values.near import did_you_mean
 from substrate.values.records import OWN_KEY, Json, Kind, Promise, RunStatus
 
 _LOOK = re.compile(r" What (it|this one) did: .*")
@@ -79,7 +80,9 @@ def _find(outcome: Outcome, key: str) -> Promise:
     for promise in outcome.journal:
         if promise.key == key:
             return promise
-    raise RunNotFound(f"run {outcome.run.id!r} has no promise {key!r}; `show` lists its keys")
+    near = did_you_mean(key, [promise.key for promise in outcome.journal])
+    told = f"run {outcome.run.id!r} has no promise {key!r}{near}"
+    raise RunNotFound(told if near else f"{told}; `show` lists its keys")
 
 
 def _page(state: State, invocation: Invocation, width: int) -> Iterator[RenderableType]:

@@ -1,33 +1,32 @@
 """Where a function stands, for the messages about it: whoever reads one goes there."""
 
 import inspect
+import re
 import sys
 from pathlib import Path
+from types import CodeType
 from typing import Any
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def place_of(thing: object) -> str:
     """Return the file and line of what is made of Python code, as ``file.py:12``; ``""`` else."""
     thing = getattr(thing, "function", thing)  # of a durable function, or a tool
     thing = getattr(thing, "func", thing)  # of a partial
-    code = getattr(inspect.unwrap(thing) if callable(thing) else thing, "__code__", None)
+    code = getattr(inspect.unwrap(thing) if callable(thing) else thing, "__code__", thing)
+    code = code if isinstance(code, CodeType) else None
     return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
 
 
 def described(thing: object) -> str:
     """Return what a thing is, for a message: a function with its place, and nothing's address."""
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
-    if isinstance(name, str):
+    if callable(thing) and isinstance(name, str):
         kind = "the class" if isinstance(thing, type) else "the function"
         return f"{kind} {name.rpartition('<locals>.')[2]}{in_place(thing)}"
-    told = " ".join(f"{thing!r:.300}".split())
-    if " at 0x" in told:
-        return f"{_article(type(thing).__name__)}{in_place(thing)}"
+    told = _ADDRESS.sub("", " ".join(f"{thing!r:.300}".split()))
     return told if len(told) <= 80 else f"{told[:79]}…"
-
-
-def _article(noun: str) -> str:
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def comes_from_code(error: BaseException) -> bool:

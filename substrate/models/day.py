@@ -10,9 +10,10 @@ the asker's: a worker's own would be another on each machine.
 
 import re
 from datetime import UTC, datetime, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from substrate.models.messages import Json, Text
+from substrate.values.near import did_you_mean
 
 DEFAULT_ZONE = "UTC"
 
@@ -34,9 +35,10 @@ def zone_of(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        near = did_you_mean(str(name), available_timezones())
         raise ValueError(
-            f"{name!r} is no time zone that this machine knows; write one as Europe/Vienna or UTC, "
-            "and install the package tzdata where the machine has no list of them"
+            f"{name!r} is no time zone that this machine knows{near}; write one as Europe/Vienna "
+            "or UTC, and install the package tzdata where the machine has no list of them"
         ) from None
 
 

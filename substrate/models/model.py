@@ -34,6 +34,7 @@ from substrate.models.quota import QUOTA
 from substrate.models.scripted import Script, Scripted
 from substrate.values.clock import seconds_of
 from substrate.values.errors import BadRequest, Misuse, ModelError
+from substrate.values.near import did_you_mean
 
 __all__ = ["PROVIDERS", "Delta", "Fallback", "Model", "Provider", "Script", "disconnect"]
 
@@ -102,7 +103,10 @@ class Model:
                 f"{self.id!r} is not a model; write provider:name, provider one of {known}"
             )
         if self.provider not in PROVIDERS and self.provider not in SCRIPTED:
-            raise Misuse(f"{self.id!r}: no provider {self.provider!r}; known are {known}")
+            near = did_you_mean(self.provider, (*PROVIDERS, *SCRIPTED))
+            raise Misuse(
+                f"{self.id!r}: no provider {self.provider!r}{near or '; known are ' + known}"
+            )
         if (self.provider in SCRIPTED) != (self.script is not None):
             raise Misuse(
                 f"{self.id!r}: script= and the provider 'scripted' go together; "

@@ -384,9 +384,9 @@ def test_a_prompt_that_raises(fork):
 
 def test_a_loop_that_raises(fork):
     """A fault in the loop itself fails the run with its line; mended and resumed, it goes on."""
-    fork.replace("agent/loop.py", "        transcript += reply\n", "        transcript += rply\n")
+    fork.replace("agent/loop.py", "call_tools(reply)", "call_tools(rply)")
     said = fails(fork, "run", OWLS, "--id", "first")
-    fork.replace("agent/loop.py", "        transcript += rply\n", "        transcript += reply\n")
+    fork.replace("agent/loop.py", "call_tools(rply)", "call_tools(reply)")
 
     done = fork.do("resume", "first")
 
@@ -403,7 +403,7 @@ def test_a_loop_that_raises(fork):
 TOOLS = {
     "a tool that raises": (
         ('return f"{what}: two"', "raise LookupError('no owls')"),
-        'look(what="owls")  failed  ? s  LookupError: no owls',
+        'look(what="owls")  failed  ? s  agent/hooks.py:33  LookupError: no owls',
     ),
     "a tool that does not exist": (
         ('call("look", what="owls")', 'call("find", what="owls")'),

@@ -268,10 +268,9 @@ def _step_line(promise: Promise, called: str) -> RenderableType:
     line = Text.assemble(f"{called}  ", word, f"  {wording.took(promise)}")
     if promise.error:
         failure = decode_failure(promise)
-        told = f"{failure.type}: {failure.message}"
         if at := line_of(failure):  # first, since what is too long for the terminal is cut
-            told = f"{at}: {told}"
-        line.append(f"  {wording.short(told, 200)}", "dim")
+            line.append(f"  {at}", "dim")
+        line.append(f"  {wording.short(f'{failure.type}: {failure.message}', 200)}", "dim")
     return _indented(line)
 
 

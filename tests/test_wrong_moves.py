@@ -181,6 +181,18 @@ MOVES = {
         ("agent/hooks.py:24", "retry=3 is no Retry; write Retry(max_attempts=3)"),
         hooks('effect="pure"', "retry=3"),
     ),
+    "a mistyped option of a tool": Move(
+        RUN,
+        1,
+        ("agent/hooks.py:24", "keyword argument 'efect'; did you mean 'effect'?"),
+        hooks('effect="pure"', 'efect="pure"'),
+    ),
+    "a mistyped option of a model": Move(
+        RUN,
+        1,
+        ("agent/hooks.py:36", "keyword argument 'falback'; did you mean 'fallback'?"),
+        hooks("script=script)", "script=script, falback=[])"),
+    ),
     "a limit that is text": Move(
         RUN,
         1,

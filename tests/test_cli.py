@@ -169,9 +169,7 @@ def test_code_that_asks_for_something_else(fork):
     """A run whose code no longer fits is paused with both sides shown, and takes either cure."""
     remember = "async def remember(what):\n    return what\n\n\n"
     fork.replace("agent/loop.py", "@durable\n", f"{remember}@durable\n")
-    fork.replace(
-        "agent/loop.py", "    transcript = await begin", f"{STEP}    transcript = await begin"
-    )
+    fork.replace("agent/loop.py", "    turn = await begin", f"{STEP}    turn = await begin")
     for run_id in ("first", "second"):
         process = fork.open_held("run", OWLS, "--id", run_id)
         process.kill()

@@ -242,6 +242,38 @@ def test_the_terminal_tells_of_it(tmp_path, effect):
         assert "hooks.py" in traceback
 
 
+IN_A_STEP = """async def find(what):
+    return whatt
+
+
+@durable
+async def search(ctx, what):
+    return await ctx.step(find, what)
+
+
+@tool
+async def look(ctx, what: str) -> str:
+    \"\"\"Look something up.\"\"\"
+    return await ctx.{}, what)
+
+
+prompt"""
+
+
+@pytest.mark.parametrize("made", ["step(find", "spawn(search"])
+def test_the_terminal_tells_of_one_below(tmp_path, made):
+    """A bug in what a tool calls, as a step or in a child, is told beside the answer, too."""
+    begin, after = HOOKS.index("@tool("), HOOKS.index("prompt")
+    hooks = HOOKS[:begin] + IN_A_STEP.format(made) + HOOKS[after + len("prompt") :]
+    fork = Fork.make(tmp_path, hooks="from substrate import durable\n" + hooks)
+
+    done = fork.do("run", "Owls?", "--id", "first")
+
+    assert (done.code, done.out) == (0, "Two owls.\n"), done.err
+    told = "tools.0/look.0 raised NameError at agent/hooks.py:37, and the model was told. A bug? "
+    assert told in " ".join(done.err.split())
+
+
 def test_the_terminal_tells_of_a_fault(tmp_path):
     """A name that is not there ends `run` as paused, with its line and what to type next."""
     fork = Fork.make(tmp_path, hooks=HOOKS.replace(BUG[0], "    nothing"))

@@ -16,11 +16,17 @@ from substrate.cli import wording
 from substrate.cli.invocation import Invocation
 from substrate.cli.tally import is_tool_call
 from substrate.engine.failure import UNKNOWN, decode_failure
-from substrate.values.errors import Failure
+from substrate.values.errors import Failure, RunFailed, StepFailed
 from substrate.values.records import Promise, PromiseState
 
-_NAMES = {each.__name__ for each in SUSPECTS}
-_RAISED = re.compile(r"'[^']*' raised (\w+): ")
+_SURE = {"NameError", "UnboundLocalError", "ImportError", "ModuleNotFoundError"}
+"""What pauses a run where a tool's own function raises it, and may come from a step or child."""
+
+_NAMES = {each.__name__ for each in SUSPECTS} | _SURE
+_RAISED = re.compile(r"(?:(?:'[^']*' raised|(?:step|run) '[^']*' failed:) (\w+): )+")
+"""What an error that tells of another one begins with; the last is where it came from."""
+
+_TELLING = (UNKNOWN, StepFailed.__name__, RunFailed.__name__)
 _TOLD = 3
 
 
@@ -49,7 +55,7 @@ def suspects_in(journal: Iterable[Promise]) -> Iterator[Suspect]:
         if not is_tool_call(promise) or promise.state is not PromiseState.REJECTED:
             continue
         failure = decode_failure(promise)
-        raised = _RAISED.match(failure.message) if failure.type == UNKNOWN else None
+        raised = _RAISED.match(failure.message) if failure.type in _TELLING else None
         kind, line = raised[1] if raised else failure.type, line_of(failure)
         if kind in _NAMES and line is not None:
             yield Suspect(promise.key, kind, line)

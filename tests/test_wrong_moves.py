@@ -193,6 +193,31 @@ MOVES = {
         ("agent/hooks.py:36", "keyword argument 'falback'; did you mean 'fallback'?"),
         hooks("script=script)", "script=script, falback=[])"),
     ),
+    "a module that ends the process": Move(
+        RUN,
+        1,
+        ("agent/hooks.py:3: it ends the process while it is imported, with 3", "__main__"),
+        hooks("from pathlib", "raise SystemExit(3)\nfrom pathlib"),
+    ),
+    "a module of one's own that is not there": Move(
+        RUN,
+        1,
+        ("agent/hooks.py:2: No module named 'agent.shop'; make agent/shop.py",),
+        hooks("import asyncio", "import asyncio, agent.shop"),
+    ),
+    "a class for a tool": Move(
+        RUN, 1, ("the class Path", "write one that calls it"), hooks(TOOLS, "tools = [Path]")
+    ),
+    "a tool of no object": Move(
+        RUN,
+        1,
+        ("is a method that no object is bound to", "tools = [Shop().look]"),
+        hooks(LOOK, LOOK.replace("what", "self, what")),
+    ),
+    "a tool without words": Move(
+        RUN, 1, ("has no docstring; write one",), hooks(f"    {DOC}\n", "")
+    ),
+    "a mistyped flag": Move(("runs", "--jsn"), 2, ("did you mean '--json'?",)),
     "a limit that is text": Move(
         RUN,
         1,
@@ -287,6 +312,16 @@ def test_the_remedy_is_said(tmp_path, whole, move, record_property):
     assert [each for each in move.says if each not in said] == [], said
     assert "Traceback" not in said
     assert len(told(done)) < 1000
+
+
+def test_hooks_that_print(tmp_path):
+    """What hooks print while they are loaded does not stand beside the answer."""
+    fork = Fork.make(tmp_path, hooks=HOOKS + '\nprint("loaded")\n')
+
+    done = fork.do(*RUN)
+
+    assert (done.code, done.out) == (0, "Two owls.\n")
+    assert "loaded" in done.err
 
 
 def told(done: Done) -> str:

@@ -161,7 +161,7 @@ def named(thing: object) -> str:
     if isinstance(thing, Tool):
         return f"the tool {thing.name!r}"
     if callable(thing) and hasattr(thing, "__name__"):
-        return f"the function {thing.__name__}"
+        return f"the {'class' if isinstance(thing, type) else 'function'} {thing.__name__}"
     kind, shown = type(thing).__name__, described(thing)
     shown = shown if len(shown) <= 60 else f"{shown[:59]}…"
     return shown if shown.startswith(kind) or thing is None else f"{kind} {shown}"

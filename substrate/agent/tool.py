@@ -239,7 +239,10 @@ def tool(
         called = check_name(name or _name_of(target))
         told = description or inspect.getdoc(target)
         if not told:
-            raise Misuse(f"tool {called!r} has no docstring; the model chooses tools by it")
+            raise Misuse(
+                f"tool {called!r} has no docstring; write one that says what it does: the model "
+                "chooses tools by it"
+            )
         if "ctx" in inspect.signature(target).parameters:
             given = {"effect": effect, "timeout": timeout, "retry": retry}
             _check_durable(called, target, [word for word in given if given[word] is not None])
@@ -388,9 +391,17 @@ def _arguments(name: str, function: Callable[..., Any]) -> type[BaseModel]:
         if parameter.name in OURS:
             continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise Misuse(f"tool {name!r}: *{parameter.name} cannot be described to a model")
+            raise Misuse(
+                f"tool {name!r}: *{parameter.name} cannot be described to a model; write a list, "
+                f"{parameter.name}: list[str]"
+            )
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise Misuse(f"tool {name!r}: {parameter.name} is given by name; leave the `/` out")
+        if parameter.name == "self" and parameter.name not in hints:
+            raise Misuse(
+                f"tool {name!r} is a method that no object is bound to; give that of one, as in "
+                f"tools = [Shop().{function.__name__}]"
+            )
         if parameter.name not in hints:
             raise Misuse(f"tool {name!r}: give the parameter {parameter.name!r} a type")
         if _is_secret(hints[parameter.name]):

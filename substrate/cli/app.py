@@ -15,7 +15,7 @@ import typer
 
 from substrate.cli.environment import load_dotenv
 from substrate.cli.exit import Exit
-from substrate.cli.invocation import Invocation
+from substrate.cli.invocation import FLAGS, Invocation
 from substrate.cli.secrecy import Discreet
 from substrate.cli.trouble import UsageError, tell, tell_fault
 from substrate.values.errors import OstinatoError
@@ -103,6 +103,10 @@ def _dispatch(invocation: Invocation) -> int:
 def _worded(told: str) -> str:
     """Return a complaint about the command line without the words of who checks it."""
     told = told.replace("Value error, ", "").replace("Input should be", "it is to be")
+    told = told.removesuffix(", unable to parse string as an integer")
+    told = told.removesuffix(", unable to parse string as a number")
+    if found := re.fullmatch(r"No such option: (\S+)", told):
+        return told + did_you_mean(found[1], FLAGS)
     if found := re.search(r"'([^']*)' is not one of (.*)", told):
         told += did_you_mean(found[1], re.findall(r"'([^']*)'", found[2]))
     return told

@@ -10,7 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -191,7 +191,13 @@ def _bind(package: str) -> None:
 
 def _load(name: str, folder: Path) -> ModuleType:
     try:
-        return import_module(name)
+        with redirect_stdout(sys.stderr):  # the answer stands alone on standard output
+            return import_module(name)
+    except SystemExit as error:
+        raise ForkBroken(
+            f"{_origin(error, folder)}: it ends the process while it is imported, with "
+            f"{error.code!r}; leave that out, or put it under if __name__ == '__main__'"
+        ) from error
     except SyntaxError as error:
         place = f"{_short(error.filename or name)}:{error.lineno or 1}"
         line = f"\n    {error.text.strip()}" if error.text else ""
@@ -202,6 +208,10 @@ def _load(name: str, folder: Path) -> ModuleType:
             raise ForkBroken(
                 f"{file} is missing; take it back from your history, or from the template"
             ) from error
+        if error.name and error.name.startswith(f"{folder.name}."):
+            file = error.name.replace(".", "/")
+            told = f"{error}; make {file}.py, or mend the import"
+            raise ForkBroken(f"{_origin(error, folder)}: {told}") from error
         remedy = f"install what it needs ({how_to_install('PACKAGE')}), or mend the import"
         raise ForkBroken(f"{_origin(error, folder)}: {error}; {remedy}") from error
     except ImportError as error:

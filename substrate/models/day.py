@@ -35,11 +35,11 @@ def zone_of(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
-        near = did_you_mean(str(name), available_timezones())
-        raise ValueError(
-            f"{name!r} is no time zone that this machine knows{near}; write one as Europe/Vienna "
-            "or UTC, and install the package tzdata where the machine has no list of them"
-        ) from None
+        cure = did_you_mean(str(name), available_timezones()) or (
+            "; write one as Europe/Vienna or UTC, and install the package tzdata where the machine "
+            "has no list of them"
+        )
+        raise ValueError(f"{name!r} is no time zone that this machine knows{cure}") from None
 
 
 def is_day(part: Json) -> bool:

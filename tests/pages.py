@@ -30,6 +30,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import apsw
@@ -81,6 +82,7 @@ class Block:
     said: str = ""
 
 
+@cache
 def tokens(page: Path) -> list[Token]:
     """Return a page as it is parsed."""
     return MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8"))
@@ -244,7 +246,15 @@ class Setting:
         clean = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}
         path = f"{self._tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         # Wide enough for the widest table, so that what is printed does not hang on the terminal.
-        return clean | {"KIT": str(KIT), "PATH": path, "PYTHONPATH": str(KIT), "COLUMNS": "100"}
+        # Plugins that a fork's tests do not need take half of their time.
+        left = "-p no:cacheprovider -p no:hypothesispytest -p no:xdist"
+        return clean | {
+            "PYTEST_ADDOPTS": left,
+            "KIT": str(KIT),
+            "PATH": path,
+            "PYTHONPATH": str(KIT),
+            "COLUMNS": "100",
+        }
 
     def _at(self, block: Block) -> str:
         return f"{self._page}, line {block.line}"
@@ -279,6 +289,7 @@ def make_fork(folder: Path) -> Path:
     return folder
 
 
+@cache
 def slugs(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as GitHub makes them."""
     found: dict[str, int] = {}

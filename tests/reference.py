@@ -8,7 +8,8 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -87,6 +88,7 @@ INNER = {
     },
     "Model": {
         "adapter",
+        "address",
         "ask",
         "candidates",
         "describe_fallback",
@@ -129,6 +131,20 @@ INNER = {
     },
 }
 """Members without an underscore that are for the kit's own layers: no page has them."""
+GIVEN = {
+    "Bound",
+    "Child",
+    "Client",
+    "Context",
+    "Pending",
+    "Promise",
+    "Run",
+    "Transcript",
+    "Turn",
+    "Winner",
+    "Worker",
+}
+"""Classes that the kit makes, and no fork: how they are made is nobody's business."""
 _PARTS = {"Args", "Returns", "Raises", "Yields", "Example", "Examples", "Attributes", "Note"}
 
 
@@ -142,9 +158,16 @@ class Entry:
     source: griffe.Object
 
     @property
-    def anchor(self) -> str:
-        """The anchor of its heading."""
-        return re.sub(r"[^\w-]", "", self.name.lower())
+    def members(self) -> list[griffe.Object]:
+        """What its page shows of a class."""
+        left = INNER.get(self.name, ())
+        found = self.source.members.values() if isinstance(self.source, griffe.Class) else ()
+        return [each for each in found if isinstance(each, griffe.Object) and is_public(each, left)]
+
+    @property
+    def methods(self) -> list[griffe.Function]:
+        """Its methods."""
+        return [each for each in self.members if isinstance(each, griffe.Function)]
 
 
 class Reference:
@@ -156,9 +179,9 @@ class Reference:
             self._loader.load(package, try_relative_path=False)
         self.pages = {page: list(self._entries(MODULES[page])) for page in MODULES}
         self._links = {
-            entry.name: f"{page}.md#{entry.anchor}"
-            for page, entries in reversed(self.pages.items())
-            for entry in entries
+            name: f"{page}.md#{anchor}"
+            for page in reversed(self.pages)
+            for name, anchor in anchors(self.pages[page]).items()
         }
 
     def _entries(self, modules: Sequence[str]) -> Iterator[Entry]:
@@ -201,15 +224,16 @@ class Reference:
         for page, entries in self.pages.items():
             lines += ["", f"## [{page}]({page}.md)", "", INTRODUCTION[page], ""]
             lines += ["| name | |", "|---|---|"]
-            for entry in sorted(entries, key=lambda each: (GROUPS.index(each.group), each.name)):
-                lines.append(f"| [`{entry.name}`]({page}.md#{entry.anchor}) | {first(entry)} |")
+            at = anchors(entries)
+            for entry in in_order(entries):
+                lines.append(f"| [`{entry.name}`]({page}.md#{at[entry.name]}) | {first(entry)} |")
         return "\n".join(lines) + "\n"
 
     def _page(self, page: str) -> str:
         entries = self.pages[page]
         lines = [f"# {page}", "", f"{INTRODUCTION[page]} [All pages](README.md)."]
         for group in GROUPS:
-            here = sorted((each for each in entries if each.group == group), key=lambda e: e.name)
+            here = [each for each in in_order(entries) if each.group == group]
             if here:
                 lines += ["", f"## {group}"]
             for entry in here:
@@ -220,23 +244,15 @@ class Reference:
         source = entry.source
         yield from fenced(f"from {entry.module} import {entry.name}\n\n{signature(source)}")
         yield from self._told(source, page)
-        if isinstance(source, griffe.Class):
-            inner = INNER.get(entry.name, set())
-            members = [
-                each
-                for each in source.members.values()
-                if is_public(each) and each.name not in inner
-            ]
-            fields = [each for each in members if is_told(each)]
-            if fields:
-                yield from ("", "| attribute | |", "|---|---|")
-                for each in fields:
-                    yield f"| `{shown(each)}` | {self._line(each, page)} |"
-            for each in members:
-                if isinstance(each, griffe.Function) and each not in fields:
-                    yield from ("", f"#### {entry.name}.{each.name}", "")
-                    yield from fenced(signature(each))
-                    yield from self._told(each, page)
+        fields = [each for each in entry.members if is_told(each)]
+        if fields:
+            yield from ("", "| attribute | |", "|---|---|")
+        for field in fields:
+            yield f"| `{shown(field)}` | {self._line(field, page)} |"
+        for method in entry.methods:
+            yield from ("", f"#### {entry.name}.{method.name}", "")
+            yield from fenced(signature(method))
+            yield from self._told(method, page)
 
     def _told(self, source: griffe.Object, page: str) -> Iterator[str]:
         """Yield a docstring as Markdown."""
@@ -281,7 +297,7 @@ class Reference:
             here = target and target.removeprefix(f"{page}.md")
             return f"[`{match[1]}`]({here})" if here else match[0]
 
-        return re.sub(r"(?<![\[`])`(\w+)`(?!\])", link, line)
+        return re.sub(r"(?<![\[`])`([\w.]+)`(?!\])", link, line)
 
 
 def public_names(module: object) -> list[str]:
@@ -306,6 +322,23 @@ def group_of(thing: object) -> str:
     return "Functions" if inspect.isroutine(thing) else "Types"
 
 
+def in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries of a page in the order in which they stand there."""
+    return sorted(entries, key=lambda each: (GROUPS.index(each.group), each.name))
+
+
+def anchors(entries: Sequence[Entry]) -> dict[str, str]:
+    """Return the anchors of a page's names, as GitHub makes them: the same twice gets a number."""
+    found: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for entry in in_order(entries):
+        for name in (entry.name, *(f"{entry.name}.{each.name}" for each in entry.methods)):
+            slug = re.sub(r"[^\w-]", "", name.lower())
+            found[name] = f"{slug}-{counts[slug]}" if counts[slug] else slug
+            counts[slug] += 1
+    return found
+
+
 def first(entry: Entry) -> str:
     """Return the first sentence of a docstring."""
     docstring = entry.source.docstring
@@ -314,9 +347,9 @@ def first(entry: Entry) -> str:
     return re.sub(r"``([^`]+)``", r"`\1`", sentence).replace("|", r"\|")
 
 
-def is_public(member: griffe.Object | griffe.Alias) -> bool:
+def is_public(member: griffe.Object | griffe.Alias, left: Collection[str] = ()) -> bool:
     """Whether a class shows this."""
-    return not member.is_alias and not member.name.startswith("_")
+    return not member.is_alias and not member.name.startswith("_") and member.name not in left
 
 
 def is_told(member: griffe.Object | griffe.Alias) -> bool:
@@ -346,41 +379,22 @@ def shown(member: griffe.Object) -> str:
 
 def signature(source: griffe.Object) -> str:
     """Return how something is called: the overload that says most, options one by one."""
+    if isinstance(source, griffe.Class) and source.name in GIVEN:
+        return f"class {source.name}"
     if isinstance(source, griffe.Class):
         made = source.members.get("__init__")
         if isinstance(made, griffe.Function):
-            return f"class {source.name}{parameters(made)}"
-        fields = [each for each in source.members.values() if is_public(each) and is_told(each)]
-        if "dataclass" in source.labels:
-            given = [f"{shown(each)}{default(each)}".replace(r"\|", "|") for each in fields]
-            star = ["*"] if is_keyword_only(source) else []
-            return wrapped(f"class {source.name}", [*star, *given], "")
+            return f"class {source.name}{parameters(made).removesuffix(' -> None')}"
         bases = f"({', '.join(map(str, source.bases))})" if source.bases else ""
         return f"class {source.name}{bases}"
     if not isinstance(source, griffe.Function):
         return f"{source.name} = {getattr(source, 'value', '…')}"
     overloads = source.overloads or []
     best = max(overloads, key=lambda each: len(by_name(each)), default=source)
-    word = "async def" if "async" in source.labels else "def"
-    return f"{word} {source.name}{parameters(best)}"
-
-
-def is_keyword_only(source: griffe.Class) -> bool:
-    """Whether a dataclass takes its fields by name only."""
-    return any("kw_only=True" in str(each.value) for each in source.decorators)
-
-
-def default(field: griffe.Object) -> str:
-    """Return a field's default as it is written, where it has one."""
-    value = getattr(field, "value", None)
-    if value is None:
-        return ""
-    text = str(value)
-    if text.startswith(("field(", "Duration(", "OptionalDuration(")):
-        inner = re.search(r"(?:default(?:_factory)?=|Duration\()(.*?)\)*$", text)
-        text = f"{inner[1]}{')' * (inner[1].count('(') - inner[1].count(')'))}" if inner else "…"
-        text = text or "None"
-    return f" = {text}"
+    called = f"{source.name}{parameters(best)}"
+    if any("contextmanager" in str(each.value) for each in source.decorators):
+        return re.sub(r" -> AsyncIterator\[(.*)\]$", r" as \1", f"async with {called}")
+    return f"{'async def' if 'async' in source.labels else 'def'} {called}"
 
 
 def by_name(function: griffe.Function) -> list[str]:
@@ -420,12 +434,18 @@ def options_of(module: griffe.Module, name: str) -> list[griffe.Parameter]:
     return found
 
 
+def plain(value: str) -> str:
+    """Return a default as whoever calls it would write it."""
+    value = re.sub(r"^OptionalDuration\(\)$", "None", value)
+    return re.sub(r"^Duration\((.*)\)$", r"\1", value)
+
+
 def parameters(function: griffe.Function) -> str:
     """Return what stands behind a function's name."""
     shown: list[str] = []
     seen_star = False
     for each in listed(function):
-        if each.name in ("self", "cls"):
+        if each.name in ("self", "cls") and isinstance(function.parent, griffe.Class):
             continue
         stars = {"variadic positional": "*", "variadic keyword": "**"}.get(each.kind.value, "")
         if stars:
@@ -435,7 +455,7 @@ def parameters(function: griffe.Function) -> str:
             seen_star = True
         annotation = f": {each.annotation}".replace(",]", "]") if each.annotation else ""
         is_set = each.default is not None and not stars
-        value = f"{' = ' if annotation else '='}{each.default}" if is_set else ""
+        value = f"{' = ' if annotation else '='}{plain(str(each.default))}" if is_set else ""
         shown.append(f"{stars}{each.name}{annotation}{value}".replace('"', ""))
     returned = f" -> {function.returns}" if function.returns else ""
     return wrapped("", shown, returned.replace('"', ""))

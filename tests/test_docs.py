@@ -3,6 +3,7 @@
 How a block is run, and what a comment before it says, is told in `pages`.
 """
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -68,6 +69,16 @@ def test_make_targets_exist() -> None:
                 if line.startswith("make "):
                     command = line.partition("#")[0].split()
                     subprocess.run([*command, "-n"], cwd=KIT, check=True, capture_output=True)
+
+
+def test_files_that_are_named_are_there() -> None:
+    """Each file or folder of the kit that the pages for its makers name is there."""
+    first = "|".join(each.name for each in KIT.iterdir() if each.is_dir() and each.name[0] != ".")
+    for page in (KIT / "AGENTS.md", KIT / "CONTRIBUTING.md"):
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(rf"`((?:{first})(?:/[^`\s]*)?)`", text):
+            pattern = re.sub(r"<\w+>|…", "*", name)
+            assert list(KIT.glob(pattern)), f"{named(page)} names {name}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

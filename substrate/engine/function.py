@@ -327,17 +327,23 @@ def durable(
     *, name: str | None = None, version: int = 1
 ) -> "Callable[[Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]], Durable[P, R]]": ...
 def durable(function: Any = None, /, *, name: str | None = None, version: int = 1) -> Any:
-    """Make a durable function of an `async def f(ctx, …)`.
+    """Make a durable function of an `async def f(ctx, …)`; use it bare or with options.
 
-    >>> @durable
-    ... async def greet(ctx, name: str) -> str:
-    ...     return f"Hello, {name}."
-    >>> greet.name, greet.version
-    ('greet', 1)
+    Args:
+        function: The function, where it is used bare. Its first parameter is the `Context`.
+        name: What the journal knows it by; the function's name, if not told otherwise.
+        version: An integer that you raise when old runs must stay on old code; give the worker both
+            versions until the old runs have ended.
 
-    `version` is an integer that you raise when old runs must stay on old code; give the worker
-    both versions until the old runs have ended. Raises `Misuse` for anything but a coroutine
-    function with a context parameter.
+    Raises:
+        Misuse: it is no coroutine function that takes a context.
+
+    Example:
+        >>> @durable
+        ... async def greet(ctx, name: str) -> str:
+        ...     return f"Hello, {name}."
+        >>> greet.name, greet.version
+        ('greet', 1)
     """
 
     def make(target: Callable[..., Coroutine[Any, Any, Any]]) -> Durable[..., Any]:

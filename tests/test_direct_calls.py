@@ -113,5 +113,7 @@ async def test_a_plain_function_that_is_started(sqlite_url):
     async def plain(ctx: Context, item: str) -> None: ...
 
     async with connect(sqlite_url) as client:
-        with pytest.raises(Misuse, match=r"plain at .* is no durable function; put @durable on it"):
+        with pytest.raises(
+            Misuse, match=r"function plain \(.* is no durable function; put @durable"
+        ):
             await client.start(plain, "lamp", id="run")  # type: ignore[arg-type]

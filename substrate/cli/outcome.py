@@ -296,9 +296,12 @@ def _where(outcome: Outcome, failure: Failure) -> str | None:
         inner = [p for p in rejected if p.kind is not Kind.RUN]
         trace = decode_failure(inner[-1]).traceback if inner else trace
     told = replace(failure, traceback=trace)
+    known = getattr(errors, failure.type, None)
+    if isinstance(known, type) and issubclass(known, errors.ModelError):
+        return None  # a provider said it, and no line of anybody's
     if told.frame is not None:
         return f"{line_of(told)}, in {told.frame[2]}"
-    if hasattr(errors, failure.type):  # its message says all; the line is the kit's
+    if known is not None:  # its message says all; the line is the kit's
         return None
     frames = _FRAME.findall(trace or "")
     return "{}:{}, in {}".format(*frames[-1]) if frames else None

@@ -190,11 +190,6 @@ class Pending(Coroutine[Any, Any, T]):
         """Count it no more as one that nobody asks for."""
         self._context.strand.idle.pop(self, None)
 
-    def refuse(self, why: str) -> None:
-        """Note why it was not taken, for the case that nobody heeds the refusal."""
-        if self in self._context.strand.idle:
-            self._context.strand.idle[self] = why
-
 
 async def settle_all(
     context: "Context", pendings: Sequence[Pending[T]], limit: int | None = None
@@ -285,8 +280,8 @@ async def _take_all(
             if isinstance(given, Pending):
                 given.drop()
             elif isinstance(given, Coroutine):  # what it holds is done by nobody: see `_call`
-                for pending in _held_by(given):
-                    pending.refuse(str(refusal))
+                idle = context.strand.idle
+                idle.update({each: str(refusal) for each in _held_by(given) if each in idle})
                 given.close()
         raise
     except Interrupt:

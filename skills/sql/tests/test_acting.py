@@ -45,6 +45,7 @@ ACTING = {
     "rows of values": "SELECT * FROM (VALUES (pg_sleep(1)), (pg_sleep(2))) AS v",
     "a condition": "SELECT 1 FROM customers WHERE pg_try_advisory_lock(id)",
     "inside of another": "WITH a AS (SELECT (SELECT pg_cancel_backend(2))) SELECT * FROM a",
+    "a letter that some databases read as an i": "SELECT pg_term\u0130nate_backend(1)",
     "as a table": "SELECT * FROM customers, LATERAL pg_sleep(1)",
 }
 

@@ -573,3 +573,19 @@ def cut_off(tx: Transaction, url: str) -> None:
     ((pid,),) = tx.execute("SELECT pg_backend_pid()")
     with database(url) as db:
         db.value("SELECT pg_terminate_backend(:pid, 5000)", pid=pid)
+
+
+async def test_integers_of_users_are_as_psycopg_sends_them(postgres_url: str):
+    """An integer that a step gives to Postgres has the type that psycopg gives it."""
+    values = [5, 70_000, 2**40, 2**70]
+    theirs: list[str] = []
+
+    def work(tx: Transaction) -> None:
+        for value in values:
+            theirs.extend(tx.execute("SELECT pg_typeof(%s)::text", (value,))[0])
+
+    async with opened(postgres_url) as store:
+        claim = await claimed(store)
+        await store.transact(claim.fence, step(work))
+
+    assert theirs == ["smallint", "integer", "bigint", "numeric"]

@@ -19,11 +19,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
+from psycopg.adapt import PyFormat
 from psycopg.sql import SQL, Identifier
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import TextLoader
 
-from substrate.store.postgres.deadline import STATEMENT_WAIT
+from substrate.store.postgres.deadline import STATEMENT_WAIT, AnyConnection
 from substrate.values.errors import StoreUnusable
 
 
@@ -41,9 +42,16 @@ Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
 
 
 def new_cursor(connection: Connection) -> Cursor:
-    """Return a cursor for statements of ours. Those of users send integers as psycopg does."""
+    """Return a cursor for statements of ours, of which each sends exact types."""
+    return connection.cursor()
+
+
+def users_cursor(connection: AnyConnection) -> Cursor:
+    """Return a cursor for statements of users: it sends integers as psycopg does."""
     cursor = connection.cursor()
-    cursor.adapters.register_dumper(int, Int8Dumper)
+    for form in (PyFormat.TEXT, PyFormat.BINARY):  # the last is what psycopg takes of itself
+        if dumper := psycopg.adapters.get_dumper(int, form):
+            cursor.adapters.register_dumper(int, dumper)
     return cursor
 
 
@@ -72,6 +80,8 @@ async def set_up(connection: Connection) -> None:
             "every text; make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
         )
     connection.adapters.register_loader("json", TextLoader)
+    # Here and not at each cursor, which would copy the whole table of types for it.
+    connection.adapters.register_dumper(int, Int8Dumper)
     await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
     cursor = await connection.execute(_LOOK, prepare=False)
     pid, isolation, timeout, path = await cursor.fetchone() or (None, "", "0", [])

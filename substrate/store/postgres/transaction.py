@@ -23,7 +23,7 @@ from substrate.store.blobs import outsource
 from substrate.store.postgres.connections import Connections
 from substrate.store.postgres.deadline import AnyConnection
 from substrate.store.postgres.journal import write_batch
-from substrate.store.postgres.session import Cursor
+from substrate.store.postgres.session import Cursor, users_cursor
 from substrate.store.transaction import LEAVE_OUT, Call, answer, check_call, closed, refused
 from substrate.values.errors import Misuse
 from substrate.values.records import (
@@ -113,7 +113,7 @@ class PostgresTransaction:
             raise self._fault
 
     async def _fetch(self, statement: str, parameters: Any) -> list[tuple[Any, ...]]:
-        cursor = self._connection.cursor()
+        cursor = users_cursor(self._connection)
         if parameters:
             await cursor.execute(statement, parameters, prepare=False)
         else:

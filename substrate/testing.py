@@ -105,7 +105,9 @@ class ManualClock:
 class Moment(StrEnum):
     """On which side of a commit the process ends."""
 
+    #: Before COMMIT is sent: nothing of it is there.
     BEFORE = "before"
+    #: After COMMIT has returned, before the caller goes on.
     AFTER = "after"
 
 

@@ -11,10 +11,15 @@ from substrate.agent.transcript import Transcript
 class Reason(StrEnum):
     """Why a loop ended."""
 
+    #: The model has answered.
     ANSWERED = "answered"
+    #: It has had as many turns as it may.
     MAX_TURNS = "max_turns"
+    #: Its budget is used up.
     BUDGET = "budget"
+    #: The model, or its provider, declined.
     REFUSED = "refused"
+    #: No model gave what was asked for.
     FAILED = "failed"
 
 

@@ -44,10 +44,16 @@ def bound(function: Callable[P, R_co], /, *args: P.args, **keywords: P.kwargs) -
     journal shows of its arguments, its key. That works as well, and type checkers refuse it where
     arguments and options are both given by name, since no type can say what it takes.
 
-    >>> def charge(cents: int, currency: str = "EUR") -> str:
-    ...     return f"{cents} {currency}"
-    >>> bound(charge, 5, currency="USD")()
-    '5 USD'
+    Args:
+        function: The step's function.
+        *args: All its arguments, by position or by name.
+        **keywords: The same.
+
+    Example:
+        >>> def charge(cents: int, currency: str = "EUR") -> str:
+        ...     return f"{cents} {currency}"
+        >>> bound(charge, 5, currency="USD")()
+        '5 USD'
     """
     return Bound(function, args, keywords)
 

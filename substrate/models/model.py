@@ -51,48 +51,46 @@ SCRIPTED = frozenset({"scripted", "cassette"})
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model by ``provider:name``.
-
-    `script` belongs to the provider ``scripted``, the offline model: a list of turns, or a
-    function from the request to a reply. `offline` answers in this model's place while its
-    provider's key is not set, which the command line says in one line.
-
-    `settings` go to the provider as they are (``temperature``, ``reasoning``, …), under what the
-    request itself says; ``tools`` among them, such as a search that the provider runs, join the
-    request's own. Two are ours, in seconds. ``read_timeout`` (600) is how long nothing may be said
-    before a call counts as stalled; keep-alives say nothing, so a model that thinks for longer
-    without a word needs more. ``call_timeout`` (3600) is how long a whole answer may take.
-
-    `max_output_tokens` is the longest answer; where it is None, that is as much as the model can
-    write.
-
-    `fallback` are the models that are asked in turn where this one cannot answer: each a name, a
-    `Model`, or a `Fallback` for certain reasons only. One whose key is not set is left out. A name
-    alone gets this model's longest output and none of its settings, which are its provider's.
-
-    `base_url` and `key`, the name of an environment variable, are for a server that is not the
-    provider's own: ``Model("openai-chat:qwen3", base_url="http://localhost:11434/v1")``.
-
-    `price` is what it takes, in US dollars for a million tokens read and a million written, where
-    the price list does not know: ``(0, 0)`` for a model of one's own.
-
-    `patience` is how long a provider that is away, or short of capacity, is asked again: a day, if
-    not told otherwise, with gaps that grow from a second to a quarter of an hour. Meanwhile the run
-    is suspended; then it is paused. A wait that the provider names is waited for however long it
-    is, and does not count. 0 pauses at the first failure.
+    """A model by ``provider:name``. Making one opens nothing, and asks nothing.
 
     Raises `Misuse` for an unknown provider, a name without one, or a setting that cannot be.
+
+    Example:
+        >>> model = Model("anthropic:claude-sonnet-5-5", fallback=["openai:gpt-6-luna"])
+        >>> own = Model("openai-chat:qwen3", base_url="http://localhost:11434/v1", price=(0, 0))
+        >>> owls = Model("scripted:owls", script=[{"look": {"what": "owls"}}, "Two owls."])
     """
 
+    #: ``provider:name``.
     id: str
+    #: Who answers in its place while its provider's key is not set, which the command line says.
     offline: "Model | None" = None
+    #: For the provider ``scripted``, the offline model: a list of turns, or a function from the
+    #: request to a turn.
     script: Script | None = None
+    #: The longest answer, in tokens; None is as much as the model can write.
     max_output_tokens: int | None = None
+    #: What its provider is told as it is (``temperature``, ``reasoning``, …), under what the
+    #: request itself says; ``tools`` among them, such as a search that the provider runs, join the
+    #: request's own. Two are ours, in seconds. ``read_timeout`` (600) is how long nothing may be
+    #: said before a call counts as stalled; keep-alives say nothing, so a model that thinks for
+    #: longer without a word needs more. ``call_timeout`` (3600) is how long an answer may take.
     settings: Mapping[str, Json] = field(default_factory=dict)
+    #: A server that is not the provider's own.
     base_url: str | None = field(default=None, repr=False)  # it may hold a login
+    #: The name of the environment variable that holds that server's key.
     key: str | None = None
+    #: Who is asked in turn where it cannot answer: each a name, a `Model`, or a `Fallback` for
+    #: certain reasons only. One whose key is not set is left out. A name alone gets this model's
+    #: longest output and none of its settings, which are its provider's.
     fallback: "Sequence[str | Model | Fallback]" = ()
+    #: US dollars for a million tokens read, and for a million written, where the price list does
+    #: not know: ``(0, 0)`` for a model of one's own.
     price: tuple[float, float] | None = None
+    #: How long a provider that is away, or short of capacity, is asked again, with gaps that grow
+    #: from a second to a quarter of an hour. Meanwhile the run is suspended; then it is paused. A
+    #: wait that the provider names is waited for however long it is, and does not count. 0 pauses
+    #: at the first failure.
     patience: timedelta | float = PATIENCE
 
     def __post_init__(self) -> None:
@@ -323,7 +321,9 @@ class Fallback:
     Raises `Misuse` for a reason that there is not.
     """
 
+    #: Who is asked.
     model: str | Model
+    #: For which reasons: ``overloaded``, ``quota``, ``context``, ``refused``, ``invalid``.
     on: Collection[str] = tuple(Reason)
 
     def __post_init__(self) -> None:

@@ -417,10 +417,23 @@ def recorded_error(cls: _E) -> _E:
     args; whoever awaits that promise gets `cls(*args)`. So its `args` must be JSON, and make the
     same exception again: where `cls(*args)` raises, or has another message or other attributes, a
     `StepFailed` that tells its type and message comes in its place.
-    Decorating two classes of one name raises `Misuse`.
 
-    >>> @recorded_error
-    ... class OutOfStock(Exception): ...
+    Args:
+        cls: The class. Two of one name raise `Misuse`, since the journal knows them by name.
+
+    Example:
+        >>> @recorded_error
+        ... class OutOfStock(Exception): ...
+        >>> async def take(item: str) -> str:
+        ...     raise OutOfStock(item)
+        >>> @durable
+        ... async def order(ctx: Context, item: str) -> str:
+        ...     try:
+        ...         return await ctx.step(take, item)
+        ...     except OutOfStock as error:
+        ...         return f"no {error}"
+        >>> await drive(order, "lamp")
+        'no lamp'
     """
     if _recorded.setdefault(cls.__name__, cls) is not cls:
         raise Misuse(

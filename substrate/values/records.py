@@ -18,13 +18,21 @@ Owner = NewType("Owner", str)
 class RunStatus(StrEnum):
     """Where a run is in its life."""
 
+    #: It waits for a worker.
     READY = "ready"
+    #: A worker drives it.
     RUNNING = "running"
+    #: It waits for a moment, a signal or a child, and holds nothing.
     SUSPENDED = "suspended"
+    #: It waits for a person who mends a cause, and goes on from where it is.
     PAUSED = "paused"
+    #: It has a result.
     DONE = "done"
+    #: It ended with an error.
     FAILED = "failed"
+    #: It was asked to end, or was discarded.
     CANCELLED = "cancelled"
+    #: It crashed its workers too often, or could not be undone.
     DEAD = "dead"
 
     @property
@@ -41,10 +49,15 @@ class RunStatus(StrEnum):
 class PromiseState(StrEnum):
     """`pending`, then one of the others, once."""
 
+    #: It has no outcome yet.
     PENDING = "pending"
+    #: It has a value.
     RESOLVED = "resolved"
+    #: It has an error.
     REJECTED = "rejected"
+    #: It was closed, since its run ended or it lost a race.
     CANCELLED = "cancelled"
+    #: A signal did not come in time.
     EXPIRED = "expired"
 
 
@@ -61,9 +74,13 @@ class Kind(StrEnum):
 class Effect(StrEnum):
     """What a step does to the world, and so what a crash in its middle means."""
 
+    #: Nothing: it runs again.
     PURE = "pure"
+    #: The same as once, however often it is done under one key: it runs again, with that key.
     IDEMPOTENT = "idempotent"
+    #: Something that must not be done twice: nobody knows, and it does not run again.
     ONCE = "once"
+    #: Rows in the store's own database: they are there with its outcome, or not at all.
     TRANSACTIONAL = "transactional"
 
 
@@ -84,32 +101,45 @@ class OnDead(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One row of a journal. Times are milliseconds since 1970 UTC.
+    """One row of a journal. Times are milliseconds since 1970 UTC."""
 
-    `attempts` lists the attempts that failed before the outcome, and what is under way while a step
-    with an intent is called; None when there is nothing to tell.
-    `undo` says what makes up for the step where it happened, or may have: a function's name,
-    version and arguments.
-    `seq` is the run's change number at which the row came to be as it is.
-    """
-
+    #: The run's id, ``#`` and the key; a run's own outcome, and a child's, has the run's id.
     id: PromiseId
+    #: In whose journal it stands.
     run_id: RunId
+    #: Its name inside the run, such as ``tools.0/search.0``.
     key: Key
+    #: What it stands for: a run, a step, a timer, a signal or a child.
     kind: Kind
+    #: The name of what was called, or awaited.
     name: str
+    #: Whether it has an outcome, and which.
     state: PromiseState
+    #: When it was written first.
     created_at: int
+    #: When it had its outcome.
     settled_at: int | None = None
+    #: The run's change number at which the row came to be as it is.
     seq: int = 0
+    #: The claim on the run that wrote it last.
     epoch: int = 0
+    #: A step's.
     effect: Effect | None = None
+    #: A hash of what was asked for: another one under the same key pauses the run.
     fingerprint: str | None = None
+    #: The arguments, or what is awaited, as JSON.
     input: Json | None = None
+    #: What it came to, as JSON.
     value: Json | None = None
+    #: Why it came to nothing: type, message and more, as JSON.
     error: Json | None = None
+    #: What a model call used: tokens and cost, as JSON.
     usage: Json | None = None
+    #: The attempts that failed before the outcome, and what is under way while a step with an
+    #: intent is called; None when there is nothing to tell.
     attempts: Json | None = None
+    #: What makes up for the step where it happened, or may have: a function's name, version and
+    #: arguments.
     undo: Json | None = None
 
     @property
@@ -143,35 +173,52 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One row of `runs`. Times are milliseconds since 1970 UTC.
+    """One row of `runs`. Times are milliseconds since 1970 UTC."""
 
-    `journal_from` is the seq above which the present generation's journal begins, `generation_at`
-    when that was. The process that held the claim `gone_epoch` is known to have ended: none of that
-    claim's calls is under way. Of
-    other claims, earlier ones too, that says nothing.
-    """
-
+    #: Yours; a child's is its parent's, ``#`` and the key.
     id: RunId
+    #: The run that was started from outside; its own id where it was.
     root_id: RunId
+    #: The run that spawned it.
     parent_id: RunId | None
+    #: The name of its durable function.
     function: str
+    #: The function's version when it was started.
     version: int
+    #: Whose workers drive it.
     queue: str
+    #: Where it is in its life.
     status: RunStatus
+    #: How often it was claimed; the number of the present claim.
     epoch: int
+    #: The incarnation of the worker that holds it.
     lease_owner: Owner | None
+    #: It moves with every cause of waking.
     wake_version: int
+    #: Claims in a row that ended in a crash.
     crashes: int
+    #: Whether it was asked to end.
     cancel_requested: bool
+    #: When its time is over.
     deadline_at: int | None
+    #: The change number of its newest row.
     last_seq: int
+    #: What `uuid` and `random` of its context are made from.
     seed: int
+    #: Which generation it is in, from 0: see `Context.continue_as`.
     generation: int
+    #: The seq above which the present generation's journal begins.
     journal_from: int
+    #: The process that held this claim is known to have ended: none of that claim's calls is under
+    #: way. Of other claims, earlier ones too, that says nothing.
     gone_epoch: int
+    #: When the present generation began.
     generation_at: int
+    #: When it was started.
     created_at: int
+    #: When it ended.
     ended_at: int | None
+    #: What it does to its parent where it would be dead.
     on_dead: OnDead = OnDead.RAISE
 
 

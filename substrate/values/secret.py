@@ -40,14 +40,15 @@ class SecretMissing(Misuse):
 class Secret(Generic[T_co]):
     """A secret by its name: that of an environment variable, or ``source:name``.
 
-    >>> key: Secret[str] = Secret("STRIPE_KEY")
-    >>> key
-    Secret('STRIPE_KEY')
-
     Give it as the default of a tool's parameter, which the model then neither sees nor sets; hand
     it to a step, a durable function or a child: the journal has ``{"$secret": "STRIPE_KEY"}``.
 
     Raises `Misuse` for what cannot be a name, and does not quote it: it may be the secret.
+
+    Example:
+        >>> key: Secret[str] = Secret("STRIPE_KEY")
+        >>> key
+        Secret('STRIPE_KEY')
     """
 
     __slots__ = ("name",)
@@ -149,15 +150,21 @@ def secret_source(name: str) -> Callable[[Source], Source]:
     """Let a function read the secrets whose names begin with ``name:``.
 
     It is given the rest of the name and returns the secret, or ``""`` where there is none. It is
-    called each time that a secret is revealed, in the thread that reveals it. Registering two
-    functions for one name raises `Misuse`.
+    called each time that a secret is revealed, in the thread that reveals it.
 
-    >>> @secret_source("file")
-    ... def read(name: str) -> str:
-    ...     with open(f"/run/secrets/{name}") as file:
-    ...         return file.read().strip()
-    >>> Secret("file:stripe")
-    Secret('file:stripe')
+    Args:
+        name: What stands before the colon: small letters, digits and ``_``.
+
+    Raises:
+        Misuse: the name has another form, or two functions are registered for it.
+
+    Example:
+        >>> @secret_source("file")
+        ... def read(name: str) -> str:
+        ...     with open(f"/run/secrets/{name}") as file:
+        ...         return file.read().strip()
+        >>> Secret("file:stripe")
+        Secret('file:stripe')
     """
 
     def register(function: Source) -> Source:

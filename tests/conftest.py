@@ -1,7 +1,9 @@
 """What all tests share: what they print at the end, and a process that has heard of no trouble."""
 
+import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,11 @@ from substrate.models.sharing import SHARING
 if TYPE_CHECKING:
     from tests.machine import Machine
 
+# Some machines tell Python to keep nothing that it has compiled: hundreds of processes would
+# compile the kit again, and each worker all tests.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Begun in the background of a shell, whose children ignore Ctrl-C, as theirs would: some tests
     # send it to processes that they start.
@@ -24,6 +31,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_xdist_auto_num_workers() -> int:
     """Return two workers a core: the tests wait for other processes longer than they compute."""
     return 2 * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave what all tests import to no collection of garbage, each of which would look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

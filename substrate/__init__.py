@@ -2,17 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from substrate.engine.bound import Bound, bound
-from substrate.engine.child import Child
 from substrate.engine.client import Client, connect
-from substrate.engine.context import Context
-from substrate.engine.function import Durable, durable
-from substrate.engine.limits import Limits
-from substrate.engine.pending import Pending, Winner
-from substrate.engine.step import Done, NotDone
-from substrate.engine.worker import Worker
+from substrate.engine.context.child import Child
+from substrate.engine.context.context import Context
+from substrate.engine.context.pending import Pending, Winner
+from substrate.engine.function.bound import Bound, bound
+from substrate.engine.function.function import Durable, durable
+from substrate.engine.step.step import Done, NotDone
+from substrate.engine.worker.options import Limits
+from substrate.engine.worker.worker import Worker
 from substrate.installed import version as _version
-from substrate.store.protocol import Transaction
+from substrate.store.store import Transaction
 from substrate.values.errors import (
     IdTaken,
     Interrupt,

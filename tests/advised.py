@@ -22,7 +22,7 @@ from substrate.agent.transcript import SUMMARY, Transcript
 from substrate.models.frame import canonical
 from substrate.models.messages import Reply, Request, Usage
 from substrate.models.model import Model
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from substrate.store.connect import open_store
 from substrate.testing import Moment, fatal
 from substrate.values.codec import encode

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from substrate.models.fallback import BREAKERS
-from substrate.models.quota import QUOTA
-from substrate.models.sharing import SHARING
+from substrate.models.limits.limiter import QUOTA
+from substrate.models.limits.shared import SHARING
 
 if TYPE_CHECKING:
     from tests.machine import Machine

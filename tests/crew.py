@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from substrate import Context, Limits, OutcomeUnknown, RunDead, connect, durable
-from substrate.testing import FatalStore
+from substrate.testing.crash import FatalStore
 from tests.processes import PROCESSES
 from tests.stores import eventually
 

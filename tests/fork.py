@@ -33,7 +33,7 @@ from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.tool import tool
 from substrate.models.messages import Reply
 from substrate.models.model import Model
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 
 TURNS = [say("I look first.", call("look", what="owls")), say("Two owls.")]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from substrate import Client, RunStatus
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 from substrate.values.codec import encode
 from substrate.values.ids import RunId
 from substrate.values.records import Adopted, Json, Run, Written

@@ -23,8 +23,8 @@ MODULES = {
     "agent": ("substrate.agent",),
     "models": (
         "substrate.models.messages",
-        "substrate.models.scripted",
-        "substrate.models.cassette",
+        "substrate.models.providers.scripted",
+        "substrate.testing.cassette",
         "substrate.models.cheapest",
     ),
     "testing": ("substrate.testing",),
@@ -48,7 +48,7 @@ CHOSEN = {
         "Usage",
         "UserMessage",
     ),
-    "substrate.models.scripted": ("Script", "Turn", "call", "say"),
+    "substrate.models.providers.scripted": ("Script", "Turn", "call", "say"),
 }
 """Of a module that says nothing of it, the names that are for forks."""
 

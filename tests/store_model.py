@@ -1,7 +1,7 @@
 """What a store keeps, as a few dictionaries: no SQL, no transactions, no locks.
 
 `ModelRun` is a run with its journal and inbox, `Model` all of them. Each method does what the
-method of its name in `substrate.store.protocol` promises, and returns what it should answer.
+method of its name in `substrate.store.store` promises, and returns what it should answer.
 """
 
 from collections.abc import Sequence

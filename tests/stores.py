@@ -19,9 +19,9 @@ import apsw
 import psycopg
 from psycopg.types.string import TextLoader
 
-from substrate.engine.committer import Committer
+from substrate.engine.run.committer import Committer
 from substrate.store.connect import open_store
-from substrate.store.protocol import Pulse, Store
+from substrate.store.store import Pulse, Store
 from substrate.values.ids import Key, PromiseId, RunId, lane_of, part_of, promise_id, root_of
 from substrate.values.records import (
     Checkpoint,

@@ -15,7 +15,7 @@ from substrate.agent.transcript import Transcript
 from substrate.agent.turn import ask, begin
 from substrate.models.messages import Reply, Request, ToolMessage, Usage
 from substrate.models.model import Model
-from substrate.models.scripted import Script, call, say
+from substrate.models.providers.scripted import Script, call, say
 from substrate.values.errors import Misuse, Overloaded
 from substrate.values.records import Effect
 from tests.loops import TASK, answer_of, make_agent, row, scripted

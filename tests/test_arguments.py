@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from substrate import Context, Done, NotDone, OutcomeUnknown, Retry, connect, durable
-from substrate.agent.call import call_of
 from substrate.agent.tool import tool
-from substrate.engine.arguments import copied
+from substrate.agent.tool_call import call_of
+from substrate.engine.function.arguments import copied
 from substrate.models.messages import ToolCall
 from substrate.values.codec import decode
 from tests.runs import QUICK, taken_over

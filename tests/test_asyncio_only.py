@@ -10,7 +10,7 @@ import trio
 from substrate import Client, Misuse, connect
 from substrate.models.messages import Request, UserMessage
 from substrate.models.model import Model, disconnect
-from substrate.models.scripted import say
+from substrate.models.providers.scripted import say
 
 MODEL = Model("scripted:x", script=lambda request: say("Yes."))
 REMEDY = r"asyncio only.*asyncio\.run\(main\(\)\).*backend='asyncio'"

@@ -7,7 +7,7 @@ import pytest
 from substrate import Context, Retry, RunPaused, connect, durable
 from substrate.agent.task import Task
 from substrate.agent.tool import tool
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from tests.loops import TASK, answer_of, make_agent, row, scripted
 from tests.runs import QUICK, keys
 

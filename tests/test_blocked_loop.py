@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 from substrate import Client, Context, Limits, Run, Worker, connect, durable
-from substrate.engine.watch import LoopWatch
+from substrate.engine.worker.watchdog import LoopWatch
 from tests.runs import QUICK
 from tests.stores import eventually
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from substrate.store.protocol import Pulse, Store
-from substrate.testing import READS, FatalPulse, Moment, fatal
+from substrate.store.store import Pulse, Store
+from substrate.testing import Moment, fatal
+from substrate.testing.crash import READS, FatalPulse
 from substrate.values.ids import RunId
 from substrate.values.records import Json, RunStatus
 from tests import everything, interventions

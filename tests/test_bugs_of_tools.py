@@ -9,7 +9,7 @@ import pytest
 
 from substrate import Context, OutcomeUnknown, RunPaused, connect
 from substrate.agent.tool import tool
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from substrate.values.errors import Misuse
 from tests.fork import HOOKS, Fork
 from tests.loops import TASK, answer_of, make_agent, row, scripted

@@ -67,7 +67,7 @@ from substrate.models.messages import Usage
 
 
 async def think(what: str):
-    from substrate.engine.returns import Measured
+    from substrate.engine.function.returns import Measured
 
     return Measured(what, Usage(1000, 500, cost_usd=Decimal("0.25")).to_json())
 

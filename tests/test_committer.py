@@ -8,7 +8,7 @@ from statistics import median
 
 import pytest
 
-from substrate.engine.committer import MAX_ASIDE, Committer
+from substrate.engine.run.committer import MAX_ASIDE, Committer
 from substrate.values.errors import CheckpointRefused, StoreUnusable
 from substrate.values.records import (
     Adopted,

@@ -12,7 +12,7 @@ import pytest
 
 from substrate import RunPaused, connect
 from substrate.agent.end import Advice, Measure, Verdict
-from substrate.agent.history import read_request
+from substrate.agent.history.request import read_request
 from substrate.agent.shorten import shortened, size
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.tool import tool
@@ -30,7 +30,7 @@ from substrate.models.messages import (
     UserMessage,
 )
 from substrate.models.model import Fallback, Model
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from substrate.values.codec import decode, encode
 from substrate.values.errors import ContextOverflow
 from tests.analyst import LIMITS

@@ -12,7 +12,7 @@ from substrate.agent.task import Answer
 from substrate.agent.tool import tool
 from substrate.models.messages import Reply, Request, StopReason, ToolMessage
 from substrate.models.model import Fallback, Model
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from tests.loops import answer_of, make_agent
 
 WIPED: list[str] = []

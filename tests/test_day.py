@@ -9,14 +9,14 @@ import pytest
 from pydantic import TypeAdapter
 
 from substrate import Client, Context, connect, durable
-from substrate.agent.history import read_request
+from substrate.agent.history.request import read_request
 from substrate.agent.task import Answer, Task
-from substrate.engine.step import Step
-from substrate.models.cassette import cassette
+from substrate.engine.step.step import Step
 from substrate.models.messages import Request, Text, UserMessage
 from substrate.models.model import Model
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from substrate.testing import ManualClock
+from substrate.testing.cassette import cassette
 from substrate.values.codec import decode, fingerprint
 from substrate.values.errors import Misuse
 from substrate.values.records import Kind

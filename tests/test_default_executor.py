@@ -16,14 +16,23 @@ from skills.sql import describe_schema, query_sql
 from skills.sql.answer import QueryFailed
 from skills.web import fetch_url
 from substrate import Client, Context, durable
-from substrate.engine.heart import Heart
+from substrate.engine.worker.heartbeat import Heart
 from substrate.store.connect import open_store
 from substrate.values.records import Owner
 
 KIT = Path(__file__).resolve().parent.parent
 SKILLS = sorted(path for path in KIT.glob("skills/*/**/*.py") if "tests" not in path.parts)
-LEASE = [KIT / "substrate/engine" / f"{name}.py" for name in ("heart", "watch", "life", "threads")]
-LEASE += [KIT / f"substrate/store/{store}/pulse.py" for store in ("sqlite", "postgres")]
+LEASE = [
+    KIT / "substrate" / f"{name}.py"
+    for name in (
+        "engine/worker/heartbeat",
+        "engine/worker/watchdog",
+        "engine/run/lifecycle",
+        "engine/run/threads",
+        "store/sqlite/heartbeat",
+        "store/postgres/heartbeat",
+    )
+]
 SHARED = {"to_thread", "run_in_executor", "getaddrinfo", "getnameinfo", "open_connection"}
 
 

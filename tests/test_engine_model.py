@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from substrate import Client, Limits, RunFailed, RunStatus
 from substrate.store.connect import open_store
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 from substrate.testing import ManualClock, Moment, fatal
 from substrate.values.errors import StoreUnreachable
 from substrate.values.records import Kind

@@ -6,17 +6,17 @@ from base64 import b64encode
 import pytest
 
 from substrate.agent.shorten import TOKEN_CHARS, size
-from substrate.models.estimate import (
+from substrate.models.limits.limiter import need_of
+from substrate.models.messages import Document, Image, Request, Text, Usage, UserMessage
+from substrate.models.model import Model
+from substrate.models.prices import counted
+from substrate.models.tokens import (
     pages_of,
     size_of,
     tokens,
     tokens_of_request,
     tokens_shown,
 )
-from substrate.models.messages import Document, Image, Request, Text, Usage, UserMessage
-from substrate.models.model import Model
-from substrate.models.prices import counted
-from substrate.models.quota import need_of
 
 
 def png(width: int, height: int, padding: int = 0) -> bytes:

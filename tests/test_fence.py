@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import apsw
 import pytest
 
-from substrate.store.protocol import Store
+from substrate.store.sqlite.checkpoints import write_checkpoint
 from substrate.store.sqlite.file import open_file, transact
-from substrate.store.sqlite.journal import write_checkpoint
+from substrate.store.store import Store
 from substrate.values.records import Checkpoint, Claim, Fenced, Locked, Outcome, Written
 from tests.mutants import Mutant, failures
 from tests.stores import (
@@ -265,7 +265,7 @@ async def test_struggle_for_one_run(store_url: str):
 
 # ------------------------------------------------------------------------------------- mutants
 
-JOURNAL = "substrate/store/{}/journal.py"
+JOURNAL = "substrate/store/{}/checkpoints.py"
 
 BREACHES = {"test_takeover_first[lone]", "test_takeover_first[batch]", "test_writer_first[batch]"}
 MUTANTS = [

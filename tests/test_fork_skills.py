@@ -16,7 +16,7 @@ from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Task
 from substrate.models.messages import Reply, Request
 from substrate.models.model import Model
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 
 
 def script(request: Request) -> Reply:

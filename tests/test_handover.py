@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from substrate import Client, Context, Limits, PromiseState, RunStatus, connect, durable
-from substrate.engine.committer import Committer
-from substrate.engine.drive import drive
-from substrate.engine.execution import Execution
-from substrate.engine.means import Means, tell_nobody
-from substrate.engine.threads import Threads
+from substrate.engine.run.committer import Committer
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.services import Means, tell_nobody
+from substrate.engine.run.threads import Threads
+from substrate.engine.worker.drive import drive
 from substrate.values.errors import LeaseLost
 from substrate.values.ids import RunId
 from substrate.values.records import Json, NewRun

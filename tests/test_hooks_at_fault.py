@@ -10,7 +10,7 @@ from substrate.agent.end import End
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Task
 from substrate.agent.tool import tool
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from tests.loops import ENDS, TASK, make_agent, scripted
 from tests.runs import QUICK
 

@@ -13,7 +13,7 @@ import pytest
 
 from substrate import Client, Context, Durable, RunPaused, connect, durable
 from substrate.agent.end import Advice, End, Measure, Reason, Stop, Verdict
-from substrate.agent.history import read_request
+from substrate.agent.history.request import read_request
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool, tool
@@ -22,7 +22,7 @@ from substrate.agent.turn import ask, begin, call_tools, finish, heed
 from substrate.models.frame import canonical
 from substrate.models.messages import Reply, Request, ToolMessage, Usage
 from substrate.models.model import Model
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from substrate.values.codec import decode
 from substrate.values.errors import Overloaded
 from substrate.values.records import Kind, Promise, PromiseState

@@ -16,7 +16,7 @@ from substrate.agent import (
 )
 from substrate.agent.turn import ask, call_tools, finish, hear, heed, verdict
 from substrate.agent.turn import begin as begin_by_verbs
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from tests.runs import keys, reached
 
 

@@ -14,7 +14,7 @@ import apsw
 import pytest
 
 from substrate import Context, connect, durable
-from substrate.engine.signature import is_async, shape_of
+from substrate.engine.function.signature import is_async, shape_of
 from substrate.values.ids import Key, RunId, promise_id
 from substrate.values.records import Effect, Json, Kind, Promise, PromiseState
 

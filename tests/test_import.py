@@ -51,7 +51,8 @@ def test_nothing_heavy_is_loaded(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["substrate", "substrate.agent.turn", "substrate.cli.runs", "substrate.cli.sending"]
+    "module",
+    ["substrate", "substrate.agent.turn", "substrate.cli.show.runs", "substrate.cli.act.signal"],
 )
 def test_only_what_every_program_needs_is_loaded(module: str) -> None:
     """Importing loads no store, reads no package's metadata and builds no schema."""

@@ -12,8 +12,8 @@ import pytest
 
 from substrate import Context, Durable, Limits, Misuse, RunPaused, connect, durable
 from substrate.agent.tool import tool
-from substrate.engine.reach import reached
-from substrate.models.scripted import call, say
+from substrate.engine.function.reachable import reached
+from substrate.models.providers.scripted import call, say
 from substrate.values.ids import RunId
 from substrate.values.records import Owner
 from tests.loops import TASK, make_agent, scripted

@@ -21,8 +21,8 @@ from substrate import (
     durable,
 )
 from substrate.agent.tool import tool
-from substrate.engine.attempts import under_way
-from substrate.engine.step import LONGEST_CALL, Step
+from substrate.engine.run.attempts import under_way
+from substrate.engine.step.step import LONGEST_CALL, Step
 from tests.late import charged_behind
 from tests.runs import QUICK, reached
 from tests.stores import eventually

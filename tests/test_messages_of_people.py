@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from substrate import Client, Context, connect
-from substrate.agent.history import read_request
+from substrate.agent.history.request import read_request
 from substrate.agent.stop import answered, any_of, budget, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import tool
 from substrate.models.frame import canonical
 from substrate.models.messages import Reply, Request, StopReason, Text, UserMessage
 from substrate.models.model import Model
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from substrate.values.codec import decode
 from tests.loops import TASK, make_agent
 from tests.runs import keys

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from substrate.models.cassette import cassette
 from substrate.models.messages import Reply, Request, ToolMessage, ToolResult, UserMessage
 from substrate.models.model import Model
+from substrate.testing.cassette import cassette
 from substrate.values.errors import BadRequest
 from tests.llm_providers import HELLO, SEARCHING, SETUPS, after, complete, served
 from tests.llm_servers import anthropic_events, stream

@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from substrate.models import chat_request, claude, gemini, openai
-from substrate.models.chat_request import Server
 from substrate.models.mending import BEGINNING, GO_ON, NO_RESULT, _found, mended
 from substrate.models.messages import (
     Document,
@@ -28,6 +26,11 @@ from substrate.models.messages import (
     ToolSpec,
     UserMessage,
 )
+from substrate.models.providers.anthropic import wire as claude
+from substrate.models.providers.chat import request as chat_request
+from substrate.models.providers.chat.request import Server
+from substrate.models.providers.google import wire as gemini
+from substrate.models.providers.openai import client as openai
 from substrate.values.errors import BadRequest
 from tests.legal import check
 

@@ -18,7 +18,7 @@ from substrate.models.messages import (
     UserMessage,
 )
 from substrate.models.model import Model
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from substrate.values.errors import BadRequest, Misuse, RateLimited
 
 TASK = UserMessage.of("Find owls")

@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 
 from substrate import connect
+from substrate.models.limits.limiter import QUOTA, Quota
+from substrate.models.limits.shared import EVERY_MS, Sharing
 from substrate.models.model import disconnect
-from substrate.models.quota import QUOTA, Quota
-from substrate.models.sharing import EVERY_MS, Sharing
 from substrate.testing import ManualClock
 from substrate.values.errors import Overloaded, RateLimited, StoreUnreachable
 from tests.llm_providers import HELLO, complete

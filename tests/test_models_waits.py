@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from substrate.models.waits import LONGEST_WAIT_S, Allowance, allowances, asked_wait, go_duration
+from substrate.models.limits.headers import (
+    LONGEST_WAIT_S,
+    Allowance,
+    allowances,
+    asked_wait,
+    go_duration,
+)
 
 NOW = datetime(2026, 11, 20, 11, 36, 7, tzinfo=UTC)
 DATED = {"date": "Fri, 20 Nov 2026 11:36:07 GMT"}

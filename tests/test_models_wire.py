@@ -808,7 +808,7 @@ def test_importing_loads_no_sdk():
     """Naming a model loads no SDK and no price list; only asking it does."""
     code = (
         "import sys; from substrate.models.model import Model; Model('anthropic:x');"
-        "import substrate.models.prices, substrate.models.scripted;"
+        "import substrate.models.prices, substrate.models.providers.scripted;"
         "print([m for m in ('anthropic', 'openai', 'genai_prices', 'httpx2') if m in sys.modules])"
     )
 

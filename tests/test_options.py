@@ -16,7 +16,7 @@ from substrate import (
     connect,
     durable,
 )
-from substrate.engine.worker import Worker
+from substrate.engine.worker.worker import Worker
 from substrate.testing import ManualClock
 from substrate.values.errors import InvalidId
 from tests.runs import QUICK, keys

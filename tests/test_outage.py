@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from substrate import Context, Limits, RunStatus, connect, durable
-from substrate.engine.complaint import Complaints
+from substrate.engine.run.log_once import Complaints
 from substrate.values.codec import decode
 from substrate.values.errors import CheckpointRefused, StepFailed, StoreUnreachable, StoreUnusable
 from tests.postgres import postgres, server_pid

@@ -9,9 +9,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from substrate.models.cassette import cassette
 from substrate.models.model import Model
 from substrate.store.life_lock import LifeLock
+from substrate.testing.cassette import cassette
 from substrate.values.clock import sleepless_clock, uptime
 from substrate.values.records import Owner
 from tests.llm_providers import HELLO

@@ -12,11 +12,11 @@ from substrate import Client, Limits, RunPaused, RunStatus, connect
 from substrate.agent.budget import budget
 from substrate.agent.stop import answered, any_of
 from substrate.agent.tool import tool
-from substrate.engine.attempts import FIRST_KEPT, LAST_KEPT
+from substrate.engine.run.attempts import FIRST_KEPT, LAST_KEPT
+from substrate.models.limits.limiter import QUOTA
 from substrate.models.messages import Reply, Request, Usage
 from substrate.models.model import Model
-from substrate.models.quota import QUOTA
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from substrate.testing import ManualClock
 from substrate.values.codec import decode
 from substrate.values.errors import (

@@ -6,10 +6,17 @@ from dataclasses import replace
 import pytest
 from pydantic import BaseModel, Field
 
-from substrate.models.answer_schema import closed, in_words, is_strict, named, plain, read_answer
 from substrate.models.frame import canonical, frame
 from substrate.models.messages import Request
 from substrate.models.model import Model
+from substrate.models.providers.answer_schema import (
+    closed,
+    in_words,
+    is_strict,
+    named,
+    plain,
+    read_answer,
+)
 from tests.llm_providers import HELLO, SEARCHING, SETUPS, complete, served
 from tests.llm_servers import stream
 

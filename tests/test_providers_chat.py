@@ -476,7 +476,7 @@ async def test_sdk_that_is_not_installed(monkeypatch):
     """A provider whose SDK is not there says what to install."""
     monkeypatch.setenv("GROQ_API_KEY", "a-key")
     monkeypatch.setitem(sys.modules, "groq", None)
-    monkeypatch.delitem(sys.modules, "substrate.models.groq", raising=False)
+    monkeypatch.delitem(sys.modules, "substrate.models.providers.groq.client", raising=False)
 
     error = await failure(Model("groq:x", base_url="http://127.0.0.1:9"))
 

@@ -22,7 +22,7 @@ from substrate.models.fallback import (
 from substrate.models.frame import frame
 from substrate.models.messages import PassedOver, Reply, Request, StopReason, Usage
 from substrate.models.model import Fallback, Model
-from substrate.models.scripted import say
+from substrate.models.providers.scripted import say
 from substrate.testing import ManualClock
 from substrate.values.codec import decode
 from substrate.values.errors import (

@@ -2,7 +2,6 @@
 
 import pytest
 
-from substrate.models.google import MOST_CONTINUATIONS
 from substrate.models.messages import (
     Document,
     Image,
@@ -17,6 +16,7 @@ from substrate.models.messages import (
     UserMessage,
 )
 from substrate.models.model import Model
+from substrate.models.providers.google.client import MOST_CONTINUATIONS
 from substrate.values.errors import (
     BadRequest,
     ContextOverflow,

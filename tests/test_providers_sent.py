@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from substrate.models.claude import LONGEST_OUTPUT
 from substrate.models.messages import (
     Reply,
     Request,
@@ -18,6 +17,7 @@ from substrate.models.messages import (
     UserMessage,
 )
 from substrate.models.model import Model
+from substrate.models.providers.anthropic.wire import LONGEST_OUTPUT
 from substrate.values.errors import (
     BadRequest,
 )

@@ -95,7 +95,7 @@ def test_a_space_in_the_path(tmp_path, wheel):
 
 def test_every_extra_is_known(project):
     """Each extra that a provider or a command names stands for packages that can be named."""
-    from substrate.models.provider import PROVIDERS
+    from substrate.models.providers.registry import PROVIDERS
 
     (project / "uv.lock").touch()
     for extra in {known.extra for known in PROVIDERS.values()} | {"postgres", "stats"}:

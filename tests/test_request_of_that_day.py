@@ -7,7 +7,7 @@ import pytest
 
 from substrate import Client, Context, connect, durable
 from substrate.agent.end import Advice, Measure, Verdict
-from substrate.agent.history import read_request
+from substrate.agent.history.request import read_request
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import tool
@@ -16,7 +16,7 @@ from substrate.agent.turn import ask, begin, call_tools, finish
 from substrate.models.frame import canonical
 from substrate.models.messages import Json, Request, StopReason, Text, UserMessage
 from substrate.models.model import Model
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from substrate.values.codec import decode
 from substrate.values.errors import RunNotFound
 from tests.loops import TASK, answer_of, make_agent

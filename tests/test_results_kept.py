@@ -24,7 +24,7 @@ from substrate import (
 )
 from substrate.agent.tool import tool
 from substrate.models.messages import Json
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from substrate.values.codec import decode
 from tests.loops import TASK, make_agent, row, scripted
 from tests.runs import QUICK, keys, taken_over

@@ -10,7 +10,7 @@ from substrate.agent.stop import answered
 from substrate.agent.tool import tool
 from substrate.models.messages import Request, ToolMessage
 from substrate.models.model import Model
-from substrate.models.scripted import call
+from substrate.models.providers.scripted import call
 from tests.loops import answer_of, make_agent
 
 AWKWARD: list[Any] = [

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from substrate import Client, Context, connect, durable
 from substrate.store.connect import open_store
 from substrate.store.postgres.rights import RIGHTS
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 from substrate.values.errors import StoreUnusable
 from substrate.values.ids import RunId
 from substrate.values.records import Json

@@ -24,7 +24,7 @@ from substrate import (
     secret_source,
 )
 from substrate.agent.tool import tool
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from substrate.values.codec import decode, encode
 from substrate.values.mask import MASK
 from substrate.values.records import RunId

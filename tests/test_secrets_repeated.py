@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from substrate.engine.failure import encode_failure, failure_of
-from substrate.models.keys import Words
+from substrate.models.limits.limiter import QUOTA
 from substrate.models.model import Model
-from substrate.models.quota import QUOTA
+from substrate.models.providers.keys import Words
 from substrate.values.errors import Misuse
 from substrate.values.mask import MASK, PIECE, Mask
 from tests.llm_providers import (

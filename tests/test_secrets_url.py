@@ -12,7 +12,7 @@ from substrate import connect
 from substrate.cli.app import perform
 from substrate.cli.invocation import Invocation
 from substrate.store.connect import open_store
-from substrate.store.secrets import PostgresUrl
+from substrate.store.redact import PostgresUrl
 from substrate.values.errors import BadDatabaseUrl, StoreError
 from tests.fork import Fork
 

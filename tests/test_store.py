@@ -6,7 +6,7 @@ from itertools import chain
 
 import pytest
 
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 from substrate.values.errors import IdTaken
 from substrate.values.ids import RunId
 from substrate.values.records import (

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from substrate.store.crashes import MAX_CRASHES
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 from substrate.values.codec import decode
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 from substrate.values.records import Adopted, Fenced, PromiseState, RunStatus, Written
 from tests.stores import (
     LANE,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 from substrate.values.errors import CheckpointRefused
 from substrate.values.ids import RunId
 from substrate.values.records import (

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 
 from substrate.store.connect import open_store
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 from substrate.testing import ManualClock
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId

@@ -11,7 +11,7 @@ POSTGRES = "substrate/store/postgres/{}.py"
 MUTANTS = {
     "tests/test_store_commits.py::test_first_writer_wins": Mutant(
         "a promise is settled twice",
-        SQLITE.format("journal"),
+        SQLITE.format("checkpoints"),
         [(" WHERE promises.state = 'pending'\n", "")],
     ),
     "tests/test_store.py::test_each_claim_is_an_epoch": Mutant(
@@ -21,47 +21,47 @@ MUTANTS = {
     ),
     "tests/test_store_commits.py::test_feed_shows_each_change": Mutant(
         "a change keeps the old number",
-        SQLITE.format("journal"),
+        SQLITE.format("checkpoints"),
         [("SET seq = excluded.seq, state", "SET state")],
     ),
     "tests/test_store_signals.py::test_order": Mutant(
         "signals come as they like",
-        SQLITE.format("inbox"),
+        SQLITE.format("signals"),
         [(" ORDER BY n\n", " ORDER BY dedup\n")],
     ),
     "tests/test_store_children.py::test_parent_wakes_when_served": Mutant(
         "a parent wakes too early",
-        SQLITE.format("journal"),
+        SQLITE.format("checkpoints"),
         [("AND need <= 1 THEN 'ready'", "THEN 'ready'")],
     ),
     "tests/test_store_recovery.py::test_crashes_are_counted": Mutant(
         "progress does not count",
-        SQLITE.format("journal"),
+        SQLITE.format("checkpoints"),
         [("crashes = CASE WHEN ? THEN 0 ELSE crashes END", "crashes = crashes + 0 * ?")],
     ),
     "tests/test_store_suspend.py::test_signal_between_look_and_suspend": Mutant(
         "a wake-up between look and suspend is lost",
-        SQLITE.format("waiting"),
+        SQLITE.format("suspend"),
         [(" AND wake_version = :wake_version", "")],
     ),
     "tests/test_store_suspend.py::test_no_wake_up_is_lost": Mutant(
         "a wake-up between look and suspend is lost, on Postgres",
-        POSTGRES.format("waiting"),
+        POSTGRES.format("suspend"),
         [(" AND wake_version = %(wake_version)s", "")],
     ),
     "tests/test_store_suspend.py::test_lost_claim_suspends_nothing": Mutant(
         "anybody suspends a run",
-        SQLITE.format("waiting"),
+        SQLITE.format("suspend"),
         [(" AND epoch = :epoch AND lease_owner = :owner", "")],
     ),
     "tests/test_store_suspend.py::test_need": Mutant(
         "the first child wakes its parent, however many it needs",
-        SQLITE.format("journal"),
+        SQLITE.format("checkpoints"),
         [("AND :ends AND need <= 1 THEN", "AND :ends THEN")],
     ),
     "tests/test_store_spawn.py::test_child_of_a_cancelled_run": Mutant(
         "a child escapes its parent's cancel",
-        SQLITE.format("journal"),
+        SQLITE.format("checkpoints"),
         [("cancel_requested AND NOT :is_undo", "0")],
     ),
     "tests/test_store_cancel.py::test_spawn_while_postgres_waits": Mutant(
@@ -71,7 +71,7 @@ MUTANTS = {
     ),
     "tests/test_store_signals.py::test_what_another_wait_took": Mutant(
         "two waits take one signal",
-        SQLITE.format("inbox"),
+        SQLITE.format("signals"),
         [("\n   AND (taken_by IS NULL OR taken_by = :taken_by)", "")],
     ),
     "tests/test_store_transact.py::test_fenced": Mutant(

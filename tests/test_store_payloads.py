@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from substrate.store.blobs import make_blob, open_blob
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 from substrate.values.codec import decode, encode
 from substrate.values.errors import CheckpointRefused, NotEncodable, StoreUnusable
 from substrate.values.ids import RunId

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from substrate.engine.committer import Committer
-from substrate.store.postgres import ending, inbox, journal, promises, recovery, runs, waiting
+from substrate.engine.run.committer import Committer
+from substrate.store.postgres import checkpoints as journal
+from substrate.store.postgres import ending, promises, recovery, runs
+from substrate.store.postgres import signals as inbox
+from substrate.store.postgres import suspend as waiting
 from substrate.store.postgres.connections import Connections, open_connection, prepare
 from substrate.store.postgres.pool import MAX_ASIDE
 from substrate.store.postgres.session import Cursor

@@ -16,7 +16,7 @@ import pytest
 
 from substrate.store.crashes import MAX_CRASHES
 from substrate.store.postgres.recovery import PATIENCE, Sighting, Vigil, look
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 from substrate.values.codec import decode
 from substrate.values.ids import RunId
 from substrate.values.records import (

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 from substrate.values.ids import Key, RunId
 from substrate.values.records import Fenced, Json, PromiseState, RunStatus
 from tests.stores import (

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from substrate.store.crashes import MAX_CRASHES
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import Key, RunId, promise_id
 from substrate.values.records import (

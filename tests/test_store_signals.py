@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId
 from substrate.values.records import Checkpoint, Fenced, Json, PromiseState, Received, RunStatus

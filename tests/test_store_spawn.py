@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from substrate.engine.committer import Committer
-from substrate.store.protocol import Store
+from substrate.engine.run.committer import Committer
+from substrate.store.store import Store
 from substrate.values.ids import RunId, lane_of, part_of
 from substrate.values.records import (
     Adopted,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 from substrate.values.ids import RunId, lane_of
 from substrate.values.records import Claim, RunStatus
 from tests.stores import (

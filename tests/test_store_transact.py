@@ -11,7 +11,7 @@ import apsw
 import psycopg
 import pytest
 
-from substrate.store.protocol import TX_LIMIT, Store, Transaction
+from substrate.store.store import TX_LIMIT, Store, Transaction
 from substrate.values.errors import CheckpointRefused, Misuse, StoreError, StoreUnreachable
 from substrate.values.ids import RunId
 from substrate.values.records import (

@@ -1,7 +1,7 @@
 """What a tree of runs has used can be read, and nothing of another tree."""
 
 from substrate import Client, Context, connect, durable
-from substrate.engine.returns import Measured
+from substrate.engine.function.returns import Measured
 from substrate.values.records import Json
 from tests.runs import QUICK
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from substrate import Client, Context, Limits, RunDead, RunStatus, connect, durable
-from substrate.engine.trial import PATIENCE_S, TURN_S
+from substrate.engine.worker.suspects import PATIENCE_S, TURN_S
 from tests.crew import Outside, chain, kills, worker_process
 from tests.runs import reached
 from tests.stores import database, eventually

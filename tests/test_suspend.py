@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from substrate import Context, Limits, Retry, RunStatus, connect, durable
-from substrate.engine.execution import Execution
+from substrate.engine.run.execution import Execution
 from substrate.testing import ManualClock
 from substrate.values.clock import from_ms
 from substrate.values.errors import RateLimited

@@ -7,13 +7,13 @@ import pytest
 
 from substrate import connect
 from substrate.agent.attachment import attachment
-from substrate.agent.history import read_request
+from substrate.agent.history.request import read_request
 from substrate.agent.task import Task
 from substrate.models.day import is_day
 from substrate.models.frame import canonical
 from substrate.models.messages import Document, Image, Request, Text, UserMessage, recorded
 from substrate.models.model import Model
-from substrate.models.scripted import say
+from substrate.models.providers.scripted import say
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse
 from tests.loops import make_agent, scripted

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from substrate.models.provider import PROVIDERS
+from substrate.models.providers.registry import PROVIDERS
 from tests.fork import AGENT, COMMANDS, end
 from tests.llm_servers import llmock
 from tests.machine import find_uv

@@ -8,12 +8,12 @@ import pytest
 from pydantic import BaseModel, Field
 
 from substrate import connect
+from substrate.agent.answer_type import Typed, typed_of
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.tool import tool
-from substrate.agent.typed import Typed, typed_of
 from substrate.models.messages import Invalid, Reply, Request, StopReason, ToolMessage
 from substrate.models.model import Fallback, Model
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse
 from tests.llm_providers import SETUPS, complete, served

@@ -6,7 +6,7 @@ from unicodedata import category
 
 import pytest
 
-from substrate.cli.wording import visible, visible_json
+from substrate.cli.format import visible, visible_json
 
 IGNORABLE = [
     *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x3164, 0xFEFF),

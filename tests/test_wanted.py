@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from typing_extensions import TypedDict
 
 from substrate import Context, connect, durable
-from substrate.engine.wait import annotation_of
-from substrate.engine.wanted import Wanted
+from substrate.engine.context.expected import Wanted
+from substrate.engine.context.receive import annotation_of
 from substrate.values.codec import decode
 from tests.runs import QUICK, reached
 

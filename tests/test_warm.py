@@ -150,7 +150,7 @@ def has_ended(pid: int) -> bool:
 def test_it_takes_a_fraction(tmp_path: Path):
     """What is imported already is not imported again, which is what this is for."""
     (tmp_path / "owls.py").write_text(
-        "import sys\nbefore = set(sys.modules)\nimport substrate.cli.work, substrate.cli.show\n"
+        "import sys\nbefore = set(sys.modules)\nimport substrate.cli.run.work, substrate.cli.show.show\n"
         "print(sorted(set(sys.modules) - before))\n"
     )
     forked = COMMANDS.start("owls", cwd=tmp_path, env=environment_of("")).communicate(LIMIT_S)
@@ -159,4 +159,4 @@ def test_it_takes_a_fraction(tmp_path: Path):
     python.close()
 
     assert forked == ("[]\n", "")
-    assert "'substrate.cli.show'" in bare[0]
+    assert "'substrate.cli.show.show'" in bare[0]

@@ -9,7 +9,7 @@ from typing import Any
 
 from substrate import Client
 from substrate.store.connect import open_store
-from substrate.store.protocol import Store
+from substrate.store.store import Store
 
 
 class TroubledStore:

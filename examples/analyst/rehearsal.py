@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.tally import count
 from substrate.models.messages import Reply, Request, ToolMessage
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 
 THINKING_S = 0.05
 

@@ -3,7 +3,7 @@
 import re
 
 from substrate.models.messages import Reply, Request, ToolMessage
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 
 CENTS = 4900
 

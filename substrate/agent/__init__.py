@@ -6,6 +6,7 @@ Most stand in modules of their own (`tool`, `task`, `stop` …), where the rest 
 them. A name that is both a module and a function, such as `tool`, is the function here.
 """
 
+from substrate.agent.answer_type import Typed
 from substrate.agent.end import Advice, End, Reason, Stop, Verdict
 from substrate.agent.loop import Hooks, Turn, begin
 from substrate.agent.prompt import Prompt
@@ -14,7 +15,6 @@ from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool, tool
 from substrate.agent.transcript import Transcript
 from substrate.agent.turn import Tools
-from substrate.agent.typed import Typed
 from substrate.models.model import Fallback, Model
 
 __all__ = [

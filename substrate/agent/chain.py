@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from substrate.engine.context import Context
+from substrate.engine.context.context import Context
 from substrate.models.messages import Json, Message, Reply
 from substrate.store.blobs import make_blob
 from substrate.values.codec import encode, fingerprint

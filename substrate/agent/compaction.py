@@ -19,7 +19,7 @@ from substrate.agent.past import before
 from substrate.agent.shorten import shortened, size
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
-from substrate.engine.context import Context
+from substrate.engine.context.context import Context
 from substrate.models.messages import Json, Reply, UserMessage
 from substrate.models.model import Model
 from substrate.values.errors import ContextOverflow

@@ -12,14 +12,14 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, get_type_hints
 
+from substrate.agent.answer_type import typed_of
 from substrate.agent.end import Advice, End, Reason, Stop
 from substrate.agent.prompt import Prompt
 from substrate.agent.task import Task
 from substrate.agent.tool import Tool, as_tool
 from substrate.agent.transcript import Transcript
-from substrate.agent.typed import typed_of
 from substrate.agent.unawaited import unawaited
-from substrate.engine.place import described
+from substrate.engine.function.place import described
 from substrate.models.messages import Reply, StopReason, Text, Usage
 from substrate.models.model import Model
 from substrate.values.errors import Misuse

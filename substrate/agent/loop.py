@@ -17,7 +17,7 @@ from substrate.agent.prompt import Prompt, Text
 from substrate.agent.task import Answer, Task
 from substrate.agent.transcript import Transcript
 from substrate.agent.turn import AnswerType, Tools
-from substrate.engine.context import Context
+from substrate.engine.context.context import Context
 from substrate.models.messages import Reply
 from substrate.models.model import Model
 

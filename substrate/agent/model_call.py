@@ -12,18 +12,19 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
-from substrate.agent.call import problem_of
+from substrate.agent.answer_type import CORRECTIONS, Typed
 from substrate.agent.chain import Chain
-from substrate.agent.spending import usage_from
 from substrate.agent.tool import Tool
+from substrate.agent.tool_call import problem_of
 from substrate.agent.transcript import Transcript
-from substrate.agent.typed import CORRECTIONS, Typed
-from substrate.engine.context import Context
+from substrate.agent.usage import usage_from
+from substrate.engine.context.context import Context
 from substrate.engine.failure import error_of
-from substrate.engine.returns import Measured
-from substrate.engine.step import Step
+from substrate.engine.function.returns import Measured
+from substrate.engine.step.step import Step
 from substrate.models.fallback import Reason
 from substrate.models.frame import frame
+from substrate.models.limits.shared import SHARING
 from substrate.models.messages import (
     Invalid,
     Json,
@@ -35,7 +36,6 @@ from substrate.models.messages import (
     Usage,
 )
 from substrate.models.model import PATIENCE, Model
-from substrate.models.sharing import SHARING
 from substrate.values.clock import seconds_of
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import ContextOverflow, Refused

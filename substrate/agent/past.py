@@ -12,8 +12,8 @@ import asyncio
 from substrate.agent.end import End, Reason
 from substrate.agent.model_call import MODEL, SUMMARY, reply_of
 from substrate.agent.transcript import Transcript
-from substrate.engine.context import Context
-from substrate.engine.step import Step
+from substrate.engine.context.context import Context
+from substrate.engine.step.step import Step
 from substrate.models.messages import Json
 from substrate.values.codec import decode, fingerprint
 from substrate.values.records import Json as JsonText

@@ -16,7 +16,7 @@ from math import isfinite
 from typing import Any
 
 from substrate.agent.task import Task
-from substrate.engine.place import in_place
+from substrate.engine.function.place import in_place
 from substrate.values.errors import Misuse
 from substrate.values.ids import check_name
 

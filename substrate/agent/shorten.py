@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
-from substrate.models.estimate import tokens_shown
 from substrate.models.messages import (
     Document,
     Image,
@@ -26,6 +25,7 @@ from substrate.models.messages import (
     ToolResult,
     UserMessage,
 )
+from substrate.models.tokens import tokens_shown
 from substrate.values.codec import encode
 
 TOKEN_CHARS = 4

@@ -39,13 +39,13 @@ from pydantic import (
     create_model,
 )
 
-from substrate.agent.returned import kept, returned_fault
 from substrate.agent.task import InvalidTask
-from substrate.engine.annotation import gist_of
-from substrate.engine.context import Context
+from substrate.agent.tool_result import kept, returned_fault
+from substrate.engine.context.context import Context
 from substrate.engine.failure import Raised, failure_of
-from substrate.engine.function import Durable
-from substrate.engine.place import comes_from_code, described, in_place, place_of
+from substrate.engine.function.annotation import gist_of
+from substrate.engine.function.function import Durable
+from substrate.engine.function.place import comes_from_code, described, in_place, place_of
 from substrate.models.messages import Json, ToolSpec
 from substrate.values.codec import encode
 from substrate.values.errors import Failure, InvalidId, Misuse, Paused

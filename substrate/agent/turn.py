@@ -21,13 +21,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from substrate.agent import hearing
-from substrate.agent.asking import last_reply, last_words, noted, put, replayed, usual_turn
-from substrate.agent.call import call_of, result_of
+from substrate.agent import inbox as hearing
+from substrate.agent.answer_type import Typed, typed_of
+from substrate.agent.ask import last_reply, last_words, noted, put, replayed, usual_turn
 from substrate.agent.chain import Chain
 from substrate.agent.compaction import sum_up
 from substrate.agent.end import Advice, End, Measure, Reason, Stop, Verdict
-from substrate.agent.hook import hook, model_of, tools_of, verdict_of
+from substrate.agent.hook_fault import hook, model_of, tools_of, verdict_of
 from substrate.agent.model_call import (
     MODEL_RETRY,
     unmade,
@@ -41,14 +41,14 @@ from substrate.agent.past import (
     turn_ahead,
 )
 from substrate.agent.prompt import Prompt, Text, rendered
-from substrate.agent.spending import spent
 from substrate.agent.stop import answered
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool
+from substrate.agent.tool_call import call_of, result_of
 from substrate.agent.transcript import Transcript
-from substrate.agent.typed import Typed, typed_of
-from substrate.engine.context import Context
-from substrate.engine.step import Step
+from substrate.agent.usage import spent
+from substrate.engine.context.context import Context
+from substrate.engine.step.step import Step
 from substrate.models.messages import (
     Json,
     Reply,

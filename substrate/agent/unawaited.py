@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-from substrate.engine.place import place_of
+from substrate.engine.function.place import place_of
 
 
 def unawaited(function: Callable[..., Any]) -> str | None:

@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import typer
 
 from substrate.cli.environment import load_dotenv
+from substrate.cli.errors import UsageError, tell, tell_fault
 from substrate.cli.exit import Exit
 from substrate.cli.invocation import FLAGS, Invocation
 from substrate.cli.secrecy import Discreet
-from substrate.cli.trouble import UsageError, tell, tell_fault
 from substrate.values.errors import OstinatoError
 from substrate.values.near import did_you_mean
 from substrate.values.records import RunStatus
@@ -155,7 +155,7 @@ def run(
       run --id first
       run "What is wrong in this picture?" --attach screen.png
     """
-    from substrate.cli.run import run as run_
+    from substrate.cli.run.run import run as run_
 
     return _await(run_, context, question, id, attach or ())
 
@@ -184,8 +184,8 @@ def worker(
       worker
       worker --queue nightly --concurrency 16
     """
-    from substrate.cli.work import work
-    from substrate.engine.limits import Limits
+    from substrate.cli.run.work import work
+    from substrate.engine.worker.options import Limits
 
     limits = Limits(concurrency=concurrency, lease=timedelta(seconds=lease))
     return _await(work, context, queue, limits)
@@ -209,7 +209,7 @@ def runs(
       runs --status paused --limit 5
       runs --status dead
     """
-    from substrate.cli.runs import runs as runs_
+    from substrate.cli.show.runs import runs as runs_
 
     return _await(runs_, context, status, limit)
 
@@ -232,7 +232,7 @@ def show(
       show first --key model.0
       show first --key run
     """
-    from substrate.cli.show import show as show_
+    from substrate.cli.show.show import show as show_
 
     return _await(show_, context, id, key)
 
@@ -256,7 +256,7 @@ def resume(
       resume first
       resume first --accept tools.0/search.0
     """
-    from substrate.cli.run import resume as resume_
+    from substrate.cli.run.run import resume as resume_
 
     return _await(resume_, context, id, accept)
 
@@ -282,7 +282,7 @@ def signal(
       signal first mail '"Good morning."' --dedup mail-17
       signal first order '{"lamp": 3}'
     """
-    from substrate.cli.sending import send
+    from substrate.cli.act.signal import send
 
     return _await(send, context, id, name, value, dedup)
 
@@ -299,7 +299,7 @@ def cancel(
 
       cancel first
     """
-    from substrate.cli.ending import cancel as cancel_
+    from substrate.cli.act.cancel import cancel as cancel_
 
     return _await(cancel_, context, id)
 
@@ -316,7 +316,7 @@ def discard(
 
       discard first
     """
-    from substrate.cli.ending import discard as discard_
+    from substrate.cli.act.cancel import discard as discard_
 
     return _await(discard_, context, id)
 
@@ -350,6 +350,6 @@ def compare(
       prompts compare prompt
       prompts compare prompt --scores scores.csv --json
     """
-    from substrate.cli.prompts import compare_versions
+    from substrate.cli.compare.prompts import compare_versions
 
     return _await(compare_versions, context, name, limit, scores)

@@ -27,9 +27,9 @@ from substrate.agent.faults import (
     stop_fault,
     tools_fault,
 )
-from substrate.engine.function import Durable
-from substrate.engine.reach import reached
-from substrate.engine.registry import Registry
+from substrate.engine.function.function import Durable
+from substrate.engine.function.reachable import reached
+from substrate.engine.function.registry import Registry
 from substrate.installed import how_to_add, how_to_install
 from substrate.models.model import Model
 from substrate.values.errors import Misuse, OstinatoError, UnknownFunction

@@ -14,8 +14,8 @@ from typing import IO, cast
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 
+from substrate.cli.format import visible
 from substrate.cli.streams import Patient
-from substrate.cli.wording import visible
 
 PAPER_WIDTH = 120
 """How wide a page is where there is no terminal to ask."""

@@ -1,7 +1,8 @@
 """The last look at what is said: no key of the environment, and nothing that fools the eye.
 
-Errors and rows are without keys already where they are made (`substrate.models.keys`, the stores).
-This is for what others say of us: tracebacks, and the log of a library that tells an address.
+Errors and rows are without keys already where they are made (`substrate.models.providers.keys`,
+the stores). This is for what others say of us: tracebacks, and the log of a library that tells an
+address.
 """
 
 import logging
@@ -11,10 +12,10 @@ from functools import lru_cache
 from traceback import format_exception
 
 from substrate.cli.environment import database_url
-from substrate.cli.wording import visible
-from substrate.models.address import Address
-from substrate.models.keys import secrets_of
-from substrate.store.secrets import PostgresUrl
+from substrate.cli.format import visible
+from substrate.models.providers.address import Address
+from substrate.models.providers.keys import secrets_of
+from substrate.store.redact import PostgresUrl
 from substrate.values.errors import BadDatabaseUrl
 from substrate.values.mask import Mask
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from rich.text import Text
 
-from substrate.agent.call import SUSPECTS
-from substrate.cli import wording
+from substrate.agent.history.totals import is_tool_call
+from substrate.agent.tool_call import SUSPECTS
+from substrate.cli import format as wording
 from substrate.cli.invocation import Invocation
-from substrate.cli.tally import is_tool_call
 from substrate.engine.failure import UNKNOWN, decode_failure
 from substrate.values.errors import Failure, RunFailed, StepFailed
 from substrate.values.records import Promise, PromiseState

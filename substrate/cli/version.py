@@ -2,9 +2,9 @@
 
 import sys
 
-from substrate.cli.document import print_document
 from substrate.cli.exit import Exit
 from substrate.cli.invocation import Invocation
+from substrate.cli.json_output import print_document
 from substrate.installed import DISTRIBUTION, origin, version
 
 

@@ -11,24 +11,24 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 from uuid import uuid4
 
-from substrate.engine.bound import Bound, unbound
-from substrate.engine.context import Context
+from substrate.engine.context.context import Context
+from substrate.engine.context.operation_types import Operation, Startable, StartOptions
 from substrate.engine.event_loop import check_loop
-from substrate.engine.execution import Execution
 from substrate.engine.failure import decode_failure, error_of_run
-from substrate.engine.function import Durable, Later, not_durable
-from substrate.engine.journal import acceptance
-from substrate.engine.limits import DEFAULT_LIMITS, Limits
-from substrate.engine.means import Listener, log, tell_nobody
-from substrate.engine.objects import encoded
-from substrate.engine.place import described
-from substrate.engine.strangers import missing_worker
-from substrate.engine.typed import Operation, Startable, StartOptions
+from substrate.engine.function.bound import Bound, unbound
+from substrate.engine.function.function import Durable, Later, not_durable
+from substrate.engine.function.objects import encoded
+from substrate.engine.function.place import described
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.journal import acceptance
+from substrate.engine.run.services import Listener, log, tell_nobody
 from substrate.engine.unreadable import unreadable
-from substrate.engine.worker import Worker
+from substrate.engine.worker.options import DEFAULT_LIMITS, Limits
+from substrate.engine.worker.unknown import missing_worker
+from substrate.engine.worker.worker import Worker
 from substrate.store.connect import open_store
-from substrate.store.protocol import Store
 from substrate.store.shield import to_its_end
+from substrate.store.store import Store
 from substrate.values.clock import LONGEST, Clock, time_limit, to_ms
 from substrate.values.codec import decode, fingerprint, is_long
 from substrate.values.errors import (

@@ -13,9 +13,10 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from substrate.engine.event_loop import check_loop
-from substrate.models import prices, quota
-from substrate.models.address import Address
+from substrate.models import prices
 from substrate.models.fallback import PATIENCE_S, Candidate, Reason, first_answer
+from substrate.models.limits import limiter as quota
+from substrate.models.limits.limiter import QUOTA
 from substrate.models.mending import mended
 from substrate.models.messages import (
     OURS,
@@ -29,9 +30,9 @@ from substrate.models.messages import (
     Usage,
     tell_nobody,
 )
-from substrate.models.provider import PROVIDERS, Provider, adapter_of, disconnect
-from substrate.models.quota import QUOTA
-from substrate.models.scripted import Script, Scripted
+from substrate.models.providers.address import Address
+from substrate.models.providers.registry import PROVIDERS, Provider, adapter_of, disconnect
+from substrate.models.providers.scripted import Script, Scripted
 from substrate.values.clock import seconds_of
 from substrate.values.errors import BadRequest, Misuse, ModelError
 from substrate.values.near import did_you_mean

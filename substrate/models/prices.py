@@ -10,8 +10,8 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from math import isfinite
 
-from substrate.models.estimate import tokens, tokens_of_request
 from substrate.models.messages import Json, Request, Usage
+from substrate.models.tokens import tokens, tokens_of_request
 
 
 def priced(

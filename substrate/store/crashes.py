@@ -22,7 +22,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from substrate.store import rows
-from substrate.store.stuck import Stuck
+from substrate.store.broken import Stuck
 from substrate.values.errors import CheckpointRefused
 from substrate.values.ids import RunId
 from substrate.values.records import Json, OnDead, RunStatus

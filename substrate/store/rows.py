@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from substrate.store.blobs import told
-from substrate.store.stuck import Stuck
+from substrate.store.broken import Stuck
 from substrate.values.codec import encode
 from substrate.values.errors import IdTaken, RunEnded
 from substrate.values.ids import Key, lane_of, part_of, promise_id, root_of

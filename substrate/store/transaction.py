@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from substrate.store.protocol import TX_LIMIT, Transaction
+from substrate.store.store import TX_LIMIT, Transaction
 from substrate.values.errors import Misuse
 from substrate.values.records import Promise
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from substrate.models.messages import Reply, Request, ToolMessage
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 
 THINKING_S = 0.4  # long enough to watch, and to kill it in the middle
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from substrate import Context, durable
-from substrate.store.protocol import Store
-from substrate.testing import FatalStore, Moment, kill_this_process
+from substrate.store.store import Store
+from substrate.testing import Moment, kill_this_process
+from substrate.testing.crash import FatalStore
 from substrate.values.records import Claim, Owner
 
 PAYLOAD = {"text": "x" * 180}

@@ -17,7 +17,7 @@ from substrate.agent.tool import tool
 from substrate.agent.turn import ask, begin, call_tools, finish, hear, heed, verdict
 from substrate.models.messages import Reply, Request, ToolMessage
 from substrate.models.model import Model
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 
 LONG = "long enough for a blob " * 5_000
 

@@ -43,7 +43,7 @@ from substrate.agent import (
 from substrate.agent import begin as begin_turn
 from substrate.agent.turn import ask, begin, call_tools, finish, hear, heed, verdict
 from substrate.models.messages import Reply
-from substrate.models.scripted import call, say
+from substrate.models.providers.scripted import call, say
 
 
 @dataclass(frozen=True)

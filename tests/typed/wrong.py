@@ -16,7 +16,7 @@ from substrate.agent.task import Task
 from substrate.agent.tool import tool
 from substrate.agent.turn import ask, begin, verdict
 from substrate.models.model import Model
-from substrate.models.scripted import say
+from substrate.models.providers.scripted import say
 from tests.typed.right import (
     Report,
     add,

@@ -7,26 +7,20 @@ from datetime import timedelta
 
 from substrate.store import rows
 from substrate.store.blobs import outsource
-from substrate.store.postgres import (
-    below,
-    ending,
-    inbox,
-    journal,
-    limits,
-    promises,
-    recovery,
-    runs,
-    waiting,
-)
+from substrate.store.broken import Stuck
+from substrate.store.postgres import below, ending, promises, recovery, runs
+from substrate.store.postgres import checkpoints as journal
 from substrate.store.postgres import lanes as lane_rows
+from substrate.store.postgres import rate_limits as limits
+from substrate.store.postgres import signals as inbox
+from substrate.store.postgres import suspend as waiting
 from substrate.store.postgres.blobs import read_blobs
 from substrate.store.postgres.connections import Connections, read_time
 from substrate.store.postgres.deadline import ANSWER_WAIT
+from substrate.store.postgres.heartbeat import PostgresPulse
 from substrate.store.postgres.pool import MAX_ASIDE
-from substrate.store.postgres.pulse import PostgresPulse
 from substrate.store.postgres.schema import MIGRATION_WAIT, is_current, migrate
 from substrate.store.postgres.transaction import transact
-from substrate.store.stuck import Stuck
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock, OffsetClock, steady_clock, uptime
 from substrate.values.errors import CheckpointRefused
@@ -51,7 +45,7 @@ from substrate.values.records import (
 
 
 class PostgresStore:
-    """A `Store` over one database; `substrate.store.protocol` says what each method keeps."""
+    """A `Store` over one database; `substrate.store.store` says what each method keeps."""
 
     def __init__(
         self, url: str, clock: Clock | None = None, *, answer_wait: float = ANSWER_WAIT

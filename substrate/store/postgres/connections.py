@@ -31,7 +31,7 @@ from substrate.store.postgres.deadline import (
 from substrate.store.postgres.pool import CROWDED_FOR, IDLE_FOR, Crowded, Pool, crowded
 from substrate.store.postgres.rights import grant_for
 from substrate.store.postgres.session import Connection, Cursor, new_cursor, set_up
-from substrate.store.secrets import PostgresUrl, shown_url
+from substrate.store.redact import PostgresUrl, shown_url
 from substrate.values.errors import (
     BadDatabaseUrl,
     CheckpointRefused,

@@ -12,7 +12,7 @@ import psycopg
 from substrate.store import rows
 from substrate.store.blobs import outsource, outsource_payload
 from substrate.store.postgres.blobs import insert_blobs
-from substrate.store.postgres.journal import LOCK, wake_run, write_batch
+from substrate.store.postgres.checkpoints import LOCK, wake_run, write_batch
 from substrate.store.postgres.promises import insert_settled
 from substrate.store.postgres.runs import existing_run
 from substrate.store.postgres.session import Cursor

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import psycopg
 
 from substrate.store.postgres.deadline import cut, is_usable
-from substrate.store.protocol import CLOSED
+from substrate.store.store import CLOSED
 from substrate.values.errors import StoreUnreachable, StoreUnusable
 
 C = TypeVar("C", bound=psycopg.AsyncConnection[Any])

@@ -23,11 +23,11 @@ from dataclasses import dataclass, replace
 import psycopg
 
 from substrate.store import life_lock
+from substrate.store.broken import Stuck
 from substrate.store.crashes import Loss, LostRun, Verdict, judge
+from substrate.store.postgres.checkpoints import LOCK_FREE, wake_run
 from substrate.store.postgres.connections import NOW, REFUSALS
-from substrate.store.postgres.journal import LOCK_FREE, wake_run
 from substrate.store.postgres.session import Cursor
-from substrate.store.stuck import Stuck
 from substrate.values.ids import RunId
 from substrate.values.records import Owner
 

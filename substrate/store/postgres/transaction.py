@@ -20,9 +20,9 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from substrate.store.blobs import outsource
+from substrate.store.postgres.checkpoints import write_batch
 from substrate.store.postgres.connections import Connections
 from substrate.store.postgres.deadline import AnyConnection
-from substrate.store.postgres.journal import write_batch
 from substrate.store.postgres.session import Cursor, users_cursor
 from substrate.store.transaction import LEAVE_OUT, Call, answer, check_call, closed, refused
 from substrate.values.errors import Misuse
@@ -48,7 +48,7 @@ _LOCAL = re.compile(r"SET\s+LOCAL\s", re.IGNORECASE)
 
 
 class PostgresTransaction:
-    """See `substrate.store.protocol.Transaction`."""
+    """See `substrate.store.store.Transaction`."""
 
     def __init__(self, connection: AnyConnection) -> None:
         self._connection = connection

@@ -7,24 +7,18 @@ from pathlib import Path
 
 from substrate.store import rows
 from substrate.store.blobs import outsource
-from substrate.store.sqlite import (
-    below,
-    ending,
-    inbox,
-    journal,
-    limits,
-    promises,
-    recovery,
-    runs,
-    waiting,
-)
+from substrate.store.broken import Stuck
+from substrate.store.sqlite import below, ending, promises, recovery, runs
+from substrate.store.sqlite import checkpoints as journal
 from substrate.store.sqlite import lanes as lane_rows
+from substrate.store.sqlite import rate_limits as limits
+from substrate.store.sqlite import signals as inbox
+from substrate.store.sqlite import suspend as waiting
 from substrate.store.sqlite.blobs import read_blobs
 from substrate.store.sqlite.file import SqliteFile, Work, open_file
-from substrate.store.sqlite.pulse import SqlitePulse, remove_lock
+from substrate.store.sqlite.heartbeat import SqlitePulse, remove_lock
 from substrate.store.sqlite.schema import migrate
 from substrate.store.sqlite.transaction import transact
-from substrate.store.stuck import Stuck
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock, OffsetClock, uptime
 from substrate.values.errors import CheckpointRefused
@@ -54,7 +48,7 @@ _LONG_JOURNAL = 500  # rows; a longer one is read in a thread
 
 
 class SqliteStore:
-    """A `Store` over one file; `substrate.store.protocol` says what each method keeps."""
+    """A `Store` over one file; `substrate.store.store` says what each method keeps."""
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self.clock: Clock = clock or OffsetClock()

@@ -12,7 +12,7 @@ import orjson
 from substrate.store import rows
 from substrate.store.blobs import outsource, outsource_payload
 from substrate.store.sqlite.blobs import insert_blobs
-from substrate.store.sqlite.journal import wake_run, write_checkpoint
+from substrate.store.sqlite.checkpoints import wake_run, write_checkpoint
 from substrate.store.sqlite.promises import insert_settled
 from substrate.store.sqlite.runs import existing_run
 from substrate.values.errors import RunEnded

@@ -25,9 +25,9 @@ from typing import TypeVar
 
 import apsw
 
-from substrate.store.protocol import CLOSED
 from substrate.store.shield import to_its_end
-from substrate.store.sqlite import alone
+from substrate.store.sqlite import exclusive as alone
+from substrate.store.store import CLOSED
 from substrate.values.errors import CheckpointRefused, StoreError, StoreUnreachable, StoreUnusable
 
 T = TypeVar("T")

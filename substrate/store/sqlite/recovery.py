@@ -13,11 +13,11 @@ from pathlib import Path
 import apsw
 
 from substrate.store import rows
+from substrate.store.broken import Stuck
 from substrate.store.crashes import Loss, LostRun, Verdict, judge
+from substrate.store.sqlite.checkpoints import wake_run
 from substrate.store.sqlite.file import REFUSALS
-from substrate.store.sqlite.journal import wake_run
-from substrate.store.sqlite.pulse import is_free
-from substrate.store.stuck import Stuck
+from substrate.store.sqlite.heartbeat import is_free
 from substrate.values.ids import RunId
 from substrate.values.records import Owner
 

@@ -15,8 +15,8 @@ from dataclasses import replace
 import apsw
 
 from substrate.store.blobs import outsource
+from substrate.store.sqlite.checkpoints import write_checkpoint
 from substrate.store.sqlite.file import LOCK_WAIT, IsLeft, SqliteFile, begin, explained
-from substrate.store.sqlite.journal import write_checkpoint
 from substrate.store.transaction import (
     LEAVE_OUT,
     LIMIT,
@@ -53,7 +53,7 @@ _DENIED = {
 
 
 class SqliteTransaction:
-    """See `substrate.store.protocol.Transaction`."""
+    """See `substrate.store.store.Transaction`."""
 
     def __init__(self, file: SqliteFile, db: apsw.Connection) -> None:
         self._file = file

@@ -1,0 +1,108 @@
+"""An answer of a type: its schema for the model, what is wrong with a reply, its value.
+
+>>> class Report(BaseModel):
+...     title: str
+>>> typed_of(Report).schema["required"]
+['title']
+
+Invariants: pure; a value that is kept is JSON that the type takes again.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from inspect import isroutine
+from typing import Any
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+from substrate.agent.tool import field_errors
+from substrate.engine.function.annotation import gist_of
+from substrate.models.messages import Json, Reply, StopReason
+from substrate.models.providers.answer_schema import read_answer
+from substrate.values.errors import Misuse
+
+CORRECTIONS = 2
+"""How often a model is told what is wrong before the next one is asked."""
+
+_AGAIN = "Give the whole answer again: only JSON that fits the schema, with nothing around it."
+
+
+@dataclass(frozen=True)
+class Typed:
+    """The type of an agent's answers, and how often a model may mend one that does not fit.
+
+    A dataclass, a pydantic model, a TypedDict: what has named fields. Raises `Misuse` for others.
+    """
+
+    type: Any
+    corrections: int = CORRECTIONS
+
+    def __post_init__(self) -> None:
+        """Refuse now what no provider takes, and not after the first call."""
+        if self.corrections < 0:
+            raise Misuse(f"corrections={self.corrections!r} must be 0 or more")
+        if isinstance(self.type, str):
+            raise Misuse(f"answer={self.type!r} is text; give the class itself, without quotes")
+        if isroutine(self.type) or self.schema.get("type") != "object":
+            raise Misuse(
+                f"answer={self.type!r} is no object with named fields, which is what providers "
+                "take; put it into one: class Answer(BaseModel): …"
+            )
+
+    @cached_property
+    def schema(self) -> Mapping[str, Json]:
+        """The JSON Schema of an answer. Its root is an object, also where the type is recursive."""
+        try:
+            schema = self._adapter.json_schema()
+        except PydanticUserError as error:
+            raise Misuse(f"answer={self.type!r} has no JSON form: {gist_of(error)}") from None
+        root = schema.pop("$ref", None)
+        return schema if root is None else {**schema["$defs"][root.rpartition("/")[2]], **schema}
+
+    def problem(self, reply: Reply) -> str | None:
+        """Say what is wrong with an answer, field by field, for the model to mend; else None."""
+        try:
+            self._read(reply.text)
+        except ValidationError as error:
+            wrong = field_errors(error)
+        except (ValueError, RecursionError) as error:
+            wrong = f"- it is not JSON: {error}"
+        else:
+            return None
+        if reply.stop is StopReason.LENGTH:
+            wrong += "\n- it was cut off at the longest output: make it shorter"
+        return f"This answer does not fit what was asked for:\n{wrong}\n{_AGAIN}"
+
+    def value(self, text: str) -> Json:
+        """Return an answer as JSON that the type takes again. Raises `ValueError` for no answer."""
+        checked = self._read(text)
+        return self._adapter.dump_python(checked, mode="json", by_alias=True, round_trip=True)
+
+    def _read(self, text: str) -> Any:
+        return self._adapter.validate_json(json.dumps(read_answer(text)))
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        try:
+            return TypeAdapter(self.type)
+        except PydanticUserError as error:
+            told = f"answer={self.type!r} is no type of an answer: {gist_of(error)}"
+            raise Misuse(f"{told}; write class Answer(BaseModel): …") from None
+
+
+def typed_of(answer: Any) -> Typed | None:
+    """Return what the `answer` hook says: a type, a `Typed`, or None for words."""
+    if answer is None or isinstance(answer, Typed):
+        return answer
+    try:
+        return _typed(answer)
+    except TypeError:  # it has no hash: no type, as `Typed` will say
+        return Typed(answer)
+
+
+@lru_cache(maxsize=64)
+def _typed(type_: Any) -> Typed:
+    """Return a type as it is asked for: its schema is made once, not with each call."""
+    return Typed(type_)

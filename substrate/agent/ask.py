@@ -1,0 +1,99 @@
+"""Asking the model for a turn: live, with room made where its context is full, or from its row.
+
+Invariant: a transcript knows after each reply which row holds it and what that was asked, live as
+on a replay, so that the next row goes on from there.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from substrate.agent.answer_type import Typed
+from substrate.agent.compaction import can_sum_up, sum_up
+from substrate.agent.end import End
+from substrate.agent.model_call import MODEL, Inquiry, inquiry, model_step, reply_of
+from substrate.agent.past import end_in, let_others_run, read, turn_ahead
+from substrate.agent.tool import Tool
+from substrate.agent.transcript import Transcript
+from substrate.engine.context.context import Context
+from substrate.models.messages import Reply
+from substrate.models.model import Model
+from substrate.values.codec import decode
+from substrate.values.errors import ContextOverflow
+from substrate.values.records import Json as JsonText
+from substrate.values.records import Promise
+
+Make = Callable[[Transcript], Inquiry]
+"""Makes the request for a transcript, which is another once it was summed up."""
+
+_LAST_WORDS = (
+    "Stop here: {detail}. Without calling another tool, give the best answer you can from what "
+    "you have found so far, and say what is missing."
+)
+
+
+async def last_reply(
+    ctx: Context, model: Model, transcript: Transcript, tools: Sequence[Tool], make: Make
+) -> Reply:
+    """Have the model say what it has, at the end of a loop that was cut short."""
+    if turn_ahead(ctx, transcript) is not None:
+        return await replayed(ctx, transcript)
+    row, transcript = await put(ctx, model, transcript, tools, make)
+    return noted(row, transcript)
+
+
+async def put(
+    ctx: Context, model: Model, transcript: Transcript, tools: Sequence[Tool], make: Make
+) -> tuple[Promise, Transcript]:
+    """Ask; return the reply's row, and the transcript that was really asked.
+
+    That is another where the context is full: then the transcript is summed up first, and only when
+    that has not helped, others are asked.
+    """
+    asked = make(transcript)
+    ctx.emit({"event": "turn_start", "turn": transcript.turns + 1, "model": asked.model.id})
+    if can_sum_up(transcript):
+        try:
+            return await ctx.attempt(model_step(ctx, asked.tried())), transcript
+        except ContextOverflow:
+            transcript = await sum_up(ctx, model, transcript, tools, is_full=True)
+            asked = make(transcript)
+    return await ctx.perform(model_step(ctx, asked)).settled(), transcript
+
+
+def usual_turn(
+    transcript: Transcript, *, model: Model, tools: Sequence[Tool], typed: Typed | None
+) -> Inquiry:
+    """Return what a usual turn asks."""
+    return inquiry(transcript, model, tools, typed)
+
+
+def last_words(
+    transcript: Transcript, *, model: Model, end: End, tools: Sequence[Tool], typed: Typed | None
+) -> Inquiry:
+    """Return what is asked for at the end of a loop that is cut short: its row tells the end."""
+    plea = transcript.told(_LAST_WORDS.format(detail=end.detail))
+    asked = inquiry(plea, model, tools, typed)
+    return replace(
+        asked,
+        request=replace(asked.request, may_call_tools=False),
+        judge=lambda reply: reply,
+        more={"end": {"reason": end.reason.value, "detail": end.detail}},
+    )
+
+
+async def replayed(ctx: Context, transcript: Transcript) -> Reply:
+    """Return the recorded reply of a turn; nothing is asked, and no request is made."""
+    await let_others_run(transcript)
+    row = await read(ctx, MODEL)
+    transcript.chain.ended_at = end_in(row)
+    return noted(row, transcript)
+
+
+def noted(row: Promise, transcript: Transcript) -> Reply:
+    """Return a row's reply, having noted what it was asked and where it stands."""
+    reply, chain = reply_of(row), transcript.chain
+    digest = decode(row.input or JsonText("{}")).get("digest", "")
+    chain.note_asked(row.key, digest, transcript.messages)
+    chain.note(reply, row.key)
+    chain.note_reply(reply, transcript)
+    return reply

@@ -1,0 +1,99 @@
+"""What the rows of an agent mean, read without the loop's code: the request of any model call.
+
+Invariants: pure but for `read_request`, and `request_of` gives what `frame.canonical` gave of the
+request on the day it was made, before it was mended for its provider.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from substrate.agent.inbox import spoken
+from substrate.agent.tool_call import result_in
+from substrate.engine.client import Client
+from substrate.models.frame import said
+from substrate.models.messages import OURS, Json, ToolMessage, UserMessage
+from substrate.values.codec import decode
+from substrate.values.errors import RunNotFound
+from substrate.values.records import Json as JsonText
+from substrate.values.records import Promise
+
+Rows = Mapping[str, Promise]
+
+
+async def read_request(client: Client, run_id: str, key: str) -> dict[str, Json]:
+    """Return what a model call was asked, whole: system prompt, messages, tools, parameters.
+
+    Raises `RunNotFound` for a run or a key that there is not, or that is no model call.
+    """
+    rows: dict[str, Promise] = {row.key: row for row in await client.journal(run_id)}
+    asked = _input(rows[key]) if key in rows else {}
+    if "frame" not in asked or "add" not in asked:
+        raise RunNotFound(f"run {run_id!r} has no model call {key!r}; `show` lists its keys")
+    frame = await client.store.blob(rows[key].run_id, asked["frame"])
+    if frame is None:
+        raise RunNotFound(f"the frame {asked['frame']!r} of {key!r} is gone from the database")
+    return request_of(rows, key, decode(frame))
+
+
+def request_of(rows: Rows, key: str, frame: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what the model call under this key was asked, given its run's rows and its frame."""
+    schema = {k: frame[k] for k in ("answer_schema",) if k in frame}
+    return {
+        "system": frame["system"],
+        "messages": list(_messages(rows, key)),
+        "tools": frame["tools"],
+        "max_output_tokens": frame["max_output_tokens"],
+        "settings": {k: v for k, v in frame["settings"].items() if k not in OURS},
+        "may_call_tools": frame.get("may_call_tools", True),
+        **schema,
+    }
+
+
+def _messages(rows: Rows, key: str | None) -> Iterator[Json]:
+    """Yield the messages, from the first call of the chain on."""
+    links: list[Sequence[Json]] = []
+    while key is not None:
+        asked = _input(rows[key])
+        links.append(asked["add"])
+        key = asked["prev"]
+    for add in reversed(links):
+        for entry in add:
+            yield said(_message(rows, entry))
+
+
+def _message(rows: Rows, entry: Json) -> dict[str, Json]:
+    """Return the message that an entry of a chain stands for, as its own JSON."""
+    match entry:
+        case str() as key:
+            return _in_row(rows[key])
+        case {"role": _}:
+            return dict(entry)
+        case {"results": [*keys]}:
+            return ToolMessage(tuple(result_in(rows[key]) for key in keys)).to_json()
+        case {"told": key}:
+            return UserMessage.of(_value(rows[key])["invalid"]["told"]).to_json()
+        case {"task": task, "head": head, "summary": key}:
+            words = "".join(
+                part["text"] for part in _value(rows[key])["parts"] if part["type"] == "text"
+            )
+            parts = [*_value(rows[task])["task"]["parts"], {"type": "text", "text": head + words}]
+            return {"role": "user", "parts": parts}
+    raise ValueError(f"{entry!r} is no message; it was written by a newer ostinato: upgrade it")
+
+
+def _in_row(row: Promise) -> dict[str, Json]:
+    """Return the message that a row holds: a reply, the task, a warning, what people said."""
+    value = _value(row)
+    if isinstance(value, str):
+        return UserMessage.of(value).to_json()
+    if isinstance(value, list):
+        return spoken(value).to_json()
+    return dict(value.get("task", value))
+
+
+def _input(row: Promise) -> dict[str, Json]:
+    given = decode(row.input or JsonText("{}"))
+    return given if isinstance(given, dict) else {}
+
+
+def _value(row: Promise) -> Json:
+    return decode(row.value or JsonText("null"))

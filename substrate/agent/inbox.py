@@ -1,0 +1,54 @@
+"""Messages: what people say to an agent while it works, taken in before its next model call.
+
+A message is a signal called ``message``, sent with or without a worker: ``client.signal(id,
+"message", "Look in the attic.")``. It leaves a row, ``heard.n``, only where there was one. It never
+counts as a decision.
+
+Invariants: what is accepted is read, or the answer tells that it was not. A message that comes
+while a run ends makes another turn, where the loop's conditions permit one.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from substrate.agent.chain import Chain
+from substrate.agent.tool import render
+from substrate.engine.context.context import Context
+from substrate.engine.context.listen import HEARD
+from substrate.models.messages import Json, Text, UserMessage
+
+MESSAGE = "message"
+"""The name of the signal."""
+
+_QUOTED = 200
+
+
+async def hear(ctx: Context) -> UserMessage:
+    """Return what people have said since, as one message; one of no parts where nobody has.
+
+    Only the run's own loop hears, since they speak to the run: not one that a tool of it calls.
+    """
+    if _is_in_a_tool(ctx):
+        return UserMessage(())
+    key = ctx.key_ahead(HEARD)
+    message = spoken(await ctx.hear(MESSAGE))
+    if message.parts:
+        Chain.of(ctx).note(message, key)
+    return message
+
+
+def spoken(values: Iterable[Json]) -> UserMessage:
+    """Return the values of messages as the model reads them: words, and other values as JSON."""
+    words = (render(value) for value in values if value is not None)
+    return UserMessage(tuple(Text(each) for each in words if each.strip()))
+
+
+def unread(messages: Sequence[UserMessage]) -> str:
+    """Say which messages the model has not read, for the answer; nothing where it read all."""
+    words = [part.text for each in messages for part in each.parts if isinstance(part, Text)]
+    quoted = ", ".join(repr(f"{w[:_QUOTED]}…" if len(w) > _QUOTED else w) for w in words)
+    return f"not read any more: {quoted}" if words else ""
+
+
+def _is_in_a_tool(ctx: Context) -> bool:
+    scopes = ctx.id_below.removeprefix(f"{ctx.run_id}#").split("/")
+    return any(scope.startswith("tools.") for scope in scopes)

@@ -1,0 +1,103 @@
+"""What a run and everything below it has used, beside the loop's own model calls.
+
+Tools that take a `ctx` may ask models themselves, or start runs that do, on other machines, which
+may fail or never be waited for. So what was used is read from the journals of the whole tree, and
+recorded: a replay counts the same.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+from substrate.agent.transcript import NOTHING
+from substrate.engine.context.context import Context
+from substrate.engine.step.step import Step
+from substrate.models.messages import Json, Usage
+from substrate.values.codec import decode, encode, fingerprint
+from substrate.values.ids import PromiseId
+from substrate.values.records import Json as JsonText
+from substrate.values.records import Kind
+
+SPENT = "spent"
+
+OWN = ("model.", "summary.")
+"""How the keys of the loop's own model calls begin."""
+
+
+async def spent(ctx: Context, scope: Context, *, may_ask: bool) -> Usage | None:
+    """Return what the tree has used once the calls in a scope have ended; None where none asks.
+
+    What is recorded for this turn holds, and in a turn that is over nothing is recorded any more,
+    whichever tools there are now.
+    """
+    turn = scope.id_below.removeprefix(ctx.id_below).rstrip("/")
+    found = ctx.recorded(SPENT)
+    is_recorded = found is not None and decode(found.input or JsonText("{}")).get("after") == turn
+    if not is_recorded and (not may_ask or ctx.recorded("model") is not None):
+        return None
+    ledger = _Ledger.of(ctx)
+    step = Step(
+        name=SPENT,
+        call=partial(_count, ctx, ledger.last, turn),
+        input=JsonText(encode({"after": turn})),
+        fingerprint=fingerprint(Kind.STEP.value, SPENT),
+    )
+    ledger.last = await ctx.perform(step)
+    return _usage(ledger.last)
+
+
+class _Ledger:
+    """What was last counted in a context, as it is recorded."""
+
+    __slots__ = ("last",)
+
+    def __init__(self) -> None:
+        self.last: dict[str, Json] | None = None
+
+    @classmethod
+    def of(cls, ctx: Context) -> "_Ledger":
+        found = ctx.notes.setdefault(cls, cls())
+        assert isinstance(found, cls)
+        return found
+
+
+async def _count(ctx: Context, before: Mapping[str, Json] | None, turn: str) -> Json:
+    """Count what the calls of this turn used, and those before in which a run goes on.
+
+    What was counted of a turn in which nothing goes on stands. So this takes as long in a long
+    conversation as in a short one.
+    """
+    execution, below = ctx.execution, ctx.id_below
+    name, _, number = turn.rpartition(".")
+    # Tools that take a ctx may be new since the last restart: then all turns are looked at, once.
+    since = [f"{name}.{i}" for i in range(int(number))] if before is None else before["open"]
+    closed = NOTHING if before is None else Usage.from_json(before["closed"])
+    going_on, open_ = NOTHING, []
+    for each in (*since, turn):
+        inside = f"{below}{each}/"
+        goes_on = await execution.has_open_runs(inside)  # first: what it uses then is seen
+        used = summed(await execution.usages(inside))
+        if goes_on:
+            going_on += used
+            open_.append(each)
+        else:
+            closed += used
+    # Our own rows are left out though they use nothing: there is one for each turn.
+    others = summed(await execution.usages(below, (*OWN, f"{SPENT}.", f"{name}.")))
+    total = closed + going_on + others
+    return {**total.to_json(), "closed": closed.to_json(), "open": open_}
+
+
+def _usage(record: Mapping[str, Json]) -> Usage:
+    return Usage.from_json({k: v for k, v in record.items() if k not in ("closed", "open")})
+
+
+def summed(found: Iterable[tuple[PromiseId, JsonText]]) -> Usage:
+    """Return what promises used together, from the records of their usage."""
+    return sum((usage_from(decode(used)) for _, used in found), NOTHING)
+
+
+def usage_from(record: Json) -> Usage:
+    """Return what a step recorded as its usage: nothing, where that is something of its own."""
+    if not isinstance(record, dict) or "cost_usd" not in record:
+        return NOTHING
+    return Usage.from_json({key: value for key, value in record.items() if key != "model"})

@@ -1,0 +1,1 @@
+"""Commands that compare runs: versions of a prompt, with their confidence intervals."""

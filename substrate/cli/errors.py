@@ -1,0 +1,57 @@
+"""An error as a person reads it: the fact and its remedy on standard error, and an exit code."""
+
+import sys
+
+from substrate.cli.exit import Exit
+from substrate.cli.invocation import Invocation
+from substrate.cli.json_output import of_error, print_document
+from substrate.cli.secrecy import hidden, trace_of
+from substrate.values.errors import InvalidId, Misuse, RunPaused, StoreError
+
+_DATABASE = "DATABASE_URL says which database it is; unset, it is sqlite:///runs.db"
+
+
+class UsageError(Misuse):
+    """The command line cannot be understood. Nothing was done."""
+
+
+def tell(error: Exception, invocation: Invocation, code: Exit | None = None) -> int:
+    """Say what went wrong, and return the exit code for it, or the one that is given."""
+    if invocation.is_debug:
+        sys.stderr.write(trace_of(error))
+    if invocation.is_json:
+        print_document(of_error(type(error).__name__, str(error)))
+        return code or _code(error)
+    sys.stderr.write(f"{_red('error')}: {hidden(str(error))}\n")
+    if isinstance(error, StoreError):
+        sys.stderr.write(f"{_DATABASE}\n")
+    if isinstance(error, UsageError):
+        sys.stderr.write(f"see {invocation.command('--help')}\n")
+    return code or _code(error)
+
+
+def tell_fault(error: Exception, invocation: Invocation) -> int:
+    """Say that something failed that should not, in the kit or in the fork."""
+    if invocation.is_debug:
+        sys.stderr.write(trace_of(error))
+        return Exit.FAILED
+    told = hidden(f"{type(error).__name__}: {error}")
+    message = f"{told}; what was recorded is safe; --debug shows where"
+    if invocation.is_json:
+        print_document(of_error(type(error).__name__, message))
+    else:
+        sys.stderr.write(f"{_red('fault')}: {message}\n")
+    return Exit.FAILED
+
+
+def _code(error: Exception) -> int:
+    match error:
+        case UsageError() | InvalidId():
+            return Exit.USAGE
+        case RunPaused():
+            return Exit.PAUSED
+    return Exit.FAILED
+
+
+def _red(word: str) -> str:
+    return f"\x1b[31m{word}\x1b[0m" if sys.stderr.isatty() else word

@@ -1,0 +1,95 @@
+"""The JSON that ``--json`` prints: one document on standard output, with keys that stay.
+
+A run: ``id, parent, status, function, version, queue, generation, claims, crashes,
+cancel_requested, turns, steps, usage, tree_usage, created_at_ms, deadline_at_ms, ended_at_ms``;
+`usage` holds tokens, and ``cost_usd`` as a decimal string, null where a price is not known;
+`tree_usage` is that of the run and all below it. A promise: ``key, kind, name, state, effect,
+claim, seq, created_at_ms, settled_at_ms, duration_ms, input, value, error, attempts, usage``;
+payloads are as stored.
+
+An answer is a run with ``answer, value, reason, detail, error``, `value` for an agent whose answers
+have a type. `show` adds ``journal``, its promises; ``waits``, what is open (``key, kind, name,
+until_ms, run, status, wants``: run and status of a child, and of a signal the JSON Schema of its
+type, where it has one); ``inbox``, the signals that nobody took (``name, dedup, value, sent_at_ms,
+is_late``); and ``missing``, the function that no worker knows, where the run waits for one.
+`signal` prints ``run, name, counts, key, waits``: whether it counted, and which wait was open for
+it. A dead letter in `runs` has ``error``; `cancel` and `discard` print the run. ``--version``
+prints ``version, origin``, the latter empty for a kit from an index.
+
+A command that fails prints ``{"error": {"type", "message"}}``, with ``run`` beside it where it
+waited for one that failed or is paused.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from substrate.agent.history.totals import Tally
+from substrate.cli.format import visible_json
+from substrate.cli.streams import write
+from substrate.models.messages import Usage
+from substrate.values.records import Json, Promise, Run
+
+Document = dict[str, Any]
+
+
+def of_run(run: Run, journal: Sequence[Promise], tree: Usage) -> Document:
+    """Return a run, the sums of its journal, and what it and all below it have used."""
+    tally = Tally.of(journal)
+    return {
+        "id": run.id,
+        "parent": run.parent_id,
+        "status": run.status.value,
+        "function": run.function,
+        "version": run.version,
+        "queue": run.queue,
+        "generation": run.generation,
+        "claims": run.epoch,
+        "crashes": run.crashes,
+        "cancel_requested": run.cancel_requested,
+        "turns": tally.turns,
+        "steps": tally.steps,
+        "usage": tally.usage.to_json(),
+        "tree_usage": tree.to_json(),
+        "created_at_ms": run.created_at,
+        "deadline_at_ms": run.deadline_at,
+        "ended_at_ms": run.ended_at,
+    }
+
+
+def of_promise(promise: Promise) -> Document:
+    """Return a row of a journal."""
+    settled = promise.settled_at
+    return {
+        "key": promise.key,
+        "kind": promise.kind.value,
+        "name": promise.name,
+        "state": promise.state.value,
+        "effect": promise.effect.value if promise.effect else None,
+        "claim": promise.epoch,
+        "seq": promise.seq,
+        "created_at_ms": promise.created_at,
+        "settled_at_ms": settled,
+        "duration_ms": None if settled is None else settled - promise.created_at,
+        "input": _plain(promise.input),
+        "value": _plain(promise.value),
+        "error": _plain(promise.error),
+        "attempts": _plain(promise.attempts) or [],
+        "usage": _plain(promise.usage),
+    }
+
+
+def of_error(type_: str, message: str, **more: Any) -> Document:
+    """Return what went wrong; `more` stands beside type and message."""
+    return {"error": {"type": type_, "message": message, **more}}
+
+
+def print_document(document: Document) -> None:
+    """Print the one document of a command."""
+    text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
+    write(f"{visible_json(text)}\n")
+
+
+def _plain(text: Json | None) -> Any:
+    """Return a payload as stored, the codec's tags included."""
+    return None if text is None else json.loads(text)

@@ -1,0 +1,247 @@
+"""One run, driven in this process until it stands still, a signal comes, or the database fails.
+
+Invariants: what a signal interrupts may end within the worker's grace, and is told; the run is
+given back before anything is said about that. What a tool prints goes to standard error.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from substrate.agent.history.totals import Tally, next_key
+from substrate.cli import format as wording
+from substrate.cli.fork import Fork
+from substrate.cli.invocation import Invocation
+from substrate.cli.journal import read_journal
+from substrate.cli.json_output import of_error, of_run, print_document
+from substrate.cli.run.progress import Progress
+from substrate.cli.screen import open_screen, put
+from substrate.cli.show.outcome import read_outcome, report
+from substrate.cli.show.questions import how_to_answer, read_questions, read_questions_of
+from substrate.cli.show.waits import read_waits, until_of
+from substrate.cli.signals import Stop, Stopped, heeding_signals
+from substrate.cli.streams import Patient
+from substrate.engine.client import Client
+from substrate.engine.unreadable import legible
+from substrate.engine.worker.worker import Worker
+from substrate.models.model import disconnect
+from substrate.values.errors import StoreError
+from substrate.values.ids import RunId
+from substrate.values.records import Promise, Run, RunStatus
+
+_LEFT = {
+    RunStatus.RUNNING: "goes on in another process",
+    RunStatus.SUSPENDED: "waits, and holds nothing meanwhile",
+}
+
+Start = Callable[[], Awaitable[Run]]
+
+_LOOK_BELOW = 1.0  # seconds between two looks at what is asked below the run
+_LOOK = 0.02  # seconds between two looks at who drives the run
+_PATIENCE_MS = 1500  # a dead worker's run is taken back within this
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A run to be driven, and by whose command. `new` is the database that was made for it."""
+
+    invocation: Invocation
+    client: Client
+    fork: Fork
+    id: RunId
+    queue: str = "default"
+    new: Path | None = None
+
+    async def to_its_end(self, start: Start | None = None) -> int:
+        """Drive the run until it stands still, after starting it if need be, and report it."""
+        screen = open_screen(is_quiet=self.invocation.is_json)
+        self._introduce(screen)
+        is_plain = self.invocation.is_json or self.invocation.is_debug
+        clock = self.client.store.clock
+        progress = Progress(screen, self.id, clock, self.invocation, moves=not is_plain)
+        journal = () if start else await read_journal(self.client, await self.client.get(self.id))
+        progress.begin_after(journal)
+        try:
+            with (
+                heeding_signals() as stop,
+                redirect_stdout(Patient(sys.stderr)),
+                progress,
+                _warnings(self.id, is_quiet=self.invocation.is_json),
+            ):
+                await self._work(stop, progress, journal, start)
+        except Stopped as stopped:
+            return await self._part(stopped)
+        finally:
+            await disconnect()
+        return report(await read_outcome(self.client, self.id), self.invocation)
+
+    def _introduce(self, screen: Console) -> None:
+        """Say the run's id, so that one can come back, and who answers in the model's place."""
+        put(screen, Text(self.id, "bold"))
+        model = self.fork.model
+        if (key := model.missing_key) and (stand_in := model.available()) is not model:
+            told = f"{key} is not set, so {stand_in.id} answers in place of {model.id}"
+            put(screen, Text(told, "yellow"))
+        if self.new is not None:
+            put(screen, Text(f"the database {str(self.new)!r} is new", "dim"))
+
+    async def _work(
+        self, stop: Stop, progress: Progress, journal: Sequence[Promise], start: Start | None
+    ) -> None:
+        watching: asyncio.Task[None] | None = None
+        looking = asyncio.create_task(self._look_below(progress))
+        try:
+            async with self.client.work(
+                self.fork.functions,
+                queue=self.queue,
+                only=self.id,
+                listener=progress.hear,
+            ) as worker:
+                if start is not None:
+                    await start()
+                watching = asyncio.create_task(self._watch(worker, progress, journal))
+                try:
+                    await stop.or_end(watching)
+                except Stopped as stopped:
+                    self._say_what_is_waited_for(stop, stopped, worker, progress)
+                    raise
+        finally:  # the worker has closed: what it has let end is told before we go
+            looking.cancel()
+            await asyncio.wait([looking])
+            if watching is not None and not watching.done():
+                watching.cancel()
+                await asyncio.wait([watching])
+                for promise in await self.client.journal(self.id, progress.seen):
+                    progress.tell(legible(promise))
+
+    async def _watch(self, worker: Worker, progress: Progress, journal: Sequence[Promise]) -> None:
+        """Tell what the run does until it stands still; `journal` is what was there before."""
+        following = 0
+        if len(journal) > 1:
+            following = await self._say_who_drives(worker, progress, journal)
+        async for promise in self.client.follow(self.id, progress.seen):
+            if 0 < following < promise.epoch:
+                following = promise.epoch
+                progress.say(Text(wording.claim(promise.epoch), "yellow"))
+            progress.tell(legible(promise))
+
+    async def _look_below(self, progress: Progress) -> None:
+        """Tell, now and then, what the runs below this one ask: its own journal does not."""
+        while True:
+            await asyncio.sleep(_LOOK_BELOW)
+            if progress.children:
+                with suppress(StoreError):  # whoever drives the run will say so
+                    found = await read_questions_of(self.client, sorted(progress.children))
+                    progress.tell_questions(found)
+
+    async def _say_who_drives(
+        self, worker: Worker, progress: Progress, journal: Sequence[Promise]
+    ) -> int:
+        """Say from where the run goes on here; or return the claim of who drives it elsewhere."""
+        clock = self.client.store.clock
+        give_up = clock.now_ms() + _PATIENCE_MS
+        while worker.execution_of(self.id) is None:
+            run = await self.client.get(self.id)
+            if run.status.has_ended or run.status is RunStatus.PAUSED:
+                break
+            if run.status is RunStatus.SUSPENDED:
+                await self._say_what_it_waits_for(run, progress, journal)
+                return 0
+            if clock.now_ms() > give_up and run.status is RunStatus.RUNNING:
+                progress.say(Text("another worker drives this run; following it", "dim"))
+                return run.epoch
+            await clock.sleep(_LOOK)
+        there = f"resuming: {wording.count(Tally.of(journal).steps, 'step')} recorded"
+        key = next_key(journal)
+        progress.say(Text(f"{there}, going on with {key}" if key else there, "dim"))
+        await self._tell_questions(progress, journal)
+        return 0
+
+    async def _tell_questions(self, progress: Progress, journal: Sequence[Promise]) -> None:
+        """Tell what was asked before, unless an answer has come that nobody has taken yet."""
+        run = await self.client.get(self.id)
+        come = {each.name for each in await self.client.store.inbox(run.id)}
+        asked = await read_questions(self.client, run, journal)
+        progress.tell_questions(each for each in asked if each.wait.promise.name not in come)
+
+    async def _say_what_it_waits_for(
+        self, run: Run, progress: Progress, journal: Sequence[Promise]
+    ) -> None:
+        """Say what has to come before a suspended run goes on, here or elsewhere."""
+        waits = await read_waits(self.client, run, journal)
+        until = until_of(run, waits)
+        end = f" until {wording.moment(until)}" if until else ""
+        progress.say(Text(f"suspended{end}: it goes on when that comes", "dim"))
+        for wait in waits:
+            progress.say(Text(f"  {wait.promise.key}  {wait.words}", "dim"))
+        questions = await read_questions(self.client, run, journal)
+        progress.say(*how_to_answer(questions, self.invocation))
+
+    def _say_what_is_waited_for(
+        self, stop: Stop, stopped: Stopped, worker: Worker, progress: Progress
+    ) -> None:
+        """Say what is to end first; who presses Ctrl-C waits only for what may not be done twice.
+
+        A call cannot be handed to another process: only this one can hear what it comes to.
+        """
+        grace = round(worker.limits.grace.total_seconds() * 1000)
+        again = "Ctrl-C again leaves at once"
+        if stopped.number is not signal.SIGINT:
+            told = [f"stopping: what is under way has {wording.duration(grace)}; {again}"]
+        elif calls := worker.hurry():
+            names = ", ".join(self._name_of(call) for call in calls)
+            end = wording.moment(self.client.store.clock.now_ms() + grace)
+            told = [
+                f"stopping: {names} may not be done twice, and has until {end} to end",
+                f"{again}, and then nobody knows whether it happened",
+            ]
+            stop.last_words = f"left: nobody knows whether {names} happened"
+        else:
+            told = ["stopping: what is under way is done again later"]
+        progress.say(*(Text(line, "yellow") for line in told))
+
+    def _name_of(self, call: Promise) -> str:
+        """Return where a call stands: its key, or its whole id where another run makes it."""
+        return call.key if call.run_id == self.id else call.id
+
+    async def _part(self, stopped: Stopped) -> int:
+        """Say how the run was left behind."""
+        outcome = await read_outcome(self.client, self.id)
+        status = outcome.run.status
+        if status.has_ended or status is RunStatus.PAUSED:  # it was as good as over
+            return report(outcome, self.invocation)
+        told = _LEFT.get(status, "is given back, nothing is lost")
+        message = f"{stopped}: run {self.id} {told}"
+        if self.invocation.is_json:
+            run = of_run(outcome.run, outcome.journal, outcome.tree_usage)
+            print_document({**of_error("Stopped", message), "run": run})
+        else:
+            again = self.invocation.command("resume", self.id)
+            questions = await read_questions(self.client, outcome.run, outcome.journal)
+            answers = list(how_to_answer(questions, self.invocation))
+            put(open_screen(), "", Text(message, "yellow"), *answers, Text(again, "dim"))
+        return stopped.exit_code
+
+
+@contextmanager
+def _warnings(run_id: str, *, is_quiet: bool) -> Iterator[None]:
+    """Show what the engine warns of, save that this run is paused: that is told anyway."""
+    log = logging.getLogger("ostinato")
+    handler = logging.NullHandler() if is_quiet else logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(
+        lambda record: record.levelno > logging.WARNING or run_id not in (record.args or ())
+    )
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)

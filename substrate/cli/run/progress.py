@@ -1,0 +1,278 @@
+"""A run's progress on standard error, while it is driven here or elsewhere.
+
+What is printed as a line comes from the journal, so it is true, and the same whoever drives the
+run. A terminal has a region below the lines that shows what is under way: the model's words as
+they come, the tools that run; it is told by live events, and gone when the run is.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.spinner import Spinner
+from rich.text import Text
+
+from substrate.agent.history.totals import (
+    Tally,
+    calls_of,
+    invalid_of,
+    is_tool_call,
+    is_turn,
+    model_of,
+    next_key,
+    passed_over_of,
+    tool_of,
+    words_of,
+)
+from substrate.cli import format as wording
+from substrate.cli.invocation import Invocation
+from substrate.cli.screen import put
+from substrate.cli.show.questions import Question
+from substrate.cli.show.row import STATE_STYLES, WORDS, undone_by, undos_in
+from substrate.cli.show.waits import wait_of
+from substrate.cli.suspects import line_of
+from substrate.engine.failure import decode_failure
+from substrate.engine.run.attempts import failed_in
+from substrate.values.clock import Clock
+from substrate.values.records import UNWIND_KEY, Kind, Promise, PromiseState
+
+_INDENT = 8
+_SILENT = ("prompt", "spent")  # the loop's own notes, told only where they fail
+_BELOW = 5  # lines of the terminal that streaming text leaves free
+_KEPT = 12_000  # characters of it that are kept: more than a large terminal shows
+
+
+class Progress:
+    """Tells a run's journal row by row, and shows what is under way. Open it as a context."""
+
+    def __init__(
+        self,
+        console: Console,
+        run_id: str,
+        clock: Clock,
+        invocation: Invocation,
+        *,
+        moves: bool = True,
+    ) -> None:
+        self.seen: int = 0
+        self._moves = moves
+        self._tally = Tally()
+        self._console = console
+        self._run_id = run_id
+        self._clock = clock
+        self._invocation = invocation
+        self._doing = ""
+        self._since = clock.now_ms()
+        self._words = ""
+        self._is_again = False
+        self._calls: list[str] = []
+        self._awaited: set[str] = set()
+        self._asked: set[str] = set()
+        self.children: set[str] = set()
+        self._attempts: set[tuple[str, Any, Any]] = set()
+        self._undos: list[str] = []
+        self._live = Live(
+            console=console, transient=True, refresh_per_second=8, get_renderable=self._region
+        )
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal and self._moves:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def say(self, *lines: RenderableType) -> None:
+        """Print lines of our own."""
+        put(self._console, *lines)
+
+    def begin_after(self, journal: Sequence[Promise]) -> None:
+        """Count what was recorded before; it is not told again."""
+        self._tally = Tally.of(journal)
+        self._undos = list(undos_in(journal))
+        self.seen = max((promise.seq for promise in journal), default=0)
+        open_ = (promise for promise in journal if not promise.is_settled)
+        self.children = {promise.id for promise in open_ if promise.kind is Kind.CHILD}
+        self._begin(next_key(journal) or "")
+
+    def hear(self, run_id: str, event: dict[str, Any]) -> None:
+        """Take a live event. Those of other runs, and kinds that are not known, change nothing."""
+        if run_id != self._run_id:
+            return
+        match event:
+            case {"event": "turn_start", "turn": turn, "model": model}:
+                self._begin(f"turn {turn} · {model}")
+                self._calls.clear()
+            case {"event": "text_delta", "text": text}:
+                self._words = (self._words + text)[-_KEPT:]
+            case {"event": "tool_start", "tool": tool, "arguments": arguments}:
+                self._begin("")
+                self._calls.append(wording.call(tool, arguments))
+            case {"event": "model_asked", "model": model}:
+                # What came before is of an attempt that came to nothing.
+                is_again = self._is_again or bool(self._words.strip())
+                self._begin(f"turn {self._tally.turns + 1} · {model}")
+                self._is_again = is_again
+            case {"event": "model_waits", "model": model, "seconds": seconds}:
+                waited = wording.duration(round(seconds * 1000))
+                self.say(_indented(Text(f"{model}  waits {waited} for its limits", "yellow")))
+            case {"event": "retry", "key": key, "attempt": attempt}:
+                self._tell_attempt(key, attempt, 0)
+
+    def tell(self, promise: Promise) -> None:
+        """Take a row of the journal as it was written or settled."""
+        self.seen = promise.seq
+        if promise.kind is Kind.RUN:
+            return
+        if not promise.is_settled:
+            self._wait_for(promise)
+            return
+        self.children.discard(promise.id)
+        self._tally = self._tally.plus(promise)
+        self._tell_attempts(promise)
+        self._undos += undos_in([promise])
+        if promise.key == UNWIND_KEY or undone_by(promise, self._undos):
+            self.say(_undo_line(promise, self._undos))
+        elif is_turn(promise):
+            self._begin("")
+            self.say(*self._turn_lines(promise))
+        elif is_tool_call(promise):
+            called = wording.call(*tool_of(promise))
+            if called in self._calls:
+                self._calls.remove(called)
+            self.say(_step_line(promise, called))
+        elif promise.name not in _SILENT or promise.state is not PromiseState.RESOLVED:
+            self.say(_step_line(promise, promise.key))
+        if self._invocation.is_debug and promise.error:
+            trace = decode_failure(promise).traceback
+            self.say(Text(wording.visible((trace or "no traceback").rstrip()), "dim"))
+
+    def _begin(self, doing: str) -> None:
+        self._doing, self._since, self._words = doing, self._clock.now_ms(), ""
+        self._is_again = False
+
+    def _wait_for(self, promise: Promise) -> None:
+        """Tell of a wait once, also where nothing moves: it may last for days."""
+        wait = wait_of(promise)
+        if wait is None or promise.error:
+            return
+        is_again = self._is_again or bool(self._words.strip())
+        self._begin(f"waiting for {wait.words}")
+        if promise.kind is Kind.STEP:
+            self._is_again = is_again  # what was shown of its answer is void
+            self._tell_attempts(promise)
+        elif promise.kind is Kind.CHILD:
+            self.children.add(promise.id)  # there may be thousands: what they ask is told
+        elif promise.key in self._awaited:
+            return
+        else:
+            self._awaited.add(promise.key)
+            self.say(_indented(Text(f"{promise.key}  waits for {wait.words}", "cyan")))
+            if promise.kind is Kind.SIGNAL:
+                self._tell_how(Question(self._run_id, wait))
+
+    def tell_questions(self, questions: Iterable[Question]) -> None:
+        """Tell what the runs below ask, each question once."""
+        for each in questions:
+            if each.wait.promise.id not in self._asked:
+                self._asked.add(each.wait.promise.id)
+                told = f"{each.wait.promise.id}  waits for {each.wait.words}"
+                self.say(_indented(Text(told, "cyan")))
+                self._tell_how(each)
+
+    def _tell_how(self, question: Question) -> None:
+        told = Text("in another shell: ", "dim")
+        self.say(_indented(told.append_text(question.command(self._invocation))))
+
+    def _tell_attempts(self, promise: Promise) -> None:
+        """Tell of each failed attempt once, when it is recorded: a provider may be away all day."""
+        for number, attempt in enumerate(failed_in(promise), 1):
+            self._tell_attempt(promise.key, attempt, number, promise.kind)
+
+    def _tell_attempt(
+        self, key: str, attempt: dict[str, Any], number: int, kind: Kind = Kind.STEP
+    ) -> None:
+        """Tell of a failed attempt once: live, or where its row is seen first."""
+        told = (key, attempt.get("at"), attempt.get("n", number))
+        if told not in self._attempts:
+            self._attempts.add(told)
+            name = key.rpartition("/")[2].rpartition(".")[0]
+            self.say(_attempt_line(name, kind, attempt))
+
+    def _turn_lines(self, promise: Promise) -> list[RenderableType]:
+        usage = self._tally.usage
+        line = Text.assemble(
+            (f"turn {self._tally.turns}", "bold"),
+            f"  {model_of(promise)}  {wording.took(promise)}",
+            (f"  {wording.tokens(usage)}, {wording.money(usage.cost_usd)} so far", "dim"),
+        )
+        passed = [
+            _indented(Text(wording.short(wording.passed_over(each), 200), "yellow"))
+            for each in passed_over_of(promise)
+        ]
+        said = wording.short(words_of(promise), 200)
+        is_last = not calls_of(promise)  # then its words are the answer, printed in full
+        if invalid_of(promise) and is_last:
+            wrong = Text("not what was asked for", "yellow")
+            return [line, *passed, _indented(wrong)]
+        spoken = [] if is_last or not said else [_indented(Text(said, "italic"))]
+        return [line, *passed, *spoken]
+
+    def _region(self) -> RenderableType:
+        """Return what stands below the lines just now; called by the display's own thread."""
+        doing = ", ".join(list(self._calls)) or self._doing or f"turn {self._tally.turns + 1}"
+        since = (self._clock.now_ms() - self._since) // 1000
+        elapsed = f" · {since} s" if since >= 2 else ""
+        spinner = Spinner("dots", Text(wording.short(doing, 200) + elapsed, "dim"), style="dim")
+        if not self._words.strip():
+            return spinner
+        words = Text(wording.visible(self._words.strip()), "italic")
+        most = max(self._console.height - _BELOW, 1)
+        tail = words.wrap(self._console, max(self._console.width - _INDENT, 20))[-most:]
+        again = [_indented(Text("(begun again)", "yellow"))] if self._is_again else []
+        return Group(*again, *map(_indented, tail), spinner)
+
+
+def _undo_line(promise: Promise, undos: Collection[str]) -> RenderableType:
+    if promise.key == UNWIND_KEY:
+        return Text(f"undoing {wording.count(len(undos), 'step')}, newest first", "yellow")
+    word = "undone" if promise.state is PromiseState.RESOLVED else WORDS[promise.state]
+    line = Text.assemble(undone_by(promise, undos) or "", "  ", (word, "yellow"))
+    return _indented(line.append(f"  by {promise.name}", "dim"))
+
+
+def _attempt_line(name: str, kind: Kind, attempt: dict[str, Any]) -> RenderableType:
+    if kind is Kind.SIGNAL:
+        told = wording.short(attempt.get("message"), 160)
+        return _indented(Text.assemble(f"{name}  ", ("refused", "yellow"), f"  {told}"))
+    told = wording.gist(f"{attempt.get('type')}: {attempt.get('message')}", 200)
+    if "gave_up" in attempt:
+        return _indented(Text.assemble(f"{name}  ", ("failed", "yellow"), f"  {told}"))
+    waited = wording.duration(attempt.get("waited_ms", 0))
+    line = Text.assemble(f"{name}  ", ("failed", "yellow"))
+    return _indented(line.append(f"  {told}; again after {waited}", "dim"))
+
+
+def _step_line(promise: Promise, called: str) -> RenderableType:
+    """Return a line for a step: what was called, whether it went well, and how long it took."""
+    word = (WORDS[promise.state], STATE_STYLES[promise.state])
+    line = Text.assemble(f"{called}  ", word, f"  {wording.took(promise)}")
+    if promise.error:
+        failure = decode_failure(promise)
+        if at := line_of(failure):  # first, since what is too long for the terminal is cut
+            line.append(f"  {at}", "dim")
+        line.append(f"  {wording.short(f'{failure.type}: {failure.message}', 200)}", "dim")
+    return _indented(line)
+
+
+def _indented(line: Text) -> Padding:
+    return Padding(line, (0, 0, 0, _INDENT), expand=False)

@@ -1,0 +1,49 @@
+"""`worker`: drive the runs of a queue until a signal says stop, a log line for each run.
+
+The first SIGTERM or SIGINT ends the claiming; steps under way may end within the grace period, and
+every run is given back. That is how a worker ends, so its exit code is 0.
+"""
+
+import logging
+import sys
+from contextlib import redirect_stdout
+
+from substrate.cli.database import missing_file, open_or_make_database
+from substrate.cli.fork import load_fork
+from substrate.cli.invocation import Invocation
+from substrate.cli.json_output import print_document
+from substrate.cli.secrecy import Discreet
+from substrate.cli.signals import heeding_signals
+from substrate.cli.streams import Patient
+from substrate.engine.worker.options import Limits
+from substrate.models.model import disconnect
+
+log = logging.getLogger("ostinato")
+
+
+async def work(invocation: Invocation, queue: str, limits: Limits) -> int:
+    """Drive runs until a signal comes."""
+    fork = load_fork(invocation.package)
+    fork.check_key()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Discreet("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG if invocation.is_debug else logging.INFO)
+    new = missing_file()
+    async with open_or_make_database() as client:
+        if new is not None:
+            log.info("the database %r is new", str(new))
+        with heeding_signals() as stop, redirect_stdout(Patient(sys.stderr)):
+            async with client.work(fork.functions, queue=queue, limits=limits):
+                lanes = ", ".join(f"{each.name} v{each.version}" for each in fork.functions)
+                log.info(
+                    "worker of queue %s: %s, up to %d at once", queue, lanes, limits.concurrency
+                )
+                stopped = await stop.wait()
+                grace = limits.grace.total_seconds()
+                log.info("%s: what is under way has %.0f s to end", stopped, grace)
+            await disconnect()
+            log.info("every run is given back")
+    if invocation.is_json:
+        print_document({"queue": queue, "stopped_by": stopped.number.name})
+    return 0

@@ -1,0 +1,60 @@
+"""What lies in a run's inbox: signals that were sent and that nobody has taken.
+
+One is *late* when nobody waits for it any more: the run has ended, or a wait of that name had
+expired when it came. A late answer satisfies no other gate; only where the run waits for that name
+again, later, is it taken there.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from substrate.cli.show.waits import awaits_signal, waits_of
+from substrate.engine.client import Client
+from substrate.values.codec import decode
+from substrate.values.records import Kind, Promise, PromiseState, Received, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A signal that nobody has taken."""
+
+    received: Received
+    is_late: bool
+
+    @property
+    def value(self) -> Any:
+        """What was sent."""
+        return decode(self.received.value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for scripts."""
+        return {
+            "name": self.received.name,
+            "dedup": self.received.dedup,
+            "value": json.loads(self.received.value),
+            "sent_at_ms": self.received.sent_at,
+            "is_late": self.is_late,
+        }
+
+
+async def read_inbox(client: Client, run: Run, journal: Sequence[Promise]) -> Sequence[Letter]:
+    """Return the signals that a run was sent and that nobody has taken, oldest first."""
+    found = await client.store.inbox(run.id)
+    return [Letter(each, _is_late(each, run, journal)) for each in found]
+
+
+def _is_late(received: Received, run: Run, journal: Iterable[Promise]) -> bool:
+    if run.status.has_ended:
+        return True
+    if awaits_signal(waits_of(run, journal), received.name):
+        return False
+    expired = (
+        each.settled_at or 0
+        for each in journal
+        if each.kind is Kind.SIGNAL
+        and each.name == received.name
+        and each.state is PromiseState.EXPIRED
+    )
+    return any(at <= received.sent_at for at in expired)

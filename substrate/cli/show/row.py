@@ -1,0 +1,239 @@
+"""How a row of a journal reads: one line, and below it what went in, what came out, what failed.
+
+A child's line has the state of its run, and its id. An undo's row, and the decision to undo, read
+as what they are: they are steps in the table, and no steps of the function's.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from textwrap import wrap
+
+from rich.text import Text
+
+from substrate.agent.history.totals import (
+    MODEL_CALLS,
+    calls_of,
+    invalid_of,
+    is_tool_call,
+    is_turn,
+    model_of,
+    passed_over_of,
+    tool_of,
+    usage_of,
+    words_of,
+)
+from substrate.agent.model_call import SUMMARY
+from substrate.agent.transcript import NOTHING
+from substrate.cli import format as wording
+from substrate.cli.show.waits import Wait, wait_of
+from substrate.engine.failure import decode_failure
+from substrate.engine.run.attempts import Attempt, failed_in
+from substrate.engine.worker.unwind import Ending
+from substrate.models.messages import Usage
+from substrate.values.codec import decode
+from substrate.values.ids import Key, PromiseId
+from substrate.values.records import (
+    ACCEPTED_SCOPE,
+    UNWIND_KEY,
+    Json,
+    Kind,
+    Promise,
+    PromiseState,
+    RunStatus,
+)
+
+_PROMPT = {"system", "prompt", "version", "task"}
+
+WORDS = {
+    PromiseState.PENDING: "pending",
+    PromiseState.RESOLVED: "ok",
+    PromiseState.REJECTED: "failed",
+    PromiseState.CANCELLED: "cancelled",
+    PromiseState.EXPIRED: "expired",
+}
+STATE_STYLES = {
+    PromiseState.PENDING: "cyan",
+    PromiseState.RESOLVED: "green",
+    PromiseState.REJECTED: "red",
+    PromiseState.CANCELLED: "dim",
+    PromiseState.EXPIRED: "yellow",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the rows of one page share: their widths, which are undos, how open children stand."""
+
+    names: int
+    width: int
+    undos: Collection[str]
+    statuses: Mapping[PromiseId, RunStatus]
+    used_below: Callable[[Promise], Usage]
+    accepted: Mapping[Key, Sequence[str]] = field(default_factory=dict)
+
+    def line(self, promise: Promise, indent: int) -> Text:
+        """Return a row's line: name, state, effect or kind, how long it took, what it used."""
+        took = "" if promise.settled_at is None else wording.took(promise)
+        is_undo = undone_by(promise, self.undos) or promise.key == UNWIND_KEY
+        line = Text.assemble(
+            promise.key.rpartition("/")[2].ljust(self.names - indent),
+            "  ",
+            (self._word(promise).ljust(10), STATE_STYLES[promise.state]),
+            (f"{'undo' if is_undo else promise.effect or promise.kind:<10}", "dim"),
+            f"{'' if is_undo else took:>9}",
+        )
+        used = self._used(promise)
+        if used is not None:
+            line.append(f"{wording.tokens(used):>15}  {wording.money(used.cost_usd)}", "dim")
+        return line
+
+    def details(self, promise: Promise, indent: int) -> Iterator[Text]:
+        """Yield what went wrong on the way, what a step was given, and what it gave."""
+        width = self.width - indent - 2
+        told = 0
+        for number, attempt in enumerate(failed_in(promise), 1):
+            n = attempt.get("n", number)
+            if told and n > told + 1:
+                yield Text(f"{wording.count(n - told - 1, 'attempt')} more", "yellow")
+            told = n
+            yield Text(wording.gist(_attempt(n, attempt), width), "yellow")
+        if promise.key == UNWIND_KEY:
+            yield from _decision(promise, width)
+            return
+        if promise.kind is Kind.CHILD:
+            yield Text(f"run {promise.id}", "dim")
+        if undone := undone_by(promise, self.undos):
+            yield Text(f"makes up for {undone}", "dim")
+        yield from (Text(each, "yellow") for each in self.accepted.get(promise.key, ()))
+        if wait := _open_wait(promise):
+            yield Text(wait.words, "dim")
+        given = wording.short(_given(promise, width), width)
+        if promise.is_settled and promise.state is not PromiseState.RESOLVED:
+            yield from _failure(promise, given, width)
+            return
+        is_call = promise.name in MODEL_CALLS
+        for each in passed_over_of(promise) if is_call else ():
+            yield Text(wording.short(wording.passed_over(each), width), "yellow")
+        gave = wording.short(_gave(promise, width - 2), width - 2)
+        if given and len(given) + len(gave) + 3 <= width:
+            yield Text(given + (f" → {gave}" if gave else ""), "dim")
+        else:
+            yield from (Text(told, "dim") for told in (given, gave and f"→ {gave}") if told)
+        if is_call and (wrong := invalid_of(promise)):
+            yield Text(wording.short(f"not what was asked for: {wrong}", width), "yellow")
+
+    def _used(self, promise: Promise) -> Usage | None:
+        """Return what a step, or a child and all below it, has used; None where it does not say."""
+        if promise.kind is not Kind.CHILD:
+            return usage_of(promise) if promise.usage else None
+        used = self.used_below(promise)
+        return used if used != NOTHING else None
+
+    def _word(self, promise: Promise) -> str:
+        if promise.key == UNWIND_KEY:
+            return "decided"
+        if undone_by(promise, self.undos) and promise.state is PromiseState.RESOLVED:
+            return "undone"
+        status = self.statuses.get(promise.id)
+        return status.value if status and not promise.is_settled else WORDS[promise.state]
+
+
+def undos_in(steps: Iterable[Promise]) -> Sequence[str]:
+    """Return the keys of what is to be undone."""
+    decisions = (step for step in steps if step.key == UNWIND_KEY and step.value)
+    return [key for step in decisions for key in decode(step.value or Json("{}"))["keys"]]
+
+
+def accepted_in(journal: Iterable[Promise]) -> Mapping[Key, Sequence[str]]:
+    """Return by key what people let stand there: for which call, who, and when."""
+    found: dict[Key, list[str]] = {}
+    for promise in journal:
+        if promise.kind is Kind.RUN and promise.key.startswith(ACCEPTED_SCOPE):
+            record = decode(promise.value or Json("{}"))
+            asked = record["asked"]
+            call = f"{asked['kind']} {asked['name']} {wording.short(asked['input'], 60)}"
+            who = f" by {wording.visible(record['by'])}" if record["by"] else ""
+            when = wording.moment(promise.created_at)
+            found.setdefault(Key(promise.name), []).append(f"accepted for {call}{who}, {when}")
+    return found
+
+
+def undone_by(promise: Promise, undos: Collection[str]) -> str | None:
+    """Return the key of what a try to undo makes up for; None for any other row."""
+    scope, _, number = promise.key.rpartition("/")
+    key = scope.removeprefix(f"{UNWIND_KEY}/")
+    return key if number.isdigit() and key != scope and key in undos else None
+
+
+def _attempt(number: int, attempt: Attempt) -> str:
+    told = f"{attempt.get('type')}: {attempt.get('message')}"
+    if "dedup" in attempt:  # a signal that was taken and did not fit
+        return f"refused: {attempt.get('message')}"
+    if "gave_up" in attempt:
+        return f"attempt {number}, then a person was asked: {told}"
+    return f"attempt {number}, again after {wording.duration(attempt.get('waited_ms', 0))}: {told}"
+
+
+def _decision(promise: Promise, width: int) -> Iterator[Text]:
+    """Yield what the run comes to, and what is undone before that, in its order."""
+    record = decode(promise.value or Json("{}"))
+    ending = Ending.from_json(record)
+    why = f"{ending.failure.type}: {ending.failure.message}"
+    yield Text(wording.short(f"the run will be {ending.status}: {why}", width), "yellow")
+    yield Text(wording.short(f"undone before that: {', '.join(record['keys'])}", width), "dim")
+
+
+def _failure(promise: Promise, given: str, width: int) -> Iterator[Text]:
+    """Yield what a step was given and, whole, why it has no value."""
+    if given:
+        yield Text(given, "dim")
+    if promise.error is None:
+        nobody = promise.state is PromiseState.EXPIRED
+        yield Text("→ none came in time" if nobody else "→ nobody waits for it any more", "dim")
+        return
+    failure = decode_failure(promise)
+    told = wording.short(f"{failure.type}: {failure.message}", 4 * width)
+    for i, line in enumerate(wrap(told, width - 2)):
+        yield Text(f"{'  ' if i else '→ '}{line}", "red")
+
+
+def _given(promise: Promise, width: int) -> str:
+    """Return the input, in few words."""
+    given = decode(promise.input or Json("null"))
+    if promise.name in MODEL_CALLS and isinstance(given, dict) and "add" in given:
+        model = model_of(promise)
+        sent = wording.count(len(given["add"]), "message")
+        sent += f" after {given['prev']}" if given["prev"] else ""
+        prompt = given.get("prompt")
+        told = f", prompt {prompt['version']}" if isinstance(prompt, dict) else ""
+        return f"{model}, {sent}{told}" if model else f"{sent}{told}"
+    if is_tool_call(promise):
+        return wording.call(*tool_of(promise), width)
+    if promise.kind in (Kind.TIMER, Kind.SIGNAL):
+        due = given.get("due_at") if promise.is_settled and isinstance(given, dict) else None
+        return f"until {wording.moment(due)}" if due else ""
+    return "" if given in (None, [], {}) else wording.short(given, width)
+
+
+def _open_wait(promise: Promise) -> Wait | None:
+    """Return what a row waits for that nobody has settled; a child's has its own line."""
+    return None if promise.is_settled or promise.kind is Kind.CHILD else wait_of(promise)
+
+
+def _gave(promise: Promise, width: int) -> str:
+    """Return the value, in few words; nothing while there is none."""
+    if not promise.is_settled or promise.kind is Kind.TIMER:
+        return ""
+    value = decode(promise.value or Json("null"))
+    if is_turn(promise):
+        calls = [
+            wording.call(each["name"], each.get("arguments", {})) for each in calls_of(promise)
+        ]
+        said = [wording.short(words_of(promise), width)] if words_of(promise) else []
+        return " · ".join([*said, *calls])
+    if promise.name == SUMMARY:
+        return wording.short(words_of(promise), width)
+    if isinstance(value, dict) and "system" in value and value.keys() <= _PROMPT:
+        given = f"{value['version']}: " if "version" in value else ""
+        value = f"{given}{value['system']}"
+    return wording.short(value, width)

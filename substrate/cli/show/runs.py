@@ -1,0 +1,193 @@
+"""`runs`: the runs there are, newest first, one a line, each with the cost of its whole tree.
+
+Below the table: what those wait for that wait, and by which command a question is answered.
+
+Dead ones are dead letters, children among them: each with why it is dead and what to type next.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from substrate.agent.history.totals import Tally
+from substrate.cli import format as wording
+from substrate.cli.database import missing_file, open_database
+from substrate.cli.environment import database_url
+from substrate.cli.fork import check_there
+from substrate.cli.invocation import Invocation
+from substrate.cli.json_output import Document, of_error, of_run, print_document
+from substrate.cli.screen import open_page, put
+from substrate.cli.show.outcome import Outcome, outcome_of, question_of, whats_next
+from substrate.cli.show.questions import Question, how_to_answer, read_questions
+from substrate.cli.show.waits import waits_of
+from substrate.engine.client import Client
+from substrate.engine.worker.unknown import missing_worker
+from substrate.store.redact import shown_url
+from substrate.values.records import Run, RunStatus
+
+STYLES = {
+    RunStatus.READY: "cyan",
+    RunStatus.RUNNING: "blue",
+    RunStatus.SUSPENDED: "blue",
+    RunStatus.PAUSED: "yellow",
+    RunStatus.DONE: "green",
+    RunStatus.FAILED: "red",
+    RunStatus.CANCELLED: "dim",
+    RunStatus.DEAD: "red",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One run as it is listed: what it has come to, and what it and all below it ask."""
+
+    outcome: Outcome
+    questions: Sequence[Question] = ()
+    missing: str | None = None
+
+
+async def runs(invocation: Invocation, status: RunStatus | None, limit: int) -> int:
+    """Print the runs of the database."""
+    folder = check_there(invocation.package).parent
+    if missing_file() is not None:
+        return _nothing(invocation, status, folder)
+    async with open_database() as client:
+        found = [await _line(client, run) for run in await client.list(status, limit)]
+        now = client.store.clock.now_ms()
+    if invocation.is_json:
+        print_document({"runs": [_document(each.outcome, status) for each in found]})
+    elif not found:
+        return _nothing(invocation, status, folder)
+    elif status is RunStatus.DEAD:
+        put(open_page(), *_dead_letters([each.outcome for each in found], invocation))
+    else:
+        page = open_page()
+        put(page, _table([each.outcome for each in found], now, page.width))
+        put(page, *_what_they_wait_for(found, invocation))
+    return 0
+
+
+async def _line(client: Client, run: Run) -> _Line:
+    outcome = await outcome_of(client, run)
+    if missing := await missing_worker(client.store, run):
+        return _Line(outcome, missing=missing)
+    if not waits_of(run, outcome.journal):
+        return _Line(outcome)
+    return _Line(outcome, await read_questions(client, run, outcome.journal))
+
+
+def _nothing(invocation: Invocation, status: RunStatus | None, folder: Path) -> int:
+    if invocation.is_json:
+        print_document({"runs": []})
+        return 0
+    kind = f"{status} runs" if status else "runs"
+    start_one = f'; start one: {invocation.command("run")} "…"' if status is None else ""
+    there = ", which is not there yet" if missing_file() is not None else ""
+    if there and folder != Path.cwd() and "site-packages" not in folder.parts:
+        there += f"; the agent here is that of {str(folder)!r}: cd there, if its runs are meant"
+    put(open_page(), f"no {kind} in {shown_url(database_url())}{there}{start_one}")
+    return 0
+
+
+def _document(outcome: Outcome, status: RunStatus | None) -> Document:
+    document = of_run(outcome.run, outcome.journal, outcome.tree_usage)
+    failure = outcome.failure
+    if status is not RunStatus.DEAD or failure is None:
+        return document
+    return {**document, **of_error(failure.type, failure.message)}
+
+
+def _dead_letters(found: Sequence[Outcome], invocation: Invocation) -> Iterator[Text]:
+    """Yield each dead run, why it is dead, and what to type next."""
+    for outcome in found:
+        run, failure = outcome.run, outcome.failure
+        since = f"  since {wording.moment(run.ended_at)}" if run.ended_at else ""
+        yield Text.assemble((run.id, "bold"), "  ", ("dead", STYLES[run.status]), (since, "dim"))
+        if failure is not None:
+            yield Text(f"  {wording.short(failure.message, 400)}")
+        for line in whats_next(outcome, invocation):
+            yield Text("  ").append(line)
+
+
+def _what_they_wait_for(found: Sequence[_Line], invocation: Invocation) -> Iterator[Text]:
+    """Yield what each run waits for, and the command that answers where somebody is asked."""
+    for line in found:
+        run = line.outcome.run
+        told = list(how_to_answer(line.questions, invocation))
+        asked = {each.wait.promise.id for each in line.questions}
+        for wait in waits_of(run, line.outcome.journal)[:_FEW]:
+            if wait.promise.id not in asked and run.status is RunStatus.SUSPENDED:
+                told.insert(0, Text(wording.gist(wait.words, 200), "dim"))
+        if line.missing is not None:
+            told = [Text(f"waits for a worker that knows {line.missing}; none does", "yellow")]
+        if run.cancel_requested and not run.status.has_ended:
+            told = [
+                Text.assemble(("is asked to end; ", "dim"), invocation.command("resume", run.id))
+            ]
+        if told:
+            yield Text("")
+            yield Text(run.id, "bold")
+            yield from (Text("  ").append_text(each) for each in told)
+
+
+def _table(found: Sequence[Outcome], now: int, width: int) -> Table:
+    """Return the table, without what there is no room for: an id and a status are never cut."""
+    cells = [_cells(each, now) for each in found]
+    needed = {
+        name: max(cell_len(name), *(cell_len(row[name].plain) for row in cells))
+        for name in _COLUMNS
+    }
+    needed["question"] = min(needed["question"], _QUESTION)
+    chosen, left = {"id", "status"}, width - needed["id"] - _GAP - needed["status"]
+    for name in _WANTED:
+        if needed[name] + _GAP <= left:
+            chosen.add(name)
+            left -= needed[name] + _GAP
+    names = [name for name in _COLUMNS if name in chosen]
+    room = width - sum(needed[each] + _GAP for each in names if each != "question")
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
+    for name in names:
+        most = max(room, needed[name]) if name == "question" else None
+        is_whole = name in ("id", "status")
+        table.add_column(
+            name,
+            justify="right" if name in _NUMBERS else "left",
+            no_wrap=name != "id",
+            overflow="fold" if is_whole else "ellipsis",
+            min_width=needed[name] if name == "status" else None,
+            max_width=most,
+        )
+    for row in cells:
+        table.add_row(*(row[name] for name in names))
+    return table
+
+
+def _cells(outcome: Outcome, now: int) -> Mapping[str, Text]:
+    run, tally = outcome.run, Tally.of(outcome.journal)
+    is_ending = run.cancel_requested and not run.status.has_ended
+    told = {
+        "question": wording.short(question_of(outcome.own) or "", 200),
+        "age": wording.age(now - run.created_at),
+        "cost": wording.money(outcome.tree_usage.cost_usd),
+        "turns": str(tally.turns),
+        "steps": str(tally.steps),
+        "duration": wording.duration((run.ended_at or now) - run.created_at),
+        "started": wording.moment(run.created_at),
+    }
+    status = Text("cancelling", "yellow") if is_ending else Text(run.status, STYLES[run.status])
+    dim = {name: Text(each, "dim" if name in _DIM else "") for name, each in told.items()}
+    return {"id": Text(run.id), "status": status, **dim}
+
+
+_COLUMNS = ("id", "status", "question", "age", "cost", "turns", "steps", "duration", "started")
+_WANTED = ("question", "age", "cost", "turns", "duration", "steps", "started")
+"""What is shown beside id and status as far as there is room, the first of them first."""
+
+_NUMBERS = ("age", "cost", "turns", "steps", "duration")
+_DIM = ("age", "duration", "started")
+_GAP, _QUESTION = 2, 12  # characters between columns; the least of a question that is worth it
+_FEW = 3  # waits of a run that are told

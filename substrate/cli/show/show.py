@@ -1,0 +1,204 @@
+"""`show`: a run's journal as a tree, in the order in which things were settled.
+
+Each key stands there once, with its outcome, its effect, how long it took, tokens and cost, its
+failed attempts, and its input and value cut short; what is open says what it waits for and until
+when. Where another claim on the run went on, a line says so: what is above it in its scope was done
+before a crash or a stop, and was not done again.
+
+Below the tree stand the commands that answer what is asked, and the signals in the inbox that
+nobody took. A child is a row with its run's id, which is what to `show` next.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+from rich.tree import Tree
+
+from substrate.cli import format as wording
+from substrate.cli.database import open_database
+from substrate.cli.fork import check_there
+from substrate.cli.invocation import Invocation
+from substrate.cli.json_output import Document, of_promise, print_document
+from substrate.cli.screen import open_page, put
+from substrate.cli.show.inbox import read_inbox
+from substrate.cli.show.outcome import (
+    Outcome,
+    explanation,
+    question_of,
+    read_outcome,
+    shown,
+    summary,
+)
+from substrate.cli.show.questions import read_questions
+from substrate.cli.show.row import STATE_STYLES, WORDS, Reading, accepted_in, undos_in
+from substrate.cli.show.runs import STYLES
+from substrate.cli.show.state import State, told_of
+from substrate.cli.show.waits import read_waits
+from substrate.cli.suspects import told_suspects
+from substrate.engine.failure import decode_failure
+from substrate.engine.worker.unknown import missing_worker
+from substrate.values.codec import decode
+from substrate.values.errors import RunNotFound
+from substrate.values.near import did_you_mean
+from substrate.values.records import OWN_KEY, Json, Kind, Promise, RunStatus
+
+_LOOK = re.compile(r" What (it|this one) did: .*")
+_GUIDE = 4  # characters a level of the tree takes
+
+
+async def show(invocation: Invocation, run_id: str, key: str | None) -> int:
+    """Print a run's journal, or one promise of it whole."""
+    check_there(invocation.package)
+    async with open_database() as client:
+        outcome = await read_outcome(client, run_id)
+        state = State(
+            outcome,
+            await read_waits(client, outcome.run, outcome.journal),
+            await read_inbox(client, outcome.run, outcome.journal),
+            await read_questions(client, outcome.run, outcome.journal),
+            await missing_worker(client.store, outcome.run),
+        )
+    if key is not None:
+        _show_promise(invocation, _find(outcome, key))
+    elif invocation.is_json:
+        print_document(_document(state))
+    else:
+        page = open_page()
+        put(page, *_page(state, invocation, page.width))
+    return 0
+
+
+def _document(state: State) -> Document:
+    return {
+        **shown(state.outcome),
+        "journal": [of_promise(promise) for promise in state.outcome.journal],
+        "waits": [wait.to_json() for wait in state.waits],
+        "missing": state.missing,
+        "inbox": [letter.to_json() for letter in state.inbox],
+    }
+
+
+def _find(outcome: Outcome, key: str) -> Promise:
+    if key == OWN_KEY and outcome.own is not None:
+        return outcome.own
+    for promise in outcome.journal:
+        if promise.key == key:
+            return promise
+    near = did_you_mean(key, [promise.key for promise in outcome.journal])
+    told = f"run {outcome.run.id!r} has no promise {key!r}{near}"
+    raise RunNotFound(told if near else f"{told}; `show` lists its keys")
+
+
+def _page(state: State, invocation: Invocation, width: int) -> Iterator[RenderableType]:
+    outcome = state.outcome
+    yield from _head(outcome)
+    steps = [promise for promise in outcome.journal if promise.kind is not Kind.RUN]
+    names = max((_name_width(promise) for promise in steps), default=0)
+    reading = Reading(
+        names,
+        width,
+        undos_in(steps),
+        state.statuses,
+        outcome.usage_below,
+        accepted=accepted_in(outcome.journal),
+    )
+    yield Text("")
+    yield _tree(steps, reading)
+    yield Text("")
+    yield from summary(outcome)
+    yield from told_suspects(outcome.run.id, outcome.journal, invocation)
+    yield from told_of(state, invocation)
+    yield Text("")
+    if outcome.run.status is RunStatus.DONE:
+        yield Text(wording.visible(outcome.text))
+    elif outcome.run.status.has_ended or outcome.run.status is RunStatus.PAUSED:
+        for line in explanation(outcome, invocation):  # which may say where to look: here
+            line.plain = _LOOK.sub("", line.plain)
+            yield line
+    else:
+        again = invocation.command("resume", outcome.run.id)
+        yield Text(f"to drive it here, or to follow the worker that does: {again}", "dim")
+
+
+def _head(outcome: Outcome) -> Iterator[Text]:
+    run = outcome.run
+    facts = [f"{run.function} v{run.version}", f"started {wording.moment(run.created_at)}"]
+    if run.parent_id is not None:
+        facts.append(f"child of {run.parent_id}")
+    if run.generation:
+        facts.append(f"generation {run.generation}, keys from g{run.generation}/")
+    if run.deadline_at is not None:
+        facts.append(f"has time until {wording.moment(run.deadline_at)}")
+    line = Text.assemble((run.id, "bold"), "  ", (run.status.value, STYLES[run.status]))
+    line.append(f"  {' · '.join(facts)}", "dim")
+    if run.cancel_requested:
+        line.append(" · cancel requested", "yellow")
+    yield line
+    if question := question_of(outcome.own):
+        yield Text(wording.visible(question), "italic")
+
+
+def _tree(steps: Sequence[Promise], reading: Reading) -> Tree:
+    """Return promises nested by their scopes, and a line where another claim went on."""
+    tree = Tree("", guide_style="dim", hide_root=True)
+    scopes: dict[str, Tree] = {"": tree}
+    last = 1
+    for promise in steps:
+        if promise.epoch > last:
+            last = promise.epoch
+            _nearest(scopes, promise.key).add(Text(wording.claim(last), "yellow"))
+        indent = _GUIDE * promise.key.count("/")
+        lines = [reading.line(promise, indent), *reading.details(promise, indent)]
+        _scope(scopes, promise.key).label = Text("\n  ").join(lines)
+    return tree
+
+
+def _nearest(scopes: Mapping[str, Tree], key: str) -> Tree:
+    """Return the innermost scope around a key that has a place in the tree already."""
+    above = key.rpartition("/")[0]
+    while above not in scopes:
+        above = above.rpartition("/")[0]
+    return scopes[above]
+
+
+def _scope(scopes: dict[str, Tree], key: str) -> Tree:
+    if key not in scopes:
+        above, _, name = key.rpartition("/")
+        scopes[key] = _scope(scopes, above).add(Text(name, "dim"))
+    return scopes[key]
+
+
+def _name_width(promise: Promise) -> int:
+    return _GUIDE * promise.key.count("/") + len(promise.key.rpartition("/")[2])
+
+
+def _show_promise(invocation: Invocation, promise: Promise) -> None:
+    """Print one promise whole, its error with the traceback."""
+    if invocation.is_json:
+        print_document(of_promise(promise))
+        return
+    page, failure = open_page(), None
+    state = Text.assemble(
+        (promise.id, "bold"),
+        "  ",
+        (WORDS[promise.state], STATE_STYLES[promise.state]),
+        (f"  {promise.kind} · claim {promise.epoch}", "dim"),
+    )
+    put(page, state)
+    if promise.error:
+        failure = decode_failure(promise)
+    for name in ("input", "value", "usage", "attempts"):
+        payload: Json | None = getattr(promise, name)
+        if payload is not None:
+            put(page, "", Text(name, "dim"), Text(wording.visible(_pretty(decode(payload)))))
+    if failure is not None:
+        trace = (failure.traceback or "").rstrip()
+        put(page, "", Text("error", "dim"), f"{failure.type}: {failure.message}")
+        put(page, *([Text(wording.visible(trace), "dim")] if trace else []))
+
+
+def _pretty(value: Any) -> str:
+    return value if isinstance(value, str) else wording.as_json(value, indent=2)

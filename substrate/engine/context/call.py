@@ -1,0 +1,147 @@
+"""A durable function called inside a run: a scope of its own, one outcome under its key."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from substrate.engine.failure import Raised, encode_failure, error_of, failure_of
+from substrate.engine.function.function import Durable
+from substrate.engine.function.place import in_place
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.user_code import outcome_of
+from substrate.values.codec import decode, is_long
+from substrate.values.errors import Failure, Misuse, NotKept, Paused
+from substrate.values.records import Json, Promise, PromiseState
+
+if TYPE_CHECKING:
+    from substrate.engine.context.context import Context
+
+T = TypeVar("T")
+
+MAX_CALLS = 64
+"""How deep calls may stand in each other: far from where Python's own stack ends."""
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Continuation:
+    """What a run returns to go on as its next generation, with these arguments.
+
+    Each is itself alone: a function's strand counts those that it made and may have forgotten.
+    """
+
+    args: tuple[Any, ...]
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def run_function(
+    ctx: "Context", function: Durable[..., T], arguments: Mapping[str, Any]
+) -> T:
+    """Call a function with its context; return its result.
+
+    Where it returns and has made an operation that it never awaited, or a continuation that it
+    does not return, the run is paused: what was to be done was not. If it fails, that is what there
+    is to tell.
+    """
+    result = await function.function(ctx, **arguments)
+    if idle := ctx.strand.idle:
+        forgotten = {each: why for each, why in idle.items() if not isinstance(each, Continuation)}
+        if forgotten:
+            ctx.execution.leave(Paused(_never_awaited(function, forgotten)))
+        if not isinstance(result, Continuation):
+            ctx.execution.leave(Paused(_never_returned(function)))
+    return result
+
+
+def _never_returned(function: Durable[..., Any]) -> Failure:
+    return Failure(
+        "NeverReturned",
+        f"{function.name}(){in_place(function)} has called ctx.continue_as() and returned "
+        "something else, so the run would end and not go on; write `return ctx.continue_as(…)`, "
+        "and requeue the run: it goes on from its journal",
+        {"function": function.name},
+    )
+
+
+def _never_awaited(function: Durable[..., Any], idle: Mapping[object, str | None]) -> Failure:
+    """Return the failure for operations that nobody began; where one was refused, it says why."""
+    keys = [str(pending) for pending in idle]
+    shown = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if keys[_SHOWN:] else "")
+    cure = "await it, or give it to gather, map or race"
+    if refusal := next(filter(None, idle.values()), None):
+        cure = f"it was refused, and the code has swallowed that: {refusal}"
+    return Failure(
+        "NeverAwaited",
+        f"{function.name}(){in_place(function)} has returned and never awaited {shown}, so that "
+        f"was not done; {cure}, and requeue the run: it goes on from its journal",
+        {"function": function.name, "keys": keys},
+    )
+
+
+async def run_call(
+    execution: Execution,
+    function: Durable[..., Any],
+    promise: Promise,
+    run: Callable[[], Awaitable[Any]],
+) -> Promise:
+    """Run the function, and record what came of it under its key."""
+    with execution.enlisted():
+        outcome = await outcome_of(_encoded(execution, function, run))
+        if execution.is_torn_away(outcome):
+            raise asyncio.CancelledError
+        await execution.proceed()
+    return await execution.write(replace(_settled(promise, outcome), settled_at=execution.now_ms))
+
+
+def read_call(function: Durable[..., T], promise: Promise) -> T | Raised[Exception]:
+    """Return the recorded result as the function's type, or its failure.
+
+    Raises `Paused` where the type has changed and takes the record no more.
+    """
+    if promise.state is not PromiseState.RESOLVED:
+        return Raised(error_of(promise))
+    try:
+        return function.decode_result(Json("null") if promise.value is None else promise.value)
+    except Misuse as error:
+        raise Paused(failure_of(error)) from None
+
+
+async def encoded_result(execution: Execution, function: Durable[..., T], value: T) -> Json:
+    """Return a result as JSON; where its record would not give it back, the run is paused.
+
+    A long one is written in a thread.
+    """
+    try:
+        if is_long(value):
+            return await asyncio.to_thread(function.encode_result, value)
+        return function.encode_result(value)
+    except NotKept as error:
+        execution.leave(Paused(_changed(function, error)))
+
+
+def _changed(function: Durable[..., Any], error: NotKept) -> Failure:
+    return Failure(
+        NotKept.__name__,
+        f"{error}; then requeue the run: {function.name}() is called again from its journal, and "
+        "no step that is recorded is made again",
+        {
+            "function": function.name,
+            "lost": error.lost,
+            "value": None if error.value is None else decode(error.value),
+        },
+    )
+
+
+async def _encoded(
+    execution: Execution, function: Durable[..., Any], run: Callable[[], Awaitable[Any]]
+) -> Json:
+    return await encoded_result(execution, function, await run())
+
+
+def _settled(promise: Promise, outcome: Json | Raised[BaseException]) -> Promise:
+    if isinstance(outcome, Raised):
+        failure = encode_failure(failure_of(outcome.error))
+        return replace(promise, state=PromiseState.REJECTED, error=failure)
+    return replace(promise, state=PromiseState.RESOLVED, value=outcome)

@@ -1,0 +1,156 @@
+"""A child: a run started by a run, with a lease, attempts and a failure of its own.
+
+Its row in `runs` is created in the same commit as the promise that its parent waits for, and it
+settles that promise itself when it ends. What it raises comes to its parent as an exception that
+holds the child's error.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from substrate.engine.context.pending import Pending
+from substrate.engine.failure import Raised, error_of_run, failure_of
+from substrate.engine.function.function import Durable
+from substrate.engine.function.place import how_to_be_found, in_place
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.idle import Group
+from substrate.engine.run.journal import Asked
+from substrate.values.errors import Interrupt, Misuse, Paused, UnknownFunction
+from substrate.values.ids import RunId, lane_of
+from substrate.values.records import Json, NewRun, OnDead, Promise, PromiseState
+
+if TYPE_CHECKING:
+    from substrate.engine.context.context import Context
+
+T = TypeVar("T")
+
+MAX_DEPTH = 32
+"""How many runs may stand below each other."""
+
+_MOMENT = 0.5  # seconds between two looks at what the workers know
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """A child to be started."""
+
+    function: Durable[..., Any]
+    queue: str
+    timeout: float | None
+    on_dead: OnDead
+
+    def new_run(self, execution: Execution, promise: Promise) -> NewRun:
+        """Return the row of the run that a promise stands for."""
+        now, timeout = execution.now_ms, self.timeout
+        return NewRun(
+            id=RunId(promise.id),
+            function=self.function.name,
+            version=self.function.version,
+            queue=self.queue,
+            input=promise.input or Json("{}"),
+            fingerprint=promise.fingerprint or "",
+            seed=secrets.randbits(62),
+            deadline_at=None if timeout is None else now + round(timeout * 1000),
+            on_dead=self.on_dead,
+        )
+
+
+class Child(Pending[T]):
+    """A child run: await it for its result, or `start` it and keep the handle.
+
+    One that was started lives on by itself, whether it is awaited or not.
+    """
+
+    __slots__ = ("_group", "_spawn", "_started")
+
+    def __init__(
+        self, context: "Context", asked: Asked, spawn: Spawn, blank: Callable[[], Promise]
+    ) -> None:
+        async def live(recorded: Promise | None) -> Promise:
+            promise = recorded or await start_child(context.execution, spawn, blank())
+            if promise.is_settled:
+                return promise
+            group = context.strand.group or Group()
+            return await context.execution.wait_for_child(promise, group)
+
+        super().__init__(context, asked, live, partial(read_child, spawn.function))
+        self._spawn = spawn
+        self._started: Promise | None = None
+
+    async def start(self) -> "Child[T]":
+        """Start it, if it was not started before; return itself, to be awaited later."""
+        context = self._context
+        context.strand.check_use()
+        if self._started is None:
+            try:
+                found = super().take(context)
+            except Interrupt:
+                await context.execution.hold_up()
+                raise
+            if found is None:
+                blank = context.blank(self._asked)
+                start = partial(start_child, context.execution, self._spawn, blank)
+                found = await context.strand.drive(start)
+            self._started = found
+            self._is_taken = False
+        return self
+
+    def take(self, context: "Context") -> Promise | None:
+        """See `Pending.take`. What was started is waited for where it stands."""
+        if self._started is None:
+            return super().take(context)
+        self._check_taker(context)
+        self._mark_taken()
+        return self._started
+
+
+async def start_child(execution: Execution, spawn: Spawn, promise: Promise) -> Promise:
+    """Commit a child's promise and its run; return the promise as it stands."""
+    if execution.fence.run_id.count("#") >= MAX_DEPTH:
+        raise Misuse(
+            f"run {execution.fence.run_id!r} stands {MAX_DEPTH} runs deep and would spawn "
+            f"{spawn.function.name!r} below it; children that spawn each other in a circle never "
+            "end: call the function with ctx.call, or let the parent spawn it"
+        )
+    if execution.means.is_strange(spawn.function, spawn.queue):
+        await _check_known(execution, spawn)
+    stands = await execution.write(promise, child=spawn.new_run(execution, promise))
+    execution.means.woken(RunId(promise.id))
+    return stands
+
+
+async def _check_known(execution: Execution, spawn: Spawn) -> None:
+    """Pause the run where nobody could drive the child: it would wait for ever, in silence.
+
+    A second look leaves a worker that comes just now the time to say what it knows.
+    """
+    function = spawn.function
+    lane = lane_of(spawn.queue, function.name, function.version)
+    for pause in (_MOMENT, None):
+        lanes = await execution.known_lanes()
+        if lanes is None or lane in lanes:
+            return
+        if pause is not None:
+            await asyncio.sleep(pause)
+    told = (
+        f"no worker knows {function.name!r}, version {function.version}{in_place(function)}, so "
+        f"nobody could drive it: {how_to_be_found(function)}; then requeue the run"
+    )
+    execution.leave(Paused(failure_of(UnknownFunction(told))))
+
+
+def read_child(function: Durable[..., T], promise: Promise) -> T | Raised[Exception]:
+    """Return a child's result as its function's type, or its failure.
+
+    Raises `Paused` where the type has changed and takes the record no more.
+    """
+    if promise.state is not PromiseState.RESOLVED:
+        return Raised(error_of_run(promise))
+    try:
+        return function.decode_result(Json("null") if promise.value is None else promise.value)
+    except Misuse as error:
+        raise Paused(failure_of(error)) from None

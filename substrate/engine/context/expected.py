@@ -1,0 +1,259 @@
+"""What a wait wants, as its row tells it: in words, and whether a value fits.
+
+A wait records the JSON Schema of the type that it waits for. So whoever answers, in a process that
+does not have that type, can say what to send, and refuses a slip of the finger before it is sent.
+The wait itself decides: what only its type's own validators know is not known here.
+
+Invariants: a value that the wait takes is never refused here; a row that tells no type, as in older
+journals and for types without a schema, wants anything.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from functools import cache
+from itertools import count
+from math import inf
+from typing import Any, TypeVar
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+
+from substrate.engine.context.yes_no import yes_and_no
+from substrate.values.codec import decode
+from substrate.values.records import Json, Kind, Promise
+
+Schema = Mapping[str, Any]
+Seen = Callable[[Any], Schema]
+"""Returns a part of a schema, or what it refers to."""
+
+T = TypeVar("T")
+
+_DEEPEST, _DEEPEST_TOLD = 8, 2  # a type may hold itself
+_MOST_LOOKS = 10_000  # at parts of a schema, to tell one thing of it
+_ANYTHING = "any JSON"
+_FEW = 6  # fields and choices that are named, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a wait wants."""
+
+    schema: Schema = field(default_factory=dict)
+
+    @classmethod
+    def by(cls, promise: Promise) -> "Wanted":
+        """Return what the row of a wait tells."""
+        if promise.kind is not Kind.SIGNAL:
+            return cls()
+        found = decode(promise.input or Json("{}")).get("wants")
+        return cls(found if isinstance(found, dict) else {})
+
+    @property
+    def is_anything(self) -> bool:
+        """Whether no type is known."""
+        return not self.schema
+
+    @property
+    def is_bool(self) -> bool:
+        """Whether it is a yes or a no."""
+        return self.schema.get("type") == "boolean"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is text, whose quotes nobody needs to type."""
+        choices = self.schema.get("enum") or [self.schema.get("const")]
+        is_named = isinstance(choices, list) and any(isinstance(each, str) for each in choices)
+        return self.schema.get("type") == "string" or is_named
+
+    @property
+    def words(self) -> str:
+        """What is wanted: ``true, false, yes or no``, ``an object with amount and note``."""
+        return self._told(lambda seen: _words(self.schema, seen, 0), _ANYTHING)
+
+    @property
+    def example(self) -> Any:
+        """What to send, with a word in capitals where somebody has to write something."""
+        return self._told(lambda seen: _example(self.schema, seen, 0), "VALUE")
+
+    def refusal(self, value: Any) -> str | None:
+        """Say why a JSON value does not fit; None if it may."""
+        return self._told(lambda seen: _problem(self.schema, value, seen, "", 0), None)
+
+    def _told(self, tell: Callable[[Seen], T], otherwise: T) -> T:
+        """Return what is told of the schema: nothing of one that is none, or has no end.
+
+        A row may have been written by hand, and who looks at it is to see the others all the same.
+        """
+        looks = count()
+
+        def seen(schema: Any) -> Schema:
+            found = schema if isinstance(schema, dict) else {}
+            while isinstance(name := found.get("$ref"), str) and next(looks) < _MOST_LOOKS:
+                found = self.schema["$defs"][name.removeprefix("#/$defs/")]
+            if next(looks) >= _MOST_LOOKS:
+                raise OverflowError("the schema has no end")
+            return found
+
+        try:
+            return tell(seen)
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
+            return otherwise
+
+
+def _words(schema: Any, seen: Seen, depth: int) -> str:
+    match found := seen(schema):
+        case _ if depth > _DEEPEST_TOLD:
+            return _ANYTHING
+        case {"enum": [*values]}:
+            return _one_of(map(repr, values))
+        case {"const": value}:
+            return repr(value)
+        case {"anyOf": [*choices]}:
+            return " or ".join(dict.fromkeys(_words(each, seen, depth + 1) for each in choices))
+        case {"type": "object", "properties": properties}:
+            return f"an object with {_one_of(properties, ' and ')}"
+        case {"type": "array", "items": items}:
+            return f"a list, each {_words(items, seen, depth + 1)}"
+        case {"type": "string", "format": str() as form} if form in _FORMS:
+            return _FORMS[form][0]
+        case {"type": str() as type_} if type_ in _NAMES:
+            return _NAMES[type_] + _bounds(found)
+    return _ANYTHING
+
+
+def _example(schema: Any, seen: Seen, depth: int) -> Any:
+    match seen(schema):
+        case _ if depth > _DEEPEST:
+            return None
+        case {"enum": [first, *_]} | {"const": first}:
+            return first
+        case {"anyOf": [first, *_]}:
+            return _example(first, seen, depth + 1)
+        case {"type": "object", "properties": properties} as found:
+            needed = found.get("required", ())
+            return {k: _example(v, seen, depth + 1) for k, v in properties.items() if k in needed}
+        case {"type": "array", "items": items}:
+            return [_example(items, seen, depth + 1)]
+        case {"type": "boolean"}:
+            return True
+        case {"type": "integer" | "number"}:
+            return "NUMBER"
+        case {"type": "null"}:
+            return None
+        case {"type": "string"} as found:
+            told = _FORMS[found["format"]][0] if found.get("format") in _FORMS else ""
+            return told.partition(" such as ")[2] or "TEXT"
+    return "VALUE"
+
+
+def _problem(schema: Any, value: Any, seen: Seen, at: str, depth: int) -> str | None:
+    """Say what is surely wrong with a value. What pydantic may make of it is not wrong."""
+    here = f"{at}: " if at else ""
+    match found := seen(schema):
+        case _ if depth > _DEEPEST:
+            return None
+        case {"anyOf": [*choices]}:
+            inside = [_problem(each, value, seen, at, depth + 1) for each in choices]
+            return None if None in inside else f"{here}{value!r} is none of these"
+        case {"enum": [*values]}:
+            known = str(value) in map(str, values)
+            return None if known else f"{here}{value!r} is none of these"
+        case {"const": only}:
+            return None if str(value) == str(only) else f"{here}{value!r} is not {only!r}"
+        case {"type": "object"}:
+            return _problem_of_object(found, value, seen, at, depth)
+        case {"type": "array"}:
+            if not isinstance(value, list):
+                return f"{here}{value!r} is no list"
+            items = found.get("items", {})
+            told = (
+                _problem(items, each, seen, f"{at}[{i}]", depth + 1) for i, each in enumerate(value)
+            )
+            return next(filter(None, told), None)
+        case {"type": str() as type_} if type_ in _NAMES:
+            is_right = _fits(type_, found, value)
+            return None if is_right else f"{here}{value!r} is not {_words(found, seen, depth)}"
+    return None
+
+
+def _problem_of_object(schema: Schema, value: Any, seen: Seen, at: str, depth: int) -> str | None:
+    if not isinstance(value, dict):
+        return f"{at}: {value!r} is no object" if at else f"{value!r} is no object"
+    missing = [each for each in schema.get("required", ()) if each not in value]
+    if missing:
+        return f"{at}.{missing[0]} is missing" if at else f"{missing[0]} is missing"
+    for name, inside in schema.get("properties", {}).items():
+        if name in value:
+            place = f"{at}.{name}" if at else name
+            if problem := _problem(inside, value[name], seen, place, depth + 1):
+                return problem
+    return None
+
+
+def _fits(type_: str, schema: Schema, value: Any) -> bool:
+    """Whether pydantic makes something of a value, where a type has no validators of its own."""
+    if type_ == "null":
+        return value is None
+    if type_ == "string":
+        form = _FORMS.get(schema.get("format", ""))
+        if form is None:  # an address may be a number, too
+            return isinstance(value, str) or "format" in schema
+        return _makes(_adapter(form[1]), value)
+    if type_ == "boolean":
+        return _makes(yes_and_no(), value)
+    # An integer of any size is a number: a Decimal takes more than a float holds.
+    made = _adapter(_NUMBERS[type_])
+    if not isinstance(value, int) and not _makes(made, value):
+        return False
+    number = value if isinstance(value, int) else made.validate_python(value)
+    return bool(schema.get("minimum", -inf) <= number <= schema.get("maximum", inf))
+
+
+@cache
+def _adapter(type_: type) -> TypeAdapter[Any]:
+    return TypeAdapter(type_)
+
+
+def _makes(adapter: TypeAdapter[Any], value: Any) -> bool:
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _one_of(names: Iterable[str], last: str = " or ") -> str:
+    found = list(names)
+    if not found:
+        return "nothing"
+    *others, final = found if len(found) <= _FEW else [*found[:_FEW], "…"]
+    return f"{', '.join(others)}{last}{final}" if others else final
+
+
+def _bounds(schema: Schema) -> str:
+    least, most = schema.get("minimum"), schema.get("maximum")
+    if least is not None and most is not None:
+        return f" from {least} to {most}"
+    if least is not None:
+        return f", {least} or more"
+    return "" if most is None else f", {most} or less"
+
+
+_NAMES = {
+    "boolean": "true, false, yes or no",
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "null": "null",
+    "object": "an object",
+    "array": "a list",
+}
+_NUMBERS: Mapping[str, type] = {"integer": int, "number": float}
+_FORMS: Mapping[str, tuple[str, type]] = {
+    "date": ("a date such as 2026-11-28", date),
+    "date-time": ("a moment such as 2026-11-28T09:05:00+01:00", datetime),
+    "time": ("a time of day such as 09:05", time),
+    "duration": ("a duration such as PT5M", timedelta),
+    "uuid": ("a UUID such as 6fa459ea-ee8a-4ca4-894e-db77e160355e", UUID),
+}

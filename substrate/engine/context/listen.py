@@ -1,0 +1,51 @@
+"""Hearing: a look into the inbox that leaves a row only when something was there.
+
+So a loop may look at each turn for what is hardly ever sent. A replay tells a look that found
+nothing from one that was never made by what was recorded after it: where the scope has later rows
+and none of this one, nothing was there.
+"""
+
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from substrate.engine.context.pending import Pending
+from substrate.engine.context.receive import hear_signals
+from substrate.engine.run.journal import Asked
+from substrate.values.codec import decode
+from substrate.values.records import Json, Promise, PromiseState
+
+if TYPE_CHECKING:
+    from substrate.engine.context.context import Context
+
+HEARD = "heard"
+"""The name in the keys of such looks, whatever signals they look for."""
+
+
+class Hearing(Pending[list[Any]]):
+    """A look for the signals of a name that have come since."""
+
+    __slots__ = ("_blank", "_scope")
+
+    leaves_a_row = False
+
+    def __init__(self, context: "Context", asked: Asked, scope: str, blank: Promise) -> None:
+        def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
+            return hear_signals(context.execution, blank)
+
+        super().__init__(
+            context, asked, live, lambda promise: list(decode(promise.value or Json("[]")))
+        )
+        self._blank = blank
+        self._scope = scope
+
+    def take(self, context: "Context") -> Promise | None:
+        """See `Pending.take`. What was recorded after this look says that it found nothing."""
+        found = super().take(context)
+        execution, strand = context.execution, context.strand
+        execution.heard.add(self._blank.name)
+        if found is not None or strand.is_live:
+            return found
+        if execution.journal.newest_in(self._scope) <= strand.seq:
+            return None
+        return replace(self._blank, state=PromiseState.RESOLVED, value=Json("[]"))

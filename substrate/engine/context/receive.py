@@ -1,0 +1,153 @@
+"""Waiting: for a moment, or for a value from outside.
+
+Both record first until when they wait, so that after a crash they wait for the same moment.
+
+A value that is not of the type that is waited for is refused: it counts as taken, what was wrong
+with it is noted with the wait, and the wait goes on. What was made of one that fits is what is
+recorded, so that nothing in it is made anew on a replay; where no record would give that back, the
+value is refused as well. The record of a wait tells its type, for who answers; see `wanted`.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Any
+
+from pydantic import PydanticUserError, ValidationError
+
+from substrate.engine.context.yes_no import answered
+from substrate.engine.failure import Raised, failure_of
+from substrate.engine.function.annotation import Annotation, shown
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.receiver import Asker, Refusal, Taken, taker_of
+from substrate.engine.unreadable import value_of
+from substrate.values.codec import decode, encode
+from substrate.values.errors import Misuse, NotEncodable, Paused, SignalExpired
+from substrate.values.records import Json, Promise, PromiseState, Received
+
+POLL = Json('{"waits":false}')
+"""What tells the record of a look into the inbox from that of a wait."""
+
+_LONGEST_SCHEMA = 4000
+"""In characters. A type of more is not told in a few words, and its row is to stay small."""
+
+
+async def await_timer(
+    execution: Execution, recorded: Promise | None, blank: Promise, due: Callable[[], int]
+) -> Promise:
+    """Return the settled timer. `due` is asked only when nothing was recorded yet."""
+    timer = recorded or await execution.write(replace(blank, input=_until(due())))
+    due_at = _due_at(timer) or 0
+    await execution.wait_until(due_at)
+    return await execution.write(
+        replace(
+            timer,
+            state=PromiseState.RESOLVED,
+            value=Json("null"),
+            settled_at=max(execution.now_ms, due_at),  # the clock may have been set back
+        )
+    )
+
+
+async def await_signal(
+    execution: Execution,
+    recorded: Promise | None,
+    blank: Promise,
+    type_: Any,
+    seconds: float | None,
+) -> Promise:
+    """Return the promise, resolved with a signal or expired. A signal that is there wins."""
+    waiting = recorded
+    if waiting is None:
+        due = None if seconds is None else execution.now_ms + round(seconds * 1000)
+        waiting = replace(blank, input=_until(due, _wants(type_, waiting_for=blank.name)))
+    judge = partial(_judged, type_, waiting.run_id, waiting.name)
+    asker = Asker(waiting, judge, _due_at(waiting))
+    return await taker_of(execution, waiting.name).settle(asker)
+
+
+async def poll_signals(execution: Execution, blank: Promise) -> Promise:
+    """Return the promise, resolved with the values that have come and no wait wants."""
+    return await taker_of(execution, blank.name).settle(Asker(blank))
+
+
+async def hear_signals(execution: Execution, blank: Promise) -> Promise:
+    """Return the promise, resolved with the values that have come; where none has, no row is kept.
+
+    That something was heard anew is noted with the execution, for the run's end.
+    """
+    heard = await taker_of(execution, blank.name).settle(Asker(blank, is_silent=True))
+    execution.has_heard = execution.has_heard or heard.seq > 0
+    return heard
+
+
+def read_signal(type: Any, seconds: float | None, promise: Promise) -> Any:
+    """Return the value as the type asked for, or why there is none.
+
+    Raises `Paused` where the type has changed and takes the record no more.
+    """
+    if promise.state is not PromiseState.RESOLVED:
+        waited = "" if seconds is None else f" in {seconds:g} s"
+        return Raised(
+            SignalExpired(f"no signal {promise.name!r} came to {promise.run_id!r}{waited}")
+        )
+    value = decode(Json("null") if promise.value is None else promise.value)
+    if type is Any:
+        return value
+    try:
+        return annotation_of(type, promise.name).load(value)
+    except Misuse as error:
+        raise Paused(failure_of(error)) from None
+
+
+@lru_cache(maxsize=256)
+def annotation_of(type: Any, name: str) -> Annotation:
+    """Return the type of a signal, or raise `Misuse` for one that pydantic cannot read."""
+    try:
+        return Annotation(f"ctx.signal({name!r})", "value", answered(type))
+    except PydanticUserError as error:
+        raise Misuse(
+            f"a signal cannot be a {type!r}: {error}; use a type that pydantic knows"
+        ) from None
+
+
+def _judged(type_: Any, run_id: str, name: str, received: Received) -> Taken | Refusal:
+    """Return what a wait records of a value, or what is wrong with it, for its `attempts`."""
+    value = value_of(received, run_id, name)
+    if type_ is Any:
+        return Taken(received.value)
+    annotation = annotation_of(type_, name)
+    try:
+        made = annotation.make(value)
+        return Taken(
+            Json(encode(annotation.dump(made))), annotation.is_exact(received.value, value)
+        )
+    except (ValidationError, NotEncodable) as error:
+        told = str(error)
+    except Exception as error:  # noqa: BLE001 - a type's own validators are user code
+        told = f"reading it raises {type(error).__name__}: {error}"
+    message = f"the value sent is not a {shown(type_)}: {told}"[:1000]
+    return {
+        "type": "Refused",
+        "message": message,
+        "dedup": received.dedup,
+        "at": received.sent_at,
+    }
+
+
+def _wants(type_: Any, *, waiting_for: str) -> dict[str, Any] | None:
+    """Return the schema of what is waited for; None where it says nothing, or is long."""
+    if type_ is Any:
+        return None
+    schema = annotation_of(type_, waiting_for).schema
+    return schema if schema and len(encode(schema)) <= _LONGEST_SCHEMA else None
+
+
+def _until(due_at: int | None, wants: dict[str, Any] | None = None) -> Json:
+    return Json(encode({"due_at": due_at, **({"wants": wants} if wants else {})}))
+
+
+def _due_at(waiting: Promise) -> int | None:
+    """Return the recorded moment until which it waits; None when there is none."""
+    due_at: int | None = decode(waiting.input or Json("{}")).get("due_at")
+    return due_at

@@ -1,0 +1,82 @@
+"""A strand: what one task of a run does, one operation after another.
+
+A context and those scoped from it share their task's strand. It keeps the time that the task has
+seen, whether it is still replaying, and that nothing uses the context but this task, in its turn:
+an operation begun from elsewhere would take its key in an order that a replay cannot repeat.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from threading import get_ident
+from typing import TypeVar
+
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.idle import Group
+from substrate.values.errors import Misuse, Paused
+from substrate.values.records import Promise
+
+T = TypeVar("T")
+
+
+class Strand:
+    """One task's turn on a run."""
+
+    def __init__(self, execution: Execution, now_ms: int, *, is_live: bool) -> None:
+        self.now_ms: int = now_ms
+        self.is_live: bool = is_live
+        self.seq: int = 0
+        """The highest change number among the outcomes that the task has seen."""
+        self.group: Group | None = None
+        self.idle: dict[object, str | None] = {}
+        """Operations that were made and not begun yet, in the order in which they were made, with
+        why where they were refused; and what the function is to return."""
+        self._execution = execution
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._thread = get_ident()
+        self._is_waiting = False
+
+    def check_use(self) -> None:
+        """Refuse to be used from another task, or while this one waits for an operation."""
+        # In another thread the loop's current task may well be the run's own: it waits there.
+        if get_ident() != self._thread or asyncio.current_task(self._loop) is not self._task:
+            raise Misuse(
+                "this ctx is used in a task or thread that is not its own; asyncio.gather, "
+                "wait_for and create_task make such tasks: use ctx.gather or ctx.map, and "
+                "ctx.call for a branch of several operations"
+            )
+        if self._is_waiting:
+            raise Misuse(
+                "this ctx is used inside one of its own operations, whose record would hide that "
+                "from a replay; make that a durable function and ctx.call it: it has its own ctx"
+            )
+
+    def observe(self, promise: Promise) -> None:
+        """Take note of an outcome that the task has seen: its time moves on to it."""
+        self.now_ms = max(self.now_ms, promise.settled_at or 0)
+        self.seq = max(self.seq, promise.seq)
+
+    async def drive(
+        self,
+        work: Callable[[], Awaitable[T]],
+        group: Group | None = None,
+        *,
+        is_live: bool = True,
+    ) -> T:
+        """Do live work, turning a cancellation into what caused it. `group`: of its branches."""
+        self.is_live = is_live
+        self._is_waiting = True
+        self.group = group
+        try:
+            await self._execution.proceed()
+            return await work()
+        except Paused as paused:  # of a row that cannot be read, which nobody has left over yet
+            self._execution.leave(paused)
+        except asyncio.CancelledError:
+            self._execution.check_open()
+            if self._task is not self._execution.task:
+                raise  # a branch: the combinator that waits for it was cancelled, and tells why
+            raise self._execution.cancelled() from None
+        finally:
+            self._is_waiting = False
+            self.group = None

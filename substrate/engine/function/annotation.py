@@ -1,0 +1,263 @@
+"""An annotation of a durable function: how values of its type cross the journal.
+
+A value is written as pydantic writes it, and read back at once: it is recorded only in a form that
+gives back what was given. There are three forms, tried in this order, so that what older journals
+hold stays as it is:
+
+1. its JSON, by the names of its fields;
+2. the same by alias, without what is computed;
+3. the same with bytes, moments and decimals as what they are, which `codec` tags.
+
+Where none of them does, they are tried again without the fields of models that were not set; and
+then once more for a value that is not of the type to the letter, but means it: an int in the place
+of a Decimal, a tuple in that of a list.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+from substrate.engine.function.form import FORMS, Form, plain
+from substrate.values.codec import encode
+from substrate.values.difference import Allow, difference
+from substrate.values.errors import Misuse, NotEncodable, NotKept
+
+_VALUES = re.compile(r"input_value=.*?, (?=input_type=)", re.DOTALL)
+_MASK = "**********"
+_READERS = ("function-before", "function-wrap", "function-plain", "call", "json")
+_WIDER = ("coerce_numbers_to_str", "populate_by_name", "validate_by_name", "from_attributes")
+_PROSE = frozenset({"title", "description", "default", "examples"})
+_CURE = "annotate it with the type that it has, or give what is lost a form that reads back"
+_ORDER = " has an order, which would be lost"
+_IN_ORDER = "give a list of pairs"
+_KEEP_OUT = (
+    "keep it out of arguments, results and signals: let the step that needs it read it from the "
+    "environment or a vault"
+)
+
+
+class Annotation:
+    """The type of a parameter, of a result or of a signal. `owner` and `name` say of which."""
+
+    def __init__(self, owner: str, name: str, hint: Any) -> None:
+        self._owner = owner
+        self._name = name
+        self._hint = hint
+        self._adapter: TypeAdapter[Any] = TypeAdapter(hint)
+
+    def as_ever(self, value: Any) -> Any:
+        """Return the first form of a value, unread. Raises `NotEncodable` where it has none."""
+        try:
+            return FORMS[0].of(self._adapter, value)
+        except Exception as error:  # noqa: BLE001 - pydantic_core raises several kinds of its own
+            raise self._not_encodable(error) from None
+
+    def dump(self, value: Any) -> Any:
+        """Return what is recorded of a value: the same in every process.
+
+        Raises `NotEncodable` where it has no JSON form, `NotKept` where none gives it back.
+        """
+        problem: Exception | None = None
+        found: str | None = None
+        shown: Any = None
+        is_of_type = False
+        for form, allow in self._tries():
+            try:
+                dumped = self._in_form(form, value, allow)
+            except Exception as error:  # noqa: BLE001 - pydantic_core raises several kinds
+                problem = error
+                continue
+            lost = self._lost(value, dumped, allow)
+            if lost is None:
+                return dumped
+            if Allow.CONVERTED not in allow:
+                is_of_type = True
+            elif found is None:  # all that may be lost is allowed by then: what is told matters
+                found, shown = lost, dumped
+        if found is None:
+            raise self._not_encodable(problem)
+        if is_of_type:
+            raise self._not_kept(found, shown)
+        raise NotEncodable(f"{self._owner}: {self._is_not(found)}; {_cure_of(found)}")
+
+    def make(self, value: Any) -> Any:
+        """Return a JSON value as the type. Raises `ValidationError`, or what its validators do."""
+        return self._adapter.validate_python(value)
+
+    def load(self, value: Any) -> Any:
+        """Return a recorded value as the type. Raises `Misuse` where it fits the type no more."""
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            told = str(error)
+        except Exception as error:  # noqa: BLE001 - a type's own validators are user code
+            told = f"reading it raises {type(error).__name__}: {error}"
+        raise Misuse(f"{self._owner}: the recorded {self._name} no longer fits its type: {told}")
+
+    def refusal(self, value: Any) -> str | None:
+        """Say why a value is not of the type as it stands, without being made so; None if it is."""
+        try:
+            self._adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            return problem_in(error, self._name)
+        return None
+
+    def is_exact(self, text: str, value: Any) -> bool:
+        """Whether a JSON text, or the value that it stands for, is of the type without coercion."""
+        try:
+            self._adapter.validate_json(text, strict=True)
+        except Exception:  # noqa: BLE001 - a type's own validators are user code
+            try:
+                self._adapter.validate_python(value, strict=True)
+            except Exception:  # noqa: BLE001 - likewise
+                return False
+        return True
+
+    def _tries(self) -> Iterator[tuple[Form, Allow]]:
+        """Give the forms to be tried, and what counts as the same in each."""
+        is_open = Allow.OPEN if self._is_open else Allow.NOTHING
+        lenient = Allow.MADE | Allow.CONVERTED
+        for more in (Allow.NOTHING, Allow.MADE, lenient):
+            for form in FORMS:
+                yield form, is_open | more
+
+    def _in_form(self, form: Form, value: Any, allow: Allow) -> Any:
+        dumped = form.of(self._adapter, value, is_lenient=Allow.CONVERTED in allow)
+        drops = Allow.MADE in allow
+        if drops or self._may_hold_sets:
+            dumped = form.arranged(value, dumped, drops=drops)
+        return plain(dumped) if form.is_tagged else dumped
+
+    def _lost(self, value: Any, dumped: Any, allow: Allow) -> str | None:
+        """Say what of a value a form does not give back; None where it gives back all."""
+        try:
+            back = self._adapter.validate_python(dumped)
+        except ValidationError as error:
+            return f"{self._name} would be refused when it is read: {problem_in(error, self._name)}"
+        except Exception as error:  # noqa: BLE001 - a type's own validators are user code
+            return f"reading {self._name} raises {type(error).__name__}"
+        if Allow.CONVERTED in allow and self._chooses_members:
+            allow &= ~Allow.CONVERTED  # nothing tells a member from its text then
+        return difference(value, back, self._name, allow)
+
+    def _not_encodable(self, error: Exception | None) -> NotEncodable:
+        told = _VALUES.sub("", str(error))  # which may be secret
+        return NotEncodable(
+            f"{self._owner}: {self._name} has no JSON form as {shown(self._hint)}: {told}"
+        )
+
+    def _is_not(self, lost: str) -> str:
+        return f"{self._name} is not of the annotated type {shown(self._hint)}: {lost}"
+
+    def _not_kept(self, lost: str, dumped: Any) -> NotKept:
+        try:
+            text = encode(dumped)
+        except NotEncodable:
+            text = _MASK
+        told = f"{self._owner}: {self._name} would not read back as {shown(self._hint)}"
+        return NotKept(f"{told}: {lost}; {_cure_of(lost)}", lost, None if _MASK in text else text)
+
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of what is taken; nothing where there is none, or more is taken."""
+        if _takes_more(self._adapter.core_schema):
+            return {}
+        try:
+            bare: dict[str, Any] = _bare(self._adapter.json_schema())
+        except Exception:  # noqa: BLE001 - pydantic raises several kinds, a type's own code any
+            return {}
+        return bare
+
+    @cached_property
+    def _is_open(self) -> bool:
+        """Whether the type has places for anything, and leaves no doubt which these are.
+
+        An enum member or a UUID stands there as its JSON, as everywhere without a type. It could
+        also come from a union that takes text as well: then nothing tells the two apart.
+        """
+        return "any" in self._kinds and not self._chooses_members
+
+    @cached_property
+    def _may_hold_sets(self) -> bool:
+        return not self._kinds.isdisjoint(("set", "frozenset", "any", "extra"))
+
+    @property
+    def _chooses_members(self) -> bool:
+        return "a choice" in self._kinds
+
+    @cached_property
+    def _kinds(self) -> set[str]:
+        kinds: set[str] = set()
+        _kinds_in(self._adapter.core_schema, kinds, in_union=False)
+        return kinds
+
+
+def _takes_more(schema: Any) -> bool:
+    """Whether a value may be taken that the JSON Schema of the type does not tell of."""
+    if isinstance(schema, dict):
+        kind = schema.get("type")
+        if kind == "lax-or-strict":  # a bool of ours, or a type of the standard library
+            return _takes_more(schema.get("strict_schema"))
+        if kind in _READERS or any(map(schema.get, _WIDER)):
+            return True
+        if not isinstance(schema.get("validation_alias", ""), str):
+            return True
+        return any(_takes_more(each) for k, each in schema.items() if k != "serialization")
+    return isinstance(schema, list | tuple) and any(map(_takes_more, schema))
+
+
+def _bare(schema: Any) -> Any:
+    """Return a schema without the names and the prose that pydantic adds."""
+    if isinstance(schema, list):
+        return [_bare(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    bare = {k: _bare(v) for k, v in schema.items() if k not in _PROSE}
+    for named in ("properties", "$defs"):  # whose keys are names, which may be these words
+        if isinstance(found := schema.get(named), dict):
+            bare[named] = {k: _bare(v) for k, v in found.items()}
+    return bare
+
+
+def _kinds_in(schema: Any, kinds: set[str], *, in_union: bool) -> None:
+    """Collect whether a schema takes anything or sets somewhere, and chooses an enum or UUID."""
+    if isinstance(schema, dict):
+        kind = schema.get("type")
+        if kind in ("any", "set", "frozenset"):
+            kinds.add(kind)
+        elif in_union and kind in ("enum", "uuid"):
+            kinds.add("a choice")
+        if "allow" in (schema.get("extra_behavior"), schema.get("extra_fields_behavior")):
+            kinds.add("extra")
+        inside = kind in ("union", "tagged-union") or (in_union and kind != "model-field")
+        for each in schema.values():
+            _kinds_in(each, kinds, in_union=inside)
+    elif isinstance(schema, (list, tuple)):
+        for each in schema:
+            _kinds_in(each, kinds, in_union=in_union)
+
+
+def problem_in(error: ValidationError, name: str) -> str:
+    """Say where a value was refused, what stands there, and why; never the value."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join([name, *(str(part) for part in first["loc"])])
+    return f"{place} is {type(first['input']).__name__}: {first['msg']}"
+
+
+def gist_of(error: PydanticUserError) -> str:
+    """Return what pydantic says of a type that it can't use, on one line, without its own hints."""
+    return " ".join(str(error.message).split("\n\n", 1)[0].split()).rstrip(".")
+
+
+def _cure_of(lost: str) -> str:
+    if lost.endswith(" is a secret"):
+        return _KEEP_OUT
+    return _IN_ORDER if lost.endswith(_ORDER) else _CURE
+
+
+def shown(hint: Any) -> str:
+    """Return a type as one writes it."""
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

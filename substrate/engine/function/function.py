@@ -1,0 +1,397 @@
+"""A durable function: `async def f(ctx, …)` with a name and a version the journal knows it by.
+
+Its arguments and its result cross the journal as JSON. Where they are annotated with dataclasses,
+pydantic models or the like, they come back as these, live and on every replay alike; what would not
+is refused, or pauses the run: see `annotation`.
+"""
+
+import builtins
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    TypeVar,
+    Union,
+    final,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
+
+from pydantic import PydanticUserError
+
+from substrate.engine.function.annotation import Annotation, shown
+from substrate.engine.function.bound import Bound
+from substrate.engine.function.place import described
+from substrate.engine.function.signature import check_meaning, near
+from substrate.values.codec import decode, encode
+from substrate.values.errors import Misuse, NotEncodable, NotKept
+from substrate.values.ids import check_name
+from substrate.values.number import is_whole
+from substrate.values.records import Json
+from substrate.values.secret import hidden_in, is_any_in
+
+if TYPE_CHECKING:
+    from substrate.engine.context.context import Context
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+_OPERATIONS = frozenset(
+    ("step", "call", "spawn", "sleep", "signal", "gather", "now", "emit", "run_id")
+)
+"""Some of what a context has: a type of one, or of a part of one, has at least one of these."""
+
+DEFAULTS = "(default)"
+"""Under this name, which no parameter can have, a record has the defaults of its call."""
+
+_PLAIN = (Any, None, type(None), bool, int, float, str, bytes, list, dict)
+"""What is JSON already, or nearly, and needs no adapter."""
+
+
+@final
+class Later:
+    """The context that a function will be given, for type checkers; there is none of it.
+
+    What starts a function asks for one that takes a `Later`. A `Durable` does and a plain function
+    doesn't, so that a forgotten ``@durable`` is seen in the editor, with the arguments checked.
+    """
+
+
+@dataclass(frozen=True)
+class Durable(Generic[P, R_co]):
+    """A registered function. `version` is pinned by each run when it starts."""
+
+    function: "Callable[Concatenate[Context, P], Coroutine[Any, Any, R_co]]"
+    name: str
+    version: int = 1
+
+    def __call__(
+        self, ctx: "Context | Later", /, *args: P.args, **keywords: P.kwargs
+    ) -> Coroutine[Any, Any, R_co]:
+        """Call the function itself, as a unit test does: with a context, or what stands for one.
+
+        Nothing is recorded of the call. In a run, that is `Context.call`. Raises `Misuse` where no
+        context is given.
+        """
+        if not any(hasattr(ctx, operation) for operation in _OPERATIONS):
+            raise Misuse(
+                f"{self.name}() is given {ctx!r} in the place of its ctx; write "
+                f"ctx.call({self.name}, …) inside a run, and client.start({self.name}, …, id=…) "
+                "outside of one"
+            )
+        called: Callable[..., Coroutine[Any, Any, R_co]] = self.function
+        return called(ctx, *args, **keywords)
+
+    def of(
+        self, *args: P.args, **keywords: P.kwargs
+    ) -> "Bound[[Context | Later], Coroutine[Any, Any, R_co]]":
+        """Return it with its arguments, some of them by name, to be started with options.
+
+        Type checkers see here what they can't see where options and names are mixed.
+
+        >>> @durable
+        ... async def greet(ctx, name: str, greeting: str = "Hello") -> str:
+        ...     return f"{greeting}, {name}."
+        >>> bound = greet.of("Ada", greeting="Good morning")  # client.start(bound, id="greet/1")
+        """
+        return Bound(self, args, keywords)
+
+    def encode_arguments(
+        self,
+        args: Sequence[Any],
+        keywords: Mapping[str, Any],
+        caller: str = "",
+        options: Mapping[str, object] = MappingProxyType({}),
+        known: Json | None = None,
+    ) -> Json:
+        """Return the arguments as one JSON object by parameter name.
+
+        `known` is what may be recorded of this call: what is the same needs no other look.
+        `options` are those that `caller` takes itself, None where one was not given. Raises
+        `Misuse` where the arguments do not fit the signature, or an option may be meant for the
+        function, `NotEncodable` where they are not JSON.
+        """
+        given = [name for name, value in options.items() if value is not None]
+        check_meaning(caller, self.name, self.signature, len(args), given)
+        try:
+            bound = self.signature.bind(*args, **keywords).arguments
+        except TypeError as error:
+            hint = near(keywords, self.signature, caller, options)
+            raise Misuse(f"{self.name}() cannot be called so: {error}{hint}") from None
+        text = encode(self._written(bound, known))
+        if is_any_in(text):  # who is called would be given what stands in its place
+            raise Misuse(
+                f"an argument of {self.name}() holds a secret that was revealed, and arguments are "
+                "recorded; give it the Secret itself, and reveal it there"
+            )
+        return Json(text)
+
+    def with_defaults(self, arguments: Json) -> Json:
+        """Return arguments with what stands for those that were not given, as a run records them.
+
+        So a deploy that changes a default changes no run under way. One that JSON has no form for
+        is left out, and is whatever it is by then.
+        """
+        if not self._defaults:
+            return arguments
+        given = decode(arguments)
+        left = {name: value for name, value in self._defaults.items() if name not in given}
+        return Json(encode({DEFAULTS: left, **given})) if left else arguments
+
+    def decode_arguments(self, text: Json) -> Mapping[str, Any]:
+        """Return recorded arguments as the types of the signature.
+
+        A default that was recorded for a parameter which is gone by now is left out.
+        Raises `Misuse` where the function takes these arguments no more.
+        """
+        recorded = decode(text)
+        defaults = recorded.pop(DEFAULTS, {})
+        there = {name: defaults[name] for name in defaults if name in self.signature.parameters}
+        arguments = {name: self._load(name, value) for name, value in (there | recorded).items()}
+        try:
+            self.signature.bind(**arguments)
+        except TypeError as error:
+            raise Misuse(f"{self.name}() cannot be called as recorded: {error}") from None
+        return arguments
+
+    def encode_some(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return some of the arguments as their JSON values, by parameter name."""
+        return self._written(arguments)
+
+    @property
+    def parameters(self) -> Sequence[str]:
+        """The names of the parameters, without the context."""
+        return tuple(self.signature.parameters)
+
+    def encode_result(self, value: object) -> Json:
+        """Return the result as JSON.
+
+        Raises `Misuse` where it is not of the type that the function says it returns, nor of one
+        that stands for it (see `annotation`); `NotEncodable` where it is no JSON; `NotKept` where
+        it would not read back.
+        """
+        annotation = self._annotations.get("return")
+        if annotation is None:
+            self._check_plain(value)
+            return Json(encode(hidden_in(value)))
+        try:
+            return Json(encode(hidden_in(annotation.dump(value))))
+        except NotKept:
+            if reason := annotation.refusal(value):
+                raise self._wrong(value, reason) from None
+            raise
+
+    def decode_result(self, text: Json) -> R_co:
+        """Return a recorded result as the type that the function returns."""
+        result: R_co = self._load("return", decode(text))
+        return result
+
+    def _written(self, arguments: Mapping[str, Any], known: Json | None = None) -> dict[str, Any]:
+        """Return arguments as they are recorded, by parameter name."""
+        typed = self._annotations
+        for name, plain in self._plain.items():
+            if name in arguments and not _means(plain, arguments[name]):
+                self._refuse(name, arguments[name])
+        if typed.keys().isdisjoint(arguments):
+            return dict(arguments)
+        if known is not None:
+            with suppress(NotEncodable):
+                as_ever = {
+                    name: typed[name].as_ever(value) if name in typed else value
+                    for name, value in arguments.items()
+                }
+                given = Json(encode(as_ever))
+                if known in (given, self.with_defaults(given)):
+                    return as_ever
+        return {
+            name: typed[name].dump(value) if name in typed else value
+            for name, value in arguments.items()
+        }
+
+    def _load(self, name: str, value: Any) -> Any:
+        annotation = self._annotations.get(name)
+        return value if annotation is None else annotation.load(value)
+
+    def _check_plain(self, value: object) -> None:
+        """Refuse a result that is not of the plain type that the function says it returns."""
+        plain = self._hints.get("return", Any)
+        if plain is not Any and not _is(plain, value):
+            raise self._wrong(value)
+
+    def _refuse(self, name: str, value: object) -> None:
+        """Refuse an argument that is not of its plain type, unless it is the default of it."""
+        if value is not self.signature.parameters[name].default:
+            raise Misuse(
+                f"{self.name}() takes {name}: {shown(self._hints[name])}, and was given a "
+                f"{type(value).__name__}; give that, or change what it says"
+            )
+
+    def _wrong(self, value: object, reason: str = "") -> Misuse:
+        says = shown(self._hints["return"])
+        why = f": {reason}" if reason else ""
+        return Misuse(
+            f"{self.name}() returned a {type(value).__name__} and says that it returns {says}{why}"
+            "; return that, or change what it says"
+        )
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """The signature without the context."""
+        whole = inspect.signature(self.function)
+        return whole.replace(parameters=list(whole.parameters.values())[1:])
+
+    @cached_property
+    def _defaults(self) -> Mapping[str, Any]:
+        """The JSON values of the defaults, by parameter name."""
+        written: dict[str, Any] = {}
+        for name, parameter in self.signature.parameters.items():
+            if parameter.default is not parameter.empty:
+                with suppress(NotEncodable):
+                    value = self._written({name: parameter.default})[name]
+                    encode(value)
+                    written[name] = value
+        return written
+
+    @cached_property
+    def _hints(self) -> Mapping[str, Any]:
+        """The annotations by parameter name, and that of the result as ``return``."""
+        typed = {*self.signature.parameters, "return"}
+        try:
+            hints = get_type_hints(self.function, include_extras=True)
+        except NameError as error:
+            raise self._unreadable(error) from None
+        return {name: hint for name, hint in hints.items() if name in typed}
+
+    @cached_property
+    def _plain(self) -> Mapping[str, type]:
+        """The parameters that are of plain types, but for None, which says nothing."""
+        return {
+            name: hint
+            for name, hint in self._hints.items()
+            if name != "return" and hint in _PLAIN and hint not in (Any, None, type(None))
+        }
+
+    @cached_property
+    def _annotations(self) -> Mapping[str, Annotation]:
+        """Those of them that are more than plain JSON."""
+        try:
+            return {
+                name: Annotation(f"{self.name}()", name, hint)
+                for name, hint in self._hints.items()
+                if hint not in _PLAIN
+            }
+        except (NameError, PydanticUserError) as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> Misuse:
+        return Misuse(
+            f"the types of {self.name}() cannot be read: {error}; use types that pydantic "
+            "knows, imported where the function is defined"
+        )
+
+
+def _is(plain: type, value: object) -> bool:
+    """Whether a value is of a plain type; JSON has one kind of array, and of number nearly."""
+    if isinstance(value, plain) or (plain is float and isinstance(value, int)):
+        return True
+    return plain is list and isinstance(value, tuple)
+
+
+def _means(plain: type, value: object) -> bool:
+    """Whether a value is of a plain type, or JSON makes one of it: a UUID is text."""
+    if _is(plain, value):
+        return True
+    try:
+        return _is(plain, decode(encode(value)))
+    except NotEncodable:
+        return True  # what it is will be told
+
+
+@overload
+def durable(
+    function: "Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]", /
+) -> Durable[P, R]: ...
+@overload
+def durable(
+    *, name: str | None = None, version: int = 1
+) -> "Callable[[Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]], Durable[P, R]]": ...
+def durable(function: Any = None, /, *, name: str | None = None, version: int = 1) -> Any:
+    """Make a durable function of an `async def f(ctx, …)`; use it bare or with options.
+
+    Args:
+        function: The function, where it is used bare. Its first parameter is the `Context`.
+        name: What the journal knows it by; the function's name, if not told otherwise.
+        version: An integer that you raise when old runs must stay on old code; give the worker both
+            versions until the old runs have ended.
+
+    Raises:
+        Misuse: it is no coroutine function that takes a context.
+
+    Example:
+        >>> @durable
+        ... async def greet(ctx, name: str) -> str:
+        ...     return f"Hello, {name}."
+        >>> greet.name, greet.version
+        ('greet', 1)
+    """
+
+    def make(target: Callable[..., Coroutine[Any, Any, Any]]) -> Durable[..., Any]:
+        called = check_name(str(getattr(target, "__name__", "")) if name is None else name)
+        if not is_whole(version) or version < 0:
+            raise Misuse(f"version={version!r} of {called!r} is no whole number; write 1, 2, …")
+        if not inspect.iscoroutinefunction(target):
+            raise Misuse(f"{called!r} is not async; write `async def {called}(ctx, …)`")
+        parameters = list(inspect.signature(target).parameters.values())
+        if not parameters:
+            raise Misuse(f"{called!r} takes no context; write `async def {called}(ctx, …)`")
+        if not _may_be_context(parameters[0].annotation, target):
+            raise Misuse(
+                f"the first parameter of {called!r} is {parameters[0]}, and a durable function is "
+                f"given its context there; write `async def {called}(ctx: Context, …)`"
+            )
+        for parameter in parameters:
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise Misuse(f"{called!r}: name each argument, *{parameter.name} has no record")
+        return Durable(target, called, version)
+
+    return make if function is None else make(function)
+
+
+def not_durable(given: object, instead: str = "") -> Misuse:
+    """Return the refusal of what stands in the place of a durable function."""
+    name = getattr(given, "name", None)
+    if isinstance(name, str) and callable(getattr(given, "function", None)):
+        return Misuse(
+            f"{name!r} is a tool; put @durable on a function that calls it, as the function that "
+            f"it is: {name}(…)"
+        )
+    return Misuse(f"{described(given)} is no durable function; put @durable on it{instead}")
+
+
+def _may_be_context(hint: Any, target: object) -> bool:
+    """Whether a parameter that says this of itself may be given a context.
+
+    Only what surely is something else is refused: a class that has none of its operations.
+    """
+    if isinstance(hint, str):  # as it is written, where annotations are not evaluated
+        name = hint.partition("[")[0]
+        hint = getattr(target, "__globals__", {}).get(name, getattr(builtins, name, Any))
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return any(_may_be_context(each, target) for each in get_args(hint))
+    if origin is not None:
+        hint = origin
+    if not isinstance(hint, type) or hint in (Any, object, inspect.Parameter.empty):
+        return True
+    return not _OPERATIONS.isdisjoint(dir(hint))

@@ -1,0 +1,67 @@
+"""Values of classes where no annotation tells what they are: as arguments of steps, and in signals.
+
+A dataclass or a pydantic model is written as its own type writes it, wherever it stands in a list
+or an object. What JSON holds by itself stays as it is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BaseModel, PydanticUserError
+
+from substrate.engine.function.annotation import Annotation
+from substrate.values.codec import encode
+from substrate.values.errors import NotEncodable
+from substrate.values.records import Json
+from substrate.values.secret import hidden_in
+
+
+def encoded(value: Any) -> Json:
+    """Return a value as JSON. Raises `NotEncodable` where a part of it has no form that is kept."""
+    try:
+        return Json(encode(value))
+    except NotEncodable:
+        if not holds_objects(value):
+            raise
+    return Json(encode(hidden_in(_written(value))))
+
+
+def _written(value: object) -> object:
+    if _is_object(value):
+        kind: Any = type(value)
+        return _annotation_of(kind).dump(value)
+    if isinstance(value, Mapping):
+        return {key: _written(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(each) for each in value]
+    return value
+
+
+def holds_objects(value: Any) -> bool:
+    """Whether a value is a dataclass or a pydantic model, or has one in its lists and objects."""
+    stack, seen = [value], set()
+    while stack:
+        each = stack.pop()
+        if _is_object(each):
+            return True
+        if isinstance(each, Mapping | list | tuple) and id(each) not in seen:
+            seen.add(id(each))
+            stack.extend(each.values() if isinstance(each, Mapping) else each)
+    return False
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, BaseModel) or (is_dataclass(value) and not isinstance(value, type))
+
+
+@lru_cache(maxsize=512)
+def _annotation_of(kind: type) -> Annotation:
+    try:
+        return Annotation(kind.__qualname__, "it", kind)
+    except (NameError, PydanticUserError) as error:
+        raise NotEncodable(
+            f"{kind.__qualname__} has no JSON form: {error}; give its fields types that pydantic "
+            "knows"
+        ) from None

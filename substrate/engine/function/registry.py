@@ -1,0 +1,85 @@
+"""The durable functions that a worker knows, by name and version: given to it, or reached by them.
+
+A function that is defined anew in its place (a notebook's cell that is run again, a module that is
+reloaded) takes the place of the old one when a run of it is started: what is claimed from then on
+is driven by the new code. Another function under the same name is never mistaken for it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from substrate.engine.function.function import Durable
+from substrate.engine.function.reachable import reached
+from substrate.values.errors import Misuse
+
+
+class Registry(Mapping[tuple[str, int], Durable[..., Any]]):
+    """What a worker knows.
+
+    Raises `Misuse` for what is no durable function, and for two of one name and version.
+    """
+
+    def __init__(self, functions: Iterable[Durable[..., Any]] = ()) -> None:
+        self._known: dict[tuple[str, int], Durable[..., Any]] = {}
+        if isinstance(functions, Durable) or not isinstance(functions, Iterable):
+            raise Misuse(f"work() is given {functions!r}; give it a list: work([order, refund])")
+        for each in functions:
+            if not isinstance(each, Durable):
+                raise Misuse(
+                    f"work() is given {each!r}, which is no durable function; put @durable on it"
+                )
+            known = self._known.setdefault((each.name, each.version), each)
+            if known != each and not _is_made_alike(known, each):
+                raise Misuse(
+                    f"work() is given two functions {each.name!r}, version {each.version}: "
+                    f"{_place(known)} and {_place(each)}; give one a name or a version of its own"
+                )
+        # Of two of one name it is the one that was given, or is nearer: see `recognise`.
+        for each in reached(list(self._known.values())):
+            self._known.setdefault((each.name, each.version), each)
+
+    def __getitem__(self, key: tuple[str, int]) -> Durable[..., Any]:
+        return self._known[key]
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def recognise(self, function: Durable[..., Any]) -> bool:
+        """Say whether a function took the place of one that was known under its name.
+
+        Does nothing with a name that is not known here. Raises `Misuse` for another function than
+        the one that is known: a run that is started with it would be driven by that.
+        """
+        key = function.name, function.version
+        known = self._known.get(key)
+        if known is None or known == function or _is_made_alike(known, function):
+            return False
+        if not _is_defined_anew(known, function):
+            raise Misuse(
+                f"{function.name!r}, version {function.version}, is {_place(function)} here, and "
+                f"{_place(known)} for the worker of this process, which would drive it: give the "
+                "right one to work([…]), or one of them a name or a version of its own"
+            )
+        self._known[key] = function
+        return True
+
+
+def _is_made_alike(one: Durable[..., Any], other: Durable[..., Any]) -> bool:
+    """Whether both are of the same code: a function that is made by another, called twice."""
+    code = getattr(one.function, "__code__", None)
+    return code is not None and code is getattr(other.function, "__code__", None)
+
+
+def _is_defined_anew(one: Durable[..., Any], other: Durable[..., Any]) -> bool:
+    """Whether one stands in its module where the other stood before."""
+    place = _place(one)
+    return place == _place(other) and "<locals>" not in place
+
+
+def _place(function: Durable[..., Any]) -> str:
+    target = function.function
+    name = getattr(target, "__qualname__", type(target).__name__)
+    return f"{getattr(target, '__module__', '?')}.{name}"

@@ -1,0 +1,313 @@
+"""Who gets a signal: one taker for each name that a run waits for, not one for each wait.
+
+- The oldest signal goes to the first open wait, in the order of keys, that accepts its value, so
+  that which question an answer belongs to depends on no connection and no task. One that would
+  have to make another value of it comes after all that accept it as it is. What no open wait
+  accepts goes to a poll, or else is refused: it counts as taken, and the first wait notes why.
+- A wait that the journal has as pending is open, though this replay has not come back to it.
+  Until it has, nothing is handed out; once nothing of the run is at work, the code does not ask
+  for it any more.
+- A pass over the inbox is work: a run is not let go while one is under way, nor before one has
+  looked in vain since the last wake-up.
+- Who stops waiting is given nothing from then on. A write for it that is under way is waited for,
+  so that what it took can be given back.
+"""
+
+import asyncio
+from bisect import insort
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.idle import Wait
+from substrate.engine.unreadable import value_of
+from substrate.values.codec import decode, encode
+from substrate.values.errors import CheckpointRefused, Paused
+from substrate.values.ids import Place, place_of
+from substrate.values.records import Json, Kind, Promise, PromiseState, Received
+
+Refusal = dict[str, Any]
+
+MAX_NOTED = 100
+"""So many refused values a wait notes, the last ones: each is written again with every other."""
+
+_BATCH = 128  # signals that are read at once, at most
+_POLL_BYTES = 8_000_000  # of values, about, that one poll takes; the next one takes the rest
+
+_NOT_LOOKED = -1
+"""The wake version of who has not looked yet: no run stands at it, so it is not let go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a wait records of a value that fits, and whether it does as it stands."""
+
+    value: Json
+    is_exact: bool = True
+
+
+Judge = Callable[[Received], Taken | Refusal]
+
+
+@dataclass(slots=True, eq=False)
+class Asker:
+    """Who wants signals of a name: a wait wants one, a poll all that has come.
+
+    `judge` says what a wait makes of a value, or refuses it; a poll has none. A `silent` one
+    that finds nothing leaves no row.
+    """
+
+    promise: Promise
+    judge: Judge | None = None
+    due_at: int | None = None
+    is_silent: bool = False
+    is_due: bool = False
+    place: Place = field(init=False)
+    wait: Wait = field(init=False)
+    recorded: asyncio.Event = field(init=False)
+    settled: asyncio.Future[Promise] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.place = place_of(self.promise.key)
+        self.wait = Wait(_NOT_LOOKED, self.due_at)
+        self.recorded = asyncio.Event()
+        self.settled = asyncio.get_running_loop().create_future()
+        if self.promise.seq:
+            self.recorded.set()
+
+
+class Taker:
+    """Hands the signals of one name to who waits for them, one pass after another."""
+
+    def __init__(self, execution: Execution, name: str) -> None:
+        self._execution = execution
+        self._name = name
+        self._waits: list[Asker] = []
+        self._polls: list[Asker] = []
+        self._absent = {
+            promise.key
+            for promise in execution.open.values()
+            if promise.kind is Kind.SIGNAL and promise.name == name
+        }
+        self._pass: asyncio.Task[None] | None = None
+        self._is_wanted = False
+        self._is_held = False
+
+    async def settle(self, asker: Asker) -> Promise:
+        """Return the asker's promise when it is settled: by a signal, or by its time."""
+        self._absent.discard(asker.promise.key)
+        insort(self._polls if asker.judge is None else self._waits, asker, key=_place)
+        self.look()
+        try:
+            async with self._execution.waiting(asker.wait):
+                if asker.due_at is not None:
+                    await self._until_due(asker, asker.due_at)
+                return await asker.settled
+        except BaseException:
+            self._dismiss(asker)
+            await self._until_over()
+            raise
+
+    async def _until_due(self, asker: Asker, due_at: int) -> None:
+        """Return when the asker is settled, or its time has come and a pass is to decide on it."""
+        await asker.recorded.wait()
+        await self._execution.come(due_at, asker.settled)
+        if not asker.settled.done():
+            asker.is_due = True
+            self.look()
+
+    def look(self) -> None:
+        """See to it that a pass begins after this moment, if anybody wants a signal."""
+        if self._pass is not None:
+            self._is_wanted = True
+        elif self._waits or self._polls:
+            self._begin()
+
+    def rested(self) -> None:
+        """Be told that nothing of the run is at work: who has not come back never will."""
+        if self._is_held and self._pass is None:
+            self._absent.clear()
+            self._begin()
+
+    def _begin(self) -> None:
+        self._execution.parking.enter()
+        self._pass = asyncio.create_task(self._run())
+        self._pass.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._pass = None
+        fault = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if isinstance(fault, Exception | Paused):
+            for asker in (*self._waits, *self._polls):
+                self._fail(asker, fault)
+        elif fault is None and self._is_wanted:
+            self.look()
+        self._execution.parking.leave()
+
+    async def _run(self) -> None:
+        execution = self._execution
+        with execution.enlisted():
+            await execution.parking.decided()
+            execution.check_open()
+            self._is_wanted = False
+            self._absent &= execution.open.keys()
+            self._is_held = bool(self._absent)
+            if self._is_held:
+                return
+            seen = execution.wake_version  # before the look: what comes later has another
+            looked = await self._hand_out()
+            for asker in looked:
+                asker.wait.seen = seen
+            await asyncio.gather(*(self._record(each) for each in looked if each in self._waits))
+
+    async def _hand_out(self) -> Sequence[Asker]:
+        """Hand out what has come; return who has seen all of it and still waits."""
+        after, limit = 0, len(self._waits)
+        left: list[Received] = []
+        while asked := (*self._waits, *self._polls):
+            limit = _BATCH if self._polls else min(limit, _BATCH)
+            found = await self._execution.inbox(self._name, after, limit)
+            left += await self._give(found)
+            if len(found) < limit:
+                await self._answer_polls(self._unwanted(left, asked))
+                return asked
+            if _size(left) > _POLL_BYTES:
+                await self._answer_polls(self._unwanted(left, asked))
+                self._is_wanted = True  # for who waits beside the poll: there is more to see
+            after, limit = found[-1].n, limit * 2
+        return ()
+
+    async def _give(self, found: Sequence[Received]) -> Sequence[Received]:
+        """Give each signal to the first wait that accepts it; return what is left for a poll."""
+        left = []
+        for received in found:
+            accepted, refused = self._judged(received)
+            if accepted:
+                wait, taken = accepted
+                await self._take(wait, self._resolved(wait.promise, taken.value), [received])
+            elif self._polls:
+                left.append(received)
+            elif refused:
+                await self._refuse(*refused)
+            else:
+                break
+        return left
+
+    def _judged(
+        self, received: Received
+    ) -> tuple[tuple[Asker, Taken] | None, tuple[Asker, Received, Refusal] | None]:
+        """Return the wait that a value is for, if any, and the first one that refuses it."""
+        accepted, refused = None, None
+        for wait in self._waits:
+            judged = wait.judge(received) if wait.judge else {}
+            if not isinstance(judged, Taken):
+                refused = refused or (wait, received, judged)
+            elif judged.is_exact:
+                return (wait, judged), refused
+            else:
+                accepted = accepted or (wait, judged)
+        return accepted, refused
+
+    def _unwanted(self, left: Sequence[Received], asked: Sequence[Asker]) -> Sequence[Received]:
+        """Return what no wait wants, nor one that was opened while the others were asked."""
+        new = [wait.judge for wait in self._waits if wait not in asked and wait.judge]
+        return [each for each in left if not any(isinstance(judge(each), Taken) for judge in new)]
+
+    async def _answer_polls(self, left: Sequence[Received]) -> None:
+        """Give what is left to the first poll, and nothing to the others."""
+        for poll in tuple(self._polls):
+            found, left = left, ()
+            run_id = poll.promise.run_id
+            given = [value_of(received, run_id, self._name) for received in found]
+            values = Json(encode(given))
+            polled = self._resolved(poll.promise, values)
+            if found:
+                await self._take(poll, polled, found)
+            elif poll.is_silent:
+                self._answer(poll, polled)
+            else:
+                self._answer(poll, await self._execution.write(polled))
+
+    async def _refuse(self, wait: Asker, received: Received, refusal: Refusal) -> None:
+        """Let a signal count as taken by the wait, which goes on and notes what was wrong."""
+        noted: list[Refusal] = decode(wait.promise.attempts) if wait.promise.attempts else []
+        attempts = Json(encode([*noted, refusal][-MAX_NOTED:]))
+        await self._take(wait, replace(wait.promise, attempts=attempts), [received])
+
+    async def _take(self, asker: Asker, row: Promise, found: Sequence[Received]) -> None:
+        """Commit the asker's row, and that it has taken these signals."""
+        stands = await self._execution.take(row, [received.dedup for received in found])
+        self._stands(asker, stands)
+
+    async def _record(self, wait: Asker) -> None:
+        """Write what has become of a wait that was given nothing: that it waits, or is over."""
+        now = self._execution.now_ms
+        promise = wait.promise
+        if wait.is_due or (wait.due_at is not None and wait.due_at <= now):
+            over = max(now, wait.due_at or now)
+            promise = replace(promise, state=PromiseState.EXPIRED, settled_at=over)
+        elif promise.seq:
+            return
+        try:
+            stands = await self._execution.write(promise)
+        except CheckpointRefused as error:
+            self._fail(wait, error)
+            return
+        self._stands(wait, stands)
+
+    def _resolved(self, promise: Promise, value: Json) -> Promise:
+        now = self._execution.now_ms
+        return replace(promise, state=PromiseState.RESOLVED, value=value, settled_at=now)
+
+    def _stands(self, asker: Asker, stands: Promise) -> None:
+        """Take note of an asker's row as it stands now."""
+        asker.promise = stands
+        if stands.is_settled:
+            self._answer(asker, stands)
+        elif stands.seq:
+            asker.recorded.set()
+
+    def _answer(self, asker: Asker, stands: Promise) -> None:
+        """Tell an asker its outcome. It is at work from now on, not from when it has its turn."""
+        self._dismiss(asker)
+        self._execution.parking.resume(asker.wait)
+        asker.recorded.set()
+        if not asker.settled.done():
+            asker.settled.set_result(stands)
+
+    def _fail(self, asker: Asker, error: Exception | Paused) -> None:
+        self._dismiss(asker)
+        asker.recorded.set()
+        if not asker.settled.done():
+            asker.settled.set_exception(error)
+
+    def _dismiss(self, asker: Asker) -> None:
+        """Give an asker nothing more."""
+        for askers in (self._waits, self._polls):
+            if asker in askers:
+                askers.remove(asker)
+
+    async def _until_over(self) -> None:
+        """Return when no pass is under way that may write for who has just left."""
+        task = self._pass
+        while task is not None and not task.done():
+            with suppress(asyncio.CancelledError):  # who is cancelled here ends right after
+                await asyncio.wait([task])
+
+
+def taker_of(execution: Execution, name: str) -> Taker:
+    """Return the one taker of a name in an execution."""
+    taker = execution.takers.get(name)
+    if taker is None:
+        taker = execution.takers[name] = Taker(execution, name)
+    return taker
+
+
+def _place(asker: Asker) -> Place:
+    return asker.place
+
+
+def _size(signals: Sequence[Received]) -> int:
+    return sum(len(received.value) for received in signals)

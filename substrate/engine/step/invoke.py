@@ -1,0 +1,227 @@
+"""One call of a step's function, on the event loop or in a thread: it begins in time or never.
+
+Right before it begins, on the loop and in the thread alike, the worker's lease and the call's own
+bound are looked at: a process that was stopped, or a loop that was blocked, would else make a call
+that another worker has asked about, and made, meanwhile. A call that has begun cannot be stopped
+where it stands, but it goes on after none of its awaits once the lease has lapsed.
+"""
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from substrate.engine.failure import Raised
+from substrate.engine.function.objects import encoded, holds_objects
+from substrate.engine.function.returns import Measured
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.threads import Over, Running, Slot
+from substrate.values.clock import uptime
+from substrate.values.codec import decode, encode, is_long
+from substrate.values.errors import NotEncodable, NotKept
+from substrate.values.records import Json
+from substrate.values.secret import hidden_in
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a call returned, as JSON."""
+
+    value: Json
+    usage: Json | None = None
+
+
+async def result_of(returned: Any, keep: Callable[[Any], Any] | None = None) -> Result:
+    """Return what a call returned as JSON, a long one written in a thread; `keep`: see `Step`.
+
+    Raises `NotEncodable` where it cannot be kept, which says that the call was made: `NotKept`
+    where there is JSON of it all the same.
+    """
+    try:
+        if is_long(returned.value if isinstance(returned, Measured) else returned):
+            return await asyncio.to_thread(_written, returned, keep)
+        return _written(returned, keep)
+    except NotKept as error:
+        value = None if error.value is None else _whole(returned, error.value)
+        raise NotKept(f"{_MADE}: {error}", error.lost, value) from None
+    except NotEncodable as error:
+        is_untyped = keep is None and holds_objects(returned)
+        cure = "; or let the function say what it returns, and it comes back as that"
+        raise NotEncodable(f"{_MADE}: {error}{cure if is_untyped else ''}") from None
+
+
+_MADE = "the call was made, and its result cannot be kept"
+
+
+def _whole(returned: Any, part: str) -> str:
+    """Return the JSON of a result by its own class, where that tells more than what is declared."""
+    try:
+        return encoded(hidden_in(returned))
+    except NotEncodable:
+        return encode(hidden_in(decode(part)))
+
+
+def _written(returned: Any, keep: Callable[[Any], Any] | None) -> Result:
+    if isinstance(returned, Measured):
+        return Result(Json(encode(hidden_in(returned.value))), Json(encode(returned.usage)))
+    return Result(Json(encode(hidden_in(returned if keep is None else keep(returned)))))
+
+
+class NotBegun(Exception):
+    """The call was not made, and never will be: it was too late for it."""
+
+
+class Bound:
+    """Until when a call may begin and last: so many seconds from now on.
+
+    It goes by two clocks. The run's is the one by which others tell that the call must be over;
+    the other goes on while the process stands still, whatever is done to the first.
+    """
+
+    __slots__ = ("_end", "_execution", "began_at", "over_at", "seconds")
+
+    def __init__(self, execution: Execution, seconds: float) -> None:
+        self._execution = execution
+        self._end = uptime() + seconds
+        self.seconds: float = seconds
+        self.began_at: int = execution.now_ms
+        self.over_at: int = self.began_at + round(seconds * 1000)
+
+    @property
+    def seconds_left(self) -> float:
+        """For how long it may last from now on; 0 when it may not begin."""
+        if self._execution.now_ms >= self.over_at:
+            return 0.0
+        return max(0.0, self._end - uptime())
+
+
+class Call:
+    """One call of a function, made once at most. `name` says what for, in its errors.
+
+    Without a slot it is made on the event loop: then the function is a coroutine function.
+    `is_first` says that nothing was called for its promise that may have happened.
+    """
+
+    def __init__(
+        self,
+        execution: Execution,
+        name: str,
+        function: Callable[[], Any],
+        slot: Slot | None,
+        *,
+        is_first: bool = True,
+    ) -> None:
+        self.bound: Bound | None = None
+        self.has_begun: bool = False
+        self.is_cut_off: bool = False
+        self.is_first = is_first
+        self._name = name
+        self._execution = execution
+        self._function: Callable[[], Any] | None = function
+        self._slot = slot
+        self._is_withdrawn = False
+        self._begins = threading.Lock()
+        self._in_thread: Over | None = None
+        self._on_the_loop: asyncio.Event | None = None
+
+    @property
+    def is_in_thread(self) -> bool:
+        """Whether it is made in a thread, where nothing can stop it."""
+        return self._slot is not None
+
+    async def make(self, seconds: float | None, running: Running | None = None) -> Any:
+        """Make the call; return what it returned, or `Raised` where that happened in a thread.
+
+        After so many seconds, or at the end of its bound, it is cut off: `TimeoutError`. Raises
+        `NotBegun` where it was too late. `running`: see `Slot.start`.
+        """
+        if self.bound is None and seconds is None:
+            return await self._make(running)
+        limit = asyncio.timeout(seconds if self.bound is None else self.bound.seconds_left)
+        try:
+            async with limit:
+                return await self._make(running)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if self.withdraw():
+                raise NotBegun from None
+            self.is_cut_off = True
+            raise TimeoutError(f"{self._name!r} had not ended after {seconds:g} s") from None
+
+    async def over(self) -> Any:
+        """Return when it is over, with its own outcome where it was cut off in a thread."""
+        cut_off = Raised(TimeoutError(f"{self._name!r} was cut off"))
+        if self.withdraw():
+            return Raised(NotBegun())
+        returned = None if self._in_thread is None else await asyncio.shield(self._in_thread)
+        if self._on_the_loop is not None:
+            await self._on_the_loop.wait()
+            return cut_off
+        if inspect.isawaitable(returned):  # only what it prepared has happened
+            _discard(returned)
+            return cut_off
+        return returned
+
+    def withdraw(self) -> bool:
+        """See that it does not begin any more; return whether it had not."""
+        with self._begins:
+            self._is_withdrawn = not self.has_begun
+            return self._is_withdrawn
+
+    def leave(self) -> None:
+        """Give its slot back, where no call was started in it."""
+        if self._slot is not None:
+            self._slot.leave()
+
+    async def _make(self, running: Running | None) -> Any:
+        if self._slot is None:
+            return await self._run(self._begin())
+        self._in_thread = self._slot.start(self._begin, running)
+        try:
+            returned = await asyncio.shield(self._in_thread)
+        except BaseException:  # nobody awaits a coroutine that it may return
+            self._in_thread.add_done_callback(lambda over: _discard(over.result()))
+            self._slot.leave_behind(running, self._in_thread)
+            raise
+        self._slot.forget(running)
+        if isinstance(returned, Raised) and isinstance(returned.error, NotBegun):
+            raise returned.error
+        if not inspect.isawaitable(returned):
+            return returned
+        if self._is_late:  # a coroutine does nothing before it is awaited
+            _discard(returned)
+            self.is_cut_off = True
+            raise TimeoutError(f"it was too late for what {self._name!r} returned to be awaited")
+        return await self._run(returned)
+
+    async def _run(self, work: Awaitable[Any]) -> Any:
+        self._on_the_loop = asyncio.Event()
+        try:
+            return await work
+        finally:
+            self._on_the_loop.set()
+
+    def _begin(self) -> Any:
+        """Call the function, if it is still time for it. In whatever thread that is."""
+        with self._begins:
+            function, self._function = self._function, None
+            if function is None or self._is_withdrawn or self._is_late:
+                self._is_withdrawn = True
+                raise NotBegun
+            self.has_begun = True
+        return function()
+
+    @property
+    def _is_late(self) -> bool:
+        return not self._execution.holds or (
+            self.bound is not None and self.bound.seconds_left <= 0.0
+        )
+
+
+def _discard(returned: object) -> None:
+    """Close a coroutine that will not be awaited."""
+    if inspect.iscoroutine(returned):
+        returned.close()

@@ -1,0 +1,115 @@
+"""What makes up for a step: a durable function, and the arguments it will be called with.
+
+It is recorded with the step's intent, so that a later process can undo what this one began. A
+parameter `result` is filled with what the step returned (None where nobody knows), and one called
+`idempotency_key` with the step's own key.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from substrate.engine.function.arguments import Arguments
+from substrate.engine.function.function import Durable
+from substrate.engine.function.place import described, how_to_be_found, in_place
+from substrate.engine.run.services import Means
+from substrate.engine.step.step import LONGEST_CALL
+from substrate.values.codec import encode
+from substrate.values.errors import Misuse, UnknownFunction
+from substrate.values.records import Json
+
+RESULT = "result"
+KEY = "idempotency_key"
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """A call to make. `timeout` is for how many seconds the step's own call may last."""
+
+    name: str
+    version: int
+    arguments: Mapping[str, Any]
+    timeout: float
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Rebuild it from its record."""
+        return cls(record["name"], record["version"], record["arguments"], record["timeout"])
+
+    def to_json(self) -> Json:
+        """Return its record."""
+        return Json(
+            encode(
+                {
+                    "name": self.name,
+                    "version": self.version,
+                    "arguments": dict(self.arguments),
+                    "timeout": self.timeout,
+                }
+            )
+        )
+
+    def arguments_for(
+        self, parameters: Sequence[str], extras: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Return the arguments, with those of the extras that the function asks for."""
+        wanted = {name: value for name, value in extras.items() if name in parameters}
+        return {**self.arguments, **wanted}
+
+
+def undo_of(
+    undo: Durable[..., Any],
+    fn: Callable[..., Any],
+    given: Arguments,
+    timeout: float | None,
+    means: Means,
+) -> Json:
+    """Return the record of what makes up for a step: a call of `fn` with these arguments.
+
+    Raises `Misuse` where it could not be called later: `UnknownFunction` for one that this worker
+    does not know, and for one that does not take the step's arguments, or may mean others.
+    """
+    if not isinstance(undo, Durable):
+        raise Misuse(
+            f"undo={described(undo)} is no durable function; put @durable on it: it has a ctx"
+        )
+    means.recognise(undo)
+    if means.functions is not None and means.function(undo.name, undo.version) is not undo:
+        raise UnknownFunction(
+            f"the undo {undo.name!r}{in_place(undo)} is not known to this worker, so a later "
+            f"process could not find it; {how_to_be_found(undo)}"
+        )
+    arguments = undo.encode_some(_bound(undo, given, _names_of(fn)))
+    longest = LONGEST_CALL if timeout is None else timeout
+    return Undo(undo.name, undo.version, arguments, longest).to_json()
+
+
+def _bound(undo: Durable[..., Any], given: Arguments, called: Sequence[str]) -> Mapping[str, Any]:
+    """Return the step's arguments by the undo's parameters; `called` are those of its function."""
+    whole = undo.signature
+    own = [each for name, each in whole.parameters.items() if name not in (RESULT, KEY)]
+    for each, name in zip(own[: len(given.args)], called, strict=False):
+        # `refund(ctx, reason="…")` of a `charge(cents)` would be given the cents for its reason.
+        if each.default is not each.empty and each.name != name and each.kind != each.KEYWORD_ONLY:
+            raise Misuse(
+                f"the undo {undo.name!r}{in_place(undo)} would be given the step's {name!r} as "
+                f"{each.name!r}, which has a default; call it {name!r} if that is meant, or put a "
+                f"parameter {name!r} before it"
+            )
+    try:
+        return whole.replace(parameters=own).bind(*given.args, **given.keywords).arguments
+    except TypeError as error:
+        raise Misuse(
+            f"the undo {undo.name!r} takes {[each.name for each in own]} and is given the same "
+            f"arguments as the step: {error}"
+        ) from None
+
+
+def _names_of(fn: Callable[..., Any]) -> Sequence[str]:
+    """Return the names of what a step's function is given by position; none where it can't tell."""
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):
+        return ()
+    return [each.name for each in parameters if each.kind <= each.POSITIONAL_OR_KEYWORD]

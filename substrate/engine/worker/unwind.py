@@ -1,0 +1,235 @@
+"""Unwinding: what makes up for what a run did, when it comes to nothing.
+
+The decision is a promise of its own, committed before the first undo: from then on nothing else of
+the run is called, whatever becomes of its worker. The undos run newest first, each once. What may
+have happened counts as happened, and what is under way is over before it is undone. An undo that
+fails for good makes the run dead; requeued, the run goes on with that one, in another try of it.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any, Self
+
+from substrate.engine.context.call import encoded_result, run_function
+from substrate.engine.context.context import Context
+from substrate.engine.context.task_state import Strand
+from substrate.engine.failure import Raised, encode_failure, failure_of
+from substrate.engine.function.function import Durable
+from substrate.engine.run.attempts import closed_keys, lost_in, rests_until, under_way
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.services import log
+from substrate.engine.run.user_code import outcome_of
+from substrate.engine.step.close import close_all, closed
+from substrate.engine.step.step import idempotency_key
+from substrate.engine.step.undo import KEY, RESULT, Undo
+from substrate.values.codec import decode, encode
+from substrate.values.errors import Failure, Interrupt, Misuse, Paused, UnknownFunction
+from substrate.values.ids import Key, promise_id
+from substrate.values.records import UNWIND_KEY, Json, Kind, Promise, PromiseState, RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a run comes to that has no result."""
+
+    state: PromiseState
+    status: RunStatus
+    failure: Failure
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the decision keeps it."""
+        return {
+            "state": self.state.value,
+            "status": self.status.value,
+            "failure": self.failure.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Rebuild it from the decision."""
+        return cls(
+            PromiseState(record["state"]),
+            RunStatus(record["status"]),
+            Failure.from_json(dict(record["failure"])),
+        )
+
+
+async def decide(execution: Execution, ending: Ending) -> Promise:
+    """Commit the decision to undo what the run did, newest first, and to end so."""
+    newest_first = sorted(execution.undoable.values(), key=lambda done: done.seq, reverse=True)
+    value = ending.to_json() | {"keys": [done.key for done in newest_first]}
+    now = execution.now_ms
+    return await execution.write(
+        Promise(
+            id=promise_id(execution.fence.run_id, UNWIND_KEY),
+            run_id=execution.fence.run_id,
+            key=UNWIND_KEY,
+            kind=Kind.STEP,
+            name=UNWIND_KEY,
+            state=PromiseState.RESOLVED,
+            created_at=now,
+            settled_at=now,
+            value=Json(encode(value)),
+        )
+    )
+
+
+async def unwind(execution: Execution, decision: Promise) -> Ending | None:
+    """Undo what was decided on; return how the run ends, None when it goes on elsewhere or later.
+
+    `execution` is one of its own, since that of the function has been shut.
+    """
+    record = decode(decision.value or Json("{}"))
+    ending = Ending.from_json(record)
+    with suppress(asyncio.CancelledError, Interrupt), execution.enlisted():
+        await close_all(execution)
+        for key in record["keys"]:
+            if failure := await _undo(execution, Key(key), ending.failure):
+                message = (
+                    f"{key!r} could not be undone: {failure.type}: {failure.message}; "
+                    f"{_whereby(ending.failure)}. Requeued, it goes on with that undo"
+                )
+                told = Failure("RunDead", message, {"undo": key}, failure.traceback)
+                return Ending(PromiseState.REJECTED, RunStatus.DEAD, told)
+        return ending
+    return None
+
+
+def _whereby(failure: Failure) -> str:
+    """Say why a run is undone at all."""
+    return f"the run is undone for {failure.type}: {failure.message}"
+
+
+async def _undo(execution: Execution, key: Key, why: Failure) -> Failure | None:
+    """Undo one step, unless that was done before; return why it cannot be.
+
+    Where no undo can be called, the run is paused; `why` it is undone is told as well.
+    """
+    step, scope = execution.undoable.get(key), _next_try(execution, key)
+    if step is None or step.undo is None:
+        return None
+    if scope is None:
+        await _close(execution, step)
+        return None
+    if not step.is_settled and execution.never_began(step):
+        await execution.close(replace(closed(execution, step), undo=None))
+        return None
+    undo = Undo.from_json(decode(step.undo))
+    await _until_over(execution, step, undo)
+    function = execution.means.function(undo.name, undo.version)
+    if function is None:
+        told = (
+            f"nobody here knows {undo.name!r}, version {undo.version}, which undoes {key!r}, so "
+            f"that was not tried; {_whereby(why)}. Give it to work([…]), or let a function that is "
+            "known there name it, and requeue the run: it goes on with that undo"
+        )
+        execution.fail(Paused(Failure(UnknownFunction.__name__, told, {"undo": key})))
+    arguments = _arguments(execution, function, undo, step, why)
+    outcome = await outcome_of(_call(execution, function, arguments, scope))
+    execution.check_open()
+    await execution.write(_tried(execution, function, undo, scope, outcome))
+    if isinstance(outcome, Raised):
+        failure = failure_of(outcome.error)
+        told = failure.traceback or failure.message
+        log.error("%s#%s failed: %s", execution.fence.run_id, scope, told)
+        return failure
+    await _close(execution, step)
+    return None
+
+
+async def _close(execution: Execution, step: Promise) -> None:
+    """Close a step that has been undone, if it had no outcome."""
+    if not step.is_settled:
+        await execution.close(closed(execution, step))
+
+
+def _next_try(execution: Execution, key: Key) -> Key | None:
+    """Return the scope of the next try to undo a step; None when one was successful."""
+    for number in count():
+        scope = Key(f"{UNWIND_KEY}/{key}/{number}")
+        before = execution.journal.pop(scope)
+        if before is None:
+            return scope
+        if before.state is PromiseState.RESOLVED:
+            return None
+    return None
+
+
+async def _until_over(execution: Execution, step: Promise, undo: Undo) -> None:
+    """Return when the step's call is over: nobody undoes what may be about to happen.
+
+    What this claim has settled without a call of its own was over before that.
+    """
+    if (calls := execution.calls.get(step.key)) is not None:
+        for call in calls:
+            await call.over()
+        return
+    is_over = step.state is PromiseState.RESOLVED or rests_until(step) is not None
+    is_over = is_over or lost_in(step) is not None
+    run = execution.claim.run
+    if not is_over and step.epoch not in (run.epoch, run.gone_epoch):
+        attempt = under_way(step)
+        if step.settled_at is not None:  # cut off then, it may have gone on
+            attempt = replace(attempt, began_at=step.settled_at)
+        await execution.wait_until(attempt.over_at(undo.timeout, execution.means.lease_s))
+
+
+def _arguments(
+    execution: Execution, function: Durable[..., Any], undo: Undo, step: Promise, why: Failure
+) -> Mapping[str, Any]:
+    """Return what an undo is called with; where it takes that no more, the run is paused."""
+    arguments = undo.arguments_for(function.parameters, _extras(step))
+    try:
+        return function.decode_arguments(Json(encode(arguments)))
+    except Misuse as error:
+        told = (
+            f"{step.key!r} cannot be undone by {undo.name!r}, version {undo.version}: {error}; "
+            f"{_whereby(why)}. Give work([…]) one that takes what was recorded, and requeue the run"
+        )
+        execution.fail(Paused(Failure(Misuse.__name__, told, {"undo": step.key})))
+
+
+async def _call(
+    execution: Execution, function: Durable[..., Any], arguments: Mapping[str, Any], scope: Key
+) -> Json:
+    strand = Strand(execution, execution.now_ms, is_live=True)
+    ctx = Context(execution, strand, scope)
+    result = await run_function(ctx, function, arguments)
+    return await encoded_result(execution, function, result)
+
+
+def _extras(step: Promise) -> Mapping[str, Any]:
+    """Return what is known of the step only after its call."""
+    return {
+        RESULT: decode(step.value) if step.value else None,
+        KEY: idempotency_key(step.id, closed_keys(step)),
+    }
+
+
+def _tried(
+    execution: Execution,
+    function: Durable[..., Any],
+    undo: Undo,
+    key: Key,
+    outcome: Json | Raised[BaseException],
+) -> Promise:
+    """Return the row of a try to undo: what came of it."""
+    now = execution.now_ms
+    tried = Promise(
+        id=promise_id(execution.fence.run_id, key),
+        run_id=execution.fence.run_id,
+        key=key,
+        kind=Kind.STEP,
+        name=function.name,
+        state=PromiseState.RESOLVED,
+        created_at=now,
+        settled_at=now,
+        input=Json(encode(undo.arguments)),
+    )
+    if isinstance(outcome, Raised):
+        error = encode_failure(failure_of(outcome.error))
+        return replace(tried, state=PromiseState.REJECTED, error=error)
+    return replace(tried, value=outcome)

@@ -1,0 +1,541 @@
+"""A worker: claims runs of the lanes it knows, drives them, and gives back what it cannot end.
+
+Correctness rests on one tick: take back the runs of dead workers, wake those whose moment has come,
+look how our own stand, let go of those that only wait, claim what is ready. Hints only make it come
+sooner. What the database says is ours and nobody
+here drives is given back, however that came about.
+
+A worker that closes tells its heartbeat first, and at once, when to end at the latest; the rest
+runs in a task that no cancellation of its caller reaches. So however it is cut off, at worst its
+lease lapses.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from substrate.engine.failure import failure_of
+from substrate.engine.function.function import Durable
+from substrate.engine.function.place import described
+from substrate.engine.function.registry import Registry
+from substrate.engine.run.attempts import rests_until
+from substrate.engine.run.committer import Committer
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.log_once import Complaints
+from substrate.engine.run.services import Listener, Means, tell_nobody
+from substrate.engine.run.threads import Threads
+from substrate.engine.worker.drive import drive, give_up
+from substrate.engine.worker.heartbeat import Heart
+from substrate.engine.worker.options import DEFAULT_LIMITS, Limits
+from substrate.engine.worker.orphans import Strays, ended, longest_resting
+from substrate.engine.worker.suspects import Trials
+from substrate.engine.worker.unknown import Strangers
+from substrate.engine.worker.watchdog import LoopWatch
+from substrate.store.crashes import is_suspect
+from substrate.store.shield import to_its_end
+from substrate.store.store import Store
+from substrate.values.clock import OffsetClock
+from substrate.values.errors import (
+    CheckpointRefused,
+    Interrupt,
+    LeaseLost,
+    Misuse,
+    Shutdown,
+    StoreError,
+    StoreUnreachable,
+)
+from substrate.values.ids import RunId, check_name, lane_of, part_of
+from substrate.values.records import Claim, Effect, Fence, Inbox, NewRun, Owner, Promise, Run
+
+log = logging.getLogger("ostinato")
+
+_STOPPING = "the worker is stopping"
+_TROUBLE = "the database does not answer as it should"
+_LAST_WAIT = 2.0  # seconds for tasks to end after they were cancelled, and for threads to end
+_LAST_WORD = 5.0  # seconds for what is still told to the database; one that is silent is left
+_BRIEF = 0.3  # seconds in which a step may end before it is cut off, by who is in a hurry
+_LOOK = 0.05  # seconds between two looks whether a call is over that must end
+_CLOSING = 2 * _LAST_WORD + 3 * _LAST_WAIT  # seconds of closing beyond the grace period, at most
+
+
+class Worker:
+    """Drives runs in this process. Use `Client.work`, which starts and stops it."""
+
+    def __init__(
+        self,
+        store: Store,
+        functions: Iterable[Durable[..., Any]],
+        *,
+        queue: str = "default",
+        limits: Limits = DEFAULT_LIMITS,
+        listener: Listener = tell_nobody,
+        only: RunId | None = None,
+    ) -> None:
+        if not isinstance(limits, Limits):
+            raise Misuse(f"limits={limits!r} is no Limits; write Limits(concurrency=8)")
+        if not callable(listener):
+            raise Misuse(
+                f"listener={described(listener)} is no function; it is given run_id and event"
+            )
+        self.store = store
+        self.limits = limits
+        self._registry = Registry(functions)
+        self._queue = check_name(queue)
+        self._functions = {lane_of(queue, *key): key for key in self._registry}
+        self._listener = listener
+        self._only = only
+        self._executions: dict[RunId, Execution] = {}
+        self._strays = Strays()
+        self._strangers = Strangers(store, limits.lease)
+        self._drives: set[asyncio.Task[None]] = set()
+        self._crashed: list[Execution] = []
+        self._starts: dict[asyncio.Future[None], RunId] = {}
+        self._hint = asyncio.Event()
+        self._stir = asyncio.Event()
+        self._awaited: list[asyncio.Future[None]] = []
+        self._is_stopping = False
+        self._is_hurried = False
+        self._troubles = Complaints()
+
+    async def open(self) -> None:
+        """Register, and begin to claim. Cancelled meanwhile, it leaves nothing behind."""
+        await self._be_born()
+        self._threads = Threads(self.limits.threads)
+        self._committer = Committer(self.store, self._troubles)
+        has_own_time = isinstance(self.store.clock, OffsetClock)
+        self._means = Means(
+            self.store,
+            self._committer,
+            self.store.clock,
+            self._threads,
+            self._listener,
+            lambda: self._heart.is_alive,
+            lease_s=self.limits.lease.total_seconds(),
+            warm_s=self.limits.warm.total_seconds() if has_own_time else 0.0,
+            functions=self._registry,
+            queue=self._queue,
+            woken=self.wake,
+            rests=self._stand_by,
+            succeeded=self._succeed,
+            troubles=self._troubles,
+        )
+        self._trials = Trials(asyncio.get_running_loop().time)
+        self._watch = LoopWatch(self._give_leases_up)
+        self._watching = asyncio.create_task(self._watch_lease(), name="ostinato-lease")
+        self._ticking = asyncio.create_task(self._tick_forever(), name="ostinato-tick")
+
+    async def close(self) -> None:
+        """Stop claiming, let running steps end for the grace period, give every run back.
+
+        Who is cancelled meanwhile gets the cancellation when that has been done.
+        """
+        self._is_stopping = True
+        self._heart.retire(self.limits.grace.total_seconds() + _CLOSING)
+        self.hint()
+        for execution in list(self._executions.values()):
+            if execution.parking.since is None:
+                execution.drain(Shutdown(_STOPPING))
+        await to_its_end(self._close())
+
+    def hurry(self) -> Sequence[Promise]:
+        """Have `close` wait for those calls only that may not be made twice; return their intents.
+
+        What else is under way is cut off, and done again by whoever drives its run next.
+        """
+        self._is_hurried = True
+        return [call for execution in self._executions.values() for call in _must_end(execution)]
+
+    async def _close(self) -> None:
+        """Close in order. The end of the event loop may cancel this, too: it goes on to the end."""
+        try:
+            await self._leave()
+        finally:
+            try:
+                await ended({asyncio.ensure_future(self._give_back_all())}, _LAST_WORD)
+            finally:
+                self._watching.cancel()
+                self._watch.stop()
+                self._threads.close()
+                self._heart.stop()
+                await ended({asyncio.ensure_future(self._committer.close())}, _LAST_WAIT)
+                await self._heart.ended(_LAST_WAIT)
+
+    async def _leave(self) -> None:
+        """Suspend what only waits, and wait for the steps of all else to end."""
+        await ended({asyncio.ensure_future(self._suspend_all())}, _LAST_WORD)
+        for execution in list(self._executions.values()):
+            execution.drain(Shutdown(_STOPPING))
+        await self._wind_down()
+
+    async def _suspend_all(self) -> None:
+        with suppress(StoreError):  # then what waits is given back like all else
+            for execution in list(self._executions.values()):
+                await execution.suspend()
+
+    @property
+    def running(self) -> int:
+        """How many runs are being driven."""
+        return len(self._executions)
+
+    def takes(self, lane: str, run_id: str) -> bool:
+        """Whether this worker would claim a run of this id from the lane."""
+        is_below = self._only is None or run_id == self._only
+        return lane in self._functions and (is_below or run_id.startswith(f"{self._only}#"))
+
+    def recognise(self, function: Durable[..., Any]) -> None:
+        """See that what is started here is what this worker drives; take up what is redefined.
+
+        Raises `Misuse` for another function under a name that it knows.
+        """
+        self._means.recognise(function)
+
+    async def start(self, new: NewRun) -> Run:
+        """Create a run; where a place is free, already claimed by this worker."""
+        owner = self._owner if self._free > 0 else None
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._starts[over] = new.id
+        try:
+            run, claim = await self.store.start(new, owner)
+            if claim is None:
+                self.hint()
+            else:
+                self._adopt(claim)
+            return run
+        finally:
+            del self._starts[over]
+            over.set_result(None)
+
+    def execution_of(self, run_id: RunId) -> Execution | None:
+        """Return the execution of a run that is being driven here."""
+        return self._executions.get(run_id)
+
+    def wake(self, run_id: RunId) -> None:
+        """Say that something was done for a run, which may be driven here or elsewhere."""
+        if execution := self._executions.get(run_id):
+            execution.wake()
+        self.hint()
+
+    async def run_until_idle(self) -> None:
+        """Drive until each run of its lanes has ended, or waits for what has not come yet.
+
+        What only waits is let go at once, however short its wait. For tests: with a clock of their
+        own they move to `Store.next_due_at` then, and call this again.
+        """
+        while True:
+            self._stir.clear()
+            self.hint()
+            await self._ticked()
+            for execution in list(self._executions.values()):
+                await execution.suspend()
+            if not (self._executions or self._starts or await self._has_work()):
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.limits.poll.total_seconds()):
+                    await self._stir.wait()
+
+    async def _has_work(self) -> bool:
+        """Whether a run of its lanes is ready, or on its way to this worker or from it."""
+        ready = await self._backlog(1)
+        return bool(ready or await self.store.inboxes(self._owner))
+
+    def hint(self) -> None:
+        """Say that there may be something to do, so that the tick comes now."""
+        self._hint.set()
+
+    @property
+    def _free(self) -> int:
+        """How many more runs may be taken on."""
+        if self._is_stopping or self._committer.stands_still or not self._heart.is_alive:
+            return 0
+        if self._trials.keeps_others_out(self._executions.values()):
+            return 0
+        return self.limits.concurrency - len(self._executions) - len(self._starts)
+
+    def _adopt(self, claim: Claim) -> None:
+        """Drive a claimed run; one that comes too late for this incarnation is given back."""
+        run = claim.run
+        if self._is_stopping or claim.fence.owner != self._owner:
+            return
+        if former := self._executions.get(run.id):
+            former.shut(LeaseLost(f"run {run.id!r} has been claimed anew"))
+        log.info("run %s is taken, claim %d", run.id, run.epoch)
+        execution = self._executions[run.id] = Execution(claim, self._means)
+        task = asyncio.create_task(self._drive(execution), name=f"ostinato-run {run.id}")
+        execution.task = task
+        self._drives.add(task)
+        task.add_done_callback(partial(self._drive_ended, execution))
+
+    async def _drive(self, execution: Execution) -> None:
+        run = execution.claim.run
+        # Looked up here, where it fails this run alone: its lane may say something else.
+        await drive(execution, self._registry[run.function, run.version])
+
+    def _drive_ended(self, execution: Execution, task: asyncio.Task[None]) -> None:
+        run_id = execution.fence.run_id
+        self._drives.discard(task)
+        if (last := self._executions.get(run_id)) and last.task is task:
+            execution = last  # which the drive went on with
+        if not task.cancelled() and (error := task.exception()):
+            log.error("run %s crashed: its driver failed", run_id, exc_info=error)
+            execution.crash = failure_of(error)
+        elif execution.crash is not None:
+            log.error("run %s crashed: %s", run_id, execution.crash.message)
+        if execution.crash is not None:
+            self._crashed.append(execution)
+            self.hint()
+        if (present := self._executions.get(run_id)) and present.task is task:
+            del self._executions[run_id]
+        self._stir.set()
+        # There may be more than we had room for, or that a suspect kept out.
+        if self._free == 1 or is_suspect(execution.claim.run.crashes):
+            self.hint()
+
+    async def _be_born(self) -> None:
+        owner = Owner(str(uuid4()))
+        heart = Heart(self.store, owner, self.limits.lease, self._troubles)
+        try:
+            await heart.born()
+            self._heart, self._owner, self._has_told = heart, owner, False
+            with suppress(StoreError):  # then the tick tells it: nothing hangs on that
+                await self._tell_lanes()
+        except BaseException:
+            heart.stop()
+            await to_its_end(heart.ended(_LAST_WAIT))
+            raise
+
+    async def _tell_lanes(self) -> None:
+        """Let others know what this worker knows."""
+        if not self._has_told:
+            await self.store.tell_lanes(self._owner, list(self._functions))
+            self._has_told = True
+
+    def _stand_by(self) -> None:
+        """Take note that a run only waits now."""
+        self._stir.set()
+        if any(execution.is_suspect for execution in self._executions.values()):
+            self.hint()
+
+    def _succeed(self, former: Execution, heir: Execution) -> None:
+        """Let another execution of the same claim take a run's place."""
+        if self._executions.get(former.fence.run_id) is former:
+            self._executions[former.fence.run_id] = heir
+
+    async def _ticked(self) -> None:
+        """Return when a whole tick has passed from now on."""
+        tick = asyncio.get_running_loop().create_future()
+        self._awaited.append(tick)
+        self.hint()
+        await tick
+
+    async def _tick_forever(self) -> None:
+        while not self._is_stopping:
+            self._hint.clear()
+            awaited, self._awaited = self._awaited, []
+            try:
+                await self._tick()
+                self._troubles.end(_TROUBLE)
+            except StoreError as error:
+                self._troubles.make(_TROUBLE, error)
+            except Exception as error:  # noqa: BLE001 - told with its trace; the next tick comes
+                told = "the worker stumbled, and goes on"
+                self._troubles.make(told, repr(error), trace=error)
+            for tick in awaited:
+                if not tick.done():
+                    tick.set_result(None)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.limits.poll.total_seconds()):
+                    await self._hint.wait()
+
+    async def _tick(self) -> None:
+        if not self._heart.is_alive:
+            await self._be_reborn()
+        await self.store.recover()
+        await self.store.wake_due()
+        await self._count_crashes()
+        await self._look_at_own()
+        await self._let_rest()
+        await self._claim()
+        await self._tell_lanes()
+        if self._only is None:
+            await self._strangers.look(asyncio.get_running_loop().time())
+
+    async def _watch_lease(self) -> None:
+        """Let go of every run at the moment the lease lapses, whatever the tick is waiting for."""
+        while True:
+            await asyncio.sleep(min(max(self._heart.seconds_left, 0.05), 1.0))
+            if not self._heart.is_alive:
+                self._let_go(LeaseLost("the worker's lease has lapsed"))
+
+    def _give_leases_up(self) -> None:
+        """Give every lease up. Called from a thread, also when nobody can close this any more."""
+        self._heart.give_up()
+        if self._ticking.get_loop().is_closed():
+            self._threads.close()
+
+    def _let_go(self, interrupt: Interrupt) -> None:
+        for execution in list(self._executions.values()):
+            execution.shut(interrupt)
+
+    async def _be_reborn(self) -> None:
+        """Let go of everything, give back what nobody has taken, come back as another."""
+        if self._executions or self._starts:
+            log.warning("the lease has lapsed; letting go of %d runs", len(self._executions))
+        self._let_go(LeaseLost("the worker's lease has lapsed"))
+        await ended({*self._drives, *self._starts}, _LAST_WAIT)
+        await self._give_back_all()
+        self._heart.stop()
+        await self._heart.ended(_LAST_WAIT)
+        await self._be_born()
+
+    async def _claim(self) -> None:
+        claims: list[Claim] = []
+        try:
+            for lane in list(self._functions):
+                if self._free <= len(claims):
+                    break
+                claims += await self._claim_from(lane, self._free - len(claims))
+        finally:
+            for claim in await self._without_most_suspects(claims):
+                self._adopt(claim)
+        if len(self._functions) > 1:  # every lane is first in its turn
+            lane, key = next(iter(self._functions.items()))
+            del self._functions[lane]
+            self._functions[lane] = key
+
+    async def _claim_from(self, lane: str, limit: int) -> Sequence[Claim]:
+        if self._only is None:
+            return await self.store.claim(lane, limit, self._owner)
+        return await self.store.claim_below(self._only, lane, limit, self._owner)
+
+    async def _backlog(self, limit: int) -> int:
+        """Return how many runs there are that this worker would claim; `limit` at most."""
+        lanes = list(self._functions)
+        if self._only is None:
+            return await self.store.backlog(lanes, limit)
+        return await self.store.backlog_below(self._only, lanes, limit)
+
+    async def _without_most_suspects(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Return the claims that may be driven now; the others are given back before any is."""
+        chosen = self._trials.choose(claims, self._executions.values())
+        aside = [claim for claim in claims if claim not in chosen]
+        if aside:
+            with suppress(StoreError):  # then they are found to be strays, and given back later
+                await self.store.release([claim.fence for claim in aside])
+        return chosen
+
+    async def _look_at_own(self) -> None:
+        """Wake runs that something came for; let go of runs that are not ours any more."""
+        driven = dict(self._executions)
+        inboxes = {inbox.run_id: inbox for inbox in await self.store.inboxes(self._owner)}
+        is_robbed = False
+        for run_id, execution in driven.items():
+            inbox = inboxes.get(run_id)
+            if inbox is not None and inbox.epoch == execution.fence.epoch:
+                execution.check_time()
+                await self._unless_broken(execution, execution.look(inbox))
+            elif self._executions.get(run_id) is execution and not execution.is_leaving:
+                execution.shut(LeaseLost(f"run {run_id!r} belongs to another worker now"))
+                is_robbed = True
+        if is_robbed:  # then we may have been struck off: what we claimed would count as a crash
+            await self._heart.confirm()
+        await self._give_back_strays(list(inboxes.values()))
+
+    async def _count_crashes(self) -> None:
+        """Give back runs that crashed by themselves, while their worker goes on."""
+        while self._crashed:
+            execution = self._crashed.pop()
+            if execution.crash is not None:
+                with suppress(Interrupt):
+                    await self._unless_broken(execution, give_up(execution, execution.crash))
+
+    async def _unless_broken(self, execution: Execution, work: Awaitable[None]) -> None:
+        """Do something for one run; where its rows are broken, that keeps up no other."""
+        try:
+            await work
+        except StoreUnreachable:
+            raise
+        except StoreError as error:
+            run_id = execution.fence.run_id
+            if isinstance(error, CheckpointRefused):  # its own rows are at fault: each is named
+                self._troubles.make(f"run {run_id} stands still", error, apart=run_id)
+            else:
+                who = f"run {run_id} and perhaps others"
+                self._troubles.make(f"{who} go on elsewhere or later", error)
+            execution.shut(Shutdown(f"the database fails: {error}"))
+
+    async def _let_rest(self) -> None:
+        """Let go of runs that only wait: those that have for long, or whose place is needed."""
+        resting = longest_resting(self._executions.values())
+        needed = 0
+        if resting and self._free <= 0 and self._heart.is_alive:
+            needed = await self._backlog(len(resting))
+        makes_room = self._trials.has_left_some  # an empty worker tries a suspect alone
+        cold = asyncio.get_running_loop().time() - self.limits.warm.total_seconds()
+        for place, (since, execution) in enumerate(resting):
+            if place < needed or since <= cold or execution.is_suspect or makes_room:
+                await self._unless_broken(execution, execution.suspend())
+
+    async def _give_back_strays(self, seen: Sequence[Inbox]) -> None:
+        """Give back runs that are ours and that nobody drives: a driver failed at the database."""
+        at_hand = self._executions.keys() | set(self._starts.values())
+        strays = [inbox for inbox in seen if inbox.run_id not in at_hand]
+        lasting = self._strays.lasting(strays, asyncio.get_running_loop().time())
+        if lasting:
+            told = f"giving back {len(lasting)} runs, {lasting[0].run_id} among them"
+            self._troubles.make(told, "nobody drives them")
+            await self._give_back(lasting)
+
+    async def _give_back_all(self) -> None:
+        """Give back whatever the database says is ours, driven or not."""
+        try:
+            await self._give_back(await self.store.inboxes(self._owner))
+        except StoreError as error:
+            self._troubles.make("runs not given back; their lease will lapse", error)
+
+    async def _give_back(self, inboxes: Sequence[Inbox]) -> None:
+        await self.store.release(
+            [Fence(i.run_id, part_of(i.run_id), i.epoch, self._owner) for i in inboxes]
+        )
+
+    async def _wind_down(self) -> None:
+        """Wait for everything to end, cancel what does not, leave behind what will not."""
+        tasks = {self._ticking, *self._starts, *self._drives}
+        if self._is_hurried:
+            late = await self._cut_off(tasks)
+        else:
+            late = await ended(tasks, self.limits.grace.total_seconds())
+        if late:
+            log.warning("%d tasks did not end in the grace period", len(late))
+            self._let_go(Shutdown(_STOPPING))
+            for task in late:
+                task.cancel()
+            if left := await ended(late, _LAST_WAIT):
+                log.error("%d tasks ignore their cancellation and are left behind", len(left))
+
+    async def _cut_off(self, tasks: set[asyncio.Future[None]]) -> set[asyncio.Future[None]]:
+        """Cut each run off that has no call under way that must end; wait for the others."""
+        now = asyncio.get_running_loop().time
+        ends, cut = now() + self.limits.grace.total_seconds(), set[asyncio.Task[None]]()
+        late = await ended(tasks, _BRIEF)
+        while late and now() < ends:
+            executions = list(self._executions.values())
+            held = [each for each in executions if _must_end(each)]
+            for each in executions:
+                if each.task is not None and each not in held and each.task not in cut:
+                    each.shut(Shutdown(_STOPPING))
+                    each.task.cancel()
+                    cut.add(each.task)
+            late = await ended(late, _LOOK if held else _BRIEF)
+            if not held:
+                break
+        return late
+
+
+def _must_end(execution: Execution) -> Sequence[Promise]:
+    """Return the calls under way in a run of which nobody would know whether they happened."""
+    steps = [each for each in execution.open.values() if each.effect is Effect.ONCE]
+    return [each for each in steps if rests_until(each) is None]

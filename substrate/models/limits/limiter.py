@@ -1,0 +1,273 @@
+"""What is left of a model's limits, as its provider's last answer said, and when it asks for quiet.
+
+A call that would hit a limit waits here first, which costs nothing; told by the provider to wait,
+it would have cost a round trip, one of its attempts, and the provider's patience. All runs of a
+process share one `Quota`: what one is told, the others keep; `sharing` tells other processes.
+
+The limits of Anthropic, OpenAI and Groq fill up steadily: what is missing now will be there when a
+proportional part of the time to "whole again" has passed. Gemini tells no limits; so whoever says
+"too many" is asked at a slower pace afterwards, which its answers make quicker again.
+
+Invariants: calls go out in the order in which they came. None waits here for longer than its
+`patience_s`; one that would have to is refused with `RateLimited`, so that the wait is its step's.
+A model of which nothing was heard never waits. A call larger than a whole limit goes out when all
+of it is there: its provider says best what is wrong with it.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from substrate.models.limits.headers import Allowance, allowances
+from substrate.models.messages import Json, Reply, Request
+from substrate.models.tokens import tokens_of_request
+from substrate.values.clock import Clock, OffsetClock, from_ms
+from substrate.values.errors import ModelError, RateLimited
+
+PATIENCE_S = 300.0
+"""How long a call waits here where nobody says otherwise, in seconds."""
+
+_FIRST_GAP_MS, _LONGEST_GAP_MS = 250.0, 15_000.0
+_USUAL_OUTPUT = 4096  # tokens, where an answer may be as long as the model can make it
+_TIGHT = 0.25
+_MARGIN_S = 0.05
+
+
+@dataclass(slots=True)
+class _Limit:
+    """One limit: what was left at a time, and how much of it comes back in a millisecond."""
+
+    left: float
+    whole: float
+    rate: float
+    at_ms: float
+
+    def left_at(self, now_ms: float) -> float:
+        """Return what is left now, with what has come back."""
+        return min(self.whole, self.left + self.rate * max(now_ms - self.at_ms, 0))
+
+    def enough_at_ms(self, ahead: float, need: float, now_ms: float) -> float:
+        """Return when as much as is needed is left, after those ahead have taken theirs."""
+        missing = ahead + min(need, self.whole) - self.left_at(now_ms)
+        return now_ms if missing <= 0 else now_ms + missing / self.rate
+
+    def take(self, amount: float, now_ms: float) -> None:
+        """Count a call that goes out now."""
+        self.left, self.at_ms = self.left_at(now_ms) - amount, now_ms
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """A call that waits for its turn, and the tokens it needs: to be read, and at most written."""
+
+    read: int = 0
+    written: int = 0
+
+    def needs(self, resource: str) -> int:
+        """Return what it takes of a limit: of ``tokens``, with as much as it may write."""
+        if resource == "tokens":
+            return self.read + self.written
+        return self.read if resource == "input-tokens" else 1
+
+
+@dataclass(slots=True)
+class _Standing:
+    """How a model stands: its limits, its pace, until when it asked for quiet, and who waits."""
+
+    limits: dict[str, _Limit] = field(default_factory=dict)
+    quiet_until_ms: float = 0
+    gap_ms: float = 0
+    last_out_ms: float = 0
+    under_way: int = 0
+    waiting: list[_Ticket] = field(default_factory=list)
+    has_news: bool = False
+
+    def wait_s(self, ticket: _Ticket, now_ms: float) -> float:
+        """Return how long a call has to wait yet."""
+        ahead = self.waiting[: self.waiting.index(ticket)]
+        gap_ms = self.gap_ms if self.under_way else 0  # one alone is no crowd
+        paced_ms = max(now_ms, self.quiet_until_ms, self.last_out_ms + gap_ms)
+        free_ms = [
+            limit.enough_at_ms(
+                sum(each.needs(resource) for each in ahead), ticket.needs(resource), now_ms
+            )
+            for resource, limit in self.limits.items()
+        ]
+        at_ms = max(paced_ms + len(ahead) * self.gap_ms, *free_ms, now_ms)
+        # A call a moment too early is one too many: theirs is another clock.
+        return (at_ms - now_ms) / 1000 + _MARGIN_S if at_ms > now_ms else 0.0
+
+    def go(self, ticket: _Ticket, now_ms: float) -> None:
+        """Count a call that goes out now."""
+        self.under_way += 1
+        self.last_out_ms = now_ms
+        for resource, limit in self.limits.items():
+            limit.take(ticket.needs(resource), now_ms)
+
+    def is_tight(self, now_ms: float) -> bool:
+        """Whether other processes had better know."""
+        few = (each.left_at(now_ms) < each.whole * _TIGHT for each in self.limits.values())
+        return now_ms < self.quiet_until_ms or any(few)
+
+    def record(self, now_ms: float) -> dict[str, Json]:
+        """Return how it stands now, for other processes."""
+        limits = {
+            resource: [each.left_at(now_ms), each.whole, each.rate]
+            for resource, each in self.limits.items()
+        }
+        return {"quiet_ms": max(self.quiet_until_ms - now_ms, 0), "limits": limits}
+
+
+_ASKED: ContextVar[str | None] = ContextVar("ostinato_model_asked", default=None)
+"""Under which name the limits of the present call are kept."""
+
+
+class Quota:
+    """The limits of all models that this process asks, by `Model.place`."""
+
+    __slots__ = ("_clock", "_standings")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._standings: dict[str, _Standing] = {}
+
+    @asynccontextmanager
+    async def call(
+        self,
+        model: str,
+        request: Request,
+        patience_s: float = PATIENCE_S,
+        on_wait: Callable[[float], None] = lambda seconds: None,
+    ) -> AsyncIterator[None]:
+        """Wait until a request can go out, then count it while the block sends it.
+
+        `on_wait` is told once for how many seconds, about, where that is not at once.
+
+        Raises `RateLimited`, with the wait, where that would take longer than `patience_s`. What
+        the block raises is taken in and passes through.
+        """
+        standing = self._standings.setdefault(model, _Standing())
+        await self._enter(model, standing, request, patience_s, on_wait)
+        asked = _ASKED.set(model)
+        try:
+            yield
+        except ModelError as error:
+            self._refused(standing, error)
+            raise
+        else:
+            quicker = standing.gap_ms * 0.8
+            standing.gap_ms = quicker if quicker > _FIRST_GAP_MS / 4 else 0
+        finally:
+            standing.under_way -= 1
+            _ASKED.reset(asked)
+
+    def heard(self, model: str, headers: Mapping[str, str]) -> None:
+        """Take in what an answer's headers say is left of the limits of the present `call`."""
+        model = _ASKED.get() or model
+        now_ms = self._clock.now_ms()
+        for each in allowances(headers, from_ms(now_ms)):
+            if limit := _limit(each, now_ms):
+                standing = self._standings.setdefault(model, _Standing())
+                standing.has_news = True
+                standing.limits[each.resource] = limit
+                if "input-tokens" in standing.limits:  # Anthropic's sum of both says no more
+                    standing.limits.pop("tokens", None)
+
+    def news(self) -> list[tuple[str, dict[str, Json]]]:
+        """Return what was heard since it was `told`, of each model with something that is tight.
+
+        That is how long it is to be left alone in ms, and of each limit what is left, the whole,
+        and how much of it comes back in a ms.
+        """
+        now_ms = self._clock.now_ms()
+        news = ((model, each) for model, each in self._standings.items() if each.has_news)
+        return [(model, each.record(now_ms)) for model, each in news if each.is_tight(now_ms)]
+
+    def told(self, model: str) -> None:
+        """Take in that others have been told."""
+        self._standings[model].has_news = False
+
+    def learn(self, model: str, record: Mapping[str, Json], age_ms: float) -> None:
+        """Take in what another process heard so long ago, where it is the stricter."""
+        now_ms = self._clock.now_ms()
+        standing = self._standings.setdefault(model, _Standing())
+        quiet_until_ms = now_ms - age_ms + record["quiet_ms"]
+        standing.quiet_until_ms = max(standing.quiet_until_ms, quiet_until_ms)
+        for resource, (left, whole, rate) in record["limits"].items():
+            theirs = _Limit(left, whole, rate, now_ms - age_ms)
+            ours = standing.limits.get(resource)
+            if ours is None or theirs.left_at(now_ms) < ours.left_at(now_ms):
+                standing.limits[resource] = theirs
+
+    def forget(self) -> None:
+        """Forget all that was heard."""
+        self._standings.clear()
+
+    async def _enter(
+        self,
+        model: str,
+        standing: _Standing,
+        request: Request,
+        patience_s: float,
+        on_wait: Callable[[float], None],
+    ) -> None:
+        ticket, is_told = _Ticket(), False
+        if standing.limits:
+            need = need_of(request, model.partition(":")[0])
+            ticket = _Ticket(need, request.max_output_tokens or _USUAL_OUTPUT)
+        standing.waiting.append(ticket)
+        try:
+            while (wait := standing.wait_s(ticket, self._clock.now_ms())) > 0:
+                if wait > patience_s:
+                    raise RateLimited(
+                        f"{model} was not asked: its limit is used up for {wait:.0f} s; wait, "
+                        "or ask another model",
+                        retry_after=wait,
+                    )
+                if not is_told:
+                    on_wait(wait)
+                is_told = True
+                await self._clock.sleep(wait)
+            standing.go(ticket, self._clock.now_ms())
+        finally:
+            standing.waiting.remove(ticket)
+
+    def _refused(self, standing: _Standing, error: ModelError) -> None:
+        """Take in that a model asked for quiet: it is asked by nobody until then."""
+        is_limit = isinstance(error, RateLimited)
+        if not error.retryable or not (is_limit or error.retry_after):
+            return
+        now_ms = self._clock.now_ms()
+        # Of calls that are refused together, the first has slowed the pace.
+        if is_limit and now_ms >= standing.quiet_until_ms:
+            standing.gap_ms = min(max(standing.gap_ms * 2, _FIRST_GAP_MS), _LONGEST_GAP_MS)
+        asked_ms = standing.gap_ms if error.retry_after is None else error.retry_after * 1000
+        standing.quiet_until_ms = max(standing.quiet_until_ms, now_ms + asked_ms)
+        standing.has_news = True
+
+
+def need_of(request: Request, provider: str | None = None) -> int:
+    """Return about how many tokens of a request are to be read: those that are not cached yet."""
+    cached = next(
+        (
+            message.usage.cached_tokens + message.usage.cache_write_tokens
+            for message in reversed(request.messages)
+            if isinstance(message, Reply)
+        ),
+        0,
+    )
+    return max(1, tokens_of_request(request, provider) - cached)
+
+
+def _limit(told: Allowance, now_ms: int) -> _Limit | None:
+    """Return a limit as it was told, or None where it is whole, or its size is not said."""
+    if told.limit is None or told.remaining >= told.limit:
+        return None
+    seconds = told.resets_in_s + float(told.resets_in_s.is_integer())  # it may be rounded down
+    rate = (told.limit - told.remaining) / max(seconds * 1000, 1)
+    return _Limit(told.remaining, told.limit, rate, now_ms)
+
+
+QUOTA = Quota(OffsetClock())
+"""What this process was told."""

@@ -1,0 +1,1 @@
+"""The OpenAI chat protocol, which several providers speak: its request and its reply."""

@@ -1,0 +1,255 @@
+"""The OpenAI chat protocol: what its many servers have in common.
+
+`groq` speaks it over Groq's SDK, and `openai_chat` over OpenAI's to any server with a base URL.
+
+`chat_request` has what is said. Invariants: an answer counts only when a choice has named its
+`finish_reason`; what a server counts after that is waited for a moment only. A call without an id
+is given one. Where a server counts no tokens, they are estimated.
+"""
+
+import json
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from substrate.models import prices
+from substrate.models.mending import whole
+from substrate.models.messages import (
+    Delta,
+    Json,
+    Reply,
+    ReplyPart,
+    Request,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+    Usage,
+    uncalled,
+)
+from substrate.models.providers.chat.request import Server
+from substrate.models.providers.failures import (
+    Translator,
+    broken,
+    overflowed,
+    rejected,
+    sensible,
+    unknown_stop,
+)
+from substrate.models.providers.stream import COUNTS_S, Opening, Patience, charged, drain, events
+
+REASONING = ("reasoning", "reasoning_content")
+"""The two names that servers have for a model's reasoning."""
+
+_NATURAL = frozenset(
+    {
+        *("stop", "tool_calls", "function_call"),  # OpenAI's, and most others'
+        *("eos", "eos_token", "stop_sequence", "end_turn", "complete", "tool_use", "tool_call"),
+    }
+)
+_CUT = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
+_FILTERED = frozenset({"content_filter", "safety", "sensitive", "refusal"})
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call as far as its pieces have come."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    native: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """One answer as far as its stream has come."""
+
+    id: str | None = None
+    text: str = ""
+    reasoning: dict[str, str] = field(default_factory=dict)
+    details: list[dict[str, Json]] = field(default_factory=list)
+    calls: list[_Call] = field(default_factory=list)
+    counts: dict[str, Json] = field(default_factory=dict)
+    finish: str | None = None
+    has_begun: bool = False
+
+    @property
+    def said(self) -> Json:
+        """What the model wrote, to be counted where the server does not."""
+        calls = [[each.name, each.arguments] for each in self.calls]
+        written = [self.text, *self.reasoning.values(), *self.details, *calls]
+        return [each for each in written if each]
+
+
+async def answer(
+    server: Server,
+    model: str,
+    request: Request,
+    *,
+    translator: Translator,
+    opening: Opening,
+    on_delta: Delta,
+) -> Reply:
+    """Read an answer from the call that `opening` is."""
+    called, draft = server.name(model), _Draft()
+    patience = Patience.of(request)
+
+    def charge() -> Usage | None:
+        return _usage(server, model, request, draft) if draft.has_begun else None
+
+    with charged(charge):
+        async with aclosing(events(called, translator, opening, patience, says)) as coming:
+            async for event in coming:
+                with sensible(called):
+                    words = _take(draft, event, called)
+                if words:
+                    on_delta(words)
+                if draft.finish is not None:
+                    break
+            if draft.finish is None:
+                raise broken(called, "ended its stream before the answer was complete")
+            async for event in drain(coming, COUNTS_S):
+                draft.counts = _counts(event) or draft.counts
+        with sensible(called):
+            return _reply(server, model, request, draft)
+
+
+def says(event: dict[str, Json]) -> bool:
+    """Whether an event says something: a delta that is not empty, or why there are no more."""
+    if event.get("error") or event.get("x_groq"):
+        return True
+    choices = [each for each in event.get("choices") or () if isinstance(each, dict)]
+    return any(
+        each.get("finish_reason") or each.get("error") or _is_said(each.get("delta"))
+        for each in choices
+    )
+
+
+def _is_said(value: Json) -> bool:
+    """Whether there is a word in a delta, at any depth; its role and numbers are none."""
+    if isinstance(value, dict):
+        return any(_is_said(each) for key, each in value.items() if key not in ("role", "type"))
+    if isinstance(value, list):
+        return any(map(_is_said, value))
+    return isinstance(value, str) and value != ""
+
+
+def _take(draft: _Draft, event: dict[str, Json], called: str) -> str:
+    """Add an event to the draft; return the words for the user in it."""
+    draft.has_begun = draft.has_begun or bool(event.get("choices"))
+    draft.id = event.get("id") or draft.id
+    draft.counts = _counts(event) or draft.counts
+    if early := (event.get("x_groq") or {}).get("error"):
+        raise broken(called, f"stopped its stream early: {early}")
+    words = ""
+    for choice in event.get("choices") or ():
+        if choice.get("index"):
+            continue  # a second answer, which a setting asked for: its calls are not this one's
+        if choice.get("error"):
+            raise rejected(called, choice["error"])
+        words += _grow(draft, choice.get("delta") or {})
+        draft.finish = choice.get("finish_reason") or draft.finish
+    return words
+
+
+def _grow(draft: _Draft, delta: dict[str, Json]) -> str:
+    for name in REASONING:
+        if delta.get(name):
+            draft.reasoning[name] = draft.reasoning.get(name, "") + delta[name]
+    for detail in delta.get("reasoning_details") or ():
+        _merge(draft.details, detail)
+    for position, piece in enumerate(delta.get("tool_calls") or ()):
+        _grow_call(draft.calls, piece.get("index", position), piece)
+    words = delta.get("content") or ""
+    words += delta.get("refusal") or ""
+    draft.text += words
+    return words
+
+
+def _grow_call(calls: list[_Call], index: int, piece: dict[str, Json]) -> None:
+    """Add a piece of a call; what is neither name nor arguments is kept as it came.
+
+    Some servers give every call the index 0: another id at the same index is another call.
+    """
+    known = next((each for each in reversed(calls) if each.index == index), None)
+    if known is None or (known.id and piece.get("id") not in (None, "", known.id)):
+        known = _Call(index)
+        calls.append(known)
+    function = piece.get("function") or {}
+    known.id = piece.get("id") or known.id
+    known.name = function.get("name") or known.name
+    written = function.get("arguments") or ""
+    known.arguments += written if isinstance(written, str) else json.dumps(written)
+    kept = ("index", "id", "type", "function")
+    known.native.update({k: v for k, v in piece.items() if k not in kept and v is not None})
+
+
+def _merge(details: list[dict[str, Json]], piece: dict[str, Json]) -> None:
+    """Add a piece of a reasoning block, which is told by its index, to the blocks so far."""
+    if not (details and details[-1].get("index") == piece.get("index") is not None):
+        details.append(dict(piece))
+        return
+    for key, value in piece.items():
+        grows = key in ("text", "summary", "data") and isinstance(details[-1].get(key), str)
+        details[-1][key] = details[-1][key] + value if grows and value else value
+
+
+def _counts(event: dict[str, Json]) -> dict[str, Json]:
+    """Return what a server counted: in one of two places, in the last chunk or in each."""
+    return prices.counts_in(event.get("usage") or (event.get("x_groq") or {}).get("usage"))
+
+
+def _reply(server: Server, model: str, request: Request, draft: _Draft) -> Reply:
+    parts: list[ReplyPart] = []
+    if draft.reasoning or draft.details:
+        details = {"reasoning_details": draft.details} if draft.details else {}
+        native = {**draft.reasoning, **details}
+        parts.append(Thinking(next(iter(draft.reasoning.values()), ""), native=native))
+    if draft.text:
+        parts.append(Text(whole(draft.text)))
+    parts += [
+        ToolCall.read(each.id or request.call_id(i), each.name, each.arguments, each.native or None)
+        for i, each in enumerate(sorted(draft.calls, key=lambda each: each.index))
+    ]
+    stop = _stop(server.name(model), draft)
+    detail = draft.finish if stop is StopReason.REFUSAL else None
+    if detail and not draft.text:
+        parts.append(Text(detail))
+    usage = _usage(server, model, request, draft)
+    said = uncalled(parts, stop)
+    return Reply(said, stop, server.provider, model, usage, draft.id, detail=detail)
+
+
+def _stop(called: str, draft: _Draft) -> StopReason:
+    """Return why an answer stopped. Servers have words of their own for it, and many a gateway."""
+    word = (draft.finish or "").lower()
+    kind = word.partition(":")[0]  # Gemini's gateway says "content_filter: SAFETY"
+    if kind in _CUT:
+        return StopReason.LENGTH
+    if kind in _FILTERED:
+        return StopReason.REFUSAL
+    if word == "model_context_window_exceeded":
+        raise overflowed(called)
+    if word not in _NATURAL:
+        raise unknown_stop(called, draft.finish or "")
+    return StopReason.TOOL_CALLS if draft.calls else StopReason.END
+
+
+def _usage(server: Server, model: str, request: Request, draft: _Draft) -> Usage:
+    """Return what the server counted, or else about as much."""
+    counts = draft.counts
+    told = Usage(
+        input_tokens=prices.number(counts, "prompt_tokens"),
+        output_tokens=prices.number(counts, "completion_tokens"),
+        cached_tokens=prices.number(counts, "prompt_tokens_details", "cached_tokens"),
+        cache_write_tokens=prices.number(counts, "prompt_tokens_details", "cache_write_tokens"),
+        reasoning_tokens=prices.number(counts, "completion_tokens_details", "reasoning_tokens"),
+    )
+    return prices.priced(
+        prices.counted(told, request, draft.said, server.prices),
+        server.prices,
+        model,
+        address=server.address,
+        billed=counts.get("cost"),  # a gateway such as OpenRouter says itself what it took
+    )

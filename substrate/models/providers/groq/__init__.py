@@ -1,0 +1,1 @@
+"""Groq: its chat API, over its own SDK."""

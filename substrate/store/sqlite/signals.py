@@ -1,0 +1,183 @@
+"""Signals in SQLite: numbered when sent, taken once, in order.
+
+Each function runs inside one transaction that its caller opened.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import apsw
+import orjson
+
+from substrate.store import rows
+from substrate.store.blobs import outsource
+from substrate.store.sqlite.checkpoints import write_checkpoint
+from substrate.store.sqlite.promises import read_promise
+from substrate.store.sqlite.runs import existing_run
+from substrate.values.ids import PromiseId, RunId, part_of
+from substrate.values.records import (
+    Adopted,
+    Checkpoint,
+    Fence,
+    Fenced,
+    Promise,
+    Received,
+    Signal,
+    Written,
+)
+
+_IS_KNOWN = """
+SELECT 1
+  FROM signals
+ WHERE run_id = :run_id AND name = :name AND dedup = :dedup AND part = :part
+"""
+
+# What a run takes: once it is to end, only what one of its undos waits for.
+_TAKES = """
+       (NOT cancel_requested AND (deadline_at IS NULL OR deadline_at > :now)
+        AND NOT EXISTS (SELECT 1
+                          FROM promises
+                         WHERE id = :run_id || '#unwind' AND part = :part)
+        OR EXISTS (SELECT 1
+                     FROM promises
+                    WHERE id > :run_id || '#unwind/' AND id < :run_id || '#unwind0'
+                      AND part = :part AND kind = 'signal' AND state = 'pending'
+                      AND name = :name))
+"""
+
+_WAKE = f"""
+UPDATE runs
+   SET last_seq = last_seq + 1,
+       wake_version = wake_version + 1,
+       rank = CASE WHEN status = 'suspended' AND epoch > 0 THEN :now ELSE rank END,
+       status = CASE WHEN status = 'suspended' AND epoch > 0 THEN 'ready' ELSE status END
+ WHERE id = :run_id AND part = :part
+   AND status IN ('ready', 'running', 'suspended', 'paused')
+   AND {_TAKES}
+RETURNING tenant, last_seq AS n
+"""
+
+_INSERT_SIGNAL = """
+INSERT INTO signals (run_id, name, dedup, part, tenant, n, value, sent_at)
+VALUES (:run_id, :name, :dedup, :part, :tenant, :n, :value, :now)
+"""
+
+
+def send_signal(db: apsw.Connection, signal: Signal, now: int) -> bool:
+    """Put a signal into the inbox and wake the run; False when it was there already."""
+    row = {
+        "run_id": signal.run_id,
+        "name": signal.name,
+        "dedup": signal.dedup,
+        "value": signal.value,
+        "part": part_of(signal.run_id),
+        "now": now,
+    }
+    if db.execute(_IS_KNOWN, row).fetchone():
+        return False
+    woken = db.execute(_WAKE, row).fetchone()
+    if woken is None:
+        raise rows.takes_no_signal(existing_run(db, signal.run_id), signal, now)
+    tenant, n = woken
+    db.execute(_INSERT_SIGNAL, row | {"tenant": tenant, "n": n})
+    return True
+
+
+_SELECT_UNTAKEN = """
+SELECT name, dedup, n, value, sent_at, taken_by
+  FROM signals
+ WHERE run_id = :run_id AND name = :name AND part = :part AND taken_by IS NULL
+   AND n > :after
+ ORDER BY n
+ LIMIT coalesce(:limit, -1)
+"""
+
+_SELECT_RECEIVED = """
+SELECT name, dedup, n, value, sent_at, taken_by
+  FROM signals
+ WHERE run_id = :run_id AND part = :part AND (:name IS NULL OR name = :name)
+   AND NOT (:untaken AND taken_by IS NOT NULL)
+   AND n > :after
+ ORDER BY n
+ LIMIT coalesce(:limit, -1)
+"""
+
+
+def read_inbox(
+    db: apsw.Connection, run_id: RunId, name: str | None, only: Mapping[str, int | None]
+) -> Sequence[Received]:
+    """Return the signals that a run was sent, oldest first; see `Store.inbox`.
+
+    The untaken of one name, which a run asks for at each step, have an index of their own.
+    """
+    statement = _SELECT_UNTAKEN if name is not None and only["untaken"] else _SELECT_RECEIVED
+    where = {"run_id": run_id, "part": part_of(run_id), "name": name, **only}
+    found = db.execute(statement, where)
+    return [Received(*row) for row in found]
+
+
+_IS_HELD = """
+SELECT 1
+  FROM runs
+ WHERE id = ? AND part = ? AND epoch = ? AND lease_owner = ?
+"""
+
+_COUNT_FREE = """
+SELECT count(*)
+  FROM signals
+ WHERE run_id = :run_id AND name = :name AND part = :part
+   AND dedup IN (SELECT value FROM json_each(:dedups))
+   AND (taken_by IS NULL OR taken_by = :taken_by)
+"""
+
+_TAKE = """
+UPDATE signals
+   SET taken_by = :taken_by
+ WHERE run_id = :run_id AND name = :name AND part = :part
+   AND dedup IN (SELECT value FROM json_each(:dedups))
+"""
+
+
+def take_signals(
+    db: apsw.Connection, fence: Fence, promise: Promise, dedups: Sequence[str]
+) -> Promise | Fenced:
+    """Write a promise and mark its signals as taken; see `Store.take`."""
+    held = (fence.run_id, fence.part, fence.epoch, fence.owner)
+    if db.execute(_IS_HELD, held).fetchone() is None:
+        return Fenced()
+    first = read_promise(db, promise.id)
+    if first is not None and first.is_settled:
+        return first
+    marks = {
+        "run_id": promise.run_id,
+        "name": promise.name,
+        "dedups": orjson.dumps(list(dedups)).decode(),
+        "part": fence.part,
+        "taken_by": promise.id,
+    }
+    if db.execute(_COUNT_FREE, marks).fetchone() != (len(set(dedups)),):
+        return first or rows.unsettled(promise)
+    db.execute(_TAKE, marks)
+    match write_checkpoint(db, outsource(Checkpoint(fence, promise))):
+        case Written(seq):
+            return replace(promise, seq=seq, epoch=fence.epoch)
+        case Adopted(first):
+            return first
+    return Fenced()
+
+
+_GIVE_BACK = """
+UPDATE signals
+   SET taken_by = NULL
+ WHERE run_id = :run_id AND part = :part AND taken_by = :taken_by
+"""
+
+
+def give_back(db: apsw.Connection, fence: Fence, promise: PromiseId) -> bool:
+    """Put what a promise has taken back into the inbox; see `Store.give_back`."""
+    held = (fence.run_id, fence.part, fence.epoch, fence.owner)
+    if db.execute(_IS_HELD, held).fetchone() is None:
+        return False
+    taken = {"run_id": fence.run_id, "part": fence.part, "taken_by": promise}
+    db.execute(_GIVE_BACK, taken)
+    return True

@@ -1,0 +1,10 @@
+"""What tests of durable functions need: time that they own, and a process that ends at any commit.
+
+Beside it stands `substrate.testing.cassette`: a model that says what another one said when it was
+recorded. Nothing of the kit imports this room; what a fork's tests need is promised here.
+"""
+
+from substrate.testing.clock import ManualClock
+from substrate.testing.crash import Moment, fatal, kill_this_process
+
+__all__ = ["ManualClock", "Moment", "fatal", "kill_this_process"]

@@ -1,0 +1,215 @@
+"""A process that ends at any commit: `fatal` wraps a store so that it does.
+
+It ends at a chosen commit boundary, either *before* the COMMIT is sent, or *after* it has returned
+and before the caller goes on. Boundaries are the store's writes, counted from 1: all of its methods
+but `READS`. Claims, wake-ups and the taking back of runs are made at each tick; they are boundaries
+where they find something.
+"""
+
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from enum import StrEnum
+from functools import partial
+from inspect import iscoroutinefunction
+from threading import Lock
+from typing import Any, TypeVar, cast
+
+from substrate.store.store import Pulse, Store
+from substrate.values.clock import Clock
+from substrate.values.ids import RunId
+from substrate.values.records import Claim, Owner, RunStatus
+
+T = TypeVar("T")
+
+READS = frozenset(
+    {
+        "get",
+        "list",
+        "promise",
+        "journal",
+        "usages",
+        "has_open_runs",
+        "blob",
+        "inbox",
+        "backlog",
+        "backlog_below",
+        "inboxes",
+        "next_due_at",
+        "arrivals",
+        "promises",
+        "settled",
+        "limits",
+        "known_lanes",
+        "ready_lanes",
+        "close",
+    }
+)
+"""The methods of a store that commit nothing. Whatever else there is, or will be, is a boundary."""
+
+
+class Moment(StrEnum):
+    """On which side of a commit the process ends."""
+
+    #: Before COMMIT is sent: nothing of it is there.
+    BEFORE = "before"
+    #: After COMMIT has returned, before the caller goes on.
+    AFTER = "after"
+
+
+def kill_this_process() -> None:
+    """End this process as a crash does: nothing is cleaned up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fatal(
+    store: Store,
+    boundary: int,
+    moment: Moment,
+    strike: Callable[[], None] = kill_this_process,
+    *,
+    with_heartbeats: bool = False,
+) -> Store:
+    """Return the store as one whose process ends at a chosen commit.
+
+    The commits of a run come in one order, so a test can count through them: run your function once
+    for each, each time in a process of its own, and count outside what it did.
+
+    Args:
+        store: The store, made by `substrate.store.connect.open_store`.
+        boundary: The number of the commit, from 1; 0 is never.
+        moment: On which side of it.
+        strike: What happens there: this process is killed, if not told otherwise.
+        with_heartbeats: Whether the worker's heartbeats count, which come with time.
+    """
+    return cast(Store, FatalStore(store, boundary, moment, strike, with_heartbeats=with_heartbeats))
+
+
+class FatalStore:
+    """A store like another, until it strikes. `reached` names the methods of its commits so far."""
+
+    def __init__(
+        self,
+        store: Store,
+        boundary: int,
+        moment: Moment,
+        strike: Callable[[], None],
+        *,
+        with_heartbeats: bool,
+    ) -> None:
+        self.clock: Clock = store.clock
+        self.reached: list[str] = []
+        self._store = store
+        self._boundary = boundary
+        self._moment = moment
+        self._strike = strike
+        self._with_heartbeats = with_heartbeats
+        self._lock = Lock()
+        self._own: set[Owner] = set()
+        self._seen: set[tuple[RunId, int]] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        is_write = iscoroutinefunction(method) and name not in READS
+        return partial(self._write, name, method) if is_write else method
+
+    async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
+        """See `Store.claim`. A boundary when something is claimed."""
+        if self._moment is Moment.BEFORE and await self._store.backlog([lane], 1):
+            self._before("claim")
+        claimed = await self._store.claim(lane, limit, owner)
+        self._found("claim", len(claimed))
+        return claimed
+
+    async def claim_below(
+        self, run_id: RunId, lane: str, limit: int, owner: Owner
+    ) -> Sequence[Claim]:
+        """See `Store.claim_below`. A boundary when something is claimed."""
+        is_before = self._moment is Moment.BEFORE
+        if is_before and await self._store.backlog_below(run_id, [lane], 1):
+            self._before("claim_below")
+        claimed = await self._store.claim_below(run_id, lane, limit, owner)
+        self._found("claim_below", len(claimed))
+        return claimed
+
+    async def wake_due(self, limit: int = 1000) -> int:
+        """See `Store.wake_due`. A boundary when something is woken."""
+        due_at = await self._store.next_due_at() if self._moment is Moment.BEFORE else None
+        if due_at is not None and due_at <= self.clock.now_ms():
+            self._before("wake_due")
+        woken = await self._store.wake_due(limit)
+        self._found("wake_due", woken)
+        return woken
+
+    async def recover(self) -> Sequence[RunId]:
+        """See `Store.recover`. A boundary when something is taken back.
+
+        Before it: when there are runs of another worker that were not there at an earlier look.
+        """
+        if self._moment is Moment.BEFORE:
+            running = await self._store.list(RunStatus.RUNNING)
+            others = {(run.id, run.epoch) for run in running if run.lease_owner not in self._own}
+            is_new, self._seen = bool(others - self._seen), self._seen | others
+            if is_new:
+                self._before("recover")
+        recovered = await self._store.recover()
+        self._found("recover", len(recovered))
+        return recovered
+
+    def pulse(self, owner: Owner, lease: timedelta) -> Pulse:
+        """See `Store.pulse`. A boundary with heartbeats, as each beat and the last sign are."""
+        self._own.add(owner)
+        if not self._with_heartbeats:
+            return self._store.pulse(owner, lease)
+        beating = self.strike_around("pulse", lambda: self._store.pulse(owner, lease))
+        return FatalPulse(self, beating)
+
+    def strike_around(self, name: str, call: Callable[[], T]) -> T:
+        """Make a blocking call that is a boundary."""
+        number = self._before(name)
+        result = call()
+        self._reach(number, Moment.AFTER)
+        return result
+
+    async def _write(
+        self, name: str, method: Callable[..., Awaitable[Any]], *args: Any, **named: Any
+    ) -> Any:
+        number = self._before(name)
+        result = await method(*args, **named)
+        self._reach(number, Moment.AFTER)
+        return result
+
+    def _before(self, name: str) -> int:
+        """Count a commit that is about to be made; return its number."""
+        with self._lock:  # the heartbeat has a thread of its own
+            self.reached.append(name)
+            number = len(self.reached)
+        self._reach(number, Moment.BEFORE)
+        return number
+
+    def _found(self, name: str, count: int) -> None:
+        """Count what is known as a commit only when it has been made."""
+        if count and self._moment is Moment.AFTER:
+            self._reach(self._before(name), Moment.AFTER)
+
+    def _reach(self, number: int, moment: Moment) -> None:
+        """Strike when this is the commit, and its side."""
+        if number == self._boundary and moment is self._moment:
+            self._strike()
+
+
+class FatalPulse:
+    """The heartbeat of a worker over a fatal store."""
+
+    def __init__(self, store: FatalStore, pulse: Pulse) -> None:
+        self._store = store
+        self._pulse = pulse
+
+    def beat(self) -> int | None:
+        """See `Pulse.beat`."""
+        return self._store.strike_around("beat", self._pulse.beat)
+
+    def stop(self) -> None:
+        """See `Pulse.stop`."""
+        self._store.strike_around("stop", self._pulse.stop)

@@ -136,14 +136,14 @@ def run_until_first_tool() -> None:
     from substrate import Client
     from substrate.agent import Task
     from substrate.store.connect import open_store
-    from substrate.testing import Moment, fatal
+    from substrate.testing import Side, kill_at_commit
 
     def hold_still() -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
     async def drive() -> None:
         store = await open_store("sqlite:///runs.db")
-        client = Client(fatal(store, FIRST_TOOL_COMMIT, Moment.AFTER, hold_still))
+        client = Client(kill_at_commit(store, FIRST_TOOL_COMMIT, Side.AFTER, hold_still))
         async with client.work([agent]):
             await client.start(agent, Task(QUESTION), id=RUN)
             await client.result(RUN)

@@ -9,7 +9,7 @@ from substrate.engine.context.pending import Pending, Winner
 from substrate.engine.function.bound import Bound, bound
 from substrate.engine.function.function import Durable, durable
 from substrate.engine.step.step import Done, NotDone
-from substrate.engine.worker.options import Limits
+from substrate.engine.worker.options import WorkerOptions
 from substrate.engine.worker.worker import Worker
 from substrate.installed import version as _version
 from substrate.store.store import Transaction
@@ -46,7 +46,6 @@ __all__ = [
     "Effect",
     "IdTaken",
     "Interrupt",
-    "Limits",
     "Misuse",
     "ModelError",
     "NotDone",
@@ -73,6 +72,7 @@ __all__ = [
     "Transaction",
     "Winner",
     "Worker",
+    "WorkerOptions",
     "bound",
     "connect",
     "durable",

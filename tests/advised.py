@@ -24,7 +24,7 @@ from substrate.models.messages import Reply, Request, Usage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
 from substrate.store.connect import open_store
-from substrate.testing import Moment, fatal
+from substrate.testing import Side, kill_at_commit
 from substrate.values.codec import encode
 from tests.analyst import LIMITS
 from tests.crew import Outside
@@ -111,7 +111,7 @@ class Case:
         """What was noted outside the journal."""
         return Outside(self.folder)
 
-    def drive(self, boundary: int = 0, moment: Moment = Moment.BEFORE) -> int:
+    def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int:
         """Drive the run in a process of its own until it ends; return the exit code."""
         process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
         process.start()
@@ -123,17 +123,17 @@ class Case:
         return process.exitcode if process.exitcode is not None else -1
 
 
-def _drive(case: Case, boundary: int, moment: Moment) -> None:
+def _drive(case: Case, boundary: int, moment: Side) -> None:
     OUTSIDE[0] = case.outside
     asyncio.run(_run(case, boundary, moment))
 
 
-async def _run(case: Case, boundary: int, moment: Moment) -> None:
+async def _run(case: Case, boundary: int, moment: Side) -> None:
     store = await open_store(case.url)
-    client = Client(fatal(store, boundary, moment))
+    client = Client(kill_at_commit(store, boundary, moment))
     await client.start(agent, TASK, id=case.run_id)
     await client.signal(case.run_id, "message", "Count those in the attic, too.", "once")
-    async with client.work([agent, child], limits=LIMITS):
+    async with client.work([agent, child], options=LIMITS):
         answer = await client.result(case.run_id)
     (case.folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
     await store.close()

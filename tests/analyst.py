@@ -11,15 +11,15 @@ from datetime import timedelta
 from pathlib import Path
 
 from examples.analyst.shop import build
-from substrate import Client, Limits
+from substrate import Client, WorkerOptions
 from substrate.agent.task import Task
 from substrate.store.connect import open_store
-from substrate.testing import Moment, fatal
+from substrate.testing import Side, kill_at_commit
 from tests.processes import PROCESSES
 
 KIT = Path(__file__).resolve().parent.parent
 QUESTION = "Why did revenue fall in the last quarter?"
-LIMITS = Limits(lease=timedelta(milliseconds=500), poll=timedelta(milliseconds=20))
+LIMITS = WorkerOptions(lease=timedelta(milliseconds=500), poll=timedelta(milliseconds=20))
 
 
 def make_fork(folder: Path) -> Path:
@@ -70,7 +70,7 @@ class Case:
     tally: Path
     answer: Path
 
-    def drive(self, boundary: int = 0, moment: Moment = Moment.BEFORE) -> int:
+    def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int:
         """Drive the run in a process of its own until it ends; return the exit code."""
         process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
         process.start()
@@ -82,7 +82,7 @@ class Case:
         return process.exitcode if process.exitcode is not None else -1
 
 
-def _drive(case: Case, boundary: int, moment: Moment) -> None:
+def _drive(case: Case, boundary: int, moment: Side) -> None:
     """Be the process: start the run or go on with it, and write down its answer."""
     os.chdir(case.folder)
     sys.path.insert(0, str(case.folder))
@@ -91,12 +91,12 @@ def _drive(case: Case, boundary: int, moment: Moment) -> None:
     asyncio.run(_run(case, boundary, moment))
 
 
-async def _run(case: Case, boundary: int, moment: Moment) -> None:
+async def _run(case: Case, boundary: int, moment: Side) -> None:
     from agent.loop import agent
 
     store = await open_store(case.url)
-    client = Client(fatal(store, boundary, moment))
-    async with client.work([agent], limits=LIMITS):
+    client = Client(kill_at_commit(store, boundary, moment))
+    async with client.work([agent], options=LIMITS):
         await client.start(agent, Task(QUESTION), id=case.run_id)
         answer = await client.result(case.run_id)
     case.answer.write_text(json.dumps(answer), encoding="utf-8")

@@ -17,8 +17,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from substrate import Context, Limits, OutcomeUnknown, RunDead, connect, durable
-from substrate.testing.crash import FatalStore
+from substrate import Context, OutcomeUnknown, RunDead, WorkerOptions, connect, durable
+from substrate.testing.crash import KillingStore
 from tests.processes import PROCESSES
 from tests.stores import eventually
 
@@ -64,7 +64,7 @@ class Outside:
 
 def note_reached(folder: Path, store: Any) -> None:
     """Note which methods of a fatal store have committed; see `reached`."""
-    assert isinstance(store, FatalStore)
+    assert isinstance(store, KillingStore)
     (folder / "reached").mkdir(exist_ok=True)
     for name in store.reached:
         Outside(folder / "reached").note(name)
@@ -248,11 +248,13 @@ def worker_process(url: str, **limits: Any) -> Iterator[WorkerProcess]:
 
 
 def _be_worker(url: str, limits: dict[str, Any]) -> None:
-    asyncio.run(_work(url, Limits(**{"lease": LEASE, "poll": timedelta(milliseconds=20)} | limits)))
+    asyncio.run(
+        _work(url, WorkerOptions(**{"lease": LEASE, "poll": timedelta(milliseconds=20)} | limits))
+    )
 
 
-async def _work(url: str, limits: Limits) -> None:
+async def _work(url: str, limits: WorkerOptions) -> None:
     asked_to_end = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked_to_end.set)
-    async with connect(url) as client, client.work(FUNCTIONS, limits=limits):
+    async with connect(url) as client, client.work(FUNCTIONS, options=limits):
         await asked_to_end.wait()

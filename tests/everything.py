@@ -17,24 +17,24 @@ from typing import Any
 from substrate import (
     Client,
     Context,
-    Limits,
     OutcomeUnknown,
     Retry,
     RunFailed,
+    WorkerOptions,
     connect,
     durable,
 )
 from substrate.store.connect import open_store
-from substrate.testing import Moment, fatal
+from substrate.testing import Side, kill_at_commit
 from tests.crew import Outside, note_reached
 from tests.processes import PROCESSES
 from tests.stores import database
 
-LIMITS = Limits(
-    warm=timedelta(0),
+LIMITS = WorkerOptions(
+    idle_timeout=timedelta(0),
     poll=timedelta(milliseconds=10),
     lease=timedelta(seconds=2),
-    grace=timedelta(seconds=5),
+    shutdown_grace=timedelta(seconds=5),
 )
 AGAIN = Retry(max_attempts=3, initial=timedelta(milliseconds=30), jitter=0)
 
@@ -134,8 +134,8 @@ async def everything(ctx: Context, folder: str, generation: int) -> list[Any]:
         await ctx.step(send, folder, "once", effect="once")
     except OutcomeUnknown:
         await ctx.step(look, folder, "unknown once")
-    found.append(list(await ctx.race(ctx.signal("never"), ctx.step(look, folder, "race"))))
-    found.append(await ctx.signal("go", str))
+    found.append(list(await ctx.race(ctx.receive("never"), ctx.step(look, folder, "race"))))
+    found.append(await ctx.receive("go", str))
     found.append(await ctx.poll("mail"))
     try:
         await ctx.spawn(trip, folder)
@@ -178,7 +178,7 @@ class Case:
         """What its steps have noted."""
         return Outside(self.folder)
 
-    def drive(self, boundary: int = 0, moment: Moment = Moment.BEFORE) -> int | None:
+    def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int | None:
         """Drive the run in a process of its own; return the exit code."""
         process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
         process.start()
@@ -234,15 +234,15 @@ async def prepare(case: Case) -> None:
             db.rows("CREATE TABLE IF NOT EXISTS entries (run text)")
 
 
-def _drive(case: Case, boundary: int, moment: Moment) -> None:
+def _drive(case: Case, boundary: int, moment: Side) -> None:
     os.chdir(case.folder)
     asyncio.run(_run(case, boundary, moment))
 
 
-async def _run(case: Case, boundary: int, moment: Moment) -> None:
-    store = fatal(await open_store(case.url), boundary, moment)
+async def _run(case: Case, boundary: int, moment: Side) -> None:
+    store = kill_at_commit(await open_store(case.url), boundary, moment)
     client = Client(store)
-    async with client.work(FUNCTIONS, limits=LIMITS):
+    async with client.work(FUNCTIONS, options=LIMITS):
         await client.start(everything, str(case.folder), 0, id=case.run_id)
         for name, value, dedup in SIGNALS:
             if not (await client.get(case.run_id)).status.has_ended:

@@ -1,6 +1,6 @@
 """Runs in whose lives people and stopping workers intervene, for tests to kill at any commit.
 
-A run is given back in the middle of a step, and cancelled; one fails and is requeued; one is given
+A run is given back in the middle of a step, and cancelled; one fails and is resumed; one is given
 up; one has a race whose losers have taken signals. `drive` does what is left of all that in a
 process of its own, as often as it is called.
 """
@@ -14,20 +14,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from substrate import Client, Context, Limits, Run, RunFailed, RunStatus, connect, durable
+from substrate import Client, Context, Run, RunFailed, RunStatus, WorkerOptions, connect, durable
 from substrate.store.connect import open_store
-from substrate.testing import Moment, fatal, kill_this_process
-from substrate.values.records import Json
+from substrate.testing import Side, kill_at_commit, kill_this_process
+from substrate.values.records import JsonText
 from tests.crew import Outside, note_reached
 from tests.processes import PROCESSES
 from tests.runs import reached
 from tests.stores import database
 
-LIMITS = Limits(
-    warm=timedelta(0),
+LIMITS = WorkerOptions(
+    idle_timeout=timedelta(0),
     poll=timedelta(milliseconds=10),
     lease=timedelta(milliseconds=300),
-    grace=timedelta(0),
+    shutdown_grace=timedelta(0),
 )
 FOREVER_S = 3600
 NAMES = "abcdefgh"  # of signals in a race: some that lose it have been taken by then
@@ -48,7 +48,7 @@ async def stumble(folder: str) -> str:
 
 @durable
 async def lingers(ctx: Context, folder: str) -> None:
-    await ctx.gather(ctx.step(linger, folder), ctx.signal("never"), ctx.sleep(FOREVER_S))
+    await ctx.gather(ctx.step(linger, folder), ctx.receive("never"), ctx.sleep(FOREVER_S))
 
 
 @durable
@@ -61,8 +61,8 @@ async def stumbles(ctx: Context, folder: str) -> str:
 @durable
 async def races(ctx: Context) -> list[Any]:
     await ctx.sleep(0.1)
-    winner = await ctx.race(*(ctx.signal(name) for name in NAMES))
-    others = [await ctx.signal(name) for name in NAMES if name != NAMES[winner.place]]
+    winner = await ctx.race(*(ctx.receive(name) for name in NAMES))
+    others = [await ctx.receive(name) for name in NAMES if name != NAMES[winner.place]]
     return [winner.value, *others]
 
 
@@ -83,7 +83,7 @@ class Case:
     name: str
     folder: Path
 
-    def drive(self, boundary: int = 0, moment: Moment = Moment.BEFORE) -> int | None:
+    def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int | None:
         """Do what is left in a process of its own; return the exit code."""
         process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
         process.start()
@@ -112,14 +112,14 @@ class Case:
         return f"{self.name}/{what}"
 
 
-def _drive(case: Case, boundary: int, moment: Moment) -> None:
+def _drive(case: Case, boundary: int, moment: Side) -> None:
     os.chdir(case.folder)
     logging.getLogger("ostinato").setLevel(logging.CRITICAL)  # it is told a lot of trouble here
     asyncio.run(_run(case, boundary, moment))
 
 
-async def _run(case: Case, boundary: int, moment: Moment) -> None:
-    store = fatal(
+async def _run(case: Case, boundary: int, moment: Side) -> None:
+    store = kill_at_commit(
         await open_store(case.url), boundary, moment, kill_this_process, with_heartbeats=True
     )
     client = Client(store)
@@ -127,7 +127,7 @@ async def _run(case: Case, boundary: int, moment: Moment) -> None:
     await _mend(case, client)
     await _give_up(case, client)
     await _race(case, client)
-    await store.tell_limit("model", Json('{"n":1}'))
+    await store.write_rate_limit("model", JsonText('{"n":1}'))
     await store.close()
     note_reached(case.folder, store)
 
@@ -137,7 +137,7 @@ async def _linger(case: Case, client: Client) -> None:
     id_ = case.id_of("lingers")
     run = await client.start(lingers, str(case.folder), id=id_)
     if not (run.cancel_requested or run.status.has_ended):
-        async with client.work(FUNCTIONS, limits=LIMITS):
+        async with client.work(FUNCTIONS, options=LIMITS):
             await reached(client, id_, "never.0")
             await Outside(case.folder).noted("lingers")
             await asyncio.sleep(LIMITS.lease.total_seconds() / 2)  # the worker beats meanwhile
@@ -152,7 +152,7 @@ async def _mend(case: Case, client: Client) -> None:
         await _ended(client, id_, only=id_)
         Outside(case.folder).note("mended")
     if (await client.get(id_)).status is RunStatus.FAILED:
-        await client.requeue(id_)
+        await client.resume(id_)
     await _ended(client, id_, only=id_)
 
 
@@ -176,7 +176,7 @@ async def _race(case: Case, client: Client) -> None:
 async def _ended(client: Client, id_: str, only: str | None = None) -> Run:
     """Drive until a run has ended; return it."""
     if not (await client.get(id_)).status.has_ended:
-        async with client.work(FUNCTIONS, limits=LIMITS, only=only):
+        async with client.work(FUNCTIONS, options=LIMITS, only=only):
             with suppress(RunFailed):
                 await client.result(id_)
     return await client.get(id_)

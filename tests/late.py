@@ -12,12 +12,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from substrate import Context, Done, Limits, NotDone, OutcomeUnknown, connect, durable
+from substrate import Context, Done, NotDone, OutcomeUnknown, WorkerOptions, connect, durable
 from tests.crew import LEASE, Outside, WorkerProcess
 from tests.processes import PROCESSES
 
 TIMEOUT = 0.4
-LIMITS = Limits(lease=LEASE, poll=timedelta(milliseconds=20), threads=1)
+LIMITS = WorkerOptions(lease=LEASE, poll=timedelta(milliseconds=20), threads=1)
 
 
 def linger(folder: str) -> None:
@@ -98,7 +98,7 @@ def _be_worker(url: str) -> None:
 
 
 async def _work(url: str) -> None:
-    async with connect(url) as client, client.work([late, next_one], limits=LIMITS):
+    async with connect(url) as client, client.work([late, next_one], options=LIMITS):
         await asyncio.Event().wait()
 
 

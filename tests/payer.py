@@ -7,14 +7,16 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from substrate import Limits, connect
+from substrate import WorkerOptions, connect
 from substrate.agent.tool import tool
 from substrate.models.model import Model, disconnect
 from tests.crew import LEASE, WorkerProcess
 from tests.loops import make_agent
 from tests.processes import PROCESSES
 
-LIMITS = Limits(lease=LEASE, poll=timedelta(milliseconds=20), warm=timedelta(milliseconds=500))
+LIMITS = WorkerOptions(
+    lease=LEASE, poll=timedelta(milliseconds=20), idle_timeout=timedelta(milliseconds=500)
+)
 
 
 @tool(effect="pure")
@@ -44,7 +46,7 @@ def _be_payer(url: str, server: str) -> None:
 
 
 async def _pay(url: str, **limits: Any) -> None:
-    async with connect(url) as client, client.work([agent], limits=LIMITS):
+    async with connect(url) as client, client.work([agent], options=LIMITS):
         try:
             await asyncio.Event().wait()
         finally:

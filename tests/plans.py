@@ -82,7 +82,7 @@ def begin(ctx: Context, node: Node) -> Pending[Any]:
         case ["sleep", seconds]:
             return ctx.sleep(seconds)
         case ["signal", name]:
-            return ctx.signal(name)
+            return ctx.receive(name)
         case ["call", body]:
             return ctx.call(interpret, body)
         case ["spawn", body]:

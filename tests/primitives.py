@@ -8,7 +8,7 @@ from substrate import Client, RunStatus
 from substrate.store.store import Store
 from substrate.values.codec import encode
 from substrate.values.ids import RunId
-from substrate.values.records import Adopted, Json, Run, Written
+from substrate.values.records import Adopted, JsonText, Run, Written
 from tests.everything import FUNCTIONS, LIMITS, RESULT, SIGNALS, everything
 from tests.stores import (
     LANE,
@@ -24,8 +24,12 @@ from tests.stores import (
 )
 from tests.troubled import TroubledStore
 
-LONG = Json(encode({"text": "x" * 40_000}))
-METHODS = {name for name in vars(Store) if not name.startswith("_")} - {"clock", "pulse", "close"}
+LONG = JsonText(encode({"text": "x" * 40_000}))
+METHODS = {name for name in vars(Store) if not name.startswith("_")} - {
+    "clock",
+    "heartbeat",
+    "close",
+}
 
 
 async def every_primitive(opened: Store, folder: Path, past: str | None = None) -> None:
@@ -47,7 +51,7 @@ async def every_primitive(opened: Store, folder: Path, past: str | None = None) 
 async def drive(client: Client, folder: Path) -> None:
     """Drive a run of every primitive to its end."""
     (folder / "times").mkdir(exist_ok=True)
-    async with asyncio.timeout(60), client.work(FUNCTIONS, limits=LIMITS):
+    async with asyncio.timeout(60), client.work(FUNCTIONS, options=LIMITS):
         await client.start(everything, str(folder), 0, id="everything")
         for name, value, dedup in SIGNALS:
             await client.signal("everything", name, value, dedup)
@@ -63,7 +67,7 @@ async def lose(store: Any) -> None:
     await crash(store)
     dead: Run = await store.get(RunId("lost"))
     assert dead.status is RunStatus.DEAD
-    assert (await store.reopen(RunId("lost"))).status is RunStatus.READY
+    assert (await store.resume(RunId("lost"))).status is RunStatus.READY
     (claim,) = await store.claim(LANE, 1, OTHER)
     assert claim.input == LONG
     assert await store.release([claim.fence]) == 1
@@ -81,7 +85,7 @@ async def end_some(store: Any) -> None:
     wait = waiting("ended")
     assert (await store.take(claim.fence, received(wait), ["d"])).is_settled
     assert await store.give_back(claim.fence, wait.id)
-    assert await store.renew(claim.fence, LONG)
+    assert await store.continue_as(claim.fence, LONG)
     assert (await store.cancel(RunId("ended"))).cancel_requested
     await claimed(store, "asleep")
     paused = await claimed(store, "paused")
@@ -91,26 +95,26 @@ async def end_some(store: Any) -> None:
 
 async def look(store: Any) -> None:
     """Ask for all that can be read."""
-    await store.tell_limit("a-model", Json("{}"))
-    await store.tell_limit("a-model", Json("[]"))
+    await store.write_rate_limit("a-model", JsonText("{}"))
+    await store.write_rate_limit("a-model", JsonText("[]"))
     assert [told for _, told, _ in await store.limits(0)] == ["[]"]
     assert await store.list()
     assert await store.list(RunStatus.DONE)
     assert await store.journal(RunId("everything"))
-    assert await store.arrivals(RunId("everything"), 0)
+    assert await store.settled_children(RunId("everything"), 0)
     assert (await store.promise(RunId("everything"))).is_settled
     assert await store.promises(["everything", "lost"])
     await store.usages("everything#", ["model"])
     assert not await store.has_open_runs("everything#")
     assert await store.inbox(RunId("everything"), untaken=False)
     assert await store.inbox(RunId("ended"), "go", limit=1)
-    assert await store.backlog([LANE], 10)
-    assert await store.backlog_below(RunId("lost"), [LANE], 10)
+    assert await store.count_ready([LANE], 10)
+    assert await store.count_ready_below(RunId("lost"), [LANE], 10)
     assert await store.claim_below(RunId("lost"), LANE, 10, OTHER)
     await store.tell_lanes(OTHER, [LANE])
     assert await store.known_lanes() is not None
     await store.ready_lanes()
-    assert await store.inboxes(OWNER)
+    assert await store.owned_runs(OWNER)
     assert await store.next_due_at() is None
     assert await store.blob(RunId("ended"), "0" * 64) is None
     claim = await claimed(store, "settled")

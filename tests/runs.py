@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from substrate import Client, Durable, Limits, connect
+from substrate import Client, Durable, WorkerOptions, connect
 from tests.stores import eventually
 
-QUICK = Limits(
-    lease=timedelta(seconds=1), poll=timedelta(milliseconds=20), grace=timedelta(seconds=5)
+QUICK = WorkerOptions(
+    lease=timedelta(seconds=1), poll=timedelta(milliseconds=20), shutdown_grace=timedelta(seconds=5)
 )
 
 
@@ -36,9 +36,9 @@ async def taken_over(
     The other one knows the function as `second`, where that is given. Yields what drives it there.
     """
     async with connect(url) as client:
-        async with client.work([first], limits=QUICK):
+        async with client.work([first], options=QUICK):
             await client.start(first, *args, id="run")
             await reached(client, "run", "go.0")
-        async with client.work([second or first], limits=QUICK):
+        async with client.work([second or first], options=QUICK):
             await client.signal("run", "go")
             yield client

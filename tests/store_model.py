@@ -47,7 +47,7 @@ class ModelRun:
     due_at: int | None = None
     is_cancelled: bool = False
     generation: int = 0
-    journal_from: int = 0
+    generation_seq: int = 0
     last_seq: int = 1
     journal: dict[str, Row] = field(default_factory=dict)
     inbox: dict[str, str | None] = field(default_factory=dict)
@@ -187,14 +187,14 @@ class Model:
             _, value, _, epoch = run.journal[key]
             run.journal[key] = (PromiseState.CANCELLED, value, run.last_seq, epoch)
 
-    def renew(self, fence: Fence, input_: str) -> bool:
+    def continue_as(self, fence: Fence, input_: str) -> bool:
         """Begin a run's next generation."""
         run = self.runs[fence.run_id]
         if not run.holds(fence):
             return False
         run.leave(RunStatus.READY)
         run.last_seq += 1
-        run.generation, run.journal_from = run.generation + 1, run.last_seq
+        run.generation, run.generation_seq = run.generation + 1, run.last_seq
         began = (PromiseState.RESOLVED, None, run.last_seq, run.epoch)
         run.journal[f"g{run.generation}"] = began
         run.crashes, run.input = 0, input_
@@ -234,7 +234,7 @@ class Model:
             return False
         return run.status is RunStatus.PAUSED or run.parent is None
 
-    def reopen(self, id_: str) -> None:
+    def resume(self, id_: str) -> None:
         """Make a run ready again."""
         run = self.runs[id_]
         run.leave(RunStatus.READY)

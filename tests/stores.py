@@ -21,14 +21,14 @@ from psycopg.types.string import TextLoader
 
 from substrate.engine.run.committer import Committer
 from substrate.store.connect import open_store
-from substrate.store.store import Pulse, Store
+from substrate.store.store import HeartbeatConnection, Store
 from substrate.values.ids import Key, PromiseId, RunId, lane_of, part_of, promise_id, root_of
 from substrate.values.records import (
     Checkpoint,
     Claim,
     Fence,
     Fenced,
-    Json,
+    JsonText,
     Kind,
     NewRun,
     Owner,
@@ -70,13 +70,15 @@ async def committing(url: str) -> AsyncIterator[tuple[Store, Committer]]:
 
 
 @asynccontextmanager
-async def beating(store: Store, owner: Owner, lease: timedelta = LEASE) -> AsyncIterator[Pulse]:
+async def beating(
+    store: Store, owner: Owner, lease: timedelta = LEASE
+) -> AsyncIterator[HeartbeatConnection]:
     """Register a worker for the block. Nothing beats by itself."""
-    pulse = await asyncio.to_thread(store.pulse, owner, lease)
+    heartbeat = await asyncio.to_thread(store.heartbeat, owner, lease)
     try:
-        yield pulse
+        yield heartbeat
     finally:
-        await asyncio.to_thread(pulse.stop)
+        await asyncio.to_thread(heartbeat.stop)
 
 
 def new_run(id_: str = "run", **changes: Any) -> NewRun:
@@ -86,7 +88,7 @@ def new_run(id_: str = "run", **changes: Any) -> NewRun:
         function="work",
         version=1,
         queue="default",
-        input=Json('{"n":1}'),
+        input=JsonText('{"n":1}'),
         fingerprint="f-1",
         seed=7,
     )
@@ -112,8 +114,8 @@ def promise(run_id: str, key: str, state: PromiseState = PromiseState.RESOLVED) 
         state=state,
         created_at=NOW,
         settled_at=NOW + 1 if is_settled else None,
-        value=Json('"done"') if state is PromiseState.RESOLVED else None,
-        error=Json('{"type":"Broken"}') if state is PromiseState.REJECTED else None,
+        value=JsonText('"done"') if state is PromiseState.RESOLVED else None,
+        error=JsonText('{"type":"Broken"}') if state is PromiseState.REJECTED else None,
     )
 
 
@@ -123,7 +125,7 @@ def checkpoint(
     """Return a step's outcome to commit: its value is JSON text."""
     outcome = promise(fence.run_id, key)
     if value is not None:
-        outcome = replace(outcome, value=Json(value))
+        outcome = replace(outcome, value=JsonText(value))
     return Checkpoint(fence, outcome, status)
 
 
@@ -146,7 +148,7 @@ def end_child(child: Claim, state: PromiseState = PromiseState.RESOLVED) -> Chec
 
 def signal(run_id: str = "run", name: str = "go", value: str = "1", dedup: str = "d") -> Signal:
     """Return a signal to send."""
-    return Signal(RunId(run_id), name, Json(value), dedup)
+    return Signal(RunId(run_id), name, JsonText(value), dedup)
 
 
 def waiting(run_id: str = "run", key: str = "go.0") -> Promise:
@@ -169,7 +171,7 @@ async def take(store: Store, fence: Fence, wait: Promise) -> Promise | Fenced | 
 
 def received(wait: Promise, value: str = "1") -> Promise:
     """Return a wait as settled with a signal's value."""
-    settled = {"state": PromiseState.RESOLVED, "value": Json(value), "settled_at": NOW + 2}
+    settled = {"state": PromiseState.RESOLVED, "value": JsonText(value), "settled_at": NOW + 2}
     return replace(wait, **settled)
 
 
@@ -177,7 +179,7 @@ def spawning(fence: Fence, key: str = "child.0", **changes: Any) -> Checkpoint:
     """Return what spawns a child: its pending promise, and its run."""
     id_ = promise_id(fence.run_id, Key(key))
     pending = promise(fence.run_id, key, PromiseState.PENDING)
-    asked = replace(pending, kind=Kind.CHILD, input=Json('{"n":2}'), fingerprint="f-2")
+    asked = replace(pending, kind=Kind.CHILD, input=JsonText('{"n":2}'), fingerprint="f-2")
     return Checkpoint(fence, asked, child=new_run(id_, **changes))
 
 
@@ -264,8 +266,8 @@ class Database:
         self.rows(
             "INSERT INTO runs (id, part, tenant, root_id, parent_id, function, version, queue,"
             " lane, rank, status, epoch, lease_owner, wake_version, need, crashes,"
-            " cancel_requested, last_seq, seed, generation, journal_from, gone_epoch, created_at,"
-            " generation_at)"
+            " cancel_requested, last_seq, seed, generation, generation_seq, exited_epoch,"
+            " created_at, generation_at)"
             " VALUES (:id, :part, '', :root, :parent, 'work', 1, 'default', 'default/work/1', 1,"
             f" 'running', 1, :owner, 0, 0, 0, {'false' if self.is_postgres else 0}, 1, 7, 0, 0, 0,"
             " 1, 1)",
@@ -285,7 +287,7 @@ class Database:
         run = replace(
             parent.run, id=RunId(id_), parent_id=parent.run.id, epoch=1, lease_owner=owner
         )
-        return Claim(run, Fence(run.id, row["part"], 1, owner), Json("{}"))
+        return Claim(run, Fence(run.id, row["part"], 1, owner), JsonText("{}"))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from substrate import Context, Durable, RunPaused, connect, durable
-from substrate.agent.stop import Reason, Stop, all_of, answered, any_of, budget, max_turns
+from substrate.agent.stop import EndReason, Stop, all_of, answered, any_of, budget, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import InvalidArguments, Tool, tool
 from substrate.agent.transcript import Transcript
@@ -154,20 +154,22 @@ def spent(cost: str | None, tokens: int = 100) -> Reply:
 @pytest.mark.parametrize(
     "stop, replies, reason",
     [
-        (answered(), [say("Yes.")], Reason.ANSWERED),
+        (answered(), [say("Yes.")], EndReason.ANSWERED),
         (answered(), [spent("0")], None),
         (max_turns(2), [spent("0")], None),
-        (max_turns(2), [spent("0"), spent("0")], Reason.MAX_TURNS),
+        (max_turns(2), [spent("0"), spent("0")], EndReason.MAX_TURNS),
         (budget(usd=0.30), [spent("0.10")], None),
-        (budget(usd=0.30), [spent("0.10"), spent("0.15")], Reason.BUDGET),
-        (budget(usd=0.30), [spent(None)], Reason.BUDGET),
+        (budget(usd=0.30), [spent("0.10"), spent("0.15")], EndReason.BUDGET),
+        (budget(usd=0.30), [spent(None)], EndReason.BUDGET),
         (budget(tokens=350), [spent(None)], None),
-        (budget(tokens=350), [spent(None), spent(None)], Reason.BUDGET),
+        (budget(tokens=350), [spent(None), spent(None)], EndReason.BUDGET),
         (all_of(answered(), max_turns(2)), [say("Yes.")], None),
-        (any_of(answered(), max_turns(1)), [spent("0")], Reason.MAX_TURNS),
+        (any_of(answered(), max_turns(1)), [spent("0")], EndReason.MAX_TURNS),
     ],
 )
-def test_stop_conditions_say_why(stop: Stop, replies: list[Reply], reason: Reason | None) -> None:
+def test_stop_conditions_say_why(
+    stop: Stop, replies: list[Reply], reason: EndReason | None
+) -> None:
     """A condition stops when it should and gives its reason; a budget keeps room for one call."""
     transcript = Transcript.begin(TASK, "")
     for reply in replies:
@@ -222,7 +224,7 @@ async def test_only_a_person_can_mend_pauses(
     async with connect(store_url) as client:
         with pytest.raises(RunPaused, match="OPENAI_API_KEY is not set"):
             await answer_of(client, agent_of(model))
-        await client.requeue("a/1")
+        await client.resume("a/1")
         mended = agent_of(scripted("Here I am."))
         async with client.work([mended]):
             assert (await client.result("a/1", mended)).text == "Here I am."

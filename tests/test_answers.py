@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from substrate import Context, Limits, PromiseState, SignalExpired, connect, durable
+from substrate import Context, PromiseState, SignalExpired, WorkerOptions, connect, durable
 from substrate.store.connect import open_store
 from substrate.testing import ManualClock
 from substrate.values.codec import decode, encode
@@ -15,8 +15,10 @@ from tests.runs import QUICK, reached
 from tests.stores import eventually, signal
 from tests.troubled import troubled
 
-SLOW = Limits(poll=timedelta(seconds=30))
-COLD = Limits(warm=timedelta(0), poll=timedelta(milliseconds=20), lease=timedelta(seconds=1))
+SLOW = WorkerOptions(poll=timedelta(seconds=30))
+COLD = WorkerOptions(
+    idle_timeout=timedelta(0), poll=timedelta(milliseconds=20), lease=timedelta(seconds=1)
+)
 
 gates: dict[str, asyncio.Event] = {}
 
@@ -37,13 +39,13 @@ async def at_once(name: str) -> str:
 
 @durable
 async def four(ctx: Context) -> Any:
-    return await ctx.gather(*(ctx.signal("ok") for _ in range(4)))
+    return await ctx.gather(*(ctx.receive("ok") for _ in range(4)))
 
 
 @durable
 async def asks(ctx: Context, what: int) -> list[Any]:
     await ctx.step(at_once, f"{what}")
-    return [what, await ctx.signal("ask")]
+    return [what, await ctx.receive("ask")]
 
 
 @durable
@@ -54,7 +56,7 @@ async def twelve(ctx: Context) -> Any:
 @pytest.mark.parametrize("limits", [QUICK, COLD])
 async def test_four_answers_to_four_questions(store_url, limits):
     """Answers that come one by one go to the first that is still open, in memory or let go."""
-    async with connect(store_url) as client, client.work([four], limits=limits) as worker:
+    async with connect(store_url) as client, client.work([four], options=limits) as worker:
         await client.start(four, id="run")
         await worker.run_until_idle()
         for answer in (1, 2, 3):
@@ -67,12 +69,12 @@ async def test_four_answers_to_four_questions(store_url, limits):
 async def test_answers_that_come_at_once(store_url):
     """Answers sent while no worker lives are handed out in order when one comes."""
     async with connect(store_url) as client:
-        async with client.work([four], limits=QUICK):
+        async with client.work([four], options=QUICK):
             await client.start(four, id="run")
             await reached(client, "run", "ok.3")
         for answer in (1, 2, 3, 4):
             await client.signal("run", "ok", answer)
-        async with client.work([four], limits=QUICK):
+        async with client.work([four], options=QUICK):
             assert await client.result("run") == [1, 2, 3, 4]
 
 
@@ -81,12 +83,12 @@ async def test_every_answer_to_another_worker(store_url):
     async with connect(store_url) as client:
         await client.start(twelve, id="run")
         for answer in range(12):
-            async with client.work([twelve, asks], limits=QUICK):
+            async with client.work([twelve, asks], options=QUICK):
                 await reached(client, "run", "asks.0/11/ask.0")
                 if answer:
                     await reached(client, "run", f"asks.0/{answer - 1}")
             await client.signal("run", "ask", answer)
-        async with client.work([twelve, asks], limits=QUICK):
+        async with client.work([twelve, asks], options=QUICK):
             assert await client.result("run") == [[i, i] for i in range(12)]
 
 
@@ -95,15 +97,15 @@ async def test_ordinals_are_numbers(store_url):
 
     @durable
     async def eleven(ctx: Context) -> Any:
-        return await ctx.gather(*(ctx.signal("ask") for _ in range(11)))
+        return await ctx.gather(*(ctx.receive("ask") for _ in range(11)))
 
     async with connect(store_url) as client:
-        async with client.work([eleven], limits=QUICK):
+        async with client.work([eleven], options=QUICK):
             await client.start(eleven, id="run")
             await reached(client, "run", "ask.10")
         for answer in range(11):
             await client.signal("run", "ask", answer)
-        async with client.work([eleven], limits=QUICK):
+        async with client.work([eleven], options=QUICK):
             assert await client.result("run") == list(range(11))
 
 
@@ -111,14 +113,14 @@ async def test_ordinals_are_numbers(store_url):
 async def deep(ctx: Context, levels: int) -> Any:
     """Wait below so many calls: a replay comes to it so many turns of the event loop later."""
     if levels == 0:
-        return await ctx.signal("ask")
+        return await ctx.receive("ask")
     (found,) = await ctx.gather(ctx.call(deep, levels - 1))  # a task of its own
     return found
 
 
 @durable
 async def shallow(ctx: Context) -> Any:
-    return await ctx.signal("ask")
+    return await ctx.receive("ask")
 
 
 @durable
@@ -131,12 +133,12 @@ async def test_a_wait_that_the_replay_has_not_reached_is_open(store_url):
     functions = [deep_and_shallow, deep, shallow]
     first = "/".join(["deep.0"] * 9)
     async with connect(store_url) as client:
-        async with client.work(functions, limits=QUICK):
+        async with client.work(functions, options=QUICK):
             await client.start(deep_and_shallow, id="run")
             await reached(client, "run", f"{first}/ask.0")
             await reached(client, "run", "shallow.0/ask.0")
         await client.signal("run", "ask", 1)
-        async with client.work(functions, limits=QUICK):
+        async with client.work(functions, options=QUICK):
             await reached(client, "run", "deep.0")
             await client.signal("run", "ask", 2)
             assert await client.result("run") == [1, 2]
@@ -151,22 +153,22 @@ async def test_a_wait_that_the_code_asks_for_no_more(store_url):
 
     @durable
     async def early(ctx: Context) -> Any:
-        return await ctx.signal("ask")
+        return await ctx.receive("ask")
 
     @durable
     async def late(ctx: Context) -> Any:
-        return await ctx.signal("ask")
+        return await ctx.receive("ask")
 
     @durable(name="run")
     async def after(ctx: Context) -> Any:
         return await ctx.gather(ctx.step(at_once, "instead"), ctx.call(late))
 
     async with connect(store_url) as client:
-        async with client.work([before], limits=QUICK):
+        async with client.work([before], options=QUICK):
             await client.start(before, id="run")
             await reached(client, "run", "early.0/ask.0")
             await reached(client, "run", "late.0/ask.0")
-        async with client.work([after], limits=QUICK):
+        async with client.work([after], options=QUICK):
             await client.signal("run", "ask", "yes")
             assert await client.result("run") == ["instead", "yes"]
         rows = {row.key: row.state for row in await client.journal("run")}
@@ -178,9 +180,9 @@ async def test_a_value_goes_to_the_wait_that_takes_it(store_url):
 
     @durable
     async def both(ctx: Context) -> Any:
-        return await ctx.gather(ctx.signal("ask", int), ctx.signal("ask", str))
+        return await ctx.gather(ctx.receive("ask", int), ctx.receive("ask", str))
 
-    async with connect(store_url) as client, client.work([both], limits=QUICK):
+    async with connect(store_url) as client, client.work([both], options=QUICK):
         await client.start(both, id="run")
         await reached(client, "run", "ask.1")
         await client.signal("run", "ask", "yes")
@@ -194,9 +196,9 @@ async def test_a_value_that_nobody_takes_is_refused(store_url):
 
     @durable
     async def both(ctx: Context) -> Any:
-        return await ctx.gather(ctx.signal("ask", int), ctx.signal("ask", list[int]))
+        return await ctx.gather(ctx.receive("ask", int), ctx.receive("ask", list[int]))
 
-    async with connect(store_url) as client, client.work([both], limits=QUICK):
+    async with connect(store_url) as client, client.work([both], options=QUICK):
         await client.start(both, id="run")
         await reached(client, "run", "ask.1")
         for value in ("perhaps", {"no": 1}, [1], 7):
@@ -214,15 +216,15 @@ async def test_a_loser_gives_back_in_its_old_place(store_url):
 
     @durable
     async def races(ctx: Context) -> Any:
-        winner = await ctx.race(ctx.signal("a"), ctx.signal("b"))
+        winner = await ctx.race(ctx.receive("a"), ctx.receive("b"))
         other = "ba"[winner.place]
-        return [winner.value, await ctx.signal(other), await ctx.signal(other)]
+        return [winner.value, await ctx.receive(other), await ctx.receive(other)]
 
     async with connect(store_url) as client:
         await client.start(races, id="run")
         for name, value in (("a", "A"), ("b", "B"), ("a", "A2"), ("b", "B2")):
             await client.signal("run", name, value)
-        async with client.work([races], limits=QUICK):
+        async with client.work([races], options=QUICK):
             first, *others = await client.result("run")
     assert others == {"A": ["B", "B2"], "B": ["A", "A2"]}[first]
 
@@ -232,25 +234,25 @@ async def test_what_is_given_back_goes_to_who_still_waits(store_url):
 
     @durable
     async def races(ctx: Context) -> Any:
-        return (await ctx.race(ctx.signal("x"), ctx.signal("y"))).value
+        return (await ctx.race(ctx.receive("x"), ctx.receive("y"))).value
 
     @durable
     async def takes(ctx: Context) -> Any:
-        return await ctx.gather(ctx.signal("x"), ctx.signal("y"))
+        return await ctx.gather(ctx.receive("x"), ctx.receive("y"))
 
     @durable
     async def both(ctx: Context) -> Any:
         return await ctx.gather(ctx.call(races), ctx.call(takes))
 
     async with connect(store_url) as client:
-        async with client.work([both], limits=QUICK):
+        async with client.work([both], options=QUICK):
             await client.start(both, id="run")
             for call in ("races.0", "takes.0"):
                 await reached(client, "run", f"{call}/x.0")
                 await reached(client, "run", f"{call}/y.0")
         for name in ("x", "y"):
             await client.signal("run", name, f"{name}1")
-        async with client.work([both], limits=QUICK):
+        async with client.work([both], options=QUICK):
             await reached(client, "run", "races.0")
             won = next(row.value for row in await client.journal("run") if row.key == "races.0")
             again = decode(won or "")[0]
@@ -264,10 +266,10 @@ async def test_a_cancelled_branch_takes_nothing(store_url):
 
     @durable
     async def races(ctx: Context) -> Any:
-        await ctx.race(ctx.signal("x"), ctx.step(gated, "race"))
-        return await ctx.signal("x")
+        await ctx.race(ctx.receive("x"), ctx.step(gated, "race"))
+        return await ctx.receive("x")
 
-    async with troubled(store_url) as (client, store), client.work([races], limits=QUICK):
+    async with troubled(store_url) as (client, store), client.work([races], options=QUICK):
         await client.start(races, id="run")
         await reached(client, "run", "x.0")
         held = store.hold("inbox")
@@ -290,9 +292,9 @@ async def test_a_poll_leaves_what_a_wait_wants(store_url):
 
     @durable
     async def both(ctx: Context) -> Any:
-        return await ctx.gather(ctx.signal("ask", str), ctx.call(polls))
+        return await ctx.gather(ctx.receive("ask", str), ctx.call(polls))
 
-    async with connect(store_url) as client, client.work([both], limits=SLOW):
+    async with connect(store_url) as client, client.work([both], options=SLOW):
         await client.start(both, id="run")
         await reached(client, "run", "ask.0")
         other = await open_store(store_url)  # so that the worker does not hear of them
@@ -310,7 +312,7 @@ async def test_a_signal_that_is_there_beats_the_timeout(store_url):
     @durable
     async def one(ctx: Context) -> Any:
         try:
-            return await ctx.signal("ask", timeout=60)
+            return await ctx.receive("ask", timeout=60)
         except SignalExpired:
             return "expired"
 
@@ -319,13 +321,13 @@ async def test_a_signal_that_is_there_beats_the_timeout(store_url):
         return await ctx.gather(ctx.call(one), ctx.call(one))
 
     async with connect(store_url, clock) as client:
-        async with client.work([both], limits=QUICK):
+        async with client.work([both], options=QUICK):
             await client.start(both, id="run")
             await reached(client, "run", "one.0/ask.0")
             await reached(client, "run", "one.1/ask.0")
         await client.signal("run", "ask", "came")
-        clock.move(61)
-        async with client.work([both], limits=QUICK):
+        clock.advance(61)
+        async with client.work([both], options=QUICK):
             assert await client.result("run") == ["came", "expired"]
 
 
@@ -335,21 +337,21 @@ async def test_a_timeout_of_the_first_leaves_the_second_its_answer(store_url):
 
     @durable
     async def both(ctx: Context) -> Any:
-        return await ctx.gather(ctx.call(hasty), ctx.signal("ask"))
+        return await ctx.gather(ctx.call(hasty), ctx.receive("ask"))
 
     @durable
     async def hasty(ctx: Context) -> Any:
         try:
-            return await ctx.signal("ask", timeout=1)
+            return await ctx.receive("ask", timeout=1)
         except SignalExpired:
             return "expired"
 
-    async with connect(store_url, clock) as client, client.work([both], limits=QUICK):
+    async with connect(store_url, clock) as client, client.work([both], options=QUICK):
         await client.start(both, id="run")
         await reached(client, "run", "hasty.0/ask.0")
         await reached(client, "run", "ask.0")
         await eventually(lambda: clock.sleepers)
-        clock.move(2)
+        clock.advance(2)
         await reached(client, "run", "hasty.0")
         await client.signal("run", "ask", "late")
         assert await client.result("run") == ["expired", "late"]
@@ -357,7 +359,7 @@ async def test_a_timeout_of_the_first_leaves_the_second_its_answer(store_url):
 
 async def test_a_cancel_while_answers_are_handed_out(store_url):
     """A run that is asked to end in the middle of a take ends, and leaves nothing open."""
-    async with troubled(store_url) as (client, store), client.work([four], limits=QUICK):
+    async with troubled(store_url) as (client, store), client.work([four], options=QUICK):
         await client.start(four, id="run")
         await reached(client, "run", "ok.3")
         held = store.hold("take")

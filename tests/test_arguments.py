@@ -49,7 +49,7 @@ async def changes(ctx: Context) -> Any:
     await ctx.step(writes_sorted, rows, effect="transactional")
     await ctx.map(sorts, items)
     before_go = await ctx.step(look, [rows, order, items])
-    await ctx.signal("go")
+    await ctx.receive("go")
     return [before_go, await ctx.step(look, [rows, order, items])]
 
 
@@ -71,7 +71,7 @@ async def test_a_caller_that_changes_them_later(store_url):
         queue.append(2)
         return [await first, *await many]
 
-    async with connect(store_url) as client, client.work([late], limits=QUICK):
+    async with connect(store_url) as client, client.work([late], options=QUICK):
         await client.start(late, id="run")
         assert await client.result("run") == [[1], [1], [1]]
         rows = {row.key: decode(row.input or "null") for row in await client.journal("run")}
@@ -93,7 +93,7 @@ async def test_each_attempt(store_url):
     async def tries(ctx: Context) -> int:
         return await ctx.step(flaky, [1, 2], retry=Retry(max_attempts=3, initial=0))
 
-    async with connect(store_url) as client, client.work([tries], limits=QUICK):
+    async with connect(store_url) as client, client.work([tries], options=QUICK):
         await client.start(tries, id="run")
         assert await client.result("run") == 3
 
@@ -125,7 +125,7 @@ async def test_reconcile_and_undo(store_url):
             await pending
         raise ValueError("off")
 
-    async with connect(store_url) as client, client.work([order, undoes], limits=QUICK):
+    async with connect(store_url) as client, client.work([order, undoes], options=QUICK):
         await client.start(order, id="run")
         with pytest.raises(Exception, match="off"):
             await client.result("run")
@@ -149,7 +149,7 @@ async def test_a_tool(sqlite_url):
         await call_of(ctx, {"spoils": spoils}, call)
         return call.arguments
 
-    async with connect(sqlite_url) as client, client.work([agent], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([agent], options=QUICK):
         await client.start(agent, id="run")
         assert await client.result("run") == {"table": {"a": 1}}
 

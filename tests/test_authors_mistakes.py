@@ -35,7 +35,7 @@ MISTAKES = {
         lambda ctx: ctx.step(look, "owls", undo=takes_back),
         "the undo 'takes_back' takes \\[\\] and is given the same",
     ),
-    "a type as text": (lambda ctx: ctx.signal("go", "bool"), "type='bool' is text"),
+    "a type as text": (lambda ctx: ctx.receive("go", "bool"), "type='bool' is text"),
     "an argument of no JSON": (lambda ctx: ctx.step(look, {1}), "is set .* which JSON cannot hold"),
 }
 
@@ -52,14 +52,14 @@ async def test_a_mistake_in_a_tool(sqlite_url, work, told):
 
     agent = make_agent(scripted(say(call("find", what="owls")), say("done")), [find])
 
-    async with connect(sqlite_url) as client, client.work([agent, takes_back], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([agent, takes_back], options=QUICK):
         await client.start(agent, TASK, id="a/1")
         pattern = rf"the tool 'find' \(.*test_authors_mistakes\.py:\d+\) is at fault: .*{told}"
         with pytest.raises(RunPaused, match=pattern):
             await client.result("a/1")
         assert "model.1" not in await keys(client, "a/1")
         doing[0] = lambda ctx: ctx.step(look, "owls")
-        await client.requeue("a/1")
+        await client.resume("a/1")
         assert (await client.result("a/1", agent)).text == "done"
         assert (await row(client, "tools.0/find.0")).value == '"owls: two"'
 
@@ -75,12 +75,12 @@ async def test_a_mistake_in_a_plain_tool(sqlite_url):
 
     agent = make_agent(scripted(say(call("find", what="owls")), say("done")), [find])
 
-    async with connect(sqlite_url) as client, client.work([agent], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([agent], options=QUICK):
         await client.start(agent, TASK, id="a/1")
         with pytest.raises(RunPaused, match="max_attempts=0 must be 1 or more"):
             await client.result("a/1")
         retries.pop(0)
-        await client.requeue("a/1")
+        await client.resume("a/1")
         assert (await client.result("a/1", agent)).text == "done"
         assert (await row(client, "tools.0/find.0")).value == "1"
 
@@ -91,7 +91,7 @@ async def test_a_mistake_of_the_model(sqlite_url):
     @tool
     async def ask(ctx: Context, name: str) -> Any:
         """Ask somebody."""
-        return await ctx.signal(name, timeout=0)
+        return await ctx.receive(name, timeout=0)
 
     @tool
     async def delegate(ctx: Context, text: str) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from substrate import Context, Limits, OutcomeUnknown, RunFailed, RunPaused, connect, durable
-from substrate.store.blobs import digest_in, inflate, open_blob, outsourced
+from substrate import Context, OutcomeUnknown, RunFailed, RunPaused, WorkerOptions, connect, durable
+from substrate.store.blobs import digest_in, inflate, offloaded, open_blob
 from substrate.store.rows import compare
 from substrate.values.codec import LONGEST
 from substrate.values.errors import NotEncodable
@@ -16,7 +16,7 @@ from substrate.values.records import (
     Adopted,
     Checkpoint,
     Fence,
-    Json,
+    JsonText,
     Kind,
     Owner,
     Promise,
@@ -25,7 +25,7 @@ from substrate.values.records import (
 )
 from tests.runs import QUICK, keys, taken_over
 
-CALM = Limits(poll=QUICK.poll)
+CALM = WorkerOptions(poll=QUICK.poll)
 calls: list[str] = []
 
 
@@ -60,7 +60,7 @@ async def test_a_long_value_holds_up_nobody(store_url):
     async def reads(ctx: Context) -> int:
         return len(await ctx.step(read))
 
-    async with connect(store_url) as client, client.work([reads], limits=QUICK):
+    async with connect(store_url) as client, client.work([reads], options=QUICK):
         await client.start(reads, id="run")
         longest, whole = await stops(asyncio.create_task(client.result("run")))
 
@@ -84,9 +84,9 @@ async def test_long_values_come_back(store_url):
     async def reads(ctx: Context, it: list[dict[str, Any]]) -> list[dict[str, Any]]:
         first = await ctx.step(read)
         second, third = await ctx.gather(ctx.step(read), ctx.call(passes, first))
-        won = await ctx.race(ctx.step(read), ctx.signal("never"))
+        won = await ctx.race(ctx.step(read), ctx.receive("never"))
         seen.append([first, second, third, won.value, it] == [value] * 5)
-        await ctx.signal("go")
+        await ctx.receive("go")
         return third
 
     async with taken_over(store_url, reads, None, value) as client:
@@ -112,12 +112,12 @@ async def test_a_value_that_is_too_long(store_url):
         return "kept"
 
     async with connect(store_url) as client:
-        async with client.work([pays], limits=CALM):
+        async with client.work([pays], options=CALM):
             await client.start(pays, id="run")
             with pytest.raises(RunPaused, match="put it into a file or an object store"):
                 await client.result("run")
-            await client.requeue("run")
-        async with client.work([pays], limits=CALM):
+            await client.resume("run")
+        async with client.work([pays], options=CALM):
             told = await client.result("run")
 
     assert told.startswith("'charge': the call was made, and its result cannot be kept: the value")
@@ -131,7 +131,7 @@ async def test_what_else_may_be_too_long(sqlite_url):
     async def makes(ctx: Context, it: str) -> str:
         return it * LONGEST
 
-    async with connect(sqlite_url) as client, client.work([makes], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([makes], options=QUICK):
         with pytest.raises(NotEncodable, match="is 67 MB of JSON, and a value ends at 67 MB"):
             await client.start(makes, "x" * LONGEST, id="big")
         await client.start(makes, "x", id="run")
@@ -142,7 +142,7 @@ async def test_what_else_may_be_too_long(sqlite_url):
 
 async def test_an_outcome_that_is_read_back():
     """A long outcome that lies in a blob is known again as ours, and another's as another's."""
-    value = Json('"' + "x" * 100_000 + '"')
+    value = JsonText('"' + "x" * 100_000 + '"')
     promise = Promise(
         id=PromiseId("run#a.0"),
         run_id=RunId("run"),
@@ -155,11 +155,11 @@ async def test_an_outcome_that_is_read_back():
         epoch=1,
         value=value,
     )
-    light = await outsourced(Checkpoint(Fence(RunId("run"), 0, 1, Owner("me")), promise))
+    light = await offloaded(Checkpoint(Fence(RunId("run"), 0, 1, Owner("me")), promise))
     row = inflate(light.promise, {blob.hash: open_blob(blob.data) for blob in light.blobs})
 
     assert digest_in(light.promise.value) is not None
     assert row == promise
     assert isinstance(compare(light, row), Written)
-    other = Promise(**{**{f: getattr(row, f) for f in row.__slots__}, "value": Json('"y"')})
+    other = Promise(**{**{f: getattr(row, f) for f in row.__slots__}, "value": JsonText('"y"')})
     assert isinstance(compare(light, other), Adopted)

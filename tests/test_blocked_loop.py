@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from substrate import Client, Context, Limits, Run, Worker, connect, durable
+from substrate import Client, Context, Run, Worker, WorkerOptions, connect, durable
 from substrate.engine.worker.watchdog import LoopWatch
 from tests.runs import QUICK
 from tests.stores import eventually
@@ -48,10 +48,10 @@ async def test_leases_are_given_up(store_url):
 
     @durable
     async def waits(ctx: Context) -> str:
-        return await ctx.signal("go")
+        return await ctx.receive("go")
 
-    slow = Limits(poll=QUICK.poll)
-    async with connect(store_url) as client, client.work([waits], limits=slow) as worker:
+    slow = WorkerOptions(poll=QUICK.poll)
+    async with connect(store_url) as client, client.work([waits], options=slow) as worker:
         await client.start(waits, id="run")
         first = worker._owner
         watch = LoopWatch(worker._give_leases_up, tell_after=0.05, give_up_after=0.1)

@@ -28,7 +28,7 @@ async def beside(ctx: Context) -> list[Any]:
         await ctx.step(charge, 5, currency="USD", effect="idempotent"),
         await ctx.step(price, "lamp", name="priced"),
         await ctx.spawn(kid, "lamp", pieces=2, timeout=60),
-        await ctx.signal("go"),
+        await ctx.receive("go"),
     ]
 
 
@@ -38,18 +38,18 @@ async def before(ctx: Context) -> list[Any]:
         await ctx.step(bound(charge, 5, currency="USD"), effect="idempotent"),
         await ctx.step(bound(price, "lamp"), name="priced"),
         await ctx.spawn(kid.of("lamp", pieces=2), timeout=timedelta(minutes=1)),
-        await ctx.signal("go"),
+        await ctx.receive("go"),
     ]
 
 
 async def test_it_is_the_same_call(store_url):
     """What is bound has the key and the record of the same call with its arguments beside it."""
     async with connect(store_url) as client:
-        async with client.work([beside, kid], limits=QUICK):
+        async with client.work([beside, kid], options=QUICK):
             await client.start(beside, id="run")
             await reached(client, "run", "go.0")
         await client.signal("run", "go", "on")
-        async with client.work([before, kid], limits=QUICK):
+        async with client.work([before, kid], options=QUICK):
             result = await client.result("run", before)
 
     assert result == ["5 USD True", 4, ["lamp", "lamp"], "on"]
@@ -57,7 +57,7 @@ async def test_it_is_the_same_call(store_url):
 
 async def test_it_is_started(store_url):
     """A run of a bound function is that of the function with these arguments."""
-    async with connect(store_url) as client, client.work([kid], limits=QUICK):
+    async with connect(store_url) as client, client.work([kid], options=QUICK):
         first = await client.start(kid.of("lamp", pieces=2), id="run")
         again = await client.start(kid, "lamp", 2, id="run")
 
@@ -80,7 +80,7 @@ async def continues_another(ctx: Context) -> int:
 async def test_it_is_continued(store_url):
     """A generation of a bound function is called with these arguments; it must be the run's own."""
     functions = [counts, continues_another]
-    async with connect(store_url) as client, client.work(functions, limits=QUICK):
+    async with connect(store_url) as client, client.work(functions, options=QUICK):
         await client.start(counts, 4, 2, id="run")
         assert await client.result("run", counts) == 0
         assert (await client.get("run")).generation == 2
@@ -104,7 +104,7 @@ async def test_arguments_in_two_places(sqlite_url, work):
     async def runs(ctx: Context) -> Any:
         return await work(ctx)
 
-    async with connect(sqlite_url) as client, client.work([runs, kid], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([runs, kid], options=QUICK):
         await client.start(runs, id="run")
         with pytest.raises(
             RunFailed, match="has its arguments, and is given 1 more; give all in one place"
@@ -128,7 +128,7 @@ async def test_where_others_would_be_given(sqlite_url, work):
     async def runs(ctx: Context) -> Any:
         return await work(ctx)
 
-    async with connect(sqlite_url) as client, client.work([runs, kid], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([runs, kid], options=QUICK):
         await client.start(runs, id="run")
         with pytest.raises(RunFailed, match=r"'price' is bound to its arguments, .* itself"):
             await client.result("run")

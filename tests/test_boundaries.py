@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from substrate.store.store import Pulse, Store
-from substrate.testing import Moment, fatal
-from substrate.testing.crash import READS, FatalPulse
+from substrate.store.store import HeartbeatConnection, Store
+from substrate.testing import Side, kill_at_commit
+from substrate.testing.crash import READS, KillingHeartbeat
 from substrate.values.ids import RunId
-from substrate.values.records import Json, RunStatus
+from substrate.values.records import JsonText, RunStatus
 from tests import everything, interventions
 from tests.crew import reached
 from tests.stores import LANE, OTHER, OWNER, checkpoint, claimed, database, new_run, opened
@@ -35,14 +35,14 @@ async def test_each_commit_is_reached(store_url, tmp_path):
     for case in (whole, killed):
         await everything.prepare(case)
 
-    assert killed.drive(14, Moment.AFTER) != 0
+    assert killed.drive(14, Side.AFTER) != 0
     for case in (whole, killed, other):
         assert case.drive() == 0
 
     written = set().union(*(reached(case.folder) for case in (whole, killed, other)))
     if store_url.startswith("postgres"):  # it cuts a late take off, which SQLite's writer commits
         written.add("give_back")
-    assert written == (methods_of(Store) - READS) | methods_of(Pulse)
+    assert written == (methods_of(Store) - READS) | methods_of(HeartbeatConnection)
 
 
 async def test_what_reads_commits_nothing(store_url):
@@ -50,7 +50,7 @@ async def test_what_reads_commits_nothing(store_url):
     async with opened(store_url) as store:
         claim = await claimed(store)
         await store.commit([checkpoint(claim.fence, "work.0")])
-        await store.tell_limit("model", Json("{}"))
+        await store.write_rate_limit("model", JsonText("{}"))
         arguments: dict[str, tuple[Any, ...]] = {
             "get": (RUN,),
             "list": (RunStatus.RUNNING,),
@@ -60,11 +60,11 @@ async def test_what_reads_commits_nothing(store_url):
             "has_open_runs": ("run#",),
             "blob": (RUN, "0" * 64),
             "inbox": (RUN,),
-            "backlog": ([LANE], 10),
-            "backlog_below": (RUN, [LANE], 10),
-            "inboxes": (OWNER,),
+            "count_ready": ([LANE], 10),
+            "count_ready_below": (RUN, [LANE], 10),
+            "owned_runs": (OWNER,),
             "next_due_at": (),
-            "arrivals": (RUN, 0),
+            "settled_children": (RUN, 0),
             "promises": ([RUN],),
             "settled": ([checkpoint(claim.fence, "work.0")],),
             "limits": (0,),
@@ -89,7 +89,7 @@ class StruckError(Exception):
     """The process would have been killed."""
 
 
-def strike() -> None:
+def kill() -> None:
     raise StruckError
 
 
@@ -99,14 +99,14 @@ async def test_before_nothing_has_happened(store_url):
         await store.start(new_run("ready"))
         await store.start(new_run("due", due_at=1))
         await claimed(store, "lost")  # of an owner that is no worker
-        doomed = fatal(store, 1, Moment.BEFORE, strike, with_heartbeats=True)
+        doomed = kill_at_commit(store, 1, Side.BEFORE, kill, with_heartbeats=True)
         with database(store_url) as db:
             before = contents(db)
             calls = [
                 lambda: doomed.claim(LANE, 1, OTHER),
                 doomed.wake_due,
                 doomed.recover,
-                lambda: asyncio.to_thread(doomed.pulse, OTHER, timedelta(seconds=9)),
+                lambda: asyncio.to_thread(doomed.heartbeat, OTHER, timedelta(seconds=9)),
             ]
             for call in calls:
                 doomed.reached.clear()
@@ -119,27 +119,27 @@ async def test_after_it_has(store_url):
     """Struck after it, what was claimed is claimed, and what was beaten has been beaten."""
     async with opened(store_url) as store:
         await store.start(new_run("ready"))
-        doomed = fatal(store, 1, Moment.AFTER, strike)
+        doomed = kill_at_commit(store, 1, Side.AFTER, kill)
         with pytest.raises(StruckError):
             await doomed.claim(LANE, 1, OTHER)
         assert (await store.get(RunId("ready"))).lease_owner == OTHER
 
-        doomed = fatal(store, 2, Moment.AFTER, strike, with_heartbeats=True)
-        pulse = await asyncio.to_thread(doomed.pulse, OWNER, timedelta(seconds=9))
-        assert isinstance(pulse, FatalPulse)
+        doomed = kill_at_commit(store, 2, Side.AFTER, kill, with_heartbeats=True)
+        heartbeat = await asyncio.to_thread(doomed.heartbeat, OWNER, timedelta(seconds=9))
+        assert isinstance(heartbeat, KillingHeartbeat)
         with database(store_url) as db:
             db.rows("UPDATE workers SET beat_at = 0")
             with pytest.raises(StruckError):
-                await asyncio.to_thread(pulse.beat)
+                await asyncio.to_thread(heartbeat.beat)
             assert db.value("SELECT beat_at FROM workers") > 0
-        await asyncio.to_thread(pulse.stop)
+        await asyncio.to_thread(heartbeat.stop)
 
 
 async def test_what_finds_nothing_is_no_boundary(store_url):
     """A tick that finds nothing is not counted, so that the commits of a run come in one order."""
-    for moment in Moment:
+    for moment in Side:
         async with opened(store_url) as store:
-            doomed = fatal(store, 1, moment, strike)
+            doomed = kill_at_commit(store, 1, moment, kill)
             await doomed.recover()
             await doomed.wake_due()
             await doomed.claim(LANE, 1, OTHER)

@@ -8,7 +8,7 @@ import pytest
 
 from substrate import Context, connect, durable
 from substrate.agent.end import Advice, Measure
-from substrate.agent.stop import Reason, answered, any_of, budget, max_turns
+from substrate.agent.stop import EndReason, answered, any_of, budget, max_turns
 from substrate.agent.task import Task
 from substrate.agent.tool import tool
 from substrate.agent.transcript import Transcript
@@ -193,7 +193,7 @@ async def test_adaptive_replays(sqlite_url):
             await answer_of(client, agent)
         asked = len(counting.sent)
         broken = False
-        await client.requeue("a/1")
+        await client.resume("a/1")
         async with client.work([agent]):
             answer = await client.result("a/1", agent)
         control = await answer_of(client, agent, "a/2")
@@ -226,7 +226,7 @@ def test_advice_is_passed_on():
     soft = budget(usd=0.5, mode="soft")
 
     assert isinstance(any_of(answered(), soft)(transcript), Advice)
-    assert any_of(soft, max_turns(1))(transcript).reason is Reason.MAX_TURNS
+    assert any_of(soft, max_turns(1))(transcript).reason is EndReason.MAX_TURNS
     assert soft(transcript).measure is Measure.WARN
     assert soft(transcript.warned("x")) is None
     with pytest.raises(Misuse, match="is none"):
@@ -325,14 +325,14 @@ async def test_the_tree_replays(sqlite_url):
     @durable
     async def slow(ctx: Context) -> str:
         await ctx.call(helper(), Task("Look."))
-        await ctx.signal("go")
+        await ctx.receive("go")
         return (await ctx.call(helper(), Task("Look again."))).text
 
     @tool
     async def begin_one(ctx: Context) -> str:
         """Have somebody look meanwhile."""
         child = await ctx.spawn(slow).start()
-        await ctx.signal("enough")
+        await ctx.receive("enough")
         return child.id
 
     def script(request: Request) -> Reply:
@@ -355,7 +355,7 @@ async def test_the_tree_replays(sqlite_url):
         await client.signal(below, "go")
         await client.result(below)
         held.clear()
-        await client.requeue("a/1")
+        await client.resume("a/1")
         answer = await client.result("a/1", agent)
         used = await client.store.usages("a/1#")
 

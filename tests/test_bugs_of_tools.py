@@ -73,7 +73,7 @@ async def test_a_name_that_is_not_there(store_url, make):
     work = Work()
     agent = make_agent(scripted(say(call("find", what="owls")), say("done")), [make(work)])
 
-    async with connect(store_url) as client, client.work([agent], limits=QUICK):
+    async with connect(store_url) as client, client.work([agent], options=QUICK):
         await client.start(agent, TASK, id="a/1")
         at = f"{HERE}:{line_of('# noqa: F821 - the bug')}"
         told = rf"NameError: the tool 'find' \({at}\) is at fault: name .*; mend it, and resume"
@@ -81,7 +81,7 @@ async def test_a_name_that_is_not_there(store_url, make):
             await client.result("a/1")
         assert "model.1" not in await keys(client, "a/1")
         work.is_mended = True
-        await client.requeue("a/1")
+        await client.resume("a/1")
         assert (await client.result("a/1", agent)).text == "done"
         assert (await row(client, "tools.0/find.0")).value == '"two"'
     assert work.calls == 2
@@ -98,12 +98,12 @@ async def test_in_a_call_that_is_made_once(store_url):
 
     agent = make_agent(scripted(say(call("charge", cents=5)), say("done")), [charge])
 
-    async with connect(store_url) as client, client.work([agent], limits=QUICK):
+    async with connect(store_url) as client, client.work([agent], options=QUICK):
         await client.start(agent, TASK, id="a/1")
         with pytest.raises(RunPaused, match=r"is at fault.* is not made again: the model is told"):
             await client.result("a/1")
         work.is_mended = True
-        await client.requeue("a/1")
+        await client.resume("a/1")
         assert (await client.result("a/1", agent)).text == "done"
         told = (await row(client, "tools.0/charge.0")).error
     assert OutcomeUnknown.__name__ in told
@@ -123,7 +123,7 @@ async def test_a_module_that_is_not_there(sqlite_url):
 
     agent = make_agent(scripted(say(call("find", what="owls")), say("done")), [find])
 
-    async with connect(sqlite_url) as client, client.work([agent], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([agent], options=QUICK):
         await client.start(agent, TASK, id="a/1")
         with pytest.raises(RunPaused, match=r"'find' \(.*test_bugs.*No module named 'nopandas'"):
             await client.result("a/1")
@@ -177,7 +177,7 @@ async def test_errors_that_a_person_is_asked_about(sqlite_url, errors, effect):
 
     agent = make_agent(scripted(say(call("find", what="owls")), say("done")), [find])
 
-    async with connect(sqlite_url) as client, client.work([agent], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([agent], options=QUICK):
         await client.start(agent, TASK, id="a/1")
         with pytest.raises(RunPaused, match=r"TypeError: the tool 'find' \(.*\) is at fault: can"):
             await client.result("a/1")

@@ -10,13 +10,13 @@ import pytest
 
 from substrate import (
     Context,
-    Limits,
     PromiseState,
     RunCancelled,
     RunEnded,
     RunNotFound,
     RunStatus,
     RunTimedOut,
+    WorkerOptions,
     connect,
     durable,
 )
@@ -49,7 +49,7 @@ async def works(ctx: Context, effect: str) -> None:
 
 @durable
 async def waits(ctx: Context) -> Any:
-    return await ctx.signal("go", timeout=3600)
+    return await ctx.receive("go", timeout=3600)
 
 
 @durable
@@ -65,7 +65,7 @@ async def middle(ctx: Context) -> Any:
 @pytest.mark.parametrize("effect", ["pure", "once"])
 async def test_it_reaches_a_step_in_flight(store_url, effect):
     """The step is cancelled, the run ends as cancelled, and an effect counts as unknown."""
-    async with connect(store_url) as client, client.work([works], limits=QUICK):
+    async with connect(store_url) as client, client.work([works], options=QUICK):
         await client.start(works, effect, id="run")
         await eventually(lambda: calls["step begins"])
         await client.cancel("run")
@@ -84,8 +84,8 @@ async def test_it_reaches_everything_below(store_url):
     """Children and their children end, those that wait and those at work, warm or suspended."""
     ids = ["run", "run#waits.0", "run#works.0", "run#middle.0", "run#middle.0#waits.0"]
     functions = [parent, waits, works, middle]
-    cold = Limits(warm=QUICK.lease * 0, poll=QUICK.poll)
-    async with connect(store_url) as client, client.work(functions, limits=cold):
+    cold = WorkerOptions(idle_timeout=QUICK.lease * 0, poll=QUICK.poll)
+    async with connect(store_url) as client, client.work(functions, options=cold):
         await client.start(parent, id="run")
         await reached(client, "run", "middle.0")
         await reached(client, "run#middle.0", "waits.0")
@@ -109,7 +109,7 @@ async def test_a_run_without_a_worker(store_url):
     async with connect(store_url) as client:
         await client.start(works, "pure", id="run")
         assert (await client.cancel("run")).cancel_requested
-        async with client.work([works], limits=QUICK):
+        async with client.work([works], options=QUICK):
             with pytest.raises(RunCancelled):
                 await client.result("run")
     assert not calls
@@ -122,7 +122,7 @@ async def test_an_end_that_comes_first_wins(store_url):
     async def quick(ctx: Context) -> str:
         return "done"
 
-    async with connect(store_url) as client, client.work([quick], limits=QUICK):
+    async with connect(store_url) as client, client.work([quick], options=QUICK):
         await client.start(quick, id="run")
         assert await client.result("run") == "done"
         assert (await client.cancel("run")).status is RunStatus.DONE
@@ -139,7 +139,7 @@ async def test_a_spawn_that_races_a_cancel(store_url):
         for _ in range(1000):
             await ctx.spawn(waits).start()
 
-    async with connect(store_url) as client, client.work([spawns, waits], limits=QUICK):
+    async with connect(store_url) as client, client.work([spawns, waits], options=QUICK):
         await client.start(spawns, id="run")
         await reached(client, "run", "waits.5")
         await client.cancel("run")
@@ -172,7 +172,7 @@ async def test_a_thread_is_not_waited_for(store_url):
     async def blocks(ctx: Context) -> str:
         return await ctx.step(stuck)
 
-    async with connect(store_url) as client, client.work([blocks], limits=QUICK):
+    async with connect(store_url) as client, client.work([blocks], options=QUICK):
         await client.start(blocks, id="run")
         await eventually(lambda: calls["stuck"])
         await client.cancel("run")
@@ -189,7 +189,7 @@ async def test_a_runs_time_is_over(store_url):
     """A run that has not ended when its time is over fails with RunTimedOut, at work or waiting."""
     clock = ManualClock()
     async with connect(store_url, clock) as client:
-        async with client.work([works, waits], limits=QUICK) as worker:
+        async with client.work([works, waits], options=QUICK) as worker:
             await client.start(works, "pure", id="works", timeout=60)
             await client.start(waits, id="waits", timeout=60)
             await eventually(lambda: calls["step begins"])
@@ -197,7 +197,7 @@ async def test_a_runs_time_is_over(store_url):
             execution = worker.execution_of((await client.get("waits")).id)
             assert execution is not None
             await execution.suspend()
-            clock.move(60)
+            clock.advance(60)
             for id_ in ("works", "waits"):
                 with pytest.raises(RunTimedOut):
                     await client.result(id_)
@@ -213,10 +213,10 @@ async def test_a_deadline_before_the_beginning(store_url):
     """A run whose time is over before it was to begin ends then, and is never called."""
     clock = ManualClock()
     at = from_ms(clock.now_ms()) + timedelta(days=1)
-    async with connect(store_url, clock) as client, client.work([works], limits=QUICK) as worker:
+    async with connect(store_url, clock) as client, client.work([works], options=QUICK) as worker:
         await client.start(works, "pure", id="run", at=at, timeout=60)
         await worker.run_until_idle()
-        clock.move(60)
+        clock.advance(60)
         with pytest.raises(RunTimedOut):
             await client.result("run")
     assert not calls
@@ -229,7 +229,7 @@ async def test_a_dead_letter_is_discarded(store_url):
     async def fails(ctx: Context) -> None:
         raise ValueError("no")
 
-    async with connect(store_url) as client, client.work([fails], limits=QUICK):
+    async with connect(store_url) as client, client.work([fails], options=QUICK):
         await client.start(fails, id="run")
         with pytest.raises(Exception, match="ValueError: no"):
             await client.result("run")

@@ -9,12 +9,12 @@ import pytest
 
 from substrate import (
     Context,
-    Limits,
     Misuse,
     RunDead,
     RunFailed,
     RunStatus,
     RunTimedOut,
+    WorkerOptions,
     connect,
     durable,
 )
@@ -25,8 +25,8 @@ from tests.runs import QUICK, keys, reached
 from tests.stores import crash, eventually
 from tests.troubled import troubled
 
-COLD = Limits(warm=timedelta(0), poll=timedelta(milliseconds=20))
-FEW = Limits(concurrency=2, poll=timedelta(milliseconds=20))
+COLD = WorkerOptions(idle_timeout=timedelta(0), poll=timedelta(milliseconds=20))
+FEW = WorkerOptions(concurrency=2, poll=timedelta(milliseconds=20))
 
 calls: Counter[str] = Counter()
 
@@ -50,7 +50,7 @@ async def finds(ctx: Context, what: int) -> int:
 
 @durable
 async def waits(ctx: Context, what: int) -> int:
-    await ctx.signal("go")
+    await ctx.receive("go")
     return what
 
 
@@ -70,7 +70,7 @@ async def asks_many(ctx: Context, count: int) -> int:
 
 async def test_a_child_is_a_run(store_url):
     """Its id is its parent's, # and the key; its outcome is one row of its parent's journal."""
-    async with connect(store_url) as client, client.work([asks_one, finds], limits=QUICK):
+    async with connect(store_url) as client, client.work([asks_one, finds], options=QUICK):
         await client.start(asks_one, 7, id="run")
         assert await client.result("run") == 7
         child = await client.get("run#finds.0")
@@ -90,7 +90,7 @@ async def test_a_child_is_a_run(store_url):
 
 async def test_a_childs_failure_is_data(store_url):
     """What a child raises comes to its parent as an exception that holds the child's error."""
-    async with connect(store_url) as client, client.work([asks_one, finds], limits=QUICK):
+    async with connect(store_url) as client, client.work([asks_one, finds], options=QUICK):
         await client.start(asks_one, 13, id="run")
         told = await client.result("run")
 
@@ -100,7 +100,7 @@ async def test_a_childs_failure_is_data(store_url):
 @pytest.mark.parametrize("limits", [QUICK, FEW, COLD], ids=["usual", "few places", "cold"])
 async def test_many_children(store_url, limits):
     """A parent gets what each of its children found, whether it waits warm or suspended."""
-    async with connect(store_url) as client, client.work([asks_many, finds], limits=limits):
+    async with connect(store_url) as client, client.work([asks_many, finds], options=limits):
         await client.start(asks_many, 30, id="run")
         assert await client.result("run") == sum(range(100, 130))
     assert set(calls.values()) == {1}
@@ -115,15 +115,15 @@ async def test_a_thousand_children_wake_their_parent_once(store_url):
         return sum(await ctx.gather(*far))
 
     async with connect(store_url) as client:
-        async with client.work([asks_afar], limits=QUICK) as worker:
+        async with client.work([asks_afar], options=QUICK) as worker:
             await client.start(asks_afar, id="run")
             await worker.run_until_idle()
             assert (await client.get("run")).status is RunStatus.SUSPENDED
-        async with client.work([finds], queue="far", limits=QUICK) as worker:
+        async with client.work([finds], queue="far", options=QUICK) as worker:
             await worker.run_until_idle()
             run = await client.get("run")
             assert (run.status, run.epoch) == (RunStatus.READY, 1)
-        async with client.work([asks_afar], limits=QUICK):
+        async with client.work([asks_afar], options=QUICK):
             assert await client.result("run") == sum(range(100, 1100))
             assert (await client.get("run")).epoch == 2
 
@@ -135,11 +135,11 @@ async def test_a_child_on_another_queue(store_url):
     async def sends_away(ctx: Context) -> int:
         return await ctx.spawn(finds, 5, queue="far", name="there")
 
-    async with connect(store_url) as client, client.work([sends_away, finds], limits=QUICK):
+    async with connect(store_url) as client, client.work([sends_away, finds], options=QUICK):
         await client.start(sends_away, id="run")
         await reached(client, "run", "there.0")
         assert (await client.get("run#there.0")).status is RunStatus.READY
-        async with client.work([finds], queue="far", limits=QUICK):
+        async with client.work([finds], queue="far", options=QUICK):
             assert await client.result("run") == 5
 
 
@@ -153,7 +153,7 @@ async def test_a_handle(store_url):
         between = await ctx.step(work, "between")
         return [first.id, between, await first]
 
-    async with connect(store_url) as client, client.work([starts, waits], limits=COLD):
+    async with connect(store_url) as client, client.work([starts, waits], options=COLD):
         await client.start(starts, id="run")
         await reached(client, "run", "work.0")
         await client.signal("run#waits.0", "go")
@@ -177,7 +177,7 @@ async def test_a_child_that_crashes_its_workers(store_url):
 
     lane = "bad/waits/1"
     async with connect(store_url) as client:
-        async with client.work([outlives, finds], limits=QUICK):
+        async with client.work([outlives, finds], options=QUICK):
             await client.start(outlives, id="run")
             await reached(client, "run", "waits.0")
             for number in range(3):
@@ -225,17 +225,17 @@ async def test_a_childs_deadline(store_url):
 
     async with (
         connect(store_url, clock) as client,
-        client.work([hurries, waits], limits=QUICK) as worker,
+        client.work([hurries, waits], options=QUICK) as worker,
     ):
         await client.start(hurries, id="run")
         await client.start(hurries, id="late", timeout=30)
         await worker.run_until_idle()
-        clock.move(30)
+        clock.advance(30)
         await worker.run_until_idle()
         assert (await client.get("late#waits.0")).status is RunStatus.FAILED
         with pytest.raises(RunTimedOut):
             await client.result("late")
-        clock.move(30)
+        clock.advance(30)
         await worker.run_until_idle()
         assert await client.result("run") == "run#waits.0"
 
@@ -250,7 +250,7 @@ async def test_a_circle_of_children(store_url):
         except Misuse as error:
             return [depth, str(error)]
 
-    async with connect(store_url) as client, client.work([circles], limits=QUICK):
+    async with connect(store_url) as client, client.work([circles], options=QUICK):
         await client.start(circles, 0, id="run")
         depth, told = await client.result("run")
 
@@ -261,13 +261,13 @@ async def test_a_circle_of_children(store_url):
 async def test_a_child_is_started_once(store_url):
     """A parent that crashes after it spawned finds its children again, and starts none twice."""
     async with troubled(store_url) as (client, store):
-        async with client.work([asks_many], limits=QUICK):
+        async with client.work([asks_many], options=QUICK):
             await client.start(asks_many, 5, id="run")
             await reached(client, "run", "finds.4")
         children = [p.id for p in await client.journal("run") if p.kind == "child"]
         await client.signal("run", "wake_up")
         await crash(store, Owner("doomed"), "default/asks_many/1")
-        async with client.work([asks_many, finds], limits=QUICK):
+        async with client.work([asks_many, finds], options=QUICK):
             assert await client.result("run") == sum(range(100, 105))
     assert set(calls.values()) == {1}
     assert len(children) == 5
@@ -283,8 +283,8 @@ async def test_a_childs_end_races_its_parents_suspend(store_url):
             total += await ctx.spawn(finds, 100 + i)
         return total
 
-    limits = Limits(warm=timedelta(0), poll=timedelta(milliseconds=1))
-    async with connect(store_url) as client, client.work([chains, finds], limits=limits):
+    limits = WorkerOptions(idle_timeout=timedelta(0), poll=timedelta(milliseconds=1))
+    async with connect(store_url) as client, client.work([chains, finds], options=limits):
         await asyncio.gather(*(client.start(chains, 20, id=f"run{n}") for n in range(5)))
         async with asyncio.timeout(60):
             results = [await client.result(f"run{n}") for n in range(5)]

@@ -24,7 +24,7 @@ from datetime import timedelta
 @tool
 async def look(ctx, what: str) -> str:
     """Ask whether to look, then look."""
-    allowed = await ctx.signal("approval", bool, timeout=timedelta(days=3))
+    allowed = await ctx.receive("approval", bool, timeout=timedelta(days=3))
     return f"{what}: two" if allowed else "nobody may look"
 
 
@@ -51,12 +51,12 @@ class Charge(BaseModel):
 async def asks(ctx: Context) -> Any:
     """Ask for values of several types, one after the other."""
     return [
-        await ctx.signal("pay", bool, timeout=timedelta(days=2)),
-        await ctx.signal("how_many", int),
-        await ctx.signal("who", str),
-        await ctx.signal("which", Literal["a", "b"]),
-        (await ctx.signal("charge", Charge)).model_dump(),
-        await ctx.signal("anything"),
+        await ctx.receive("pay", bool, timeout=timedelta(days=2)),
+        await ctx.receive("how_many", int),
+        await ctx.receive("who", str),
+        await ctx.receive("which", Literal["a", "b"]),
+        (await ctx.receive("charge", Charge)).model_dump(),
+        await ctx.receive("anything"),
     ]
 
 
@@ -85,7 +85,7 @@ def drive(fork: Fork, function: Any = None, run_id: str = "first") -> None:
         async with connect(fork.absolute_url) as client:
             if function is not None:
                 await client.start(function, id=run_id)
-            async with client.work([asks, above], limits=QUICK) as worker:
+            async with client.work([asks, above], options=QUICK) as worker:
                 await worker.run_until_idle()
 
     asyncio.run(do())
@@ -135,13 +135,13 @@ def test_each_type_by_the_command_that_is_shown(sqlite_fork):
 @pytest.mark.parametrize(
     "word, means", [("yes", True), ("No", False), ("true", True), ("false", False)]
 )
-def test_yes_and_no(sqlite_fork, word, means):
+def test_yes_and_no(sqlite_fork, word, services):
     """A bool is answered by true, false, yes and no, and sent as JSON's own."""
     drive(sqlite_fork, asks)
 
     assert sqlite_fork.do("signal", "first", "pay", word).code == 0
     (letter,) = sqlite_fork.run("first")["inbox"]
-    assert letter["value"] is means
+    assert letter["value"] is services
 
 
 @pytest.mark.parametrize("value", [("1",), ("0",), ("on",), ("perhaps",), ('"t"',), ("null",), ()])
@@ -165,7 +165,7 @@ from tests.test_cli_answers import Charge
 
 @durable
 async def pays(ctx):
-    return str(await ctx.signal("charge", Charge))
+    return str(await ctx.receive("charge", Charge))
 """
     sqlite_fork.write("agent/hooks.py", HOOKS + hooks)
     worker = sqlite_fork.open("worker")
@@ -265,7 +265,7 @@ from substrate import durable
 
 @durable
 async def asks(ctx):
-    return await ctx.signal("pay", bool)
+    return await ctx.receive("pay", bool)
 
 
 @tool

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from substrate import Limits, connect
+from substrate import WorkerOptions, connect
 from substrate.models.model import Model
 from substrate.values.errors import ModelError, Overloaded, Unusable
 from tests.fork import Done, Fork
@@ -89,10 +89,10 @@ def failing(error: ModelError) -> Model:
 
 async def leave_waiting(fork: Fork, error: ModelError) -> None:
     """Drive a run until its model has failed so that the run stands still."""
-    agent, cold = make_agent(failing(error)), Limits(warm=timedelta(0))
+    agent, cold = make_agent(failing(error)), WorkerOptions(idle_timeout=timedelta(0))
     async with connect(fork.absolute_url) as client:
         await client.start(agent, TASK, id="first")
-        async with client.work([agent], limits=cold):
+        async with client.work([agent], options=cold):
 
             async def stands_still() -> bool:
                 return (await client.get("first")).status in ("suspended", "paused")

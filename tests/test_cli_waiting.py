@@ -24,9 +24,9 @@ LANE = "default/asks/1"
 async def asks(ctx: Context) -> Any:
     """Wait for an approval, for some days."""
     try:
-        return await ctx.signal("approval", bool, timeout=3 * DAY)
+        return await ctx.receive("approval", bool, timeout=3 * DAY)
     except SignalExpired:
-        return await ctx.signal("later")
+        return await ctx.receive("later")
 
 
 @durable
@@ -73,7 +73,7 @@ def prepare(
     async def do() -> None:
         clock = ManualClock()
         async with connect(fork.absolute_url, clock) as client:
-            async with client.work(FUNCTIONS, limits=QUICK) as worker:
+            async with client.work(FUNCTIONS, options=QUICK) as worker:
                 await client.start(parent, id="first", timeout=9 * DAY)
                 await worker.run_until_idle()
             if work is not None:
@@ -180,9 +180,9 @@ def test_refused_and_late(fork):
 
     async def go_on(client: Client, clock: ManualClock) -> None:
         await client.signal("first#asks.0", "approval", "perhaps")
-        async with client.work([asks], limits=QUICK) as worker:
+        async with client.work([asks], options=QUICK) as worker:
             await worker.run_until_idle()
-            clock.move(3 * DAY.total_seconds())
+            clock.advance(3 * DAY.total_seconds())
             await worker.run_until_idle()
         await client.signal("first#asks.0", "approval", True)
 
@@ -209,7 +209,7 @@ def test_cancel(fork):
     async def end_it() -> None:
         async with (
             connect(fork.absolute_url) as client,
-            client.work(FUNCTIONS, limits=QUICK),
+            client.work(FUNCTIONS, options=QUICK),
         ):
             with pytest.raises(RunFailed):
                 await client.result("first")
@@ -337,7 +337,7 @@ def test_a_dead_run_is_resumed(fork):
 async def travel(fork: Fork, places: list[str]) -> None:
     """Let a trip come to nothing."""
     async with connect(fork.absolute_url) as client:
-        async with client.work(FUNCTIONS, limits=QUICK) as worker:
+        async with client.work(FUNCTIONS, options=QUICK) as worker:
             await client.start(travels, places, id="trip")
             await worker.run_until_idle()
         assert (await client.get("trip")).status in (RunStatus.FAILED, RunStatus.DEAD)

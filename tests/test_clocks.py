@@ -11,8 +11,8 @@ from datetime import timedelta
 
 import pytest
 
-from substrate import Context, Limits, connect, durable
-from substrate.store.postgres.recovery import Sighting, Vigil
+from substrate import Context, WorkerOptions, connect, durable
+from substrate.store.postgres.recovery import Suspicions, WorkerSeen
 from substrate.values.clock import OffsetClock, uptime
 from tests.runs import reached
 from tests.stores import LANE, OWNER, beating, claimed, database, eventually, new_run, opened
@@ -38,20 +38,20 @@ async def count(what: str) -> str:
 async def job(ctx: Context, name: str) -> str:
     """Take a step, wait for a signal, and take another."""
     await ctx.step(count, f"{name} begins", effect="idempotent")
-    await ctx.signal("go")
+    await ctx.receive("go")
     return await ctx.step(count, f"{name} ends", effect="idempotent")
 
 
 @pytest.mark.parametrize("jump", JUMPS)
 async def test_live_workers_keep_their_runs(store_url, jump):
     """When the clock jumps under two live workers, none takes the other for dead."""
-    limits = Limits(lease=timedelta(seconds=1), poll=timedelta(milliseconds=20))
+    options = WorkerOptions(lease=timedelta(seconds=1), poll=timedelta(milliseconds=20))
     names = [f"run-{i}" for i in range(6)]
     async with (
         connect(store_url) as one,
         connect(store_url) as other,
-        one.work([job], limits=limits),
-        other.work([job], limits=limits),
+        one.work([job], options=options),
+        other.work([job], options=options),
     ):
         for name in names:
             await (one if name < "run-3" else other).start(job, name, id=name)
@@ -104,17 +104,17 @@ async def test_a_clock_of_ones_own_kills_nobody(sqlite_url):
 
 def test_who_comes_new_believes_the_database():
     """A lease that had lapsed at the first look is over; who has seen a beat knows better."""
-    lapsed = Sighting(OWNER, 1000, 500, has_lapsed=True, is_missing=False)
-    beaten = Sighting(OWNER, 2000, 500, has_lapsed=True, is_missing=False)
-    holding = Sighting(OWNER, 3000, 500, has_lapsed=False, is_missing=False)
+    lapsed = WorkerSeen(OWNER, 1000, 500, has_lapsed=True, is_missing=False)
+    beaten = WorkerSeen(OWNER, 2000, 500, has_lapsed=True, is_missing=False)
+    holding = WorkerSeen(OWNER, 3000, 500, has_lapsed=False, is_missing=False)
 
-    assert Vigil().dead_among([lapsed], 0.0) == [lapsed]
-    vigil = Vigil()
+    assert Suspicions().dead_among([lapsed], 0.0) == [lapsed]
+    vigil = Suspicions()
     vigil.dead_among([holding], 0.0)
     assert vigil.dead_among([beaten], 0.1) == []
     assert vigil.dead_among([beaten], 0.5) == []
     assert vigil.dead_among([beaten], 0.6) == [beaten]
-    vigil = Vigil()
+    vigil = Suspicions()
     assert vigil.dead_among([holding], 0.0) == []
     assert vigil.dead_among([holding], 0.5) == [holding]
 

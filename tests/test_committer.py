@@ -14,8 +14,8 @@ from substrate.values.records import (
     Adopted,
     Checkpoint,
     Claim,
+    CommitResult,
     Fenced,
-    Outcome,
     Written,
 )
 from tests.stores import (
@@ -160,10 +160,10 @@ async def test_closed(store_url: str):
 class Faulty:
     """A store with a fault of its own, which is no error of the database."""
 
-    async def commit(self, batch: list[Checkpoint], *, wait: bool = False) -> list[Outcome]:
+    async def commit(self, batch: list[Checkpoint], *, wait: bool = False) -> list[CommitResult]:
         raise ZeroDivisionError
 
-    async def settled(self, batch: list[Checkpoint]) -> list[Outcome | None]:
+    async def settled(self, batch: list[Checkpoint]) -> list[CommitResult | None]:
         raise ZeroDivisionError
 
 

@@ -145,7 +145,7 @@ async def test_then_a_person(store_url: str) -> None:
         with pytest.raises(RunPaused, match="does not fit this model, also summed up"):
             await answer_of(client, make_agent(narrow.model(), [read], ENDS))
         tried = narrow.refused
-        await client.requeue("a/1")
+        await client.resume("a/1")
         wide = Narrow(10**9, pages=0)
         agent = make_agent(wide.model(), [read], ENDS)
         async with client.work([agent]):
@@ -165,7 +165,7 @@ async def test_resumed_in_vain(sqlite_url: str) -> None:
         with pytest.raises(RunPaused):
             await answer_of(client, agent)
         asked, refused = len(narrow.asked), narrow.refused
-        await client.requeue("a/1")
+        await client.resume("a/1")
         async with client.work([agent]):
             with pytest.raises(RunPaused):
                 await client.result("a/1", agent)
@@ -230,7 +230,7 @@ async def _run(url: str, log: Path) -> None:
         return reply
 
     agent = make_agent(Model("scripted:x", script=script), [read], ENDS)
-    async with connect(url) as client, client.work([agent], limits=LIMITS):
+    async with connect(url) as client, client.work([agent], options=LIMITS):
         await client.start(agent, TASK, id="a/1")
         await client.result("a/1", agent)
 
@@ -251,7 +251,7 @@ async def test_a_crash_after_the_summary(store_url: str, tmp_path: Path) -> None
 
     async with connect(store_url) as client:
         agent = make_agent(Model("scripted:x", script=script), [read], ENDS)
-        async with client.work([agent], limits=LIMITS):
+        async with client.work([agent], options=LIMITS):
             await client.result("a/1", agent)
 
     assert log.read_text() == "summed up\n"

@@ -9,12 +9,12 @@ import pytest
 
 from substrate import (
     Context,
-    Limits,
     NotDone,
     Retry,
     RunCancelled,
     RunFailed,
     RunStatus,
+    WorkerOptions,
     connect,
     durable,
 )
@@ -24,9 +24,9 @@ from tests.stores import eventually
 
 did: list[str] = []
 calls: Counter[str] = Counter()
-GONE = Limits(poll=QUICK.poll, grace=timedelta(0))
-COLD = Limits(warm=timedelta(0), poll=timedelta(milliseconds=20))
-CALM = Limits(poll=QUICK.poll, grace=timedelta(seconds=1))
+GONE = WorkerOptions(poll=QUICK.poll, shutdown_grace=timedelta(0))
+COLD = WorkerOptions(idle_timeout=timedelta(0), poll=timedelta(milliseconds=20))
+CALM = WorkerOptions(poll=QUICK.poll, shutdown_grace=timedelta(seconds=1))
 
 
 @pytest.fixture(autouse=True)
@@ -46,19 +46,19 @@ async def mark() -> None:
 
 @durable
 async def waits(ctx: Context) -> Any:
-    return await ctx.signal("go")
+    return await ctx.receive("go")
 
 
 @durable
 async def races_children(ctx: Context) -> Any:
     winner = await ctx.race(ctx.spawn(waits, name="a"), ctx.spawn(waits, name="b"))
-    return [winner.value, await ctx.signal("after")]
+    return [winner.value, await ctx.receive("after")]
 
 
 async def test_losers_of_a_suspended_race_are_ended(store_url):
     """A race whose winner came while the run was suspended ends its losers all the same."""
     functions = [races_children, waits]
-    async with connect(store_url) as client, client.work(functions, limits=QUICK) as worker:
+    async with connect(store_url) as client, client.work(functions, options=QUICK) as worker:
         await client.start(races_children, id="run")
         await worker.run_until_idle()
         await client.signal("run#a.0", "go", 1)
@@ -73,15 +73,15 @@ async def test_a_losing_wait_takes_no_signal(store_url):
 
     @durable
     async def races(ctx: Context) -> Any:
-        winner = await ctx.race(ctx.signal("a"), ctx.signal("b"))
+        winner = await ctx.race(ctx.receive("a"), ctx.receive("b"))
         other = "ba"[winner.place]
-        return [winner.value, await ctx.signal(other, timeout=1)]
+        return [winner.value, await ctx.receive(other, timeout=1)]
 
     async with connect(store_url) as client:
         await client.start(races, id="run")
         await client.signal("run", "a", "A")
         await client.signal("run", "b", "B")
-        async with client.work([races], limits=QUICK):
+        async with client.work([races], options=QUICK):
             assert sorted(await client.result("run")) == ["A", "B"]
 
 
@@ -92,13 +92,13 @@ async def test_what_a_poll_returned_is_recorded(store_url):
     @durable
     async def both(ctx: Context) -> Any:
         seen.append(await ctx.gather(ctx.poll("x"), ctx.poll("x")))
-        await ctx.signal("go")
+        await ctx.receive("go")
         return None
 
     async with connect(store_url) as client:
         await client.start(both, id="run")
         await client.signal("run", "x", 1)
-        async with client.work([both], limits=QUICK) as worker:
+        async with client.work([both], options=QUICK) as worker:
             await reached(client, "run", "go.0")
             await worker.run_until_idle()
             await client.signal("run", "x", 2)
@@ -117,7 +117,7 @@ async def test_two_polls_race(store_url):
     async with connect(store_url) as client:
         await client.start(both, id="run")
         await client.signal("run", "x", 1)
-        async with client.work([both], limits=QUICK):
+        async with client.work([both], options=QUICK):
             result = await client.result("run")
             rows = {p.key: p for p in await client.journal("run")}
     assert sorted(result) == [[], [1]]
@@ -142,14 +142,14 @@ async def test_the_second_call_is_waited_for_too(store_url):
         return await ctx.step(pay, effect="once", reconcile=look, timeout=30)
 
     async with connect(store_url, clock) as client:
-        async with client.work([buys], limits=GONE):
+        async with client.work([buys], options=GONE):
             await client.start(buys, id="run")
             await eventually(lambda: calls["pay"] == 1)
-        clock.move(100)
-        async with client.work([buys], limits=GONE):
+        clock.advance(100)
+        async with client.work([buys], options=GONE):
             await eventually(lambda: calls["pay"] == 2)
         assert calls["look"] == 1
-        async with client.work([buys], limits=GONE) as worker:  # the second began just now
+        async with client.work([buys], options=GONE) as worker:  # the second began just now
             await worker.run_until_idle()
             assert calls == {"pay": 2, "look": 1}
 
@@ -179,7 +179,7 @@ async def test_an_earlier_attempt_may_have_happened(store_url):
         retry = Retry(max_attempts=2, initial=timedelta(0))
         await ctx.step(book, undo=takes_back, effect="idempotent", retry=retry)
 
-    async with connect(store_url) as client, client.work([fails, takes_back], limits=QUICK):
+    async with connect(store_url) as client, client.work([fails, takes_back], options=QUICK):
         await client.start(fails, id="run")
         with pytest.raises(RunFailed):
             await client.result("run")
@@ -200,10 +200,10 @@ async def test_an_attempt_of_a_lost_worker_may_have_happened(store_url):
         await ctx.step(book, undo=takes_back, effect="idempotent")
 
     async with connect(store_url) as client:
-        async with client.work([fails, takes_back], limits=GONE):
+        async with client.work([fails, takes_back], options=GONE):
             await client.start(fails, id="run")
             await eventually(lambda: calls["book"] == 1)
-        async with client.work([fails, takes_back], limits=QUICK):
+        async with client.work([fails, takes_back], options=QUICK):
             with pytest.raises(RunFailed):
                 await client.result("run")
     assert did == ["undone"]
@@ -219,7 +219,7 @@ async def test_what_is_known_not_to_have_happened_is_not_undone(store_url):
     async def fails(ctx: Context) -> None:
         await ctx.step(pay, undo=takes_back, effect="once", reconcile=NotDone)
 
-    async with connect(store_url) as client, client.work([fails, takes_back], limits=QUICK):
+    async with connect(store_url) as client, client.work([fails, takes_back], options=QUICK):
         await client.start(fails, id="run")
         with pytest.raises(RunFailed):
             await client.result("run")
@@ -236,7 +236,7 @@ async def test_a_transaction_whose_end_nobody_heard_is_undone(store_url):
     @durable
     async def works(ctx: Context) -> None:
         await ctx.step(writes, undo=takes_back, effect="transactional")
-        await ctx.signal("go")
+        await ctx.receive("go")
 
     async with connect(store_url) as client:
         transact = client.store.transact
@@ -248,7 +248,7 @@ async def test_a_transaction_whose_end_nobody_heard_is_undone(store_url):
             return stands
 
         client.store.transact = unheard
-        async with client.work([works, takes_back], limits=QUICK):
+        async with client.work([works, takes_back], options=QUICK):
             await client.start(works, id="run")
             await committed.wait()
             await client.cancel("run")
@@ -271,12 +271,12 @@ async def test_a_short_rest_of_a_test_with_its_own_clock(store_url):
     async def works(ctx: Context) -> Any:
         return await ctx.step(flaky, retry=Retry())
 
-    async with connect(store_url, clock) as client, client.work([works], limits=CALM) as worker:
+    async with connect(store_url, clock) as client, client.work([works], options=CALM) as worker:
         await client.start(works, id="run")
         async with asyncio.timeout(10):
             await worker.run_until_idle()
         assert (await client.get("run")).status is RunStatus.SUSPENDED
-        clock.move(1)
+        clock.advance(1)
         assert await client.result("run") == "yes"
 
 
@@ -287,12 +287,12 @@ async def test_a_cut_off_gather_is_not_at_work_for_ever(store_url):
     async def works(ctx: Context) -> Any:
         try:
             async with asyncio.timeout(0):
-                await ctx.gather(ctx.signal("a"), ctx.signal("b"), ctx.signal("c"))
+                await ctx.gather(ctx.receive("a"), ctx.receive("b"), ctx.receive("c"))
         except Exception as error:  # noqa: BLE001
             did.append(type(error).__name__)
-        return await ctx.signal("go")
+        return await ctx.receive("go")
 
-    async with connect(store_url) as client, client.work([works], limits=CALM) as worker:
+    async with connect(store_url) as client, client.work([works], options=CALM) as worker:
         await client.start(works, id="run")
         async with asyncio.timeout(10):
             await worker.run_until_idle()
@@ -320,13 +320,13 @@ async def test_an_undo_closes_its_step(store_url):
             return await commit(batch, **named)
 
         client.store.commit = lost
-        async with client.work([works, takes_back], limits=GONE):
+        async with client.work([works, takes_back], options=GONE):
             await client.start(works, id="run")
             await eventually(lambda: calls["endless"] == 1)
             await client.cancel("run")
             await eventually(lambda: calls["lost"])
         client.store.commit = commit
-        async with client.work([works, takes_back], limits=QUICK):
+        async with client.work([works, takes_back], options=QUICK):
             with pytest.raises(RunCancelled):
                 await client.result("run")
             rows = await client.journal("run")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from substrate import Promise, PromiseState, connect
-from substrate.testing import Moment
+from substrate.testing import Side
 from tests.analyst import Case, Outside, make_fork
 
 KILLED = -9
@@ -35,9 +35,9 @@ def outcomes(journal: Sequence[Promise]) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("moment", list(Moment))
+@pytest.mark.parametrize("moment", list(Side))
 async def test_killed_at_every_commit(
-    fork: Path, store_url: str, moment: Moment, record_property: Callable[[str, object], None]
+    fork: Path, store_url: str, moment: Side, record_property: Callable[[str, object], None]
 ) -> None:
     """Killed before or after any commit, the run ends with the answer of one never killed.
 

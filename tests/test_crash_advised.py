@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from substrate import connect
-from substrate.testing import Moment
+from substrate.testing import Side
 from substrate.values.codec import decode
 from tests.advised import Case
 
@@ -31,9 +31,9 @@ async def replies(case: Case) -> int:
         return len(await client.store.usages(f"{case.run_id}#"))
 
 
-@pytest.mark.parametrize("moment", list(Moment))
+@pytest.mark.parametrize("moment", list(Side))
 async def test_killed_at_every_commit(
-    store_url: str, tmp_path: Path, moment: Moment, record_property: Callable[[str, object], None]
+    store_url: str, tmp_path: Path, moment: Side, record_property: Callable[[str, object], None]
 ) -> None:
     """The answer, its value and its cost are those of a run never killed; no reply is paid twice.
 

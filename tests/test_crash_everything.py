@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from substrate.testing import Moment
+from substrate.testing import Side
 from tests.everything import Case, check_effects, check_nothing_twice, prepare
 
 STRIDE = {"sqlite": 1, "postgresql": 4}
 """Of so many commits one is killed at here; `make torture` kills at each."""
 
 
-@pytest.mark.parametrize("moment", list(Moment))
+@pytest.mark.parametrize("moment", list(Side))
 async def test_killed_at_any_commit(
-    store_url: str, tmp_path: Path, moment: Moment, record_property: Callable[[str, object], None]
+    store_url: str, tmp_path: Path, moment: Side, record_property: Callable[[str, object], None]
 ) -> None:
     """Nothing committed is done again, nothing is lost, and nothing is left open.
 
@@ -45,13 +45,13 @@ FIRST, TAKEOVER = 14, 7
 """The commit at which the first worker is killed, and the commits of the second that are tried."""
 
 
-@pytest.mark.parametrize("moment", list(Moment))
-async def test_killed_while_it_takes_over(store_url: str, tmp_path: Path, moment: Moment) -> None:
+@pytest.mark.parametrize("moment", list(Side))
+async def test_killed_while_it_takes_over(store_url: str, tmp_path: Path, moment: Side) -> None:
     """A worker that is killed while it takes a dead one's runs back loses and doubles nothing."""
     for boundary in range(1, TAKEOVER + 1):
         case = new_case(store_url, tmp_path, boundary)
         await prepare(case)
-        assert case.drive(FIRST, Moment.AFTER) != 0
+        assert case.drive(FIRST, Side.AFTER) != 0
         assert case.drive(boundary, moment) != 0
         assert case.drive() == 0
         check_effects(case)

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from substrate.testing import Moment
+from substrate.testing import Side
 from tests.interventions import ENDS, Case
 
 STRIDE = {"sqlite": 3, "postgresql": 6}
 """Of so many commits one is killed at here; `make torture` kills at more."""
 
 
-@pytest.mark.parametrize("moment", list(Moment))
+@pytest.mark.parametrize("moment", list(Side))
 async def test_killed_at_any_commit(
-    store_url: str, tmp_path: Path, moment: Moment, record_property: Callable[[str, object], None]
+    store_url: str, tmp_path: Path, moment: Side, record_property: Callable[[str, object], None]
 ) -> None:
-    """Cancelled is cancelled, requeued is done, given up is given up; and nothing is left open."""
+    """Cancelled is cancelled, resumed is done, given up is given up; and nothing is left open."""
     store = store_url.partition(":")[0]
     kills = 0
     for boundary in count(1, STRIDE[store]):

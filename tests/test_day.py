@@ -39,7 +39,7 @@ async def told(client: Client, task: Task) -> str:
         return "Done."
 
     agent = make_agent(Model("scripted:test", script=script))
-    async with client.work([agent], limits=QUICK):
+    async with client.work([agent], options=QUICK):
         await client.start(agent, task, id="a/1")
         await client.result("a/1")
     return seen[0]
@@ -115,13 +115,13 @@ async def test_a_replay_is_told_the_same_day(store_url):
     clock = ManualClock()
     agent = make_agent(Model("scripted:test", script=script), prompt="Be brief.")
     async with connect(store_url, clock) as client:
-        async with client.work([agent], limits=QUICK) as worker:
+        async with client.work([agent], options=QUICK) as worker:
             await client.start(agent, TASK, id="a/1")
             await reached(client, "a/1", "model.0")
             await worker.run_until_idle()
         (first,) = set(map(repr, seen))
-        clock.move(5 * 86400)
-        async with client.work([agent], limits=QUICK):
+        clock.advance(5 * 86400)
+        async with client.work([agent], options=QUICK):
             await client.result("a/1")
         recorded = decode((await row(client, "prompt.0")).value)["task"]
 
@@ -144,16 +144,16 @@ async def test_a_run_of_an_older_version(store_url):
             return {"system": "Be brief.", "task": task.message.to_json()}
 
         same = fingerprint(Kind.STEP.value, "prompt")
-        await ctx.perform(Step(name="prompt", call=render, fingerprint=same)).settled()
+        await ctx.checkpoint(Step(name="prompt", call=render, fingerprint=same)).settled()
         await asyncio.Event().wait()
         raise AssertionError("it is stopped here")
 
     agent = make_agent(Model("scripted:test", script=script))
     async with connect(store_url) as client:
-        async with client.work([older], limits=replace(QUICK, grace=timedelta(0))):
+        async with client.work([older], options=replace(QUICK, shutdown_grace=timedelta(0))):
             await client.start(older, TASK, id="a/1")
             await reached(client, "a/1", "prompt.0")
-        async with client.work([agent], limits=QUICK):
+        async with client.work([agent], options=QUICK):
             answer = await client.result("a/1", agent)
         rebuilt = await read_request(client, "a/1", "model.0")
 

@@ -29,7 +29,7 @@ BAD = "bad/answers/1"
 
 @durable
 async def answers(ctx: Context, what: int) -> int:
-    return int(await ctx.signal("go")) + what
+    return int(await ctx.receive("go")) + what
 
 
 @durable
@@ -54,7 +54,7 @@ async def kill_workers(client: Client, id_: str, times: int = 3) -> None:
 
 async def test_a_parent_waits_for_a_person(store_url):
     """A child whose parent waits is paused, not dead; resumed, it ends, and its parent goes on."""
-    async with connect(store_url) as client, client.work([asks], limits=QUICK) as worker:
+    async with connect(store_url) as client, client.work([asks], options=QUICK) as worker:
         await client.start(asks, "wait", id="run")
         await kill_workers(client, "run")
         child = await client.get("run#answers.0")
@@ -64,9 +64,9 @@ async def test_a_parent_waits_for_a_person(store_url):
         await worker.run_until_idle()
         assert (await client.get("run")).status is RunStatus.SUSPENDED
 
-        resumed = await client.requeue(child.id)
+        resumed = await client.resume(child.id)
         await client.signal(child.id, "go", 40)
-        async with client.work([answers], queue="bad", limits=QUICK):
+        async with client.work([answers], queue="bad", options=QUICK):
             assert await client.result("run") == [42, "asked"]
 
     assert (child.status, child.crashes) == (RunStatus.PAUSED, 3)
@@ -76,10 +76,10 @@ async def test_a_parent_waits_for_a_person(store_url):
 
 async def test_it_may_die_again(store_url):
     """Resumed, a child has as many crashes as before until it is paused again."""
-    async with connect(store_url) as client, client.work([asks], limits=QUICK):
+    async with connect(store_url) as client, client.work([asks], options=QUICK):
         await client.start(asks, "wait", id="run")
         await kill_workers(client, "run")
-        await client.requeue("run#answers.0")
+        await client.resume("run#answers.0")
         await kill_workers(client, "run", 2)
         assert (await client.get("run#answers.0")).status is RunStatus.READY
         await kill_workers(client, "run", 1)
@@ -88,7 +88,7 @@ async def test_it_may_die_again(store_url):
 
 async def test_it_is_discarded(store_url):
     """Given up by a person, it is cancelled, and its parent is told so."""
-    async with connect(store_url) as client, client.work([asks], limits=QUICK):
+    async with connect(store_url) as client, client.work([asks], options=QUICK):
         await client.start(asks, "wait", id="run")
         await kill_workers(client, "run")
         await client.discard("run#answers.0")
@@ -102,14 +102,14 @@ async def test_its_parent_is_cancelled(store_url):
     """A cancelled parent does not wait: its child is cancelled with it, and nothing is open."""
     async with (
         connect(store_url) as client,
-        client.work([asks], limits=QUICK),
+        client.work([asks], options=QUICK),
     ):
         await client.start(asks, "wait", id="run")
         await kill_workers(client, "run")
         await client.cancel("run")
         with pytest.raises(RunCancelled):
             await client.result("run")
-        async with client.work([answers], queue="bad", limits=QUICK):
+        async with client.work([answers], queue="bad", options=QUICK):
             with pytest.raises(RunCancelled):
                 await client.result("run#answers.0")
         rows = await client.journal("run")
@@ -119,18 +119,18 @@ async def test_its_parent_is_cancelled(store_url):
 
 async def test_a_parent_that_was_told(store_url):
     """A child whose parent was told that it is dead is not resumed, and the refusal says why."""
-    async with connect(store_url) as client, client.work([catches], limits=QUICK):
+    async with connect(store_url) as client, client.work([catches], options=QUICK):
         await client.start(catches, id="run")
         await kill_workers(client, "run")
         assert await client.result("run") == "run#answers.0 is dead"
         told = r"is dead, and its parent 'run' was told so and has gone on, so that outcome stands"
         with pytest.raises(RunEnded, match=told):
-            await client.requeue("run#answers.0")
+            await client.resume("run#answers.0")
 
 
 async def test_neither_word(store_url):
     """What `on_dead` does not know is refused, and both words are named."""
-    async with connect(store_url) as client, client.work([asks], limits=QUICK):
+    async with connect(store_url) as client, client.work([asks], options=QUICK):
         await client.start(asks, "shrug", id="run")
         with pytest.raises(RunFailed, match="on_dead='shrug' is neither 'raise' nor 'wait'") as no:
             await client.result("run")
@@ -166,7 +166,7 @@ async def hopes(ctx: Context, folder: str) -> str:
 async def test_an_undo_that_fails(store_url, tmp_path):
     """A child that cannot be undone waits as well; mended and resumed, it is undone and fails."""
     hopes_on = [hopes, books, stumbles]
-    async with connect(store_url) as client, client.work(hopes_on, limits=QUICK):
+    async with connect(store_url) as client, client.work(hopes_on, options=QUICK):
         await client.start(hopes, str(tmp_path), id="run")
         await reached(client, "run", "books.0")
         with pytest.raises(RunPaused, match="could not be undone: OSError: the other side"):
@@ -174,7 +174,7 @@ async def test_an_undo_that_fails(store_url, tmp_path):
         assert not (await client.get("run")).status.has_ended
 
         Outside(tmp_path).note("mended")
-        await client.requeue("run#books.0")
+        await client.resume("run#books.0")
         assert await client.result("run") == "ValueError: all for nothing"
         rows = await client.journal("run#books.0")
 

@@ -16,7 +16,7 @@ from skills.sql import describe_schema, query_sql
 from skills.sql.answer import QueryFailed
 from skills.web import fetch_url
 from substrate import Client, Context, durable
-from substrate.engine.worker.heartbeat import Heart
+from substrate.engine.worker.heartbeat import Heartbeat
 from substrate.store.connect import open_store
 from substrate.values.records import Owner
 
@@ -116,7 +116,7 @@ async def adding(ctx: Context) -> int:
 async def test_a_lease_is_kept_and_runs_go_on(store_url: str) -> None:
     """A worker's heartbeat is acknowledged whenever it asks, and it drives its runs."""
     store = await open_store(store_url)
-    heart = Heart(store, Owner(str(uuid4())), timedelta(seconds=5))
+    heart = Heartbeat(store, Owner(str(uuid4())), timedelta(seconds=5))
     client = Client(store)
 
     async with client.work([adding]), full():

@@ -30,7 +30,7 @@ def waiting(default: int) -> Any:
     @durable
     async def waits(ctx: Context, name: str, number: int = default, key: Any = SECRET) -> list[Any]:
         await ctx.step(note, number)
-        await ctx.signal("go")
+        await ctx.receive("go")
         return [name, number, key is SECRET]
 
     return waits
@@ -50,10 +50,10 @@ async def test_a_default_that_is_changed(store_url):
     """A run goes on with the default that it was started with, and is the same when asked again."""
     first, second = waiting(1), waiting(2)
     async with connect(store_url) as client:
-        async with client.work([first], limits=QUICK):
+        async with client.work([first], options=QUICK):
             await client.start(first, "a", id="run")
             await reached(client, "run", "go.0")
-        async with client.work([second], limits=QUICK):
+        async with client.work([second], options=QUICK):
             await client.start(second, "a", id="run")
             await client.signal("run", "go")
             assert await client.result("run") == ["a", 1, True]
@@ -68,12 +68,12 @@ async def test_a_default_that_is_changed(store_url):
 async def test_a_default_of_a_child(store_url):
     """A child keeps its default, and its parent finds it again under another one."""
     async with connect(store_url) as client:
-        async with client.work([spawning(1)], limits=QUICK):
+        async with client.work([spawning(1)], options=QUICK):
             await client.start(spawning(1), id="run")
             await reached(client, "run", "waits.0")
             await reached(client, "run#waits.0", "go.0")
         await client.signal("run#waits.0", "go")
-        async with client.work([spawning(2)], limits=QUICK):
+        async with client.work([spawning(2)], options=QUICK):
             assert await client.result("run") == ["child", 1, True]
             assert await keys(client, "run") == ["waits.0", "run"]
     assert seen == [1]
@@ -85,16 +85,16 @@ async def test_a_default_that_is_gone(store_url):
     @durable(name="waits")
     async def without(ctx: Context, name: str) -> list[Any]:
         await ctx.step(note, 1)
-        await ctx.signal("go")
+        await ctx.receive("go")
         return [name]
 
     first = waiting(1)
     async with connect(store_url) as client:
-        async with client.work([first], limits=QUICK):
+        async with client.work([first], options=QUICK):
             await client.start(first, "a", id="run")
             await reached(client, "run", "go.0")
         await client.signal("run", "go")
-        async with client.work([without], limits=QUICK):
+        async with client.work([without], options=QUICK):
             assert await client.result("run") == ["a"]
 
 
@@ -105,7 +105,7 @@ async def test_a_run_of_before(store_url):
         old = new_run("run", function="waits", input='{"name":"a"}')
         await client.store.start(old)
         await client.signal("run", "go")
-        async with client.work([function], limits=QUICK):
+        async with client.work([function], options=QUICK):
             assert await client.result("run") == ["a", 4, True]
 
 
@@ -117,17 +117,17 @@ async def test_generations(store_url):
         async def counts(ctx: Context, round_: int, step: int = default) -> list[int]:
             if round_ == 0:
                 return ctx.continue_as(1)
-            await ctx.signal("go")
+            await ctx.receive("go")
             return [round_, step]
 
         return counts
 
     async with connect(store_url) as client:
-        async with client.work([counting(5)], limits=QUICK):
+        async with client.work([counting(5)], options=QUICK):
             await client.start(counting(5), 0, id="run")
             await reached(client, "run", "g1/go.0")
         await client.signal("run", "go")
-        async with client.work([counting(6)], limits=QUICK):
+        async with client.work([counting(6)], options=QUICK):
             assert await client.result("run") == [1, 5]
 
 
@@ -163,7 +163,7 @@ async def test_arguments_of_plain_types(sqlite_url, given, told):
 
 async def test_arguments_that_mean_the_type(sqlite_url):
     """A tuple for a list, an int for a float, a default of another type: these are taken."""
-    async with connect(sqlite_url) as client, client.work([takes], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([takes], options=QUICK):
         await client.start(takes, True, "a", (1, 2), 3, id="run")
         await client.start(takes, many=None, id="none")
         assert await client.result("run") == [True, "a", [1, 2], 3]

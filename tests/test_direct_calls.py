@@ -55,7 +55,7 @@ async def test_a_tool_in_a_run(sqlite_url):
     async def runs(ctx: Context) -> str:
         return await collect(ctx, 7)
 
-    async with connect(sqlite_url) as client, client.work([runs], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([runs], options=QUICK):
         await client.start(runs, id="run")
         assert await client.result("run", runs) == "page 7"
         assert await keys(client, "run") == ["fetch.0", "run"]
@@ -84,7 +84,7 @@ async def test_a_tool_as_a_step(sqlite_url):
     async def runs(ctx: Context) -> int:
         return await ctx.step(add, 2)
 
-    async with connect(sqlite_url) as client, client.work([runs], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([runs], options=QUICK):
         await client.start(runs, id="run")
         with pytest.raises(RunFailed, match=r"'add' is no plain function; .* add\.function"):
             await client.result("run")
@@ -99,7 +99,7 @@ async def test_a_tool_as_a_durable_function(sqlite_url, operation):
         return await getattr(ctx, operation)(collect, 7)
 
     told = r"'collect' is a tool; put @durable on a function that calls it, .*: collect\(…\)"
-    async with connect(sqlite_url) as client, client.work([runs], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([runs], options=QUICK):
         await client.start(runs, id="run")
         with pytest.raises(RunFailed, match=told):
             await client.result("run")

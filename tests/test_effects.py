@@ -92,7 +92,7 @@ async def test_idempotent_gets_the_same_key_at_each_attempt(store_url):
         await ctx.map(pay, [5])
         await ctx.step(pay, 5)
 
-    async with connect(store_url) as client, client.work([pays], limits=QUICK):
+    async with connect(store_url) as client, client.work([pays], options=QUICK):
         await client.start(pays, id="run")
         await client.result("run")
 
@@ -129,7 +129,7 @@ async def test_the_intent_is_committed_before_the_call(store_url):
         async def looks(ctx: Context) -> str:
             return await ctx.step(look, effect="once")
 
-        async with client.work([looks], limits=QUICK):
+        async with client.work([looks], options=QUICK):
             await client.start(looks, id="run")
             assert await client.result("run") == "looked"
             assert (await row(client, "look.0")).state is PromiseState.RESOLVED
@@ -172,7 +172,7 @@ async def test_once_that_raises_is_unknown(store_url, call, reason):
             return error.message
         return "known"
 
-    async with connect(store_url) as client, client.work([tries], limits=QUICK):
+    async with connect(store_url) as client, client.work([tries], options=QUICK):
         await client.start(tries, id="run")
         assert (await client.result("run")).startswith(reason)
 
@@ -206,7 +206,7 @@ async def test_once_that_misuses_the_kit_inside_is_unknown(store_url, misuse):
 
     async with (
         connect(store_url) as client,
-        client.work([order, undoable, undoes], limits=QUICK),
+        client.work([order, undoable, undoes], options=QUICK),
     ):
         await client.start(order, id="run")
         with pytest.raises(RunFailed, match=f"OutcomeUnknown: .*raised {misuse.__name__}: "):
@@ -234,7 +234,7 @@ async def test_an_error_that_proves_the_call_never_left(store_url):
             return [type(error).__name__, error.type, error.attempts]
         return []
 
-    async with connect(store_url) as client, client.work([tries], limits=QUICK):
+    async with connect(store_url) as client, client.work([tries], options=QUICK):
         await client.start(tries, id="run")
         assert await client.result("run") == ["StepFailed", "ConnectionRefusedError", 3]
 
@@ -256,14 +256,14 @@ async def test_a_once_step_that_rests_is_not_unknown(store_url):
         return await ctx.step(refused_twice, effect="once", retry=Retry(max_attempts=3))
 
     async with connect(store_url, clock) as client:
-        async with client.work([sends], limits=QUICK):
+        async with client.work([sends], options=QUICK):
             await client.start(sends, id="run")
             await eventually(lambda: clock.sleepers)
             resting = await row(client, "refused_twice.0")
-        clock.move(60)
-        async with client.work([sends], limits=QUICK):
+        clock.advance(60)
+        async with client.work([sends], options=QUICK):
             await eventually(lambda: clock.sleepers)
-            clock.move(60)
+            clock.advance(60)
             assert await client.result("run") == "sent"
         attempts = json.loads((await row(client, "refused_twice.0")).attempts)
 
@@ -290,14 +290,14 @@ async def test_a_call_after_a_rest_is_unknown_when_cut_off(store_url):
             return "unknown"
         return "known"
 
-    impatient = QUICK.__class__(lease=QUICK.lease, poll=QUICK.poll, grace=timedelta(0))
+    impatient = QUICK.__class__(lease=QUICK.lease, poll=QUICK.poll, shutdown_grace=timedelta(0))
     async with connect(store_url, clock) as client:
-        async with client.work([sends], limits=impatient):
+        async with client.work([sends], options=impatient):
             await client.start(sends, id="run")
             await eventually(lambda: clock.sleepers)
-            clock.move(60)
+            clock.advance(60)
             await eventually(lambda: called["tries"] == 2)
-        async with client.work([sends], limits=QUICK):
+        async with client.work([sends], options=QUICK):
             assert await client.result("run") == "unknown"
 
     assert called["tries"] == 2
@@ -349,7 +349,7 @@ async def test_a_graceful_end_with_other_branches(store_url):
         return await ctx.gather(ctx.step(pay, effect="once"), ctx.call(beside))
 
     async with connect(store_url) as client:
-        async with client.work([pays], limits=QUICK) as worker:
+        async with client.work([pays], options=QUICK) as worker:
             await client.start(pays, id="run")
             await eventually(lambda: called["pay"] and called["quick"])
             closing = asyncio.create_task(worker.close())
@@ -359,7 +359,7 @@ async def test_a_graceful_end_with_other_branches(store_url):
             await closing
         states = {p.key: p.state for p in await client.journal("run")}
         before = called.copy()
-        async with client.work([pays], limits=QUICK):
+        async with client.work([pays], options=QUICK):
             assert await client.result("run") == ["paid", None]
 
     assert states["pay.0"] is PromiseState.RESOLVED
@@ -381,7 +381,7 @@ async def test_a_graceful_end_in_the_middle_of_a_map(store_url):
         return await ctx.map(item, range(3), limit=2)
 
     async with connect(store_url) as client:
-        async with client.work([maps], limits=QUICK) as worker:
+        async with client.work([maps], options=QUICK) as worker:
             await client.start(maps, id="run")
             await eventually(lambda: called["item 1"])
             closing = asyncio.create_task(worker.close())
@@ -392,7 +392,7 @@ async def test_a_graceful_end_in_the_middle_of_a_map(store_url):
             await closing
         before = called.copy()
         let_go[2].set()
-        async with client.work([maps], limits=QUICK):
+        async with client.work([maps], options=QUICK):
             assert await client.result("run") == [0, 1, 2]
 
     assert before == {"item 0": 1, "item 1": 1}

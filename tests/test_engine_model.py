@@ -17,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from substrate import Client, Limits, RunFailed, RunStatus
+from substrate import Client, RunFailed, RunStatus, WorkerOptions
 from substrate.store.connect import open_store
 from substrate.store.store import Store
-from substrate.testing import ManualClock, Moment, fatal
+from substrate.testing import ManualClock, Side, kill_at_commit
 from substrate.values.errors import StoreUnreachable
 from substrate.values.records import Kind
 from tests.plans import (
@@ -58,7 +58,7 @@ class Mishap(NamedTuple):
     """What befalls a worker on one side of its n-th commit."""
 
     boundary: int
-    moment: Moment
+    moment: Side
     end: End
 
 
@@ -84,16 +84,16 @@ class Cable:
 
 MISHAPS = st.lists(
     st.builds(
-        Mishap, st.integers(1, 25), st.sampled_from(Moment), st.sampled_from([End.CRASH, End.LEAVE])
+        Mishap, st.integers(1, 25), st.sampled_from(Side), st.sampled_from([End.CRASH, End.LEAVE])
     ),
     max_size=2,
 )
 LIMITS = st.builds(
-    lambda places, warm: Limits(
+    lambda places, warm: WorkerOptions(
         concurrency=places,
-        warm=timedelta(seconds=warm),
+        idle_timeout=timedelta(seconds=warm),
         poll=timedelta(milliseconds=10),
-        grace=timedelta(0),
+        shutdown_grace=timedelta(0),
     ),
     st.sampled_from([1, 2, 8]),
     st.sampled_from([0, 20]),
@@ -103,23 +103,23 @@ LIMITS = st.builds(
 class Stage:
     """Drives one run to its end through a row of workers."""
 
-    def __init__(self, store: Store, clock: ManualClock, limits: Limits) -> None:
+    def __init__(self, store: Store, clock: ManualClock, options: WorkerOptions) -> None:
         self.store = store
         self.client = Client(store)
         self.clock = clock
-        self.limits = limits
+        self.options = options
 
     async def play(self, mishaps: list[Mishap]) -> None:
         for mishap in mishaps:
             await self.act(mishap)
-        await self.act(Mishap(0, Moment.AFTER, End.LEAVE))
+        await self.act(Mishap(0, Side.AFTER, End.LEAVE))
 
     async def act(self, mishap: Mishap) -> None:
         """Let one worker go on until its mishap, or until the run has ended."""
         cable = Cable(self.store)
-        strike = cable.cut if mishap.end is End.CRASH else cable.ends.set
-        client = Client(fatal(cable, mishap.boundary, mishap.moment, strike))
-        async with client.work([interpret, undo], limits=self.limits) as worker:
+        kill = cable.cut if mishap.end is End.CRASH else cable.ends.set
+        client = Client(kill_at_commit(cable, mishap.boundary, mishap.moment, kill))
+        async with client.work([interpret, undo], options=self.options) as worker:
             while not cable.ends.is_set():
                 idle = asyncio.ensure_future(worker.run_until_idle())
                 ends = asyncio.ensure_future(cable.ends.wait())
@@ -147,7 +147,7 @@ class Stage:
                     return True
         due = await self.store.next_due_at()
         assert due is not None, f"stuck: {await self.standing()}"
-        self.clock.move(max(0, due - self.clock.now_ms()) / 1000)
+        self.clock.advance(max(0, due - self.clock.now_ms()) / 1000)
         return True
 
     async def standing(self) -> list[str]:
@@ -215,7 +215,7 @@ Check = Callable[[Stage, list[Node], list[Mishap]], Awaitable[None]]
 def examine(url: str, check: Check) -> None:
     """Check plans drawn at random, each on an empty store with a clock of its own."""
 
-    async def play(body: list[Node], mishaps: list[Mishap], limits: Limits) -> None:
+    async def play(body: list[Node], mishaps: list[Mishap], options: WorkerOptions) -> None:
         calls.clear()
         undone.clear()
         clock = ManualClock()
@@ -223,7 +223,7 @@ def examine(url: str, check: Check) -> None:
         try:
             for table in ("runs", "promises", "signals", "workers", "blobs"):
                 db.rows(f"DELETE FROM {table}")
-            await check(Stage(store, clock, limits), body, mishaps)
+            await check(Stage(store, clock, options), body, mishaps)
         finally:
             await store.close()
 
@@ -231,7 +231,7 @@ def examine(url: str, check: Check) -> None:
 
         @SETTINGS
         @given(plans(), MISHAPS, LIMITS)
-        def one(plan: list[Node], mishaps: list[Mishap], limits: Limits) -> None:
-            runner.run(play(named(plan, count()), mishaps, limits))
+        def one(plan: list[Node], mishaps: list[Mishap], options: WorkerOptions) -> None:
+            runner.run(play(named(plan, count()), mishaps, options))
 
         one()

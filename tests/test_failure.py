@@ -75,7 +75,7 @@ def failing(work: Any) -> Any:
             await work(ctx)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is compared
             caught.append(face(error))
-        await ctx.signal("go")
+        await ctx.receive("go")
         return "it went on"
 
     return fails
@@ -144,7 +144,7 @@ FAILURES = {
     "a call with a recorded error": lambda ctx: ctx.call(inner_is_out),
     "a gather": lambda ctx: ctx.gather(ctx.step(boom, "0"), ctx.step(boom, "1")),
     "SystemExit in a branch": lambda ctx: ctx.gather(ctx.step(leaves), ctx.step(cancels)),
-    "an expired signal": lambda ctx: ctx.signal("never", timeout=0),
+    "an expired signal": lambda ctx: ctx.receive("never", timeout=0),
     "an unknown outcome": lambda ctx: ctx.step(boom, effect="once"),
 }
 
@@ -171,7 +171,7 @@ async def test_what_a_failed_step_says(store_url):
         except StepFailed as error:
             return [error.name, error.type, error.message, error.details, error.attempts]
 
-    async with connect(store_url) as client, client.work([asks], limits=QUICK):
+    async with connect(store_url) as client, client.work([asks], options=QUICK):
         await client.start(asks, id="run")
         assert await client.result("run") == [
             "detailed",
@@ -196,7 +196,7 @@ async def test_a_recorded_error_is_caught_as_itself(store_url):
                 await pending
             except OutOfStock as error:
                 found.append(list(error.args))
-        await ctx.signal("go")
+        await ctx.receive("go")
         return found
 
     async with taken_over(store_url, buys) as client:
@@ -213,7 +213,7 @@ async def test_a_recorded_error_that_cannot_be_made_again(store_url):
         except StepFailed as error:
             return [error.type, error.message]
 
-    async with connect(store_url) as client, client.work([buys], limits=QUICK):
+    async with connect(store_url) as client, client.work([buys], options=QUICK):
         await client.start(buys, id="run")
         assert await client.result("run") == ["Picky", "3 of owl"]
 
@@ -243,7 +243,7 @@ async def test_gather_waits_for_all_branches(store_url):
         except StepFailed as error:
             return [error.message, [other.message for other in error.others]]
 
-    async with connect(store_url) as client, client.work([gathers], limits=QUICK):
+    async with connect(store_url) as client, client.work([gathers], options=QUICK):
         await client.start(gathers, id="run")
         assert await client.result("run") == ["a", ["b"]]
         assert sorted(await keys(client, "run")) == ["early.0", "good.0", "late.0", "run"]
@@ -265,7 +265,7 @@ async def test_map_waits_for_all_items(store_url):
         except StepFailed as error:
             return [error.message, len(error.others)]
 
-    async with connect(store_url) as client, client.work([maps], limits=QUICK):
+    async with connect(store_url) as client, client.work([maps], options=QUICK):
         await client.start(maps, id="run")
         assert await client.result("run") == ["odd 1", 49]
 
@@ -286,7 +286,7 @@ async def test_a_limit_is_kept_and_used(store_url):
     async def maps(ctx: Context) -> None:
         await ctx.map(one, range(20), limit=3)
 
-    async with connect(store_url) as client, client.work([maps], limits=QUICK):
+    async with connect(store_url) as client, client.work([maps], options=QUICK):
         await client.start(maps, id="run")
         await client.result("run")
 
@@ -308,7 +308,7 @@ async def test_a_thousand_branches_and_one_failure(sqlite_url):
         except StepFailed as error:
             return [error.message, len(error.others)]
 
-    async with connect(sqlite_url) as client, client.work([maps], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([maps], options=QUICK):
         await client.start(maps, id="run")
         assert await client.result("run") == ["the one", 0]
         states = Counter(promise.state for promise in await client.journal("run"))
@@ -335,7 +335,7 @@ async def test_a_run_that_fails(store_url, error, told):
     async def works(ctx: Context) -> str:
         return "fine"
 
-    async with connect(store_url) as client, client.work([fails, works], limits=QUICK):
+    async with connect(store_url) as client, client.work([fails, works], options=QUICK):
         await client.start(fails, id="fails")
         with pytest.raises(RunFailed, match=f"run 'fails' failed: {told}"):
             await client.result("fails")
@@ -353,7 +353,7 @@ async def test_a_result_that_is_no_json_fails_the_run(store_url):
     async def returns(ctx: Context) -> Any:
         return object()
 
-    async with connect(store_url) as client, client.work([returns], limits=QUICK):
+    async with connect(store_url) as client, client.work([returns], options=QUICK):
         await client.start(returns, id="run")
         with pytest.raises(RunFailed, match=r"NotEncodable: value is object .* return None, bool"):
             await client.result("run")
@@ -369,7 +369,7 @@ async def test_a_step_result_that_is_no_json(store_url):
         except StepFailed as error:
             return [error.type, error.message]
 
-    async with connect(store_url) as client, client.work([steps], limits=QUICK):
+    async with connect(store_url) as client, client.work([steps], options=QUICK):
         await client.start(steps, id="run")
         kind, message = await client.result("run")
 
@@ -444,14 +444,14 @@ def test_a_policy_that_cannot_work(policy):
 async def test_retries_wait_as_their_policy_says(store_url, policy):
     """A step is tried as often, after as long a wait, as its policy and its error say."""
     clock = ManualClock()
-    async with connect(store_url, clock) as client, client.work([retries], limits=QUICK):
+    async with connect(store_url, clock) as client, client.work([retries], options=QUICK):
         await client.start(retries, policy, id="run")
         for attempt, delay in enumerate(DELAYS[policy], 1):
             await eventually(lambda: clock.sleepers)
             assert calls[policy] == attempt
-            clock.move(delay - 0.001)
+            clock.advance(delay - 0.001)
             assert clock.sleepers == 1
-            clock.move(0.001)
+            clock.advance(0.001)
             await eventually(lambda attempt=attempt: calls[policy] > attempt)
         with pytest.raises(RunFailed, match="StepFailed"):
             await client.result("run")
@@ -477,7 +477,7 @@ async def test_a_step_that_recovers(store_url):
         quick = Retry(max_attempts=3, initial=timedelta(0))
         return await ctx.step(third_time, retry=quick)
 
-    async with connect(store_url) as client, client.work([recovers], limits=QUICK):
+    async with connect(store_url) as client, client.work([recovers], options=QUICK):
         await client.start(recovers, id="run")
         assert await client.result("run") == "done"
         (row,) = [p for p in await client.journal("run") if p.key == "third_time.0"]
@@ -505,7 +505,7 @@ async def test_a_coroutine_that_takes_too_long(store_url):
         except StepFailed as error:
             return [error.type, error.message, error.attempts]
 
-    async with connect(store_url) as client, client.work([waits], limits=QUICK):
+    async with connect(store_url) as client, client.work([waits], options=QUICK):
         await client.start(waits, id="run")
         assert await client.result("run") == [
             "TimeoutError",
@@ -531,7 +531,7 @@ async def test_a_plain_function_that_takes_too_long(store_url):
         except StepFailed as error:
             return error.message
 
-    async with connect(store_url) as client, client.work([waits], limits=QUICK):
+    async with connect(store_url) as client, client.work([waits], options=QUICK):
         await client.start(waits, id="run")
         assert await client.result("run") == "'stuck' had not ended after 0.02 s"
         let_go.set()

@@ -19,7 +19,7 @@ import pytest
 from substrate.store.sqlite.checkpoints import write_checkpoint
 from substrate.store.sqlite.file import open_file, transact
 from substrate.store.store import Store
-from substrate.values.records import Checkpoint, Claim, Fenced, Locked, Outcome, Written
+from substrate.values.records import Checkpoint, Claim, CommitResult, Fenced, Locked, Written
 from tests.mutants import Mutant, failures
 from tests.stores import (
     LANE,
@@ -61,7 +61,7 @@ async def stale_rows(store: Store) -> list[str]:
     return [row.key for row in await store.journal("run") if row.name == "stale"]
 
 
-def of_stale(checkpoints: Sequence[Checkpoint], outcomes: Sequence[Outcome]) -> Outcome:
+def of_stale(checkpoints: Sequence[Checkpoint], outcomes: Sequence[CommitResult]) -> CommitResult:
     """Return the outcome of the stale checkpoint."""
     (found,) = [o for c, o in zip(checkpoints, outcomes, strict=True) if c.promise.name == "stale"]
     return found
@@ -200,10 +200,10 @@ async def test_writer_first_sqlite(sqlite_url: str):
         stale = checkpoint((await claimed(store)).fence, "stale.0")
         has_written, may_commit = threading.Event(), threading.Event()
 
-        def write() -> Outcome:
+        def write() -> CommitResult:
             connection = open_file(sqlite_path(sqlite_url))
 
-            def work(db: apsw.Connection) -> Outcome:
+            def work(db: apsw.Connection) -> CommitResult:
                 outcome = write_checkpoint(db, stale)
                 has_written.set()
                 may_commit.wait(LIMIT_S)

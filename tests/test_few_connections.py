@@ -11,13 +11,13 @@ from uuid import uuid4
 
 import pytest
 
-from substrate import Context, Limits, connect, durable
+from substrate import Context, WorkerOptions, connect, durable
 from substrate.values.errors import StoreUnreachable
 from tests.runs import reached
 from tests.stores import database
 
 calls: Counter[str] = Counter()
-LIMITS = Limits(lease=timedelta(seconds=5), poll=timedelta(milliseconds=50))
+LIMITS = WorkerOptions(lease=timedelta(seconds=5), poll=timedelta(milliseconds=50))
 RUNS = 12
 
 
@@ -48,7 +48,7 @@ async def job(ctx: Context, name: str) -> str:
     await ctx.gather(*(ctx.step(count, f"{name} {i}") for i in range(5)))
     await ctx.step(write, f"{name} written", effect="transactional")
     await ctx.spawn(child, name)
-    return await ctx.signal("go")
+    return await ctx.receive("go")
 
 
 @contextmanager
@@ -77,7 +77,7 @@ async def test_few_connections_are_enough(postgres_url, connections, caplog):
         async with (
             asyncio.timeout(60),
             connect(url) as client,
-            client.work([job, child], limits=LIMITS),
+            client.work([job, child], options=LIMITS),
         ):
             names = [f"run-{i}" for i in range(RUNS)]
             await asyncio.gather(*(client.start(job, name, id=name) for name in names))
@@ -99,7 +99,7 @@ async def test_one_connection_is_too_few(postgres_url):
     with limited(postgres_url, 1) as url:
         async with connect(url) as client:
             with pytest.raises(StoreUnreachable, match="needs at least 2"):
-                async with client.work([job], limits=LIMITS):
+                async with client.work([job], options=LIMITS):
                     pass
             await client.start(job, "run", id="run")
 
@@ -115,7 +115,7 @@ async def test_no_connection_at_all(postgres_url):
 async def test_the_heartbeat_comes_first(postgres_url):
     """When every connection is cut and others are quicker, the heartbeat still gets its own."""
     with limited(postgres_url, 3) as url:
-        async with connect(url) as client, client.work([job, child], limits=LIMITS) as worker:
+        async with connect(url) as client, client.work([job, child], options=LIMITS) as worker:
             await client.start(job, "run", id="run")
             await reached(client, "run", "go.0")
             last_beat = worker._heart._sent

@@ -9,12 +9,12 @@ import pytest
 from substrate import (
     Client,
     Context,
-    Limits,
     Promise,
     PromiseState,
     RunFailed,
     RunNotFound,
     RunPaused,
+    WorkerOptions,
     connect,
     durable,
 )
@@ -30,7 +30,7 @@ async def work(number: int) -> int:
 @durable
 async def fans(ctx: Context, count: int) -> int:
     await ctx.map(work, range(count))
-    await ctx.signal("go")
+    await ctx.receive("go")
     for number in range(count):
         await ctx.step(work, number)
     return count
@@ -65,7 +65,7 @@ async def test_every_change_comes_in_order(store_url):
     async with (
         connect(store_url) as other,
         connect(store_url) as client,
-        client.work([fans], limits=QUICK),
+        client.work([fans], options=QUICK),
     ):
         await client.start(fans, 50, id="run")
         early = asyncio.create_task(collect(client.follow("run")))
@@ -82,7 +82,7 @@ async def test_every_change_comes_in_order(store_url):
 
 async def test_a_feed_goes_on_where_it_was_left(store_url):
     """A feed that is taken up with the last seq seen, by another process too, repeats nothing."""
-    async with connect(store_url) as client, client.work([fans], limits=QUICK):
+    async with connect(store_url) as client, client.work([fans], options=QUICK):
         await client.start(fans, 10, id="run")
         first: list[Promise] = []
         async for promise in client.follow("run"):
@@ -116,11 +116,11 @@ async def test_a_feed_over_a_crash(store_url, tmp_path):
 async def test_a_feed_ends_with_a_pause(store_url):
     """A feed ends when its run is paused, which it shows; result() raises RunPaused."""
     async with connect(store_url) as client:
-        async with client.work([fans], limits=QUICK):
+        async with client.work([fans], options=QUICK):
             await client.start(fans, 3, id="run")
             await reached(client, "run", "go.0")
         await client.signal("run", "go")
-        async with client.work([changed], limits=QUICK):
+        async with client.work([changed], options=QUICK):
             followed = await collect(client.follow("run"))
             with pytest.raises(RunPaused):
                 await client.result("run")
@@ -130,18 +130,18 @@ async def test_a_feed_ends_with_a_pause(store_url):
 
 
 async def test_who_waits_for_a_paused_run_again(store_url):
-    """After a requeue, result() waits for what the run comes to then."""
+    """After a resume, result() waits for what the run comes to then."""
     async with connect(store_url) as client:
-        async with client.work([fans], limits=QUICK):
+        async with client.work([fans], options=QUICK):
             await client.start(fans, 3, id="run")
             await reached(client, "run", "go.0")
         await client.signal("run", "go")
-        async with client.work([changed], limits=QUICK):
+        async with client.work([changed], options=QUICK):
             with pytest.raises(RunPaused):
                 await client.result("run")
-        await client.requeue("run")
+        await client.resume("run")
         waiting = asyncio.create_task(client.result("run"))
-        async with client.work([fans], limits=QUICK):
+        async with client.work([fans], options=QUICK):
             assert await waiting == 3
 
 
@@ -156,7 +156,7 @@ async def test_a_run_that_is_not_there(store_url):
 
 async def test_many_wait_for_one(store_url):
     """Any number may wait for a result, before and after the end, and all are told the same."""
-    async with connect(store_url) as client, client.work([fails], limits=QUICK):
+    async with connect(store_url) as client, client.work([fails], options=QUICK):
         await client.start(fails, id="run")
         told = await asyncio.gather(
             *(client.result("run") for _ in range(20)), return_exceptions=True
@@ -175,7 +175,10 @@ async def waited(client: Client, run_id: str) -> None:
 
 async def test_waiting_is_cheap(sqlite_url):
     """Who waits for a run that waits looks a few times a second, not all the time."""
-    async with troubled(sqlite_url) as (client, store), client.work([fans], limits=Limits()):
+    async with (
+        troubled(sqlite_url) as (client, store),
+        client.work([fans], options=WorkerOptions()),
+    ):
         await client.start(fans, 1, id="here")
         await client.start(fans, 1, id="elsewhere", queue="elsewhere")
         await reached(client, "here", "go.0")

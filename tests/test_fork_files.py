@@ -35,7 +35,7 @@ async def find(what: str) -> str:
 
 @durable
 async def research(ctx: Context, what: str) -> str:
-    await ctx.signal("go")
+    await ctx.receive("go")
     return await ctx.step(find, what, effect="once", undo=take_back)
 """
 

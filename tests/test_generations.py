@@ -22,7 +22,7 @@ async def counts(ctx: Context, number: int, last: int) -> list[Any]:
     seen = await ctx.step(note, f"step {number}")
     mail = await ctx.poll("mail")
     if number == 1:
-        mail.append(await ctx.signal("go"))
+        mail.append(await ctx.receive("go"))
     if number < last:
         return ctx.continue_as(number + 1, last)
     return [seen, mail, str(ctx.uuid())]
@@ -31,7 +31,7 @@ async def counts(ctx: Context, number: int, last: int) -> list[Any]:
 async def test_it_goes_on_with_a_fresh_journal(store_url):
     """The same run is called with the new arguments; keys begin anew; earlier ones stay to read."""
     calls.clear()
-    async with connect(store_url) as client, client.work([counts], limits=QUICK):
+    async with connect(store_url) as client, client.work([counts], options=QUICK):
         await client.start(counts, 0, 3, id="run")
         await client.signal("run", "go")
         seen, mail, _ = await client.result("run")
@@ -48,7 +48,7 @@ async def test_it_goes_on_with_a_fresh_journal(store_url):
 async def test_each_generation_can_be_opened(store_url):
     """What each generation was called with stands in the journal; the caller's own input stays."""
     calls.clear()
-    async with connect(store_url) as client, client.work([counts], limits=QUICK):
+    async with connect(store_url) as client, client.work([counts], options=QUICK):
         await client.start(counts, 0, 3, id="run")
         await client.signal("run", "go")
         await client.result("run")
@@ -67,11 +67,11 @@ async def test_the_inbox_is_carried_over(store_url):
     @durable
     async def takes(ctx: Context, number: int) -> Any:
         if number == 0:
-            await ctx.signal("go")
+            await ctx.receive("go")
             return ctx.continue_as(1)
-        return [await ctx.signal("mail"), await ctx.poll("mail")]
+        return [await ctx.receive("mail"), await ctx.poll("mail")]
 
-    async with connect(store_url) as client, client.work([takes], limits=QUICK):
+    async with connect(store_url) as client, client.work([takes], options=QUICK):
         await client.start(takes, 0, id="run")
         await reached(client, "run", "go.0")
         for i in range(3):
@@ -90,16 +90,16 @@ async def test_time_begins_with_the_generation(store_url):
             await ctx.sleep(3600)
             return ctx.continue_as(1)
         before = ctx.now()
-        await ctx.signal("go")
+        await ctx.receive("go")
         return (before - from_ms(began)).total_seconds()
 
     began = clock.now_ms()
-    async with connect(store_url, clock) as client, client.work([tells], limits=QUICK) as worker:
+    async with connect(store_url, clock) as client, client.work([tells], options=QUICK) as worker:
         await client.start(tells, 0, id="run")
         await worker.run_until_idle()
-        clock.move(3600)
+        clock.advance(3600)
         await worker.run_until_idle()
-        clock.move(60)
+        clock.advance(60)
         await client.signal("run", "go")
         assert await client.result("run") == 3600
 
@@ -119,6 +119,6 @@ async def test_only_the_runs_own_function(store_url):
             return str(error)
         return Misuse.__name__
 
-    async with connect(store_url) as client, client.work([outer], limits=QUICK):
+    async with connect(store_url) as client, client.work([outer], options=QUICK):
         await client.start(outer, id="run")
         assert "only the run's own function can continue" in await client.result("run")

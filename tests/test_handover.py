@@ -8,21 +8,23 @@ from typing import Any
 
 import pytest
 
-from substrate import Client, Context, Limits, PromiseState, RunStatus, connect, durable
+from substrate import Client, Context, PromiseState, RunStatus, WorkerOptions, connect, durable
 from substrate.engine.run.committer import Committer
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.services import Means, tell_nobody
+from substrate.engine.run.services import Services, tell_nobody
 from substrate.engine.run.threads import Threads
 from substrate.engine.worker.drive import drive
 from substrate.values.errors import LeaseLost
 from substrate.values.ids import RunId
-from substrate.values.records import Json, NewRun
+from substrate.values.records import JsonText, NewRun
 from tests.crew import Outside, blocks, worker_process
 from tests.runs import QUICK, reached
 from tests.stores import OWNER, Database, database, eventually, opened
 from tests.troubled import troubled
 
-IMPATIENT = Limits(lease=QUICK.lease, poll=QUICK.poll, grace=timedelta(milliseconds=50))
+IMPATIENT = WorkerOptions(
+    lease=QUICK.lease, poll=QUICK.poll, shutdown_grace=timedelta(milliseconds=50)
+)
 
 calls: Counter[str] = Counter()
 
@@ -51,7 +53,7 @@ async def quick(ctx: Context) -> str:
 @durable
 async def waits(ctx: Context) -> Any:
     await ctx.step(work)
-    return await ctx.signal("go")
+    return await ctx.receive("go")
 
 
 async def given_back(client: Client, run_id: str) -> bool:
@@ -64,7 +66,7 @@ async def test_a_start_that_meets_the_end(store_url):
     """A run that is started while its worker ends is given back: nobody waits for its lease."""
     async with troubled(store_url) as (client, store):
         held = store.hold("start")
-        async with client.work([quick], limits=QUICK) as worker:
+        async with client.work([quick], options=QUICK) as worker:
             starting = asyncio.create_task(client.start(quick, id="run"))
             await eventually(lambda: store.held["start"])
             closing = asyncio.create_task(worker.close())
@@ -81,7 +83,7 @@ async def test_a_claim_that_meets_the_end(store_url):
     async with troubled(store_url) as (client, store):
         await client.start(quick, id="run")
         held = store.hold("claim")
-        async with client.work([quick], limits=QUICK) as worker:
+        async with client.work([quick], options=QUICK) as worker:
             await eventually(lambda: store.held["claim"])
             closing = asyncio.create_task(worker.close())
             await eventually(lambda: worker._is_stopping)
@@ -96,7 +98,7 @@ async def test_a_start_whose_caller_gives_up(store_url):
     """A run whose start() was cancelled after it had been committed is driven all the same."""
     async with troubled(store_url) as (client, store):
         store.hold("start")
-        async with client.work([quick], limits=QUICK):
+        async with client.work([quick], options=QUICK):
             starting = asyncio.create_task(client.start(quick, id="run"))
             await eventually(lambda: store.held["start"])
             starting.cancel()
@@ -107,8 +109,8 @@ async def test_a_start_whose_caller_gives_up(store_url):
 
 async def test_strays_are_given_back(store_url):
     """A run that is its worker's and that nobody drives is given back, and ends after all."""
-    new = NewRun(RunId("run"), "quick", 1, "default", Json("{}"), "", seed=1)
-    async with connect(store_url) as client, client.work([quick], limits=QUICK) as worker:
+    new = NewRun(RunId("run"), "quick", 1, "default", JsonText("{}"), "", seed=1)
+    async with connect(store_url) as client, client.work([quick], options=QUICK) as worker:
         await client.store.start(new, worker._owner)
         assert await client.result("run") == "work"
         run = await client.get("run")
@@ -120,9 +122,9 @@ async def test_a_start_whose_answer_is_late(store_url):
     """A run whose start has committed and not returned yet is no stray, however long that takes."""
     async with troubled(store_url) as (client, store):
         held = store.hold("start")
-        async with client.work([quick], limits=QUICK):
+        async with client.work([quick], options=QUICK):
             starting = asyncio.create_task(client.start(quick, id="run"))
-            await eventually(lambda: store.calls["inboxes"] > 40)
+            await eventually(lambda: store.calls["owned_runs"] > 40)
             held.set()
             await starting
             assert await client.result("run") == "work"
@@ -133,7 +135,7 @@ async def test_a_start_whose_answer_is_late(store_url):
 
 async def test_a_run_taken_away(store_url, db: Database):
     """A run that its worker has lost is taken anew, and the former driver writes nothing more."""
-    async with connect(store_url) as client, client.work([waits], limits=QUICK):
+    async with connect(store_url) as client, client.work([waits], options=QUICK):
         await client.start(waits, id="run")
         await reached(client, "run", "go.0")
         db.rows("UPDATE runs SET status = 'ready', lease_owner = NULL WHERE id = 'run'")
@@ -146,12 +148,15 @@ async def test_a_run_taken_away(store_url, db: Database):
 
 async def test_a_run_claimed_anew_by_the_same_worker(store_url, db: Database):
     """A worker that claims a run it still drives lets go of it first."""
-    async with troubled(store_url) as (client, store), client.work([waits], limits=QUICK) as worker:
+    async with (
+        troubled(store_url) as (client, store),
+        client.work([waits], options=QUICK) as worker,
+    ):
         await client.start(waits, id="run")
         await reached(client, "run", "go.0")
         former = worker.execution_of(RunId("run"))
-        held = store.hold("inboxes")
-        await eventually(lambda: store.held["inboxes"])
+        held = store.hold("owned_runs")
+        await eventually(lambda: store.held["owned_runs"])
         db.rows("UPDATE runs SET status = 'ready', lease_owner = NULL WHERE id = 'run'")
         held.set()
         await eventually(lambda: worker.execution_of(RunId("run")) is not former)
@@ -163,11 +168,14 @@ async def test_a_run_claimed_anew_by_the_same_worker(store_url, db: Database):
 
 async def test_a_lapsed_lease_and_a_tick_that_hangs(store_url):
     """When the lease lapses every run is let go of, though the tick waits for the database."""
-    async with troubled(store_url) as (client, store), client.work([waits], limits=QUICK) as worker:
+    async with (
+        troubled(store_url) as (client, store),
+        client.work([waits], options=QUICK) as worker,
+    ):
         await client.start(waits, id="run")
         await reached(client, "run", "go.0")
-        held = store.hold("inboxes")
-        await eventually(lambda: store.held["inboxes"])
+        held = store.hold("owned_runs")
+        await eventually(lambda: store.held["owned_runs"])
         worker._give_leases_up()
         await eventually(lambda: worker.running == 0)
         held.set()
@@ -175,7 +183,7 @@ async def test_a_lapsed_lease_and_a_tick_that_hangs(store_url):
 
 async def test_a_worker_that_was_struck_off(store_url, db: Database):
     """A worker that the others gave up comes back as another, and goes on with what is left."""
-    async with connect(store_url) as client, client.work([waits], limits=QUICK) as worker:
+    async with connect(store_url) as client, client.work([waits], options=QUICK) as worker:
         await client.start(waits, id="run")
         await reached(client, "run", "go.0")
         first = worker._owner
@@ -200,14 +208,14 @@ async def test_no_step_is_begun_under_a_lapsed_lease(store_url):
         await ctx.step(work)
 
     async with opened(store_url) as store:
-        new = NewRun(RunId("run"), "two", 1, "default", Json("{}"), "", seed=1)
+        new = NewRun(RunId("run"), "two", 1, "default", JsonText("{}"), "", seed=1)
         _, claim = await store.start(new, OWNER)
         assert claim is not None
         committer = Committer(store)
-        means = Means(
+        services = Services(
             store, committer, store.clock, Threads(1), tell_nobody, lambda: lease["holds"]
         )
-        await drive(Execution(claim, means), two)
+        await drive(Execution(claim, services), two)
         await committer.close()
         keys = [promise.key for promise in await store.journal(RunId("run"))]
 
@@ -224,13 +232,13 @@ async def test_shut_while_a_branch_commits(store_url):
             return await ctx.gather(*(ctx.step(work, f"branch {i}") for i in range(5)))
 
         held = store.hold("commit")
-        async with client.work([gathers], limits=IMPATIENT) as worker:
+        async with client.work([gathers], options=IMPATIENT) as worker:
             await client.start(gathers, id="run")
             await eventually(lambda: store.held["commit"])
             await worker.close()
             held.set()
             assert await given_back(client, "run")
-        async with client.work([gathers], limits=QUICK):
+        async with client.work([gathers], options=QUICK):
             assert await client.result("run") == [f"branch {i}" for i in range(5)]
 
     assert set(calls.values()) == {1}
@@ -251,7 +259,7 @@ async def test_a_plain_step_in_flight_at_the_end(store_url):
         return await ctx.step(blocks)
 
     async with connect(store_url) as client:
-        async with client.work([plain], limits=QUICK) as worker:
+        async with client.work([plain], options=QUICK) as worker:
             await client.start(plain, id="in-time")
             await asyncio.to_thread(began.wait, 30)
             closing = asyncio.create_task(worker.close())
@@ -260,7 +268,7 @@ async def test_a_plain_step_in_flight_at_the_end(store_url):
         settled = (await client.journal("in-time"))[-1]
         began.clear()
         let_go.clear()
-        async with client.work([plain], limits=IMPATIENT):
+        async with client.work([plain], options=IMPATIENT):
             await client.start(plain, id="too-late")
             await asyncio.to_thread(began.wait, 30)
         rows = await client.journal("too-late")
@@ -276,7 +284,7 @@ async def test_a_plain_step_that_never_returns(store_url, tmp_path):
     outside = Outside(tmp_path)
     async with connect(store_url) as client:
         await client.start(blocks, str(tmp_path), id="run")
-        with worker_process(store_url, grace=timedelta(milliseconds=50)) as worker:
+        with worker_process(store_url, shutdown_grace=timedelta(milliseconds=50)) as worker:
             await outside.noted("begin ends")
             assert worker.end() == 0
         assert await given_back(client, "run")
@@ -299,7 +307,7 @@ async def test_a_step_that_will_not_be_cancelled(store_url, caplog):
         await ctx.step(stubborn)
 
     async with connect(store_url) as client:
-        async with client.work([runs], limits=IMPATIENT):
+        async with client.work([runs], options=IMPATIENT):
             await client.start(runs, id="run")
             await eventually(lambda: calls["stubborn"])
         assert await given_back(client, "run")
@@ -313,7 +321,7 @@ async def test_a_step_that_will_not_be_cancelled(store_url, caplog):
 
 @durable
 async def inside(ctx: Context) -> None:
-    await ctx.signal("never")
+    await ctx.receive("never")
 
 
 async def directly(ctx: Context) -> None:
@@ -334,7 +342,7 @@ async def test_a_task_cancelled_by_a_stranger(store_url, waits_for_ever):
             await waits_for_ever(ctx)
         return "went on"
 
-    async with connect(store_url) as client, client.work([outer], limits=QUICK):
+    async with connect(store_url) as client, client.work([outer], options=QUICK):
         await client.start(outer, id="run")
         await reached(client, "run", "inside.0/never.0")
         calls["cancelled"] += 1
@@ -371,7 +379,7 @@ async def test_a_cancellation_of_somebody_elses_leaves_the_run(store_url):
     async def inside(ctx: Context) -> None:
         await grouped()
 
-    async with connect(store_url) as client, client.work([groups], limits=QUICK):
+    async with connect(store_url) as client, client.work([groups], options=QUICK):
         await client.start(groups, id="run")
         told = await client.result("run")
 
@@ -386,13 +394,13 @@ async def test_two_workers_of_one_client(store_url):
 
     @durable
     async def other(ctx: Context) -> Any:
-        return await ctx.signal("go")
+        return await ctx.receive("go")
 
-    slow = Limits(poll=timedelta(seconds=30))
+    slow = WorkerOptions(poll=timedelta(seconds=30))
     async with (
         connect(store_url) as client,
-        client.work([waits], limits=slow),
-        client.work([other], queue="second", limits=slow),
+        client.work([waits], options=slow),
+        client.work([other], queue="second", options=slow),
     ):
         await client.start(waits, id="one")
         await client.start(other, id="two", queue="second")
@@ -413,11 +421,11 @@ async def test_more_runs_than_places(store_url):
     async def notes(ctx: Context) -> None:
         await ctx.step(note, ctx.run_id)
 
-    one = Limits(concurrency=1, poll=timedelta(seconds=30))
+    one = WorkerOptions(concurrency=1, poll=timedelta(seconds=30))
     async with connect(store_url) as client:
         for i in range(10):
             await client.start(notes, id=f"run/{i}", priority=i)
-        async with client.work([notes], limits=one), asyncio.timeout(10):
+        async with client.work([notes], options=one), asyncio.timeout(10):
             for i in range(10):
                 await client.result(f"run/{i}")
 

@@ -15,7 +15,7 @@ from tests.runs import QUICK, keys, reached
 from tests.stores import eventually
 from tests.troubled import troubled
 
-HASTY = replace(QUICK, grace=timedelta(0))
+HASTY = replace(QUICK, shutdown_grace=timedelta(0))
 
 calls: Counter[str] = Counter()
 gates: dict[str, asyncio.Event] = {}
@@ -64,14 +64,14 @@ async def test_it_hears_what_has_come_in_order(store_url):
         for number in (1, 2, 3):
             await client.signal("run", "message", number)
         await client.signal("run", "other", "not this")
-        async with client.work([chats], limits=QUICK):
+        async with client.work([chats], options=QUICK):
             assert await client.result("run") == [1, 2, 3, "turn 0"]
         assert await keys(client, "run") == ["heard.0", "think.0", "run"]
 
 
 async def test_nothing_leaves_no_row(store_url):
     """A look that finds nothing is not recorded, and costs no change of the run."""
-    async with connect(store_url) as client, client.work([chats], limits=QUICK):
+    async with connect(store_url) as client, client.work([chats], options=QUICK):
         await client.start(chats, 3, id="run")
         await client.result("run")
         assert await keys(client, "run") == ["think.0", "think.1", "think.2", "run"]
@@ -82,12 +82,12 @@ async def test_none_recorded_is_none_on_replay(store_url):
     """A replay does not hear at an earlier turn what came only later."""
     gates["turn 1"] = asyncio.Event()
     async with connect(store_url) as client:
-        async with client.work([chats], limits=HASTY):
+        async with client.work([chats], options=HASTY):
             await client.start(chats, 2, id="run")
             await eventually(lambda: calls["turn 1"])
         await client.signal("run", "message", "late")
         gates["turn 1"].set()
-        async with client.work([chats], limits=QUICK):
+        async with client.work([chats], options=QUICK):
             said = await client.result("run")
         first, *_ = await client.journal("run")
 
@@ -104,7 +104,7 @@ async def quick(ctx: Context) -> str:
 @durable
 async def endless(ctx: Context) -> Any:
     await ctx.step(think, "inside")
-    return await ctx.signal("never")
+    return await ctx.receive("never")
 
 
 async def with_calls(ctx: Context) -> None:
@@ -132,14 +132,14 @@ async def test_what_was_left_behind_is_not_later(store_url, before):
         return heard
 
     async with connect(store_url) as client:
-        async with client.work([run, quick, endless], limits=HASTY):
+        async with client.work([run, quick, endless], options=HASTY):
             await client.start(run, id="run")
             await eventually(lambda: calls["held"])
             if before is with_a_child:
                 await client.result("run#quick.0")  # its row is the newest of all
         await client.signal("run", "message", "now")
         gates.clear()
-        async with client.work([run, quick, endless], limits=QUICK):
+        async with client.work([run, quick, endless], options=QUICK):
             assert await client.result("run") == ["now"]
 
 
@@ -156,12 +156,12 @@ async def test_what_was_made_before_and_awaited_after_is_later(store_url):
         return heard
 
     async with connect(store_url) as client:
-        async with client.work([run], limits=HASTY):
+        async with client.work([run], options=HASTY):
             await client.start(run, id="run")
             await eventually(lambda: calls["held"])
         await client.signal("run", "message", "late")
         gates.clear()
-        async with client.work([run], limits=QUICK):
+        async with client.work([run], options=QUICK):
             assert await client.result("run") == []
 
 
@@ -178,7 +178,7 @@ async def test_a_message_during_the_last_call_is_heard(store_url):
         calls["returned"] += 1
         return said
 
-    async with troubled(store_url) as (client, store), client.work([ends_twice], limits=QUICK):
+    async with troubled(store_url) as (client, store), client.work([ends_twice], options=QUICK):
         await client.start(ends_twice, id="run")
         await eventually(lambda: calls["turn 0"])
         held = store.hold("inbox")
@@ -197,12 +197,12 @@ async def test_it_hears_after_a_restart(store_url):
     """A message that came while no worker lived is heard by the run that is resumed."""
     gates["turn 0"] = asyncio.Event()
     async with connect(store_url) as client:
-        async with client.work([chats], limits=HASTY):
+        async with client.work([chats], options=HASTY):
             await client.start(chats, 1, id="run")
             await eventually(lambda: calls["turn 0"])
         await client.signal("run", "message", "hello")
         gates["turn 0"].set()
-        async with client.work([chats], limits=QUICK):
+        async with client.work([chats], options=QUICK):
             assert "hello" in await client.result("run")
 
 
@@ -210,7 +210,7 @@ async def test_a_message_that_is_never_heard_does_not_spin(store_url, caplog):
     """Who ends a second time without having heard anything new ends; the log names the signal."""
     gates["turn 0"] = asyncio.Event()
 
-    async with connect(store_url) as client, client.work([deaf], limits=QUICK):
+    async with connect(store_url) as client, client.work([deaf], options=QUICK):
         with caplog.at_level(logging.WARNING, "ostinato"):
             await client.start(deaf, id="run")
             await eventually(lambda: calls["turn 0"])
@@ -232,7 +232,7 @@ async def test_who_never_hears_ends_at_once(store_url):
     async def plain(ctx: Context) -> str:
         return await ctx.step(think, "once")
 
-    async with troubled(store_url) as (client, store), client.work([plain], limits=QUICK):
+    async with troubled(store_url) as (client, store), client.work([plain], options=QUICK):
         await client.start(plain, id="run")
         await client.signal("run", "message", "whatever")
         assert await client.result("run") == "once"
@@ -248,7 +248,7 @@ async def test_a_child_ends_the_same_way(store_url):
     async def parent(ctx: Context) -> Any:
         return await ctx.spawn(chats, 1, name="child")
 
-    async with connect(store_url) as client, client.work([parent, chats], limits=QUICK):
+    async with connect(store_url) as client, client.work([parent, chats], options=QUICK):
         await client.start(parent, id="run")
         await eventually(lambda: calls["turn 0"])
         await client.signal("run#child.0", "message", "psst")
@@ -261,14 +261,14 @@ async def test_an_open_wait_comes_first(store_url):
 
     @durable
     async def hears(ctx: Context) -> Any:
-        await ctx.signal("go")
+        await ctx.receive("go")
         return await ctx.hear("message")
 
     @durable
     async def both(ctx: Context) -> Any:
-        return await ctx.gather(ctx.signal("message", int), ctx.call(hears))
+        return await ctx.gather(ctx.receive("message", int), ctx.call(hears))
 
-    async with connect(store_url) as client, client.work([both], limits=QUICK):
+    async with connect(store_url) as client, client.work([both], options=QUICK):
         await client.start(both, id="run")
         await reached(client, "run", "hears.0/go.0")
         await reached(client, "run", "message.0")
@@ -291,7 +291,7 @@ async def test_it_cannot_race(store_url):
     async def races(ctx: Context) -> Any:
         return await ctx.race(ctx.hear("message"), ctx.sleep(1))
 
-    async with connect(store_url) as client, client.work([races], limits=QUICK):
+    async with connect(store_url) as client, client.work([races], options=QUICK):
         await client.start(races, id="run")
         with pytest.raises(RunFailed, match=r"ctx\.hear never waits"):
             await client.result("run")
@@ -300,7 +300,7 @@ async def test_it_cannot_race(store_url):
 async def test_a_cancel_during_the_end_is_heeded(store_url):
     """A run that is asked to end before it is driven again for a message is cancelled."""
     gates["turn 0"] = asyncio.Event()
-    async with troubled(store_url) as (client, store), client.work([deaf], limits=QUICK):
+    async with troubled(store_url) as (client, store), client.work([deaf], options=QUICK):
         await client.start(deaf, id="run")
         await eventually(lambda: calls["turn 0"])
         await client.signal("run", "message", "wait")

@@ -74,12 +74,12 @@ async def test_a_stop_condition(store_url, fault):
     mended = make_agent(MODEL, [collect], any_of(answered(), max_turns(5)))
 
     async with connect(store_url) as client:
-        async with client.work([broken, give_back], limits=QUICK):
+        async with client.work([broken, give_back], options=QUICK):
             await client.start(broken, TASK, id="a/1")
             with pytest.raises(RunPaused, match=r"the hook `stop`.* is at fault"):
                 await client.result("a/1")
-        async with client.work([mended, give_back], limits=QUICK):
-            await client.requeue("a/1")
+        async with client.work([mended, give_back], options=QUICK):
+            await client.resume("a/1")
             answer = await client.result("a/1", mended)
 
     assert (answer.text, answer.reason) == ("done", "answered")
@@ -94,13 +94,13 @@ async def test_the_other_hooks(sqlite_url, hook, value):
     mended = make_agent(**hooks)  # type: ignore[arg-type]
 
     async with connect(sqlite_url) as client:
-        async with client.work([broken, give_back], limits=QUICK):
+        async with client.work([broken, give_back], options=QUICK):
             await client.start(broken, TASK, id="a/1")
             with pytest.raises(RunPaused, match=f"the hook `{hook}`"):
                 await client.result("a/1")
             assert (await client.get("a/1")).status is RunStatus.PAUSED
-        async with client.work([mended, give_back], limits=QUICK):
-            await client.requeue("a/1")
+        async with client.work([mended, give_back], options=QUICK):
+            await client.resume("a/1")
             answer = await client.result("a/1", mended)
 
     assert answer.text == "done"
@@ -114,7 +114,7 @@ async def test_an_error_says_its_class_and_place(sqlite_url):
         raise LookupError("no such owl")
 
     agent = make_agent(scripted("Done."), prompt=prompt)
-    async with connect(sqlite_url) as client, client.work([agent], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([agent], options=QUICK):
         await client.start(agent, TASK, id="a/1")
         with pytest.raises(RunPaused) as caught:
             await client.result("a/1")

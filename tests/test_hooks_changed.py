@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from substrate import Client, Context, Durable, RunPaused, connect, durable
-from substrate.agent.end import Advice, End, Measure, Reason, Stop, Verdict
+from substrate.agent.end import Advice, End, EndReason, Measure, Stop, Verdict
 from substrate.agent.history.request import read_request
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool, tool
 from substrate.agent.transcript import Transcript
-from substrate.agent.turn import ask, begin, call_tools, finish, heed
+from substrate.agent.turn import ask, begin, call_tools, finish, follow_advice
 from substrate.models.frame import canonical
 from substrate.models.messages import Reply, Request, ToolMessage, Usage
 from substrate.models.model import Model
@@ -73,7 +73,7 @@ async def pause(client: Client, agent: Durable[[Task], Answer]) -> None:
 
 async def go_on(client: Client, agent: Durable[[Task], Answer]) -> Answer:
     """Go on with another agent in the place of the one that was paused."""
-    await client.requeue("a/1")
+    await client.resume("a/1")
     async with client.work([agent]):
         return await client.result("a/1", agent)
 
@@ -211,7 +211,7 @@ class Case:
             await ctx.step(pay, name="reserve")
             await ctx.gather(
                 ctx.step(die_waiting, effect="once", name="charge"),
-                ctx.signal("approved"),
+                ctx.receive("approved"),
                 ctx.sleep(1000),
             )
             return "never"
@@ -237,7 +237,7 @@ def _drive(case: Case, name: str) -> None:
 
 async def _run(case: Case, name: str) -> None:
     agent = make_agent(Stage(script_of(name)).model, case.tools(), ENDS)
-    async with connect(case.url) as client, client.work([agent], limits=LIMITS):
+    async with connect(case.url) as client, client.work([agent], options=LIMITS):
         await client.start(agent, TASK, id="a/1")
         await client.result("a/1", agent)
 
@@ -276,7 +276,7 @@ async def test_an_intent_without_an_outcome(
     stage = Stage(script_of("refund"))
     async with connect(store_url) as client:
         agent = make_agent(stage.model, tools(), ENDS)
-        async with client.work([agent], limits=LIMITS):
+        async with client.work([agent], options=LIMITS):
             await client.result("a/1", agent)
         rows = await rows_of(client)
 
@@ -294,7 +294,7 @@ async def test_a_tool_with_ctx_that_is_gone(store_url: str, tmp_path: Path) -> N
     stage = Stage(script_of("ask_first"))
     async with connect(store_url) as client:
         agent = make_agent(stage.model, [look], ENDS)
-        async with client.work([agent], limits=LIMITS):
+        async with client.work([agent], options=LIMITS):
             await client.result("a/1", agent)
         rows = await rows_of(client)
 
@@ -324,7 +324,7 @@ def ask_stop_alone(model: Model, tools: Sequence[Tool], stop: Stop) -> Durable[[
     async def agent(ctx: Context, task: Task) -> Answer:
         transcript = await begin(ctx, "You are a test.", task)
         while not (end := stop(transcript)):
-            transcript = await heed(ctx, model, transcript, end, tools)
+            transcript = await follow_advice(ctx, model, transcript, end, tools)
             reply = await ask(ctx, model, transcript, tools)
             transcript += reply
             transcript += await call_tools(ctx, tools, reply)
@@ -367,7 +367,7 @@ async def test_recorded_last_words(store_url: str, loop: Any) -> None:
             found = await inner.function(ctx, task)
             await ctx.step(lambda: None, name="done")
             if wrapped.broken:
-                await ctx.signal("never")
+                await ctx.receive("never")
             return found
 
         return agent
@@ -521,4 +521,4 @@ async def test_a_loop_that_ends_while_its_model_rests(store_url: str) -> None:
 
 
 def _enough(transcript: Transcript) -> Verdict:
-    return End(Reason.ANSWERED, "enough") if transcript.turns else None
+    return End(EndReason.ANSWERED, "enough") if transcript.turns else None

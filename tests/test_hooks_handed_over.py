@@ -14,7 +14,7 @@ from substrate.agent import (
     max_turns,
     tool,
 )
-from substrate.agent.turn import ask, call_tools, finish, hear, heed, verdict
+from substrate.agent.turn import ask, call_tools, finish, follow_advice, hear, verdict
 from substrate.agent.turn import begin as begin_by_verbs
 from substrate.models.providers.scripted import call, say
 from tests.runs import keys, reached
@@ -66,12 +66,12 @@ async def test_a_loop_of_the_verbs_goes_on_as_one_of_turns(store_url):
     async def of_verbs(ctx: Context, task: Task) -> Answer:
         transcript = await begin_by_verbs(ctx, hooks.prompt, task)
         while not (end := verdict(ctx, hooks.stop, transcript)):
-            transcript = await heed(ctx, hooks.model, transcript, end, hooks.tools)
+            transcript = await follow_advice(ctx, hooks.model, transcript, end, hooks.tools)
             reply = await ask(ctx, hooks.model, transcript, hooks.tools)
             transcript += reply
             transcript += await call_tools(ctx, hooks.tools, reply)
             transcript += await hear(ctx)
-            await ctx.signal("deployed", bool)
+            await ctx.receive("deployed", bool)
         return await finish(ctx, hooks.model, transcript, end, hooks.tools)
 
     @durable(name="agent")
@@ -80,7 +80,7 @@ async def test_a_loop_of_the_verbs_goes_on_as_one_of_turns(store_url):
         while not (end := turn.stop()):
             reply = await turn.ask()
             await turn.call_tools(reply)
-            await ctx.signal("deployed", bool)
+            await ctx.receive("deployed", bool)
         return await turn.finish(end)
 
     async with connect(store_url) as client:

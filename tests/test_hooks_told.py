@@ -10,7 +10,7 @@ import pytest
 
 from skills.web import fetch_url
 from substrate import Context, Misuse, Retry, durable
-from substrate.agent.end import End, Reason
+from substrate.agent.end import End, EndReason
 from substrate.agent.faults import (
     answer_fault,
     model_fault,
@@ -221,7 +221,7 @@ def test_stops(stop, told):
 
 
 def by_task(transcript):
-    return End(Reason.MAX_TURNS) if transcript.turns >= transcript.task.data["most"] else None
+    return End(EndReason.MAX_TURNS) if transcript.turns >= transcript.task.data["most"] else None
 
 
 @pytest.mark.parametrize("stop", [any_of(answered(), max_turns(3), budget(usd=1)), by_task])

@@ -11,18 +11,18 @@ import apsw
 import psycopg
 import pytest
 
-from substrate import Context, Limits, connect, durable
+from substrate import Context, WorkerOptions, connect, durable
 from substrate.store.migrate import migrations
 from substrate.values.ids import RunId, part_of
 from substrate.values.records import Owner
 from tests.stores import Database, database, eventually, new_run, opened
 
-LIMITS = Limits(
+LIMITS = WorkerOptions(
     concurrency=64,
-    warm=timedelta(0),
+    idle_timeout=timedelta(0),
     poll=timedelta(milliseconds=20),
     lease=timedelta(seconds=5),
-    grace=timedelta(seconds=5),
+    shutdown_grace=timedelta(seconds=5),
 )
 GONE = Owner("00000000-0000-0000-0000-00000000dead")
 STANDS = ("ready", "due", "lost")
@@ -45,7 +45,7 @@ async def job(ctx: Context, n: int) -> int:
 
 @durable
 async def patient(ctx: Context, n: int) -> int:
-    return await ctx.signal("go", int)
+    return await ctx.receive("go", int)
 
 
 NEW = {
@@ -202,7 +202,7 @@ async def test_each_column_of_each_table(store_url, is_old, caplog, record_prope
     async with (
         asyncio.timeout(60),
         connect(store_url) as client,
-        client.work([job, patient], limits=LIMITS),
+        client.work([job, patient], options=LIMITS),
     ):
         assert [await client.result(id_) for id_ in good] == [7] * len(good)
         await client.signal("patient", "go", 8)

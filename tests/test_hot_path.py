@@ -16,7 +16,7 @@ import pytest
 from substrate import Context, connect, durable
 from substrate.engine.function.signature import is_async, shape_of
 from substrate.values.ids import Key, RunId, promise_id
-from substrate.values.records import Effect, Json, Kind, Promise, PromiseState
+from substrate.values.records import Effect, JsonText, Kind, Promise, PromiseState
 
 STEPS = 20
 
@@ -158,12 +158,12 @@ def test_written_is_the_same_row():
         settled_at=2,
         effect=Effect.ONCE,
         fingerprint="f",
-        input=Json("[1]"),
-        value=Json("2"),
-        error=Json("3"),
-        usage=Json("4"),
-        attempts=Json("5"),
-        undo=Json("6"),
+        input=JsonText("[1]"),
+        value=JsonText("2"),
+        error=JsonText("3"),
+        usage=JsonText("4"),
+        attempts=JsonText("5"),
+        undo=JsonText("6"),
     )
 
     assert full.written(7, 8) == replace(full, seq=7, epoch=8)

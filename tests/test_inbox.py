@@ -26,7 +26,7 @@ from tests.troubled import troubled
 
 @durable
 async def waits(ctx: Context) -> Any:
-    return await ctx.signal("go")
+    return await ctx.receive("go")
 
 
 async def book(what: str) -> str:
@@ -35,7 +35,7 @@ async def book(what: str) -> str:
 
 @durable
 async def asks_first(ctx: Context, what: str) -> None:
-    await ctx.signal("refund")
+    await ctx.receive("refund")
 
 
 @durable
@@ -45,7 +45,7 @@ async def trip(ctx: Context) -> None:
 
 
 async def suspended(client: Client) -> None:
-    async with client.work([waits], limits=QUICK):
+    async with client.work([waits], options=QUICK):
         await client.start(waits, id="run")
         await reached(client, "run", "go.0")
 
@@ -70,7 +70,7 @@ async def test_below_a_cancelled_run_neither(store_url):
         return await ctx.spawn(waits)
 
     async with connect(store_url) as client:
-        async with client.work([parent, waits], limits=QUICK):
+        async with client.work([parent, waits], options=QUICK):
             await client.start(parent, id="run")
             await reached(client, "run", "waits.0")
             await reached(client, "run#waits.0", "go.0")
@@ -85,7 +85,7 @@ async def test_after_its_time_neither(store_url):
     async with connect(store_url, clock) as client:
         await client.start(waits, id="run", timeout=60)
         await client.signal("run", "go", dedup="in-time")
-        clock.move(60)
+        clock.advance(60)
         with pytest.raises(RunEnded, match="'run' has run out of time"):
             await client.signal("run", "go")
 
@@ -94,13 +94,13 @@ async def test_while_it_is_undone(store_url):
     """A run that is being undone takes what one of its undos waits for, and nothing else."""
     functions = [trip, asks_first]
     async with connect(store_url) as client:
-        async with client.work(functions, limits=QUICK):
+        async with client.work(functions, options=QUICK):
             await client.start(trip, id="run")
             await reached(client, "run", "unwind/book.0/0/refund.0")
         with pytest.raises(RunEnded, match="is being undone; it takes no signal 'go'"):
             await client.signal("run", "go")
         await client.signal("run", "refund")
-        async with client.work(functions, limits=QUICK):
+        async with client.work(functions, options=QUICK):
             with pytest.raises(RunFailed, match="off"):
                 await client.result("run")
         with pytest.raises(RunEnded, match="'run' is failed"):
@@ -113,10 +113,10 @@ async def test_a_cancelled_run_takes_what_its_undos_wait_for(store_url):
     @durable
     async def trip_that_waits(ctx: Context) -> None:
         await ctx.step(book, "flight", undo=asks_first)
-        await ctx.signal("go")
+        await ctx.receive("go")
 
     async with connect(store_url) as client:
-        async with client.work([trip_that_waits, asks_first], limits=QUICK):
+        async with client.work([trip_that_waits, asks_first], options=QUICK):
             await client.start(trip_that_waits, id="run")
             await reached(client, "run", "go.0")
             await client.cancel("run")
@@ -124,7 +124,7 @@ async def test_a_cancelled_run_takes_what_its_undos_wait_for(store_url):
         with pytest.raises(RunEnded, match="was asked to end"):
             await client.signal("run", "go")
         await client.signal("run", "refund")
-        async with client.work([trip_that_waits, asks_first], limits=QUICK) as worker:
+        async with client.work([trip_that_waits, asks_first], options=QUICK) as worker:
             await worker.run_until_idle()
         assert (await client.get("run")).status is RunStatus.CANCELLED
 
@@ -152,7 +152,7 @@ async def test_a_signals_name_is_a_name(store_url, name):
     async def hears(ctx: Context) -> Any:
         return await ctx.hear(name)
 
-    async with connect(store_url) as client, client.work([hears], limits=QUICK):
+    async with connect(store_url) as client, client.work([hears], options=QUICK):
         await client.start(hears, id="run")
         with pytest.raises(InvalidId):
             await client.signal("run", name)
@@ -167,7 +167,7 @@ CALLS: dict[str, Callable[[Client, str], Awaitable[Any]]] = {
     "signal": lambda client, id_: client.signal(id_, "go"),
     "cancel": lambda client, id_: client.cancel(id_),
     "discard": lambda client, id_: client.discard(id_),
-    "requeue": lambda client, id_: client.requeue(id_),
+    "resume": lambda client, id_: client.resume(id_),
 }
 
 
@@ -183,7 +183,7 @@ async def test_what_is_no_id_names_no_run(store_url, call):
 @durable
 async def takes(ctx: Context, count: int) -> int:
     for _ in range(count):
-        await ctx.signal("mail")
+        await ctx.receive("mail")
     return count
 
 
@@ -213,7 +213,7 @@ async def test_each_take_reads_one_signal(store_url):
             return found
 
         store.inbox = counted
-        async with client.work([takes], limits=QUICK):
+        async with client.work([takes], options=QUICK):
             assert await client.result("run") == 20
     assert read == [1] * 20
 
@@ -223,7 +223,7 @@ async def test_a_poll_takes_ten_thousand(store_url):
     async with troubled(store_url) as (client, store):
         await client.start(polls, id="run")
         await filled(client, "run", 10_000)
-        async with client.work([polls], limits=QUICK):
+        async with client.work([polls], options=QUICK):
             assert await client.result("run") == 10_000
         assert store.calls["take"] == 1
         assert await client.store.inbox(RunId("run"), limit=1) == []
@@ -251,14 +251,14 @@ async def test_a_flood_of_refused_values_is_noted_in_part(store_url):
 
     @durable
     async def number(ctx: Context) -> int:
-        return await ctx.signal("mail", int)
+        return await ctx.receive("mail", int)
 
     async with connect(store_url) as client:
         await client.start(number, id="run")
         for i in range(130):
             await client.signal("run", "mail", f"no {i}")
         await client.signal("run", "mail", 7)
-        async with client.work([number], limits=QUICK):
+        async with client.work([number], options=QUICK):
             assert await client.result("run") == 7
         (row, _) = await client.journal("run")
     assert (row.attempts or "").count('"Refused"') == 100

@@ -10,17 +10,17 @@ import pytest
 from substrate import (
     Context,
     Done,
-    Limits,
     Misuse,
     Retry,
     RunFailed,
     RunPaused,
     StepFailed,
+    WorkerOptions,
     connect,
     durable,
 )
 from substrate.values.codec import decode, fingerprint
-from substrate.values.records import Json
+from substrate.values.records import JsonText
 from tests.runs import QUICK, keys, taken_over
 
 calls: list[Any] = []
@@ -73,7 +73,7 @@ async def result_of(url: str, work: Any) -> Any:
     async def works(ctx: Context) -> Any:
         return await work(ctx)
 
-    async with connect(url) as client, client.work([works, kid], limits=QUICK):
+    async with connect(url) as client, client.work([works, kid], options=QUICK):
         await client.start(works, id="run")
         try:
             return await client.result("run")
@@ -207,7 +207,7 @@ async def test_keywords_are_recorded_and_tell_calls_apart(store_url):
         @durable(name="pays")
         async def function(ctx: Context) -> str:
             paid = await ctx.step(charge, 5, currency=currency)
-            await ctx.signal("go")
+            await ctx.receive("go")
             return paid
 
         return function
@@ -216,8 +216,8 @@ async def test_keywords_are_recorded_and_tell_calls_apart(store_url):
         with pytest.raises(RunPaused) as caught:
             await client.result("run")
         (row,) = [each for each in await client.journal("run") if each.key == "charge.0"]
-    async with connect(store_url) as client, client.work([pays("USD")], limits=QUICK):
-        await client.requeue("run")
+    async with connect(store_url) as client, client.work([pays("USD")], options=QUICK):
+        await client.resume("run")
         assert await client.result("run") == "5 USD"
 
     assert decode(row.input or "") == {"args": [5], "keywords": {"currency": "USD"}}
@@ -233,14 +233,14 @@ async def test_fingerprints_without_keywords_are_as_ever(store_url):
     async def pays(ctx: Context) -> Any:
         return [await ctx.step(charge, 5, "USD"), await ctx.call(kid, 5)]
 
-    async with connect(store_url) as client, client.work([pays], limits=QUICK):
+    async with connect(store_url) as client, client.work([pays], options=QUICK):
         await client.start(pays, id="run")
         await client.result("run")
         rows = {each.key: each for each in await client.journal("run")}
 
     assert (rows["charge.0"].input, rows["kid.0"].input) == ('[5,"USD"]', '{"cents":5}')
-    assert rows["charge.0"].fingerprint == fingerprint("step", "charge", Json('[5,"USD"]'))
-    assert rows["kid.0"].fingerprint == fingerprint("step", "kid", Json('{"cents":5}'))
+    assert rows["charge.0"].fingerprint == fingerprint("step", "charge", JsonText('[5,"USD"]'))
+    assert rows["kid.0"].fingerprint == fingerprint("step", "kid", JsonText('{"cents":5}'))
 
 
 async def test_a_recorded_call_needs_no_signature(store_url):
@@ -252,13 +252,13 @@ async def test_a_recorded_call_needs_no_signature(store_url):
     @durable(name="pays")
     async def old(ctx: Context) -> Any:
         paid = await ctx.step(charge, 5, name="paid")
-        await ctx.signal("go")
+        await ctx.receive("go")
         return paid
 
     @durable(name="pays")
     async def new(ctx: Context) -> Any:
         paid = await ctx.step(charge_in, 5, name="paid")
-        await ctx.signal("go")
+        await ctx.receive("go")
         return paid
 
     async with taken_over(store_url, old, new) as client:
@@ -274,7 +274,7 @@ async def test_start_and_continue_as(store_url):
             return ctx.continue_as(left - step, step=step, queue=queue)
         return [left, step, queue]
 
-    async with connect(store_url) as client, client.work([counts], limits=QUICK):
+    async with connect(store_url) as client, client.work([counts], options=QUICK):
         await client.start(counts, left=4, step=2, id="run")
         assert await client.result("run") == [0, 2, "q"]
         await client.start(counts, 0, 1, "mine", queue="other", id="queued")
@@ -295,7 +295,7 @@ async def test_what_goes_on_with_the_wrong_arguments(sqlite_url):
     async def renews(ctx: Context, left: int) -> Any:
         return ctx.continue_as(lefft=1)
 
-    async with connect(sqlite_url) as client, client.work([renews], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([renews], options=QUICK):
         await client.start(renews, 1, id="run")
         with pytest.raises(RunFailed, match=r"'lefft'; did you mean left=\?|missing a required"):
             await client.result("run")
@@ -321,7 +321,7 @@ async def test_undo_and_reconcile_get_them(store_url):
         found = await ctx.step(breaks, 7, currency="CHF", effect="once", reconcile=look)
         raise RuntimeError(found)
 
-    async with connect(store_url) as client, client.work([pays, give_back], limits=QUICK):
+    async with connect(store_url) as client, client.work([pays, give_back], options=QUICK):
         await client.start(pays, id="run")
         with pytest.raises(RunFailed, match="found"):
             await client.result("run")
@@ -348,7 +348,7 @@ async def test_an_undo_with_defaults(store_url):
             raise RuntimeError(str(error)) from None
 
     works = [pays, give_back, other]
-    async with connect(store_url) as client, client.work(works, limits=QUICK):
+    async with connect(store_url) as client, client.work(works, options=QUICK):
         await client.start(pays, id="run")
         with pytest.raises(RunFailed, match=r"undo 'other' takes \['cents', 'place'\] .* 'place'"):
             await client.result("run")
@@ -358,7 +358,7 @@ async def test_an_undo_with_defaults(store_url):
 
 def test_options_of_the_rest():
     """Options that are none are refused wherever there are any."""
-    for make in (Retry, Limits):
+    for make in (Retry, WorkerOptions):
         with pytest.raises(TypeError, match="unexpected keyword argument 'max_atempts'"):
             make(max_atempts=3)
     with pytest.raises(TypeError, match="unexpected keyword argument 'nam'"):
@@ -372,7 +372,7 @@ async def deep(ctx: Context, left: int) -> int:
 
 async def test_calls_that_stand_too_deep(sqlite_url):
     """Calls may stand 64 deep in each other; one more is refused with what to do."""
-    async with connect(sqlite_url) as client, client.work([deep], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([deep], options=QUICK):
         await client.start(deep, 64, id="fits")
         assert await client.result("fits") == 64
         await client.start(deep, 65, id="deeper")

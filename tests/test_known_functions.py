@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from substrate import Context, Durable, Limits, Misuse, RunPaused, connect, durable
+from substrate import Context, Durable, Misuse, RunPaused, WorkerOptions, connect, durable
 from substrate.agent.tool import tool
 from substrate.engine.function.reachable import reached
 from substrate.models.providers.scripted import call, say
@@ -21,7 +21,7 @@ from tests.runs import QUICK, keys
 from tests.runs import reached as until_reached
 from tests.stores import LANE, OTHER, OWNER, beating, database, eventually, new_run, opened
 
-CALM = Limits(poll=QUICK.poll)
+CALM = WorkerOptions(poll=QUICK.poll)
 called: list[str] = []
 
 
@@ -161,7 +161,7 @@ async def test_a_child_in_another_file(sqlite_url, plans, name):
     assert {each.name for each in reached([function])} == {name, "research"}
     async with connect(sqlite_url) as client:
         await client.start(function, "owls", id="run")
-        async with client.work([function], limits=QUICK):
+        async with client.work([function], options=QUICK):
             assert await client.result("run") == "owls: two"
 
 
@@ -199,7 +199,7 @@ async def paused(client: Any, run_id: str) -> str:
 @pytest.mark.parametrize("function", [makes_its_child, makes_its_undo])
 async def test_what_is_made_while_it_runs(store_url, function):
     """What no later process could find pauses the run, named with its line, before it is used."""
-    async with connect(store_url) as client, client.work([function], limits=CALM):
+    async with connect(store_url) as client, client.work([function], options=CALM):
         await client.start(function, id="run")
         told = await paused(client, "run")
         assert await keys(client, "run") == ["run"]
@@ -216,8 +216,8 @@ async def test_a_child_that_another_worker_knows(store_url):
     async with (
         connect(store_url) as client,
         connect(store_url) as other,
-        client.work([makes_its_child], limits=QUICK),
-        other.work([known_hidden], limits=QUICK),
+        client.work([makes_its_child], options=QUICK),
+        other.work([known_hidden], options=QUICK),
     ):
         await client.start(makes_its_child, id="run")
         assert await client.result("run") == "known"
@@ -234,10 +234,10 @@ async def test_a_child_of_another_queue(store_url):
 
         return await ctx.spawn(hidden, queue="gpu")
 
-    async with connect(store_url) as client, client.work([parent], limits=QUICK):
+    async with connect(store_url) as client, client.work([parent], options=QUICK):
         await client.start(parent, id="run")
         await until_reached(client, "run", "hidden.0")
-        async with client.work([known_hidden], queue="gpu", limits=QUICK):
+        async with client.work([known_hidden], queue="gpu", options=QUICK):
             assert await client.result("run") == "known"
 
 
@@ -262,7 +262,7 @@ async def test_in_a_tool(store_url, asked):
     """A model is never told of a child or an undo that nobody could find: the run is paused."""
     agent = make_agent(scripted(say(asked), say("done")), [delegate, pay])
 
-    async with connect(store_url) as client, client.work([agent], limits=QUICK):
+    async with connect(store_url) as client, client.work([agent], options=QUICK):
         await client.start(agent, TASK, id="run")
         assert "'hidden'" in await paused(client, "run")
         assert "model.1" not in await keys(client, "run")
@@ -282,7 +282,7 @@ async def test_an_undo_that_would_be_given_something_else(store_url):
             await ctx.step(charge, 5, undo=gives_back)
         return "told"
 
-    async with connect(store_url) as client, client.work([order], limits=QUICK):
+    async with connect(store_url) as client, client.work([order], options=QUICK):
         await client.start(order, id="run")
         assert await client.result("run") == "told"
     assert called == []
@@ -300,12 +300,12 @@ async def test_a_run_that_no_worker_knows(store_url, caplog):
     async with (
         connect(store_url) as client,
         connect(store_url) as other,
-        client.work([deep], limits=QUICK),
+        client.work([deep], options=QUICK),
     ):
         await client.start(order, id="run")
         waiting = asyncio.create_task(other.result("run"))
         await eventually(lambda: len(caplog.messages) >= 2)
-        async with other.work([order], limits=QUICK):
+        async with other.work([order], options=QUICK):
             assert await waiting == "done"
     ours, all_ = sorted(caplog.messages)
     assert ours.startswith("run run waits for a worker of queue 'default' that knows order v2, and")

@@ -12,11 +12,11 @@ import pytest
 from substrate import (
     Context,
     Effect,
-    Limits,
     OutcomeUnknown,
     PromiseState,
     Retry,
     StepFailed,
+    WorkerOptions,
     connect,
     durable,
 )
@@ -29,7 +29,9 @@ from tests.stores import eventually
 from tests.troubled import troubled
 
 calls: Counter[str] = Counter()
-ONE_THREAD = Limits(lease=QUICK.lease, poll=QUICK.poll, grace=QUICK.grace, threads=1)
+ONE_THREAD = WorkerOptions(
+    lease=QUICK.lease, poll=QUICK.poll, shutdown_grace=QUICK.shutdown_grace, threads=1
+)
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +65,7 @@ async def test_a_new_intent(store_url):
                 ctx.step(block, effect="once"), ctx.step(pay, effect="once", timeout=0.3)
             )
 
-        async with client.work([pays], limits=Limits(poll=QUICK.poll)):
+        async with client.work([pays], options=WorkerOptions(poll=QUICK.poll)):
             await client.start(pays, id="run")
             assert await client.result("run") == [None, "paid"]
         (row,) = [p for p in await client.journal("run") if p.key == "pay.0"]
@@ -87,7 +89,7 @@ async def test_a_timeout_in_which_nothing_can_begin(store_url):
             return error.type
         return "paid"
 
-    async with connect(store_url) as client, client.work([pays], limits=QUICK):
+    async with connect(store_url) as client, client.work([pays], options=QUICK):
         await client.start(pays, id="run")
         assert await client.result("run") == "NotBegun"
     assert not calls
@@ -106,7 +108,7 @@ async def test_what_waits_for_a_thread_is_not_announced(store_url):
     async def pays(ctx: Context) -> Any:
         return await ctx.gather(*(ctx.step(pay, i, effect="once") for i in range(4)))
 
-    async with connect(store_url) as client, client.work([pays], limits=ONE_THREAD):
+    async with connect(store_url) as client, client.work([pays], options=ONE_THREAD):
         await client.start(pays, id="run")
         await eventually(lambda: calls["pay"])
         announced = [p.key for p in await client.journal("run") if p.kind == "step"]
@@ -131,7 +133,7 @@ async def test_a_worker_that_ends_begins_none_of_the_queue(store_url):
         return await ctx.gather(*(ctx.step(pay, i, effect="once") for i in range(4)))
 
     async with connect(store_url) as client:
-        async with client.work([pays], limits=ONE_THREAD) as worker:
+        async with client.work([pays], options=ONE_THREAD) as worker:
             await client.start(pays, id="run")
             await eventually(lambda: calls["pay"])
             closing = asyncio.create_task(worker.close())
@@ -139,7 +141,7 @@ async def test_a_worker_that_ends_begins_none_of_the_queue(store_url):
             go.set()
             await closing
         assert calls["pay"] == 1
-        async with client.work([pays], limits=QUICK):
+        async with client.work([pays], options=QUICK):
             assert await client.result("run") == [0, 1, 2, 3]
     assert calls["pay"] == 4
 
@@ -157,7 +159,7 @@ async def test_a_lease_lost_and_regained(store_url):
     async def pays(ctx: Context) -> str:
         return await ctx.step(pay, effect="once")
 
-    async with connect(store_url) as client, client.work([pays], limits=QUICK) as worker:
+    async with connect(store_url) as client, client.work([pays], options=QUICK) as worker:
         await client.start(pays, id="run")
         await eventually(lambda: calls["pay"])
         worker._give_leases_up()
@@ -188,7 +190,7 @@ async def test_a_cancel_before_the_call_began(store_url):
 
     async with troubled(store_url) as (client, store):
         held = store.hold("commit")
-        async with client.work([pays, repays], limits=QUICK):
+        async with client.work([pays, repays], options=QUICK):
             await client.start(pays, id="run")
             await eventually(lambda: store.held["commit"])
             await client.cancel("run")
@@ -228,7 +230,7 @@ async def test_its_timeout_is_in_the_intent(store_url):
             ctx.step(pay, effect="once", timeout=timedelta(minutes=5)),
         )
 
-    async with connect(store_url) as client, client.work([pays], limits=QUICK):
+    async with connect(store_url) as client, client.work([pays], options=QUICK):
         await client.start(pays, id="run")
         await eventually(lambda: calls["pay"] == 2)
         rows = [p for p in await client.journal("run") if p.kind == "step"]
@@ -273,7 +275,7 @@ async def test_a_plain_function_that_returns_a_coroutine(store_url):
             go.set()
             return [first, "unknown"]
 
-    async with connect(store_url) as client, client.work([both], limits=QUICK):
+    async with connect(store_url) as client, client.work([both], options=QUICK):
         await client.start(both, id="run")
         assert await client.result("run") == ["quick", "unknown"]
     assert calls == {"quick": 1}
@@ -300,9 +302,11 @@ async def test_a_thread_that_never_returns(store_url):
     async def other(ctx: Context) -> str:
         return await ctx.step(str, "other")
 
-    limits = Limits(lease=QUICK.lease, poll=QUICK.poll, grace=timedelta(milliseconds=100))
+    limits = WorkerOptions(
+        lease=QUICK.lease, poll=QUICK.poll, shutdown_grace=timedelta(milliseconds=100)
+    )
     async with connect(store_url) as client:
-        async with client.work([waits, other], limits=limits):
+        async with client.work([waits, other], options=limits):
             await client.start(waits, id="run")
             await reached(client, "run", "stuck.0")
 

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from substrate import Client, Context, Limits, RunDead, RunStatus, connect, durable
+from substrate import Client, Context, RunDead, RunStatus, WorkerOptions, connect, durable
 from substrate.values.codec import decode
 from substrate.values.ids import RunId
-from substrate.values.records import Json, NewRun
+from substrate.values.records import JsonText, NewRun
 from tests.crew import Outside, chain, kills, swallows, worker_process
 from tests.runs import QUICK, reached
 
@@ -122,16 +122,16 @@ async def test_a_worker_that_waits_ends_at_once(store_url):
     @durable
     async def waits(ctx: Context) -> None:
         await ctx.call(inside)
-        await ctx.gather(ctx.signal("never"), ctx.sleep(3600), ctx.signal("nor", timeout=3600))
+        await ctx.gather(ctx.receive("never"), ctx.sleep(3600), ctx.receive("nor", timeout=3600))
 
     @durable
     async def idles(ctx: Context) -> None:
         await ctx.call(inside)
         await asyncio.Event().wait()
 
-    patient = Limits(grace=timedelta(minutes=1))
+    patient = WorkerOptions(shutdown_grace=timedelta(minutes=1))
     async with connect(store_url) as client:
-        async with client.work([waits, idles], limits=patient):
+        async with client.work([waits, idles], options=patient):
             await client.start(waits, id="waits")
             await client.start(idles, id="idles")
             await reached(client, "waits", "nor.0")
@@ -146,7 +146,7 @@ async def test_a_worker_that_waits_ends_at_once(store_url):
 
 
 async def test_a_run_that_kills_its_workers(store_url, outside):
-    """A run that crashed three workers in a row is dead: result() says so, requeue revives it."""
+    """A run that crashed three workers in a row is dead: result() says so, resume revives it."""
     async with connect(store_url) as client:
         await client.start(kills, str(outside.folder), id="run")
         for times in (1, 2, 3):
@@ -157,7 +157,7 @@ async def test_a_run_that_kills_its_workers(store_url, outside):
         with worker_process(store_url), dies:
             await client.result("run")
         dead = await client.get("run")
-        revived = await client.requeue("run")
+        revived = await client.resume("run")
 
     assert (dead.status, dead.crashes) == (RunStatus.DEAD, 3)
     assert (revived.status, revived.crashes) == (RunStatus.READY, 0)
@@ -187,7 +187,7 @@ async def test_swallowed_interrupts_write_nothing(store_url, outside):
     async with connect(store_url) as client:
         outside.hold("stubborn 3")
         await client.start(swallows, str(outside.folder), id="run")
-        with worker_process(store_url, grace=timedelta(milliseconds=100)) as worker:
+        with worker_process(store_url, shutdown_grace=timedelta(milliseconds=100)) as worker:
             await outside.noted("stubborn 3 begins")
             assert worker.end() == 0
         keys = [promise.key for promise in await client.journal("run")]
@@ -206,8 +206,8 @@ async def test_strays_are_given_back(store_url):
     async def quick(ctx: Context) -> str:
         return "done"
 
-    new = NewRun(RunId("run"), "quick", 1, "default", Json("{}"), "", seed=1)
-    async with connect(store_url) as client, client.work([quick], limits=QUICK) as worker:
+    new = NewRun(RunId("run"), "quick", 1, "default", JsonText("{}"), "", seed=1)
+    async with connect(store_url) as client, client.work([quick], options=QUICK) as worker:
         await client.store.start(new, worker._owner)
         async with asyncio.timeout(10):
             assert await client.result("run") == "done"

@@ -28,20 +28,20 @@ OPEN = [
 
 @durable
 async def asks(ctx: Context) -> Any:
-    return await ctx.gather(ctx.signal("never"), ctx.sleep(3600))
+    return await ctx.gather(ctx.receive("never"), ctx.sleep(3600))
 
 
 @durable
 async def races(ctx: Context) -> Any:
-    return await ctx.race(ctx.signal("a"), ctx.call(asks))
+    return await ctx.race(ctx.receive("a"), ctx.call(asks))
 
 
 @durable(name="run")
 async def waits(ctx: Context) -> Any:
     """Wait in every way there is."""
     return await ctx.gather(
-        ctx.signal("go"),
-        ctx.signal("go", timeout=3600),
+        ctx.receive("go"),
+        ctx.receive("go", timeout=3600),
         ctx.call(asks),
         ctx.call(races),
         ctx.sleep(3600),
@@ -76,7 +76,7 @@ async def nothing() -> None: ...
 async def waiting(url: str, clock: ManualClock) -> AsyncIterator[Client]:
     """Have a run that waits in every way, let go, and a call of which nobody knows."""
     async with connect(url, clock) as client:
-        async with client.work([waits], limits=QUICK):
+        async with client.work([waits], options=QUICK):
             await client.start(waits, id="run", timeout=TIMEOUT_S)
             for key in OPEN:
                 if key != "send.0":
@@ -99,7 +99,7 @@ async def open_keys(client: Client) -> list[str]:
 
 
 async def drive(client: Client, function: Durable[..., Any]) -> RunStatus:
-    async with client.work([function], limits=QUICK):
+    async with client.work([function], options=QUICK):
 
         async def is_over() -> bool:
             return (await client.get("run")).status in ENDED
@@ -111,7 +111,7 @@ async def drive(client: Client, function: Durable[..., Any]) -> RunStatus:
 async def let_go(client: Client, function: Durable[..., Any]) -> None:
     """Accept that the code does not ask for the call in doubt any more."""
     assert await drive(client, function) is RunStatus.PAUSED
-    await client.requeue("run", accept="send.0")
+    await client.resume("run", accept="send.0")
 
 
 async def check_closed(client: Client) -> None:
@@ -165,7 +165,7 @@ async def test_a_run_that_runs_out_of_time(store_url):
     """At its deadline a run closes everything."""
     clock = ManualClock()
     async with waiting(store_url, clock) as client:
-        clock.move(TIMEOUT_S)
+        clock.advance(TIMEOUT_S)
         assert await drive(client, waits) is RunStatus.FAILED
         await check_closed(client)
 

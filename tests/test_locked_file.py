@@ -40,7 +40,7 @@ async def test_a_call_is_left_at_once(sqlite_url):
 
         assert [run.id for run in await client.list()] == ["known"]
         assert (await client.get("known")).cancel_requested is False
-        async with client.work([job], limits=QUICK):
+        async with client.work([job], options=QUICK):
             assert await client.result("known") == "done"
 
 

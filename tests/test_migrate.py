@@ -23,7 +23,7 @@ from substrate.values.errors import (
     StoreUnusable,
 )
 from substrate.values.ids import RunId, part_of
-from substrate.values.records import Json
+from substrate.values.records import JsonText
 from tests.keeper import NOBODY
 from tests.stores import (
     LANE,
@@ -44,8 +44,9 @@ REFUSED = (apsw.ConstraintError, psycopg.errors.CheckViolation)
 INSERT_RUN = (
     "INSERT INTO runs (id, part, tenant, root_id, function, version, queue, lane, rank, status,"
     " epoch, wake_version, need, crashes, cancel_requested, last_seq, seed, generation,"
-    " journal_from, gone_epoch, generation_at, created_at) VALUES (:id, :part, '', :id, 'work', 1,"
-    f" 'default', '{LANE}', 1, 'ready', :epoch, 0, 0, 0, {{no}}, 1, 7, 0, 0, 0, 1, 1)"
+    " generation_seq, exited_epoch, generation_at, created_at) VALUES"
+    f" (:id, :part, '', :id, 'work', 1, 'default', '{LANE}', 1, 'ready', :epoch, 0, 0, 0, {{no}},"
+    " 1, 7, 0, 0, 0, 1, 1)"
 )
 INSERT_PROMISE = (
     "INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, input, epoch,"
@@ -169,7 +170,7 @@ async def test_generations_are_given_rows(store_url: str):
     """A run that was renewed before generations had rows goes on with what it was renewed with."""
     async with opened(store_url) as store:
         claim = await claimed(store)
-        await store.renew(claim.fence, Json('{"n":2}'))
+        await store.continue_as(claim.fence, JsonText('{"n":2}'))
     with database(store_url) as db:  # as the schema before 3 had it
         db.rows("DELETE FROM promises WHERE key = 'g1'")
         was = {"input": '{"n":2}'}
@@ -182,7 +183,7 @@ async def test_generations_are_given_rows(store_url: str):
         rows = {row.key: (row.input, row.seq) for row in await store.journal(again.run.id)}
 
     assert again.input == '{"n":2}'
-    assert rows["g1"] == ('{"n":2}', again.run.journal_from)
+    assert rows["g1"] == ('{"n":2}', again.run.generation_seq)
 
 
 def apply(db: Database, migration: Migration) -> None:
@@ -239,7 +240,7 @@ async def test_what_is_beyond_bounds(store_url: str, change: str):
     async with opened(store_url) as store:
         await claimed(store)
         await store.send(signal())
-        await store.tell_limit("a-model", Json("{}"))
+        await store.write_rate_limit("a-model", JsonText("{}"))
         async with beating(store, OTHER):
             with database(store_url) as db:
                 db.rows("INSERT INTO fleet VALUES ('a', 1)")

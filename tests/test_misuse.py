@@ -12,12 +12,12 @@ import pytest
 from substrate import (
     Context,
     IdTaken,
-    Limits,
     Misuse,
     RunFailed,
     RunNotFound,
     RunPaused,
     StepFailed,
+    WorkerOptions,
     connect,
     durable,
 )
@@ -45,7 +45,7 @@ async def failure_of(url: str, work: Any) -> str:
     async def misuses(ctx: Context) -> None:
         await work(ctx)
 
-    async with connect(url) as client, client.work([misuses], limits=QUICK):
+    async with connect(url) as client, client.work([misuses], options=QUICK):
         await client.start(misuses, id="run")
         with pytest.raises(RunFailed) as caught:
             await client.result("run")
@@ -139,7 +139,7 @@ async def given_twice(ctx: Context) -> None:
 
 
 async def of_another_ctx(ctx: Context) -> None:
-    await ctx.gather(ctx.scoped("inside").step(fetch))
+    await ctx.gather(ctx.scope("inside").step(fetch))
 
 
 async def a_coroutine_in_gather(ctx: Context) -> None:
@@ -198,7 +198,7 @@ MISUSES = {
     "a lambda": (lambda ctx: ctx.step(lambda: 1), "InvalidId: '<lambda>' .* needs name="),
     "a lambda in map": (lambda ctx: ctx.map(lambda x: x, [1]), "InvalidId: '<lambda>' .* name="),
     "a bad name": (lambda ctx: ctx.step(fetch, name="a.b"), "InvalidId: 'a.b' cannot be a name"),
-    "a bad signal": (lambda ctx: ctx.signal("go on"), "InvalidId: 'go on' cannot be a name"),
+    "a bad signal": (lambda ctx: ctx.receive("go on"), "InvalidId: 'go on' cannot be a name"),
     "an argument": (
         lambda ctx: ctx.step(fetch, {"it": object()}),
         r"NotEncodable: value\[0\]\['it'\] is object .* return None, bool",
@@ -234,7 +234,7 @@ MISUSES = {
     "a limit of none": (lambda ctx: ctx.map(fetch, [1], limit=0), "Misuse: limit=0 must be 1"),
     "no end": (lambda ctx: ctx.sleep(float("inf")), "Misuse: inf is no duration to wait for"),
     "NaN": (lambda ctx: ctx.step(fetch, timeout=float("nan")), "Misuse: nan is no duration"),
-    "a time as text": (lambda ctx: ctx.signal("go", timeout="5"), "Misuse: '5' is no duration"),
+    "a time as text": (lambda ctx: ctx.receive("go", timeout="5"), "Misuse: '5' is no duration"),
     "a naive time": (
         lambda ctx: ctx.sleep_until(datetime(2026, 1, 1)),  # noqa: DTZ001 - that is the misuse
         "Misuse: .* has no time zone; use",
@@ -259,7 +259,7 @@ async def refusal(url: str, work: Any) -> str:
             return str(error)
         return "not refused"
 
-    async with connect(url) as client, client.work([misuses], limits=QUICK):
+    async with connect(url) as client, client.work([misuses], options=QUICK):
         await client.start(misuses, id="run")
         return await client.result("run")
 
@@ -271,7 +271,7 @@ async def test_an_operation_that_is_ended_by_hand(sqlite_url):
     async def misuses(ctx: Context) -> None:
         await an_operation_as_a_task_that_is_cancelled(ctx)
 
-    async with connect(sqlite_url) as client, client.work([misuses], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([misuses], options=QUICK):
         await client.start(misuses, id="run")
         with pytest.raises(RunPaused, match=r"has returned and never awaited sleep\.0"):
             await client.result("run")
@@ -345,7 +345,7 @@ async def test_the_outer_ctx_in_a_call(store_url):
 
         return [await ctx.call(borrows), *await ctx.gather(ctx.call(borrows))]
 
-    async with connect(store_url) as client, client.work([calls], limits=QUICK):
+    async with connect(store_url) as client, client.work([calls], options=QUICK):
         await client.start(calls, id="run")
         directly, in_a_branch = await client.result("run")
 
@@ -376,7 +376,7 @@ async def test_an_id_that_is_taken(store_url):
     async def doubles(ctx: Context, number: int) -> int:
         return 2 * number
 
-    async with connect(store_url) as client, client.work([doubles], limits=QUICK):
+    async with connect(store_url) as client, client.work([doubles], options=QUICK):
         first = await client.start(doubles, 1, id="run")
         await client.result("run")
         again = await client.start(doubles, 1, id="run")
@@ -436,6 +436,6 @@ async def test_types_that_cannot_be_read(sqlite_url):
 def test_limits_that_cannot_work():
     """Limits under which nothing would run are refused."""
     with pytest.raises(Misuse, match="concurrency=0 must be 1 or more"):
-        Limits(concurrency=0)
+        WorkerOptions(concurrency=0)
     with pytest.raises(Misuse, match="is too short"):
-        Limits(lease=timedelta(milliseconds=100))
+        WorkerOptions(lease=timedelta(milliseconds=100))

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from substrate import connect
-from substrate.models.limits.limiter import QUOTA, Quota
+from substrate.models.limits.limiter import QUOTA, RateLimiter
 from substrate.models.limits.shared import EVERY_MS, Sharing
 from substrate.models.model import disconnect
 from substrate.testing import ManualClock
@@ -26,7 +26,7 @@ class Process:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.quota = Quota(self.clock)
+        self.quota = RateLimiter(self.clock)
         self.sharing = Sharing(self.quota)
 
     async def call(self, store, outcome=None, headers=None) -> None:
@@ -78,7 +78,7 @@ async def test_what_is_learned_is_not_told_on(store_url):
         await other.sharing.learn(store)
         await other.sharing.tell(store)
         again = await store.limits(0)
-        one.clock.move(41)
+        one.clock.advance(41)
         waited = await one.waits(store)
 
     assert written == again
@@ -101,9 +101,9 @@ async def test_once_a_second(store_url):
             self.reads += 1
             return await self.store.limits(since)
 
-        async def tell_limit(self, name, told):
+        async def write_rate_limit(self, name, told):
             self.writes += 1
-            await self.store.tell_limit(name, told)
+            await self.store.write_rate_limit(name, told)
 
     one = Process()
     little = limits(one.clock, (20, 100, "50s"))
@@ -137,7 +137,7 @@ async def test_a_database_that_is_gone():
         async def limits(self, since):
             raise StoreUnreachable("gone")
 
-        async def tell_limit(self, name, told):
+        async def write_rate_limit(self, name, told):
             raise StoreUnreachable("gone")
 
     one = Process()

@@ -9,10 +9,10 @@ from hypothesis import strategies as some
 
 from substrate.models.limits.headers import (
     LONGEST_WAIT_S,
-    Allowance,
+    RemainingLimit,
     allowances,
-    asked_wait,
     go_duration,
+    retry_after,
 )
 
 NOW = datetime(2026, 11, 20, 11, 36, 7, tzinfo=UTC)
@@ -117,7 +117,7 @@ def test_durations(text, seconds):
 def test_what_is_asked(headers, body, seconds):
     """Headers, details and prose are read; the longer of two counts, resets where nothing does."""
     expected = None if seconds is None else pytest.approx(seconds)
-    assert asked_wait(headers, body, NOW) == expected
+    assert retry_after(headers, body, NOW) == expected
 
 
 def test_allowances():
@@ -133,8 +133,8 @@ def test_allowances():
     }
 
     assert allowances(headers, NOW) == [
-        Allowance("output-tokens", 400, None, 10.0),
-        Allowance("requests", 14370, 14400, pytest.approx(179.56)),
+        RemainingLimit("output-tokens", 400, None, 10.0),
+        RemainingLimit("requests", 14370, 14400, pytest.approx(179.56)),
     ]
 
 
@@ -159,7 +159,7 @@ json_values = some.recursive(
 )
 def test_anything_can_be_read(headers, body):
     """Whatever a server writes, the wait is one that can be waited, or none."""
-    wait = asked_wait(headers, body, NOW)
+    wait = retry_after(headers, body, NOW)
 
     assert wait is None or timedelta(0) <= timedelta(seconds=wait) <= timedelta(days=31)
 
@@ -167,8 +167,8 @@ def test_anything_can_be_read(headers, body):
 @pytest.mark.parametrize("text", ["1e300", "99999999999", "-3", "nan", "inf", "-inf", "9" * 400])
 def test_strange_numbers(text):
     """A wait that nobody can mean is bounded, or counts as not said."""
-    assert asked_wait({"retry-after": text}, {}, NOW) in (None, 0.0, LONGEST_WAIT_S)
-    assert asked_wait({}, gemini(f"{text}s"), NOW) in (None, 0.0, LONGEST_WAIT_S)
+    assert retry_after({"retry-after": text}, {}, NOW) in (None, 0.0, LONGEST_WAIT_S)
+    assert retry_after({}, gemini(f"{text}s"), NOW) in (None, 0.0, LONGEST_WAIT_S)
 
 
 @pytest.mark.parametrize(
@@ -186,5 +186,5 @@ def test_a_moment_in_the_place_of_seconds(headers):
     """A number that can only be a moment is read as one, by the server's clock."""
     late = format_datetime(NOW + timedelta(seconds=30), usegmt=True)
 
-    assert asked_wait(headers, {}, NOW) == 90
-    assert asked_wait({**headers, "date": late}, {}, NOW) == 60
+    assert retry_after(headers, {}, NOW) == 90
+    assert retry_after({**headers, "date": late}, {}, NOW) == 60

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from substrate import Client, Context, Durable, Limits, RunPaused, connect, durable
+from substrate import Client, Context, Durable, RunPaused, WorkerOptions, connect, durable
 from substrate.values.records import PromiseState
 from tests.runs import QUICK
 from tests.stores import eventually
@@ -46,14 +46,14 @@ async def renews(ctx: Context) -> Any:
 
 async def begin(client: Client) -> None:
     """Have a worker leave in the middle of the charge."""
-    async with client.work([old], limits=Limits(grace=0.01)):
+    async with client.work([old], options=WorkerOptions(shutdown_grace=0.01)):
         await client.start(old, id="o/1")
         assert await eventually(lambda: asyncio.sleep(0, calls))
 
 
 async def paused(client: Client, function: Durable[..., Any]) -> str:
     """Go on with this code; return why the run is paused."""
-    async with client.work([function], limits=QUICK):
+    async with client.work([function], options=QUICK):
         with pytest.raises(RunPaused) as caught:
             await client.result("o/1")
     return str(caught.value)
@@ -76,8 +76,8 @@ async def test_the_code_that_asks_is_told(store_url):
     async with connect(store_url) as client:
         await begin(client)
         await paused(client, renamed)
-        await client.requeue("o/1")
-        async with client.work([old], limits=QUICK):
+        await client.resume("o/1")
+        async with client.work([old], options=QUICK):
             with pytest.raises(Exception, match="it may have happened"):
                 await client.result("o/1")
 
@@ -89,8 +89,8 @@ async def test_a_person_lets_it_go(store_url):
     async with connect(store_url) as client:
         await begin(client)
         await paused(client, renamed)
-        await client.requeue("o/1", accept="charge.0", by="ann")
-        async with client.work([renamed], limits=QUICK):
+        await client.resume("o/1", accept="charge.0", by="ann")
+        async with client.work([renamed], options=QUICK):
             assert await client.result("o/1") == "billed"
         rows = {each.key: each.state for each in await client.journal("o/1")}
 

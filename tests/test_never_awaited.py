@@ -66,7 +66,7 @@ async def sleeps(ctx: Context) -> None:
 
 
 async def waits(ctx: Context) -> None:
-    ctx.signal("go")
+    ctx.receive("go")
 
 
 async def polls(ctx: Context) -> None:
@@ -82,7 +82,7 @@ async def settles(ctx: Context) -> None:
 
 
 async def in_a_scope(ctx: Context) -> None:
-    ctx.scoped("inside").step(charge, 1)
+    ctx.scope("inside").step(charge, 1)
 
 
 async def one_of_two(ctx: Context) -> None:
@@ -120,7 +120,7 @@ async def test_the_run_is_paused(store_url, forgets, named):
         await forgets(ctx)
         return "paid"
 
-    async with connect(store_url) as client, client.work([order, kid], limits=QUICK):
+    async with connect(store_url) as client, client.work([order, kid], options=QUICK):
         await client.start(order, id="run")
         with pytest.raises(RunPaused) as caught:
             await client.result("run")
@@ -143,7 +143,7 @@ async def test_a_refusal_that_was_swallowed_is_told(store_url):
             await ctx.gather(ctx.step(charge, 1), ctx.map(charge, [2, 3]))  # type: ignore[arg-type]
         return "paid"
 
-    async with connect(store_url) as client, client.work([order], limits=QUICK):
+    async with connect(store_url) as client, client.work([order], options=QUICK):
         await client.start(order, id="run")
         with pytest.raises(RunPaused) as caught:
             await client.result("run")
@@ -169,13 +169,13 @@ async def test_it_goes_on_once_the_code_is_mended(store_url):
         return f"{await ctx.step(charge, 1)}, {await ctx.step(charge, 2)}"
 
     async with connect(store_url) as client:
-        async with client.work([forgetful], limits=QUICK):
+        async with client.work([forgetful], options=QUICK):
             await client.start(forgetful, id="run")
             for _ in range(2):
                 with pytest.raises(RunPaused, match=r"never awaited charge\.1"):
                     await client.result("run")
-                await client.requeue("run")
-        async with client.work([mended], limits=QUICK):
+                await client.resume("run")
+        async with client.work([mended], options=QUICK):
             assert await client.result("run") == "paid 1, paid 2"
 
     assert calls == [1, 2]
@@ -187,13 +187,13 @@ async def test_what_was_recorded_and_is_forgotten_now(store_url):
     @durable(name="order")
     async def whole(ctx: Context) -> str:
         paid = await ctx.step(charge, 1)
-        await ctx.signal("go")
+        await ctx.receive("go")
         return paid
 
     @durable(name="order")
     async def forgetful(ctx: Context) -> str:
         ctx.step(charge, 1)
-        await ctx.signal("go")
+        await ctx.receive("go")
         return "done"
 
     async with taken_over(store_url, whole, forgetful) as client:
@@ -209,7 +209,7 @@ async def test_the_failure_of_the_function_wins(store_url):
         ctx.step(charge, 1)
         raise ValueError("sold out")
 
-    async with connect(store_url) as client, client.work([order], limits=QUICK):
+    async with connect(store_url) as client, client.work([order], options=QUICK):
         await client.start(order, id="run")
         with pytest.raises(RunFailed, match="ValueError: sold out"):
             await client.result("run")
@@ -227,7 +227,7 @@ async def test_in_a_call_and_in_its_branches(store_url):
     async def order(ctx: Context) -> list[Any]:
         return list(await ctx.gather(ctx.call(inner, forgets=False), ctx.call(inner, forgets=True)))
 
-    async with connect(store_url) as client, client.work([order], limits=QUICK):
+    async with connect(store_url) as client, client.work([order], options=QUICK):
         await client.start(order, id="run")
         with pytest.raises(RunPaused) as caught:
             await client.result("run")
@@ -250,7 +250,7 @@ async def test_in_a_child(store_url):
     async def order(ctx: Context) -> str:
         return await ctx.spawn(child)
 
-    async with connect(store_url) as client, client.work([order, child], limits=QUICK):
+    async with connect(store_url) as client, client.work([order, child], options=QUICK):
         await client.start(order, id="run")
         await reached(client, "run", "child.0")
         with pytest.raises(RunPaused, match=r"child\(\)"):
@@ -279,12 +279,12 @@ async def test_in_an_undo(store_url):
 
     async with connect(store_url) as client:
         first = orders(forgetful)
-        async with client.work([first, forgetful], limits=QUICK):
+        async with client.work([first, forgetful], options=QUICK):
             await client.start(first, id="run")
             with pytest.raises(RunPaused, match=r"give_back\(\)"):
                 await client.result("run")
-        async with client.work([orders(mended), mended], limits=QUICK):
-            await client.requeue("run")
+        async with client.work([orders(mended), mended], options=QUICK):
+            await client.resume("run")
             with pytest.raises(RunFailed, match="sold out"):
                 await client.result("run")
 
@@ -299,7 +299,7 @@ async def test_before_another_generation(store_url):
         ctx.step(charge, left)
         return ctx.continue_as(left - 1)
 
-    async with connect(store_url) as client, client.work([renews], limits=QUICK):
+    async with connect(store_url) as client, client.work([renews], options=QUICK):
         await client.start(renews, 3, id="run")
         with pytest.raises(RunPaused, match=r"never awaited charge\.0"):
             await client.result("run")
@@ -322,15 +322,15 @@ async def test_another_generation_that_is_not_returned(store_url):
         return following if left else "over"
 
     async with connect(store_url) as client:
-        async with client.work([forgets], limits=QUICK):
+        async with client.work([forgets], options=QUICK):
             await client.start(forgets, 1, id="run")
             with pytest.raises(
                 RunPaused, match=r"renews\(\) .*write `return ctx.continue_as"
             ) as told:
                 await client.result("run")
         assert told.value.failure.type == "NeverReturned"
-        async with client.work([mended], limits=QUICK):
-            await client.requeue("run")
+        async with client.work([mended], options=QUICK):
+            await client.resume("run")
             with pytest.raises(RunPaused, match="returned something else"):
                 await client.result("run")
     assert calls == [1, 0]
@@ -351,7 +351,7 @@ async def test_in_a_tool(sqlite_url):
     async def agent(ctx: Context) -> Any:
         return await ctx.call(durable_tool, "c1", "collect", {"cents": 5})
 
-    async with connect(sqlite_url) as client, client.work([agent], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([agent], options=QUICK):
         await client.start(agent, id="run")
         with pytest.raises(RunPaused, match=r"collect\(\) .* never awaited collect.0/charge.0"):
             await client.result("run")
@@ -371,7 +371,7 @@ async def test_in_what_a_tool_returns(sqlite_url):
     async def run(ctx: Context) -> Any:
         return await ctx.call(durable_tool, "c1", "collect", {"cents": 5})
 
-    async with connect(sqlite_url) as client, client.work([run], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([run], options=QUICK):
         await client.start(run, id="run")
         with pytest.raises(RunPaused, match=r"collect\(\) \(.*test_never_awaited\.py:\d+\)"):
             await client.result("run")
@@ -384,12 +384,12 @@ async def test_it_is_neither_true_nor_false(store_url):
 
     @durable
     async def run(ctx: Context) -> str:
-        is_approved = ctx.signal("approval", bool)
+        is_approved = ctx.receive("approval", bool)
         if not is_approved:
             return "no"
         return await ctx.step(charge, 5)
 
-    async with connect(store_url) as client, client.work([run], limits=QUICK):
+    async with connect(store_url) as client, client.work([run], options=QUICK):
         await client.start(run, id="run")
         with pytest.raises(RunFailed, match=r"'approval\.0' was not awaited.*write `await`"):
             await client.result("run")
@@ -406,7 +406,7 @@ async def test_what_was_refused_is_told_once(store_url):
         for wrong in (
             lambda: asyncio.wait_for(ctx.step(charge, 1), 5),
             lambda: asyncio.gather(ctx.step(charge, 1), ctx.step(charge, 2)),
-            lambda: ctx.gather(ctx.step(charge, 1), ctx.scoped("other").step(charge, 2)),
+            lambda: ctx.gather(ctx.step(charge, 1), ctx.scope("other").step(charge, 2)),
             lambda: ctx.gather(ctx.step(charge, 1), 5),
         ):
             try:
@@ -415,7 +415,7 @@ async def test_what_was_refused_is_told_once(store_url):
                 told.append(str(error)[:20])
         return f"told {len(told)} times"
 
-    async with connect(store_url) as client, client.work([order], limits=QUICK):
+    async with connect(store_url) as client, client.work([order], options=QUICK):
         await client.start(order, id="run")
         assert await client.result("run") == "told 4 times"
     assert calls == []
@@ -429,7 +429,7 @@ async def test_many_are_counted(sqlite_url):
         for cents in range(100):
             ctx.step(charge, cents)
 
-    async with connect(sqlite_url) as client, client.work([order], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([order], options=QUICK):
         await client.start(order, id="run")
         with pytest.raises(RunPaused, match=r"charge\.0, .*, charge\.4 and 95 more, so that"):
             await client.result("run")
@@ -444,6 +444,6 @@ async def test_what_lives_on_by_itself(store_url):
         won = await ctx.race(ctx.step(charge, 1), ctx.sleep(3600))
         return str(won.value)
 
-    async with connect(store_url) as client, client.work([order, kid], limits=QUICK):
+    async with connect(store_url) as client, client.work([order, kid], options=QUICK):
         await client.start(order, id="run")
         assert await client.result("run") == "paid 1"

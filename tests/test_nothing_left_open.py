@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from substrate import Client, Context, Limits, RunStatus, connect, durable
+from substrate import Client, Context, RunStatus, WorkerOptions, connect, durable
 from substrate.values.records import Owner, PromiseState
 from tests.leftovers import left_open
 from tests.runs import reached
 from tests.stores import crash, eventually
 
-LIMITS = Limits(poll=timedelta(milliseconds=20), grace=timedelta(0), warm=timedelta(seconds=20))
+LIMITS = WorkerOptions(
+    poll=timedelta(milliseconds=20), shutdown_grace=timedelta(0), idle_timeout=timedelta(seconds=20)
+)
 LANE = "default/opens/1"
 
 
@@ -30,7 +32,7 @@ async def break_off() -> None:
 
 @durable
 async def rests(ctx: Context) -> Any:
-    return await ctx.signal("go")
+    return await ctx.receive("go")
 
 
 @durable
@@ -41,7 +43,7 @@ async def opens(ctx: Context, how: str) -> str:
         ctx.step(hold, effect="once"),
         ctx.step(hold, effect="idempotent"),
         ctx.sleep(3600),
-        ctx.signal("never"),
+        ctx.receive("never"),
         ctx.spawn(rests),
         ctx.call(deeper),
     ]
@@ -56,7 +58,7 @@ async def opens(ctx: Context, how: str) -> str:
 
 @durable
 async def deeper(ctx: Context) -> None:
-    await ctx.race(ctx.sleep(3600), ctx.signal("deep"))
+    await ctx.race(ctx.sleep(3600), ctx.receive("deep"))
 
 
 async def cancel(client: Client) -> None:
@@ -80,7 +82,7 @@ async def test_a_run_that_ends(store_url: str, ending: str):
     """Steps with an intent, timers, waits and calls are closed by the run's end."""
     how, then, status = ENDINGS[ending]
     timeout = timedelta(seconds=0.6) if how == "times out" else None
-    async with connect(store_url) as client, client.work([opens, rests, deeper], limits=LIMITS):
+    async with connect(store_url) as client, client.work([opens, rests, deeper], options=LIMITS):
         await client.start(opens, how, id="run", timeout=timeout)
         await reached(client, "run", "hold.1")
         await then(client)
@@ -116,7 +118,7 @@ async def test_a_dead_run_that_is_discarded(store_url):
     Of a `once` call that was under way nobody knows whether it happened.
     """
     async with connect(store_url) as client:
-        async with client.work([opens, rests, deeper], limits=LIMITS):
+        async with client.work([opens, rests, deeper], options=LIMITS):
             await client.start(opens, "waits", id="run")
             await reached(client, "run", "hold.1")
             await reached(client, "run", "deeper.0/deep.0")
@@ -151,7 +153,7 @@ async def crash_run(client: Client, number: int) -> None:
 async def test_a_paused_run_that_is_discarded(store_url):
     """So is what a paused run waited for."""
     async with connect(store_url) as client:
-        async with client.work([opens, rests, deeper], limits=LIMITS):
+        async with client.work([opens, rests, deeper], options=LIMITS):
             await client.start(opens, "waits", id="run")
             await reached(client, "run", "hold.1")
 
@@ -159,7 +161,7 @@ async def test_a_paused_run_that_is_discarded(store_url):
         async def differs(ctx: Context, how: str) -> None:
             await ctx.step(hold, name="sleep")
 
-        async with client.work([differs], limits=LIMITS):
+        async with client.work([differs], options=LIMITS):
 
             async def is_paused() -> bool:
                 return (await client.get("run")).status is RunStatus.PAUSED

@@ -30,7 +30,7 @@ async def test_a_worker_for_one_run(store_url):
     async with connect(store_url) as client:
         for id_ in ("a", "run", "run2", "run/3"):
             await client.start(parent, id_, id=id_)
-        async with client.work([parent], limits=QUICK, only="run") as worker:
+        async with client.work([parent], options=QUICK, only="run") as worker:
             assert await client.result("run") == "run more"
             await worker.run_until_idle()
             await client.start(parent, "late", id="late")
@@ -38,13 +38,13 @@ async def test_a_worker_for_one_run(store_url):
         others = [await client.get(id_) for id_ in ("a", "run2", "run/3", "late")]
         assert [run.status for run in others] == [RunStatus.READY] * 4
         assert {run.epoch for run in others} == {0}
-        async with client.work([parent], limits=QUICK):
+        async with client.work([parent], options=QUICK):
             assert await client.result("run/3") == "run/3 more"
 
 
 @durable
 async def waits(ctx: Context) -> str:
-    return await ctx.signal("go")
+    return await ctx.receive("go")
 
 
 @durable
@@ -55,16 +55,16 @@ async def waits_below(ctx: Context) -> str:
 async def test_a_worker_for_a_child(store_url):
     """Of a child, it drives that one, and leaves its parent to others."""
     async with connect(store_url) as client:
-        async with client.work([waits_below], limits=QUICK):
+        async with client.work([waits_below], options=QUICK):
             await client.start(waits_below, id="run")
             await reached(client, "run", "waits.0")
             await reached(client, "run#waits.0", "go.0")
         await client.signal("run#waits.0", "go", "went")
-        async with client.work([waits_below], limits=QUICK, only="run#waits.0") as worker:
+        async with client.work([waits_below], options=QUICK, only="run#waits.0") as worker:
             assert await client.result("run#waits.0") == "went"
             await worker.run_until_idle()
         assert (await client.get("run")).status is RunStatus.READY
-        async with client.work([waits_below], limits=QUICK, only="run"):
+        async with client.work([waits_below], options=QUICK, only="run"):
             assert await client.result("run") == "went"
 
 

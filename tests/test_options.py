@@ -8,11 +8,11 @@ import pytest
 from substrate import (
     Client,
     Context,
-    Limits,
     Misuse,
     Retry,
     RunFailed,
     RunNotFound,
+    WorkerOptions,
     connect,
     durable,
 )
@@ -73,8 +73,8 @@ STEPS: dict[str, tuple[Any, str]] = {
     "limit as text": (lambda c: c.map(pay, [1], limit="3"), "limit='3' is no whole number"),
     "half a limit": (lambda c: c.map(pay, [1], limit=1.5), "limit=1.5 is no whole number"),
     "a true limit": (lambda c: c.map(pay, [1], limit=True), "limit=True is no whole number"),
-    "a type as text": (lambda c: c.signal("a", "Nope"), "type='Nope' is text; give the type"),
-    "a signal's timeout": (lambda c: c.signal("a", timeout="x"), "'x' is no duration"),
+    "a type as text": (lambda c: c.receive("a", "Nope"), "type='Nope' is text; give the type"),
+    "a signal's timeout": (lambda c: c.receive("a", timeout="x"), "'x' is no duration"),
     "sleep": (lambda c: c.sleep("5"), "'5' is no duration"),
     "a child's timeout": (lambda c: c.spawn(kid, timeout=0), "timeout=0 leaves no time"),
     "a child's name": (lambda c: c.spawn(kid, name=5), "5 cannot be a name"),
@@ -91,7 +91,7 @@ async def test_in_a_run(sqlite_url, work, told):
     async def misuses(ctx: Context) -> None:
         await work(ctx)
 
-    async with connect(sqlite_url) as client, client.work([misuses, kid], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([misuses, kid], options=QUICK):
         await client.start(misuses, id="run")
         with pytest.raises(RunFailed) as caught:
             await client.result("run")
@@ -115,12 +115,12 @@ async def test_what_is_recorded_is_checked_too(store_url):
         await ctx.step(refused, effect="once", retry=retry[0])
 
     async with connect(store_url, clock) as client:
-        async with client.work([order], limits=QUICK) as worker:
+        async with client.work([order], options=QUICK) as worker:
             await client.start(order, id="run")
             await worker.run_until_idle()
         retry[0] = 2
-        clock.move(3600)
-        async with client.work([order], limits=QUICK):
+        clock.advance(3600)
+        async with client.work([order], options=QUICK):
             with pytest.raises(RunFailed, match="retry=2 is no Retry"):
                 await client.result("run")
 
@@ -176,7 +176,7 @@ LIMITS: dict[str, tuple[dict[str, Any], str]] = {
 def test_limits(fields, told):
     """A worker that could not work cannot be described."""
     with pytest.raises(Misuse, match=told):
-        Limits(**fields)
+        WorkerOptions(**fields)
 
 
 async def work(client: Client, *args: Any, **options: Any) -> Worker:
@@ -189,9 +189,9 @@ CLIENTS: dict[str, tuple[Any, str]] = {
     "no list": (lambda c: work(c, 5), r"work\(\) is given 5; give it a list"),
     "a plain function": (lambda c: work(c, [not_durable]), "<function not_durable .* put @durable"),
     "text": (lambda c: work(c, "kid"), r"work\(\) is given 'k', which is no durable function"),
-    "limits": (lambda c: work(c, [kid], limits=5), "limits=5 is no Limits; write Limits"),
+    "limits": (lambda c: work(c, [kid], options=5), "limits=5 is no Limits; write Limits"),
     "a queue": (lambda c: work(c, [kid], queue="a b"), "'a b' cannot be a name"),
-    "a listener": (lambda c: work(c, [kid], listener=5), "listener=5 is no function"),
+    "a listener": (lambda c: work(c, [kid], on_event=5), "listener=5 is no function"),
     "priority": (lambda c: c.start(kid, id="a", priority="x"), "priority='x' is none; give whole"),
     "half": (lambda c: c.start(kid, id="a", priority=1.5), "priority=1.5 is none"),
     "ages": (lambda c: c.start(kid, id="a", priority=10**12), "priority=1000000000000 is none"),
@@ -219,7 +219,7 @@ async def test_outside_of_runs(store_url, use, told):
 
 async def test_a_status_as_text(store_url):
     """A status may be given by its word."""
-    async with connect(store_url) as client, client.work([kid], limits=QUICK):
+    async with connect(store_url) as client, client.work([kid], options=QUICK):
         await client.start(kid, id="run")
         await client.result("run")
         assert [run.id for run in await client.list("done")] == ["run"]  # type: ignore[arg-type]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from substrate import Context, Limits, RunStatus, connect, durable
-from substrate.engine.run.log_once import Complaints
+from substrate import Context, RunStatus, WorkerOptions, connect, durable
+from substrate.engine.run.log_once import TroubleLog
 from substrate.values.codec import decode
 from substrate.values.errors import CheckpointRefused, StepFailed, StoreUnreachable, StoreUnusable
 from tests.postgres import postgres, server_pid
@@ -19,7 +19,7 @@ from tests.stores import eventually
 from tests.troubled import TroubledStore, troubled
 
 calls: Counter[str] = Counter()
-SHORT = Limits(lease=timedelta(milliseconds=300), poll=timedelta(milliseconds=20))
+SHORT = WorkerOptions(lease=timedelta(milliseconds=300), poll=timedelta(milliseconds=20))
 
 
 @pytest.fixture(autouse=True)
@@ -36,15 +36,15 @@ async def work(what: str) -> str:
 async def chain(ctx: Context, steps: int) -> Any:
     for i in range(steps):
         await ctx.step(work, f"step {i}")
-    return await ctx.signal("go")
+    return await ctx.receive("go")
 
 
-@pytest.mark.parametrize("limits", [Limits(), SHORT], ids=["in time", "past the lease"])
+@pytest.mark.parametrize("limits", [WorkerOptions(), SHORT], ids=["in time", "past the lease"])
 async def test_the_server_is_killed(limits):
     """Postgres is killed under a working run: it ends when the server is back, nothing repeated."""
     steps = 300
     with postgres() as dsn:
-        async with connect(dsn) as client, client.work([chain], limits=limits):
+        async with connect(dsn) as client, client.work([chain], options=limits):
             await client.start(chain, steps, id="run")
             await eventually(lambda: calls.total() > 20)
             os.kill(server_pid(dsn), signal.SIGKILL)
@@ -103,7 +103,7 @@ async def careless(ctx: Context) -> str:
 async def test_a_database_that_fails_is_no_error_of_the_step(sqlite_url, function):
     """Code that catches every exception does not see a failing database: the run goes on later."""
     run = durable(function)
-    async with troubled(sqlite_url) as (client, store), client.work([run], limits=QUICK):
+    async with troubled(sqlite_url) as (client, store), client.work([run], options=QUICK):
         store.break_off("commit", StoreUnusable("the disk is full"))
         await client.start(run, id="run")
         await eventually(lambda: store.calls["commit"])
@@ -142,7 +142,7 @@ async def test_a_row_that_is_refused_is_a_failure(sqlite_url):
 
     async with troubled(sqlite_url) as (client, store):
         client.store = Refusing(store._store)
-        async with client.work([tastes, ends], limits=QUICK):
+        async with client.work([tastes, ends], options=QUICK):
             await client.start(tastes, id="run")
             await client.start(ends, id="end")
             assert await client.result("run") == [
@@ -159,17 +159,17 @@ async def failed(client: Any, run_id: str) -> bool:
     return (await client.get(run_id)).status is RunStatus.FAILED
 
 
-@pytest.mark.parametrize("method", ["inbox", "journal", "recover", "inboxes", "claim"])
+@pytest.mark.parametrize("method", ["inbox", "journal", "recover", "owned_runs", "claim"])
 async def test_a_database_that_is_away(sqlite_url, method):
     """Whatever was asked of a database that is away is asked again, and no run notices."""
     async with troubled(sqlite_url) as (client, store):
-        async with client.work([chain], limits=QUICK):
+        async with client.work([chain], options=QUICK):
             await client.start(chain, 2, id="run")
             await reached(client, "run", "go.0")
         await client.signal("run", "go", "done")
         store.break_off(method, StoreUnreachable("nobody answers"))
         before = store.calls[method]
-        async with client.work([chain], limits=QUICK):
+        async with client.work([chain], options=QUICK):
             await eventually(lambda: store.calls[method] > before + 2)
             store.mend()
             assert await client.result("run") == "done"
@@ -181,8 +181,8 @@ async def test_a_database_that_is_away(sqlite_url, method):
 
 async def test_the_worker_outlives_its_own_faults(sqlite_url, caplog):
     """An exception that nobody foresaw in the tick is logged, and the worker goes on."""
-    async with troubled(sqlite_url) as (client, store), client.work([chain], limits=QUICK):
-        store.break_off("inboxes", ZeroDivisionError("a fault"))
+    async with troubled(sqlite_url) as (client, store), client.work([chain], options=QUICK):
+        store.break_off("owned_runs", ZeroDivisionError("a fault"))
         await eventually(lambda: "the worker stumbled" in caplog.text)
         store.mend()
         await client.start(chain, 1, id="run")
@@ -193,15 +193,15 @@ async def test_the_worker_outlives_its_own_faults(sqlite_url, caplog):
 async def test_the_end_of_a_worker_without_a_database(sqlite_url):
     """A worker ends in time though the database does not answer; its lease lapses by itself."""
     async with troubled(sqlite_url) as (client, store):
-        async with client.work([chain], limits=QUICK):
+        async with client.work([chain], options=QUICK):
             await client.start(chain, 1, id="run")
             await reached(client, "run", "go.0")
-            for method in ("release", "inboxes", "claim", "recover", "commit"):
+            for method in ("release", "owned_runs", "claim", "recover", "commit"):
                 store.break_off(method, StoreUnreachable("nobody answers"))
             began = asyncio.get_running_loop().time()
         took = asyncio.get_running_loop().time() - began
         store.mend()
-        async with client.work([chain], limits=QUICK):
+        async with client.work([chain], options=QUICK):
             await client.signal("run", "go", "done")
             assert await client.result("run") == "done"
 
@@ -214,16 +214,16 @@ async def test_a_worker_that_can_write_nothing_claims_nothing(sqlite_url, caplog
     async with (
         connect(sqlite_url) as other,
         troubled(sqlite_url) as (client, store),
-        client.work([chain], limits=QUICK),
+        client.work([chain], options=QUICK),
     ):
         store.break_off("commit", ZeroDivisionError("a fault"))
         await client.start(chain, 1, id="run")
         await eventually(lambda: store.calls["release"])
         claims = (await other.get("run")).epoch
-        looks = store.calls["inboxes"]
-        await eventually(lambda: store.calls["inboxes"] > looks + 10)
+        looks = store.calls["owned_runs"]
+        await eventually(lambda: store.calls["owned_runs"] > looks + 10)
         left = await other.get("run")
-        async with other.work([chain], limits=QUICK):
+        async with other.work([chain], options=QUICK):
             await other.signal("run", "go", "done")
             assert await other.result("run") == "done"
 
@@ -234,7 +234,7 @@ async def test_a_worker_that_can_write_nothing_claims_nothing(sqlite_url, caplog
 async def test_trouble_that_lasts_is_told_once(sqlite_url, caplog):
     """However many ticks fail, the log tells of it once, again when it changes, and of its end."""
     caplog.set_level("INFO", "ostinato")
-    async with troubled(sqlite_url) as (client, store), client.work([chain], limits=QUICK):
+    async with troubled(sqlite_url) as (client, store), client.work([chain], options=QUICK):
         for reason in ("nobody answers", "the disk is full"):
             store.break_off("recover", StoreUnreachable(reason))
             ticks = store.calls["recover"]
@@ -252,7 +252,7 @@ async def test_trouble_that_lasts_is_told_once(sqlite_url, caplog):
 async def test_one_cause_is_told_once_by_all(sqlite_url, caplog):
     """Whatever meets a cause first tells of it; the tick and every run that meet it too do not."""
     runs = [f"run-{i}" for i in range(8)]
-    async with troubled(sqlite_url) as (client, store), client.work([chain], limits=QUICK):
+    async with troubled(sqlite_url) as (client, store), client.work([chain], options=QUICK):
         for name in ("commit", "release", "recover"):
             store.break_off(name, StoreUnusable("the disk is full"))
         for run_id in runs:
@@ -269,7 +269,7 @@ async def test_one_cause_is_told_once_by_all(sqlite_url, caplog):
 def test_trouble_that_stays_is_told_each_minute(caplog):
     """Trouble that stays for long is told once a minute, with how often it has been seen since."""
     now = 0.0
-    troubles = Complaints(now=lambda: now)
+    troubles = TroubleLog(now=lambda: now)
     for i in range(1000):
         troubles.make("away" if i % 2 == 0 else "no heartbeat", "nobody answers")
         troubles.end("away")  # whoever finds now and then that it works makes no more lines

@@ -92,7 +92,7 @@ async def test_a_step_fails(store_url, step, told):
             found.append(error.type)
         return found
 
-    async with connect(store_url) as client, client.work([tries], limits=QUICK):
+    async with connect(store_url) as client, client.work([tries], options=QUICK):
         await client.start(tries, id="run")
         assert await client.result("run") == [told] * 4
         run = await client.get("run")
@@ -112,7 +112,7 @@ async def test_a_transaction_fails(store_url):
             return error.type
         return "done"
 
-    async with connect(store_url) as client, client.work([tries], limits=QUICK):
+    async with connect(store_url) as client, client.work([tries], options=QUICK):
         await client.start(tries, id="run")
         assert await client.result("run") == "GeneratorExit"
     assert calls == {"called": 1}
@@ -131,7 +131,7 @@ async def test_a_step_that_cancels_itself_and_returns(store_url):
     async def goes_on(ctx: Context) -> list[str]:
         return [await ctx.step(hasty), await ctx.step(hasty)]
 
-    async with connect(store_url) as client, client.work([goes_on], limits=QUICK):
+    async with connect(store_url) as client, client.work([goes_on], options=QUICK):
         await client.start(goes_on, id="run")
         assert await client.result("run") == ["done", "done"]
 
@@ -169,7 +169,7 @@ async def test_a_function_fails(store_url, function, how):
             return "failed"
         return "done"
 
-    async with connect(store_url) as client, client.work([inner, outer], limits=QUICK):
+    async with connect(store_url) as client, client.work([inner, outer], options=QUICK):
         await client.start(outer if how == "call" else inner, id="run")
 
         async def has_ended() -> bool:
@@ -197,7 +197,7 @@ async def test_a_scope_that_is_never_left(store_url, caplog):
         await ctx.step(leaks)
         await ctx.sleep(3600)
 
-    async with connect(store_url) as client, client.work([leaky], limits=QUICK):
+    async with connect(store_url) as client, client.work([leaky], options=QUICK):
         await client.start(leaky, id="run")
         with pytest.raises(RunDead, match=r"3 times in a row .* cancel scope"):
             await client.result("run")
@@ -226,7 +226,7 @@ async def test_a_driver_that_fails(store_url, caplog):
         return ctx.continue_as("next")
 
     broken = Broken(goes_on, "broken")
-    async with connect(store_url) as client, client.work([broken], limits=QUICK):
+    async with connect(store_url) as client, client.work([broken], options=QUICK):
         await client.start(broken, "first", id="run")
         with pytest.raises(RunDead, match="a mistake of the driver's"):
             await client.result("run")
@@ -326,7 +326,7 @@ async def test_a_forked_child_is_no_worker(store_url, tmp_path, how):
         await ctx.step(then)
         return told
 
-    async with connect(store_url) as client, client.work([forks], limits=QUICK):
+    async with connect(store_url) as client, client.work([forks], options=QUICK):
         await client.start(forks, id="run")
         assert await client.result("run") == "parent of 1"
 

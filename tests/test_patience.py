@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from substrate import Client, Limits, RunPaused, RunStatus, connect
+from substrate import Client, RunPaused, RunStatus, WorkerOptions, connect
 from substrate.agent.budget import budget
 from substrate.agent.stop import answered, any_of
 from substrate.agent.tool import tool
@@ -32,17 +32,17 @@ from substrate.values.ids import RunId
 from substrate.values.retry import Retry
 from tests.loops import TASK, make_agent, row
 
-COLD = Limits(warm=timedelta(0), poll=timedelta(milliseconds=20))
+COLD = WorkerOptions(idle_timeout=timedelta(0), poll=timedelta(milliseconds=20))
 HOUR = 3600.0
 DAY = 24 * HOUR
 
-Outcome = Callable[[float], Reply | ModelError]
+CommitResult = Callable[[float], Reply | ModelError]
 
 
 class Provider:
     """A provider in virtual time: what it says depends on how many seconds have passed."""
 
-    def __init__(self, clock: ManualClock, outcome: Outcome) -> None:
+    def __init__(self, clock: ManualClock, outcome: CommitResult) -> None:
         self.asked: list[float] = []
         self._clock = clock
         self._began = clock.now_ms()
@@ -74,17 +74,17 @@ class Provider:
 async def drive(client: Client, clock: ManualClock, agent, *, workers: int = 1) -> None:
     """Drive the run from one wait to the next, each time in another worker, to where it stands."""
     for _ in range(400):
-        async with client.work([agent], limits=COLD) as worker:
+        async with client.work([agent], options=COLD) as worker:
             await worker.run_until_idle()
             QUOTA.forget()  # its clock is the wall's: what it was told is not over in virtual time
         if (due := await client.store.next_due_at()) is None:
             return
         assert (await client.get("a/1")).status is RunStatus.SUSPENDED
-        clock.move(max(due - clock.now_ms(), 0) / 1000)
+        clock.advance(max(due - clock.now_ms(), 0) / 1000)
     raise AssertionError("it waits for ever")
 
 
-def back_after(seconds: float, error: Callable[[], ModelError]) -> Outcome:
+def back_after(seconds: float, error: Callable[[], ModelError]) -> CommitResult:
     """Return a provider that fails for so long."""
     return lambda now: error() if now < seconds else say("At last.")
 
@@ -143,10 +143,10 @@ async def test_patience_ends(store_url):
         with pytest.raises(RunPaused, match=r"busy; tried \d+ times since 20"):
             await client.result("a/1", agent)
         first = provider.asked[-1]
-        await client.requeue("a/1")
+        await client.resume("a/1")
         await drive(client, clock, agent)
         second = provider.asked[-1]
-        await client.requeue("a/1")
+        await client.resume("a/1")
         await drive(client, clock, agent)
         answer = await client.result("a/1", agent)
 
@@ -220,12 +220,12 @@ async def test_a_person_need_not_wait(store_url):
     async with connect(store_url, clock) as client:
         await client.start(agent, TASK, id="a/1")
         for _ in range(3):
-            async with client.work([agent], limits=COLD) as worker:
+            async with client.work([agent], options=COLD) as worker:
                 await worker.run_until_idle()
             QUOTA.forget()
-            clock.move(60)
+            clock.advance(60)
             await client.signal("a/1", "model")
-        async with client.work([agent], limits=COLD):
+        async with client.work([agent], options=COLD):
             answer = await client.result("a/1", agent)
         attempts = decode((await row(client, "model.0")).attempts)
         left = await client.store.inbox(RunId("a/1"))
@@ -247,7 +247,7 @@ async def test_a_signal_to_a_warm_run(sqlite_url):
             while not clock.sleepers:
                 await asyncio.sleep(0)
         QUOTA.forget()
-        clock.move(60)
+        clock.advance(60)
         await client.signal("a/1", "model")
         assert (await client.result("a/1", agent)).text == "At last."
 
@@ -296,7 +296,7 @@ async def test_what_was_thrown_away_counts(store_url):
     agent = make_agent(provider.model())
     async with connect(store_url, clock) as client:
         await client.start(agent, TASK, id="a/1")
-        async with client.work([agent], limits=COLD) as worker:
+        async with client.work([agent], options=COLD) as worker:
             await worker.run_until_idle()
         waiting = decode((await row(client, "model.0")).usage)
         await drive(client, clock, agent)
@@ -336,7 +336,7 @@ async def test_what_costs_is_not_tried_all_day(sqlite_url, error):
         await drive(client, clock, agent)
         assert (await client.get("a/1")).status is RunStatus.PAUSED
         paused = (await row(client, "model.0")).usage
-        await client.requeue("a/1")
+        await client.resume("a/1")
         await drive(client, clock, agent)
         again = (await row(client, "model.0")).usage
 

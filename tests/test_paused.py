@@ -38,21 +38,21 @@ async def fetch(page: Any) -> str:
 @durable(name="report")
 async def old(ctx: Context) -> list[Any]:
     found = [await ctx.step(fetch, "old"), await ctx.step(fetch, "same")]
-    await ctx.signal("go")
+    await ctx.receive("go")
     return [*found, await ctx.step(fetch, "last")]
 
 
 @durable(name="report")
 async def before(ctx: Context) -> Any:
     first = await ctx.step(fetch, "old")
-    await ctx.signal("go")
+    await ctx.receive("go")
     return [first]
 
 
 @durable(name="report")
 async def new(ctx: Context) -> list[Any]:
     found = [await ctx.step(fetch, "new"), await ctx.step(fetch, "same")]
-    await ctx.signal("go")
+    await ctx.receive("go")
     return [*found, await ctx.step(fetch, "last")]
 
 
@@ -92,7 +92,7 @@ async def test_long_arguments_are_shown_where_they_differ(store_url):
         @durable(name="reads")
         async def asks(ctx: Context) -> None:
             await ctx.step(fetch, page)
-            await ctx.signal("go")
+            await ctx.receive("go")
 
         return asks
 
@@ -111,7 +111,7 @@ async def test_another_kind_is_shown_with_its_arguments(store_url):
 
     @durable(name="report")
     async def waits(ctx: Context) -> None:
-        await ctx.signal("fetch")
+        await ctx.receive("fetch")
 
     async with taken_over(store_url, old, waits) as client:
         told = (await paused(client)).failure.message
@@ -139,8 +139,8 @@ async def test_it_goes_on_under_the_old_code(store_url):
     """Requeued where the old code is, a paused run goes on as if nothing had been."""
     async with taken_over(store_url, old, new) as client:
         await paused(client)
-    async with connect(store_url) as client, client.work([old], limits=QUICK):
-        await client.requeue("run")
+    async with connect(store_url) as client, client.work([old], options=QUICK):
+        await client.resume("run")
         assert await client.result("run") == ["page old", "page same", "page last"]
 
     assert calls == {"fetch old": 1, "fetch same": 1, "fetch last": 1}
@@ -150,7 +150,7 @@ async def test_the_recorded_value_is_accepted(store_url):
     """Requeued with accept=key, a run goes on with what was recorded there, now and ever after."""
     async with taken_over(store_url, old, new) as client:
         await paused(client)
-        await client.requeue("run", accept="fetch.0")
+        await client.resume("run", accept="fetch.0")
         assert await client.result("run") == ["page old", "page same", "page last"]
 
     assert calls == {"fetch old": 1, "fetch same": 1, "fetch last": 1}
@@ -160,7 +160,7 @@ async def test_requeued_alone_it_pauses_again(store_url):
     """Requeued under code that still asks for something else, a run is paused again."""
     async with taken_over(store_url, old, new) as client:
         first = await paused(client)
-        await client.requeue("run")
+        await client.resume("run")
         second = await paused(client)
 
     assert first.failure == second.failure
@@ -171,11 +171,11 @@ async def test_another_kind_under_a_key_is_accepted_too(store_url):
 
     @durable(name="report")
     async def asks(ctx: Context) -> Any:
-        return await ctx.signal("fetch")
+        return await ctx.receive("fetch")
 
     async with taken_over(store_url, old, asks) as client:
         shown = await paused(client)
-        await client.requeue("run", accept="fetch.0")
+        await client.resume("run", accept="fetch.0")
         assert await client.result("run") == "page old"
 
     asked = shown.failure.details["asked"]
@@ -188,25 +188,25 @@ async def test_an_acceptance_is_for_one_call(store_url):
     @durable(name="report")
     async def waits(ctx: Context) -> Any:
         first = await ctx.step(fetch, "new")
-        await ctx.signal("go")
-        return [first, await ctx.signal("more")]
+        await ctx.receive("go")
+        return [first, await ctx.receive("more")]
 
     @durable(name="report")
     async def third(ctx: Context) -> Any:
         first = await ctx.step(fetch, "third")
-        await ctx.signal("go")
-        return [first, await ctx.signal("more")]
+        await ctx.receive("go")
+        return [first, await ctx.receive("more")]
 
     async with taken_over(store_url, before, waits) as client:
         await paused(client)
-        await client.requeue("run", accept="fetch.0", by="ann")
+        await client.resume("run", accept="fetch.0", by="ann")
         await reached(client, "run", "more.0")
     async with connect(store_url) as client:
         await client.signal("run", "more", 1)
-        async with client.work([third], limits=QUICK):
+        async with client.work([third], options=QUICK):
             shown = await paused(client)
-        async with client.work([waits], limits=QUICK):
-            await client.requeue("run")
+        async with client.work([waits], options=QUICK):
+            await client.resume("run")
             assert await client.result("run") == ["page old", 1]
 
     assert shown.failure.details["asked"]["input"] == ["third"]
@@ -218,7 +218,7 @@ async def test_an_acceptance_is_a_row_of_its_own(store_url):
     async with taken_over(store_url, old, new) as client:
         shown = await paused(client)
         then = {each.key: each for each in await client.journal("run")}
-        await client.requeue("run", accept="fetch.0", by="ann")
+        await client.resume("run", accept="fetch.0", by="ann")
         await client.result("run")
         rows = await client.journal("run")
 
@@ -237,7 +237,7 @@ async def test_only_what_it_is_paused_about_can_be_accepted(store_url, key):
     async with taken_over(store_url, old, new) as client:
         await paused(client)
         with pytest.raises(Misuse, match=rf"not paused about '{key}'.*'fetch\.0' was recorded"):
-            await client.requeue("run", accept=key)
+            await client.resume("run", accept=key)
 
         assert (await client.get("run")).status is RunStatus.PAUSED
 
@@ -250,14 +250,14 @@ async def test_an_intent_stands_for_its_like_only(store_url):
         return await ctx.step(fetch, "other", name="go")
 
     async with connect(store_url) as client:
-        async with client.work([before], limits=QUICK):
+        async with client.work([before], options=QUICK):
             await client.start(before, id="run")
             await reached(client, "run", "go.0")
-        async with client.work([asks], limits=QUICK):
+        async with client.work([asks], options=QUICK):
             await client.signal("run", "go")
             await paused(client)
             with pytest.raises(Misuse, match="no outcome that could stand for step 'go'"):
-                await client.requeue("run", accept="go.0")
+                await client.resume("run", accept="go.0")
 
 
 async def test_only_a_paused_or_dead_run_is_requeued(store_url):
@@ -265,25 +265,25 @@ async def test_only_a_paused_or_dead_run_is_requeued(store_url):
     async with taken_over(store_url, old) as client:
         await client.result("run")
         with pytest.raises(RunEnded, match="done"):
-            await client.requeue("run")
+            await client.resume("run")
 
 
 @durable(name="tree")
 async def old_tree(ctx: Context) -> Any:
     await ctx.gather(ctx.step(fetch, 1), ctx.call(old_leaf, 1), ctx.step(fetch, 2))
-    await ctx.signal("go")
+    await ctx.receive("go")
 
 
 @durable(name="tree")
 async def new_gather(ctx: Context) -> Any:
     await ctx.gather(ctx.step(fetch, 1), ctx.call(old_leaf, 1), ctx.step(fetch, 3))
-    await ctx.signal("go")
+    await ctx.receive("go")
 
 
 @durable(name="tree")
 async def new_call(ctx: Context) -> Any:
     await ctx.gather(ctx.step(fetch, 1), ctx.call(old_leaf, 2), ctx.step(fetch, 2))
-    await ctx.signal("go")
+    await ctx.receive("go")
 
 
 @durable(name="leaf")
@@ -301,11 +301,11 @@ async def test_a_branch_that_differs(store_url: str, code: Durable[..., Any], ke
 @durable(name="inside")
 async def old_inside(ctx: Context) -> Any:
     await ctx.step(fetch, "old")
-    await ctx.signal("go")
+    await ctx.receive("go")
 
 
 async def swallow(ctx: Context) -> str:
-    await ctx.signal("now")
+    await ctx.receive("now")
     try:
         await ctx.step(fetch, "new")
     except BaseException:  # noqa: BLE001 - what user code may do, and must not
@@ -337,7 +337,7 @@ async def test_a_call_that_has_begun_comes_to_its_end(store_url, new_inside):
 
     @durable
     async def beside(ctx: Context) -> Any:
-        await ctx.signal("begin")
+        await ctx.receive("begin")
         return await ctx.step(pay, effect="once")
 
     @durable(name="half")
@@ -349,10 +349,10 @@ async def test_a_call_that_has_begun_comes_to_its_end(store_url, new_inside):
         return await ctx.gather(ctx.call(beside), ctx.call(new_inside))
 
     async with connect(store_url) as client:
-        async with client.work([before], limits=QUICK):
+        async with client.work([before], options=QUICK):
             await client.start(before, id="run")
             await reached(client, "run", "inside.0/go.0")
-        async with client.work([after], limits=QUICK):
+        async with client.work([after], options=QUICK):
             await client.signal("run", "begin")
             await eventually(lambda: calls["pay"])
             await client.signal("run", "now")
@@ -372,16 +372,16 @@ async def test_arguments_that_fit_no_more(store_url):
 
     @durable(name="grows")
     async def before(ctx: Context, page: int) -> None:
-        await ctx.signal("go")
+        await ctx.receive("go")
 
     @durable(name="grows")
     async def after(ctx: Context, page: int, size: int) -> None:
-        await ctx.signal("go")
+        await ctx.receive("go")
 
     async with taken_over(store_url, before, after, 1) as client:
         shown = await paused(client)
-    async with connect(store_url) as client, client.work([before], limits=QUICK):
-        await client.requeue("run")
+    async with connect(store_url) as client, client.work([before], options=QUICK):
+        await client.resume("run")
         assert await client.result("run") is None
 
     assert "grows() cannot be called as recorded" in shown.failure.message
@@ -401,7 +401,7 @@ async def test_a_result_that_fits_no_more(store_url):
     @durable(name="asks")
     async def before(ctx: Context) -> Any:
         found = await ctx.call(text)
-        await ctx.signal("go")
+        await ctx.receive("go")
         return found
 
     @durable(name="asks")

@@ -58,7 +58,7 @@ async def job(ctx: Context, i: int) -> int:
     """Take steps side by side, in a transaction, below, and wait for a signal."""
     sums = await ctx.gather(*(ctx.step(act, k) for k in range(4)))
     sums.append(await ctx.step(write, i, effect="transactional"))
-    return sum(sums) + await ctx.spawn(child, i) + await ctx.signal("go", int)
+    return sum(sums) + await ctx.spawn(child, i) + await ctx.receive("go", int)
 
 
 @durable
@@ -77,8 +77,8 @@ async def load(url: str) -> list[int]:
         asyncio.timeout(LIMIT_S),
         connect(url) as one,
         connect(url) as other,
-        one.work([job, child], limits=QUICK),
-        other.work([job, child], limits=QUICK),
+        one.work([job, child], options=QUICK),
+        other.work([job, child], options=QUICK),
     ):
         ways = [one, other] * len(ids)
         await asyncio.gather(*(ways[i].start(job, i, id=ids[i]) for i in range(len(ids))))
@@ -173,7 +173,7 @@ async def test_an_encoding_that_can(postgres_dsn, encoding, client_encoding):
         async with (
             asyncio.timeout(LIMIT_S),
             connect(url + client_encoding) as client,
-            client.work([echo], limits=QUICK),
+            client.work([echo], options=QUICK),
         ):
             await client.start(echo, text, id="run")
             assert await client.result("run") == text

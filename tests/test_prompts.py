@@ -112,7 +112,7 @@ async def test_a_new_split_moves_no_run(sqlite_url):
     async with connect(sqlite_url) as client:
         with pytest.raises(Exception, match="pauses the run"):
             await answer_of(client, first)
-        await client.requeue("a/1")
+        await client.resume("a/1")
         async with client.work([second]):
             await client.result("a/1", second)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from substrate import Client, Context, Limits, RunPaused, connect, durable
+from substrate import Client, Context, RunPaused, WorkerOptions, connect, durable
 from substrate.agent.end import Advice, Measure, Verdict
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
@@ -84,7 +84,7 @@ async def client(tmp_path) -> AsyncIterator[Client]:
     """Drive librarians."""
     async with (
         connect(f"sqlite:///{tmp_path}/runs.db") as client,
-        client.work([librarian], limits=Limits(concurrency=32)),
+        client.work([librarian], options=WorkerOptions(concurrency=32)),
     ):
         yield client
 

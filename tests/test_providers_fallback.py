@@ -16,7 +16,7 @@ from substrate.models.fallback import (
     OPENS_AFTER,
     Breakers,
     Candidate,
-    Reason,
+    FallbackReason,
     first_answer,
 )
 from substrate.models.frame import frame
@@ -41,7 +41,7 @@ from substrate.values.errors import (
 from tests.llm_providers import HELLO, SETUPS, complete, served
 from tests.llm_servers import refusal, stream
 
-ALL = frozenset(Reason)
+ALL = frozenset(FallbackReason)
 REFUSAL = replace(say("I won't."), stop=StopReason.REFUSAL, usage=Usage(9, cost_usd=Decimal("0.5")))
 
 
@@ -71,12 +71,12 @@ class Asked:
 @pytest.mark.parametrize(
     "error, reason",
     [
-        (QuotaExhausted("no"), Reason.QUOTA),
-        (RateLimited("no", retry_after=90), Reason.QUOTA),
-        (ContextOverflow("no"), Reason.CONTEXT),
-        (Refused("no"), Reason.REFUSED),
-        (ModelMistake("no"), Reason.INVALID),
-        (Unusable("no"), Reason.UNUSABLE),
+        (QuotaExhausted("no"), FallbackReason.QUOTA),
+        (RateLimited("no", retry_after=90), FallbackReason.QUOTA),
+        (ContextOverflow("no"), FallbackReason.CONTEXT),
+        (Refused("no"), FallbackReason.REFUSED),
+        (ModelMistake("no"), FallbackReason.INVALID),
+        (Unusable("no"), FallbackReason.UNUSABLE),
     ],
 )
 async def test_passed_over_at_once(error, reason):
@@ -125,7 +125,7 @@ async def test_a_limit_without_an_end(wait_s):
 
     with pytest.raises(RateLimited):
         await asked.answer(*pair)
-    clock.move((wait_s or 0) + 0.7)
+    clock.advance((wait_s or 0) + 0.7)
     reply = await asked.answer(*pair)
 
     assert reply.passed_over == (PassedOver("a:1", "quota", "429"),)
@@ -143,7 +143,7 @@ async def test_a_crowd_meets_one_limit():
     for _ in range(64):
         with pytest.raises(RateLimited):
             await asked.answer(limited, other)
-    clock.move(1.1)
+    clock.advance(1.1)
 
     assert (await asked.answer(well, other)).text == "Back."
 
@@ -197,9 +197,9 @@ async def test_the_breaker():
 
     await asked.answer(dead, other)
     rested = await asked.answer(dead, other)
-    clock.move(FIRST_REST_S + 1)
+    clock.advance(FIRST_REST_S + 1)
     assert (await asked.answer(dead, other)).text == "So."
-    clock.move(FIRST_REST_S + 1)
+    clock.advance(FIRST_REST_S + 1)
     assert (await asked.answer(alive, other)).text == "Back."
     assert (await asked.answer(alive, other)).text == "Back."
 
@@ -212,8 +212,8 @@ def test_one_trial_at_a_time():
     clock = ManualClock()
     breakers = Breakers(clock)
     for _ in range(OPENS_AFTER):
-        breakers.failed("a:1", Reason.OVERLOADED, Overloaded("no"))
-    clock.move(FIRST_REST_S + 1)
+        breakers.failed("a:1", FallbackReason.OVERLOADED, Overloaded("no"))
+    clock.advance(FIRST_REST_S + 1)
 
     assert [breakers.open_for("a:1") for _ in range(3)] == [None, "overloaded", "overloaded"]
     breakers.succeeded("a:1")
@@ -225,11 +225,11 @@ def test_rests_grow():
     clock = ManualClock()
     breakers = Breakers(clock)
     for _ in range(OPENS_AFTER + 1):
-        breakers.failed("a:1", Reason.OVERLOADED, Overloaded("no"))
+        breakers.failed("a:1", FallbackReason.OVERLOADED, Overloaded("no"))
 
-    clock.move(FIRST_REST_S + 1)
+    clock.advance(FIRST_REST_S + 1)
 
-    assert breakers.open_for("a:1") is Reason.OVERLOADED
+    assert breakers.open_for("a:1") is FallbackReason.OVERLOADED
 
 
 async def test_the_last_is_always_asked():
@@ -249,8 +249,8 @@ async def test_reasons():
     asked = Asked()
     reply = await asked.answer(
         asked.one("a:1", ContextOverflow("long")),
-        asked.one("b:2", say("Not me."), on={Reason.QUOTA}),
-        asked.one("c:3", say("So."), on={Reason.CONTEXT}),
+        asked.one("b:2", say("Not me."), on={FallbackReason.QUOTA}),
+        asked.one("c:3", say("So."), on={FallbackReason.CONTEXT}),
     )
 
     assert (reply.text, asked.order) == ("So.", ["a:1", "c:3"])

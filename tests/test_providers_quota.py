@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from substrate.models.limits.limiter import PATIENCE_S, Quota, need_of
+from substrate.models.limits.limiter import PATIENCE_S, RateLimiter, need_of
 from substrate.models.messages import Reply, Request, StopReason, Usage, UserMessage
 from substrate.models.model import Model, disconnect
 from substrate.testing import ManualClock
@@ -36,7 +36,10 @@ def next_wait(clock: ManualClock) -> float:
 
 
 async def called(
-    quota: Quota, request: Request = HELLO, outcome: ModelError | None = None, model: str = MODEL
+    quota: RateLimiter,
+    request: Request = HELLO,
+    outcome: ModelError | None = None,
+    model: str = MODEL,
 ) -> None:
     """Make a call that ends like this."""
     with suppress(type(outcome) if outcome else ()):
@@ -45,13 +48,13 @@ async def called(
                 raise outcome
 
 
-async def entered(quota: Quota, clock: ManualClock, request: Request = HELLO) -> float:
+async def entered(quota: RateLimiter, clock: ManualClock, request: Request = HELLO) -> float:
     """Enter, moving the clock as far as it is waited for; return how far that was."""
     start, task = clock.now_ms(), asyncio.create_task(called(quota, request))
     while not task.done():
         await asyncio.sleep(0)
         if clock.sleepers:
-            clock.move(clock.asked[-1])
+            clock.advance(clock.asked[-1])
     await task
     return (clock.now_ms() - start) / 1000
 
@@ -60,13 +63,13 @@ async def test_nothing_heard():
     """A model of which nothing was heard never waits."""
     clock = ManualClock()
 
-    assert await entered(Quota(clock), clock) == 0
+    assert await entered(RateLimiter(clock), clock) == 0
 
 
 async def test_a_wait_is_told():
     """Who looks on is told once how long a call waits, and of one that goes out at once nothing."""
     clock, told = ManualClock(), []
-    quota = Quota(clock)
+    quota = RateLimiter(clock)
     async with quota.call(MODEL, HELLO, on_wait=told.append):
         pass
     await called(quota, outcome=RateLimited("no", retry_after=7))
@@ -79,7 +82,7 @@ async def test_a_wait_is_told():
     while not task.done():
         await asyncio.sleep(0)
         if clock.sleepers:
-            clock.move(clock.asked[-1] / 2)  # so that it waits more than once
+            clock.advance(clock.asked[-1] / 2)  # so that it waits more than once
 
     assert told == [pytest.approx(7, abs=0.1)]
 
@@ -87,7 +90,7 @@ async def test_a_wait_is_told():
 async def test_used_up():
     """A limit that is used up is waited for, as long as one call takes to come back."""
     clock = ManualClock()
-    quota = Quota(clock)
+    quota = RateLimiter(clock)
 
     quota.heard(MODEL, limits(clock, (0, 30, "59.999s")))
 
@@ -97,7 +100,7 @@ async def test_used_up():
 async def test_one_after_the_other():
     """Calls that wait for one limit go out in the order in which they came, each in its turn."""
     clock = ManualClock()
-    quota, start, gone = Quota(clock), clock.now_ms(), []
+    quota, start, gone = RateLimiter(clock), clock.now_ms(), []
     quota.heard(MODEL, limits(clock, (0, 30, "59.999s")))
 
     async def go(name: str) -> None:
@@ -109,7 +112,7 @@ async def test_one_after_the_other():
     asked = [round(each) for each in clock.asked]
     while not all(task.done() for task in tasks):
         if clock.sleepers:
-            clock.move(next_wait(clock))
+            clock.advance(next_wait(clock))
         await asyncio.sleep(0)
 
     assert asked == [2, 4, 6], "each knows how long it is until its turn"
@@ -119,7 +122,7 @@ async def test_one_after_the_other():
 async def test_calls_in_flight_count():
     """Calls that went out count at once, before any answer says so."""
     clock = ManualClock()
-    quota = Quota(clock)
+    quota = RateLimiter(clock)
 
     quota.heard(MODEL, limits(clock, (2, 60, "57.999s")))
     waits = [await entered(quota, clock) for _ in range(3)]
@@ -130,7 +133,7 @@ async def test_calls_in_flight_count():
 async def test_tokens():
     """A call that needs more tokens than are left waits for just those."""
     clock = ManualClock()
-    quota = Quota(clock)
+    quota = RateLimiter(clock)
     short = Request("", [UserMessage.of("Hello")], max_output_tokens=8)
     long = Request("", [UserMessage.of("word " * 2400)], max_output_tokens=100)
 
@@ -144,7 +147,7 @@ async def test_tokens():
 async def test_larger_than_the_whole_limit():
     """A call that is larger than a whole limit goes out when all of it is there."""
     clock = ManualClock()
-    quota = Quota(clock)
+    quota = RateLimiter(clock)
     huge = Request("", [UserMessage.of("word " * 24000)])
 
     quota.heard(MODEL, limits(clock, (9, 9, "0s"), tokens=(3000, 6000, "29.999s")))
@@ -164,7 +167,7 @@ def test_cached_tokens_are_not_needed():
 async def test_one_is_told_and_all_wait():
     """A model that asks one call to wait is asked by no other of the process until then."""
     clock = ManualClock()
-    quota = Quota(clock)
+    quota = RateLimiter(clock)
 
     with suppress(Overloaded):
         async with quota.call(MODEL, HELLO):
@@ -178,7 +181,7 @@ async def test_one_is_told_and_all_wait():
 async def test_an_empty_account_is_not_waited_for():
     """A quota that is exhausted, and an overload that asks for no wait, hold up nobody."""
     clock = ManualClock()
-    quota = Quota(clock)
+    quota = RateLimiter(clock)
 
     await called(quota, outcome=QuotaExhausted("no"))
     await called(quota, outcome=Overloaded("no"))
@@ -189,7 +192,7 @@ async def test_an_empty_account_is_not_waited_for():
 async def test_a_long_wait_is_the_steps():
     """A wait of more than five minutes is refused with its length, for the step's retry to take."""
     clock = ManualClock()
-    quota = Quota(clock)
+    quota = RateLimiter(clock)
     await called(quota, outcome=RateLimited("no", retry_after=PATIENCE_S + 40))
 
     with pytest.raises(RateLimited, match="was not asked") as caught:
@@ -202,7 +205,7 @@ async def test_a_long_wait_is_the_steps():
 async def test_models_are_apart():
     """The limit of one model is not another's."""
     clock = ManualClock()
-    quota = Quota(clock)
+    quota = RateLimiter(clock)
     await called(quota, outcome=RateLimited("no", retry_after=7), model="groq:another")
 
     assert await entered(quota, clock) == 0
@@ -232,7 +235,7 @@ class Busy:
 async def test_a_crowd(calls, record_property):
     """A crowd of runs at a provider that tells no limits gets through, none asking often."""
     clock = ManualClock()
-    quota, busy = Quota(clock), Busy(clock, a_minute=15)
+    quota, busy = RateLimiter(clock), Busy(clock, a_minute=15)
 
     async def run() -> int:
         for attempt in range(1, 100):
@@ -249,7 +252,7 @@ async def test_a_crowd(calls, record_property):
     while not all(task.done() for task in tasks):
         await asyncio.sleep(0)
         if clock.sleepers:
-            clock.move(next_wait(clock))
+            clock.advance(next_wait(clock))
     attempts = [task.result() for task in tasks]
 
     record_property(

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import psycopg
 
-from substrate import Context, Limits, RunStatus, connect, durable
+from substrate import Context, RunStatus, WorkerOptions, connect, durable
 from tests.processes import PROCESSES
 
 RUNS, STEPS = 200, 5
-LIMITS = Limits(concurrency=8, lease=timedelta(milliseconds=900), poll=timedelta(milliseconds=30))
+LIMITS = WorkerOptions(
+    concurrency=8, lease=timedelta(milliseconds=900), poll=timedelta(milliseconds=30)
+)
 
 
 def append(path: str, line: str) -> None:
@@ -45,7 +47,7 @@ def work(url: str) -> None:
     """Be a worker process until killed."""
 
     async def forever() -> None:
-        async with connect(url) as client, client.work([job], limits=LIMITS):
+        async with connect(url) as client, client.work([job], options=LIMITS):
             await asyncio.Event().wait()
 
     asyncio.run(forever())

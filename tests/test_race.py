@@ -9,13 +9,13 @@ import pytest
 
 from substrate import (
     Context,
-    Limits,
     OutcomeUnknown,
     PromiseState,
     RunFailed,
     RunStatus,
     StepFailed,
     Winner,
+    WorkerOptions,
     connect,
     durable,
 )
@@ -52,14 +52,14 @@ async def endless() -> None:
 
 @durable
 async def waits(ctx: Context) -> Any:
-    return await ctx.signal("go")
+    return await ctx.receive("go")
 
 
 @durable
 async def races(ctx: Context) -> list[Any]:
     winner = await ctx.race(
         ctx.step(endless, effect="once"),
-        ctx.signal("never"),
+        ctx.receive("never"),
         ctx.spawn(waits),
         ctx.call(waits),
         ctx.step(when_told, "quick"),
@@ -67,13 +67,13 @@ async def races(ctx: Context) -> list[Any]:
     assert isinstance(winner, Winner)
     assert winner.index == winner.place
     place, value = winner
-    return [place, value, await ctx.signal("after")]
+    return [place, value, await ctx.receive("after")]
 
 
 async def test_the_first_wins_and_the_others_are_ended(store_url):
     """The winner's place and value come back, live and replayed; what lost holds nothing more."""
     async with connect(store_url) as client:
-        async with client.work([races, waits], limits=QUICK):
+        async with client.work([races, waits], options=QUICK):
             told.append(asyncio.Event())
             await client.start(races, id="run")
             for key in ("endless.0", "never.0", "waits.0", "waits.1/go.0"):
@@ -85,7 +85,7 @@ async def test_the_first_wins_and_the_others_are_ended(store_url):
                 return (await client.get("run#waits.0")).status is RunStatus.CANCELLED
 
             await eventually(child_has_ended)
-        async with client.work([races, waits], limits=QUICK):
+        async with client.work([races, waits], options=QUICK):
             await client.signal("run", "after", 1)
             assert await client.result("run") == [4, "quick", 1]
         rows = {p.key: p for p in await client.journal("run")}
@@ -109,12 +109,12 @@ async def test_a_race_that_is_won_while_others_wait(store_url):
     async def many_races(ctx: Context) -> int:
         won = 0
         for i in range(30):
-            winner = await ctx.race(ctx.signal("never"), ctx.step(last, i), ctx.sleep(60))
+            winner = await ctx.race(ctx.receive("never"), ctx.step(last, i), ctx.sleep(60))
             won += winner.place
         return won
 
-    eager = Limits(warm=timedelta(0), poll=timedelta(milliseconds=1))
-    async with connect(store_url) as client, client.work([many_races], limits=eager):
+    eager = WorkerOptions(idle_timeout=timedelta(0), poll=timedelta(milliseconds=1))
+    async with connect(store_url) as client, client.work([many_races], options=eager):
         await client.start(many_races, id="run")
         async with asyncio.timeout(30):
             assert await client.result("run") == 30
@@ -131,15 +131,15 @@ async def test_the_order_of_the_journal_decides(store_url):
         return list(await ctx.race(first, second))
 
     async with connect(store_url) as client:
-        async with client.work([both], limits=QUICK) as worker:
+        async with client.work([both], options=QUICK) as worker:
             await client.start(both, id="run")
             await worker.run_until_idle()
-        async with client.work([waits], limits=QUICK):
+        async with client.work([waits], options=QUICK):
             await client.signal("run#b.0", "go", "b")
             await client.result("run#b.0")
             await client.signal("run#a.0", "go", "a")
             await client.result("run#a.0")
-        async with client.work([both], limits=QUICK):
+        async with client.work([both], options=QUICK):
             assert await client.result("run") == [1, "b"]
 
 
@@ -152,12 +152,12 @@ async def test_a_failure_wins_too(store_url):
     @durable
     async def loses(ctx: Context) -> Any:
         try:
-            await ctx.race(ctx.signal("never"), ctx.step(fails))
+            await ctx.race(ctx.receive("never"), ctx.step(fails))
         except StepFailed as error:
             return error.message
         return None
 
-    async with connect(store_url) as client, client.work([loses], limits=QUICK):
+    async with connect(store_url) as client, client.work([loses], options=QUICK):
         await client.start(loses, id="run")
         assert await client.result("run") == "no"
 
@@ -169,7 +169,7 @@ async def test_a_race_of_nobody(store_url):
     async def empty(ctx: Context) -> Any:
         return await ctx.race()
 
-    async with connect(store_url) as client, client.work([empty], limits=QUICK):
+    async with connect(store_url) as client, client.work([empty], options=QUICK):
         await client.start(empty, id="run")
         with pytest.raises(RunFailed, match="a race needs at least one operation"):
             await client.result("run")
@@ -183,7 +183,7 @@ async def test_a_race_of_thousands(store_url):
         racers = [ctx.step(quick, "last")] + [ctx.step(endless) for _ in range(2000)]
         return list(await ctx.race(*reversed(racers)))
 
-    async with connect(store_url) as client, client.work([many], limits=QUICK):
+    async with connect(store_url) as client, client.work([many], options=QUICK):
         await client.start(many, id="run")
         assert await client.result("run") == [2000, "last"]
     assert calls["endless"] == calls["ended"]

@@ -11,12 +11,12 @@ import pytest
 from substrate import (
     Context,
     Done,
-    Limits,
     NotDone,
     OutcomeUnknown,
     Retry,
     RunFailed,
     StepFailed,
+    WorkerOptions,
     connect,
     durable,
 )
@@ -28,7 +28,7 @@ calls: Counter[str] = Counter()
 found: dict[str, Any] = {}
 keys: list[str] = []
 go = threading.Event()
-GONE = Limits(poll=QUICK.poll, grace=timedelta(0))
+GONE = WorkerOptions(poll=QUICK.poll, shutdown_grace=timedelta(0))
 
 
 @pytest.fixture(autouse=True)
@@ -78,14 +78,14 @@ async def test_after_a_lost_worker(store_url, answer, result, paid):
     clock = ManualClock()
     found.update(stuck=True, answer=answer)
     async with connect(store_url, clock) as client:
-        async with client.work([buys], limits=GONE):
+        async with client.work([buys], options=GONE):
             await client.start(buys, id="run")
             await eventually(lambda: calls["pay"])
-        async with client.work([buys], limits=Limits(poll=QUICK.poll)):
+        async with client.work([buys], options=WorkerOptions(poll=QUICK.poll)):
             await eventually(lambda: clock.sleepers)
-            clock.move(39.9)
+            clock.advance(39.9)
             assert calls["look"] == 0
-            clock.move(0.1)
+            clock.advance(0.1)
             assert await client.result("run") == result
 
     assert calls == {"pay": paid, "look": 1}
@@ -104,7 +104,7 @@ async def test_after_a_lost_worker(store_url, answer, result, paid):
 async def test_after_an_error(store_url, answer, attempts, result, paid):
     """A call that raised is over: what it came to is asked at once, and decides on a retry."""
     found.update(raises=1, answer=answer)
-    async with connect(store_url) as client, client.work([buys], limits=QUICK):
+    async with connect(store_url) as client, client.work([buys], options=QUICK):
         await client.start(buys, attempts, id="run")
         assert await client.result("run") == result
     assert calls == {"pay": paid, "look": 1}
@@ -117,7 +117,7 @@ async def test_only_for_once(store_url):
     async def wrong(ctx: Context) -> None:
         await ctx.step(pay, 5, reconcile=look)
 
-    async with connect(store_url) as client, client.work([wrong], limits=QUICK):
+    async with connect(store_url) as client, client.work([wrong], options=QUICK):
         await client.start(wrong, id="run")
         with pytest.raises(RunFailed, match="reconcile= is for effect='once'"):
             await client.result("run")
@@ -129,15 +129,15 @@ async def test_the_wait_holds_nothing(store_url):
     clock = ManualClock()
     found.update(stuck=True, answer=Done("paid before"))
     async with connect(store_url, clock) as client:
-        async with client.work([buys], limits=GONE):
+        async with client.work([buys], options=GONE):
             await client.start(buys, id="run")
             await reached(client, "run", "pay.0")
             await eventually(lambda: calls["pay"])
-        async with client.work([buys], limits=Limits(poll=QUICK.poll)) as worker:
+        async with client.work([buys], options=WorkerOptions(poll=QUICK.poll)) as worker:
             await worker.run_until_idle()
             assert worker.running == 0
             assert await client.store.next_due_at() == clock.now_ms() + 40_000
-            clock.move(40)
+            clock.advance(40)
             assert await client.result("run") == "paid before"
 
 
@@ -167,7 +167,7 @@ async def test_a_thread_is_waited_for(store_url, how):
     """Nobody asks or tries again before a call in a thread has returned; its own outcome counts."""
     go.clear()
     found.update(answer=NotDone(), raises=how == "raises")
-    async with connect(store_url) as client, client.work([buys_in_a_thread], limits=QUICK):
+    async with connect(store_url) as client, client.work([buys_in_a_thread], options=QUICK):
         await client.start(buys_in_a_thread, 0.05, id="run")
 
         async def is_in_doubt() -> bool:
@@ -202,14 +202,14 @@ async def test_a_lost_thread_may_still_do_it(store_url, answer, result, paid):
     go.clear()
     found.update(answer=answer)
     async with connect(store_url, clock) as client:
-        async with client.work([buys_in_a_thread], limits=GONE):
+        async with client.work([buys_in_a_thread], options=GONE):
             await client.start(buys_in_a_thread, 30, id="run")
             await eventually(lambda: calls["pay"])
-        async with client.work([buys_in_a_thread], limits=Limits(poll=QUICK.poll)):
+        async with client.work([buys_in_a_thread], options=WorkerOptions(poll=QUICK.poll)):
             await eventually(lambda: clock.sleepers)
-            clock.move(39.9)
+            clock.advance(39.9)
             assert calls["look"] == 0
-            clock.move(0.1)
+            clock.advance(0.1)
             told = await client.result("run")
         go.set()
 
@@ -232,6 +232,6 @@ async def test_a_reconcile_that_does_not_end(store_url):
         except OutcomeUnknown as error:
             return error.message
 
-    async with connect(store_url) as client, client.work([buys_blindly], limits=QUICK):
+    async with connect(store_url) as client, client.work([buys_blindly], options=QUICK):
         await client.start(buys_blindly, id="run")
         assert "reconcile raised TimeoutError" in await client.result("run")

@@ -98,7 +98,7 @@ async def test_what_is_caught(sqlite_url, error, expected):
             await ctx.step(boom)
         except Exception as caught:  # noqa: BLE001 - the question is what comes
             seen.append(f"{type(caught).__name__}: {caught}")
-        await ctx.signal("go")
+        await ctx.receive("go")
 
     async with taken_over(sqlite_url, catches) as client:
         await client.result("run")
@@ -121,16 +121,16 @@ async def test_what_a_class_that_changed_gets(store_url):
             await ctx.step(boom)
         except Exception as caught:  # noqa: BLE001 - the question is what comes
             seen.append(f"{type(caught).__name__}: {caught}")
-        await ctx.signal("go")
+        await ctx.receive("go")
 
     before = Whole.__init__
     try:
         async with connect(store_url) as client:
-            async with client.work([catches], limits=QUICK) as worker:
+            async with client.work([catches], options=QUICK) as worker:
                 await client.start(catches, id="run")
                 await worker.run_until_idle()
             Whole.__init__ = lambda self, *args: 1 / 0  # type: ignore[method-assign,assignment]
-            async with client.work([catches], limits=QUICK):
+            async with client.work([catches], options=QUICK):
                 await client.signal("run", "go")
                 await client.result("run")
     finally:
@@ -153,7 +153,7 @@ async def test_a_group_names_its_members(store_url):
     async def raises(ctx: Context) -> None:
         raise nested()
 
-    async with connect(store_url) as client, client.work([raises], limits=QUICK):
+    async with connect(store_url) as client, client.work([raises], options=QUICK):
         await client.start(raises, id="run")
         with pytest.raises(RunFailed) as caught:
             await client.result("run")
@@ -184,7 +184,7 @@ async def test_a_step_that_raises_a_group(store_url):
             return [error.message, len(error.details)]
         return []
 
-    async with connect(store_url) as client, client.work([catches], limits=QUICK):
+    async with connect(store_url) as client, client.work([catches], options=QUICK):
         await client.start(catches, id="run")
         message, listed = await client.result("run")
 
@@ -208,7 +208,7 @@ async def test_a_task_group_shows_the_cure(sqlite_url):
         async with asyncio.TaskGroup() as group:
             group.create_task(one(ctx))
 
-    async with connect(sqlite_url) as client, client.work([groups], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([groups], options=QUICK):
         await client.start(groups, id="run")
         with pytest.raises(RunFailed, match=r"Misuse: this ctx is used in a task.* use ctx.gather"):
             await client.result("run")

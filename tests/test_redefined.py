@@ -31,7 +31,7 @@ def cell(more: int, done: list[int]) -> types.SimpleNamespace:
 async def test_a_cell_that_is_run_again(store_url):
     """After a cell has redefined a function, a run that is started with it runs the new code."""
     first = cell(5, [])
-    async with connect(store_url) as client, client.work([first.order], limits=QUICK):
+    async with connect(store_url) as client, client.work([first.order], options=QUICK):
         await client.start(first.order, 3, id="first")
         assert await client.result("first") == 8
         second = cell(10, [])
@@ -47,7 +47,7 @@ async def test_a_child_that_is_redefined(store_url):
     async def parent(ctx: Context) -> int:
         return await ctx.spawn(now[0].order, 3)
 
-    async with connect(store_url) as client, client.work([parent, now[0].order], limits=QUICK):
+    async with connect(store_url) as client, client.work([parent, now[0].order], options=QUICK):
         await client.start(parent, id="first")
         assert await client.result("first") == 8
         now[0] = cell(10, [])
@@ -68,7 +68,7 @@ async def test_an_undo_that_is_redefined(sqlite_url):
         raise ValueError("sold out")
 
     works = [parent, now[0].give_back]
-    async with connect(sqlite_url) as client, client.work(works, limits=QUICK):
+    async with connect(sqlite_url) as client, client.work(works, options=QUICK):
         now[0] = cell(2, done)
         await client.start(parent, id="run")
         with pytest.raises(RunFailed, match="sold out"):
@@ -97,7 +97,7 @@ async def test_another_function_under_the_name(store_url):
             return str(error)
 
     told = r"'order', version 1, is tests.test_redefined.there here, and tests.test_redefined.here"
-    async with connect(store_url) as client, client.work([here, parent], limits=QUICK):
+    async with connect(store_url) as client, client.work([here, parent], options=QUICK):
         with pytest.raises(Misuse, match=told):
             await client.start(there, 1, id="run")
         await client.start(parent, id="parent")
@@ -116,7 +116,7 @@ async def test_what_one_function_makes_twice(sqlite_url):
 
         return made
 
-    async with connect(sqlite_url) as client, client.work([make()], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([make()], options=QUICK):
         await client.start(make(), id="run")
         assert await client.result("run") == "made"
 
@@ -125,9 +125,9 @@ async def test_two_under_one_name(sqlite_url):
     """Two functions of one name and version are refused; the same one twice is one."""
     async with connect(sqlite_url) as client:
         with pytest.raises(Misuse, match=r"two functions 'order', version 1: tests"):
-            async with client.work([here, there], limits=QUICK):
+            async with client.work([here, there], options=QUICK):
                 pass
-        async with client.work([here, here], limits=QUICK):
+        async with client.work([here, here], options=QUICK):
             await client.start(here, 1, id="run")
             assert await client.result("run") == "here"
 
@@ -136,5 +136,5 @@ async def test_where_no_worker_is(sqlite_url):
     """A client without a worker starts whatever it is given: who drives it knows its own code."""
     async with connect(sqlite_url) as client:
         await client.start(there, 1, id="run")
-        async with client.work([here], limits=QUICK):
+        async with client.work([here], options=QUICK):
             assert await client.result("run") == "here"

@@ -45,7 +45,7 @@ async def report(ctx: Context, pages: int) -> list[Any]:
     rest = await ctx.map(plain, range(pages), limit=2)
     deep = await ctx.map(summary, range(pages))
     await ctx.sleep(0.001)
-    await ctx.signal("go")
+    await ctx.receive("go")
     return [first, pair, rest, deep, await ctx.step(fetch, 9)]
 
 
@@ -96,7 +96,7 @@ async def test_keys_are_names_and_ordinals_in_their_scope(store_url):
 async def before_edit(ctx: Context) -> list[Any]:
     one = await ctx.step(fetch, 1)
     two = await ctx.call(summary, 2)
-    await ctx.signal("go")
+    await ctx.receive("go")
     return [one, two]
 
 
@@ -106,7 +106,7 @@ async def after_edit(ctx: Context) -> list[Any]:
     one = await ctx.step(fetch, 1)
     await ctx.sleep(0)
     two = await ctx.call(summary, 2)
-    await ctx.signal("go")
+    await ctx.receive("go")
     return [new, one, two]
 
 
@@ -133,7 +133,7 @@ async def shapes(ctx: Context) -> list[Any]:
     ]
     got = [await ctx.step(lambda value=value: value, name="give") for value in values]
     calls[repr(got)] += 1
-    await ctx.signal("go")
+    await ctx.receive("go")
     return [type(value).__name__ for value in got]
 
 
@@ -155,7 +155,7 @@ async def draws(ctx: Context) -> Any:
     assert not set(one) & set(two)
     drawn += [ctx.now(), one, two]
     calls[repr(drawn)] += 1
-    await ctx.signal("go")
+    await ctx.receive("go")
     return repr(drawn)
 
 
@@ -184,7 +184,7 @@ async def test_time_moves_on_with_what_was_seen(store_url):
         await ctx.gather(ctx.step(fetch, 1), ctx.sleep(0.05))
         return [*times, ctx.now()]
 
-    async with connect(store_url) as client, client.work([watch], limits=QUICK):
+    async with connect(store_url) as client, client.work([watch], options=QUICK):
         run = await client.start(watch, id="run")
         created, slept, gathered = await client.result("run", watch)
         settled = {p.key: p.settled_at for p in await client.journal("run")}
@@ -208,7 +208,7 @@ async def yields_to_nobody(ctx: Context) -> int:
     await ctx.gather(ctx.step(fetch, 2), ctx.call(summary, 3), ctx.sleep(0))
     await ctx.map(plain, [1, 2])
     taken = len(turns)
-    await ctx.signal("go")
+    await ctx.receive("go")
     return taken
 
 
@@ -231,7 +231,7 @@ async def sell(ctx: Context, order: Order, tags: set[str], price: Decimal = Deci
     receipt = await ctx.call(bill, order, price)
     assert type(receipt) is Receipt
     calls[repr(receipt)] += 1
-    await ctx.signal("go")
+    await ctx.receive("go")
     return receipt
 
 
@@ -259,12 +259,12 @@ async def test_a_new_parameter_with_a_default_changes_no_record(store_url):
 
     @durable(name="grows")
     async def before(ctx: Context, one: int) -> list[int]:
-        await ctx.signal("go")
+        await ctx.receive("go")
         return [one]
 
     @durable(name="grows")
     async def after(ctx: Context, one: int, two: int = 2) -> list[int]:
-        await ctx.signal("go")
+        await ctx.receive("go")
         return [one, two]
 
     async with taken_over(store_url, before, after, 1) as client:
@@ -277,10 +277,10 @@ async def tells(ctx: Context) -> None:
     await ctx.step(fetch, 1)
     ctx.emit({"at": "after the step"})
     await ctx.gather(ctx.call(tells_inside, 0), ctx.call(tells_inside, 1))
-    scope = ctx.scoped("scope")
+    scope = ctx.scope("scope")
     await scope.step(fetch, 2)
     ctx.emit({"at": "before the wait"})
-    await scope.signal("go")
+    await scope.receive("go")
     ctx.emit({"at": "end"})
     await scope.step(fetch, 3)
 
@@ -289,7 +289,7 @@ async def tells(ctx: Context) -> None:
 async def tells_inside(ctx: Context, branch: int) -> None:
     ctx.emit({"at": f"branch {branch}"})
     await ctx.step(fetch, branch)
-    await ctx.signal(f"branch{branch}")
+    await ctx.receive(f"branch{branch}")
     ctx.emit({"at": f"branch {branch} ends"})
 
 
@@ -301,17 +301,17 @@ async def test_a_replay_tells_nothing(store_url):
         told.append(event["at"])
 
     async with connect(store_url) as client:
-        async with client.work([tells], limits=QUICK, listener=listen):
+        async with client.work([tells], options=QUICK, on_event=listen):
             await client.start(tells, id="run")
             await client.signal("run", "branch0")
             await reached(client, "run", "tells_inside.0")
             await reached(client, "run", "tells_inside.1/branch1.0")
         first, told[:] = list(told), []
-        async with client.work([tells], limits=QUICK, listener=listen):
+        async with client.work([tells], options=QUICK, on_event=listen):
             await client.signal("run", "branch1")
             await reached(client, "run", "scope.0/go.0")
         second, told[:] = list(told), []
-        async with client.work([tells], limits=QUICK, listener=listen):
+        async with client.work([tells], options=QUICK, on_event=listen):
             await client.signal("run", "go")
             await client.result("run")
 
@@ -337,7 +337,7 @@ async def test_a_listener_that_fails_harms_no_run(store_url):
         ctx.emit({"at": "start"})
         return "done"
 
-    async with connect(store_url) as client, client.work([talk], limits=QUICK, listener=listen):
+    async with connect(store_url) as client, client.work([talk], options=QUICK, on_event=listen):
         await client.start(talk, id="run")
         assert await client.result("run") == "done"
 
@@ -350,7 +350,7 @@ async def test_a_settled_promise_is_its_row(store_url):
     async def looks(ctx: Context) -> None:
         promise: Promise = await ctx.step(fetch, [1]).settled()
         rows.append(promise)
-        await ctx.signal("go")
+        await ctx.receive("go")
 
     async with taken_over(store_url, looks) as client:
         await client.result("run")
@@ -368,7 +368,7 @@ async def test_memory_does_not_grow_with_the_journal(sqlite_url):
         for i in range(1000):
             await ctx.step(fetch, i)
         held.append(len(ctx.execution.journal))
-        await ctx.signal("go")
+        await ctx.receive("go")
 
     async with taken_over(sqlite_url, long) as client:
         await client.result("run")

@@ -128,7 +128,7 @@ async def test_across_restarts(store_url: str) -> None:
                 async with client.work([agent]) as worker:
                     await worker.run_until_idle()
                 if (await client.get(run_id)).status.value == "paused":
-                    await client.requeue(run_id)
+                    await client.resume(run_id)
             rows = {row.key: decode(row.input or "{}") for row in await client.journal(run_id)}
             return [rows[key] for key in await calls_of(client, run_id)]
 

@@ -14,11 +14,11 @@ from pydantic import BaseModel, Field
 from substrate import (
     Context,
     Done,
-    Limits,
     OutcomeUnknown,
     RunFailed,
     RunPaused,
     StepFailed,
+    WorkerOptions,
     connect,
     durable,
 )
@@ -29,7 +29,7 @@ from substrate.values.codec import decode
 from tests.loops import TASK, make_agent, row, scripted
 from tests.runs import QUICK, keys, taken_over
 
-CALM = Limits(poll=QUICK.poll)
+CALM = WorkerOptions(poll=QUICK.poll)
 called: list[str] = []
 
 
@@ -87,8 +87,8 @@ async def whole(ctx: Context, report: Report) -> list[Any]:
     spawned = await ctx.spawn(child, report=made)
     where = await ctx.step(folder)
     assert await ctx.step(later) == where
-    told = await ctx.signal("told", Report)
-    await ctx.signal("go")
+    told = await ctx.receive("told", Report)
+    await ctx.receive("go")
     assert [made, told, report] == [REPORT, REPORT, REPORT]
     assert (some, where) == ({"here": REPORT.places, "there": None}, Path("a/b"))
     assert [each.title for each in mapped] == ["one", "two"]
@@ -111,9 +111,9 @@ async def test_objects_in_signals(sqlite_url):
 
     @durable
     async def hears(ctx: Context) -> bool:
-        return await ctx.signal("go", dict[str, list[Report]]) == {"all": [REPORT]}
+        return await ctx.receive("go", dict[str, list[Report]]) == {"all": [REPORT]}
 
-    async with connect(sqlite_url) as client, client.work([hears], limits=CALM):
+    async with connect(sqlite_url) as client, client.work([hears], options=CALM):
         await client.start(hears, id="run")
         await client.signal("run", "go", {"all": [REPORT]})
         assert await client.result("run")
@@ -137,7 +137,7 @@ async def test_told_before_the_call(store_url, fn):
     async def order(ctx: Context) -> None:
         await ctx.step(fn, effect="once")
 
-    async with connect(store_url) as client, client.work([order], limits=CALM):
+    async with connect(store_url) as client, client.work([order], options=CALM):
         await client.start(order, id="run")
         with pytest.raises(RunFailed, match=r"Misuse: .*\(.*:\d+\) says that it returns .*nothing"):
             await client.result("run")
@@ -164,11 +164,11 @@ async def test_what_was_done_and_cannot_be_kept(store_url, reconcile):
         except OutcomeUnknown as error:
             return error.message
 
-    async with connect(store_url) as client, client.work([order], limits=CALM):
+    async with connect(store_url) as client, client.work([order], options=CALM):
         await client.start(order, id="run")
         with pytest.raises(RunPaused, match="'lies': the call was made, and its result cannot be"):
             await client.result("run")
-        await client.requeue("run")
+        await client.resume("run")
         came_to = await client.result("run")
 
     assert called == ["lies"]
@@ -188,7 +188,7 @@ async def test_a_type_that_is_not_said(sqlite_url):
             await ctx.step(untyped)
         return "told"
 
-    async with connect(sqlite_url) as client, client.work([order], limits=CALM):
+    async with connect(sqlite_url) as client, client.work([order], options=CALM):
         await client.start(order, id="run")
         assert await client.result("run") == "told"
 
@@ -205,7 +205,7 @@ async def test_in_a_transaction(store_url):
     async def order(ctx: Context) -> str:
         return (await ctx.step(books, "Owls", effect="transactional")).title
 
-    async with connect(store_url) as client, client.work([order], limits=CALM):
+    async with connect(store_url) as client, client.work([order], options=CALM):
         await client.start(order, id="run")
         assert await client.result("run") == "Owls"
 
@@ -240,13 +240,13 @@ async def test_what_would_lose_a_part(store_url, effect):
         bought = await ctx.step(mended[0], effect=effect)
         return f"{bought!r}"
 
-    async with connect(store_url) as client, client.work([order], limits=CALM):
+    async with connect(store_url) as client, client.work([order], options=CALM):
         await client.start(order, id="run")
         with pytest.raises(RunPaused, match="result would not read back as Animal"):
             await client.result("run")
         recorded = await keys(client, "run")
         mended[0] = buys_a_dog
-        await client.requeue("run")
+        await client.resume("run")
         assert await client.result("run") == "Dog(name='rex', breed='pug')"
 
     assert called == ["buys"]
@@ -292,14 +292,14 @@ async def test_a_tool_that_returns_something_else(store_url, asked, told):
     agent = make_agent(scripted(say(asked), say("done")), [count, charge, steps])
 
     async with connect(store_url) as client:
-        async with client.work([agent], limits=CALM):
+        async with client.work([agent], options=CALM):
             await client.start(agent, TASK, id="a/1")
             with pytest.raises(RunPaused, match=told):
                 await client.result("a/1")
             assert "model.1" not in await keys(client, "a/1")
         mended = make_agent(scripted(say(asked), say("done")), [mend(each) for each in AS_THEY_ARE])
-        async with client.work([mended], limits=CALM):
-            await client.requeue("a/1")
+        async with client.work([mended], options=CALM):
+            await client.resume("a/1")
             assert (await client.result("a/1", mended)).text == "done"
 
     assert len(called) == (2 if "count" in str(asked) else 1)
@@ -356,6 +356,6 @@ async def test_what_means_the_type(sqlite_url, asked):
     """An int in the place of a float, a tuple in that of a list: that is no mistake."""
     agent = make_agent(scripted(say(asked), say("done")), [measure, lists, count, rows])
 
-    async with connect(sqlite_url) as client, client.work([agent], limits=CALM):
+    async with connect(sqlite_url) as client, client.work([agent], options=CALM):
         await client.start(agent, TASK, id="a/1")
         assert (await client.result("a/1", agent)).text == "done"

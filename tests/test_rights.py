@@ -17,7 +17,7 @@ from substrate.store.postgres.rights import RIGHTS
 from substrate.store.store import Store
 from substrate.values.errors import StoreUnusable
 from substrate.values.ids import RunId
-from substrate.values.records import Json
+from substrate.values.records import JsonText
 from tests.everything import FUNCTIONS, LIMITS
 from tests.primitives import end_some, every_primitive
 from tests.stores import LANE, OTHER, eventually, new_run, opened
@@ -113,7 +113,7 @@ async def test_each_right_is_needed(users, table, right, caplog):
     url = users.url(users.worker)
     async with opened(users.url(users.owner)) as store:  # a run that a dead worker has left
         await store.start(new_run("lost"), OTHER)
-        await store.tell_limit("a-model", Json("{}"))
+        await store.write_rate_limit("a-model", JsonText("{}"))
     users.change(f"INSERT INTO workers VALUES ('{OTHER}', '', 'h', 1, 1, 0, 1)")
     users.change(f"REVOKE {right} ON {table} FROM runs_worker")
 
@@ -124,7 +124,7 @@ async def test_each_right_is_needed(users, table, right, caplog):
         return
     async with connect(url) as client:
         with pytest.raises(StoreUnusable, match=told):
-            async with client.work(FUNCTIONS, limits=LIMITS):
+            async with client.work(FUNCTIONS, options=LIMITS):
                 pass
         if not (table == "workers" and right in ("INSERT", "UPDATE")):
             with pytest.raises(StoreUnusable, match=told):
@@ -137,7 +137,7 @@ async def use(store: Store) -> None:
     await store.recover()
     await end_some(store)
     await store.blob(RunId("ended"), "0" * 64)
-    await store.tell_limit("a-model", Json("{}"))
+    await store.write_rate_limit("a-model", JsonText("{}"))
     await store.limits(0)
     await store.tell_lanes(OTHER, [LANE])
     await store.known_lanes()
@@ -145,7 +145,7 @@ async def use(store: Store) -> None:
 
 @durable
 async def patient(ctx: Context) -> str:
-    return await ctx.signal("go", str)
+    return await ctx.receive("go", str)
 
 
 async def test_a_right_that_is_taken_away(users, caplog):
@@ -153,7 +153,7 @@ async def test_a_right_that_is_taken_away(users, caplog):
     async with opened(users.url(users.worker)) as opened_store:
         store = TroubledStore(opened_store)
         client = Client(store)
-        async with client.work([patient], limits=LIMITS):
+        async with client.work([patient], options=LIMITS):
             await client.start(patient, id="run")
             users.change("REVOKE UPDATE ON runs FROM runs_worker")
             with pytest.raises(StoreUnusable, match="GRANT SELECT, INSERT, UPDATE ON runs TO"):

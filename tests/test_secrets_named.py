@@ -129,7 +129,7 @@ async def test_everywhere(store_url, caplog, record_property):
     async with (
         connect(store_url) as client,
         client.work(
-            [careless, child], limits=QUICK, listener=lambda run_id, event: heard.append(event)
+            [careless, child], options=QUICK, on_event=lambda run_id, event: heard.append(event)
         ),
     ):
         await client.start(careless, KEY, order, {"key": KEY}, id="r")
@@ -149,7 +149,7 @@ async def test_everywhere(store_url, caplog, record_property):
 async def test_failures(store_url, caplog):
     """A run that fails with it tells it neither in its error nor in a traceback."""
     caplog.set_level(logging.DEBUG)
-    async with connect(store_url) as client, client.work([failing, handing_it_on], limits=QUICK):
+    async with connect(store_url) as client, client.work([failing, handing_it_on], options=QUICK):
         await client.start(failing, KEY, id="f")
         with pytest.raises(RunFailed, match=f"no such key {MASK}") as caught:
             await client.result("f")
@@ -168,16 +168,16 @@ async def test_replay(store_url, monkeypatch):
     async def waits(ctx: Context, key: Secret[str]) -> str:
         first = await ctx.step(pay, 1, key)
         await ctx.step(lambda text: "x", key.reveal(), name="with_it")
-        await ctx.signal("go")
+        await ctx.receive("go")
         return first + " and " + await ctx.step(pay, 2, key)
 
     async with connect(store_url) as client:
-        async with client.work([waits], limits=QUICK):
+        async with client.work([waits], options=QUICK):
             await client.start(waits, KEY, id="r")
             await reached(client, "r", "go.0")
         monkeypatch.setenv("TEST_STRIPE_KEY", "FAKE-the-next-one")
         await client.signal("r", "go", None)
-        async with client.work([waits], limits=QUICK):
+        async with client.work([waits], options=QUICK):
             result = await client.result("r")
 
     assert result == f"paid 1 with {MASK} and paid 2 with {MASK}"
@@ -212,7 +212,7 @@ async def test_tools(store_url, caplog):
     calls = [call("refund", order=0), call("refund", order=1), call("collect", order=2)]
     model = scripted(say(*calls, call("refund", order=3, key="TEST_OTHER")), say("done"))
     agent = make_agent(model, [refund, collect])
-    async with connect(store_url) as client, client.work([agent], limits=QUICK):
+    async with connect(store_url) as client, client.work([agent], options=QUICK):
         await client.start(agent, TASK, id="a")
         await client.result("a")
         journal = {each.key: each for each in await client.journal("a")}
@@ -231,13 +231,13 @@ async def test_tool_without_its_secret(store_url, monkeypatch):
     monkeypatch.delenv("TEST_STRIPE_KEY")
     model = scripted(say(call("refund", order=1)), say("done"))
     agent = make_agent(model, [refund])
-    async with connect(store_url) as client, client.work([agent], limits=QUICK):
+    async with connect(store_url) as client, client.work([agent], options=QUICK):
         await client.start(agent, TASK, id="a")
         with pytest.raises(RunPaused, match="the secret 'TEST_STRIPE_KEY' is not set; export it"):
             await client.result("a")
         assert seen == []
         monkeypatch.setenv("TEST_STRIPE_KEY", VALUE)
-        await client.requeue("a")
+        await client.resume("a")
         await client.result("a")
 
         assert (await client.get("a")).status is RunStatus.DONE
@@ -326,6 +326,6 @@ async def test_what_is_short_is_not_hidden(store_url, monkeypatch):
     async def short(ctx: Context, key: Secret[str]) -> str:
         return await ctx.step(pay, 1, key)
 
-    async with connect(store_url) as client, client.work([short], limits=QUICK):
+    async with connect(store_url) as client, client.work([short], options=QUICK):
         await client.start(short, KEY, id=RunId("r"))
         assert await client.result("r") == "paid 1 with 1"

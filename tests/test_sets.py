@@ -33,7 +33,7 @@ async def takes(
 @durable
 async def calls(ctx: Context) -> list[str]:
     found = await ctx.call(takes, *arguments())
-    await ctx.signal("go")
+    await ctx.receive("go")
     return found
 
 
@@ -49,7 +49,7 @@ async def _main(url: str, *, is_last: bool) -> None:
     async with connect(url) as client:
         await client.start(takes, *arguments(), id="run")
         await client.start(calls, id="calls")
-        async with client.work([calls, takes], limits=QUICK):
+        async with client.work([calls, takes], options=QUICK):
             await client.result("run")
             if is_last:
                 await client.signal("calls", "go")

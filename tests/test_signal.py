@@ -10,11 +10,11 @@ import pytest
 
 from substrate import (
     Context,
-    Limits,
     PromiseState,
     RunEnded,
     RunNotFound,
     SignalExpired,
+    WorkerOptions,
     connect,
     durable,
 )
@@ -25,20 +25,20 @@ from tests.runs import QUICK, reached
 from tests.stores import eventually
 from tests.troubled import troubled
 
-SLOW_TICK = Limits(poll=timedelta(seconds=30))
+SLOW_TICK = WorkerOptions(poll=timedelta(seconds=30))
 
 
 @durable
 async def waits(ctx: Context, timeout: float | None = None) -> Any:
     try:
-        return await ctx.signal("go", timeout=timeout)
+        return await ctx.receive("go", timeout=timeout)
     except SignalExpired as error:
         return f"expired: {error}"
 
 
 @durable
 async def collects(ctx: Context, count: int) -> list[Any]:
-    return [await ctx.signal("mail") for _ in range(count)]
+    return [await ctx.receive("mail") for _ in range(count)]
 
 
 async def test_an_early_signal_waits_for_its_waiter(store_url):
@@ -46,13 +46,13 @@ async def test_an_early_signal_waits_for_its_waiter(store_url):
     async with connect(store_url) as client:
         await client.start(waits, id="run")
         assert await client.signal("run", "go", {"yes": [1, None]}) is True
-        async with client.work([waits], limits=QUICK):
+        async with client.work([waits], options=QUICK):
             assert await client.result("run") == {"yes": [1, None]}
 
 
 async def test_a_waiter_is_woken_at_once(store_url):
     """A signal sent in the worker's own process wakes its run without waiting for a tick."""
-    async with connect(store_url) as client, client.work([waits], limits=SLOW_TICK):
+    async with connect(store_url) as client, client.work([waits], options=SLOW_TICK):
         await client.start(waits, id="run")
         await reached(client, "run", "go.0")
         await client.signal("run", "go", 1)
@@ -62,7 +62,7 @@ async def test_a_waiter_is_woken_at_once(store_url):
 
 async def test_a_signal_that_comes_while_the_waiter_looks(store_url):
     """A signal that is sent after the inbox was read, and before the wait begins, wakes it."""
-    async with troubled(store_url) as (client, store), client.work([waits], limits=SLOW_TICK):
+    async with troubled(store_url) as (client, store), client.work([waits], options=SLOW_TICK):
         await client.start(waits, id="run")
         await reached(client, "run", "go.0")
         held = store.hold("inbox")
@@ -79,7 +79,7 @@ async def test_a_waiter_is_woken_from_elsewhere(store_url):
     async with (
         connect(store_url) as other,
         connect(store_url) as client,
-        client.work([waits], limits=QUICK),
+        client.work([waits], options=QUICK),
     ):
         await client.start(waits, id="run")
         await reached(client, "run", "go.0")
@@ -93,7 +93,7 @@ async def test_each_is_taken_once_oldest_first(store_url):
         await client.start(collects, 4, id="run")
         for number in range(3):
             await client.signal("run", "mail", number)
-        async with client.work([collects], limits=QUICK):
+        async with client.work([collects], options=QUICK):
             await reached(client, "run", "mail.3")
             await client.signal("run", "mail", 3)
             assert await client.result("run") == [0, 1, 2, 3]
@@ -104,9 +104,9 @@ async def test_a_dedup_counts_once(store_url):
 
     @durable
     async def takes(ctx: Context) -> list[Any]:
-        found = [await ctx.signal("mail"), await ctx.signal("other")]
+        found = [await ctx.receive("mail"), await ctx.receive("other")]
         try:
-            await ctx.signal("mail", timeout=0)
+            await ctx.receive("mail", timeout=0)
         except SignalExpired:
             found.append("no more")
         return found
@@ -118,7 +118,7 @@ async def test_a_dedup_counts_once(store_url):
             await client.signal("run", "mail", "again", dedup="a"),
             await client.signal("run", "other", "other", dedup="a"),
         ]
-        async with client.work([takes], limits=QUICK):
+        async with client.work([takes], options=QUICK):
             assert await client.result("run") == ["first", "other", "no more"]
 
     assert sent == [True, False, True]
@@ -129,9 +129,9 @@ async def test_waits_on_different_names(store_url):
 
     @durable
     async def asks(ctx: Context) -> Any:
-        return await ctx.gather(ctx.signal("left"), ctx.signal("right"), ctx.signal("left"))
+        return await ctx.gather(ctx.receive("left"), ctx.receive("right"), ctx.receive("left"))
 
-    async with connect(store_url) as client, client.work([asks], limits=QUICK):
+    async with connect(store_url) as client, client.work([asks], options=QUICK):
         await client.start(asks, id="run")
         await reached(client, "run", "right.0")
         await client.signal("run", "right", "r")
@@ -151,21 +151,21 @@ async def test_it_expires(store_url):
     async def asks(ctx: Context) -> list[str]:
         told = []
         try:
-            await ctx.signal("answer", timeout=timedelta(minutes=2))
+            await ctx.receive("answer", timeout=timedelta(minutes=2))
         except SignalExpired as error:
             told.append(str(error))
-        await ctx.signal("go")
+        await ctx.receive("go")
         return told
 
     async with connect(store_url, clock) as client:
-        async with client.work([asks], limits=QUICK):
+        async with client.work([asks], options=QUICK):
             await client.start(asks, id="run")
             await eventually(lambda: clock.sleepers)
-            clock.move(119)
+            clock.advance(119)
             await eventually(lambda: clock.asked[-1] == 1.0)
-            clock.move(1)
+            clock.advance(1)
             await reached(client, "run", "go.0")
-        async with client.work([asks], limits=QUICK):
+        async with client.work([asks], options=QUICK):
             await client.signal("run", "go")
             assert await client.result("run") == ["no signal 'answer' came to 'run' in 120 s"]
         states = {promise.key: promise.state for promise in await client.journal("run")}
@@ -179,12 +179,12 @@ async def test_a_late_signal_is_kept_for_the_next_wait(store_url):
     @durable
     async def asks(ctx: Context) -> Any:
         try:
-            await ctx.signal("answer", timeout=0)
+            await ctx.receive("answer", timeout=0)
         except SignalExpired:
-            await ctx.signal("go")
-        return await ctx.signal("answer")
+            await ctx.receive("go")
+        return await ctx.receive("answer")
 
-    async with connect(store_url) as client, client.work([asks], limits=QUICK):
+    async with connect(store_url) as client, client.work([asks], options=QUICK):
         await client.start(asks, id="run")
         await reached(client, "run", "go.0")
         await client.signal("run", "answer", "late")
@@ -197,12 +197,12 @@ async def test_the_deadline_is_kept_by_another_worker(store_url):
     clock = ManualClock()
     began = clock.now_ms()
     async with connect(store_url, clock) as client:
-        async with client.work([waits], limits=QUICK):
+        async with client.work([waits], options=QUICK):
             await client.start(waits, 30.0, id="run")
             await eventually(lambda: clock.sleepers)
             recorded = (await client.journal("run"))[-1]
-        clock.move(31)
-        async with client.work([waits], limits=QUICK):
+        clock.advance(31)
+        async with client.work([waits], options=QUICK):
             assert (await client.result("run")).startswith("expired: no signal 'go'")
 
     assert decode(recorded.input or "") == {"due_at": began + 30_000}
@@ -219,11 +219,11 @@ async def test_a_value_has_the_type_asked_for(store_url):
 
     @durable
     async def polls(ctx: Context) -> list[Any]:
-        votes = [await ctx.signal("vote", Vote), await ctx.signal("vote", Vote)]
+        votes = [await ctx.receive("vote", Vote), await ctx.receive("vote", Vote)]
         assert all(isinstance(vote, Vote) for vote in votes)
-        return [*(vote.who for vote in votes), await ctx.signal("vote", int | None)]
+        return [*(vote.who for vote in votes), await ctx.receive("vote", int | None)]
 
-    async with connect(store_url) as client, client.work([polls], limits=QUICK):
+    async with connect(store_url) as client, client.work([polls], options=QUICK):
         await client.start(polls, id="run")
         await client.signal("run", "vote", {"who": "ann", "yes": True})
         await client.signal("run", "vote", {"who": "bob"})
@@ -239,7 +239,7 @@ async def test_a_value_has_the_type_asked_for(store_url):
 
 async def test_who_cannot_be_signalled(store_url):
     """A run that is unknown or has ended takes no signal, and its sender is told."""
-    async with connect(store_url) as client, client.work([waits], limits=QUICK):
+    async with connect(store_url) as client, client.work([waits], options=QUICK):
         with pytest.raises(RunNotFound, match="no run 'nobody'"):
             await client.signal("nobody", "go")
         await client.start(waits, id="run")
@@ -255,7 +255,7 @@ async def test_no_wake_up_is_lost(store_url):
     async with (
         connect(store_url) as other,
         connect(store_url) as client,
-        client.work([collects], limits=QUICK),
+        client.work([collects], options=QUICK),
     ):
         await client.start(collects, count, id="run")
         senders = [

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from substrate import Client, Context, Limits, connect, durable
+from substrate import Client, Context, WorkerOptions, connect, durable
 from substrate.store.postgres import PostgresStore
 from substrate.store.postgres.connections import Connections
 from substrate.store.postgres.deadline import ANSWER_WAIT, STATEMENT_WAIT
@@ -25,8 +25,8 @@ from tests.stores import LIMIT_S, claimed, database, eventually, opened
 from tests.stores import signal as a_signal
 
 calls: Counter[str] = Counter()
-LIMITS = Limits(
-    lease=timedelta(seconds=3), poll=timedelta(milliseconds=50), grace=timedelta(seconds=1)
+LIMITS = WorkerOptions(
+    lease=timedelta(seconds=3), poll=timedelta(milliseconds=50), shutdown_grace=timedelta(seconds=1)
 )
 WAIT = 0.7
 """How many seconds the stores of these tests wait for an answer."""
@@ -46,7 +46,7 @@ async def count(what: str) -> str:
 async def job(ctx: Context, name: str) -> Any:
     """Take a step, wait for a signal, and take another one."""
     await ctx.step(count, f"{name} begins")
-    told = await ctx.signal("go")
+    told = await ctx.receive("go")
     await ctx.step(count, f"{name} ends")
     return told
 
@@ -106,7 +106,7 @@ async def test_a_worker_survives_silent_connections(postgres_url):
     async with (
         proxy_to(postgres_url) as proxy,
         through(proxy) as client,
-        client.work([job], limits=LIMITS),
+        client.work([job], options=LIMITS),
         connect(postgres_url) as other,
     ):
         await client.start(job, "a", id="run")
@@ -126,20 +126,22 @@ async def test_a_worker_survives_silent_connections(postgres_url):
 
 async def test_a_worker_comes_back_from_silence(postgres_url):
     """Cut off for longer than its lease, a worker lets go, and takes runs again afterwards."""
-    limits = Limits(
-        lease=timedelta(seconds=1), poll=timedelta(milliseconds=50), grace=timedelta(seconds=1)
+    limits = WorkerOptions(
+        lease=timedelta(seconds=1),
+        poll=timedelta(milliseconds=50),
+        shutdown_grace=timedelta(seconds=1),
     )
     async with (
         proxy_to(postgres_url) as proxy,
         through(proxy) as client,
-        client.work([job], limits=limits) as worker,
+        client.work([job], options=limits) as worker,
         connect(postgres_url) as other,
     ):
         await client.start(job, "a", id="run")
         await reached(other, "run", "go.0")
         proxy.is_silent = True
         proxy.fall_silent()
-        async with other.work([job], limits=limits):
+        async with other.work([job], options=limits):
             await other.signal("run", "go", "done")
             assert await other.result("run") == "done"
         await eventually(lambda: worker.running == 0)
@@ -166,7 +168,7 @@ async def test_a_commit_whose_answer_is_lost(postgres_url):
             told = await ctx.step(lose_answers)
             return told + await ctx.step(count, "next")
 
-        async with client.work([loses], limits=LIMITS), connect(postgres_url) as other:
+        async with client.work([loses], options=LIMITS), connect(postgres_url) as other:
             await client.start(loses, id="run")
             assert await other.result("run") == "stepnext"
             run = await other.get("run")
@@ -181,7 +183,7 @@ async def test_a_backend_that_stands_still():
         store = PostgresStore(url, answer_wait=WAIT)
         await store.open()
         client = Client(store)
-        async with client.work([job], limits=LIMITS), connect(url) as other:
+        async with client.work([job], options=LIMITS), connect(url) as other:
             await client.start(job, "a", id="run")
             await reached(other, "run", "go.0")
             (stopped,) = await store._connections.in_line(_backend)
@@ -207,7 +209,7 @@ async def test_slow_answers_are_answers(postgres_url):
     """A way that delays everything costs time, and neither a lease nor a call."""
     async with proxy_to(postgres_url) as proxy, through(proxy) as client:
         proxy.delay = 0.02
-        async with client.work([job], limits=LIMITS):
+        async with client.work([job], options=LIMITS):
             await patiently(lambda: client.start(job, "a", id="run"))
             await client.signal("run", "go", "done")
             assert await client.result("run") == "done"
@@ -221,7 +223,7 @@ async def test_closing_in_silence(postgres_url):
     async with proxy_to(postgres_url) as proxy:
         store = PostgresStore(proxy.url)
         await store.open()
-        async with Client(store).work([job], limits=LIMITS):
+        async with Client(store).work([job], options=LIMITS):
             await Client(store).start(job, "a", id="run")
             await reached(Client(store), "run", "go.0")
             proxy.is_silent = True
@@ -230,7 +232,7 @@ async def test_closing_in_silence(postgres_url):
         await store.close()
         took = time.monotonic() - began
 
-    assert took < LIMITS.grace.total_seconds() + 16
+    assert took < LIMITS.shutdown_grace.total_seconds() + 16
 
 
 async def test_the_server_gives_a_statement_up_first():

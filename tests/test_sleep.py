@@ -33,14 +33,14 @@ async def sleeps_until(ctx: Context, when: datetime) -> datetime:
 async def test_it_lasts_as_long_as_was_said(store_url):
     """A sleep ends when the clock has come to its moment, and not before."""
     clock = ManualClock()
-    async with connect(store_url, clock) as client, client.work([sleeps], limits=QUICK):
+    async with connect(store_url, clock) as client, client.work([sleeps], options=QUICK):
         await client.start(sleeps, 90, id="run")
         await eventually(lambda: clock.sleepers)
         due = decode((await client.journal("run"))[-1].input or "")["due_at"]
-        clock.move(89.999)
+        clock.advance(89.999)
         await eventually(lambda: clock.asked[-1] < 60)
         assert clock.now_ms() == due - 1
-        clock.move(0.001)
+        clock.advance(0.001)
         _, after = await client.result("run", sleeps)
 
     assert after == from_ms(due)
@@ -52,11 +52,11 @@ async def test_it_lasts_until_a_moment(store_url):
     moment = from_ms(clock.now_ms()) + HOUR
     async with (
         connect(store_url, clock) as client,
-        client.work([sleeps_until], limits=QUICK),
+        client.work([sleeps_until], options=QUICK),
     ):
         await client.start(sleeps_until, moment, id="run")
         await eventually(lambda: clock.sleepers)
-        clock.move(HOUR.total_seconds())
+        clock.advance(HOUR.total_seconds())
         assert await client.result("run", sleeps_until) == moment
         await client.start(sleeps_until, datetime(2020, 1, 1, tzinfo=UTC), id="past")
         assert await client.result("past", sleeps_until) == moment
@@ -67,15 +67,15 @@ async def test_the_moment_is_recorded_first(store_url):
     clock = ManualClock()
     began = clock.now_ms()
     async with connect(store_url, clock) as client:
-        async with client.work([sleeps], limits=QUICK):
+        async with client.work([sleeps], options=QUICK):
             await client.start(sleeps, 30, id="run")
             await eventually(lambda: clock.sleepers)
             recorded = (await client.journal("run"))[-1]
-        clock.move(29.999)
-        async with client.work([sleeps], limits=QUICK) as worker:
+        clock.advance(29.999)
+        async with client.work([sleeps], options=QUICK) as worker:
             await worker.run_until_idle()
             assert (await client.get("run")).status is RunStatus.SUSPENDED
-            clock.move(0.001)
+            clock.advance(0.001)
             await client.result("run")
 
     assert (recorded.key, recorded.kind, recorded.is_settled) == ("sleep.0", "timer", False)
@@ -110,12 +110,12 @@ async def test_sleeps_side_by_side(store_url):
         return ctx.now()
 
     began = from_ms(clock.now_ms())
-    async with connect(store_url, clock) as client, client.work([both], limits=QUICK):
+    async with connect(store_url, clock) as client, client.work([both], options=QUICK):
         await client.start(both, id="run")
         await eventually(lambda: clock.sleepers == 2)
-        clock.move(10)
+        clock.advance(10)
         await eventually(lambda: clock.sleepers == 1)
-        clock.move(10)
+        clock.advance(10)
         assert await client.result("run", both) == began + timedelta(seconds=20)
 
 
@@ -141,12 +141,12 @@ async def test_a_clock_that_is_set_back_prolongs_nothing_in_memory(store_url):
     @durable
     async def waits(ctx: Context) -> list[Any]:
         try:
-            await ctx.gather(ctx.sleep(1.0), ctx.signal("never", timeout=1.0))
+            await ctx.gather(ctx.sleep(1.0), ctx.receive("never", timeout=1.0))
         except SignalExpired:
             return ["expired", ctx.now() >= began + timedelta(seconds=1.0)]
         return []
 
-    async with connect(store_url, clock) as client, client.work([waits], limits=QUICK):
+    async with connect(store_url, clock) as client, client.work([waits], options=QUICK):
         began = from_ms(clock.now_ms())
         await client.start(waits, id="run")
         await eventually(lambda: clock.sleepers == 2)

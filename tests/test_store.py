@@ -10,7 +10,7 @@ from substrate.store.store import Store
 from substrate.values.errors import IdTaken
 from substrate.values.ids import RunId
 from substrate.values.records import (
-    Inbox,
+    OwnedRun,
     RunStatus,
 )
 from tests.stores import (
@@ -183,9 +183,9 @@ async def test_inboxes(store: Store):
         await claimed(store, id_)
     await claimed(store, "c", OTHER)
 
-    found = await store.inboxes(OWNER)
+    found = await store.owned_runs(OWNER)
 
     assert sorted(found, key=lambda inbox: inbox.run_id) == [
-        Inbox(RunId("a"), 1, 0, cancel_requested=False),
-        Inbox(RunId("b"), 1, 0, cancel_requested=False),
+        OwnedRun(RunId("a"), 1, 0, cancel_requested=False),
+        OwnedRun(RunId("b"), 1, 0, cancel_requested=False),
     ]

@@ -58,7 +58,7 @@ async def test_running_parent_is_told(store: Store, db: Database):
 
     await store.commit([end_child(child)])
 
-    (inbox,) = [i for i in await store.inboxes(OWNER) if i.run_id == parent.run.id]
+    (inbox,) = [i for i in await store.owned_runs(OWNER) if i.run_id == parent.run.id]
     assert (inbox.epoch, inbox.wake_version) == (1, 1)
     assert isinstance((await store.commit([checkpoint(parent.fence, "next.0")]))[0], Written)
 

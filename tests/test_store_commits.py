@@ -14,7 +14,7 @@ from substrate.values.records import (
     Checkpoint,
     Effect,
     Fenced,
-    Json,
+    JsonText,
     Kind,
     PromiseState,
     RunStatus,
@@ -57,10 +57,10 @@ async def test_written_as_it_is(store: Store):
         promise("run", "work.0"),
         effect=Effect.IDEMPOTENT,
         fingerprint="abc",
-        input=Json("[1,2]"),
-        error=Json('{"type":"E"}'),
-        usage=Json('{"tokens":3}'),
-        attempts=Json('[{"type":"E"}]'),
+        input=JsonText("[1,2]"),
+        error=JsonText('{"type":"E"}'),
+        usage=JsonText('{"tokens":3}'),
+        attempts=JsonText('[{"type":"E"}]'),
     )
 
     outcomes = await store.commit([Checkpoint(claim.fence, full)])
@@ -178,7 +178,7 @@ async def test_pause_keeps_the_outcome_open(store: Store):
     """Pausing a run gives the claim up, and leaves its outcome to be settled later."""
     claim = await claimed(store)
     why = replace(end(claim).promise, state=PromiseState.PENDING, settled_at=None, value=None)
-    why = replace(why, error=Json('{"type":"FingerprintMismatch"}'))
+    why = replace(why, error=JsonText('{"type":"FingerprintMismatch"}'))
 
     await store.commit([Checkpoint(claim.fence, why, RunStatus.PAUSED)])
 

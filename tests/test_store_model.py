@@ -29,10 +29,10 @@ from substrate.values.records import (
     Adopted,
     Checkpoint,
     Claim,
+    CommitResult,
     Fence,
     Fenced,
-    Json,
-    Outcome,
+    JsonText,
     Owner,
     PromiseState,
     RunStatus,
@@ -116,7 +116,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def last_of(self, fence: Fence, state: PromiseState, status: RunStatus) -> Checkpoint:
         """Return what ends a run, or pauses it when its promise is to stay open."""
-        claim = Claim(self.ask(self.store.get(fence.run_id)), fence, Json("{}"))
+        claim = Claim(self.ask(self.store.get(fence.run_id)), fence, JsonText("{}"))
         last = end_child(claim) if "#" in fence.run_id else end(claim)
         is_settled = state is not PromiseState.PENDING
         changes = {"value": None, "settled_at": last.promise.settled_at if is_settled else None}
@@ -139,7 +139,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule(worker=st.integers(-2, -1), limit=st.sampled_from([1, 10]))
     def claim(self, worker: int, limit: int) -> None:
         ready = {r.id for r in self.model.runs.values() if r.status is RunStatus.READY}
-        assert self.ask(self.store.backlog([LANE], limit)) == min(limit, len(ready))
+        assert self.ask(self.store.count_ready([LANE], limit)) == min(limit, len(ready))
 
         claims = self.ask(self.store.claim(LANE, limit, self.workers[worker]))
 
@@ -182,7 +182,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 3, 600]))
     def pass_time(self, seconds: int) -> None:
-        self.clock.move(seconds)
+        self.clock.advance(seconds)
 
     @rule()
     def recover(self) -> None:
@@ -258,7 +258,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
         self.check(last, outcome)
 
-    def check(self, checkpoint: Checkpoint, outcome: Outcome) -> None:
+    def check(self, checkpoint: Checkpoint, outcome: CommitResult) -> None:
         """Do to the model what was asked of the store, and compare what came of it."""
         expected = self.model.write(checkpoint)
         if expected is not Adopted:
@@ -353,20 +353,22 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.model.discard(id_)
 
     @rule(id_=ANY_IDS)
-    def reopen(self, id_: str) -> None:
+    def resume(self, id_: str) -> None:
         if not self.model.may_reopen(id_):
             with pytest.raises((RunNotFound, RunEnded)):
-                self.ask(self.store.reopen(RunId(id_)))
+                self.ask(self.store.resume(RunId(id_)))
             return
-        self.ask(self.store.reopen(RunId(id_)))
-        self.model.reopen(id_)
+        self.ask(self.store.resume(RunId(id_)))
+        self.model.resume(id_)
 
     @precondition(lambda self: self.fences)
     @rule(data=st.data(), n=st.integers(2, 9))
-    def renew(self, data: st.DataObject, n: int) -> None:
-        fence, input_ = data.draw(self.some_fence()), Json(f'{{"n":{n}}}')
+    def continue_as(self, data: st.DataObject, n: int) -> None:
+        fence, input_ = data.draw(self.some_fence()), JsonText(f'{{"n":{n}}}')
 
-        assert self.ask(self.store.renew(fence, input_)) == self.model.renew(fence, input_)
+        assert self.ask(self.store.continue_as(fence, input_)) == self.model.continue_as(
+            fence, input_
+        )
 
     @invariant()
     def rows_agree(self) -> None:
@@ -383,19 +385,19 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 expected.crashes,
                 expected.wake_version,
             )
-            assert (run.parent_id, run.last_seq, run.generation, run.journal_from) == (
+            assert (run.parent_id, run.last_seq, run.generation, run.generation_seq) == (
                 parent,
                 expected.last_seq,
                 expected.generation,
-                expected.journal_from,
+                expected.generation_seq,
             )
-            assert (run.cancel_requested, run.gone_epoch) == (expected.is_cancelled, 0)
+            assert (run.cancel_requested, run.exited_epoch) == (expected.is_cancelled, 0)
             rows = self.ask(self.store.journal(RunId(expected.id)))
             journal = {row.key: (row.state, row.value, row.seq, row.epoch) for row in rows}
             assert journal == expected.journal
             assert [row.seq for row in rows] == sorted({row.seq for row in rows})
             ended = [row for row in rows if row.kind == "child" and row.is_settled]
-            assert self.ask(self.store.arrivals(RunId(expected.id), 0)) == ended
+            assert self.ask(self.store.settled_children(RunId(expected.id), 0)) == ended
             inbox = self.ask(self.store.inbox(RunId(expected.id), untaken=False))
             assert [(row.dedup, row.taken_by) for row in inbox] == list(expected.inbox.items())
 

@@ -18,7 +18,7 @@ from substrate.store.store import Store
 from substrate.values.codec import decode, encode
 from substrate.values.errors import CheckpointRefused, NotEncodable, StoreUnusable
 from substrate.values.ids import RunId
-from substrate.values.records import Adopted, Checkpoint, Fenced, Json, Written
+from substrate.values.records import Adopted, Checkpoint, Fenced, JsonText, Written
 from tests.stores import (
     LANE,
     OTHER,
@@ -128,7 +128,7 @@ def test_not_json(value: Any):
 async def test_nasty_payloads(store: Store):
     """Whatever the codec wrote comes back byte for byte, written alone or in a batch."""
     claim = await claimed(store)
-    texts = [Json(encode(value)) for value in NASTY]
+    texts = [JsonText(encode(value)) for value in NASTY]
 
     for i, text in enumerate(texts):
         await store.commit([checkpoint(claim.fence, f"alone.{i}", text)])
@@ -142,7 +142,7 @@ async def test_nasty_payloads(store: Store):
 async def test_every_payload_column(store: Store, db: Database):
     """Any payload may be long: its row keeps a hash and the beginning, and readers get it all."""
     claim = await claimed(store)
-    payloads = dict.fromkeys(("input", "value", "error", "usage", "attempts"), Json(LONG))
+    payloads = dict.fromkeys(("input", "value", "error", "usage", "attempts"), JsonText(LONG))
     full = replace(checkpoint(claim.fence, "work.0").promise, **payloads)
 
     await store.commit([Checkpoint(claim.fence, full)])

@@ -72,7 +72,7 @@ FREQUENT = {
     "promise": (promises._SELECT_PROMISE, ("run", 1)),
     "promises": (promises._SELECT_PROMISES, (["run"],)),
     "claim": (runs._CLAIM_NEXT, NAMED),
-    "inboxes": (runs._SELECT_INBOXES, ("w",)),
+    "owned_runs": (runs._SELECT_INBOXES, ("w",)),
     "release": (runs._RELEASE, NAMED),
     "runs": (runs._SELECT_RUNS, NAMED | {"status": "done"}),
     "look": (recovery._LOOK, NAMED),
@@ -88,11 +88,11 @@ FREQUENT = {
     "suspend": (waiting._SUSPEND, NAMED),
     "next due": (waiting._NEXT_DUE, ()),
     "wake due": (waiting._WAKE_NEXT, NAMED),
-    "backlog": (waiting._BACKLOG, ([LANE], 10)),
-    "arrivals": (waiting._ARRIVALS, ("run", 0)),
+    "count_ready": (waiting._BACKLOG, ([LANE], 10)),
+    "settled_children": (waiting._ARRIVALS, ("run", 0)),
     "cancel": (ending._CANCEL_TREE, NAMED),
     "discard": (ending._DISCARD, NAMED),
-    "renew": (ending._RENEW, NAMED),
+    "continue_as": (ending._RENEW, NAMED),
 }
 
 
@@ -135,7 +135,7 @@ async def test_schema_changes_under_a_running_process(postgres_url: str):
             batch = [checkpoint(claim.fence, "a.0"), checkpoint(claim.fence, "b.0")]
             assert await store.commit([checkpoint(claim.fence, "c.0")]) == [Written(4)]
             assert await store.commit(batch) == [Written(5), Written(6)]
-            assert await store.inboxes(OWNER)
+            assert await store.owned_runs(OWNER)
             await store.release([claim.fence])
             (again,) = await store.claim(LANE, 1, OTHER)
             assert await store.commit([end(again)]) == [Written(7)]

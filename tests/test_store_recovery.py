@@ -15,7 +15,7 @@ from itertools import chain
 import pytest
 
 from substrate.store.crashes import MAX_CRASHES
-from substrate.store.postgres.recovery import PATIENCE, Sighting, Vigil, look
+from substrate.store.postgres.recovery import PATIENCE, Suspicions, WorkerSeen, look
 from substrate.store.store import Store
 from substrate.values.codec import decode
 from substrate.values.ids import RunId
@@ -121,35 +121,35 @@ async def test_release_of_what_is_ours(store: Store):
 
 async def test_lapsed_lease(store: Store):
     """The runs of a worker whose lease has lapsed are taken back, and its claim is void."""
-    async with beating(store, OWNER, AT_ONCE) as pulse:
+    async with beating(store, OWNER, AT_ONCE) as heartbeat:
         claim = await claimed(store)
 
         assert await eventually(store.recover) == [RUN]
 
         run = await store.get(RUN)
         assert (run.status, run.lease_owner, run.crashes) == (RunStatus.READY, None, 1)
-        assert run.gone_epoch == 0  # its process is here, and could be in the middle of a step
+        assert run.exited_epoch == 0  # its process is here, and could be in the middle of a step
         assert await store.commit([checkpoint(claim.fence, "late.0")]) == [Fenced()]
-        assert await asyncio.to_thread(pulse.beat) is None
+        assert await asyncio.to_thread(heartbeat.beat) is None
     assert [again.fence.epoch for again in await store.claim(LANE, 1, OTHER)] == [2]
 
 
 async def test_living_worker_keeps_its_runs(store: Store):
     """Nothing is taken from a worker whose lease holds, nor from one that has just beaten."""
-    async with beating(store, OWNER) as pulse, beating(store, OTHER):
+    async with beating(store, OWNER) as heartbeat, beating(store, OTHER):
         await claimed(store)
         assert await store.recover() == []
 
-        assert isinstance(await asyncio.to_thread(pulse.beat), int)
+        assert isinstance(await asyncio.to_thread(heartbeat.beat), int)
         assert await store.recover() == []
     assert (await store.get(RUN)).lease_owner == OWNER
 
 
 async def test_beat_tells_the_databases_time(store: Store):
     """A beat brings the database's time, by which all workers agree when a lease has lapsed."""
-    async with beating(store, OWNER) as pulse:
+    async with beating(store, OWNER) as heartbeat:
         before = store.clock.now_ms()
-        now = await asyncio.to_thread(pulse.beat)
+        now = await asyncio.to_thread(heartbeat.beat)
 
         assert before - 50 <= now <= store.clock.now_ms() + 50
 
@@ -161,7 +161,7 @@ async def test_struck_off_worker_leaves_its_runs(store: Store):
         assert await store.recover() == []
 
     assert await store.recover() == [RUN]
-    assert (await store.get(RUN)).gone_epoch == 0
+    assert (await store.get(RUN)).exited_epoch == 0
 
 
 async def test_crashes_are_counted(store: Store):
@@ -239,7 +239,7 @@ async def test_killed_worker(store: Store, store_url: str):
                 recovered += await store.recover()
             assert recovered == ["dead"]
             assert (await store.get(RunId("alive"))).lease_owner == OTHER
-            assert (await store.get(RunId("dead"))).gone_epoch == 1
+            assert (await store.get(RunId("dead"))).exited_epoch == 1
 
 
 async def test_a_worker_that_was_cut_off_may_live(postgres_url: str):
@@ -255,7 +255,7 @@ async def test_a_worker_that_was_cut_off_may_live(postgres_url: str):
             db.rows("SELECT pg_terminate_backend(backend_pid) FROM workers")
 
             assert await eventually(store.recover) == [RUN]
-            assert (await store.get(RUN)).gone_epoch == 0
+            assert (await store.get(RUN)).exited_epoch == 0
 
 
 # -------------------------------------------------------------------------------------- SQLite
@@ -288,13 +288,13 @@ async def test_wrong_clock_kills_nobody(postgres_url: str):
 
 async def test_cut_heartbeat_connects_anew(postgres_url: str):
     """A heartbeat whose connection was cut goes on over another, and the worker is alive."""
-    async with opened(postgres_url) as store, beating(store, OWNER) as pulse:
+    async with opened(postgres_url) as store, beating(store, OWNER) as heartbeat:
         await claimed(store)
         with database(postgres_url) as db:
             first = db.value("SELECT backend_pid FROM workers")
             assert db.value("SELECT pg_terminate_backend(:pid, 5000)", pid=first)
 
-            assert isinstance(await asyncio.to_thread(pulse.beat), int)
+            assert isinstance(await asyncio.to_thread(heartbeat.beat), int)
 
             assert db.value("SELECT backend_pid FROM workers") != first
         assert await store.recover() == []
@@ -401,10 +401,10 @@ async def test_struck_off_is_not_missing(postgres_url: str):
 
 def test_vigil():
     """A worker is given up when it was missing all the while, with no beat between the looks."""
-    missing = Sighting(OWNER, 1000, 60_000, has_lapsed=False, is_missing=True)
+    missing = WorkerSeen(OWNER, 1000, 60_000, has_lapsed=False, is_missing=True)
     beaten = replace(missing, lease_until=2000)
     back = replace(missing, is_missing=False)
-    vigil = Vigil()
+    vigil = Suspicions()
 
     assert vigil.dead_among([missing], 0.0) == []
     assert vigil.dead_among([missing], PATIENCE / 2) == []
@@ -416,9 +416,9 @@ def test_vigil():
 
 def test_lapsed_or_missing():
     """Whose lease has lapsed, or who is missing, is dead; of its process that says nothing."""
-    lapsed = Sighting(OWNER, 1000, 60_000, has_lapsed=True, is_missing=False)
-    missing = Sighting(OTHER, 1000, 60_000, has_lapsed=True, is_missing=True)
-    vigil = Vigil()
+    lapsed = WorkerSeen(OWNER, 1000, 60_000, has_lapsed=True, is_missing=False)
+    missing = WorkerSeen(OTHER, 1000, 60_000, has_lapsed=True, is_missing=True)
+    vigil = Suspicions()
 
     assert vigil.dead_among([lapsed, missing], 0.0) == [lapsed, missing]
     assert vigil.dead_among([lapsed, missing], PATIENCE) == [lapsed, missing]

@@ -6,7 +6,7 @@ import pytest
 
 from substrate.store.store import Store
 from substrate.values.ids import Key, RunId
-from substrate.values.records import Fenced, Json, PromiseState, RunStatus
+from substrate.values.records import Fenced, JsonText, PromiseState, RunStatus
 from tests.stores import (
     LANE,
     OTHER,
@@ -24,7 +24,7 @@ from tests.stores import (
 )
 
 RUN = RunId("run")
-LONG = Json(f'"{"x" * 40_000}"')
+LONG = JsonText(f'"{"x" * 40_000}"')
 
 
 @pytest.fixture
@@ -44,12 +44,12 @@ async def test_renew(store: Store):
     claim = await claimed(store)
     await store.commit([checkpoint(claim.fence, "work.0")])
 
-    assert await store.renew(claim.fence, Json('{"n":2}'))
+    assert await store.continue_as(claim.fence, JsonText('{"n":2}'))
 
     run = await store.get(RUN)
     assert (run.status, run.lease_owner) == (RunStatus.READY, None)
-    assert (run.generation, run.journal_from, run.last_seq) == (1, 3, 3)
-    assert await store.journal(RUN, after=run.journal_from) == []
+    assert (run.generation, run.generation_seq, run.last_seq) == (1, 3, 3)
+    assert await store.journal(RUN, after=run.generation_seq) == []
     (again,) = await store.claim(LANE, 1, OTHER)
     assert (again.input, again.fence.epoch, again.run.generation) == ('{"n":2}', 2, 1)
     assert len(await store.journal(RUN)) == 3
@@ -61,9 +61,9 @@ async def test_each_generation_is_a_row(store: Store):
     So every generation can be opened, and who starts the run again gets it.
     """
     claim = await claimed(store)
-    await store.renew(claim.fence, Json('{"n":2}'))
+    await store.continue_as(claim.fence, JsonText('{"n":2}'))
     (again,) = await store.claim(LANE, 1, OTHER)
-    await store.renew(again.fence, Json('{"n":3}'))
+    await store.continue_as(again.fence, JsonText('{"n":3}'))
     (third,) = await store.claim(LANE, 1, OTHER)
 
     rows = {each.key: each for each in await store.journal(RUN)}
@@ -82,7 +82,7 @@ async def test_inbox_stays(store: Store):
     claim = await claimed(store)
     await store.send(signal())
 
-    await store.renew(claim.fence, Json("{}"))
+    await store.continue_as(claim.fence, JsonText("{}"))
 
     assert len(await store.inbox(RUN, "go")) == 1
     assert (await store.get(RUN)).wake_version == 1
@@ -91,7 +91,7 @@ async def test_inbox_stays(store: Store):
 async def test_own_promise(store: Store):
     """The run's outcome stays open under its fingerprint: its starter still gets this run."""
     claim = await claimed(store)
-    await store.renew(claim.fence, Json('{"n":2}'))
+    await store.continue_as(claim.fence, JsonText('{"n":2}'))
 
     own = await store.promise(RUN)
     again, _ = await store.start(new_run())
@@ -106,7 +106,7 @@ async def test_renew_is_a_give_back(store: Store):
     await crash(store)
     (claim,) = await store.claim(LANE, 1, OWNER)
 
-    await store.renew(claim.fence, Json("{}"))
+    await store.continue_as(claim.fence, JsonText("{}"))
 
     assert (await store.get(RUN)).crashes == 0
 
@@ -117,11 +117,11 @@ async def test_renew_is_fenced(store: Store):
     await store.release([claim.fence])
     (successor,) = await store.claim(LANE, 1, OTHER)
 
-    assert not await store.renew(claim.fence, Json("1"))
+    assert not await store.continue_as(claim.fence, JsonText("1"))
     assert [each.key for each in await store.journal(RUN)] == ["run"]
     assert (await store.get(RUN)).generation == 0
-    assert await store.renew(successor.fence, Json("2"))
-    assert not await store.renew(successor.fence, Json("3"))
+    assert await store.continue_as(successor.fence, JsonText("2"))
+    assert not await store.continue_as(successor.fence, JsonText("3"))
     assert await store.commit([checkpoint(successor.fence, "work.0")]) == [Fenced()]
 
 
@@ -129,7 +129,7 @@ async def test_long_input(store: Store, db: Database):
     """A long input of a new generation is kept as a blob, and claimed whole."""
     claim = await claimed(store)
 
-    await store.renew(claim.fence, LONG)
+    await store.continue_as(claim.fence, LONG)
 
     (again,) = await store.claim(LANE, 1, OTHER)
     assert again.input == LONG
@@ -141,12 +141,12 @@ async def test_child_renews(store: Store):
     parent = await claimed(store)
     child = await spawned(store, parent)
 
-    await store.renew(child.fence, Json('{"n":3}'))
+    await store.continue_as(child.fence, JsonText('{"n":3}'))
 
     (again,) = await store.claim("child.0/work/1", 1, OTHER)
     assert (again.run.id, again.input) == (child.run.id, '{"n":3}')
     await store.commit([end_child(again)])
-    assert [row.id for row in await store.arrivals(RUN, 0)] == [child.run.id]
+    assert [row.id for row in await store.settled_children(RUN, 0)] == [child.run.id]
 
 
 async def test_cancel_request_stays(store: Store):
@@ -154,6 +154,6 @@ async def test_cancel_request_stays(store: Store):
     claim = await claimed(store)
     await store.cancel(RUN)
 
-    await store.renew(claim.fence, Json("{}"))
+    await store.continue_as(claim.fence, JsonText("{}"))
 
     assert (await store.get(RUN)).cancel_requested

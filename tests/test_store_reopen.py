@@ -12,7 +12,7 @@ from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import Key, RunId, promise_id
 from substrate.values.records import (
     Checkpoint,
-    Json,
+    JsonText,
     Kind,
     Promise,
     PromiseState,
@@ -60,7 +60,7 @@ async def test_reopen_paused(store: Store):
     paused = replace(paused.promise, state=PromiseState.PENDING, settled_at=None)
     await store.commit([Checkpoint(claim.fence, paused, RunStatus.PAUSED)])
 
-    run = await store.reopen(RUN)
+    run = await store.resume(RUN)
 
     own = await store.promise(RUN)
     assert run == await store.get(RUN)
@@ -75,7 +75,7 @@ async def test_reopen_dead(store: Store):
     for _ in range(MAX_CRASHES):
         await crash(store)
 
-    run = await store.reopen(RUN)
+    run = await store.resume(RUN)
     (claim,) = await store.claim(LANE, 1, OTHER)
 
     assert (run.crashes, run.ended_at) == (0, None)
@@ -92,7 +92,7 @@ async def test_reopen_and_accept(store: Store, db: Database):
     (recorded,) = [each for each in await store.journal(RUN) if each.key == "work.0"]
     accepted = settled("accepted/work.0/new")
 
-    await store.reopen(RUN, accepted)
+    await store.resume(RUN, accepted)
 
     rows = {each.key: each for each in await store.journal(RUN)}
     assert rows[Key("work.0")] == recorded
@@ -107,7 +107,7 @@ async def test_accepted_twice(store: Store, db: Database):
     accepted = settled("accepted/work.0/new")
     for value in ("1", "2"):
         db.rows("UPDATE runs SET status = 'paused', lease_owner = NULL")
-        await store.reopen(RUN, replace(accepted, value=Json(value)))
+        await store.resume(RUN, replace(accepted, value=JsonText(value)))
 
     (kept,) = [each for each in await store.journal(RUN) if each.key == accepted.key]
     assert kept.value == "1"
@@ -125,7 +125,7 @@ def settled(key: str) -> Promise:
         created_at=5,
         settled_at=5,
         fingerprint="new",
-        value=Json('{"by":"ann"}'),
+        value=JsonText('{"by":"ann"}'),
     )
 
 
@@ -134,7 +134,7 @@ async def test_reopen_failed(store: Store, db: Database):
     claim = await claimed(store)
     await store.commit([end(claim, RunStatus.FAILED)])
 
-    run = await store.reopen(RUN)
+    run = await store.resume(RUN)
 
     assert (run.status, run.ended_at) == (RunStatus.READY, None)
     assert db.value("SELECT expires_at FROM runs") is None
@@ -144,13 +144,13 @@ async def test_reopen_failed(store: Store, db: Database):
 async def test_reopen_of_others(store: Store):
     """A run that is unknown, at work or done is not reopened."""
     with pytest.raises(RunNotFound, match="'run'"):
-        await store.reopen(RUN)
+        await store.resume(RUN)
     claim = await claimed(store)
     with pytest.raises(RunEnded, match="'run' is running; only a paused"):
-        await store.reopen(RUN)
+        await store.resume(RUN)
     await store.commit([end(claim)])
     with pytest.raises(RunEnded, match="'run' is done; only a paused"):
-        await store.reopen(RUN)
+        await store.resume(RUN)
 
 
 async def test_reopen_paused_child(store: Store):
@@ -164,7 +164,7 @@ async def test_reopen_paused_child(store: Store):
     await store.commit([Checkpoint(parent.fence, given_up)])
     before = await store.promise(child.run.id)
 
-    run = await store.reopen(child.run.id)
+    run = await store.resume(child.run.id)
 
     assert run.status is RunStatus.READY
     assert await store.promise(child.run.id) == before
@@ -184,5 +184,5 @@ async def test_dead_child_stays(store: Store, db: Database):
         await eventually(is_told)
 
     with pytest.raises(RunEnded, match=r"is dead, and its parent 'run' was told so .* on_dead='wa"):
-        await store.reopen(child.run.id)
+        await store.resume(child.run.id)
     assert (await store.promise(child.run.id)).state is PromiseState.REJECTED

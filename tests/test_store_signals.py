@@ -9,7 +9,14 @@ import pytest
 from substrate.store.store import Store
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId
-from substrate.values.records import Checkpoint, Fenced, Json, PromiseState, Received, RunStatus
+from substrate.values.records import (
+    Checkpoint,
+    Fenced,
+    JsonText,
+    PromiseState,
+    ReceivedSignal,
+    RunStatus,
+)
 from tests.stores import (
     LANE,
     OTHER,
@@ -268,7 +275,7 @@ async def test_inbox(store: Store):
     every = await store.inbox(claim.run.id, untaken=False)
 
     first = every[0]
-    assert first == Received("go", "z", 2, Json('{"b":1}'), first.sent_at, "run#go.0")
+    assert first == ReceivedSignal("go", "z", 2, JsonText('{"b":1}'), first.sent_at, "run#go.0")
     assert [(one.dedup, one.n) for one in every] == [("z", 2), ("a", 3), ("b", 4)]
     assert [one.dedup for one in await store.inbox(claim.run.id)] == ["a", "b"]
     assert [one.dedup for one in await store.inbox(claim.run.id, "go")] == ["b"]
@@ -310,7 +317,7 @@ async def test_running_run_learns_of_it(store: Store):
     claim = await claimed(store)
     await store.send(signal())
 
-    (inbox,) = await store.inboxes(claim.fence.owner)
+    (inbox,) = await store.owned_runs(claim.fence.owner)
 
     assert inbox.wake_version == claim.run.wake_version + 1
     assert (await store.get(claim.run.id)).status is RunStatus.RUNNING

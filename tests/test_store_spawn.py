@@ -13,7 +13,7 @@ from substrate.values.records import (
     Checkpoint,
     Effect,
     Fenced,
-    Json,
+    JsonText,
     Kind,
     PromiseState,
     RunStatus,
@@ -68,7 +68,7 @@ async def test_spawn(store: Store, *, in_batch: bool):
     assert (child.root_id, child.parent_id, child.version) == ("run", "run", 3)
     assert (child.status, child.epoch, child.lease_owner) == (RunStatus.READY, 0, None)
     assert (child.seed, child.created_at, child.last_seq) == (9, asked.created_at, 1)
-    assert (child.generation, child.journal_from, child.gone_epoch) == (0, 0, 0)
+    assert (child.generation, child.generation_seq, child.exited_epoch) == (0, 0, 0)
     assert (claim.run.id, claim.input, claim.fence.part) == (CHILD, '{"n":2}', part_of("run"))
 
 
@@ -81,7 +81,7 @@ async def test_grandchild(store: Store):
     assert grandchild.run.id == "run#child.0#deeper.0"
     assert (grandchild.run.root_id, grandchild.run.parent_id) == ("run", child.run.id)
     assert isinstance((await store.commit([end_child(grandchild)]))[0], Written)
-    assert [row.id for row in await store.arrivals(child.run.id, 0)] == [grandchild.run.id]
+    assert [row.id for row in await store.settled_children(child.run.id, 0)] == [grandchild.run.id]
 
 
 async def test_priority(store: Store):
@@ -202,7 +202,7 @@ async def test_thousand_children(store_url: str):
             outcomes = await store.commit([spawning(parent.fence, key) for key in keys])
             assert [outcome.seq for outcome in outcomes] == list(range(start + 2, start + 202))
 
-        assert await store.backlog([LANE], 2 * count) == count
+        assert await store.count_ready([LANE], 2 * count) == count
         children = await store.claim(LANE, count, OTHER)
         assert len({child.run.id for child in children}) == count
         assert await store.suspend(parent.fence, 0, need=count, due_at=None)
@@ -210,7 +210,7 @@ async def test_thousand_children(store_url: str):
             await store.commit([end_child(child) for child in children[start : start + 250]])
 
         assert (await store.get(parent.run.id)).status is RunStatus.READY
-        arrived = await store.arrivals(parent.run.id, 0)
+        arrived = await store.settled_children(parent.run.id, 0)
         assert [row.seq for row in arrived] == list(range(count + 2, 2 * count + 2))
         assert len(await store.promises([child.run.id for child in children])) == count
 
@@ -237,11 +237,13 @@ async def test_arrivals(store: Store):
     for child in (children[2], children[0]):
         await store.commit([end_child(child)])
 
-    both = await store.arrivals(parent.run.id, 0)
+    both = await store.settled_children(parent.run.id, 0)
 
     assert [row.key for row in both] == ["child.2", "child.0"]
-    assert [row.key for row in await store.arrivals(parent.run.id, both[0].seq)] == ["child.0"]
-    assert await store.arrivals(parent.run.id, both[1].seq) == []
+    assert [row.key for row in await store.settled_children(parent.run.id, both[0].seq)] == [
+        "child.0"
+    ]
+    assert await store.settled_children(parent.run.id, both[1].seq) == []
 
 
 async def test_promises(store: Store):
@@ -275,8 +277,10 @@ async def test_list_shows_roots(store: Store):
 async def test_undo(store: Store, *, in_batch: bool):
     """What makes up for a step is kept with its intent, and with its outcome."""
     claim = await claimed(store)
-    asked = replace(intent(claim.fence, "a.0").promise, effect=Effect.ONCE, undo=Json('{"f":"x"}'))
-    done = replace(promise("run", "a.0"), effect=Effect.ONCE, undo=Json('{"f":"y"}'))
+    asked = replace(
+        intent(claim.fence, "a.0").promise, effect=Effect.ONCE, undo=JsonText('{"f":"x"}')
+    )
+    done = replace(promise("run", "a.0"), effect=Effect.ONCE, undo=JsonText('{"f":"y"}'))
     others = [[checkpoint(claim.fence, f"b.{i}")] * in_batch for i in range(2)]
 
     await store.commit([Checkpoint(claim.fence, asked), *others[0]])

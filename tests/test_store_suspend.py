@@ -70,14 +70,14 @@ async def test_suspend(store: Store):
     run = await store.get(RUN)
     assert (run.status, run.lease_owner, run.epoch) == (RunStatus.SUSPENDED, None, 1)
     assert await store.claim(LANE, 1, OTHER) == []
-    assert await store.inboxes(OWNER) == []
+    assert await store.owned_runs(OWNER) == []
     assert await store.release([claim.fence]) == 0
 
 
 async def test_signal_between_look_and_suspend(store: Store):
     """A signal that comes after the look keeps the run from being suspended."""
     claim = await claimed(store)
-    (seen,) = await store.inboxes(OWNER)
+    (seen,) = await store.owned_runs(OWNER)
     assert await store.inbox(RUN) == []
     await store.send(signal())
 
@@ -336,10 +336,10 @@ async def test_backlog(store: Store):
     await store.start(new_run("later", queue="a", due_at=FUTURE))
     await store.claim(lanes[0], 1, OWNER)
 
-    assert await store.backlog(lanes, 100) == 5
-    assert await store.backlog(lanes, 4) == 4
-    assert await store.backlog(lanes[:1], 100) == 2
-    assert await store.backlog([], 100) == 0
+    assert await store.count_ready(lanes, 100) == 5
+    assert await store.count_ready(lanes, 4) == 4
+    assert await store.count_ready(lanes[:1], 100) == 2
+    assert await store.count_ready([], 100) == 0
 
 
 # -------------------------------------------------------------------------- no wake-up is lost
@@ -360,7 +360,7 @@ async def test_no_wake_up_is_lost(store_url: str):
                 await taken[f"{sender}/{i}"].wait()
 
         async def take_all(claim: Claim, key: str) -> int:
-            (seen,) = await one.inboxes(OWNER)
+            (seen,) = await one.owned_runs(OWNER)
             found = [row.dedup for row in await one.inbox(RUN, "go")]
             if not found:
                 return -await one.suspend(claim.fence, seen.wake_version, need=1, due_at=None)
@@ -406,7 +406,7 @@ async def test_no_child_is_lost(store_url: str):
         async def live(claim: Claim) -> None:
             while True:
                 seen = (await one.get(RUN)).wake_version
-                left = count - len(await one.arrivals(RUN, 0))
+                left = count - len(await one.settled_children(RUN, 0))
                 if not left:
                     return
                 need = max(left // 2, 1)

@@ -18,7 +18,7 @@ from substrate.values.records import (
     Claim,
     Effect,
     Fenced,
-    Json,
+    JsonText,
     Promise,
     PromiseState,
     RunStatus,
@@ -150,7 +150,7 @@ async def test_rows(store: Store, db: Database):
 async def test_long_value(store: Store, db: Database):
     """A long outcome is kept whole."""
     claim = await claimed(store)
-    long = replace(DONE, value=Json(f'"{"x" * 40_000}"'))
+    long = replace(DONE, value=JsonText(f'"{"x" * 40_000}"'))
 
     await store.transact(claim.fence, step(pay, long))
 
@@ -262,7 +262,7 @@ async def test_adopted(store: Store, db: Database):
 async def test_refused_promise(store: Store, db: Database):
     """A promise that the database rejects takes the user's rows with it."""
     claim = await claimed(store)
-    unsound = replace(DONE, value=Json('"\udc80"'))
+    unsound = replace(DONE, value=JsonText('"\udc80"'))
 
     with pytest.raises(CheckpointRefused):
         await store.transact(claim.fence, step(pay, unsound))

@@ -2,7 +2,7 @@
 
 from substrate import Client, Context, connect, durable
 from substrate.engine.function.returns import Measured
-from substrate.values.records import Json
+from substrate.values.records import JsonText
 from tests.runs import QUICK
 
 
@@ -29,14 +29,14 @@ async def nothing() -> None:
     """Use nothing."""
 
 
-async def amounts(client: Client, prefix: str) -> dict[str, Json]:
+async def amounts(client: Client, prefix: str) -> dict[str, JsonText]:
     """Return what is read, by id."""
     return {str(id_): used for id_, used in await client.store.usages(prefix)}
 
 
 async def test_usages(store_url):
     """The ids that begin so are found, the run's own and those of its children, and no others."""
-    async with connect(store_url) as client, client.work([uses, below], limits=QUICK):
+    async with connect(store_url) as client, client.work([uses, below], options=QUICK):
         for run_id in ("a", "a/1", "a0"):
             await client.start(uses, id=run_id)
             await client.result(run_id)
@@ -56,7 +56,7 @@ async def test_usages(store_url):
 
 async def test_some_are_skipped(store_url):
     """What is skipped is left out, and all else of the tree is there, in order."""
-    async with connect(store_url) as client, client.work([uses, below], limits=QUICK):
+    async with connect(store_url) as client, client.work([uses, below], options=QUICK):
         await client.start(uses, id="a")
         await client.result("a")
         store = client.store
@@ -71,7 +71,7 @@ async def test_some_are_skipped(store_url):
 @durable
 async def waits(ctx: Context) -> None:
     """Wait for a signal."""
-    await ctx.signal("go")
+    await ctx.receive("go")
 
 
 @durable
@@ -82,7 +82,7 @@ async def starts(ctx: Context) -> None:
 
 async def test_open_runs(store_url):
     """A run below that has not ended is found, also where the run that started it has."""
-    async with connect(store_url) as client, client.work([starts, waits], limits=QUICK):
+    async with connect(store_url) as client, client.work([starts, waits], options=QUICK):
         await client.start(starts, id="a")
         await client.result("a")
         before = [await client.store.has_open_runs(each) for each in ("a#", "a#waits.", "a#x")]

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from substrate import Client, Context, Limits, RunDead, RunStatus, connect, durable
+from substrate import Client, Context, RunDead, RunStatus, WorkerOptions, connect, durable
 from substrate.engine.worker.suspects import PATIENCE_S, TURN_S
 from tests.crew import Outside, chain, kills, worker_process
 from tests.runs import reached
 from tests.stores import database, eventually
 
-QUICK = Limits(poll=timedelta(milliseconds=20), grace=timedelta(0))
+QUICK = WorkerOptions(poll=timedelta(milliseconds=20), shutdown_grace=timedelta(0))
 begun: dict[str, float] = {}
 may_end: set[bool] = set()
 
@@ -41,7 +41,7 @@ async def holds(ctx: Context) -> str:
 @durable
 async def waits(ctx: Context) -> str:
     begun[ctx.run_id] = time.monotonic()
-    return str(await ctx.signal("go"))
+    return str(await ctx.receive("go"))
 
 
 @asynccontextmanager
@@ -59,7 +59,7 @@ async def test_one_at_a_time(store_url):
     """A suspect in a long call is driven alone for its turn; then the next has its own."""
     async with suspects(store_url, holds, 3) as client:
         await client.start(holds, id="fresh")
-        async with client.work([holds], limits=QUICK):
+        async with client.work([holds], options=QUICK):
             await eventually(lambda: len(begun) == 4, 20)
             may_end.add(True)
             for i in range(3):
@@ -75,7 +75,7 @@ async def test_one_at_a_time(store_url):
 async def test_the_next_comes_at_once(store_url):
     """When a suspect has recorded something, the next need not wait."""
     may_end.add(True)
-    async with suspects(store_url, holds, 20) as client, client.work([holds], limits=QUICK):
+    async with suspects(store_url, holds, 20) as client, client.work([holds], options=QUICK):
         for i in range(20):
             await client.result(f"suspect-{i}")
 
@@ -86,7 +86,7 @@ async def test_one_that_waits_holds_nobody_up(store_url):
     """Suspects that only wait for what is elsewhere are suspended at once, one after the other."""
     async with (
         suspects(store_url, waits, 20) as client,
-        client.work([waits, holds], limits=QUICK),
+        client.work([waits, holds], options=QUICK),
     ):
         for i in range(20):
             await reached(client, f"suspect-{i}", "go.0")
@@ -101,7 +101,7 @@ async def test_one_that_waits_holds_nobody_up(store_url):
 
 async def test_beside_others(store_url):
     """A worker that drives others leaves a suspect to an idle one, and takes it on in the end."""
-    async with connect(store_url) as client, client.work([holds], limits=QUICK):
+    async with connect(store_url) as client, client.work([holds], options=QUICK):
         await client.start(holds, id="busy")
         await eventually(lambda: "busy" in begun)
         began = time.monotonic()
@@ -121,10 +121,13 @@ async def test_beside_others(store_url):
 
 async def test_an_idle_worker_takes_it_at_once(store_url):
     """Where another worker has nothing to do, a suspect does not wait for a busy one."""
-    async with connect(store_url) as client, client.work([holds], limits=QUICK):
+    async with connect(store_url) as client, client.work([holds], options=QUICK):
         await client.start(holds, id="busy")
         await eventually(lambda: "busy" in begun)
-        async with suspects(store_url, waits, 1) as other, other.work([waits, holds], limits=QUICK):
+        async with (
+            suspects(store_url, waits, 1) as other,
+            other.work([waits, holds], options=QUICK),
+        ):
             began = time.monotonic()
             await eventually(lambda: "suspect-0" in begun)
             assert time.monotonic() - began < PATIENCE_S / 2

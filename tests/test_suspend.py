@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from substrate import Context, Limits, Retry, RunStatus, connect, durable
+from substrate import Context, Retry, RunStatus, WorkerOptions, connect, durable
 from substrate.engine.run.execution import Execution
 from substrate.testing import ManualClock
 from substrate.values.clock import from_ms
@@ -16,8 +16,8 @@ from tests.runs import QUICK, keys, reached
 from tests.stores import eventually
 
 DAY = timedelta(days=1)
-ONE_PLACE = Limits(concurrency=1, poll=timedelta(milliseconds=20))
-COLD = Limits(warm=timedelta(0), poll=timedelta(milliseconds=20))
+ONE_PLACE = WorkerOptions(concurrency=1, poll=timedelta(milliseconds=20))
+COLD = WorkerOptions(idle_timeout=timedelta(0), poll=timedelta(milliseconds=20))
 
 calls: list[str] = []
 
@@ -43,7 +43,7 @@ async def ten_days(ctx: Context) -> list[str]:
 
 @durable
 async def asks(ctx: Context) -> Any:
-    return await ctx.signal("answer", timeout=timedelta(days=3))
+    return await ctx.receive("answer", timeout=timedelta(days=3))
 
 
 @durable
@@ -55,12 +55,15 @@ async def test_ten_days_in_milliseconds(store_url):
     """A run of ten days is driven by a clock of the test's own: each day once, none early."""
     clock = ManualClock()
     began = clock.now_ms()
-    async with connect(store_url, clock) as client, client.work([ten_days], limits=QUICK) as worker:
+    async with (
+        connect(store_url, clock) as client,
+        client.work([ten_days], options=QUICK) as worker,
+    ):
         await client.start(ten_days, id="run")
         await worker.run_until_idle()
         while (due := await client.store.next_due_at()) is not None:
             assert (await client.get("run")).status is RunStatus.SUSPENDED
-            clock.move((due - clock.now_ms()) / 1000)
+            clock.advance((due - clock.now_ms()) / 1000)
             await worker.run_until_idle()
         result = await client.result("run")
 
@@ -70,7 +73,7 @@ async def test_ten_days_in_milliseconds(store_url):
 
 async def test_who_waits_is_let_go(store_url):
     """A run that only waits has left its worker when the warm time is over."""
-    async with connect(store_url) as client, client.work([asks], limits=COLD) as worker:
+    async with connect(store_url) as client, client.work([asks], options=COLD) as worker:
         await client.start(asks, id="run")
         await eventually(lambda: worker.running == 0)
         run = await client.get("run")
@@ -82,7 +85,7 @@ async def test_who_waits_is_let_go(store_url):
 
 async def test_who_waits_stays_warm(store_url):
     """A run that waits is kept in memory for the warm time, and goes on there."""
-    async with connect(store_url) as client, client.work([asks], limits=QUICK) as worker:
+    async with connect(store_url) as client, client.work([asks], options=QUICK) as worker:
         await client.start(asks, id="run")
         await reached(client, "run", "answer.0")
         await client.signal("run", "answer", "yes")
@@ -93,7 +96,7 @@ async def test_who_waits_stays_warm(store_url):
 
 async def test_a_place_that_is_needed(store_url):
     """A run that only waits makes room for one that is ready, however warm it is."""
-    async with connect(store_url) as client, client.work([asks, short], limits=ONE_PLACE):
+    async with connect(store_url) as client, client.work([asks, short], options=ONE_PLACE):
         await client.start(asks, id="waits")
         await reached(client, "waits", "answer.0")
         await client.start(short, id="short")
@@ -114,9 +117,9 @@ async def test_a_run_at_work_is_not_let_go(store_url):
 
     @durable
     async def both(ctx: Context) -> list[Any]:
-        return await ctx.gather(ctx.step(works), ctx.signal("answer"), ctx.sleep(3600))
+        return await ctx.gather(ctx.step(works), ctx.receive("answer"), ctx.sleep(3600))
 
-    async with connect(store_url) as client, client.work([both], limits=COLD) as worker:
+    async with connect(store_url) as client, client.work([both], options=COLD) as worker:
         await client.start(both, id="run")
         await reached(client, "run", "sleep.0")
         execution = worker.execution_of(RunId("run"))
@@ -140,10 +143,10 @@ async def test_a_branch_between_two_operations_is_at_work(store_url):
 
     @durable
     async def outer(ctx: Context) -> Any:
-        answer, _ = await ctx.gather(ctx.signal("answer"), ctx.call(inner))
+        answer, _ = await ctx.gather(ctx.receive("answer"), ctx.call(inner))
         return answer
 
-    async with connect(store_url) as client, client.work([outer], limits=COLD) as worker:
+    async with connect(store_url) as client, client.work([outer], options=COLD) as worker:
         await client.start(outer, id="run")
         await eventually(lambda: worker.running == 0)
         assert sorted(calls) == ["a", "b", "c", "d", "e"]
@@ -167,14 +170,14 @@ async def test_a_long_rest_is_no_place(store_url):
     async def patient(ctx: Context) -> str:
         return await ctx.step(limited, retry=Retry(max_attempts=3, jitter=0))
 
-    async with connect(store_url, clock) as client, client.work([patient], limits=QUICK) as worker:
+    async with connect(store_url, clock) as client, client.work([patient], options=QUICK) as worker:
         await client.start(patient, id="run")
         await worker.run_until_idle()
         assert (await client.get("run")).status is RunStatus.SUSPENDED
-        clock.move(89.9)
+        clock.advance(89.9)
         await worker.run_until_idle()
         assert calls == ["asked"]
-        clock.move(0.1)
+        clock.advance(0.1)
         await worker.run_until_idle()
         assert await client.result("run") == "answered"
     assert calls == ["asked", "asked"]
@@ -184,11 +187,11 @@ async def test_a_delayed_start(store_url):
     """A run that is started for later begins then, and not before."""
     clock = ManualClock()
     at = from_ms(clock.now_ms()) + DAY
-    async with connect(store_url, clock) as client, client.work([short], limits=QUICK) as worker:
+    async with connect(store_url, clock) as client, client.work([short], options=QUICK) as worker:
         await client.start(short, id="run", at=at)
         await worker.run_until_idle()
         assert calls == []
-        clock.move(DAY.total_seconds())
+        clock.advance(DAY.total_seconds())
         assert await client.result("run") == "short"
 
 
@@ -198,13 +201,13 @@ async def test_signals_that_race_suspends(store_url, count):
 
     @durable
     async def collects(ctx: Context, many: int) -> list[int]:
-        return [await ctx.signal("mail") for _ in range(many)]
+        return [await ctx.receive("mail") for _ in range(many)]
 
-    limits = Limits(warm=timedelta(0), poll=timedelta(milliseconds=1))
+    limits = WorkerOptions(idle_timeout=timedelta(0), poll=timedelta(milliseconds=1))
     async with (
         connect(store_url) as other,
         connect(store_url) as client,
-        client.work([collects], limits=limits),
+        client.work([collects], options=limits),
     ):
         for number in range(4):
             await client.start(collects, count, id=f"run{number}")

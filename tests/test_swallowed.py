@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from substrate import Context, Limits, RunStatus, connect, durable
+from substrate import Context, RunStatus, WorkerOptions, connect, durable
 from tests.runs import QUICK, reached
 from tests.stores import eventually
 
-LIMITS = Limits(lease=1, poll=0.02, grace=0.2)
+LIMITS = WorkerOptions(lease=1, poll=0.02, shutdown_grace=0.2)
 
 refused: list[str] = []
 let_go: list[bool] = []
@@ -71,7 +71,7 @@ async def test_in_a_loop(sqlite_url, caplog, operate):
     @durable
     async def swallows(ctx: Context) -> None:
         with suppress(BaseException):
-            await ctx.signal("go")
+            await ctx.receive("go")
         while not let_go:
             try:
                 await operate(ctx)
@@ -85,7 +85,7 @@ async def test_in_a_loop(sqlite_url, caplog, operate):
     async with connect(sqlite_url) as client:
         loop = asyncio.get_running_loop()
         with caplog.at_level(logging.WARNING, "ostinato"):
-            async with client.work([swallows, beside, kid], limits=LIMITS):
+            async with client.work([swallows, beside, kid], options=LIMITS):
                 await client.start(swallows, id="run")
                 await reached(client, "run", "go.0")
                 await client.cancel("run")
@@ -109,7 +109,7 @@ async def test_a_cleanup_is_not_slowed_down(store_url, caplog):
     @durable
     async def tidies(ctx: Context) -> None:
         try:
-            await ctx.signal("go")
+            await ctx.receive("go")
         finally:
             for page in range(4):
                 try:
@@ -117,7 +117,7 @@ async def test_a_cleanup_is_not_slowed_down(store_url, caplog):
                 except BaseException as error:  # noqa: BLE001 - what careless code does
                     refused.append(type(error).__name__)
 
-    async with connect(store_url) as client, client.work([tidies], limits=QUICK):
+    async with connect(store_url) as client, client.work([tidies], options=QUICK):
         await client.start(tidies, id="run")
         await reached(client, "run", "go.0")
         await client.cancel("run")

@@ -304,7 +304,7 @@ from substrate import Context
 @tool
 async def read_notes(ctx: Context) -> str:  # noqa: F811
     """Return everything that is in the notebook."""
-    return "Yes." if await ctx.signal("approval", bool) else "No."
+    return "Yes." if await ctx.receive("approval", bool) else "No."
 
 
 tools = [read_notes, write_note]
@@ -432,7 +432,7 @@ def test_update_keeps_what_is_yours(tmp_path: Path) -> None:
         assert "<<<<<<<" not in (folder / name).read_text(encoding="utf-8"), name
 
 
-OWN = ("agent/hooks.py", "agent/rehearsal.py", "tests/test_hooks.py", "README.md")
+LOOP_KEYS = ("agent/hooks.py", "agent/rehearsal.py", "tests/test_hooks.py", "README.md")
 
 
 def committed(folder: Path, message: str = "Mine") -> None:
@@ -448,17 +448,17 @@ def test_update_brings_nothing_back(tmp_path: Path) -> None:
     kit, folder = tmp_path / "kit", tmp_path / "my-agent"
     make_kit(kit)
     copier.run_copy(str(kit), folder, defaults=True, quiet=True, unsafe=False)
-    for name in (*OWN, "AGENTS.md"):
+    for name in (*LOOP_KEYS, "AGENTS.md"):
         (folder / name).unlink()
     committed(folder)
-    for name in (*(each for each in OWN if each != "README.md"), "NEW.md"):
+    for name in (*(each for each in LOOP_KEYS if each != "README.md"), "NEW.md"):
         (kit / "template" / name).write_text("# Newer.\n", encoding="utf-8")
     release(kit, "v0.2.0")
 
     copier.run_update(folder, defaults=True, overwrite=True, quiet=True, unsafe=False)
 
     there = files_of(folder)
-    assert there & {*OWN, "AGENTS.md"} == set()
+    assert there & {*LOOP_KEYS, "AGENTS.md"} == set()
     assert "NEW.md" in there
 
 

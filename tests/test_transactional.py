@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from substrate import Context, Limits, Retry, RunFailed, connect, durable
+from substrate import Context, Retry, RunFailed, WorkerOptions, connect, durable
 from tests.runs import QUICK
 from tests.stores import database
 
@@ -43,7 +43,7 @@ def accounts(store_url):
 
 async def test_it_is_committed_with_its_outcome(store_url, accounts):
     """What it wrote is there, its result is recorded, and a replay does not call it again."""
-    async with connect(store_url) as client, client.work([pays], limits=QUICK):
+    async with connect(store_url) as client, client.work([pays], options=QUICK):
         await client.start(pays, 30, id="run")
         assert await client.result("run") == 70
         (row,) = [p for p in await client.journal("run") if p.key == "withdraw.0"]
@@ -54,7 +54,7 @@ async def test_it_is_committed_with_its_outcome(store_url, accounts):
 
 async def test_what_it_raises_undoes_it(store_url, accounts):
     """A function that raises leaves nothing behind, and its failure is recorded."""
-    async with connect(store_url) as client, client.work([pays], limits=QUICK):
+    async with connect(store_url) as client, client.work([pays], options=QUICK):
         await client.start(pays, 130, id="run")
         with pytest.raises(RunFailed, match="not enough"):
             await client.result("run")
@@ -76,7 +76,7 @@ async def test_it_may_be_tried_again(store_url, accounts):
         retry = Retry(max_attempts=3, initial=QUICK.poll)
         return await ctx.step(flaky, effect="transactional", retry=retry)
 
-    async with connect(store_url) as client, client.work([retries], limits=QUICK):
+    async with connect(store_url) as client, client.work([retries], options=QUICK):
         await client.start(retries, id="run")
         assert await client.result("run") == "written"
     assert accounts() == 90
@@ -92,7 +92,7 @@ async def test_many_at_once(store_url, accounts):
     async def takes(ctx: Context) -> None:
         await ctx.gather(*(ctx.step(take_one, effect="transactional") for _ in range(5)))
 
-    async with connect(store_url) as client, client.work([takes], limits=QUICK):
+    async with connect(store_url) as client, client.work([takes], options=QUICK):
         for i in range(10):
             await client.start(takes, id=f"run{i}")
         for i in range(10):
@@ -100,7 +100,7 @@ async def test_many_at_once(store_url, accounts):
     assert accounts() == 50
 
 
-SHORT = Limits(lease=1, poll=0.02, grace=5)
+SHORT = WorkerOptions(lease=1, poll=0.02, shutdown_grace=5)
 
 
 def dwell(tx: Any, seconds: float) -> str:
@@ -118,7 +118,7 @@ async def dwells(ctx: Context, seconds: float) -> str:
 
 async def test_one_that_takes_as_long_as_a_short_lease(store_url, accounts):
     """It ends before it could cost the lease for which heartbeats cannot be written, once."""
-    async with connect(store_url) as client, client.work([dwells], limits=SHORT):
+    async with connect(store_url) as client, client.work([dwells], options=SHORT):
         await client.start(dwells, 0.9, id="run")
         if store_url.startswith("postgres"):  # there heartbeats go their own way
             assert await client.result("run") == "written"
@@ -138,7 +138,7 @@ async def test_the_lease_of_another_process_counts(sqlite_url, tmp_path):
     async with connect(sqlite_url) as client, connect(sqlite_url) as other:
         with database(sqlite_url) as db:
             db.rows("CREATE TABLE accounts (name text, cents bigint)")
-        async with other.work([pays], limits=SHORT), client.work([dwells], limits=QUICK):
+        async with other.work([pays], options=SHORT), client.work([dwells], options=QUICK):
             await client.start(dwells, 0.9, id="run")
             with pytest.raises(RunFailed, match=r"a worker's lease of 1 s"):
                 await client.result("run")
@@ -146,8 +146,8 @@ async def test_the_lease_of_another_process_counts(sqlite_url, tmp_path):
 
 async def test_many_after_another_cost_no_lease(store_url, accounts):
     """Transactions that leave each other no gap leave one to each heartbeat that is due."""
-    limits = Limits(lease=2.5, poll=0.02, grace=5)
-    async with connect(store_url) as client, client.work([dwells], limits=limits):
+    limits = WorkerOptions(lease=2.5, poll=0.02, shutdown_grace=5)
+    async with connect(store_url) as client, client.work([dwells], options=limits):
         for i in range(12):
             await client.start(dwells, 0.4, id=f"run/{i}")
         for i in range(12):

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from substrate import connect
-from substrate.agent.answer_type import Typed, typed_of
+from substrate.agent.answer_type import TypedAnswer, typed_answer_of
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.tool import tool
 from substrate.models.messages import Invalid, Reply, Request, StopReason, ToolMessage
@@ -101,7 +101,7 @@ async def test_no_model(store_url):
     """When nobody has an answer that fits, the run ends as failed and says what was wrong."""
     other = Model("scripted:other", script=lambda request: "Owls")
     first = Model("scripted:test", script=lambda request: BAD, fallback=[other])
-    agent = make_agent(first, answer=Typed(Book, corrections=1))
+    agent = make_agent(first, answer=TypedAnswer(Book, corrections=1))
     async with connect(store_url) as client:
         answer = await answer_of(client, agent)
 
@@ -214,21 +214,21 @@ class Node(BaseModel):
 
 def test_types():
     """What has named fields is a type of answers; anything else is refused with the cure."""
-    assert typed_of(Shelf).value('{"books": []}') == {"books": []}
-    assert typed_of(Node).schema["properties"].keys() == {"name", "below"}
-    assert typed_of(None) is None
+    assert typed_answer_of(Shelf).value('{"books": []}') == {"books": []}
+    assert typed_answer_of(Node).schema["properties"].keys() == {"name", "below"}
+    assert typed_answer_of(None) is None
     for type_ in (list[Book], int, lambda: None):
         with pytest.raises(Misuse, match="answer="):
-            typed_of(type_)
+            typed_answer_of(type_)
     with pytest.raises(Misuse, match="0 or more"):
-        Typed(Book, corrections=-1)
+        TypedAnswer(Book, corrections=-1)
 
 
 def test_cut_off():
     """An answer that was cut off is asked for again, shorter."""
     reply = replace(say('{"title": "Ow'), stop=StopReason.LENGTH)
 
-    assert "make it shorter" in typed_of(Book).problem(reply)
+    assert "make it shorter" in typed_answer_of(Book).problem(reply)
 
 
 def test_recorded():

@@ -50,8 +50,8 @@ class Numbered(BaseModel):
 def takes(hint: Any) -> Any:
     @durable
     async def take(ctx: Context) -> None:
-        seen.append(await ctx.signal("charge", hint))
-        await ctx.signal("go")
+        seen.append(await ctx.receive("charge", hint))
+        await ctx.receive("go")
 
     return take
 
@@ -64,11 +64,11 @@ async def test_what_is_made_of_a_signal_is_made_once(store_url, hint):
     seen.clear()
     async with connect(store_url) as client:
         await client.start(function, id="run")
-        async with client.work([function], limits=QUICK):
+        async with client.work([function], options=QUICK):
             await client.signal("run", "charge", {"amount": 5})
             await reached(client, "run", "go.0")
         await client.signal("run", "go")
-        async with client.work([function], limits=QUICK):
+        async with client.work([function], options=QUICK):
             await client.result("run")
 
     assert len(seen) == 2
@@ -83,7 +83,7 @@ async def test_a_type_that_does_not_read_back(sqlite_url, hint):
     function = takes(hint | str)
 
     seen.clear()
-    async with connect(sqlite_url) as client, client.work([function], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([function], options=QUICK):
         await client.start(function, id="run")
         await client.signal("run", "charge", {"amount": 5})
         await client.signal("run", "charge", "none")
@@ -105,7 +105,7 @@ async def test_a_validator_that_raises(sqlite_url):
     function = takes(Annotated[int, AfterValidator(broken)])
 
     seen.clear()
-    async with connect(sqlite_url) as client, client.work([function], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([function], options=QUICK):
         await client.start(function, id="run")
         await client.signal("run", "charge", 0)
         await client.signal("run", "charge", 1)
@@ -132,8 +132,8 @@ async def test_a_signal_that_fits_no_more_pauses_the_run(store_url):
         @durable
         async def order(ctx: Context) -> Any:
             await ctx.step(charge, "a", undo=refund)
-            answer = await ctx.signal("answer", hint)
-            await ctx.signal("go")
+            answer = await ctx.receive("answer", hint)
+            await ctx.receive("go")
             return answer
 
         return order
@@ -141,15 +141,15 @@ async def test_a_signal_that_fits_no_more_pauses_the_run(store_url):
     before, broken = orders(str), orders(int)
     async with connect(store_url) as client:
         await client.start(before, id="run")
-        async with client.work([before, refund], limits=QUICK):
+        async with client.work([before, refund], options=QUICK):
             await client.signal("run", "answer", "yes")
             await reached(client, "run", "go.0")
         await client.signal("run", "go")
-        async with client.work([broken, refund], limits=QUICK):
-            with pytest.raises(RunPaused, match=r"ctx.signal\('answer'\): the recorded value no"):
+        async with client.work([broken, refund], options=QUICK):
+            with pytest.raises(RunPaused, match=r"ctx.receive\('answer'\): the recorded value no"):
                 await client.result("run")
-        await client.requeue("run")
-        async with client.work([before, refund], limits=QUICK):
+        await client.resume("run")
+        async with client.work([before, refund], options=QUICK):
             assert await client.result("run") == "yes"
         assert (await client.get("run")).status is RunStatus.DONE
 
@@ -172,14 +172,14 @@ async def test_a_value_goes_to_its_own_type_first(store_url, one, other, values,
 
     @durable
     async def both(ctx: Context) -> None:
-        seen.extend(await ctx.gather(ctx.signal("ask", one), ctx.signal("ask", other)))
+        seen.extend(await ctx.gather(ctx.receive("ask", one), ctx.receive("ask", other)))
 
     seen.clear()
     async with connect(store_url) as client:
         await client.start(both, id="run")
         for value in values:
             await client.signal("run", "ask", value)
-        async with client.work([both], limits=QUICK):
+        async with client.work([both], options=QUICK):
             await client.result("run")
 
     found = [each.amount if isinstance(each, Charge) else each for each in seen]

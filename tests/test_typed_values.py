@@ -301,7 +301,7 @@ async def test_a_result_reads_back(sqlite_url, hint, value):
     """A typed result comes to its reader as what was returned, to the last field and type."""
     function = gives(hint, value)
 
-    async with connect(sqlite_url) as client, client.work([function], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([function], options=QUICK):
         await client.start(function, id="run")
         back = await client.result("run", function)
 
@@ -319,7 +319,7 @@ async def test_an_argument_reads_back(sqlite_url, hint, value):
         await ctx.call(function, value)
 
     seen.clear()
-    async with connect(sqlite_url) as client, client.work([function, outer], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([function, outer], options=QUICK):
         await client.start(function, value, id="run")
         await client.result("run")
         await client.start(outer, id="outer")
@@ -383,7 +383,7 @@ async def test_a_result_that_would_change_pauses_the_run(sqlite_url, hint, value
     """A result that would not read back pauses its run, which names the field, and no secret."""
     function = gives(hint, value)
 
-    async with connect(sqlite_url) as client, client.work([function], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([function], options=QUICK):
         await client.start(function, id="run")
         with pytest.raises(RunPaused) as caught:
             await client.result("run", function)
@@ -392,7 +392,7 @@ async def test_a_result_that_would_change_pauses_the_run(sqlite_url, hint, value
     failure = caught.value.failure
     assert failure.type == "NotKept"
     assert failure.details["lost"] == f"return{lost}"
-    assert "requeue the run: give() is called again from its journal" in failure.message
+    assert "resume the run: give() is called again from its journal" in failure.message
     assert "s3cret" not in failure.message
     assert "****" not in str(row)
     if "is a secret" in lost:
@@ -416,7 +416,7 @@ async def test_an_argument_that_would_change_is_refused(sqlite_url, hint, value,
                 told.append(error.lost)
         return " and ".join(told)
 
-    async with connect(sqlite_url) as client, client.work([function, outer], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([function, outer], options=QUICK):
         with pytest.raises(NotKept) as caught:
             await client.start(function, value, id="run")
         await client.start(outer, id="outer")
@@ -443,14 +443,14 @@ async def test_a_paused_result_and_what_is_done_about_it(store_url):
         return Dog(name=await ctx.step(charge, effect="once"), breed="pug")
 
     async with connect(store_url) as client:
-        async with client.work([loses], limits=QUICK):
+        async with client.work([loses], options=QUICK):
             await client.start(loses, id="run")
             for _ in range(2):
                 with pytest.raises(RunPaused) as caught:
                     await client.result("run")
                 assert caught.value.failure.details["value"] == {"name": "rex"}
-                await client.requeue("run")
-        async with client.work([mended], limits=QUICK):
+                await client.resume("run")
+        async with client.work([mended], options=QUICK):
             assert await client.result("run", mended) == Dog(name="rex", breed="pug")
         assert (await client.get("run")).status is RunStatus.DONE
 
@@ -480,12 +480,12 @@ async def test_the_same_in_a_call(store_url):
 
     async with connect(store_url) as client:
         first, second = orders(Animal), orders(Dog)
-        async with client.work([first], limits=QUICK):
+        async with client.work([first], options=QUICK):
             await client.start(first, id="run")
             with pytest.raises(RunPaused, match=r"buy\(\): return would not read back as Animal"):
                 await client.result("run")
-        async with client.work([second], limits=QUICK):
-            await client.requeue("run")
+        async with client.work([second], options=QUICK):
+            await client.resume("run")
             assert await client.result("run") == "Dog(name='rex', breed='pug')"
 
     assert calls == ["charge"]
@@ -528,7 +528,7 @@ async def test_a_result_of_another_type_fails_the_run(sqlite_url, hint, value):
     """A result that is not of the annotated type fails the run, also one that could be made so."""
     function = gives(hint, value)
 
-    async with connect(sqlite_url) as client, client.work([function], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([function], options=QUICK):
         await client.start(function, id="run")
         with pytest.raises(RunFailed) as caught:
             await client.result("run")
@@ -556,7 +556,7 @@ async def test_what_counts_as_the_same(sqlite_url, hint, value):
     """An int for a float, a subclass of a plain type, and what has no type, come back as JSON."""
     function = gives(hint, value)
 
-    async with connect(sqlite_url) as client, client.work([function], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([function], options=QUICK):
         await client.start(function, id="run")
         await client.result("run", function)
 
@@ -591,7 +591,7 @@ async def test_what_means_the_type(sqlite_url, hint, value, meant):
     gives_it, takes_it = gives(hint, value), takes(hint)
 
     seen.clear()
-    async with connect(sqlite_url) as client, client.work([gives_it, takes_it], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([gives_it, takes_it], options=QUICK):
         await client.start(gives_it, id="gives")
         seen.append(await client.result("gives", gives_it))
         await client.start(takes_it, value, id="takes")
@@ -606,7 +606,7 @@ async def test_which_fields_were_set(store_url):
     function = takes(list[Patch])
 
     seen.clear()
-    async with connect(store_url) as client, client.work([function], limits=QUICK):
+    async with connect(store_url) as client, client.work([function], options=QUICK):
         await client.start(function, patches, id="run")
         await client.result("run")
 
@@ -687,7 +687,7 @@ async def test_a_long_result(store_url):
     value = [Inner(NOON, Decimal(n)) for n in range(20_000)]
     function = gives(list[Inner], value)
 
-    async with connect(store_url) as client, client.work([function], limits=QUICK):
+    async with connect(store_url) as client, client.work([function], options=QUICK):
         await client.start(function, id="run")
         assert await client.result("run", function) == value
 
@@ -707,7 +707,7 @@ async def test_a_wrong_result_names_what_was_said(sqlite_url):
     """The error says what was returned, what the function says it returns, and what to do."""
     function = gives(int, "nope")
 
-    async with connect(sqlite_url) as client, client.work([function], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([function], options=QUICK):
         await client.start(function, id="run")
         with pytest.raises(
             RunFailed, match=r"give\(\) returned a str and says .* int; return that"

@@ -10,13 +10,13 @@ import pytest
 
 from substrate import (
     Context,
-    Limits,
     RunCancelled,
     RunDead,
     RunFailed,
     RunPaused,
     RunStatus,
     StepFailed,
+    WorkerOptions,
     connect,
     durable,
 )
@@ -68,7 +68,7 @@ async def travels(ctx: Context, places: list[str], end: str) -> str:
         except StepFailed:
             did.append(f"{place} failed")
     if end == "waits":
-        await ctx.signal("go")
+        await ctx.receive("go")
     if end == "fails":
         raise ValueError("the trip is off")
     return "there"
@@ -80,12 +80,12 @@ async def only_travels(ctx: Context, places: list[str], end: str) -> str:
 
 
 FUNCTIONS = [travels, release]
-CALM = Limits(poll=QUICK.poll)
+CALM = WorkerOptions(poll=QUICK.poll)
 
 
 async def test_newest_first(store_url):
     """A run that fails undoes its steps in reverse, with their results, and then has failed."""
-    async with connect(store_url) as client, client.work(FUNCTIONS, limits=QUICK):
+    async with connect(store_url) as client, client.work(FUNCTIONS, options=QUICK):
         await client.start(travels, ["a", "b", "c"], "fails", id="run")
         with pytest.raises(RunFailed, match="ValueError: the trip is off"):
             await client.result("run")
@@ -101,7 +101,7 @@ async def test_newest_first(store_url):
 
 async def test_success_undoes_nothing(store_url):
     """A run that is done keeps what it did."""
-    async with connect(store_url) as client, client.work(FUNCTIONS, limits=QUICK):
+    async with connect(store_url) as client, client.work(FUNCTIONS, options=QUICK):
         await client.start(travels, ["a"], "ends", id="run")
         assert await client.result("run") == "there"
     assert did == ["book a"]
@@ -109,7 +109,7 @@ async def test_success_undoes_nothing(store_url):
 
 async def test_cancel_undoes(store_url):
     """A run that is cancelled while it waits, suspended, is undone too, and ends as cancelled."""
-    async with connect(store_url) as client, client.work(FUNCTIONS, limits=QUICK) as worker:
+    async with connect(store_url) as client, client.work(FUNCTIONS, options=QUICK) as worker:
         await client.start(travels, ["a"], "waits", id="run")
         await worker.run_until_idle()
         await client.cancel("run")
@@ -121,7 +121,7 @@ async def test_cancel_undoes(store_url):
 
 async def test_what_may_have_happened_counts(store_url):
     """A call whose outcome nobody knows is undone; one that never left is not."""
-    async with connect(store_url) as client, client.work(FUNCTIONS, limits=QUICK):
+    async with connect(store_url) as client, client.work(FUNCTIONS, options=QUICK):
         await client.start(travels, ["unsure", "refused"], "fails", id="run")
         with pytest.raises(RunFailed):
             await client.result("run")
@@ -131,7 +131,7 @@ async def test_what_may_have_happened_counts(store_url):
 
 async def test_a_call_in_flight_is_over_before_it_is_undone(store_url):
     """A step that a cancel interrupts is undone when its call has ended, never before."""
-    async with connect(store_url) as client, client.work(FUNCTIONS, limits=CALM):
+    async with connect(store_url) as client, client.work(FUNCTIONS, options=CALM):
         await client.start(travels, ["endless"], "ends", id="run")
         await eventually(lambda: did == ["book endless"])
         await client.cancel("run")
@@ -143,27 +143,27 @@ async def test_a_call_in_flight_is_over_before_it_is_undone(store_url):
 async def test_a_call_of_a_lost_worker_is_waited_for(store_url):
     """What another process began is undone only when its call must be over."""
     clock = ManualClock()
-    impatient = Limits(poll=QUICK.poll, grace=timedelta(0))
+    impatient = WorkerOptions(poll=QUICK.poll, shutdown_grace=timedelta(0))
     async with connect(store_url, clock) as client:
-        async with client.work(FUNCTIONS, limits=impatient):
+        async with client.work(FUNCTIONS, options=impatient):
             await client.start(travels, ["endless"], "ends", id="run")
             await eventually(lambda: did == ["book endless"])
         await client.cancel("run")
-        async with client.work(FUNCTIONS, limits=QUICK):
+        async with client.work(FUNCTIONS, options=QUICK):
             await reached(client, "run", "unwind")
             await eventually(lambda: clock.sleepers)
-            clock.move(60)
+            clock.advance(60)
             assert did == ["book endless"]
-            clock.move(1)
+            clock.advance(1)
             with pytest.raises(RunCancelled):
                 await client.result("run")
     assert did == ["book endless", "release endless None 36"]
 
 
 async def test_an_undo_that_fails_makes_the_run_dead(store_url):
-    """It is not skipped: the run is dead, and requeued it goes on with that undo, the done stay."""
+    """It is not skipped: the run is dead, and resumed it goes on with that undo, the done stay."""
     troubles["a"] = 1
-    async with connect(store_url) as client, client.work(FUNCTIONS, limits=QUICK):
+    async with connect(store_url) as client, client.work(FUNCTIONS, options=QUICK):
         await client.start(travels, ["a", "b"], "fails", id="run")
         with pytest.raises(
             RunDead, match=r"'book\.0' could not be undone: OSError: the other side"
@@ -172,7 +172,7 @@ async def test_an_undo_that_fails_makes_the_run_dead(store_url):
         assert "; the run is undone for ValueError: the trip is off. Requeued" in str(dead.value)
         assert (await client.get("run")).status is RunStatus.DEAD
         assert did[2:] == ["release b B 36"]
-        await client.requeue("run")
+        await client.resume("run")
         with pytest.raises(RunFailed, match="the trip is off"):
             await client.result("run")
         assert (await client.get("run")).status is RunStatus.FAILED
@@ -197,11 +197,11 @@ async def test_an_undo_whose_own_step_failed(store_url):
         await ctx.step(book, "a", undo=undoes)
         raise ValueError("off")
 
-    async with connect(store_url) as client, client.work([trip, undoes], limits=QUICK):
+    async with connect(store_url) as client, client.work([trip, undoes], options=QUICK):
         await client.start(trip, id="run")
         with pytest.raises(RunDead):
             await client.result("run")
-        await client.requeue("run")
+        await client.resume("run")
         with pytest.raises(RunFailed, match="off"):
             await client.result("run")
     assert did == ["book a", "undone a"]
@@ -231,7 +231,7 @@ async def test_a_call_in_a_thread_is_over_before_it_is_undone(store_url, how):
             await call
         raise ValueError("off")
 
-    async with connect(store_url) as client, client.work([trip, undoes], limits=CALM):
+    async with connect(store_url) as client, client.work([trip, undoes], options=CALM):
         await client.start(trip, id="run")
         await eventually(lambda: did == ["begin a"])
         if how == "cancel":
@@ -259,7 +259,7 @@ async def test_a_result_that_cannot_be_kept(store_url):
     async def trip(ctx: Context) -> None:
         await ctx.step(gives, "a", effect="once", undo=undoes)
 
-    async with connect(store_url) as client, client.work([trip, undoes], limits=CALM):
+    async with connect(store_url) as client, client.work([trip, undoes], options=CALM):
         await client.start(trip, id="run")
         with pytest.raises(RunPaused):
             await client.result("run")
@@ -283,7 +283,7 @@ async def test_what_was_rolled_back_is_not_undone(store_url):
     async def undoes(ctx: Context, what: str) -> None:
         did.append("undone")
 
-    async with connect(store_url) as client, client.work([trip, undoes], limits=QUICK):
+    async with connect(store_url) as client, client.work([trip, undoes], options=QUICK):
         await client.start(trip, id="run")
         with pytest.raises(RunFailed, match="rolled back"):
             await client.result("run")
@@ -297,19 +297,19 @@ async def test_an_undo_that_waits_is_let_go(store_url, why):
 
     @durable
     async def asks(ctx: Context, what: str) -> None:
-        did.append(await ctx.signal("how"))
+        did.append(await ctx.receive("how"))
 
     @durable
     async def trip(ctx: Context) -> None:
         await ctx.step(book, "a", undo=asks)
-        await ctx.signal("never")
+        await ctx.receive("never")
 
-    async with connect(store_url, clock) as client, client.work([trip, asks], limits=QUICK) as w:
+    async with connect(store_url, clock) as client, client.work([trip, asks], options=QUICK) as w:
         await client.start(trip, id="run", timeout=60)
         await w.run_until_idle()
         if why == "cancel":
             await client.cancel("run")
-        clock.move(61)
+        clock.advance(61)
         async with asyncio.timeout(10):
             await w.run_until_idle()
         assert (await client.get("run")).status is RunStatus.SUSPENDED
@@ -325,7 +325,7 @@ async def test_a_worker_that_leaves_in_the_middle(store_url):
     @durable
     async def slowly(ctx: Context, what: str) -> None:
         if what == "b":
-            await ctx.signal("go")
+            await ctx.receive("go")
         await ctx.step(note, f"undo {what}")
 
     @durable
@@ -336,12 +336,12 @@ async def test_a_worker_that_leaves_in_the_middle(store_url):
         raise ValueError("off")
 
     async with connect(store_url) as client:
-        async with client.work([trip, slowly], limits=QUICK) as worker:
+        async with client.work([trip, slowly], options=QUICK) as worker:
             await client.start(trip, id="run")
             await worker.run_until_idle()
         assert (await client.get("run")).status is RunStatus.SUSPENDED
         await client.signal("run", "go")
-        async with client.work([trip, slowly], limits=QUICK):
+        async with client.work([trip, slowly], options=QUICK):
             with pytest.raises(RunFailed, match="off"):
                 await client.result("run")
 
@@ -383,7 +383,7 @@ async def test_an_undo_that_does_not_fit(store_url):
                 told.append(f"{type(error).__name__}: {error}")
         return told
 
-    async with connect(store_url) as client, client.work([careless, other], limits=QUICK):
+    async with connect(store_url) as client, client.work([careless, other], options=QUICK):
         await client.start(careless, id="run")
         told = await client.result("run")
 
@@ -395,11 +395,11 @@ async def test_an_undo_that_does_not_fit(store_url):
 async def test_a_paused_unwinding(store_url):
     """A later worker that does not know the undo pauses the run, and nothing is skipped."""
     async with connect(store_url) as client:
-        async with client.work(FUNCTIONS, limits=QUICK) as worker:
+        async with client.work(FUNCTIONS, options=QUICK) as worker:
             await client.start(travels, ["a"], "waits", id="run")
             await worker.run_until_idle()
         await client.cancel("run")
-        async with client.work([only_travels], limits=QUICK):
+        async with client.work([only_travels], options=QUICK):
             run = RunId("run")
 
             async def is_paused() -> bool:
@@ -412,8 +412,8 @@ async def test_a_paused_unwinding(store_url):
         assert (told.type, told.details) == ("UnknownFunction", {"undo": "book.0"})
         assert "nobody here knows 'release', version 1, which undoes 'book.0', so" in told.message
         assert "the run is undone for RunCancelled: it was asked to end" in told.message
-        await client.requeue("run")
-        async with client.work(FUNCTIONS, limits=QUICK):
+        await client.resume("run")
+        async with client.work(FUNCTIONS, options=QUICK):
             with pytest.raises(RunCancelled):
                 await client.result("run")
     assert did == ["book a", "release a A 36"]
@@ -438,24 +438,24 @@ async def test_recorded_arguments_that_no_longer_fit(store_url):
         @durable
         async def trip(ctx: Context) -> None:
             await ctx.step(book, "a", undo=undo)
-            await ctx.signal("go")
+            await ctx.receive("go")
             raise ValueError("off")
 
         return trip
 
     async with connect(store_url) as client:
         first = trip(fits)
-        async with client.work([first, fits], limits=QUICK):
+        async with client.work([first, fits], options=QUICK):
             await client.start(first, id="run")
             await reached(client, "run", "go.0")
         await client.signal("run", "go")
         for undo in (narrower, other_type):
-            async with client.work([trip(fits), undo], limits=QUICK):
+            async with client.work([trip(fits), undo], options=QUICK):
                 with pytest.raises(RunPaused, match=r"'book\.0' cannot be undone by 'give_back'"):
                     await client.result("run")
                 assert (await client.get("run")).status is RunStatus.PAUSED
-            await client.requeue("run")
-        async with client.work([trip(fits), fits], limits=QUICK):
+            await client.resume("run")
+        async with client.work([trip(fits), fits], options=QUICK):
             with pytest.raises(RunFailed, match="off"):
                 await client.result("run")
     assert did == ["book a", "give back a"]
@@ -471,7 +471,7 @@ async def test_two_undos_of_one_name(store_url):
     async def trip(ctx: Context) -> None:
         await ctx.step(book, "a", undo=another)
 
-    async with connect(store_url) as client, client.work([trip, release], limits=QUICK):
+    async with connect(store_url) as client, client.work([trip, release], options=QUICK):
         await client.start(trip, id="run")
         with pytest.raises(RunFailed, match=r"'release', version 1, is .*another"):
             await client.result("run")
@@ -482,7 +482,7 @@ async def test_two_undos_of_one_name(store_url):
 async def refunds(ctx: Context, what: str) -> None:
     await ctx.step(note, f"refund {what}")
     if troubles["slow"]:
-        await ctx.signal("paid")
+        await ctx.receive("paid")
         await ctx.step(note, f"paid {what}")
 
 
@@ -496,14 +496,14 @@ async def hires(ctx: Context, end: str) -> None:
     await ctx.step(book, "car", undo=delegates)
     if end == "fails":
         raise ValueError("the trip is off")
-    await ctx.signal("go")
+    await ctx.receive("go")
 
 
 @pytest.mark.parametrize("end", ["cancel", "deadline", "fails"])
 async def test_an_undo_has_children(store_url: str, end: str):
     """What an undo gives to a child is done, though its run was cancelled or is out of time."""
     timeout = timedelta(seconds=0.3) if end == "deadline" else None
-    async with connect(store_url) as client, client.work([hires, refunds], limits=QUICK):
+    async with connect(store_url) as client, client.work([hires, refunds], options=QUICK):
         await client.start(hires, end, id="a", timeout=timeout)
         if end == "cancel":
             await reached(client, "a", "go.0")
@@ -520,7 +520,7 @@ async def test_a_cancel_while_a_child_undoes(store_url: str, end: str):
     troubles["slow"] = 1
     timeout = timedelta(seconds=0.3) if end == "deadline" else None
     child = RunId("a#unwind/book.0/0/refunds.0")
-    async with connect(store_url) as client, client.work([hires, refunds], limits=QUICK):
+    async with connect(store_url) as client, client.work([hires, refunds], options=QUICK):
         await client.start(hires, end, id="a", timeout=timeout)
         if end == "cancel":
             await reached(client, "a", "go.0")

@@ -34,7 +34,7 @@ async def order(ctx: Context, what: str) -> Any:
         first = await ctx.step(act, what)
     except Exception:  # noqa: BLE001 - what careless code does
         first = "swallowed"
-    go = await ctx.signal("go")
+    go = await ctx.receive("go")
     try:
         await ctx.step(broken, what)
     except Exception as error:  # noqa: BLE001 - what careless code does
@@ -53,7 +53,7 @@ NO_JSON = {"no JSON": '{"did": ', "nothing": "", "bytes": "\x00\x01"}
 async def plant(url: str, change: str, **given: Any) -> None:
     """Let a run come to its wait, then change a row of it while nobody drives it."""
     async with connect(url) as client:
-        async with client.work([order], limits=QUICK):
+        async with client.work([order], options=QUICK):
             await client.start(order, "a", id="run")
             await reached(client, "run", "go.0")
         with database(url) as db:
@@ -62,7 +62,7 @@ async def plant(url: str, change: str, **given: Any) -> None:
 
 async def paused_of(url: str) -> Any:
     """Drive the run and an innocent one; return why the run is paused."""
-    async with connect(url) as client, client.work([order], limits=QUICK):
+    async with connect(url) as client, client.work([order], options=QUICK):
         await client.signal("run", "go", 1)
         await client.start(order, "b", id="innocent")
         await client.signal("innocent", "go", 2)
@@ -78,8 +78,8 @@ async def mended(url: str, change: str, **given: Any) -> Any:
     """Put the row right, as the pause says, and return what the run comes to."""
     with database(url) as db:
         db.rows(change, **given)
-    async with connect(url) as client, client.work([order], limits=QUICK):
-        await client.requeue("run")
+    async with connect(url) as client, client.work([order], options=QUICK):
+        await client.resume("run")
         return await client.result("run")
 
 
@@ -168,12 +168,12 @@ async def test_a_signal_that_cannot_be_read(store_url, function):
         await client.signal("run", "go", 1, dedup="bad")
         with database(store_url) as db:
             db.rows("""UPDATE signals SET value = '{"$int":"x"}' WHERE run_id = 'run'""")
-        async with client.work([function], limits=QUICK):
+        async with client.work([function], options=QUICK):
             with pytest.raises(RunPaused, match=r"the row \(run, go, bad\) of signals cannot be"):
                 await client.result("run")
             with database(store_url) as db:
                 db.rows("DELETE FROM signals WHERE run_id = 'run'")
-            await client.requeue("run")
+            await client.resume("run")
             await client.signal("run", "go", 2)
             await client.result("run")
 
@@ -181,7 +181,7 @@ async def test_a_signal_that_cannot_be_read(store_url, function):
 async def test_a_result_that_cannot_be_read(store_url):
     """Who asks for a run's result is told which row it is that cannot be read."""
     await plant(store_url, "SELECT 1")
-    async with connect(store_url) as client, client.work([order], limits=QUICK):
+    async with connect(store_url) as client, client.work([order], options=QUICK):
         await client.signal("run", "go", 1)
         await client.result("run")
         with database(store_url) as db:
@@ -196,7 +196,7 @@ async def test_a_lane_of_another_version(store_url, caplog):
         await client.start(order, "a", id="run")
         with database(store_url) as db:
             db.rows("UPDATE runs SET version = 99 WHERE id = 'run'")
-        async with client.work([order], limits=QUICK):
+        async with client.work([order], options=QUICK):
             await client.start(order, "b", id="innocent")
             await client.signal("innocent", "go", 1)
             await client.result("innocent")

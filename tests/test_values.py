@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from substrate import Limits, Misuse, Retry
+from substrate import Misuse, Retry, WorkerOptions
 from substrate.values.clock import seconds_of, to_ms
 from substrate.values.codec import LONGEST, decode, encode, is_long
 from substrate.values.errors import NotEncodable
@@ -231,10 +231,10 @@ def test_durations_that_are_none(bad):
 def test_durations():
     """A duration is seconds or a timedelta, wherever one is asked for."""
     assert (seconds_of(2), seconds_of(timedelta(minutes=1)), seconds_of(0.5)) == (2.0, 60.0, 0.5)
-    assert Limits(lease=1.0).lease == timedelta(seconds=1)
+    assert WorkerOptions(lease=1.0).lease == timedelta(seconds=1)
     assert Retry(initial=0.5, max_delay=60).initial == timedelta(seconds=0.5)
     with pytest.raises(Misuse, match="is no duration"):
-        Limits(poll=math.inf)
+        WorkerOptions(poll=math.inf)
     with pytest.raises(Misuse, match="is no duration"):
         Retry(max_delay="60")
 

@@ -182,9 +182,9 @@ async def test_yes_and_no(store_url):
 
     @durable
     async def asks(ctx: Context) -> list[bool]:
-        return [await ctx.signal("pay", bool) for _ in range(4)]
+        return [await ctx.receive("pay", bool) for _ in range(4)]
 
-    async with connect(store_url) as client, client.work([asks], limits=QUICK):
+    async with connect(store_url) as client, client.work([asks], options=QUICK):
         await client.start(asks, id="run")
         await reached(client, "run", "pay.0")
         for value in ("1", 1, 0, "on", "off", "t", "y", None, 1.0, "yes", True, "NO", " false "):
@@ -204,9 +204,9 @@ async def test_text_stays_text(sqlite_url):
 
     @durable
     async def asks(ctx: Context) -> Any:
-        return [await ctx.signal("say", bool | str) for _ in range(2)]
+        return [await ctx.receive("say", bool | str) for _ in range(2)]
 
-    async with connect(sqlite_url) as client, client.work([asks], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([asks], options=QUICK):
         await client.start(asks, id="run")
         await client.signal("run", "say", "yes")
         await client.signal("run", "say", True)
@@ -219,10 +219,10 @@ async def test_a_wait_of_an_older_version(sqlite_url):
 
     @durable
     async def untyped(ctx: Context) -> Any:
-        return await ctx.signal("say")
+        return await ctx.receive("say")
 
     untyped_row = Wanted()
-    async with connect(sqlite_url) as client, client.work([untyped], limits=QUICK):
+    async with connect(sqlite_url) as client, client.work([untyped], options=QUICK):
         await client.start(untyped, id="run")
         await reached(client, "run", "say.0")
         (row,) = [each for each in await client.journal("run") if each.key == "say.0"]

@@ -150,7 +150,8 @@ def has_ended(pid: int) -> bool:
 def test_it_takes_a_fraction(tmp_path: Path):
     """What is imported already is not imported again, which is what this is for."""
     (tmp_path / "owls.py").write_text(
-        "import sys\nbefore = set(sys.modules)\nimport substrate.cli.run.work, substrate.cli.show.show\n"
+        "import sys\nbefore = set(sys.modules)\n"
+        "import substrate.cli.run.work, substrate.cli.show.show\n"
         "print(sorted(set(sys.modules) - before))\n"
     )
     forked = COMMANDS.start("owls", cwd=tmp_path, env=environment_of("")).communicate(LIMIT_S)

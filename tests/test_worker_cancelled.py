@@ -14,7 +14,7 @@ import anyio
 import apsw
 import pytest
 
-from substrate import Client, Context, Limits, RunStatus, connect, durable
+from substrate import Client, Context, RunStatus, WorkerOptions, connect, durable
 from tests.crew import Outside
 from tests.processes import PROCESSES
 from tests.runs import QUICK, reached
@@ -38,7 +38,7 @@ async def say(what: str) -> str:
 async def waits(ctx: Context) -> Any:
     """Wait for a signal, after a step."""
     await ctx.step(say, "begun")
-    return await ctx.signal("go")
+    return await ctx.receive("go")
 
 
 def helpers() -> set[threading.Thread]:
@@ -73,7 +73,7 @@ async def test_cut_off_while_it_opens(store_url):
     """Cancelled at whatever turn of its opening, a worker leaves no thread and no registration."""
 
     async def works(client: Client) -> None:
-        async with client.work([waits], limits=Limits(lease=timedelta(minutes=1))):
+        async with client.work([waits], options=WorkerOptions(lease=timedelta(minutes=1))):
             await asyncio.Event().wait()
 
     async with connect(store_url) as client:
@@ -107,7 +107,7 @@ async def test_cut_off_while_it_connects(store_url):
 @asynccontextmanager
 async def about_to_close(client: Client, run_id: str) -> AsyncIterator[None]:
     """Have a worker drive a run that waits, and close it with the block."""
-    async with client.work([waits], limits=QUICK):
+    async with client.work([waits], options=QUICK):
         await client.start(waits, id=run_id)
         await reached(client, run_id, "go.0")
         yield
@@ -152,7 +152,7 @@ async def test_cut_off_while_it_closes(store_url, cut):
                 run = await client.get(run_id)
                 assert run.status in (RunStatus.SUSPENDED, RunStatus.READY)
                 assert (run.lease_owner, run.crashes) == (None, 0)
-            async with client.work([waits], limits=QUICK):
+            async with client.work([waits], options=QUICK):
                 for count in turns():
                     await client.signal(f"run-{count}", "go", count)
                     assert await client.result(f"run-{count}") == count
@@ -177,11 +177,11 @@ async def test_a_cancel_scope_ends_in_the_middle_of_a_step(store_url):
         await ctx.step(slow)
         return await ctx.step(say, "went on")
 
-    patient = Limits(lease=timedelta(minutes=1))
+    patient = WorkerOptions(lease=timedelta(minutes=1))
     async with connect(store_url) as client:
         before = helpers()
         with anyio.CancelScope() as scope:
-            async with client.work([job], limits=patient):
+            async with client.work([job], options=patient):
                 await client.start(job, id="run")
                 await begun.wait()
                 scope.cancel()
@@ -189,7 +189,7 @@ async def test_a_cancel_scope_ends_in_the_middle_of_a_step(store_url):
         given_back = await client.get("run")
         with database(store_url) as db:
             await left_nothing(db, before)
-        async with asyncio.timeout(LIMIT_S), client.work([job], limits=patient):
+        async with asyncio.timeout(LIMIT_S), client.work([job], options=patient):
             assert await client.result("run") == "went on"
 
     assert scope.cancelled_caught
@@ -211,7 +211,7 @@ async def test_the_loop_is_closed_under_it(store_url):
 
     async def forgets() -> None:
         async with connect(store_url) as client:
-            kept.append(client.work([waits], limits=Limits(lease=timedelta(minutes=1))))
+            kept.append(client.work([waits], options=WorkerOptions(lease=timedelta(minutes=1))))
             await kept[0].__aenter__()
             await client.start(waits, id="run")
             await reached(client, "run", "go.0")
@@ -223,13 +223,13 @@ async def test_the_loop_is_closed_under_it(store_url):
         await asyncio.to_thread(in_a_loop_of_its_own, forgets)
         with database(store_url) as db:
             await left_nothing(db, before)
-        async with client.work([waits], limits=QUICK):
+        async with client.work([waits], options=QUICK):
             await client.signal("run", "go", "done")
             assert await client.result("run") == "done"
 
 
 async def _interrupted(url: str, folder: str) -> None:
-    async with connect(url) as client, client.work([waits], limits=Limits()):
+    async with connect(url) as client, client.work([waits], options=WorkerOptions()):
         await client.start(waits, id="run")
         await reached(client, "run", "go.0")
         Outside(folder).note("ready")  # type: ignore[arg-type]
@@ -255,6 +255,6 @@ async def test_interrupted_from_the_keyboard(store_url, tmp_path, times):
     finally:
         process.kill()
         process.join()
-    async with connect(store_url) as client, client.work([waits], limits=QUICK):
+    async with connect(store_url) as client, client.work([waits], options=QUICK):
         await client.signal("run", "go", "done")
         assert await client.result("run") == "done"

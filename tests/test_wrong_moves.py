@@ -17,7 +17,7 @@ OWLS = "How many owls?"
 @durable
 async def asks(ctx: Context) -> bool:
     """Wait for an approval."""
-    return await ctx.signal("approval", bool)
+    return await ctx.receive("approval", bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +288,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def ask() -> None:
         async with connect(fork.absolute_url) as client:
             await client.start(asks, id="asking")
-            async with client.work([asks], limits=QUICK) as worker:
+            async with client.work([asks], options=QUICK) as worker:
                 await worker.run_until_idle()
 
     asyncio.run(ask())

@@ -25,7 +25,7 @@ class TroubledStore:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method: Callable[..., Any] = getattr(self._store, name)
-        is_asked = callable(method) and name != "pulse"
+        is_asked = callable(method) and name != "heartbeat"
         return partial(self._call, name, method) if is_asked else method
 
     def hold(self, name: str) -> asyncio.Event:

@@ -47,7 +47,7 @@ async def refund(ctx: Context, order: int, cents: int) -> str:
     """Refund part of an order, once a person has approved it. That may take days."""
     await ctx.step(ask_person, order, cents, ctx.run_id, effect="once")
     try:
-        is_approved = await ctx.signal(f"approval-{order}", bool, timeout=PATIENCE)
+        is_approved = await ctx.receive(f"approval-{order}", bool, timeout=PATIENCE)
     except SignalExpired:
         return f"Nobody approved it in {PATIENCE.days} days. Nothing was refunded."
     if not is_approved:

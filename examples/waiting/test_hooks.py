@@ -35,9 +35,9 @@ async def test_what_comes_of_it(answer, told) -> None:
         await client.start(agent, Task("Refund order 7, please."), id="test")
         await worker.run_until_idle()
         assert (await client.get("test")).status is RunStatus.SUSPENDED
-        clock.move(PATIENCE.total_seconds() - 1)
+        clock.advance(PATIENCE.total_seconds() - 1)
         if answer is None:
-            clock.move(1)
+            clock.advance(1)
         else:
             await client.signal("test", "approval-7", answer)
         await worker.run_until_idle()

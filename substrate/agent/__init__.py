@@ -6,8 +6,8 @@ Most stand in modules of their own (`tool`, `task`, `stop` …), where the rest 
 them. A name that is both a module and a function, such as `tool`, is the function here.
 """
 
-from substrate.agent.answer_type import Typed
-from substrate.agent.end import Advice, End, Reason, Stop, Verdict
+from substrate.agent.answer_type import TypedAnswer
+from substrate.agent.end import Advice, End, EndReason, Stop, Verdict
 from substrate.agent.loop import Hooks, Turn, begin
 from substrate.agent.prompt import Prompt
 from substrate.agent.stop import all_of, answered, any_of, budget, max_turns
@@ -21,18 +21,18 @@ __all__ = [
     "Advice",
     "Answer",
     "End",
+    "EndReason",
     "Fallback",
     "Hooks",
     "Model",
     "Prompt",
-    "Reason",
     "Stop",
     "Task",
     "Tool",
     "Tools",
     "Transcript",
     "Turn",
-    "Typed",
+    "TypedAnswer",
     "Verdict",
     "all_of",
     "answered",

@@ -30,7 +30,7 @@ _AGAIN = "Give the whole answer again: only JSON that fits the schema, with noth
 
 
 @dataclass(frozen=True)
-class Typed:
+class TypedAnswer:
     """The type of an agent's answers, and how often a model may mend one that does not fit.
 
     A dataclass, a pydantic model, a TypedDict: what has named fields. Raises `Misuse` for others.
@@ -92,17 +92,17 @@ class Typed:
             raise Misuse(f"{told}; write class Answer(BaseModel): …") from None
 
 
-def typed_of(answer: Any) -> Typed | None:
-    """Return what the `answer` hook says: a type, a `Typed`, or None for words."""
-    if answer is None or isinstance(answer, Typed):
+def typed_answer_of(answer: Any) -> TypedAnswer | None:
+    """Return what the `answer` hook says: a type, a `TypedAnswer`, or None for words."""
+    if answer is None or isinstance(answer, TypedAnswer):
         return answer
     try:
         return _typed(answer)
-    except TypeError:  # it has no hash: no type, as `Typed` will say
-        return Typed(answer)
+    except TypeError:  # it has no hash: no type, as `TypedAnswer` will say
+        return TypedAnswer(answer)
 
 
 @lru_cache(maxsize=64)
-def _typed(type_: Any) -> Typed:
+def _typed(type_: Any) -> TypedAnswer:
     """Return a type as it is asked for: its schema is made once, not with each call."""
-    return Typed(type_)
+    return TypedAnswer(type_)

@@ -7,10 +7,10 @@ on a replay, so that the next row goes on from there.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from substrate.agent.answer_type import Typed
+from substrate.agent.answer_type import TypedAnswer
 from substrate.agent.compaction import can_sum_up, sum_up
 from substrate.agent.end import End
-from substrate.agent.model_call import MODEL, Inquiry, inquiry, model_step, reply_of
+from substrate.agent.model_call import MODEL, ModelCall, model_step, next_model_call, reply_of
 from substrate.agent.past import end_in, let_others_run, read, turn_ahead
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
@@ -19,10 +19,9 @@ from substrate.models.messages import Reply
 from substrate.models.model import Model
 from substrate.values.codec import decode
 from substrate.values.errors import ContextOverflow
-from substrate.values.records import Json as JsonText
-from substrate.values.records import Promise
+from substrate.values.records import JsonText, Promise
 
-Make = Callable[[Transcript], Inquiry]
+Make = Callable[[Transcript], ModelCall]
 """Makes the request for a transcript, which is another once it was summed up."""
 
 _LAST_WORDS = (
@@ -57,22 +56,27 @@ async def put(
         except ContextOverflow:
             transcript = await sum_up(ctx, model, transcript, tools, is_full=True)
             asked = make(transcript)
-    return await ctx.perform(model_step(ctx, asked)).settled(), transcript
+    return await ctx.checkpoint(model_step(ctx, asked)).settled(), transcript
 
 
 def usual_turn(
-    transcript: Transcript, *, model: Model, tools: Sequence[Tool], typed: Typed | None
-) -> Inquiry:
+    transcript: Transcript, *, model: Model, tools: Sequence[Tool], typed: TypedAnswer | None
+) -> ModelCall:
     """Return what a usual turn asks."""
-    return inquiry(transcript, model, tools, typed)
+    return next_model_call(transcript, model, tools, typed)
 
 
 def last_words(
-    transcript: Transcript, *, model: Model, end: End, tools: Sequence[Tool], typed: Typed | None
-) -> Inquiry:
+    transcript: Transcript,
+    *,
+    model: Model,
+    end: End,
+    tools: Sequence[Tool],
+    typed: TypedAnswer | None,
+) -> ModelCall:
     """Return what is asked for at the end of a loop that is cut short: its row tells the end."""
     plea = transcript.told(_LAST_WORDS.format(detail=end.detail))
-    asked = inquiry(plea, model, tools, typed)
+    asked = next_model_call(plea, model, tools, typed)
     return replace(
         asked,
         request=replace(asked.request, may_call_tools=False),

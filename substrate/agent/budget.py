@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from substrate.agent.end import Advice, End, Measure, Reason, Stop, Verdict
+from substrate.agent.end import Advice, End, EndReason, Measure, Stop, Verdict
 from substrate.agent.transcript import Transcript
 from substrate.models.messages import Reply, Usage
 from substrate.values.errors import Misuse
@@ -119,7 +119,7 @@ def _is_worth_it(transcript: Transcript, limit: _Limit) -> bool:
 def _unless_warned(transcript: Transcript, detail: str, mode: Mode) -> Verdict:
     """Return the end; with a soft budget a warning, the first time."""
     if mode != "soft":
-        return End(Reason.BUDGET, detail)
+        return End(EndReason.BUDGET, detail)
     detail = detail.removesuffix("; the rest is kept")
     return None if transcript.is_warned else Advice(Measure.WARN, detail)
 

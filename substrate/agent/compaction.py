@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from substrate.agent.model_call import SUMMARY, Inquiry, inquiry, model_step, reply_of
+from substrate.agent.model_call import SUMMARY, ModelCall, model_step, next_model_call, reply_of
 from substrate.agent.past import before
 from substrate.agent.shorten import shortened, size
 from substrate.agent.tool import Tool
@@ -62,11 +62,11 @@ def can_sum_up(transcript: Transcript) -> bool:
 
 def _request(
     transcript: Transcript, model: Model, tools: Sequence[Tool], more: Mapping[str, Json]
-) -> Inquiry:
+) -> ModelCall:
     room: int | None = more["room"]
     told = transcript.messages if room is None else shortened(transcript.messages, room)
     pleading = replace(transcript, messages=(*told, UserMessage.of(_SUM_UP)))
-    asked = inquiry(pleading, model, tools, None)
+    asked = next_model_call(pleading, model, tools, None)
     return replace(
         asked.tried(),
         request=replace(asked.request, may_call_tools=False),

@@ -8,7 +8,7 @@ from typing import Literal
 from substrate.agent.transcript import Transcript
 
 
-class Reason(StrEnum):
+class EndReason(StrEnum):
     """Why a loop ended."""
 
     #: The model has answered.
@@ -27,7 +27,7 @@ class Reason(StrEnum):
 class End:
     """The end of a loop: why, and in words what exactly."""
 
-    reason: Reason
+    reason: EndReason
     detail: str = ""
 
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, get_type_hints
 
-from substrate.agent.answer_type import typed_of
-from substrate.agent.end import Advice, End, Reason, Stop
+from substrate.agent.answer_type import typed_answer_of
+from substrate.agent.end import Advice, End, EndReason, Stop
 from substrate.agent.prompt import Prompt
 from substrate.agent.task import Task
 from substrate.agent.tool import Tool, as_tool
@@ -100,7 +100,7 @@ def stop_fault(stop: object) -> str | None:
 def answer_fault(answer: object) -> str | None:
     """Say what is wrong with the type of an answer; None where nothing is."""
     try:
-        typed_of(answer)
+        typed_answer_of(answer)
     except Misuse as error:
         return f"`answer` cannot be asked for: {error}"
     except Exception as error:  # noqa: BLE001 - pydantic raises several kinds for what is no type
@@ -113,7 +113,7 @@ def verdict_fault(said: object) -> str | None:
     """Say what is wrong with what a condition gave; None where it is a verdict."""
     if said is None or isinstance(said, Advice):
         return None
-    if isinstance(said, End) and isinstance(said.reason, Reason):
+    if isinstance(said, End) and isinstance(said.reason, EndReason):
         return None
     if inspect.iscoroutine(said):
         said = "a coroutine"
@@ -121,7 +121,7 @@ def verdict_fault(said: object) -> str | None:
         return f"it gave {named(said)}: it makes conditions, and is to be called once before"
     return (
         f"it gave {said!r}; give None to go on, or an End, as in "
-        "`return End(Reason.MAX_TURNS) if … else None`: compose any_of(answered(), …)"
+        "`return End(EndReason.MAX_TURNS) if … else None`: compose any_of(answered(), …)"
     )
 
 

@@ -50,5 +50,5 @@ def unread(messages: Sequence[UserMessage]) -> str:
 
 
 def _is_in_a_tool(ctx: Context) -> bool:
-    scopes = ctx.id_below.removeprefix(f"{ctx.run_id}#").split("/")
+    scopes = ctx.id_prefix.removeprefix(f"{ctx.run_id}#").split("/")
     return any(scope.startswith("tools.") for scope in scopes)

@@ -113,7 +113,9 @@ class Turn:
         account) pause the run: it goes on from here once they are mended and it is resumed.
         """
         ctx, hooks, answer = self._ctx, self._hooks, self._answer
-        transcript = await turn.heed(ctx, hooks.model, self._transcript, self._verdict, hooks.tools)
+        transcript = await turn.follow_advice(
+            ctx, hooks.model, self._transcript, self._verdict, hooks.tools
+        )
         reply = await turn.ask(ctx, hooks.model, transcript, hooks.tools, answer=answer)
         self._transcript = transcript + reply
         return reply

@@ -12,17 +12,17 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
-from substrate.agent.answer_type import CORRECTIONS, Typed
+from substrate.agent.answer_type import CORRECTIONS, TypedAnswer
 from substrate.agent.chain import Chain
 from substrate.agent.tool import Tool
-from substrate.agent.tool_call import problem_of
+from substrate.agent.tool_call import validation_error
 from substrate.agent.transcript import Transcript
 from substrate.agent.usage import usage_from
 from substrate.engine.context.context import Context
 from substrate.engine.failure import error_of
 from substrate.engine.function.returns import Measured
 from substrate.engine.step.step import Step
-from substrate.models.fallback import Reason
+from substrate.models.fallback import FallbackReason
 from substrate.models.frame import frame
 from substrate.models.limits.shared import SHARING
 from substrate.models.messages import (
@@ -40,8 +40,7 @@ from substrate.values.clock import seconds_of
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import ContextOverflow, Refused
 from substrate.values.ids import root_of
-from substrate.values.records import Json as JsonText
-from substrate.values.records import Kind, Promise, PromiseState
+from substrate.values.records import JsonText, Kind, Promise, PromiseState
 from substrate.values.retry import Retry
 
 MODEL_RETRY = Retry(
@@ -68,7 +67,7 @@ Judge = Callable[[Reply], Reply]
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
+class ModelCall:
     """What one model call asks of whom. `passed` are the models whose replies were not valid.
 
     `chain` knows what was asked before. `more` is what its row tells beside the request. One that
@@ -85,28 +84,28 @@ class Inquiry:
     more: Mapping[str, Json] = field(default_factory=dict)
     is_tried: bool = False
 
-    def tried(self) -> "Inquiry":
+    def tried(self) -> "ModelCall":
         """Return the same, asked only of models with a context of this size."""
-        return replace(self, model=self.model.without(Reason.CONTEXT), is_tried=True)
+        return replace(self, model=self.model.without(FallbackReason.CONTEXT), is_tried=True)
 
 
-def inquiry(
-    transcript: Transcript, model: Model, tools: Sequence[Tool], typed: Typed | None
-) -> Inquiry:
+def next_model_call(
+    transcript: Transcript, model: Model, tools: Sequence[Tool], typed: TypedAnswer | None
+) -> ModelCall:
     """Return what the next turn asks of the model whose turn it is.
 
     That is the first one, until it has been told so many times what is wrong; then the next.
     """
-    turns = model.available().in_turn()
+    turns = model.available().correction_chain()
     tries = 1 + (typed.corrections if typed else CORRECTIONS)
-    turn, missed = transcript.misses(tries)
+    turn, missed = transcript.models_used_up(tries)
     turn = min(turn, len(turns) - 1)
     answering = turns[turn]
     request = replace(
         answering.request(transcript.system, transcript.messages, [each.spec for each in tools]),
         answer_schema=typed.schema if typed else None,
     )
-    return Inquiry(
+    return ModelCall(
         answering,
         request,
         transcript.chain,
@@ -122,7 +121,7 @@ def inquiry(
     )
 
 
-def model_step(ctx: Context, asked: Inquiry) -> Step:
+def model_step(ctx: Context, asked: ModelCall) -> Step:
     """Prepare a model call. Its fingerprint is its name only: prompts and tools may change."""
     request, model = asked.request, asked.model
     described = frame(model.id, request, model.describe_fallback())
@@ -154,9 +153,9 @@ def reply_of(promise: Promise) -> Reply:
     return Reply.from_json(decode(promise.value or JsonText("{}")), counted)
 
 
-async def _answer(ctx: Context, asked: Inquiry) -> Measured:
+async def _answer(ctx: Context, asked: ModelCall) -> Measured:
     try:
-        async with SHARING.around(ctx.execution.means.store):
+        async with SHARING.around(ctx.execution.services.store):
             reply = await asked.model.answer(
                 asked.request,
                 lambda text: ctx.emit({"event": "text_delta", "text": text}),
@@ -184,7 +183,7 @@ def _together(before: Json, more: Json) -> Json:
 
 def _judged(
     tools: dict[str, Tool],
-    typed: Typed | None,
+    typed: TypedAnswer | None,
     limits: Mapping[str, int | None],
     reply: Reply,
     *,
@@ -197,7 +196,7 @@ def _judged(
     if reply.stop is StopReason.LENGTH and (reply.tool_calls or not reply.text.strip()):
         told = _cut_off(reply, limits)
     elif reply.tool_calls:
-        problems = [problem_of(tools, call) for call in reply.tool_calls]
+        problems = [validation_error(tools, call) for call in reply.tool_calls]
         told = None if None in problems else "\n".join(filter(None, problems))
     elif typed is not None:
         told = typed.problem(reply)
@@ -244,7 +243,8 @@ def _with_remedy(error: ContextOverflow) -> ContextOverflow:
 def _passed(models: Sequence[Model], tries: int) -> tuple[PassedOver, ...]:
     told = "its reply was" if tries == 1 else f"{tries} of its replies were"
     return tuple(
-        PassedOver(each.id, Reason.INVALID, f"{told} not what was asked for") for each in models
+        PassedOver(each.id, FallbackReason.INVALID, f"{told} not what was asked for")
+        for each in models
     )
 
 

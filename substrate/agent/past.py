@@ -9,15 +9,14 @@ Invariant: new hooks rule from the first turn on that has no record.
 
 import asyncio
 
-from substrate.agent.end import End, Reason
+from substrate.agent.end import End, EndReason
 from substrate.agent.model_call import MODEL, SUMMARY, reply_of
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
 from substrate.engine.step.step import Step
 from substrate.models.messages import Json
 from substrate.values.codec import decode, fingerprint
-from substrate.values.records import Json as JsonText
-from substrate.values.records import Kind, Promise
+from substrate.values.records import JsonText, Kind, Promise
 
 WARNING = "warning"
 
@@ -44,7 +43,7 @@ def _model_call(ctx: Context, transcript: Transcript) -> Promise | None:
 def end_in(row: Promise) -> End | None:
     """Return the end at which a model call asked for last words; None for a usual turn."""
     end = _input(row).get("end")
-    return None if end is None else End(Reason(end["reason"]), end["detail"])
+    return None if end is None else End(EndReason(end["reason"]), end["detail"])
 
 
 def before(ctx: Context) -> dict[str, Json]:
@@ -55,7 +54,7 @@ def before(ctx: Context) -> dict[str, Json]:
 async def read(ctx: Context, name: str) -> Promise:
     """Take the next row of this name, which is recorded and has its outcome."""
     same = fingerprint(Kind.STEP.value, name)
-    return await ctx.perform(Step(name=name, call=_nothing, fingerprint=same)).settled()
+    return await ctx.checkpoint(Step(name=name, call=_nothing, fingerprint=same)).settled()
 
 
 async def recall(ctx: Context, transcript: Transcript) -> Transcript:

@@ -6,7 +6,7 @@ finish first.
 """
 
 from substrate.agent.budget import budget
-from substrate.agent.end import Advice, End, Reason, Stop, Verdict
+from substrate.agent.end import Advice, End, EndReason, Stop, Verdict
 from substrate.agent.faults import condition_fault, verdict_fault
 from substrate.agent.transcript import Transcript
 from substrate.models.messages import Invalid, Reply, StopReason, UserMessage
@@ -16,7 +16,7 @@ from substrate.values.number import is_whole
 __all__ = [
     "Advice",
     "End",
-    "Reason",
+    "EndReason",
     "Stop",
     "Verdict",
     "all_of",
@@ -40,15 +40,15 @@ def answered() -> Stop:
     def stop(transcript: Transcript) -> End | None:
         last, reply = transcript.messages[-1], transcript.last_reply
         if reply is not None and reply.invalid is not None and reply.invalid.is_last:
-            return End(Reason.FAILED, _failed(transcript, reply.invalid))
+            return End(EndReason.FAILED, _failed(transcript, reply.invalid))
         is_heard = isinstance(last, UserMessage)  # somebody has said something since
         if reply is not None and reply.stop is StopReason.REFUSAL and not is_heard:
-            return End(Reason.REFUSED, "the model declined to answer")
+            return End(EndReason.REFUSED, "the model declined to answer")
         if not isinstance(last, Reply) or last.tool_calls:
             return None
         if last.stop is StopReason.LENGTH:
-            return End(Reason.ANSWERED, "cut off at the model's longest output")
-        return End(Reason.ANSWERED)
+            return End(EndReason.ANSWERED, "cut off at the model's longest output")
+        return End(EndReason.ANSWERED)
 
     return stop
 
@@ -67,7 +67,7 @@ def max_turns(limit: int) -> Stop:
 
     def stop(transcript: Transcript) -> End | None:
         if transcript.turns >= limit:
-            return End(Reason.MAX_TURNS, f"the limit of {limit} is reached")
+            return End(EndReason.MAX_TURNS, f"the limit of {limit} is reached")
         return None
 
     return stop

@@ -139,12 +139,14 @@ class Tool:
         async def run(ctx: Context, call_id: str, tool: str, arguments: dict[str, Json]) -> Json:
             try:
                 result = await self.function(ctx, **self.check(arguments))
-                if ctx.strand.idle:  # what it never awaited pauses the run, also if it returns that
+                if (
+                    ctx.task_state.idle
+                ):  # what it never awaited pauses the run, also if it returns that
                     return None
                 return kept(self.function, result)
             except Exception as error:
                 failure = self.fault_in(error)
-                if failure is None or ctx.execution.is_torn_away(Raised(error)):
+                if failure is None or ctx.execution.is_own_cancellation(Raised(error)):
                     raise
                 ctx.execution.leave(Paused(failure))
 

@@ -28,8 +28,7 @@ from substrate.models.messages import Json, ToolCall, ToolResult
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import InvalidId, Misuse, Paused
 from substrate.values.ids import check_name
-from substrate.values.records import Effect, Kind, Promise, PromiseState
-from substrate.values.records import Json as JsonText
+from substrate.values.records import Effect, JsonText, Kind, Promise, PromiseState
 
 SUSPECTS = (TypeError, AttributeError, NotImplementedError, AssertionError)
 """Errors that are told to a model, whose arguments may be the cause, and that are often bugs."""
@@ -48,8 +47,8 @@ def call_of(
     name, tool = _name(call), tools.get(call.name)
     recorded, is_inside = scope.recorded(name), scope.has_begun(name)
     if recorded is not None and recorded.is_settled:
-        return scope.perform(_step(name, call, partial(_refuse, ""), Effect.PURE))  # only read
-    problem = problem_of(tools, call)
+        return scope.checkpoint(_step(name, call, partial(_refuse, ""), Effect.PURE))  # only read
+    problem = validation_error(tools, call)
     if recorded is None and not is_inside:
         problem = unmade or problem
     elif tool is None or problem or _takes_ctx(tool) != is_inside:
@@ -57,7 +56,7 @@ def call_of(
         why = f"{call.name!r} was called, and nothing can go on with it: {missing}"
         return scope.give_up(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
     if tool is None or problem is not None:
-        return scope.perform(_step(name, call, partial(_refuse, problem or ""), Effect.PURE))
+        return scope.checkpoint(_step(name, call, partial(_refuse, problem or ""), Effect.PURE))
     if recorded is None and not is_inside:
         _check_secrets(scope, tool)
     if _takes_ctx(tool):
@@ -68,7 +67,7 @@ def call_of(
     step = _step(name, call, partial(invoke, scope.run_id, tool, call.arguments), tool.effect)
     timeout = tool.timeout.total_seconds() if tool.timeout else None
     wants_key = "idempotency_key" in tool.takes
-    return scope.perform(
+    return scope.checkpoint(
         replace(
             step,
             retry=tool.retry,
@@ -97,7 +96,7 @@ def result_in(promise: Promise) -> ToolResult:
     return result_of(ToolCall(made["call_id"], made["tool"]), promise)
 
 
-def problem_of(tools: Mapping[str, Tool], call: ToolCall) -> str | None:
+def validation_error(tools: Mapping[str, Tool], call: ToolCall) -> str | None:
     """Say what is wrong with a call, for the model to mend; None when nothing is."""
     tool = tools.get(call.name)
     if tool is None:

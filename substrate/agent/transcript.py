@@ -35,7 +35,7 @@ class Transcript:
     `replies` are all that it said, in order, and `used` is what these and the `summaries` took.
     `elsewhere` is what was used in and below the run by others than this loop. `version` is that of
     the prompt, where it has some. `peak` is the most that one call since the last summary took: its
-    tokens, counted as input, and its cost. `faults` are what went wrong (see `misses`), and
+    tokens, counted as input, and its cost. `faults` are what went wrong (see `models_used_up`), and
     `made_room_at` the turn before which a full context was last summed up. `chain` knows which rows
     hold the messages.
     """
@@ -160,7 +160,7 @@ class Transcript:
         """How many model calls there have been since there was last a summary."""
         return self.turns - self.summed_up_at
 
-    def misses(self, tries: int) -> tuple[int, int]:
+    def models_used_up(self, tries: int) -> tuple[int, int]:
         """Return how many models have used up their tries, and how many the present one has used.
 
         Each answer that is not what was asked for is one; calls that cannot be made are while they

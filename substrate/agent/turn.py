@@ -22,11 +22,11 @@ from functools import partial
 from typing import Any
 
 from substrate.agent import inbox as hearing
-from substrate.agent.answer_type import Typed, typed_of
+from substrate.agent.answer_type import TypedAnswer, typed_answer_of
 from substrate.agent.ask import last_reply, last_words, noted, put, replayed, usual_turn
 from substrate.agent.chain import Chain
 from substrate.agent.compaction import sum_up
-from substrate.agent.end import Advice, End, Measure, Reason, Stop, Verdict
+from substrate.agent.end import Advice, End, EndReason, Measure, Stop, Verdict
 from substrate.agent.hook_fault import hook, model_of, tools_of, verdict_of
 from substrate.agent.model_call import (
     MODEL_RETRY,
@@ -61,8 +61,7 @@ from substrate.models.messages import (
 from substrate.models.model import Model
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import Misuse
-from substrate.values.records import Json as JsonText
-from substrate.values.records import Kind
+from substrate.values.records import JsonText, Kind
 
 __all__ = [
     "MODEL_RETRY",
@@ -72,14 +71,14 @@ __all__ = [
     "begin",
     "call_tools",
     "finish",
+    "follow_advice",
     "hear",
-    "heed",
     "verdict",
 ]
 
 Tools = Sequence[Tool | Callable[..., Any]]
 
-AnswerType = type[Any] | Typed | None
+AnswerType = type[Any] | TypedAnswer | None
 """The hook `answer`: what an answer is to be, a class with named fields; None for plain words."""
 
 _WARNING = (
@@ -104,7 +103,7 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
         system = rendered(prompt.texts[version], task)
         return {"system": system, "prompt": prompt.name, "version": version, **told}
 
-    row = await ctx.perform(_step("prompt", render)).settled()
+    row = await ctx.checkpoint(_step("prompt", render)).settled()
     recorded = decode(row.value or JsonText("{}"))
     version = (recorded["prompt"], recorded["version"]) if "version" in recorded else None
     # What was told stands, whatever this version would tell: older rows have no day, or no task.
@@ -139,7 +138,7 @@ def verdict(ctx: Context, stop: Stop, transcript: Transcript) -> Verdict:
     return verdict_of(ctx, stop, transcript) if row is None else end_in(row)
 
 
-async def heed(
+async def follow_advice(
     ctx: Context, model: Model, transcript: Transcript, advice: Verdict, tools: Tools = ()
 ) -> Transcript:
     """Do what a stop condition advises before the loop goes on; mostly that is nothing.
@@ -159,7 +158,7 @@ async def heed(
         return _WARNING.format(detail=advice.detail)
 
     step = replace(_step(WARNING, warn), input=JsonText(encode(before(ctx))))
-    row = await ctx.perform(step).settled()
+    row = await ctx.checkpoint(step).settled()
     return transcript.warned(decode(row.value or JsonText("null")), row.key)
 
 
@@ -181,7 +180,7 @@ async def ask(
 
     With `answer`, a type with named fields, the answer is to be JSON that fits it. A reply that is
     not what was asked for, or empty, or whose calls were cut off, says so; added to a transcript,
-    it is followed by what is wrong with it. A model that was told twice (`Typed` says another
+    it is followed by what is wrong with it. A model that was told twice (`TypedAnswer` says another
     number) and is still wrong is passed over for the next of its fallback that takes ``invalid``.
     """
     row = turn_ahead(ctx, transcript)
@@ -210,7 +209,7 @@ async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
     whatever became of the tool. Where one of the tools takes a `ctx`, so that it may ask models or
     start runs, what was used meanwhile is recorded.
     """
-    scope = ctx.scoped("tools")
+    scope = ctx.scope("tools")
     known = {tool.name: tool for tool in tools_of(ctx, tools)}
     why = unmade(reply)
     pendings = []
@@ -251,7 +250,7 @@ async def finish(
         end = answered()(transcript) or end
     taken = transcript.chain.ended_at  # such a loop takes recorded last words for a turn
     end = taken or (end_in(row) if row else None) or end
-    if taken is None and (row or end.reason in (Reason.MAX_TURNS, Reason.BUDGET)):
+    if taken is None and (row or end.reason in (EndReason.MAX_TURNS, EndReason.BUDGET)):
         model, known = model_of(ctx, model), tools_of(ctx, tools)
         make = partial(last_words, model=model, end=end, tools=known, typed=typed)
         transcript += await last_reply(ctx, model, transcript, known, make)
@@ -271,15 +270,15 @@ async def _unread(ctx: Context, transcript: Transcript) -> str:
     return hearing.unread(late)
 
 
-def _answer(transcript: Transcript, end: End, typed: Typed | None) -> Answer:
+def _answer(transcript: Transcript, end: End, typed: TypedAnswer | None) -> Answer:
     last = transcript.last_reply
     text, value = last.text if last else "", None
     if typed is not None and last is not None and last.stop is not StopReason.REFUSAL:
         try:
             value = typed.value(text)
         except ValueError as error:
-            if end.reason is Reason.ANSWERED:  # it fitted the type that it was asked for
-                end = End(Reason.FAILED, f"the answer fits its type no more: {error}")
+            if end.reason is EndReason.ANSWERED:  # it fitted the type that it was asked for
+                end = End(EndReason.FAILED, f"the answer fits its type no more: {error}")
     return Answer(text, end.reason.value, end.detail, transcript.turns, transcript.usage, value)
 
 
@@ -287,9 +286,9 @@ def _words(reply: Reply) -> tuple[ReplyPart, ...]:
     return tuple(part for part in reply.parts if not isinstance(part, ToolCall))
 
 
-def _typed(ctx: Context, answer: Any) -> Typed | None:
+def _typed(ctx: Context, answer: Any) -> TypedAnswer | None:
     with hook(ctx, "answer"):
-        typed = typed_of(answer)
+        typed = typed_answer_of(answer)
         if typed is not None:
             _ = typed.schema  # a type that has none is found out now
         return typed

@@ -14,12 +14,11 @@ from substrate.engine.step.step import Step
 from substrate.models.messages import Json, Usage
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.ids import PromiseId
-from substrate.values.records import Json as JsonText
-from substrate.values.records import Kind
+from substrate.values.records import JsonText, Kind
 
 SPENT = "spent"
 
-OWN = ("model.", "summary.")
+LOOP_KEYS = ("model.", "summary.")
 """How the keys of the loop's own model calls begin."""
 
 
@@ -29,7 +28,7 @@ async def spent(ctx: Context, scope: Context, *, may_ask: bool) -> Usage | None:
     What is recorded for this turn holds, and in a turn that is over nothing is recorded any more,
     whichever tools there are now.
     """
-    turn = scope.id_below.removeprefix(ctx.id_below).rstrip("/")
+    turn = scope.id_prefix.removeprefix(ctx.id_prefix).rstrip("/")
     found = ctx.recorded(SPENT)
     is_recorded = found is not None and decode(found.input or JsonText("{}")).get("after") == turn
     if not is_recorded and (not may_ask or ctx.recorded("model") is not None):
@@ -41,7 +40,7 @@ async def spent(ctx: Context, scope: Context, *, may_ask: bool) -> Usage | None:
         input=JsonText(encode({"after": turn})),
         fingerprint=fingerprint(Kind.STEP.value, SPENT),
     )
-    ledger.last = await ctx.perform(step)
+    ledger.last = await ctx.checkpoint(step)
     return _usage(ledger.last)
 
 
@@ -66,7 +65,7 @@ async def _count(ctx: Context, before: Mapping[str, Json] | None, turn: str) -> 
     What was counted of a turn in which nothing goes on stands. So this takes as long in a long
     conversation as in a short one.
     """
-    execution, below = ctx.execution, ctx.id_below
+    execution, below = ctx.execution, ctx.id_prefix
     name, _, number = turn.rpartition(".")
     # Tools that take a ctx may be new since the last restart: then all turns are looked at, once.
     since = [f"{name}.{i}" for i in range(int(number))] if before is None else before["open"]
@@ -82,7 +81,7 @@ async def _count(ctx: Context, before: Mapping[str, Json] | None, turn: str) -> 
         else:
             closed += used
     # Our own rows are left out though they use nothing: there is one for each turn.
-    others = summed(await execution.usages(below, (*OWN, f"{SPENT}.", f"{name}.")))
+    others = summed(await execution.usages(below, (*LOOP_KEYS, f"{SPENT}.", f"{name}.")))
     total = closed + going_on + others
     return {**total.to_json(), "closed": closed.to_json(), "open": open_}
 

@@ -185,10 +185,10 @@ def worker(
       worker --queue nightly --concurrency 16
     """
     from substrate.cli.run.work import work
-    from substrate.engine.worker.options import Limits
+    from substrate.engine.worker.options import WorkerOptions
 
-    limits = Limits(concurrency=concurrency, lease=timedelta(seconds=lease))
-    return _await(work, context, queue, limits)
+    options = WorkerOptions(concurrency=concurrency, lease=timedelta(seconds=lease))
+    return _await(work, context, queue, options)
 
 
 @app.command()

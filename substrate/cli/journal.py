@@ -6,9 +6,9 @@ The row stops its own run, which says so; it keeps nobody from looking at that, 
 from collections.abc import Sequence
 
 from substrate.engine.client import Client
-from substrate.engine.unreadable import is_readable, legible
+from substrate.engine.run.unreadable import is_readable, legible
 from substrate.values.ids import PromiseId
-from substrate.values.records import Json, Promise, Run
+from substrate.values.records import JsonText, Promise, Run
 
 
 async def read_journal(client: Client, run: Run) -> Sequence[Promise]:
@@ -22,7 +22,7 @@ async def read_own(client: Client, run: Run) -> Promise | None:
     return None if own is None else legible(own)
 
 
-async def read_usages(client: Client, run: Run) -> Sequence[tuple[PromiseId, Json]]:
+async def read_usages(client: Client, run: Run) -> Sequence[tuple[PromiseId, JsonText]]:
     """Return what each promise of a run, and of all below it, has used."""
     found = await client.store.usages(f"{run.id}#")
     return [(id_, used) for id_, used in found if is_readable(used)]

@@ -24,18 +24,18 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from substrate.agent.history.totals import Tally
+from substrate.agent.history.totals import Totals
 from substrate.cli.format import visible_json
 from substrate.cli.streams import write
 from substrate.models.messages import Usage
-from substrate.values.records import Json, Promise, Run
+from substrate.values.records import JsonText, Promise, Run
 
 Document = dict[str, Any]
 
 
 def of_run(run: Run, journal: Sequence[Promise], tree: Usage) -> Document:
     """Return a run, the sums of its journal, and what it and all below it have used."""
-    tally = Tally.of(journal)
+    tally = Totals.of(journal)
     return {
         "id": run.id,
         "parent": run.parent_id,
@@ -90,6 +90,6 @@ def print_document(document: Document) -> None:
     write(f"{visible_json(text)}\n")
 
 
-def _plain(text: Json | None) -> Any:
+def _plain(text: JsonText | None) -> Any:
     """Return a payload as stored, the codec's tags included."""
     return None if text is None else json.loads(text)

@@ -22,8 +22,8 @@ from substrate.engine.function.place import described
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.journal import acceptance
 from substrate.engine.run.services import Listener, log, tell_nobody
-from substrate.engine.unreadable import unreadable
-from substrate.engine.worker.options import DEFAULT_LIMITS, Limits
+from substrate.engine.run.unreadable import unreadable
+from substrate.engine.worker.options import DEFAULT_OPTIONS, WorkerOptions
 from substrate.engine.worker.unknown import missing_worker
 from substrate.engine.worker.worker import Worker
 from substrate.store.connect import open_store
@@ -51,7 +51,7 @@ from substrate.values.ids import (
 )
 from substrate.values.number import check_count
 from substrate.values.records import (
-    Json,
+    JsonText,
     NewRun,
     Promise,
     PromiseState,
@@ -133,7 +133,7 @@ class Client:
             "timeout": timeout,
         }
 
-        def written() -> tuple[Json, Json]:
+        def written() -> tuple[JsonText, JsonText]:
             given = function.encode_arguments(args, keywords, "start", options)
             return given, function.with_defaults(given)
 
@@ -292,7 +292,7 @@ class Client:
         key = str(uuid4()) if dedup is None else check_dedup(dedup)
         signal = Signal(_known(id), check_name(name), encoded(value), key)
         is_new = await self.store.send(signal)
-        self._hint(signal.run_id)
+        self._wake_here(signal.run_id)
         return is_new
 
     async def cancel(self, id: str) -> Run:
@@ -309,7 +309,7 @@ class Client:
             RunNotFound: there is no such run.
         """
         run = await self.store.cancel(_known(id))
-        self._hint(run.id)
+        self._wake_here(run.id)
         return run
 
     async def discard(self, id: str) -> Run:
@@ -326,10 +326,10 @@ class Client:
         """
         run = await self.store.discard(_known(id))
         if run.parent_id is not None:
-            self._hint(run.parent_id)
+            self._wake_here(run.parent_id)
         return run
 
-    async def requeue(self, id: str, accept: str | None = None, by: str | None = None) -> Run:
+    async def resume(self, id: str, accept: str | None = None, by: str | None = None) -> Run:
         """Make a paused, failed or dead run ready again, and return it.
 
         What is recorded stands, a step's recorded failure too; the function is called again. A run
@@ -347,8 +347,8 @@ class Client:
             RunNotFound: there is no such run.
         """
         accepted = await self._acceptance(_known(id), Key(accept), by) if accept else None
-        run = await self.store.reopen(_known(id), accepted)
-        self._hint(run.id)
+        run = await self.store.resume(_known(id), accepted)
+        self._wake_here(run.id)
         return run
 
     async def _acceptance(self, id: RunId, key: Key, by: str | None) -> Promise:
@@ -365,20 +365,20 @@ class Client:
         functions: Iterable[Durable[..., Any]],
         *,
         queue: str = "default",
-        limits: Limits = DEFAULT_LIMITS,
-        listener: Listener = tell_nobody,
+        options: WorkerOptions = DEFAULT_OPTIONS,
+        on_event: Listener = tell_nobody,
         only: str | None = None,
     ) -> AsyncIterator[Worker]:
         """Drive runs of these functions in this process for as long as the block is open.
 
-        On leaving it, no more is claimed, running steps may end within `limits.grace`, and every
-        run is given back.
+        On leaving it, no more is claimed, running steps may end within `options.shutdown_grace`,
+        and every run is given back.
 
         Args:
             functions: Durable functions; what their code names is found from there.
             queue: Whose runs are claimed.
-            limits: How many runs at once, how long a lease is, and the like.
-            listener: It is called with a run's id and a live event, such as one of
+            options: How many runs at once, how long a lease is, and the like.
+            on_event: It is called with a run's id and a live event, such as one of
                 `Context.emit`. Nothing of it is recorded.
             only: A run's id: that one and what is below it are driven, and no other.
 
@@ -391,8 +391,8 @@ class Client:
             self.store,
             functions,
             queue=queue,
-            limits=limits,
-            listener=listener,
+            options=options,
+            on_event=on_event,
             only=None if only is None else _known(only),
         )
         await worker.open()
@@ -403,7 +403,7 @@ class Client:
             self._workers.remove(worker)
             await worker.close()
 
-    def _hint(self, run_id: RunId) -> None:
+    def _wake_here(self, run_id: RunId) -> None:
         """Tell this process's workers that something was done for a run."""
         for worker in self._workers:
             worker.wake(run_id)
@@ -486,7 +486,7 @@ def _result(run: Run, promise: Promise, function: Durable[..., Any] | None) -> A
 
 def _read(run: Run, promise: Promise, function: Durable[..., Any] | None) -> Any:
     if promise.state is PromiseState.RESOLVED:
-        value = promise.value or Json("null")
+        value = promise.value or JsonText("null")
         return function.decode_result(value) if function else decode(value)
     if run.status is RunStatus.PAUSED:
         raise RunPaused(run.id, decode_failure(promise))

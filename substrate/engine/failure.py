@@ -22,7 +22,7 @@ from substrate.values.errors import (
     StepFailed,
     recorded_class,
 )
-from substrate.values.records import Json, Promise, PromiseState
+from substrate.values.records import JsonText, Promise, PromiseState
 from substrate.values.secret import hidden, hidden_in
 
 _TRACEBACK_LIMIT = 4000
@@ -70,14 +70,14 @@ def unknown_outcome(reason: str, trace: str | None = None) -> Failure:
     return Failure(UNKNOWN, told, traceback=trace)
 
 
-def encode_failure(failure: Failure) -> Json:
+def encode_failure(failure: Failure) -> JsonText:
     """Return the failure as JSON; details that are not JSON are left out, and secrets hidden."""
     try:
-        return Json(encode(hidden_in(failure.to_json())))
+        return JsonText(encode(hidden_in(failure.to_json())))
     except NotEncodable:
         message = failure.message[:_MESSAGE_LIMIT]
         bare = Failure(failure.type, message, traceback=failure.traceback)
-        return Json(encode(bare.to_json()))
+        return JsonText(encode(bare.to_json()))
 
 
 def decode_failure(promise: Promise) -> Failure:

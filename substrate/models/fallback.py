@@ -47,7 +47,7 @@ _MOMENT_S = 0.5
 log = logging.getLogger("ostinato")
 
 
-class Reason(StrEnum):
+class FallbackReason(StrEnum):
     """Why a model is passed over.
 
     `OVERLOADED` is also one that cannot be reached; `QUOTA` also a limit that asks for a wait of
@@ -64,21 +64,21 @@ class Reason(StrEnum):
     UNUSABLE = "unusable"
 
 
-def reason_of(error: ModelError) -> Reason | None:
+def reason_of(error: ModelError) -> FallbackReason | None:
     """Return why another model may do better, or None where it would not."""
     match error:
         case Overloaded() | TransportFailed():
-            return Reason.OVERLOADED
+            return FallbackReason.OVERLOADED
         case QuotaExhausted() | RateLimited():
-            return Reason.QUOTA
+            return FallbackReason.QUOTA
         case ContextOverflow():
-            return Reason.CONTEXT
+            return FallbackReason.CONTEXT
         case Refused():
-            return Reason.REFUSED
+            return FallbackReason.REFUSED
         case ModelMistake():
-            return Reason.INVALID
+            return FallbackReason.INVALID
         case Unusable():
-            return Reason.UNUSABLE
+            return FallbackReason.UNUSABLE
     return None
 
 
@@ -101,11 +101,11 @@ class _Breaker:
     failures: int = 0
     rests: int = 0
     counts_from_ms: float = 0
-    opened_for: Reason | None = None
+    opened_for: FallbackReason | None = None
     rests_until_ms: float = 0
 
 
-_OPENING = (Reason.OVERLOADED, Reason.QUOTA, Reason.UNUSABLE)
+_OPENING = (FallbackReason.OVERLOADED, FallbackReason.QUOTA, FallbackReason.UNUSABLE)
 """What is the model's state, and not the request's."""
 
 
@@ -118,7 +118,7 @@ class Breakers:
         self._clock = clock
         self._breakers: dict[str, _Breaker] = {}
 
-    def open_for(self, model: str) -> Reason | None:
+    def open_for(self, model: str) -> FallbackReason | None:
         """Return why a model is not to be asked now, or None.
 
         After its rest one caller is told None, and is to report; until then the others are not.
@@ -132,7 +132,7 @@ class Breakers:
         breaker.rests_until_ms = now_ms + FIRST_REST_S * 1000  # one trial in that time
         return None
 
-    def failed(self, model: str, reason: Reason, error: ModelError) -> bool:
+    def failed(self, model: str, reason: FallbackReason, error: ModelError) -> bool:
         """Take in a failure; return whether the model is open now."""
         if reason not in _OPENING:
             return False
@@ -146,7 +146,7 @@ class Breakers:
             breaker.failures += 1
             if breaker.failures < OPENS_AFTER:
                 return False
-        if reason is Reason.UNUSABLE and breaker.opened_for is not reason:
+        if reason is FallbackReason.UNUSABLE and breaker.opened_for is not reason:
             log.warning("%s cannot be used, and others answer in its place: %s", model, error)
         grown = min(FIRST_REST_S * 2**breaker.rests, LONGEST_REST_S)
         rest_s = max(grown, wait_s) if may_pass_soon(error) else wait_s or QUOTA_REST_S
@@ -173,7 +173,7 @@ class Candidate:
     """A model that may answer: after which reasons, how it is asked once, and where (`place`)."""
 
     model: str
-    on: frozenset[Reason]
+    on: frozenset[FallbackReason]
     ask: Callable[[], Awaitable[Reply]]
     place: str
 
@@ -205,12 +205,12 @@ async def first_answer(candidates: Sequence[Candidate], breakers: Breakers = BRE
                 passed.append(PassedOver(model, why, str(error), error.usage))
             continue
         breakers.succeeded(candidate.place)
-        others = _who_take(Reason.REFUSED, left)
+        others = _who_take(FallbackReason.REFUSED, left)
         if reply.stop is not StopReason.REFUSAL or not others:
             return _counted(reply, passed)
         refused = refused or reply
         said = reply.text or "the model declined to answer"
-        passed.append(PassedOver(model, Reason.REFUSED, said, reply.usage))
+        passed.append(PassedOver(model, FallbackReason.REFUSED, said, reply.usage))
         left = others
     if refused is not None:
         return _counted(refused, [each for each in passed if each.usage is not refused.usage])
@@ -226,7 +226,7 @@ def _billed(error: ModelError, errors: Sequence[ModelError]) -> ModelError:
 
 def _after(
     error: ModelError,
-    why: Reason | None,
+    why: FallbackReason | None,
     model: str,
     left: Sequence[Candidate],
     breakers: Breakers,
@@ -240,7 +240,7 @@ def _after(
     return _who_take(why, left)
 
 
-def _who_take(reason: Reason, candidates: Sequence[Candidate]) -> list[Candidate]:
+def _who_take(reason: FallbackReason, candidates: Sequence[Candidate]) -> list[Candidate]:
     return [each for each in candidates if reason in each.on]
 
 

@@ -22,7 +22,7 @@ from typing import Any
 Json = Any
 """A JSON value: None, bool, int, float, str, or lists and dicts of these."""
 
-Delta = Callable[[str], None]
+OnText = Callable[[str], None]
 """Is told each piece of text as it comes in: live only, never recorded."""
 
 Tell = Callable[[dict[str, Any]], None]

@@ -14,15 +14,15 @@ from urllib.parse import urlsplit
 
 from substrate.engine.event_loop import check_loop
 from substrate.models import prices
-from substrate.models.fallback import PATIENCE_S, Candidate, Reason, first_answer
+from substrate.models.fallback import PATIENCE_S, Candidate, FallbackReason, first_answer
 from substrate.models.limits import limiter as quota
 from substrate.models.limits.limiter import QUOTA
 from substrate.models.mending import mended
 from substrate.models.messages import (
     OURS,
-    Delta,
     Json,
     Message,
+    OnText,
     Reply,
     Request,
     Tell,
@@ -37,7 +37,7 @@ from substrate.values.clock import seconds_of
 from substrate.values.errors import BadRequest, Misuse, ModelError
 from substrate.values.near import did_you_mean
 
-__all__ = ["PROVIDERS", "Delta", "Fallback", "Model", "Provider", "Script", "disconnect"]
+__all__ = ["PROVIDERS", "Fallback", "Model", "OnText", "Provider", "Script", "disconnect"]
 
 PATIENCE = timedelta(days=1)
 """How long a run waits for a provider that is away, where its `Model` does not say otherwise."""
@@ -202,12 +202,12 @@ class Model:
             for each in given
         ]
 
-    def without(self, reason: Reason) -> "Model":
+    def without(self, reason: FallbackReason) -> "Model":
         """Return this model with nobody to ask in its place for this reason."""
         left = [replace(each, on=set(each.on) - {reason}) for each in self.successors]
         return replace(self, fallback=left)
 
-    def in_turn(self) -> "list[Model]":
+    def correction_chain(self) -> "list[Model]":
         """Return this model, and those that are asked where what it says is not valid, in order.
 
         Each has those that come after it as its fallback; one whose key is not set is left out.
@@ -215,7 +215,11 @@ class Model:
         found, after = [self], self.successors
         for i, each in enumerate(after, 1):
             model = each.model
-            if isinstance(model, Model) and Reason.INVALID in each.on and not model.missing_key:
+            if (
+                isinstance(model, Model)
+                and FallbackReason.INVALID in each.on
+                and not model.missing_key
+            ):
                 found.append(replace(model, fallback=after[i:]))
         return found
 
@@ -234,7 +238,7 @@ class Model:
     async def answer(
         self,
         request: Request,
-        on_delta: Delta = lambda text: None,
+        on_delta: OnText = lambda text: None,
         on_event: Tell = tell_nobody,
     ) -> Reply:
         """Ask once, with no retry, exactly what the request says; see `request`.
@@ -256,7 +260,7 @@ class Model:
         first = Candidate(model.id, frozenset(), asking, model.place)
         return await first_answer([first, *model.candidates(request, on_delta, on_event)])
 
-    def candidates(self, request: Request, on_delta: Delta, on_event: Tell) -> list[Candidate]:
+    def candidates(self, request: Request, on_delta: OnText, on_event: Tell) -> list[Candidate]:
         """Return those of the fallback that can be asked, ready to be asked this."""
         found = []
         for each in self.successors:
@@ -266,14 +270,14 @@ class Model:
                     request, max_output_tokens=model.max_output_tokens, settings=model.settings
                 )
                 asking = partial(model.ask, theirs, on_delta, PATIENCE_S, on_event)
-                on = frozenset(map(Reason, each.on))
+                on = frozenset(map(FallbackReason, each.on))
                 found.append(Candidate(model.id, on, asking, model.place))
         return found
 
     async def ask(
         self,
         request: Request,
-        on_delta: Delta,
+        on_delta: OnText,
         patience_s: float = quota.PATIENCE_S,
         on_event: Tell = tell_nobody,
     ) -> Reply:
@@ -325,10 +329,10 @@ class Fallback:
     #: Who is asked.
     model: str | Model
     #: For which reasons: ``overloaded``, ``quota``, ``context``, ``refused``, ``invalid``.
-    on: Collection[str] = tuple(Reason)
+    on: Collection[str] = tuple(FallbackReason)
 
     def __post_init__(self) -> None:
         """Check the reasons now, so that a typo is found at start-up and not in the night."""
-        if isinstance(self.on, str) or not set(self.on) <= set(Reason):
-            known = ", ".join(Reason)
+        if isinstance(self.on, str) or not set(self.on) <= set(FallbackReason):
+            known = ", ".join(FallbackReason)
             raise Misuse(f"on={self.on!r} names a reason that there is not; known are {known}")

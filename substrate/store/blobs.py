@@ -18,7 +18,7 @@ import orjson
 from substrate.values.codec import LONGEST
 from substrate.values.errors import CheckpointRefused, StoreUnusable
 from substrate.values.ids import RunId, root_of
-from substrate.values.records import Blob, Checkpoint, Json, NewRun, Promise
+from substrate.values.records import Blob, Checkpoint, JsonText, NewRun, Promise
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -60,14 +60,14 @@ def open_blob(data: bytes) -> bytes:
     return content
 
 
-def outsource(checkpoint: Checkpoint) -> Checkpoint:
+def offload(checkpoint: Checkpoint) -> Checkpoint:
     """Return the checkpoint with its long payloads moved into its blobs."""
     promise = checkpoint.promise
     moved: dict[str, Any] = {}
     blobs = list(checkpoint.blobs)
     try:
         for name in PAYLOADS:
-            payload: Json | None = getattr(promise, name)
+            payload: JsonText | None = getattr(promise, name)
             if payload is not None and _is_long(payload):
                 blob = make_blob(root_of(promise.id), payload.encode())
                 blobs.append(blob)
@@ -79,19 +79,19 @@ def outsource(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, promise=replace(promise, **moved), blobs=tuple(blobs))
 
 
-async def outsourced(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the checkpoint as `outsource` does, in a thread where that takes its time.
+async def offloaded(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint as `offload` does, in a thread where that takes its time.
 
     Hashing and compressing leave the loop free there. A store has nothing left to do to it.
     """
     promise = checkpoint.promise
     for payload in (promise.value, promise.input, promise.error, promise.attempts):
         if payload is not None and len(payload) > _QUICK:
-            return await asyncio.to_thread(outsource, checkpoint)
+            return await asyncio.to_thread(offload, checkpoint)
     return checkpoint
 
 
-def told(payload: Json | None) -> str | None:
+def told(payload: JsonText | None) -> str | None:
     """Return what tells a payload from others, whether it lies in its row or in a blob."""
     if payload is None:
         return None
@@ -106,7 +106,7 @@ def outsource_input(new: NewRun) -> tuple[NewRun, tuple[Blob, ...]]:
     return (replace(new, input=light), blobs) if blobs else (new, ())
 
 
-def outsource_payload(root_id: RunId, payload: Json) -> tuple[Json, tuple[Blob, ...]]:
+def outsource_payload(root_id: RunId, payload: JsonText) -> tuple[JsonText, tuple[Blob, ...]]:
     """Return what a row keeps of a payload, and the blob it was moved into, if it is long."""
     if not _is_long(payload):
         return payload, ()
@@ -114,14 +114,14 @@ def outsource_payload(root_id: RunId, payload: Json) -> tuple[Json, tuple[Blob, 
     return _reference(blob, payload), (blob,)
 
 
-def digest_in(payload: Json | None) -> str | None:
+def digest_in(payload: JsonText | None) -> str | None:
     """Return the hash of the blob that a payload refers to, or None when it stands for itself."""
     if payload is None or not payload.startswith(_MARK):
         return None
     return payload[_HASH]
 
 
-def digests_in(payloads: Sequence[Json | None]) -> list[str]:
+def digests_in(payloads: Sequence[JsonText | None]) -> list[str]:
     """Return the hashes of the blobs that payloads refer to."""
     return [text[_HASH] for text in payloads if text is not None and text.startswith(_MARK)]
 
@@ -130,27 +130,27 @@ def inflate(promise: Promise, contents: Mapping[str, bytes]) -> Promise:
     """Return the row with its blobs' contents, by hash, back in place."""
     restored: dict[str, Any] = {}
     for name in PAYLOADS:
-        payload: Json | None = getattr(promise, name)
+        payload: JsonText | None = getattr(promise, name)
         if payload is not None and digest_in(payload):
             restored[name] = whole(payload, contents)
     return replace(promise, **restored) if restored else promise
 
 
-def whole(payload: Json, contents: Mapping[str, bytes]) -> Json:
+def whole(payload: JsonText, contents: Mapping[str, bytes]) -> JsonText:
     """Return a payload, or the content it refers to; raise `StoreUnusable` where that is lost."""
     digest = digest_in(payload)
     if digest is None:
         return payload
     if digest not in contents:
         raise StoreUnusable(f"the blob {digest!r} is gone from the database; {_RESTORE}")
-    return Json(contents[digest].decode())
+    return JsonText(contents[digest].decode())
 
 
 def _is_long(payload: str) -> bool:
     return len(payload if payload.isascii() else payload.encode()) > ROW_LIMIT
 
 
-def _reference(blob: Blob, payload: str) -> Json:
+def _reference(blob: Blob, payload: str) -> JsonText:
     preview = payload[:PREVIEW]
     record = {"$blob": blob.hash, "bytes": len(payload.encode()), "preview": preview}
-    return Json(orjson.dumps(record).decode())
+    return JsonText(orjson.dumps(record).decode())

@@ -25,7 +25,7 @@ from substrate.store import rows
 from substrate.store.broken import Stuck
 from substrate.values.errors import CheckpointRefused
 from substrate.values.ids import RunId
-from substrate.values.records import Json, OnDead, RunStatus
+from substrate.values.records import JsonText, OnDead, RunStatus
 
 MAX_CRASHES = 3
 """After so many crashes in a row, each alone in its worker, a run is dead."""
@@ -125,7 +125,7 @@ class Verdict:
     losses_seen: int
     status: RunStatus
     due_at: int | None = None
-    error: Json | None = None
+    error: JsonText | None = None
 
     @property
     def is_final(self) -> bool:

@@ -18,13 +18,13 @@ from substrate.values.records import (
     Adopted,
     Checkpoint,
     Claim,
+    CommitResult,
     Effect,
     Fence,
-    Json,
+    JsonText,
     Kind,
     NewRun,
     OnDead,
-    Outcome,
     Owner,
     Promise,
     PromiseState,
@@ -37,13 +37,13 @@ from substrate.values.records import (
 
 Row = Sequence[Any]
 
-Claimed = tuple[Run, Json | None]
+Claimed = tuple[Run, JsonText | None]
 """A run that was claimed, and what it was begun with; None where somebody has deleted that."""
 
 RUN_COLUMNS = (
     "id, root_id, parent_id, function, version, queue, status, epoch, lease_owner, wake_version, "
-    "crashes, cancel_requested, deadline_at, last_seq, seed, generation, journal_from, gone_epoch, "
-    "generation_at, created_at, ended_at, on_dead"
+    "crashes, cancel_requested, deadline_at, last_seq, seed, generation, generation_seq, "
+    "exited_epoch, generation_at, created_at, ended_at, on_dead"
 )
 PROMISE_COLUMNS = (
     "id, run_id, key, kind, name, state, created_at, settled_at, seq, epoch, effect, fingerprint, "
@@ -140,8 +140,8 @@ def first_run(new: NewRun, now: int, owner: Owner | None) -> Run:
         last_seq=1,
         seed=new.seed,
         generation=0,
-        journal_from=0,
-        gone_epoch=0,
+        generation_seq=0,
+        exited_epoch=0,
         generation_at=now,
         created_at=now,
         ended_at=None,
@@ -199,7 +199,7 @@ def child_row(new: NewRun, now: int) -> dict[str, Any]:
 
 
 def began_generation(
-    fence: Fence, generation: int, function: str, input_: Json, now: int
+    fence: Fence, generation: int, function: str, input_: JsonText, now: int
 ) -> Promise:
     """Return the row of a generation's beginning: with what, and when. It is read at each claim."""
     key = generation_key(generation)
@@ -235,7 +235,7 @@ def settled_row(promise: Promise, seq: int) -> dict[str, Any]:
     }
 
 
-def claim_of(run: Run, input_: Json) -> Claim:
+def claim_of(run: Run, input_: JsonText) -> Claim:
     """Return the claim on a run that has just become ours."""
     if run.lease_owner is None:
         raise ValueError(f"run {run.id!r} has no owner")
@@ -260,7 +260,7 @@ def claims_of(
         if own != lane:
             why = f"its lane is {lane!r}, and by its queue, function and version it is {own!r}"
         stuck.note(run.id, why)
-        broken.append(claim_of(run, Json("")).fence)
+        broken.append(claim_of(run, JsonText("")).fence)
     return claims, broken
 
 
@@ -274,7 +274,7 @@ def check_same(new: NewRun, existing: Run, outcome: Promise | None) -> None:
     )
 
 
-def compare(checkpoint: Checkpoint, row: Promise | None) -> Outcome | None:
+def compare(checkpoint: Checkpoint, row: Promise | None) -> CommitResult | None:
     """Say what became of a checkpoint, from the row that stands there now; None: not written."""
     if row is None:
         return None
@@ -307,14 +307,14 @@ def unsettled(promise: Promise) -> Promise:
     )
 
 
-def dead_error(crashes: int) -> Json:
+def dead_error(crashes: int) -> JsonText:
     """Return the error of a run that has crashed too often."""
     message = (
         f"its workers ended {crashes} times in a row without giving it back; "
-        "find out why, then requeue it (the command: resume)"
+        "find out why, then resume it (the command: resume)"
     )
     details = {"crashes": crashes}
-    return Json(encode({"type": "RunDead", "message": message, "details": details}))
+    return JsonText(encode({"type": "RunDead", "message": message, "details": details}))
 
 
 def why_not_reopened(run: Run) -> str:
@@ -342,15 +342,15 @@ def takes_no_signal(run: Run, signal: Signal, now: int) -> RunEnded:
     return RunEnded(f"run {run.id!r} {state}; it takes no signal {signal.name!r}")
 
 
-def discarded() -> Json:
+def discarded() -> JsonText:
     """Return the error of the promise of a run that was given up while it was open."""
-    return Json(encode({"type": "RunCancelled", "message": "it was discarded"}))
+    return JsonText(encode({"type": "RunCancelled", "message": "it was discarded"}))
 
 
-def unknown_at_discard() -> Json:
+def unknown_at_discard() -> JsonText:
     """Return the error of an effect that was under way in a run that was given up."""
     message = "the run was discarded while it was called; it may have happened. Look first."
-    return Json(encode({"type": "OutcomeUnknown", "message": message}))
+    return JsonText(encode({"type": "OutcomeUnknown", "message": message}))
 
 
 def expiry(status: RunStatus | None, now: int) -> int | None:

@@ -14,15 +14,15 @@ from substrate.values.ids import PromiseId, RunId
 from substrate.values.records import (
     Checkpoint,
     Claim,
+    CommitResult,
     Fence,
     Fenced,
-    Inbox,
-    Json,
+    JsonText,
     NewRun,
-    Outcome,
+    OwnedRun,
     Owner,
     Promise,
-    Received,
+    ReceivedSignal,
     Run,
     RunStatus,
     Signal,
@@ -50,7 +50,7 @@ class Transaction(Protocol):
         ...
 
 
-class Pulse(Protocol):
+class HeartbeatConnection(Protocol):
     """A worker's sign of life. Blocking, on a connection of its own, for one thread only."""
 
     def beat(self) -> int | None:
@@ -97,7 +97,7 @@ class Store(Protocol):
 
     async def usages(
         self, prefix: str, skipping: Sequence[str] = ()
-    ) -> Sequence[tuple[PromiseId, Json]]:
+    ) -> Sequence[tuple[PromiseId, JsonText]]:
         """Return what each promise has used whose id begins so, where it says so, in order of id.
 
         ``run#`` are all of a run's tree: its own promises, and those of every run below it. Left
@@ -130,7 +130,7 @@ class Store(Protocol):
         untaken: bool = True,
         after: int = 0,
         limit: int | None = None,
-    ) -> Sequence[Received]:
+    ) -> Sequence[ReceivedSignal]:
         """Return the signals that a run was sent, oldest first: of one name, or of all.
 
         With `untaken`, only those that no promise has taken; only those whose `n` is above `after`,
@@ -161,7 +161,7 @@ class Store(Protocol):
         """Take up to `limit` ready runs of a lane, lowest rank first. Each claim is a new epoch."""
         ...
 
-    async def backlog(self, lanes: Sequence[str], limit: int) -> int:
+    async def count_ready(self, lanes: Sequence[str], limit: int) -> int:
         """Return how many runs of these lanes are ready; `limit` at most."""
         ...
 
@@ -171,11 +171,11 @@ class Store(Protocol):
         """Do as `claim` does, of a run and those below it alone."""
         ...
 
-    async def backlog_below(self, run_id: RunId, lanes: Sequence[str], limit: int) -> int:
+    async def count_ready_below(self, run_id: RunId, lanes: Sequence[str], limit: int) -> int:
         """Return how many of a run and those below it `claim_below` would find."""
         ...
 
-    async def inboxes(self, owner: Owner) -> Sequence[Inbox]:
+    async def owned_runs(self, owner: Owner) -> Sequence[OwnedRun]:
         """Return how each running run of this worker stands."""
         ...
 
@@ -202,7 +202,7 @@ class Store(Protocol):
         """Return the earliest moment at which a suspended run is due, in ms, or None."""
         ...
 
-    async def arrivals(self, run_id: RunId, after: int) -> Sequence[Promise]:
+    async def settled_children(self, run_id: RunId, after: int) -> Sequence[Promise]:
         """Return the run's children that have been settled above a seq, in order of seq."""
         ...
 
@@ -210,7 +210,9 @@ class Store(Protocol):
         """Return those of these promises that there are, by id."""
         ...
 
-    async def commit(self, batch: Sequence[Checkpoint], *, wait: bool = False) -> Sequence[Outcome]:
+    async def commit(
+        self, batch: Sequence[Checkpoint], *, wait: bool = False
+    ) -> Sequence[CommitResult]:
         """Write a batch of checkpoints in one transaction; return their outcomes, in order.
 
         Without `wait`, a checkpoint that touches a locked run is left out as `Locked`. No two
@@ -220,7 +222,7 @@ class Store(Protocol):
         """
         ...
 
-    async def settled(self, batch: Sequence[Checkpoint]) -> Sequence[Outcome | None]:
+    async def settled(self, batch: Sequence[Checkpoint]) -> Sequence[CommitResult | None]:
         """Read back what became of a batch whose commit was cut off; None: it was not written."""
         ...
 
@@ -247,7 +249,7 @@ class Store(Protocol):
         """
         ...
 
-    async def finish(self, done: Checkpoint, heard: Collection[str]) -> Outcome | Unread:
+    async def finish(self, done: Checkpoint, heard: Collection[str]) -> CommitResult | Unread:
         """Write the checkpoint that ends a run, unless a signal of these names is untaken.
 
         Who sends one either comes first, and nothing is written (`Unread`), or finds that the run
@@ -255,7 +257,7 @@ class Store(Protocol):
         """
         ...
 
-    async def renew(self, fence: Fence, input: Json) -> bool:
+    async def continue_as(self, fence: Fence, input: JsonText) -> bool:
         """Begin the run's next generation: a fresh journal, the same id and inbox; ready again.
 
         A row of its own (`generation_key`) keeps what it is begun with; what the run was started
@@ -287,11 +289,11 @@ class Store(Protocol):
         One that is to be claimed no sooner than in a while is suspended until then.
 
         Where the process is known to have ended (not merely its lease), that claim's epoch becomes
-        the run's `gone_epoch`.
+        the run's `exited_epoch`.
         """
         ...
 
-    async def reopen(self, run_id: RunId, accepted: Promise | None = None) -> Run:
+    async def resume(self, run_id: RunId, accepted: Promise | None = None) -> Run:
         """Make a paused, failed or dead run ready again.
 
         `accepted` is a settled row that joins its journal in the same commit: what a person lets
@@ -300,11 +302,11 @@ class Store(Protocol):
         """
         ...
 
-    async def tell_limit(self, name: str, told: Json) -> None:
+    async def write_rate_limit(self, name: str, told: JsonText) -> None:
         """Keep what was told of a limit that others keep, too, in the place of what was before."""
         ...
 
-    async def limits(self, since: int) -> Sequence[tuple[str, Json, int]]:
+    async def limits(self, since: int) -> Sequence[tuple[str, JsonText, int]]:
         """Return what was told of limits since a moment in ms: name, what, and when."""
         ...
 
@@ -320,7 +322,7 @@ class Store(Protocol):
         """Return lanes that have a run which could be claimed."""
         ...
 
-    def pulse(self, owner: Owner, lease: timedelta) -> Pulse:
+    def heartbeat(self, owner: Owner, lease: timedelta) -> HeartbeatConnection:
         """Register a worker and return its sign of life. Blocking: opens a connection."""
         ...
 

@@ -5,6 +5,6 @@ recorded. Nothing of the kit imports this room; what a fork's tests need is prom
 """
 
 from substrate.testing.clock import ManualClock
-from substrate.testing.crash import Moment, fatal, kill_this_process
+from substrate.testing.crash import Side, kill_at_commit, kill_this_process
 
-__all__ = ["ManualClock", "Moment", "fatal", "kill_this_process"]
+__all__ = ["ManualClock", "Side", "kill_at_commit", "kill_this_process"]

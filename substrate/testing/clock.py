@@ -15,7 +15,7 @@ class ManualClock:
     Example:
         >>> clock = ManualClock()
         >>> before = clock.now_ms()
-        >>> clock.move(60)
+        >>> clock.advance(60)
         >>> clock.now_ms() - before
         60000
     """
@@ -47,7 +47,7 @@ class ManualClock:
         """How many wait for it to be moved."""
         return len(self._sleepers)
 
-    def move(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         """Move it forward by so many `seconds`, and wake whoever has waited long enough."""
         self._now_ms += round(seconds * 1000)
         for due_ms, woken in self._sleepers:

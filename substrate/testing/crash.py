@@ -1,4 +1,4 @@
-"""A process that ends at any commit: `fatal` wraps a store so that it does.
+"""A process that ends at any commit: `kill_at_commit` wraps a store so that it does.
 
 It ends at a chosen commit boundary, either *before* the COMMIT is sent, or *after* it has returned
 and before the caller goes on. Boundaries are the store's writes, counted from 1: all of its methods
@@ -16,7 +16,7 @@ from inspect import iscoroutinefunction
 from threading import Lock
 from typing import Any, TypeVar, cast
 
-from substrate.store.store import Pulse, Store
+from substrate.store.store import HeartbeatConnection, Store
 from substrate.values.clock import Clock
 from substrate.values.ids import RunId
 from substrate.values.records import Claim, Owner, RunStatus
@@ -33,11 +33,11 @@ READS = frozenset(
         "has_open_runs",
         "blob",
         "inbox",
-        "backlog",
-        "backlog_below",
-        "inboxes",
+        "count_ready",
+        "count_ready_below",
+        "owned_runs",
         "next_due_at",
-        "arrivals",
+        "settled_children",
         "promises",
         "settled",
         "limits",
@@ -49,7 +49,7 @@ READS = frozenset(
 """The methods of a store that commit nothing. Whatever else there is, or will be, is a boundary."""
 
 
-class Moment(StrEnum):
+class Side(StrEnum):
     """On which side of a commit the process ends."""
 
     #: Before COMMIT is sent: nothing of it is there.
@@ -63,11 +63,11 @@ def kill_this_process() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fatal(
+def kill_at_commit(
     store: Store,
     boundary: int,
-    moment: Moment,
-    strike: Callable[[], None] = kill_this_process,
+    side: Side,
+    kill: Callable[[], None] = kill_this_process,
     *,
     with_heartbeats: bool = False,
 ) -> Store:
@@ -79,22 +79,22 @@ def fatal(
     Args:
         store: The store, made by `substrate.store.connect.open_store`.
         boundary: The number of the commit, from 1; 0 is never.
-        moment: On which side of it.
-        strike: What happens there: this process is killed, if not told otherwise.
+        side: On which side of it.
+        kill: What happens there: this process is killed, if not told otherwise.
         with_heartbeats: Whether the worker's heartbeats count, which come with time.
     """
-    return cast(Store, FatalStore(store, boundary, moment, strike, with_heartbeats=with_heartbeats))
+    return cast(Store, KillingStore(store, boundary, side, kill, with_heartbeats=with_heartbeats))
 
 
-class FatalStore:
+class KillingStore:
     """A store like another, until it strikes. `reached` names the methods of its commits so far."""
 
     def __init__(
         self,
         store: Store,
         boundary: int,
-        moment: Moment,
-        strike: Callable[[], None],
+        side: Side,
+        kill: Callable[[], None],
         *,
         with_heartbeats: bool,
     ) -> None:
@@ -102,8 +102,8 @@ class FatalStore:
         self.reached: list[str] = []
         self._store = store
         self._boundary = boundary
-        self._moment = moment
-        self._strike = strike
+        self._side = side
+        self._strike = kill
         self._with_heartbeats = with_heartbeats
         self._lock = Lock()
         self._own: set[Owner] = set()
@@ -116,7 +116,7 @@ class FatalStore:
 
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """See `Store.claim`. A boundary when something is claimed."""
-        if self._moment is Moment.BEFORE and await self._store.backlog([lane], 1):
+        if self._side is Side.BEFORE and await self._store.count_ready([lane], 1):
             self._before("claim")
         claimed = await self._store.claim(lane, limit, owner)
         self._found("claim", len(claimed))
@@ -126,8 +126,8 @@ class FatalStore:
         self, run_id: RunId, lane: str, limit: int, owner: Owner
     ) -> Sequence[Claim]:
         """See `Store.claim_below`. A boundary when something is claimed."""
-        is_before = self._moment is Moment.BEFORE
-        if is_before and await self._store.backlog_below(run_id, [lane], 1):
+        is_before = self._side is Side.BEFORE
+        if is_before and await self._store.count_ready_below(run_id, [lane], 1):
             self._before("claim_below")
         claimed = await self._store.claim_below(run_id, lane, limit, owner)
         self._found("claim_below", len(claimed))
@@ -135,7 +135,7 @@ class FatalStore:
 
     async def wake_due(self, limit: int = 1000) -> int:
         """See `Store.wake_due`. A boundary when something is woken."""
-        due_at = await self._store.next_due_at() if self._moment is Moment.BEFORE else None
+        due_at = await self._store.next_due_at() if self._side is Side.BEFORE else None
         if due_at is not None and due_at <= self.clock.now_ms():
             self._before("wake_due")
         woken = await self._store.wake_due(limit)
@@ -147,7 +147,7 @@ class FatalStore:
 
         Before it: when there are runs of another worker that were not there at an earlier look.
         """
-        if self._moment is Moment.BEFORE:
+        if self._side is Side.BEFORE:
             running = await self._store.list(RunStatus.RUNNING)
             others = {(run.id, run.epoch) for run in running if run.lease_owner not in self._own}
             is_new, self._seen = bool(others - self._seen), self._seen | others
@@ -157,19 +157,19 @@ class FatalStore:
         self._found("recover", len(recovered))
         return recovered
 
-    def pulse(self, owner: Owner, lease: timedelta) -> Pulse:
-        """See `Store.pulse`. A boundary with heartbeats, as each beat and the last sign are."""
+    def heartbeat(self, owner: Owner, lease: timedelta) -> HeartbeatConnection:
+        """See `Store.heartbeat`. A boundary with heartbeats, as each beat and the last sign are."""
         self._own.add(owner)
         if not self._with_heartbeats:
-            return self._store.pulse(owner, lease)
-        beating = self.strike_around("pulse", lambda: self._store.pulse(owner, lease))
-        return FatalPulse(self, beating)
+            return self._store.heartbeat(owner, lease)
+        beating = self.kill_around("heartbeat", lambda: self._store.heartbeat(owner, lease))
+        return KillingHeartbeat(self, beating)
 
-    def strike_around(self, name: str, call: Callable[[], T]) -> T:
+    def kill_around(self, name: str, call: Callable[[], T]) -> T:
         """Make a blocking call that is a boundary."""
         number = self._before(name)
         result = call()
-        self._reach(number, Moment.AFTER)
+        self._reach(number, Side.AFTER)
         return result
 
     async def _write(
@@ -177,7 +177,7 @@ class FatalStore:
     ) -> Any:
         number = self._before(name)
         result = await method(*args, **named)
-        self._reach(number, Moment.AFTER)
+        self._reach(number, Side.AFTER)
         return result
 
     def _before(self, name: str) -> int:
@@ -185,31 +185,31 @@ class FatalStore:
         with self._lock:  # the heartbeat has a thread of its own
             self.reached.append(name)
             number = len(self.reached)
-        self._reach(number, Moment.BEFORE)
+        self._reach(number, Side.BEFORE)
         return number
 
     def _found(self, name: str, count: int) -> None:
         """Count what is known as a commit only when it has been made."""
-        if count and self._moment is Moment.AFTER:
-            self._reach(self._before(name), Moment.AFTER)
+        if count and self._side is Side.AFTER:
+            self._reach(self._before(name), Side.AFTER)
 
-    def _reach(self, number: int, moment: Moment) -> None:
+    def _reach(self, number: int, side: Side) -> None:
         """Strike when this is the commit, and its side."""
-        if number == self._boundary and moment is self._moment:
+        if number == self._boundary and side is self._side:
             self._strike()
 
 
-class FatalPulse:
+class KillingHeartbeat:
     """The heartbeat of a worker over a fatal store."""
 
-    def __init__(self, store: FatalStore, pulse: Pulse) -> None:
+    def __init__(self, store: KillingStore, heartbeat: HeartbeatConnection) -> None:
         self._store = store
-        self._pulse = pulse
+        self._pulse = heartbeat
 
     def beat(self) -> int | None:
-        """See `Pulse.beat`."""
-        return self._store.strike_around("beat", self._pulse.beat)
+        """See `HeartbeatConnection.beat`."""
+        return self._store.kill_around("beat", self._pulse.beat)
 
     def stop(self) -> None:
-        """See `Pulse.stop`."""
-        self._store.strike_around("stop", self._pulse.stop)
+        """See `HeartbeatConnection.stop`."""
+        self._store.kill_around("stop", self._pulse.stop)

@@ -122,7 +122,7 @@ class NotKept(NotEncodable):
     """A value that would read back as another one: a field, its type or a secret is lost.
 
     An argument is refused, and nothing ran. For a result the run is paused, since what it stands
-    for has happened: mend the annotation or the value, and requeue the run. `lost` says what and
+    for has happened: mend the annotation or the value, and resume the run. `lost` says what and
     where; `value` is its JSON, None where that would hold a masked secret.
     """
 
@@ -220,7 +220,7 @@ class Failure:
 
 
 class RunFailed(OstinatoError):
-    """The run ended with an error. Its journal stays; mend the cause, then requeue it."""
+    """The run ended with an error. Its journal stays; mend the cause, then resume it."""
 
     def __init__(self, run_id: str, failure: Failure) -> None:
         self.run_id = run_id
@@ -229,7 +229,7 @@ class RunFailed(OstinatoError):
 
 
 class RunDead(RunFailed):
-    """The run crashed its workers too often, or could not be undone. It waits to be requeued."""
+    """The run crashed its workers too often, or could not be undone. It waits to be resumed."""
 
 
 class RunCancelled(RunFailed):

@@ -10,7 +10,7 @@ from typing import Literal, NewType
 
 from substrate.values.ids import Key, PromiseId, RunId
 
-Json = NewType("Json", str)
+JsonText = NewType("JsonText", str)
 Owner = NewType("Owner", str)
 """A worker's incarnation: a uuid, new at every start of a worker."""
 
@@ -42,7 +42,7 @@ class RunStatus(StrEnum):
 
     @property
     def awaits_person(self) -> bool:
-        """Whether the run stands still until somebody mends the cause and requeues it."""
+        """Whether the run stands still until somebody mends the cause and resumes it."""
         return self in (RunStatus.PAUSED, RunStatus.FAILED, RunStatus.DEAD)
 
 
@@ -128,19 +128,19 @@ class Promise:
     #: A hash of what was asked for: another one under the same key pauses the run.
     fingerprint: str | None = None
     #: The arguments, or what is awaited, as JSON.
-    input: Json | None = None
+    input: JsonText | None = None
     #: What it came to, as JSON.
-    value: Json | None = None
+    value: JsonText | None = None
     #: Why it came to nothing: type, message and more, as JSON.
-    error: Json | None = None
+    error: JsonText | None = None
     #: What a model call used: tokens and cost, as JSON.
-    usage: Json | None = None
+    usage: JsonText | None = None
     #: The attempts that failed before the outcome, and what is under way while a step with an
     #: intent is called; None when there is nothing to tell.
-    attempts: Json | None = None
+    attempts: JsonText | None = None
     #: What makes up for the step where it happened, or may have: a function's name, version and
     #: arguments.
-    undo: Json | None = None
+    undo: JsonText | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -208,10 +208,10 @@ class Run:
     #: Which generation it is in, from 0: see `Context.continue_as`.
     generation: int
     #: The seq above which the present generation's journal begins.
-    journal_from: int
+    generation_seq: int
     #: The process that held this claim is known to have ended: none of that claim's calls is under
     #: way. Of other claims, earlier ones too, that says nothing.
-    gone_epoch: int
+    exited_epoch: int
     #: When the present generation began.
     generation_at: int
     #: When it was started.
@@ -271,7 +271,7 @@ class NewRun:
     function: str
     version: int
     queue: str
-    input: Json
+    input: JsonText
     fingerprint: str
     seed: int
     priority: int = 0
@@ -297,7 +297,7 @@ class Claim:
 
     run: Run
     fence: Fence
-    input: Json
+    input: JsonText
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +356,7 @@ class Unread:
     """A signal has come that the run may still hear. Nothing was written."""
 
 
-Outcome = Written | Adopted | Fenced | Locked
+CommitResult = Written | Adopted | Fenced | Locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,24 +365,24 @@ class Signal:
 
     run_id: RunId
     name: str
-    value: Json
+    value: JsonText
     dedup: str
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedSignal:
     """A signal in an inbox. `n` orders it among all that was sent to its run."""
 
     name: str
     dedup: str
     n: int
-    value: Json
+    value: JsonText
     sent_at: int
     taken_by: PromiseId | None
 
 
 @dataclass(frozen=True, slots=True)
-class Inbox:
+class OwnedRun:
     """How one running run stands: what its owner reads to learn that something came for it."""
 
     run_id: RunId

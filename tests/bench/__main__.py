@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import median, quantiles
 
-from substrate import Client, Limits
+from substrate import Client, WorkerOptions
 from substrate.store.connect import open_store
 from tests.bench import floor
 from tests.bench.workloads import (
@@ -29,7 +29,7 @@ from tests.bench.workloads import (
 from tests.postgres import fresh_database, postgres
 
 FUNCTIONS = [sequential, fan_out, resumable, empty]
-LIMITS = Limits(concurrency=128, poll=timedelta(milliseconds=20))
+LIMITS = WorkerOptions(concurrency=128, poll=timedelta(milliseconds=20))
 STEPS = 500
 RUNS = 64
 EACH = 250
@@ -62,13 +62,13 @@ async def measure(bench: Bench) -> list[Line]:
     store = Timed(await open_store(bench.url))
     client = Client(store)
     lines: list[Line] = []
-    async with client.work(FUNCTIONS, limits=LIMITS):
+    async with client.work(FUNCTIONS, options=LIMITS):
         await finish(client, "warm-up", sequential, 200, "warm-up")
         lines += await one_by_one(client, bench)
         lines += await side_by_side(client, bench)
     # Without a worker here: it would say that nobody drives them.
     lines += await started_at_once(client)
-    async with client.work(FUNCTIONS, limits=LIMITS):
+    async with client.work(FUNCTIONS, options=LIMITS):
         lines += await fanned_out(client)
         lines += await empty_run(client, store)
         lines += await stored(client, bench)
@@ -142,7 +142,7 @@ async def started_at_once(client: Client) -> list[Line]:
     began = time.perf_counter()
     await asyncio.gather(*(lane() for _ in range(RUNS)))
     rate = STARTS / (time.perf_counter() - began)
-    async with client.work(FUNCTIONS, queue="started", limits=LIMITS) as worker:
+    async with client.work(FUNCTIONS, queue="started", options=LIMITS) as worker:
         await worker.run_until_idle()
     return [Line(f"{RUNS} `start()` at a time", f"{rate:,.0f} a second", "")]
 
@@ -182,12 +182,12 @@ async def stored(client: Client, bench: Bench) -> list[Line]:
 async def resumed(client: Client, steps: int, target: str) -> Line:
     """From the claim of a run with so many recorded steps to its first new step."""
     id_ = f"resume/{steps}"
-    async with client.work(FUNCTIONS, limits=LIMITS):
+    async with client.work(FUNCTIONS, options=LIMITS):
         await client.start(resumable, steps, id=id_)
         while (await client.get(id_)).last_seq < steps + 2:
             await asyncio.sleep(0.05)
     await client.signal(id_, "go")
-    async with client.work(FUNCTIONS, limits=LIMITS):
+    async with client.work(FUNCTIONS, options=LIMITS):
         await client.result(id_)
     taken = marks["arrival"][-1] - marks["claimed"][-1]
     return Line(f"resume {steps:,} steps to the first new one", f"{taken * 1e3:.0f} ms", target)

@@ -91,7 +91,7 @@ async def converse(url: str, turns: int, lengths: Sequence[int], tool: Tool = lo
         at = {n: median(each[max(n - AROUND, 1) : n + AROUND]) for n in lengths}
         again = Talk(0)
         agent = make_agent(Model("scripted:talk", script=again), [tool], ends)
-        await client.requeue("a/1")
+        await client.resume("a/1")
         began = time.perf_counter()
         with blocks() as longest:
             async with client.work([agent]) as worker:

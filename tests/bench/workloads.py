@@ -7,8 +7,8 @@ from typing import Any
 
 from substrate import Context, durable
 from substrate.store.store import Store
-from substrate.testing import Moment, kill_this_process
-from substrate.testing.crash import FatalStore
+from substrate.testing import Side, kill_this_process
+from substrate.testing.crash import KillingStore
 from substrate.values.records import Claim, Owner
 
 PAYLOAD = {"text": "x" * 180}
@@ -81,7 +81,7 @@ async def resumable(ctx: Context, steps: int) -> int:
     """Take steps, then wait to be resumed, then note when the first new step begins."""
     for i in range(steps):
         await ctx.step(work, i)
-    await ctx.signal("go")
+    await ctx.receive("go")
     await ctx.step(note_arrival, name="arrival")
     return steps
 
@@ -98,11 +98,11 @@ async def note_arrival() -> float:
     return 0
 
 
-class Timed(FatalStore):
+class Timed(KillingStore):
     """A store that notes when a claim was made, and counts commits."""
 
     def __init__(self, store: Store) -> None:
-        super().__init__(store, 0, Moment.BEFORE, kill_this_process, with_heartbeats=False)
+        super().__init__(store, 0, Side.BEFORE, kill_this_process, with_heartbeats=False)
 
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """See `Store.claim`."""

@@ -14,7 +14,7 @@ from substrate import Context, Retry, __version__, connect, durable
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import tool
-from substrate.agent.turn import ask, begin, call_tools, finish, hear, heed, verdict
+from substrate.agent.turn import ask, begin, call_tools, finish, follow_advice, hear, verdict
 from substrate.models.messages import Reply, Request, ToolMessage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
@@ -88,7 +88,7 @@ async def agent(ctx: Context, task: Task) -> Answer:
     """Work on the task until a stop condition holds."""
     transcript = await begin(ctx, "Be brief.", task)
     while not (end := verdict(ctx, STOP, transcript)):
-        transcript = await heed(ctx, MODEL, transcript, end, TOOLS)
+        transcript = await follow_advice(ctx, MODEL, transcript, end, TOOLS)
         reply = await ask(ctx, MODEL, transcript, TOOLS)
         transcript += reply
         transcript += await call_tools(ctx, TOOLS, reply)

@@ -22,7 +22,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from substrate.testing import Moment
+from substrate.testing import Side
 from tests import interventions
 from tests.everything import Case, check_nothing_twice, prepare
 from tests.postgres import fresh_database, postgres, server_pid
@@ -92,7 +92,7 @@ class Report:
 
 async def crash_matrix(url: str, folder: Path, tally: Tally) -> None:
     """Kill a run of everything at each of its commits, or each second one, on both sides."""
-    for moment in Moment:
+    for moment in Side:
         for boundary in count(1, 2 if url else 1):
             world = folder / f"{moment}-{boundary}"
             world.mkdir(parents=True)
@@ -112,7 +112,7 @@ async def crash_matrix(url: str, folder: Path, tally: Tally) -> None:
 
 async def intervention_matrix(url: str, folder: Path, tally: Tally) -> None:
     """Kill at commits where people and stopping workers intervene, on both sides."""
-    for moment in Moment:
+    for moment in Side:
         for boundary in count(1, 4 if url else 2):
             world = folder / f"{moment}-{boundary}"
             world.mkdir(parents=True)

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from substrate import Client, Context, Limits, OutcomeUnknown, RunStatus, connect, durable
+from substrate import Client, Context, OutcomeUnknown, RunStatus, WorkerOptions, connect, durable
 from substrate.values.errors import StoreUnreachable
 from tests.crew import Outside, WorkerProcess
 from tests.leftovers import left_open
@@ -23,11 +23,11 @@ from tests.torture.tally import BURIED, LEFT_OPEN, LOST, ONCE_TWICE, Tally
 BREADTH, DEPTH, STEPS = 2, 2, 4
 WORKERS = 3
 PAUSE_S = (0.05, 0.5)
-LIMITS = Limits(
+LIMITS = WorkerOptions(
     concurrency=16,
     lease=timedelta(seconds=2),
     poll=timedelta(milliseconds=50),
-    warm=timedelta(seconds=0.2),
+    idle_timeout=timedelta(seconds=0.2),
 )
 
 
@@ -138,6 +138,6 @@ def _be_worker(url: str) -> None:
 async def _work(url: str) -> None:
     while True:
         with suppress(StoreUnreachable):
-            async with connect(url) as client, client.work([member], limits=LIMITS):
+            async with connect(url) as client, client.work([member], options=LIMITS):
                 await asyncio.Event().wait()
         await asyncio.sleep(0.1)

@@ -14,14 +14,16 @@ from pathlib import Path
 
 import anyio
 
-from substrate import Client, Context, Limits, OutcomeUnknown, connect, durable
+from substrate import Client, Context, OutcomeUnknown, WorkerOptions, connect, durable
 from tests.crew import Outside
 from tests.leftovers import left_open
 from tests.stores import database
 from tests.torture.tally import CRASHES, LEFT_BEHIND, LEFT_OPEN, LOST, ONCE_TWICE, Tally
 
-LIMITS = Limits(
-    lease=timedelta(seconds=2), poll=timedelta(milliseconds=20), grace=timedelta(seconds=0.2)
+LIMITS = WorkerOptions(
+    lease=timedelta(seconds=2),
+    poll=timedelta(milliseconds=20),
+    shutdown_grace=timedelta(seconds=0.2),
 )
 STEPS = 6
 
@@ -76,7 +78,7 @@ async def cut_off_in_scopes(url: str, folder: Path, runs: int, cuts: int, tally:
                 tally.fault(LEFT_BEHIND, f"{len(owners)} workers are registered")
             if crashed := db.rows("SELECT id FROM runs WHERE crashes > 0"):
                 tally.fault(CRASHES, crashed)
-        async with client.work([task], limits=LIMITS):
+        async with client.work([task], options=LIMITS):
             for i in range(runs):
                 await _compare(client, f"scope/{i}", tally)
     for what, times in Outside(folder).notes.items():
@@ -90,7 +92,7 @@ async def cut_off_in_scopes(url: str, folder: Path, runs: int, cuts: int, tally:
 
 
 async def _work(client: Client) -> None:
-    async with client.work([task], limits=LIMITS):
+    async with client.work([task], options=LIMITS):
         await asyncio.sleep(3600)
 
 

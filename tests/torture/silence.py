@@ -14,14 +14,14 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from substrate import Client, Context, Limits, OutcomeUnknown, connect, durable
+from substrate import Client, Context, OutcomeUnknown, WorkerOptions, connect, durable
 from substrate.values.errors import StoreUnreachable
 from tests.crew import Outside, WorkerProcess
 from tests.leftovers import left_open
 from tests.processes import PROCESSES
 from tests.torture.tally import LEFT_OPEN, LOST, NEVER_BACK, ONCE_TWICE, Tally
 
-LIMITS = Limits(lease=timedelta(seconds=2), poll=timedelta(milliseconds=50))
+LIMITS = WorkerOptions(lease=timedelta(seconds=2), poll=timedelta(milliseconds=50))
 SILENT_S = 4.0
 BACK_S = 60.0
 """Within so long after it a worker has to work again, over new connections."""
@@ -171,6 +171,6 @@ def _be_worker(url: str) -> None:
 async def _work(url: str) -> None:
     while True:
         with suppress(StoreUnreachable):
-            async with connect(url) as client, client.work([talks], limits=LIMITS):
+            async with connect(url) as client, client.work([talks], options=LIMITS):
                 await asyncio.Event().wait()
         await asyncio.sleep(0.1)

@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from substrate import Client, Limits, RunDead, connect
+from substrate import Client, RunDead, WorkerOptions, connect
 from substrate.values.errors import StoreUnreachable
 from tests.crew import WorkerProcess
 from tests.everything import FUNCTIONS, RESULT, SIGNALS, Case, everything, prepare
@@ -116,7 +116,7 @@ async def _patiently(client: Client, run_id: str, name: str, value: Any, dedup: 
 
 
 async def _result(client: Client, case: Case, tally: Tally) -> Any:
-    """Wait for a result; a run that is dead, though it is innocent, is requeued."""
+    """Wait for a result; a run that is dead, though it is innocent, is resumed."""
     while True:
         try:
             return await client.result(case.run_id)
@@ -124,7 +124,7 @@ async def _result(client: Client, case: Case, tally: Tally) -> Any:
             await asyncio.sleep(0.1)
         except RunDead:
             tally.fault(BURIED, case.run_id)
-            await client.requeue(case.run_id)
+            await client.resume(case.run_id)
         except Exception as error:  # noqa: BLE001 - told at the end
             return f"{type(error).__name__}: {error}"
 
@@ -207,11 +207,14 @@ def _be_worker(url: str) -> None:
 
 
 async def _work(url: str) -> None:
-    limits = Limits(
-        concurrency=16, lease=LEASE, poll=timedelta(milliseconds=50), warm=timedelta(seconds=0.2)
+    limits = WorkerOptions(
+        concurrency=16,
+        lease=LEASE,
+        poll=timedelta(milliseconds=50),
+        idle_timeout=timedelta(seconds=0.2),
     )
     while True:
         with suppress(StoreUnreachable):
-            async with connect(url) as client, client.work(FUNCTIONS, limits=limits):
+            async with connect(url) as client, client.work(FUNCTIONS, options=limits):
                 await asyncio.Event().wait()
         await asyncio.sleep(0.1)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
-from substrate import Context, Limits, connect, durable
+from substrate import Context, WorkerOptions, connect, durable
 from tests.crew import Outside
 from tests.processes import PROCESSES
 from tests.stores import eventually
@@ -66,5 +66,5 @@ def _be_worker(url: str) -> None:
 
 
 async def _work(url: str) -> None:
-    async with connect(url) as client, client.work([beats], limits=Limits()):
+    async with connect(url) as client, client.work([beats], options=WorkerOptions()):
         await asyncio.sleep(timedelta(hours=1).total_seconds())

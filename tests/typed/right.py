@@ -41,7 +41,7 @@ from substrate.agent import (
     tool,
 )
 from substrate.agent import begin as begin_turn
-from substrate.agent.turn import ask, begin, call_tools, finish, hear, heed, verdict
+from substrate.agent.turn import ask, begin, call_tools, finish, follow_advice, hear, verdict
 from substrate.models.messages import Reply
 from substrate.models.providers.scripted import call, say
 
@@ -177,7 +177,7 @@ async def together(ctx: Context) -> str:
     assert_type(many, list[str])
     first, _, third = await ctx.gather(ctx.step(fetch, 1), ctx.sleep(0), ctx.spawn(number))
     assert_type((first, third), tuple[str, int])
-    winner = await ctx.race(ctx.step(length, "abc"), ctx.signal("never", Report))
+    winner = await ctx.race(ctx.step(length, "abc"), ctx.receive("never", Report))
     assert_type(winner, Winner[int, Literal[0]] | Winner[Report, Literal[1]])
     if winner.place == 0:
         assert_type(winner.value, int)
@@ -193,12 +193,12 @@ async def together(ctx: Context) -> str:
 @durable
 async def waits(ctx: Context, rest: int) -> list[str]:
     """Wait for people, and go on as another generation."""
-    assert_type(await ctx.signal("approved", bool), bool)
-    assert_type(await ctx.signal("report", Report, timeout=60), Report)
-    assert_type(await ctx.signal("pages", list[int]), list[int])
-    assert_type(await ctx.signal("perhaps", int | None), int | None)
-    assert_type(await ctx.signal("mode", Literal["slow", "fast"]), Literal["slow", "fast"])
-    assert_type(await ctx.signal("anything"), Any)
+    assert_type(await ctx.receive("approved", bool), bool)
+    assert_type(await ctx.receive("report", Report, timeout=60), Report)
+    assert_type(await ctx.receive("pages", list[int]), list[int])
+    assert_type(await ctx.receive("perhaps", int | None), int | None)
+    assert_type(await ctx.receive("mode", Literal["slow", "fast"]), Literal["slow", "fast"])
+    assert_type(await ctx.receive("anything"), Any)
     assert_type(await ctx.poll("more"), list[Any])
     assert_type(await ctx.sleep(timedelta(0)), None)
     if rest > 1:
@@ -241,7 +241,7 @@ async def agent(ctx: Context, task: Task) -> Answer:
     """Run the loop, as a fork does."""
     transcript = await begin(ctx, prompt, task)
     while not (end := verdict(ctx, stop, transcript)):
-        transcript = await heed(ctx, model, transcript, end, tools)
+        transcript = await follow_advice(ctx, model, transcript, end, tools)
         reply = await ask(ctx, model, transcript, tools)
         transcript += reply
         transcript += await call_tools(ctx, tools, reply)

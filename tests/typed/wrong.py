@@ -108,20 +108,20 @@ async def together(ctx: Context) -> None:
     winner.value.upper()  # seen
     if winner.place == 1:
         winner.value.upper()  # seen
-    approved: str = await ctx.signal("approved", bool)  # seen
-    await ctx.signal("approved", Report(""))  # seen
-    await ctx.signal("approved", "bool")  # unseen: a text may be a type that comes later
-    await ctx.signal("approved", timeout="5")  # seen
-    if ctx.signal("approved", bool):  # seen: pyright
+    approved: str = await ctx.receive("approved", bool)  # seen
+    await ctx.receive("approved", Report(""))  # seen
+    await ctx.receive("approved", "bool")  # unseen: a text may be a type that comes later
+    await ctx.receive("approved", timeout="5")  # seen
+    if ctx.receive("approved", bool):  # seen: pyright
         ctx.step(charge, 5)  # seen
     ctx.call(kid, "lamp")  # seen
     ctx.sleep(5)  # seen
     ctx.map(length, ["a"])  # seen
-    ctx.signal("approved", bool)  # seen
+    ctx.receive("approved", bool)  # seen
     await ctx.gather([ctx.step(fetch, 1)])  # seen
     print(list(ctx.map(length, ["a"])))  # seen
     print(ctx.step(fetch, 1).upper())  # seen
-    await ctx.signal(bool, "approved")  # seen
+    await ctx.receive(bool, "approved")  # seen
     await ctx.sleep("5")  # seen
     ctx.spawn(kid, "lamp")  # unseen: a child has methods of its own, so it is no plain coroutine
     await ctx.gather(asyncio.sleep(1))  # unseen: a coroutine, as operations are

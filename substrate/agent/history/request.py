@@ -13,8 +13,7 @@ from substrate.models.frame import said
 from substrate.models.messages import OURS, Json, ToolMessage, UserMessage
 from substrate.values.codec import decode
 from substrate.values.errors import RunNotFound
-from substrate.values.records import Json as JsonText
-from substrate.values.records import Promise
+from substrate.values.records import JsonText, Promise
 
 Rows = Mapping[str, Promise]
 

@@ -13,7 +13,7 @@ from substrate.agent.transcript import NOTHING
 from substrate.agent.usage import usage_from
 from substrate.models.messages import PassedOver, Usage
 from substrate.values.codec import decode
-from substrate.values.records import Json, Kind, Promise, PromiseState
+from substrate.values.records import JsonText, Kind, Promise, PromiseState
 
 TOOLS = "tools"
 MODEL_CALLS = (MODEL, SUMMARY)
@@ -21,7 +21,7 @@ _LOOP = {"prompt", MODEL, TOOLS, SUMMARY, "warning", "heard", "spent"}
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class Totals:
     """The sums of a journal."""
 
     steps: int = 0
@@ -29,14 +29,14 @@ class Tally:
     usage: Usage = NOTHING
 
     @classmethod
-    def of(cls, journal: Iterable[Promise]) -> "Tally":
+    def of(cls, journal: Iterable[Promise]) -> "Totals":
         """Return the sums of these promises."""
         tally = cls()
         for promise in journal:
             tally = tally.plus(promise)
         return tally
 
-    def plus(self, promise: Promise) -> "Tally":
+    def plus(self, promise: Promise) -> "Totals":
         """Return the sums with a promise more, which counts once it is settled."""
         if promise.kind is Kind.RUN or not promise.is_settled:
             return self
@@ -83,21 +83,21 @@ def words_of(promise: Promise) -> str:
 
 def passed_over_of(promise: Promise) -> Sequence[PassedOver]:
     """Return the models that were to answer before the one that did."""
-    value = decode(promise.value or Json("null"))
+    value = decode(promise.value or JsonText("null"))
     found = value.get("passed_over") if isinstance(value, dict) else None
     return [PassedOver.from_json(each) for each in found] if isinstance(found, list) else []
 
 
 def invalid_of(promise: Promise) -> str | None:
     """Return why a reply is not what was asked for, if it is not."""
-    value = decode(promise.value or Json("null"))
+    value = decode(promise.value or JsonText("null"))
     found = value.get("invalid") if isinstance(value, dict) else None
     return str(found["told"]) if isinstance(found, dict) and "told" in found else None
 
 
 def tool_of(promise: Promise) -> tuple[str, dict[str, Any]]:
     """Return which tool the model asked for, by its own name for it, and with what."""
-    given = decode(promise.input or Json("null"))
+    given = decode(promise.input or JsonText("null"))
     if not isinstance(given, dict):
         return promise.name, {}
     arguments = given.get("arguments")
@@ -138,6 +138,6 @@ def _missing_call(reply: Promise, scope: str, keys: Iterable[str]) -> str | None
 
 
 def _parts(promise: Promise) -> Sequence[dict[str, Any]]:
-    value = decode(promise.value or Json("null"))
+    value = decode(promise.value or JsonText("null"))
     parts = value.get("parts") if isinstance(value, dict) else None
     return parts if isinstance(parts, list) else []

@@ -33,7 +33,7 @@ from substrate.cli.show.outcome import Outcome, outcome_of
 from substrate.engine.client import Client
 from substrate.store.redact import shown_url
 from substrate.values.codec import decode
-from substrate.values.records import Json, PromiseState
+from substrate.values.records import JsonText, PromiseState
 
 PROMPT, SCORE = "prompt", "score"
 
@@ -96,7 +96,7 @@ def _version(outcome: Outcome, name: str) -> str | None:
     """Return which version of this prompt the run was given."""
     for promise in outcome.journal:
         if promise.name == PROMPT and promise.state is PromiseState.RESOLVED:
-            value = decode(promise.value or Json("null"))
+            value = decode(promise.value or JsonText("null"))
             if isinstance(value, dict) and value.get("prompt") == name:
                 return str(value["version"])
     return None
@@ -105,7 +105,7 @@ def _version(outcome: Outcome, name: str) -> str | None:
 def _score(outcome: Outcome) -> float | None:
     """Return the last number that a step called ``score`` came to."""
     found = [
-        decode(promise.value or Json("null"))
+        decode(promise.value or JsonText("null"))
         for promise in outcome.journal
         if promise.name == SCORE and promise.state is PromiseState.RESOLVED
     ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from substrate.agent.history.totals import Tally, next_key
+from substrate.agent.history.totals import Totals, next_key
 from substrate.cli import format as wording
 from substrate.cli.fork import Fork
 from substrate.cli.invocation import Invocation
@@ -30,7 +30,7 @@ from substrate.cli.show.waits import read_waits, until_of
 from substrate.cli.signals import Stop, Stopped, heeding_signals
 from substrate.cli.streams import Patient
 from substrate.engine.client import Client
-from substrate.engine.unreadable import legible
+from substrate.engine.run.unreadable import legible
 from substrate.engine.worker.worker import Worker
 from substrate.models.model import disconnect
 from substrate.values.errors import StoreError
@@ -103,7 +103,7 @@ class Drive:
                 self.fork.functions,
                 queue=self.queue,
                 only=self.id,
-                listener=progress.hear,
+                on_event=progress.hear,
             ) as worker:
                 if start is not None:
                     await start()
@@ -159,7 +159,7 @@ class Drive:
                 progress.say(Text("another worker drives this run; following it", "dim"))
                 return run.epoch
             await clock.sleep(_LOOK)
-        there = f"resuming: {wording.count(Tally.of(journal).steps, 'step')} recorded"
+        there = f"resuming: {wording.count(Totals.of(journal).steps, 'step')} recorded"
         key = next_key(journal)
         progress.say(Text(f"{there}, going on with {key}" if key else there, "dim"))
         await self._tell_questions(progress, journal)
@@ -192,7 +192,7 @@ class Drive:
 
         A call cannot be handed to another process: only this one can hear what it comes to.
         """
-        grace = round(worker.limits.grace.total_seconds() * 1000)
+        grace = round(worker.options.shutdown_grace.total_seconds() * 1000)
         again = "Ctrl-C again leaves at once"
         if stopped.number is not signal.SIGINT:
             told = [f"stopping: what is under way has {wording.duration(grace)}; {again}"]

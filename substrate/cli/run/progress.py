@@ -16,7 +16,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from substrate.agent.history.totals import (
-    Tally,
+    Totals,
     calls_of,
     invalid_of,
     is_tool_call,
@@ -59,7 +59,7 @@ class Progress:
     ) -> None:
         self.seen: int = 0
         self._moves = moves
-        self._tally = Tally()
+        self._tally = Totals()
         self._console = console
         self._run_id = run_id
         self._clock = clock
@@ -97,7 +97,7 @@ class Progress:
 
     def begin_after(self, journal: Sequence[Promise]) -> None:
         """Count what was recorded before; it is not told again."""
-        self._tally = Tally.of(journal)
+        self._tally = Totals.of(journal)
         self._undos = list(undos_in(journal))
         self.seen = max((promise.seq for promise in journal), default=0)
         open_ = (promise for promise in journal if not promise.is_settled)

@@ -1,6 +1,6 @@
 """`run` and `resume`: find or start a run, have it driven, and say how it stands.
 
-Invariants: a run that stands still is reported and calls nothing; no run is started or requeued
+Invariants: a run that stands still is reported and calls nothing; no run is started or resumed
 that could not go on for want of a key, or that the loop does not know.
 """
 
@@ -75,7 +75,7 @@ async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int
         if not is_told and (accept or known.status.awaits_person):
             fork.check_knows(known)
             fork.check_key()
-            known = await client.requeue(run_id, accept, by=getuser())
+            known = await client.resume(run_id, accept, by=getuser())
         elif known.status is RunStatus.SUSPENDED:
             fork.check_knows(known)
             await _hurry(client, known)

@@ -15,13 +15,13 @@ from substrate.cli.json_output import print_document
 from substrate.cli.secrecy import Discreet
 from substrate.cli.signals import heeding_signals
 from substrate.cli.streams import Patient
-from substrate.engine.worker.options import Limits
+from substrate.engine.worker.options import WorkerOptions
 from substrate.models.model import disconnect
 
 log = logging.getLogger("ostinato")
 
 
-async def work(invocation: Invocation, queue: str, limits: Limits) -> int:
+async def work(invocation: Invocation, queue: str, options: WorkerOptions) -> int:
     """Drive runs until a signal comes."""
     fork = load_fork(invocation.package)
     fork.check_key()
@@ -34,14 +34,14 @@ async def work(invocation: Invocation, queue: str, limits: Limits) -> int:
         if new is not None:
             log.info("the database %r is new", str(new))
         with heeding_signals() as stop, redirect_stdout(Patient(sys.stderr)):
-            async with client.work(fork.functions, queue=queue, limits=limits):
+            async with client.work(fork.functions, queue=queue, options=options):
                 lanes = ", ".join(f"{each.name} v{each.version}" for each in fork.functions)
                 log.info(
-                    "worker of queue %s: %s, up to %d at once", queue, lanes, limits.concurrency
+                    "worker of queue %s: %s, up to %d at once", queue, lanes, options.concurrency
                 )
                 stopped = await stop.wait()
-                grace = limits.grace.total_seconds()
-                log.info("%s: what is under way has %.0f s to end", stopped, grace)
+                shutdown_grace = options.shutdown_grace.total_seconds()
+                log.info("%s: what is under way has %.0f s to end", stopped, shutdown_grace)
             await disconnect()
             log.info("every run is given back")
     if invocation.is_json:

@@ -13,14 +13,14 @@ from typing import Any
 from substrate.cli.show.waits import awaits_signal, waits_of
 from substrate.engine.client import Client
 from substrate.values.codec import decode
-from substrate.values.records import Kind, Promise, PromiseState, Received, Run
+from substrate.values.records import Kind, Promise, PromiseState, ReceivedSignal, Run
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
     """A signal that nobody has taken."""
 
-    received: Received
+    received: ReceivedSignal
     is_late: bool
 
     @property
@@ -45,7 +45,7 @@ async def read_inbox(client: Client, run: Run, journal: Sequence[Promise]) -> Se
     return [Letter(each, _is_late(each, run, journal)) for each in found]
 
 
-def _is_late(received: Received, run: Run, journal: Iterable[Promise]) -> bool:
+def _is_late(received: ReceivedSignal, run: Run, journal: Iterable[Promise]) -> bool:
     if run.status.has_ended:
         return True
     if awaits_signal(waits_of(run, journal), received.name):

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.text import Text
 
-from substrate.agent.history.totals import Tally
+from substrate.agent.history.totals import Totals
 from substrate.agent.usage import summed
 from substrate.cli import format as wording
 from substrate.cli.exit import Exit
@@ -32,7 +32,7 @@ from substrate.values.errors import Failure, OutcomeUnknown, RunTimedOut, StepFa
 from substrate.values.ids import PromiseId
 from substrate.values.records import (
     UNWIND_KEY,
-    Json,
+    JsonText,
     Kind,
     Promise,
     PromiseState,
@@ -54,12 +54,12 @@ class Outcome:
     run: Run
     journal: Sequence[Promise]
     own: Promise | None
-    used: Sequence[tuple[PromiseId, Json]] = ()
+    used: Sequence[tuple[PromiseId, JsonText]] = ()
 
     @property
     def value(self) -> Any:
         """What the run returned; None before it has."""
-        return decode(self.own.value or Json("null")) if self.own else None
+        return decode(self.own.value or JsonText("null")) if self.own else None
 
     @property
     def answer(self) -> Document | None:
@@ -134,7 +134,7 @@ def zone_in(own: Promise | None) -> str | None:
 
 
 def _task_in(own: Promise | None) -> dict[str, Any]:
-    given = decode(own.input or Json("null")) if own else None
+    given = decode(own.input or JsonText("null")) if own else None
     task = given.get("task") if isinstance(given, dict) else None
     return task if isinstance(task, dict) else {}
 
@@ -185,7 +185,7 @@ def shown(outcome: Outcome) -> Document:
 
 def summary(outcome: Outcome) -> list[Text]:
     """Return why the run ended, and what it took."""
-    tally, run = Tally.of(outcome.journal), outcome.run
+    tally, run = Totals.of(outcome.journal), outcome.run
     facts = [
         wording.count(tally.turns, "turn"),
         wording.count(tally.steps, "step"),

@@ -28,14 +28,14 @@ from substrate.cli import format as wording
 from substrate.cli.show.waits import Wait, wait_of
 from substrate.engine.failure import decode_failure
 from substrate.engine.run.attempts import Attempt, failed_in
-from substrate.engine.worker.unwind import Ending
+from substrate.engine.worker.unwind import RunEnd
 from substrate.models.messages import Usage
 from substrate.values.codec import decode
 from substrate.values.ids import Key, PromiseId
 from substrate.values.records import (
     ACCEPTED_SCOPE,
     UNWIND_KEY,
-    Json,
+    JsonText,
     Kind,
     Promise,
     PromiseState,
@@ -141,7 +141,7 @@ class Reading:
 def undos_in(steps: Iterable[Promise]) -> Sequence[str]:
     """Return the keys of what is to be undone."""
     decisions = (step for step in steps if step.key == UNWIND_KEY and step.value)
-    return [key for step in decisions for key in decode(step.value or Json("{}"))["keys"]]
+    return [key for step in decisions for key in decode(step.value or JsonText("{}"))["keys"]]
 
 
 def accepted_in(journal: Iterable[Promise]) -> Mapping[Key, Sequence[str]]:
@@ -149,7 +149,7 @@ def accepted_in(journal: Iterable[Promise]) -> Mapping[Key, Sequence[str]]:
     found: dict[Key, list[str]] = {}
     for promise in journal:
         if promise.kind is Kind.RUN and promise.key.startswith(ACCEPTED_SCOPE):
-            record = decode(promise.value or Json("{}"))
+            record = decode(promise.value or JsonText("{}"))
             asked = record["asked"]
             call = f"{asked['kind']} {asked['name']} {wording.short(asked['input'], 60)}"
             who = f" by {wording.visible(record['by'])}" if record["by"] else ""
@@ -176,8 +176,8 @@ def _attempt(number: int, attempt: Attempt) -> str:
 
 def _decision(promise: Promise, width: int) -> Iterator[Text]:
     """Yield what the run comes to, and what is undone before that, in its order."""
-    record = decode(promise.value or Json("{}"))
-    ending = Ending.from_json(record)
+    record = decode(promise.value or JsonText("{}"))
+    ending = RunEnd.from_json(record)
     why = f"{ending.failure.type}: {ending.failure.message}"
     yield Text(wording.short(f"the run will be {ending.status}: {why}", width), "yellow")
     yield Text(wording.short(f"undone before that: {', '.join(record['keys'])}", width), "dim")
@@ -199,7 +199,7 @@ def _failure(promise: Promise, given: str, width: int) -> Iterator[Text]:
 
 def _given(promise: Promise, width: int) -> str:
     """Return the input, in few words."""
-    given = decode(promise.input or Json("null"))
+    given = decode(promise.input or JsonText("null"))
     if promise.name in MODEL_CALLS and isinstance(given, dict) and "add" in given:
         model = model_of(promise)
         sent = wording.count(len(given["add"]), "message")
@@ -224,7 +224,7 @@ def _gave(promise: Promise, width: int) -> str:
     """Return the value, in few words; nothing while there is none."""
     if not promise.is_settled or promise.kind is Kind.TIMER:
         return ""
-    value = decode(promise.value or Json("null"))
+    value = decode(promise.value or JsonText("null"))
     if is_turn(promise):
         calls = [
             wording.call(each["name"], each.get("arguments", {})) for each in calls_of(promise)

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from substrate.agent.history.totals import Tally
+from substrate.agent.history.totals import Totals
 from substrate.cli import format as wording
 from substrate.cli.database import missing_file, open_database
 from substrate.cli.environment import database_url
@@ -167,7 +167,7 @@ def _table(found: Sequence[Outcome], now: int, width: int) -> Table:
 
 
 def _cells(outcome: Outcome, now: int) -> Mapping[str, Text]:
-    run, tally = outcome.run, Tally.of(outcome.journal)
+    run, tally = outcome.run, Totals.of(outcome.journal)
     is_ending = run.cancel_requested and not run.status.has_ended
     told = {
         "question": wording.short(question_of(outcome.own) or "", 200),

@@ -43,7 +43,7 @@ from substrate.engine.worker.unknown import missing_worker
 from substrate.values.codec import decode
 from substrate.values.errors import RunNotFound
 from substrate.values.near import did_you_mean
-from substrate.values.records import OWN_KEY, Json, Kind, Promise, RunStatus
+from substrate.values.records import OWN_KEY, JsonText, Kind, Promise, RunStatus
 
 _LOOK = re.compile(r" What (it|this one) did: .*")
 _GUIDE = 4  # characters a level of the tree takes
@@ -191,7 +191,7 @@ def _show_promise(invocation: Invocation, promise: Promise) -> None:
     if promise.error:
         failure = decode_failure(promise)
     for name in ("input", "value", "usage", "attempts"):
-        payload: Json | None = getattr(promise, name)
+        payload: JsonText | None = getattr(promise, name)
         if payload is not None:
             put(page, "", Text(name, "dim"), Text(wording.visible(_pretty(decode(payload)))))
     if failure is not None:

@@ -11,11 +11,11 @@ from typing import Any
 from substrate.cli import format as wording
 from substrate.engine.client import Client
 from substrate.engine.context.expected import Wanted
-from substrate.engine.run.attempts import failed_in, rests_until, series_of
+from substrate.engine.run.attempts import failed_in, next_attempt_at, series_of
 from substrate.engine.worker.unknown import missing_worker
 from substrate.values.codec import decode
 from substrate.values.ids import RunId, place_of
-from substrate.values.records import Json, Kind, Promise, Run, RunStatus
+from substrate.values.records import JsonText, Kind, Promise, Run, RunStatus
 
 _MANY = 100  # children whose own runs are looked at; there may be thousands
 
@@ -89,7 +89,7 @@ def waits_of(run: Run, journal: Iterable[Promise]) -> Sequence[Wait]:
     """Return what is open in the journal of a run; nothing once it has ended."""
     if run.status.has_ended:
         return []
-    own = (each for each in journal if each.seq > run.journal_from and not each.is_settled)
+    own = (each for each in journal if each.seq > run.generation_seq and not each.is_settled)
     return [wait for wait in map(wait_of, own) if wait is not None]
 
 
@@ -99,8 +99,8 @@ def wait_of(promise: Promise) -> Wait | None:
         case Kind.CHILD:
             return Wait(promise)
         case Kind.SIGNAL | Kind.TIMER:
-            return Wait(promise, decode(promise.input or Json("{}")).get("due_at"))
-        case Kind.STEP if (until := rests_until(promise)) is not None:
+            return Wait(promise, decode(promise.input or JsonText("{}")).get("due_at"))
+        case Kind.STEP if (until := next_attempt_at(promise)) is not None:
             return Wait(promise, until)
     return None
 

@@ -9,10 +9,10 @@ from substrate.engine.failure import Raised, encode_failure, error_of, failure_o
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import in_place
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.user_code import outcome_of
+from substrate.engine.run.user_code import capture
 from substrate.values.codec import decode, is_long
 from substrate.values.errors import Failure, Misuse, NotKept, Paused
-from substrate.values.records import Json, Promise, PromiseState
+from substrate.values.records import JsonText, Promise, PromiseState
 
 if TYPE_CHECKING:
     from substrate.engine.context.context import Context
@@ -46,7 +46,7 @@ async def run_function(
     is to tell.
     """
     result = await function.function(ctx, **arguments)
-    if idle := ctx.strand.idle:
+    if idle := ctx.task_state.idle:
         forgotten = {each: why for each, why in idle.items() if not isinstance(each, Continuation)}
         if forgotten:
             ctx.execution.leave(Paused(_never_awaited(function, forgotten)))
@@ -60,7 +60,7 @@ def _never_returned(function: Durable[..., Any]) -> Failure:
         "NeverReturned",
         f"{function.name}(){in_place(function)} has called ctx.continue_as() and returned "
         "something else, so the run would end and not go on; write `return ctx.continue_as(…)`, "
-        "and requeue the run: it goes on from its journal",
+        "and resume the run: it goes on from its journal",
         {"function": function.name},
     )
 
@@ -75,7 +75,7 @@ def _never_awaited(function: Durable[..., Any], idle: Mapping[object, str | None
     return Failure(
         "NeverAwaited",
         f"{function.name}(){in_place(function)} has returned and never awaited {shown}, so that "
-        f"was not done; {cure}, and requeue the run: it goes on from its journal",
+        f"was not done; {cure}, and resume the run: it goes on from its journal",
         {"function": function.name, "keys": keys},
     )
 
@@ -87,11 +87,11 @@ async def run_call(
     run: Callable[[], Awaitable[Any]],
 ) -> Promise:
     """Run the function, and record what came of it under its key."""
-    with execution.enlisted():
-        outcome = await outcome_of(_encoded(execution, function, run))
-        if execution.is_torn_away(outcome):
+    with execution.tracked():
+        outcome = await capture(_encoded(execution, function, run))
+        if execution.is_own_cancellation(outcome):
             raise asyncio.CancelledError
-        await execution.proceed()
+        await execution.wait_unless_draining()
     return await execution.write(replace(_settled(promise, outcome), settled_at=execution.now_ms))
 
 
@@ -103,12 +103,12 @@ def read_call(function: Durable[..., T], promise: Promise) -> T | Raised[Excepti
     if promise.state is not PromiseState.RESOLVED:
         return Raised(error_of(promise))
     try:
-        return function.decode_result(Json("null") if promise.value is None else promise.value)
+        return function.decode_result(JsonText("null") if promise.value is None else promise.value)
     except Misuse as error:
         raise Paused(failure_of(error)) from None
 
 
-async def encoded_result(execution: Execution, function: Durable[..., T], value: T) -> Json:
+async def encoded_result(execution: Execution, function: Durable[..., T], value: T) -> JsonText:
     """Return a result as JSON; where its record would not give it back, the run is paused.
 
     A long one is written in a thread.
@@ -124,7 +124,7 @@ async def encoded_result(execution: Execution, function: Durable[..., T], value:
 def _changed(function: Durable[..., Any], error: NotKept) -> Failure:
     return Failure(
         NotKept.__name__,
-        f"{error}; then requeue the run: {function.name}() is called again from its journal, and "
+        f"{error}; then resume the run: {function.name}() is called again from its journal, and "
         "no step that is recorded is made again",
         {
             "function": function.name,
@@ -136,11 +136,11 @@ def _changed(function: Durable[..., Any], error: NotKept) -> Failure:
 
 async def _encoded(
     execution: Execution, function: Durable[..., Any], run: Callable[[], Awaitable[Any]]
-) -> Json:
+) -> JsonText:
     return await encoded_result(execution, function, await run())
 
 
-def _settled(promise: Promise, outcome: Json | Raised[BaseException]) -> Promise:
+def _settled(promise: Promise, outcome: JsonText | Raised[BaseException]) -> Promise:
     if isinstance(outcome, Raised):
         failure = encode_failure(failure_of(outcome.error))
         return replace(promise, state=PromiseState.REJECTED, error=failure)

@@ -18,10 +18,10 @@ from substrate.engine.function.function import Durable
 from substrate.engine.function.place import how_to_be_found, in_place
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.idle import Group
-from substrate.engine.run.journal import Asked
+from substrate.engine.run.journal import Expected
 from substrate.values.errors import Interrupt, Misuse, Paused, UnknownFunction
 from substrate.values.ids import RunId, lane_of
-from substrate.values.records import Json, NewRun, OnDead, Promise, PromiseState
+from substrate.values.records import JsonText, NewRun, OnDead, Promise, PromiseState
 
 if TYPE_CHECKING:
     from substrate.engine.context.context import Context
@@ -51,7 +51,7 @@ class Spawn:
             function=self.function.name,
             version=self.function.version,
             queue=self.queue,
-            input=promise.input or Json("{}"),
+            input=promise.input or JsonText("{}"),
             fingerprint=promise.fingerprint or "",
             seed=secrets.randbits(62),
             deadline_at=None if timeout is None else now + round(timeout * 1000),
@@ -68,13 +68,13 @@ class Child(Pending[T]):
     __slots__ = ("_group", "_spawn", "_started")
 
     def __init__(
-        self, context: "Context", asked: Asked, spawn: Spawn, blank: Callable[[], Promise]
+        self, context: "Context", asked: Expected, spawn: Spawn, new_promise: Callable[[], Promise]
     ) -> None:
         async def live(recorded: Promise | None) -> Promise:
-            promise = recorded or await start_child(context.execution, spawn, blank())
+            promise = recorded or await start_child(context.execution, spawn, new_promise())
             if promise.is_settled:
                 return promise
-            group = context.strand.group or Group()
+            group = context.task_state.group or Group()
             return await context.execution.wait_for_child(promise, group)
 
         super().__init__(context, asked, live, partial(read_child, spawn.function))
@@ -84,7 +84,7 @@ class Child(Pending[T]):
     async def start(self) -> "Child[T]":
         """Start it, if it was not started before; return itself, to be awaited later."""
         context = self._context
-        context.strand.check_use()
+        context.task_state.check_use()
         if self._started is None:
             try:
                 found = super().take(context)
@@ -92,9 +92,9 @@ class Child(Pending[T]):
                 await context.execution.hold_up()
                 raise
             if found is None:
-                blank = context.blank(self._asked)
-                start = partial(start_child, context.execution, self._spawn, blank)
-                found = await context.strand.drive(start)
+                new_promise = context.new_promise(self._asked)
+                start = partial(start_child, context.execution, self._spawn, new_promise)
+                found = await context.task_state.drive(start)
             self._started = found
             self._is_taken = False
         return self
@@ -116,10 +116,10 @@ async def start_child(execution: Execution, spawn: Spawn, promise: Promise) -> P
             f"{spawn.function.name!r} below it; children that spawn each other in a circle never "
             "end: call the function with ctx.call, or let the parent spawn it"
         )
-    if execution.means.is_strange(spawn.function, spawn.queue):
+    if execution.services.is_strange(spawn.function, spawn.queue):
         await _check_known(execution, spawn)
     stands = await execution.write(promise, child=spawn.new_run(execution, promise))
-    execution.means.woken(RunId(promise.id))
+    execution.services.on_wake(RunId(promise.id))
     return stands
 
 
@@ -138,7 +138,7 @@ async def _check_known(execution: Execution, spawn: Spawn) -> None:
             await asyncio.sleep(pause)
     told = (
         f"no worker knows {function.name!r}, version {function.version}{in_place(function)}, so "
-        f"nobody could drive it: {how_to_be_found(function)}; then requeue the run"
+        f"nobody could drive it: {how_to_be_found(function)}; then resume the run"
     )
     execution.leave(Paused(failure_of(UnknownFunction(told))))
 
@@ -151,6 +151,6 @@ def read_child(function: Durable[..., T], promise: Promise) -> T | Raised[Except
     if promise.state is not PromiseState.RESOLVED:
         return Raised(error_of_run(promise))
     try:
-        return function.decode_result(Json("null") if promise.value is None else promise.value)
+        return function.decode_result(JsonText("null") if promise.value is None else promise.value)
     except Misuse as error:
         raise Paused(failure_of(error)) from None

@@ -1,6 +1,6 @@
 """`Context`: everything a durable function can do that outlives its process.
 
-`step`, `call`, `spawn`, `sleep` and `signal` take their key when they are called: the name of what
+`step`, `call`, `spawn`, `sleep` and `receive` take their key when they are called: the name of what
 they do and how many times this scope has done it. So a key does not depend on what runs first, and
 adding a step elsewhere moves none. They return a `Pending`, to be awaited or given to a combinator.
 """
@@ -39,7 +39,7 @@ from substrate.engine.context.receive import (
     poll_signals,
     read_signal,
 )
-from substrate.engine.context.task_state import Strand
+from substrate.engine.context.task_state import TaskState
 from substrate.engine.failure import failure_of
 from substrate.engine.function.annotation import Annotation
 from substrate.engine.function.arguments import Arguments
@@ -48,7 +48,7 @@ from substrate.engine.function.function import Durable, not_durable
 from substrate.engine.function.place import described
 from substrate.engine.function.returns import result_of
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.journal import Asked
+from substrate.engine.run.journal import Expected
 from substrate.engine.step.close import give_up
 from substrate.engine.step.execute import run_step
 from substrate.engine.step.step import (
@@ -72,7 +72,7 @@ from substrate.values.codec import decode, fingerprint
 from substrate.values.errors import Misuse, Paused, UnknownFunction
 from substrate.values.ids import Key, RunId, check_name, promise_id
 from substrate.values.number import check_count
-from substrate.values.records import Json, Kind, OnDead, Promise, PromiseState
+from substrate.values.records import JsonText, Kind, OnDead, Promise, PromiseState
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -89,14 +89,14 @@ class Context:
     """The handle of a durable function on its run. It is used by the task that was given it."""
 
     def __init__(
-        self, execution: Execution, strand: Strand, scope: str = "", depth: int = 0
+        self, execution: Execution, task_state: TaskState, scope: str = "", depth: int = 0
     ) -> None:
         self.execution = execution
         self._scope = scope
         self._depth = depth
         self._ordinals: dict[str, int] = {}
         self._drawn = 0
-        self.strand = strand
+        self.task_state = task_state
         #: What a layer above keeps beside this context while it is driven, by its type.
         self.notes: dict[type, object] = {}
 
@@ -106,7 +106,7 @@ class Context:
         return self.execution.fence.run_id
 
     @property
-    def id_below(self) -> str:
+    def id_prefix(self) -> str:
         """What the id of everything in this scope begins with, that of what its children do too."""
         return f"{self.run_id}#{self._scope}/" if self._scope else f"{self.run_id}#"
 
@@ -286,7 +286,7 @@ class Context:
         fn, args, keywords = unbound(fn, args, keywords)
         called = name_of(fn, options.get("name"))
         arguments = Arguments(args, keywords)
-        asked = Asked(self._next_key(called), Kind.STEP, called, arguments.input)
+        asked = Expected(self._next_key(called), Kind.STEP, called, arguments.input)
         if self._is_settled(asked.key):
             kept = arguments  # nothing will be called
         else:
@@ -311,11 +311,11 @@ class Context:
         """Whether the journal has anything inside the next operation of this name."""
         return self.execution.journal.has_scope(self.key_ahead(name))
 
-    def perform(self, step: Step) -> Pending[Any]:
+    def checkpoint(self, step: Step) -> Pending[Any]:
         """Perform a prepared step: `step`, for who needs to say what the journal shows."""
         key = self._next_key(step.name)
         return self._step(
-            Asked(key, Kind.STEP, step.name, step.input, step.fingerprint), lambda: step
+            Expected(key, Kind.STEP, step.name, step.input, step.fingerprint), lambda: step
         )
 
     async def attempt(self, step: Step) -> Promise:
@@ -324,17 +324,19 @@ class Context:
         Where it lets an error through, that is raised, and its key is the next one's.
         """
         try:
-            return await self.perform(step).settled()
+            return await self.checkpoint(step).settled()
         except step.let_through:
             self._ordinals[step.name] -= 1
             raise
 
     def give_up(self, step: Step, why: str) -> Pending[Any]:
         """Settle an operation that was begun and that no code can go on with: see `closing`."""
-        asked = Asked(self._next_key(step.name), Kind.STEP, step.name, step.input, step.fingerprint)
+        asked = Expected(
+            self._next_key(step.name), Kind.STEP, step.name, step.input, step.fingerprint
+        )
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return give_up(self.execution, recorded or self.blank(asked), why)
+            return give_up(self.execution, recorded or self.new_promise(asked), why)
 
         return Pending(self, asked, live, read_step)
 
@@ -425,7 +427,7 @@ class Context:
         if on_dead is not None and on_dead not in list(OnDead):
             raise Misuse(f"on_dead={on_dead!r} is neither 'raise' nor 'wait'")
         options = {"name": name, "queue": queue, "timeout": timeout, "on_dead": on_dead}
-        self.execution.means.recognise(durable)
+        self.execution.services.recognise(durable)
         called = durable.name if name is None else check_name(name)
         key = self._next_key(called)
         known = self.execution.journal.input_of(key)
@@ -434,14 +436,14 @@ class Context:
         recorded = durable.with_defaults(arguments)
         is_same = recorded in (arguments, known)
         own = None if is_same else fingerprint(Kind.CHILD.value, called, arguments)
-        asked = Asked(key, Kind.CHILD, called, recorded, own)
+        asked = Expected(key, Kind.CHILD, called, recorded, own)
         spawn = Spawn(
             durable,
             self.execution.claim.run.queue if queue is None else check_name(queue),
             time_limit(timeout),
             OnDead(on_dead or OnDead.RAISE),
         )
-        return Child(self, asked, spawn, lambda: self.blank(asked))
+        return Child(self, asked, spawn, lambda: self.new_promise(asked))
 
     def sleep(self, duration: timedelta | float) -> Operation[None]:
         """Go on after this long, counted from the first time this point was reached.
@@ -465,12 +467,12 @@ class Context:
         return self._timer(lambda: due)
 
     @overload
-    def signal(
+    def receive(
         self, name: str, type: TypeForm[T], timeout: timedelta | float | None = None
     ) -> Operation[T]: ...
     @overload
-    def signal(self, name: str, *, timeout: timedelta | float | None = None) -> Operation[Any]: ...
-    def signal(
+    def receive(self, name: str, *, timeout: timedelta | float | None = None) -> Operation[Any]: ...
+    def receive(
         self, name: str, type: Any = Any, timeout: timedelta | float | None = None
     ) -> Operation[Any]:
         """Wait for a value sent to this run under a name; each is taken once, oldest first.
@@ -493,13 +495,13 @@ class Context:
             >>> @durable
             ... async def ask(ctx: Context) -> str:
             ...     try:
-            ...         return await ctx.signal("answer", str, timeout=timedelta(milliseconds=20))
+            ...         return await ctx.receive("answer", str, timeout=timedelta(milliseconds=20))
             ...     except SignalExpired:
             ...         return "nobody answered"
             >>> await drive(ask)
             'nobody answered'
         """
-        asked = Asked(self._next_key(name), Kind.SIGNAL, name)
+        asked = Expected(self._next_key(name), Kind.SIGNAL, name)
         seconds = None if timeout is None else seconds_of(timeout)
         if isinstance(type, str):
             raise Misuse(
@@ -510,7 +512,7 @@ class Context:
             annotation_of(type, name)
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return await_signal(self.execution, recorded, self.blank(asked), type, seconds)
+            return await_signal(self.execution, recorded, self.new_promise(asked), type, seconds)
 
         return Pending(self, asked, live, partial(read_signal, type, seconds))
 
@@ -522,12 +524,12 @@ class Context:
         Args:
             name: What they were sent under.
         """
-        asked = Asked(self._next_key(name), Kind.SIGNAL, name, POLL)
+        asked = Expected(self._next_key(name), Kind.SIGNAL, name, POLL)
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return poll_signals(self.execution, self.blank(asked))
+            return poll_signals(self.execution, self.new_promise(asked))
 
-        return Pending(self, asked, live, lambda promise: decode(promise.value or Json("[]")))
+        return Pending(self, asked, live, lambda promise: decode(promise.value or JsonText("[]")))
 
     def hear(self, name: str) -> Operation[list[Any]]:
         """Take the signals of a name that have come and no open wait wants; return their values.
@@ -542,8 +544,8 @@ class Context:
         gets it. A function that comes to its end a second time without having heard anything new
         ends; the signal stays in the inbox, and the log says so. Not for a `race`.
         """
-        asked = Asked(self._next_key(HEARD), Kind.SIGNAL, check_name(name), POLL)
-        return Hearing(self, asked, self._scope, self.blank(asked))
+        asked = Expected(self._next_key(HEARD), Kind.SIGNAL, check_name(name), POLL)
+        return Hearing(self, asked, self._scope, self.new_promise(asked))
 
     @overload
     async def gather(self, a: Operation[A], /) -> tuple[A]: ...
@@ -664,7 +666,7 @@ class Context:
         Example:
             >>> @durable
             ... async def wait(ctx: Context) -> int:
-            ...     place, _ = await ctx.race(ctx.signal("go"), ctx.sleep(0.01))
+            ...     place, _ = await ctx.race(ctx.receive("go"), ctx.sleep(0.01))
             ...     return place
             >>> await drive(wait)
             1
@@ -722,7 +724,7 @@ class Context:
 
     def now(self) -> datetime:
         """Return when the last thing this scope has seen was settled: the same on every replay."""
-        return from_ms(self.strand.now_ms)
+        return from_ms(self.task_state.now_ms)
 
     def uuid(self) -> UUID:
         """Return a random UUID that is the same on every replay."""
@@ -736,9 +738,9 @@ class Context:
         """Tell who watches now. Nothing is recorded, and a replay is silent.
 
         Args:
-            event: JSON; whoever works with a `listener` is given it.
+            event: JSON; whoever works with a `on_event` is given it.
         """
-        if self.strand.is_live and self.execution.interrupt is None:
+        if self.task_state.is_live and self.execution.interrupt is None:
             self.execution.tell(event)
 
     def continue_as(self, *args: Any, **keywords: Any) -> NoReturn:
@@ -772,17 +774,17 @@ class Context:
                 raise Misuse(f"{described(function)} is not this run's function, which is {own!r}")
         if self._scope != self.execution.generation_scope:
             raise Misuse("only the run's own function can continue as another generation of it")
-        self.strand.check_use()
+        self.task_state.check_use()
         continuation = Continuation(args, keywords)
-        self.strand.idle[continuation] = None
+        self.task_state.idle[continuation] = None
         # Type checkers are told that it never returns: a function of any result may return that.
         return continuation  # type: ignore[misc]
 
-    def scoped(self, name: str) -> "Context":
+    def scope(self, name: str) -> "Context":
         """Return a context for the same task whose keys stand below ``name.n``."""
-        return Context(self.execution, self.strand, self._next_key(name), self._depth)
+        return Context(self.execution, self.task_state, self._next_key(name), self._depth)
 
-    def blank(self, asked: Asked) -> Promise:
+    def new_promise(self, asked: Expected) -> Promise:
         """Return the pending promise of what was asked."""
         return Promise(
             id=promise_id(self.run_id, asked.key),
@@ -799,11 +801,11 @@ class Context:
     def _inner(self, scope: Key) -> "Context":
         """Return the context of a durable function that is called in the current task."""
         is_live = not self.execution.journal.has_scope(scope)
-        strand = Strand(self.execution, self.strand.now_ms, is_live=is_live)
-        return Context(self.execution, strand, scope, self._depth + 1)
+        task_state = TaskState(self.execution, self.task_state.now_ms, is_live=is_live)
+        return Context(self.execution, task_state, scope, self._depth + 1)
 
     def _next_key(self, name: str) -> Key:
-        self.strand.check_use()
+        self.task_state.check_use()
         if name not in self._ordinals:
             check_name(name)
         key = self.key_ahead(name)
@@ -811,14 +813,14 @@ class Context:
         return key
 
     def _draw(self) -> bytes:
-        self.strand.check_use()
+        self.task_state.check_use()
         self._drawn += 1
         seed = self.execution.claim.run.seed
         return blake2b(f"{seed}/{self._scope}/{self._drawn}".encode(), digest_size=16).digest()
 
     def _prepare(
         self,
-        asked: Asked,
+        asked: Expected,
         fn: Callable[..., Any],
         arguments: Arguments,
         options: Options,
@@ -829,7 +831,7 @@ class Context:
         if undo is None:
             return step
         try:
-            record = undo_of(undo, fn, arguments, step.timeout, self.execution.means)
+            record = undo_of(undo, fn, arguments, step.timeout, self.execution.services)
         except UnknownFunction as error:
             self.execution.leave(Paused(failure_of(error)))
         return replace(step, undo=record)
@@ -839,7 +841,7 @@ class Context:
         return recorded is not None and recorded.is_settled
 
     def _step(
-        self, asked: Asked, prepare: Callable[[], Step], result: Annotation | None = None
+        self, asked: Expected, prepare: Callable[[], Step], result: Annotation | None = None
     ) -> Pending[Any]:
         read = read_step if result is None else partial(read_typed, result)
         return Pending(self, asked, partial(run_step, self.execution, prepare, asked), read)
@@ -851,15 +853,15 @@ class Context:
             known = self.execution.journal.input_of(key)
             return self._call(key, fn, fn.encode_arguments((item,), {}, "ctx.map", known=known))
         arguments = Arguments((item,))
-        asked = Asked(key, Kind.STEP, name, arguments.input)
+        asked = Expected(key, Kind.STEP, name, arguments.input)
         if not self._is_settled(key):
             check_step(fn, arguments, NO_OPTIONS)
             arguments = arguments.kept()
         result = result_of(fn)
         return self._step(asked, partial(step_of, fn, arguments, asked, result=result), result)
 
-    def _call(self, key: Key, durable: Durable[..., T], arguments: Json) -> Pending[T]:
-        asked = Asked(key, Kind.STEP, durable.name, arguments)
+    def _call(self, key: Key, durable: Durable[..., T], arguments: JsonText) -> Pending[T]:
+        asked = Expected(key, Kind.STEP, durable.name, arguments)
         if self._depth >= MAX_CALLS:
             raise Misuse(
                 f"{key!r} would stand more than {MAX_CALLS} calls deep; write what calls itself so "
@@ -870,14 +872,14 @@ class Context:
             return run_function(self._inner(key), durable, durable.decode_arguments(arguments))
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return run_call(self.execution, durable, recorded or self.blank(asked), run)
+            return run_call(self.execution, durable, recorded or self.new_promise(asked), run)
 
         return Pending(self, asked, live, partial(read_call, durable))
 
     def _timer(self, due: Callable[[], int]) -> Pending[None]:
-        asked = Asked(self._next_key("sleep"), Kind.TIMER, "sleep")
+        asked = Expected(self._next_key("sleep"), Kind.TIMER, "sleep")
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return await_timer(self.execution, recorded, self.blank(asked), due)
+            return await_timer(self.execution, recorded, self.new_promise(asked), due)
 
         return Pending(self, asked, live, lambda promise: None)

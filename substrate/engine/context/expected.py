@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from substrate.engine.context.yes_no import yes_and_no
 from substrate.values.codec import decode
-from substrate.values.records import Json, Kind, Promise
+from substrate.values.records import JsonText, Kind, Promise
 
 Schema = Mapping[str, Any]
 Seen = Callable[[Any], Schema]
@@ -46,7 +46,7 @@ class Wanted:
         """Return what the row of a wait tells."""
         if promise.kind is not Kind.SIGNAL:
             return cls()
-        found = decode(promise.input or Json("{}")).get("wants")
+        found = decode(promise.input or JsonText("{}")).get("wants")
         return cls(found if isinstance(found, dict) else {})
 
     @property

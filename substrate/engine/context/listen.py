@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from substrate.engine.context.pending import Pending
 from substrate.engine.context.receive import hear_signals
-from substrate.engine.run.journal import Asked
+from substrate.engine.run.journal import Expected
 from substrate.values.codec import decode
-from substrate.values.records import Json, Promise, PromiseState
+from substrate.values.records import JsonText, Promise, PromiseState
 
 if TYPE_CHECKING:
     from substrate.engine.context.context import Context
@@ -29,23 +29,25 @@ class Hearing(Pending[list[Any]]):
 
     leaves_a_row = False
 
-    def __init__(self, context: "Context", asked: Asked, scope: str, blank: Promise) -> None:
+    def __init__(
+        self, context: "Context", asked: Expected, scope: str, new_promise: Promise
+    ) -> None:
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return hear_signals(context.execution, blank)
+            return hear_signals(context.execution, new_promise)
 
         super().__init__(
-            context, asked, live, lambda promise: list(decode(promise.value or Json("[]")))
+            context, asked, live, lambda promise: list(decode(promise.value or JsonText("[]")))
         )
-        self._blank = blank
+        self._blank = new_promise
         self._scope = scope
 
     def take(self, context: "Context") -> Promise | None:
         """See `Pending.take`. What was recorded after this look says that it found nothing."""
         found = super().take(context)
-        execution, strand = context.execution, context.strand
+        execution, task_state = context.execution, context.task_state
         execution.heard.add(self._blank.name)
-        if found is not None or strand.is_live:
+        if found is not None or task_state.is_live:
             return found
-        if execution.journal.newest_in(self._scope) <= strand.seq:
+        if execution.journal.newest_in(self._scope) <= task_state.seq:
             return None
-        return replace(self._blank, state=PromiseState.RESOLVED, value=Json("[]"))
+        return replace(self._blank, state=PromiseState.RESOLVED, value=JsonText("[]"))

@@ -18,8 +18,8 @@ from typing_extensions import TypeVar
 from substrate.engine.failure import Raised
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.idle import Group
-from substrate.engine.run.journal import Asked
-from substrate.engine.step.close import begun_by, close_branches, has_taken
+from substrate.engine.run.journal import Expected
+from substrate.engine.step.close import close_branches, open_in, took_signals
 from substrate.values.errors import Interrupt, Misuse
 from substrate.values.ids import Key, PromiseId, promise_id
 from substrate.values.records import Promise
@@ -52,19 +52,19 @@ class Pending(Coroutine[Any, Any, T]):
     leaves_a_row: ClassVar[bool] = True
     """Whether the journal has its outcome, whatever that is."""
 
-    def __init__(self, context: "Context", asked: Asked, live: Live, read: Read[T]) -> None:
+    def __init__(self, context: "Context", asked: Expected, live: Live, read: Read[T]) -> None:
         self._context = context
         self._asked = asked
         self._live = live
         self._read = read
         self._is_taken = False
-        context.strand.idle[self] = None
+        context.task_state.idle[self] = None
 
     def __str__(self) -> str:
         return self._asked.key
 
     def __bool__(self) -> bool:
-        # Else `if ctx.signal("approved", bool):` would go on as if somebody had said yes.
+        # Else `if ctx.receive("approved", bool):` would go on as if somebody had said yes.
         raise Misuse(
             f"{self._asked.key!r} was not awaited, so it is neither true nor false; write "
             "`await` before it"
@@ -76,7 +76,7 @@ class Pending(Coroutine[Any, Any, T]):
     def __await__(self) -> Generator[Any, Any, T]:
         context = self._context
         try:
-            context.strand.check_use()
+            context.task_state.check_use()
         except Misuse:
             self.drop()  # whoever awaits it is told
             raise
@@ -87,7 +87,7 @@ class Pending(Coroutine[Any, Any, T]):
             raise
         if promise is None or not promise.is_settled:
             live = partial(self._live, promise)
-            promise = yield from context.strand.drive(live).__await__()
+            promise = yield from context.task_state.drive(live).__await__()
         if is_long(promise):
             value = yield from self.read_aside(promise).__await__()
         else:
@@ -152,7 +152,7 @@ class Pending(Coroutine[Any, Any, T]):
         """Return what its outcome stands for: a value, or a failure."""
         if isinstance(outcome, Raised):
             return outcome
-        self._context.strand.observe(outcome)
+        self._context.task_state.observe(outcome)
         try:
             return self._read(outcome)
         except Interrupt as interrupt:
@@ -165,11 +165,11 @@ class Pending(Coroutine[Any, Any, T]):
         """Return what `read` does; what is long is read in a thread, and the loop goes on."""
         if isinstance(outcome, Raised) or not is_long(outcome):
             return self.read(outcome)
-        strand = self._context.strand
-        strand.observe(outcome)
+        task_state = self._context.task_state
+        task_state.observe(outcome)
         reading = partial(asyncio.to_thread, self._read, outcome)
         try:
-            return await strand.drive(reading, is_live=strand.is_live)
+            return await task_state.drive(reading, is_live=task_state.is_live)
         except Interrupt as interrupt:
             self._context.execution.leave(interrupt)
         except Exception:
@@ -188,7 +188,7 @@ class Pending(Coroutine[Any, Any, T]):
 
     def drop(self) -> None:
         """Count it no more as one that nobody asks for."""
-        self._context.strand.idle.pop(self, None)
+        self._context.task_state.idle.pop(self, None)
 
 
 async def settle_all(
@@ -207,9 +207,9 @@ async def settle_all(
     ]
     fresh: Iterator[Promise | Raised[Exception]] = iter(())
     if work:
-        group = Group(wants_one=limit is not None and limit < len(work))
+        group = Group(needs_any=limit is not None and limit < len(work))
         together = partial(_together, context.execution, work, limit, group)
-        fresh = iter(await context.strand.drive(together, group))
+        fresh = iter(await context.task_state.drive(together, group))
     outcomes = [promise if promise and promise.is_settled else next(fresh) for promise in found]
     values = [
         await pending.read_aside(outcome) if is_long(outcome) else pending.read(outcome)
@@ -250,13 +250,13 @@ async def settle_first(context: "Context", pendings: Sequence[Pending[Any]]) -> 
     if first is None:
         work = [pending.live(promise) for pending, promise in zip(pendings, found, strict=True)]
         race = partial(_race, context.execution, work, [pending.id for pending in pendings])
-        settled = await context.strand.drive(race, Group(wants_one=True))
+        settled = await context.task_state.drive(race, Group(needs_any=True))
         first = min(settled.values(), key=lambda promise: promise.seq)
     losers = {pending.id for pending in pendings if pending.id != first.id}
     context.execution.journal.leave_out(each.key for each in pendings if each.id != first.id)
-    late = [loser for loser in settled.values() if loser.id in losers and has_taken(loser)]
-    if late or begun_by(context.execution, losers):
-        await context.strand.drive(partial(close_branches, context.execution, losers, late))
+    late = [loser for loser in settled.values() if loser.id in losers and took_signals(loser)]
+    if late or open_in(context.execution, losers):
+        await context.task_state.drive(partial(close_branches, context.execution, losers, late))
     place = next(i for i, pending in enumerate(pendings) if pending.id == first.id)
     value = await pendings[place].read_aside(first)
     if isinstance(value, Raised):
@@ -269,7 +269,7 @@ async def _take_all(
 ) -> list[Promise | None]:
     """Mark all as started; return what the journal has of each."""
     try:
-        context.strand.check_use()
+        context.task_state.check_use()
         _check_pendings(pendings)
         if is_race and not all(pending.leaves_a_row for pending in pendings):
             raise Misuse("ctx.hear never waits and may leave no row, so it cannot race; await it")
@@ -280,7 +280,7 @@ async def _take_all(
             if isinstance(given, Pending):
                 given.drop()
             elif isinstance(given, Coroutine):  # what it holds is done by nobody: see `_call`
-                idle = context.strand.idle
+                idle = context.task_state.idle
                 idle.update({each: str(refusal) for each in _held_by(given) if each in idle})
                 given.close()
         raise
@@ -296,14 +296,14 @@ async def _together(
     outcomes: list[Promise | Raised[Exception]] = [_NOT_YET] * len(branches)
     seats = min(limit or len(branches), len(branches))
     turns = iter(enumerate(branches))
-    fan = execution.parking.fan(seats)
+    fan = execution.idle.fan(seats)
 
-    async def seat() -> None:
+    async def start_branch() -> None:
         for i, branch in turns:
-            group.wants_one = i + 1 < len(branches)
+            group.needs_any = i + 1 < len(branches)
             outcomes[i] = await _as_data(branch)
 
-    seated = [fan.seat(seat()) for _ in range(seats)]
+    seated = [fan.start_branch(start_branch()) for _ in range(seats)]
     for ended in await asyncio.gather(*seated, return_exceptions=True):
         if ended is not None:
             raise ended
@@ -314,12 +314,14 @@ async def _race(
     execution: Execution, branches: Sequence[Branch], ids: Sequence[PromiseId]
 ) -> dict[PromiseId, Promise]:
     """Return what has been settled when the first was, all the others having been cancelled."""
-    fan = execution.parking.fan(len(branches), wants_one=True)
-    running = [fan.seat(_as_data(branch)) for branch in branches]
+    fan = execution.idle.fan(len(branches), needs_any=True)
+    running = [fan.start_branch(_as_data(branch)) for branch in branches]
     try:
         ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         if any(isinstance(_error_of(task), Interrupt) for task in ended):
-            await execution.proceed()  # the run drains: calls in flight come to their end first
+            await (
+                execution.wait_unless_draining()
+            )  # the run drains: calls in flight come to their end first
     finally:
         for task in running:
             task.cancel()

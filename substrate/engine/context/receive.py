@@ -19,13 +19,13 @@ from substrate.engine.context.yes_no import answered
 from substrate.engine.failure import Raised, failure_of
 from substrate.engine.function.annotation import Annotation, shown
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.receiver import Asker, Refusal, Taken, taker_of
-from substrate.engine.unreadable import value_of
+from substrate.engine.run.receiver import Accepted, OpenWait, Refusal, receiver_of
+from substrate.engine.run.unreadable import value_of
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse, NotEncodable, Paused, SignalExpired
-from substrate.values.records import Json, Promise, PromiseState, Received
+from substrate.values.records import JsonText, Promise, PromiseState, ReceivedSignal
 
-POLL = Json('{"waits":false}')
+POLL = JsonText('{"waits":false}')
 """What tells the record of a look into the inbox from that of a wait."""
 
 _LONGEST_SCHEMA = 4000
@@ -33,17 +33,17 @@ _LONGEST_SCHEMA = 4000
 
 
 async def await_timer(
-    execution: Execution, recorded: Promise | None, blank: Promise, due: Callable[[], int]
+    execution: Execution, recorded: Promise | None, new_promise: Promise, due: Callable[[], int]
 ) -> Promise:
     """Return the settled timer. `due` is asked only when nothing was recorded yet."""
-    timer = recorded or await execution.write(replace(blank, input=_until(due())))
+    timer = recorded or await execution.write(replace(new_promise, input=_until(due())))
     due_at = _due_at(timer) or 0
     await execution.wait_until(due_at)
     return await execution.write(
         replace(
             timer,
             state=PromiseState.RESOLVED,
-            value=Json("null"),
+            value=JsonText("null"),
             settled_at=max(execution.now_ms, due_at),  # the clock may have been set back
         )
     )
@@ -52,7 +52,7 @@ async def await_timer(
 async def await_signal(
     execution: Execution,
     recorded: Promise | None,
-    blank: Promise,
+    new_promise: Promise,
     type_: Any,
     seconds: float | None,
 ) -> Promise:
@@ -60,23 +60,27 @@ async def await_signal(
     waiting = recorded
     if waiting is None:
         due = None if seconds is None else execution.now_ms + round(seconds * 1000)
-        waiting = replace(blank, input=_until(due, _wants(type_, waiting_for=blank.name)))
+        waiting = replace(
+            new_promise, input=_until(due, _wants(type_, waiting_for=new_promise.name))
+        )
     judge = partial(_judged, type_, waiting.run_id, waiting.name)
-    asker = Asker(waiting, judge, _due_at(waiting))
-    return await taker_of(execution, waiting.name).settle(asker)
+    asker = OpenWait(waiting, judge, _due_at(waiting))
+    return await receiver_of(execution, waiting.name).settle(asker)
 
 
-async def poll_signals(execution: Execution, blank: Promise) -> Promise:
+async def poll_signals(execution: Execution, new_promise: Promise) -> Promise:
     """Return the promise, resolved with the values that have come and no wait wants."""
-    return await taker_of(execution, blank.name).settle(Asker(blank))
+    return await receiver_of(execution, new_promise.name).settle(OpenWait(new_promise))
 
 
-async def hear_signals(execution: Execution, blank: Promise) -> Promise:
+async def hear_signals(execution: Execution, new_promise: Promise) -> Promise:
     """Return the promise, resolved with the values that have come; where none has, no row is kept.
 
     That something was heard anew is noted with the execution, for the run's end.
     """
-    heard = await taker_of(execution, blank.name).settle(Asker(blank, is_silent=True))
+    heard = await receiver_of(execution, new_promise.name).settle(
+        OpenWait(new_promise, is_silent=True)
+    )
     execution.has_heard = execution.has_heard or heard.seq > 0
     return heard
 
@@ -91,7 +95,7 @@ def read_signal(type: Any, seconds: float | None, promise: Promise) -> Any:
         return Raised(
             SignalExpired(f"no signal {promise.name!r} came to {promise.run_id!r}{waited}")
         )
-    value = decode(Json("null") if promise.value is None else promise.value)
+    value = decode(JsonText("null") if promise.value is None else promise.value)
     if type is Any:
         return value
     try:
@@ -104,23 +108,23 @@ def read_signal(type: Any, seconds: float | None, promise: Promise) -> Any:
 def annotation_of(type: Any, name: str) -> Annotation:
     """Return the type of a signal, or raise `Misuse` for one that pydantic cannot read."""
     try:
-        return Annotation(f"ctx.signal({name!r})", "value", answered(type))
+        return Annotation(f"ctx.receive({name!r})", "value", answered(type))
     except PydanticUserError as error:
         raise Misuse(
             f"a signal cannot be a {type!r}: {error}; use a type that pydantic knows"
         ) from None
 
 
-def _judged(type_: Any, run_id: str, name: str, received: Received) -> Taken | Refusal:
+def _judged(type_: Any, run_id: str, name: str, received: ReceivedSignal) -> Accepted | Refusal:
     """Return what a wait records of a value, or what is wrong with it, for its `attempts`."""
     value = value_of(received, run_id, name)
     if type_ is Any:
-        return Taken(received.value)
+        return Accepted(received.value)
     annotation = annotation_of(type_, name)
     try:
         made = annotation.make(value)
-        return Taken(
-            Json(encode(annotation.dump(made))), annotation.is_exact(received.value, value)
+        return Accepted(
+            JsonText(encode(annotation.dump(made))), annotation.is_exact(received.value, value)
         )
     except (ValidationError, NotEncodable) as error:
         told = str(error)
@@ -143,11 +147,11 @@ def _wants(type_: Any, *, waiting_for: str) -> dict[str, Any] | None:
     return schema if schema and len(encode(schema)) <= _LONGEST_SCHEMA else None
 
 
-def _until(due_at: int | None, wants: dict[str, Any] | None = None) -> Json:
-    return Json(encode({"due_at": due_at, **({"wants": wants} if wants else {})}))
+def _until(due_at: int | None, wants: dict[str, Any] | None = None) -> JsonText:
+    return JsonText(encode({"due_at": due_at, **({"wants": wants} if wants else {})}))
 
 
 def _due_at(waiting: Promise) -> int | None:
     """Return the recorded moment until which it waits; None when there is none."""
-    due_at: int | None = decode(waiting.input or Json("{}")).get("due_at")
+    due_at: int | None = decode(waiting.input or JsonText("{}")).get("due_at")
     return due_at

@@ -18,7 +18,7 @@ from substrate.values.records import Promise
 T = TypeVar("T")
 
 
-class Strand:
+class TaskState:
     """One task's turn on a run."""
 
     def __init__(self, execution: Execution, now_ms: int, *, is_live: bool) -> None:
@@ -68,7 +68,7 @@ class Strand:
         self._is_waiting = True
         self.group = group
         try:
-            await self._execution.proceed()
+            await self._execution.wait_unless_draining()
             return await work()
         except Paused as paused:  # of a row that cannot be read, which nobody has left over yet
             self._execution.leave(paused)

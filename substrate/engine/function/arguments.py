@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 from substrate.engine.function.objects import encoded
-from substrate.values.records import Json
+from substrate.values.records import JsonText
 from substrate.values.secret import Secret, hidden_in
 
 _FIXED = frozenset(
@@ -62,7 +62,7 @@ class Arguments(NamedTuple):
         return lambda first, **more: fn(first, *self.args, **self.keywords, **more)
 
     @property
-    def input(self) -> Json:
+    def input(self) -> JsonText:
         """What the journal shows of them: a list, or an object where some are given by name.
 
         Not what the run has revealed of its secrets, which the function is given all the same.

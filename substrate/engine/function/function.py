@@ -37,7 +37,7 @@ from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse, NotEncodable, NotKept
 from substrate.values.ids import check_name
 from substrate.values.number import is_whole
-from substrate.values.records import Json
+from substrate.values.records import JsonText
 from substrate.values.secret import hidden_in, is_any_in
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ class Durable(Generic[P, R_co]):
         keywords: Mapping[str, Any],
         caller: str = "",
         options: Mapping[str, object] = MappingProxyType({}),
-        known: Json | None = None,
-    ) -> Json:
+        known: JsonText | None = None,
+    ) -> JsonText:
         """Return the arguments as one JSON object by parameter name.
 
         `known` is what may be recorded of this call: what is the same needs no other look.
@@ -135,9 +135,9 @@ class Durable(Generic[P, R_co]):
                 f"an argument of {self.name}() holds a secret that was revealed, and arguments are "
                 "recorded; give it the Secret itself, and reveal it there"
             )
-        return Json(text)
+        return JsonText(text)
 
-    def with_defaults(self, arguments: Json) -> Json:
+    def with_defaults(self, arguments: JsonText) -> JsonText:
         """Return arguments with what stands for those that were not given, as a run records them.
 
         So a deploy that changes a default changes no run under way. One that JSON has no form for
@@ -147,9 +147,9 @@ class Durable(Generic[P, R_co]):
             return arguments
         given = decode(arguments)
         left = {name: value for name, value in self._defaults.items() if name not in given}
-        return Json(encode({DEFAULTS: left, **given})) if left else arguments
+        return JsonText(encode({DEFAULTS: left, **given})) if left else arguments
 
-    def decode_arguments(self, text: Json) -> Mapping[str, Any]:
+    def decode_arguments(self, text: JsonText) -> Mapping[str, Any]:
         """Return recorded arguments as the types of the signature.
 
         A default that was recorded for a parameter which is gone by now is left out.
@@ -174,7 +174,7 @@ class Durable(Generic[P, R_co]):
         """The names of the parameters, without the context."""
         return tuple(self.signature.parameters)
 
-    def encode_result(self, value: object) -> Json:
+    def encode_result(self, value: object) -> JsonText:
         """Return the result as JSON.
 
         Raises `Misuse` where it is not of the type that the function says it returns, nor of one
@@ -184,20 +184,22 @@ class Durable(Generic[P, R_co]):
         annotation = self._annotations.get("return")
         if annotation is None:
             self._check_plain(value)
-            return Json(encode(hidden_in(value)))
+            return JsonText(encode(hidden_in(value)))
         try:
-            return Json(encode(hidden_in(annotation.dump(value))))
+            return JsonText(encode(hidden_in(annotation.dump(value))))
         except NotKept:
             if reason := annotation.refusal(value):
                 raise self._wrong(value, reason) from None
             raise
 
-    def decode_result(self, text: Json) -> R_co:
+    def decode_result(self, text: JsonText) -> R_co:
         """Return a recorded result as the type that the function returns."""
         result: R_co = self._load("return", decode(text))
         return result
 
-    def _written(self, arguments: Mapping[str, Any], known: Json | None = None) -> dict[str, Any]:
+    def _written(
+        self, arguments: Mapping[str, Any], known: JsonText | None = None
+    ) -> dict[str, Any]:
         """Return arguments as they are recorded, by parameter name."""
         typed = self._annotations
         for name, plain in self._plain.items():
@@ -211,7 +213,7 @@ class Durable(Generic[P, R_co]):
                     name: typed[name].as_ever(value) if name in typed else value
                     for name, value in arguments.items()
                 }
-                given = Json(encode(as_ever))
+                given = JsonText(encode(as_ever))
                 if known in (given, self.with_defaults(given)):
                     return as_ever
         return {

@@ -14,18 +14,18 @@ from pydantic import BaseModel, PydanticUserError
 from substrate.engine.function.annotation import Annotation
 from substrate.values.codec import encode
 from substrate.values.errors import NotEncodable
-from substrate.values.records import Json
+from substrate.values.records import JsonText
 from substrate.values.secret import hidden_in
 
 
-def encoded(value: Any) -> Json:
+def encoded(value: Any) -> JsonText:
     """Return a value as JSON. Raises `NotEncodable` where a part of it has no form that is kept."""
     try:
-        return Json(encode(value))
+        return JsonText(encode(value))
     except NotEncodable:
         if not holds_objects(value):
             raise
-    return Json(encode(hidden_in(_written(value))))
+    return JsonText(encode(hidden_in(_written(value))))
 
 
 def _written(value: object) -> object:

@@ -18,7 +18,7 @@ from typing import Any
 from substrate.engine.failure import failure_of
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Failure
-from substrate.values.records import Json, Promise
+from substrate.values.records import JsonText, Promise
 from substrate.values.retry import NOTHING_SPENT, Spent
 
 Attempt = dict[str, Any]
@@ -85,10 +85,10 @@ def with_attempt(failed: list[Attempt], record: Attempt) -> list[Attempt]:
     return kept
 
 
-def resting(failed: list[Attempt], closed: int = 0) -> Json | None:
+def encode_failed(failed: list[Attempt], closed: int = 0) -> JsonText | None:
     """Return what a row keeps of the attempts that failed, and of the keys that were closed."""
     records = [*_head(closed), *failed]
-    return Json(encode(records)) if records else None
+    return JsonText(encode(records)) if records else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +108,12 @@ class UnderWay:
         return self.began_at + timeout + round(lease * 1000)
 
 
-def calling(failed: list[Attempt], closed: int, now: UnderWay) -> Json:
+def encode_running(failed: list[Attempt], closed: int, now: UnderWay) -> JsonText:
     """Return what a row keeps while the attempt after these is under way."""
     record: Attempt = {_BEGAN: now.began_at, _TIMEOUT: now.timeout}
     if now.is_in_thread:
         record[_IN_THREAD] = True
-    return Json(encode([*_head(closed), *failed, record]))
+    return JsonText(encode([*_head(closed), *failed, record]))
 
 
 def closed_keys(promise: Promise) -> int:
@@ -126,7 +126,7 @@ def _head(closed: int) -> list[Attempt]:
     return [{_CLOSED: closed}] if closed else []
 
 
-def failed_last(promise: Promise) -> Failure | None:
+def failure_of_cut_off_attempt(promise: Promise) -> Failure | None:
     """Return what the attempt in question came to here; None where nobody has seen it return.
 
     That is one which was cut off: it has failed, and may be under way somewhere.
@@ -137,7 +137,7 @@ def failed_last(promise: Promise) -> Failure | None:
     return Failure(records[-2]["type"], records[-2]["message"])
 
 
-def doubtful_attempt(error: BaseException, now_ms: int) -> Attempt:
+def timed_out_attempt(error: BaseException, now_ms: int) -> Attempt:
     """Return the record of an attempt that failed here and may be under way somewhere."""
     return _record(error, now_ms) | {_IN_DOUBT: True}
 
@@ -149,8 +149,8 @@ def lost_result(error: BaseException, now_ms: int) -> Attempt:
 
 def lost_in(promise: Promise) -> Failure | None:
     """Return why the result of the attempt in question could not be kept; None of any other."""
-    is_lost = failed_last(promise) is not None and _RETURNED in _records(promise)[-2]
-    return failed_last(promise) if is_lost else None
+    is_lost = failure_of_cut_off_attempt(promise) is not None and _RETURNED in _records(promise)[-2]
+    return failure_of_cut_off_attempt(promise) if is_lost else None
 
 
 def failed_in(promise: Promise) -> list[Attempt]:
@@ -158,7 +158,7 @@ def failed_in(promise: Promise) -> list[Attempt]:
     return [record for record in _records(promise) if "type" in record]
 
 
-def rests_until(promise: Promise) -> int | None:
+def next_attempt_at(promise: Promise) -> int | None:
     """Return until when a row waits for its next attempt; None when one is under way."""
     records = _records(promise)
     if not records or _WAITED not in records[-1]:
@@ -167,10 +167,10 @@ def rests_until(promise: Promise) -> int | None:
     return int(last["at"]) + int(last[_WAITED])
 
 
-def cut_short(promise: Promise, now_ms: int) -> Json | None:
+def cut_short(promise: Promise, now_ms: int) -> JsonText | None:
     """Return the attempts of a row that rests, as if its wait had been to end at this moment."""
     *before, last = _records(promise)
-    return resting([*before, last | {_WAITED: max(now_ms - int(last["at"]), 0)}])
+    return encode_failed([*before, last | {_WAITED: max(now_ms - int(last["at"]), 0)}])
 
 
 def under_way(promise: Promise) -> UnderWay:

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from substrate.engine.run.log_once import Complaints
+from substrate.engine.run.log_once import TroubleLog
 from substrate.store.store import Store
 from substrate.values.errors import StoreError, StoreUnreachable, StoreUnusable
-from substrate.values.records import Checkpoint, Locked, Outcome
+from substrate.values.records import Checkpoint, CommitResult, Locked
 
 MAX_ROWS = 256
 MAX_BYTES = 4_000_000
@@ -40,8 +40,8 @@ class _Entry:
     """A checkpoint and who waits for it."""
 
     checkpoint: Checkpoint
-    waiter: asyncio.Future[Outcome]
-    was_cut_off: bool = False
+    waiter: asyncio.Future[CommitResult]
+    must_go_alone: bool = False
 
     @property
     def size(self) -> int:
@@ -49,7 +49,7 @@ class _Entry:
         promise = self.checkpoint.promise
         return 200 + sum(map(len, (promise.input or "", promise.value or "", promise.error or "")))
 
-    def answer(self, outcome: Outcome) -> None:
+    def answer(self, outcome: CommitResult) -> None:
         if not self.waiter.done():
             self.waiter.set_result(outcome)
 
@@ -61,18 +61,18 @@ class _Entry:
 class Committer:
     """The one way to the store for everything that an execution records."""
 
-    def __init__(self, store: Store, troubles: Complaints | None = None) -> None:
+    def __init__(self, store: Store, troubles: TroubleLog | None = None) -> None:
         self._store = store
         self._queue: deque[_Entry] = deque()
         self._unanswered: set[_Entry] = set()
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._troubles = troubles or Complaints()
+        self._troubles = troubles or TroubleLog()
         self._aside: set[asyncio.Task[None]] = set()
         self._task = asyncio.create_task(self._run(), name="ostinato-committer")
-        self._task.add_done_callback(self._stand_still)
+        self._task.add_done_callback(self._report_stopped)
 
-    async def commit(self, checkpoint: Checkpoint) -> Outcome:
+    async def commit(self, checkpoint: Checkpoint) -> CommitResult:
         """Return what became of the checkpoint once that is durable.
 
         Raises `StoreError` when the database refuses it; then nothing of it was written.
@@ -88,7 +88,7 @@ class Committer:
             self._unanswered.discard(entry)
 
     @property
-    def stands_still(self) -> bool:
+    def has_stopped(self) -> bool:
         """Whether it writes nothing any more: it was closed, or ended by a fault of its own."""
         return self._task.done()
 
@@ -118,7 +118,7 @@ class Committer:
                 async with self._turn:
                     await self._write(self._drain())
 
-    def _stand_still(self, task: asyncio.Task[None]) -> None:
+    def _report_stopped(self, task: asyncio.Task[None]) -> None:
         """Tell whoever waits when a task of ours ended by a fault that is not the database's."""
         fault = None if task.cancelled() else task.exception()
         if fault is None:
@@ -139,13 +139,13 @@ class Committer:
             promise, run = entry.checkpoint.promise.id, entry.checkpoint.fence.run_id
             if entry.waiter.done():
                 continue
-            if batch and (entry.was_cut_off or promise in taken or run in taken):
+            if batch and (entry.must_go_alone or promise in taken or run in taken):
                 later.append(entry)
                 continue
             batch.append(entry)
             size += entry.size
             taken.update((promise,) if entry.checkpoint.status is None else (promise, run))
-            if entry.was_cut_off:
+            if entry.must_go_alone:
                 break
         self._queue.extendleft(reversed(later))
         return batch
@@ -162,7 +162,7 @@ class Committer:
         else:
             for entry, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, Locked):
-                    self._put_aside(entry)
+                    self._to_slow_lane(entry)
                 else:
                     entry.answer(outcome)
 
@@ -174,7 +174,7 @@ class Committer:
         await self._write(batch[:middle])
         await self._write(batch[middle:])
 
-    def _put_aside(self, entry: _Entry) -> None:
+    def _to_slow_lane(self, entry: _Entry) -> None:
         """Wait for the run's lock on another connection, in a transaction of its own."""
         if len(self._aside) >= MAX_ASIDE:
             asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._send, entry)
@@ -182,7 +182,7 @@ class Committer:
         task = asyncio.create_task(self._write([entry], wait=True), name="ostinato-committer-aside")
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
-        task.add_done_callback(self._stand_still)
+        task.add_done_callback(self._report_stopped)
 
     async def _read_back(self, batch: Sequence[_Entry], error: StoreError) -> None:
         """Find out what was committed before the connection died; send the rest again."""
@@ -202,7 +202,7 @@ class Committer:
                 return
             for entry, outcome in zip(waiting, outcomes, strict=True):
                 if outcome is None:
-                    self._send(replace(entry, was_cut_off=True))
+                    self._send(replace(entry, must_go_alone=True))
                 else:
                     entry.answer(outcome)
             return

@@ -12,10 +12,10 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from substrate.engine.failure import encode_failure
 from substrate.engine.run.journal import Journal
-from substrate.engine.run.services import Means, log
-from substrate.engine.run.wakeups import Waiting
-from substrate.engine.unreadable import unreadable, unreadable_among
-from substrate.store.blobs import outsourced
+from substrate.engine.run.services import Services, log
+from substrate.engine.run.unreadable import unreadable, unreadable_among
+from substrate.engine.run.wakeups import Wakeups
+from substrate.store.blobs import offloaded
 from substrate.store.crashes import is_suspect
 from substrate.store.store import Transaction
 from substrate.values.errors import (
@@ -34,13 +34,13 @@ from substrate.values.records import (
     Blob,
     Checkpoint,
     Claim,
+    CommitResult,
     Fenced,
-    Json,
+    JsonText,
     Locked,
     NewRun,
-    Outcome,
     Promise,
-    Received,
+    ReceivedSignal,
     RunStatus,
     Unread,
     Written,
@@ -67,11 +67,11 @@ class OpenCall(Protocol):
         """Return when it is over, with its own outcome where it was cut off in a thread."""
 
 
-class Execution(Waiting):
+class Execution(Wakeups):
     """The state of a run that is being driven here and now."""
 
-    def __init__(self, claim: Claim, means: Means) -> None:
-        super().__init__(claim, means)
+    def __init__(self, claim: Claim, services: Services) -> None:
+        super().__init__(claim, services)
         self.journal: Journal = Journal()
         self.undoable: dict[Key, Promise] = {}
         self.calls: dict[Key, list[OpenCall]] = {}
@@ -105,34 +105,34 @@ class Execution(Waiting):
     def tell(self, event: dict[str, Any]) -> None:
         """Tell the worker's listener of a live event. Its errors are its own: the run goes on."""
         try:
-            self.means.listener(self.fence.run_id, hidden_in(event))
+            self.services.on_event(self.fence.run_id, hidden_in(event))
         except Exception:  # noqa: BLE001 - logged, and no matter of the run
             log.exception("the listener of run %s failed", self.fence.run_id)
 
-    def successor(self) -> "Execution":
+    def unwinding_execution(self) -> "Execution":
         """Return an execution of the same claim that unwinds what this one did; shut this one."""
         self.shut(Shutdown("another execution of the run goes on"))
-        heir = Execution(self.claim, self.means)
-        heir.task, heir.journal = self.task, self.journal
-        heir.is_loaded = heir.is_unwinding = True
-        heir.open, heir.undoable, heir.calls = self.open, self.undoable, self.calls
-        heir.revealed = self.revealed
-        self.means.succeeded(self, heir)
-        return heir
+        unwinding = Execution(self.claim, self.services)
+        unwinding.task, unwinding.journal = self.task, self.journal
+        unwinding.is_loaded = unwinding.is_unwinding = True
+        unwinding.open, unwinding.undoable, unwinding.calls = self.open, self.undoable, self.calls
+        unwinding.revealed = self.revealed
+        self.services.on_replaced(self, unwinding)
+        return unwinding
 
     async def again(self) -> "Execution":
         """Return an execution of the same claim that begins with the journal anew; shut this one.
 
         For a run that something came for while it ended.
         """
-        run = await self._insist(lambda: self.means.store.get(self.fence.run_id))
+        run = await self._retry_until_reachable(lambda: self.services.store.get(self.fence.run_id))
         if run is None or (run.epoch, run.lease_owner) != (self.fence.epoch, self.fence.owner):
             self._is_fenced_off()
         self.shut(Shutdown("another execution of the run goes on"))
-        following = Execution(replace(self.claim, run=run), self.means)
+        following = Execution(replace(self.claim, run=run), self.services)
         following.is_again = True
         following.task, following.calls, following.revealed = self.task, self.calls, self.revealed
-        self.means.succeeded(self, following)
+        self.services.on_replaced(self, following)
         self._tell_change()
         if self._draining is not None:
             following.drain(self._draining)
@@ -141,13 +141,13 @@ class Execution(Waiting):
     async def load(self) -> None:
         """Load what the run has recorded so far, in its present generation."""
         run = self.claim.run
-        if run.last_seq > max(1, run.journal_from):
-            read = self.means.store.journal
-            promises = await self._insist(lambda: read(run.id, run.journal_from))
+        if run.last_seq > max(1, run.generation_seq):
+            read = self.services.store.journal
+            promises = await self._retry_until_reachable(lambda: read(run.id, run.generation_seq))
             self.journal = Journal(promises)
             for promise in promises:
                 if promise.key != OWN_KEY:
-                    self._keep_at_hand(promise)
+                    self._track(promise)
             for promise in (*self.open.values(), *self.undoable.values()):
                 self.check_readable(promise)  # what is called next hangs on what they say
         self.is_loaded = True
@@ -160,7 +160,9 @@ class Execution(Waiting):
     async def unreadable_row(self) -> Failure | None:
         """Return what cannot be read of the run's rows, if one of them cannot."""
         run = self.claim.run
-        promises = await self._insist(lambda: self.means.store.journal(run.id, run.journal_from))
+        promises = await self._retry_until_reachable(
+            lambda: self.services.store.journal(run.id, run.generation_seq)
+        )
         return await asyncio.to_thread(unreadable_among, promises)
 
     async def write(
@@ -176,7 +178,7 @@ class Execution(Waiting):
         """
         self.check_open()
         if not promise.is_settled:
-            self._keep_at_hand(promise)
+            self._track(promise)
         new = tuple(blob for blob in blobs if blob.hash not in self._kept)
         match await self._commit(Checkpoint(self.fence, promise, None, new, child)):
             case Written(seq):
@@ -198,12 +200,12 @@ class Execution(Waiting):
         """Commit what became of the run, and let go of it; nothing when it is another's by now."""
         self.is_leaving: bool = True
         checkpoint = Checkpoint(self.fence, promise, status)
-        outcome: Outcome | None = None
+        outcome: CommitResult | None = None
         with suppress(Shutdown):
             outcome = await self._commit(checkpoint)
         self._has_left(outcome, status)
 
-    def _has_left(self, outcome: Outcome | None, status: RunStatus) -> None:
+    def _has_left(self, outcome: CommitResult | None, status: RunStatus) -> None:
         """Tell who waits for the run that it has ended, or is paused."""
         if isinstance(outcome, Fenced):
             log.info("run %s has another worker, which will end it", self.fence.run_id)
@@ -211,18 +213,18 @@ class Execution(Waiting):
             log.info("run %s is %s", self.fence.run_id, status)
         self._tell_change()
         if self.claim.run.parent_id is not None:
-            self.means.woken(self.claim.run.parent_id)
+            self.services.on_wake(self.claim.run.parent_id)
 
     @property
     def crashes(self) -> int:
         """How often in a row the run has ended without an outcome, if this claim does, too."""
         return 1 + (0 if self._has_settled else self.claim.run.crashes)
 
-    async def give_back_crashed(self, failure: Failure) -> None:
+    async def release_crashed(self, failure: Failure) -> None:
         """Give the run back as one that crashed by itself; why stands in its own row."""
         told = replace(own_promise(self.claim.run), error=encode_failure(failure))
         if isinstance(await self._commit(Checkpoint(self.fence, told)), Written):
-            await self.means.store.release([self.fence], is_crash=True)
+            await self.services.store.release([self.fence], is_crash=True)
 
     async def finish(self, promise: Promise, heard: Collection[str]) -> bool:
         """Commit the run's result, and let go of it, unless a signal of these names is untaken.
@@ -234,30 +236,36 @@ class Execution(Waiting):
             return True
         self.is_leaving = True
         done = Checkpoint(self.fence, promise, RunStatus.DONE)
-        outcome = await self._insist(lambda: self.means.store.finish(done, heard))
+        outcome = await self._retry_until_reachable(lambda: self.services.store.finish(done, heard))
         if isinstance(outcome, Unread):
             return False
         self._has_left(outcome, RunStatus.DONE)
         return True
 
-    async def renew(self, arguments: Json) -> None:
+    async def continue_as(self, arguments: JsonText) -> None:
         """Close the journal and begin the run's next generation; nothing when it is another's."""
         self.is_leaving = True
         with suppress(Shutdown):
-            await self._insist(lambda: self.means.store.renew(self.fence, arguments))
+            await self._retry_until_reachable(
+                lambda: self.services.store.continue_as(self.fence, arguments)
+            )
         self._tell_change()
-        self.means.woken(self.fence.run_id)
+        self.services.on_wake(self.fence.run_id)
 
-    async def inbox(self, name: str, after: int, limit: int) -> Sequence[Received]:
+    async def inbox(self, name: str, after: int, limit: int) -> Sequence[ReceivedSignal]:
         """Return the oldest signals of a name above an n that nobody has taken, `limit` at most."""
         self.check_open()
-        read = self.means.store.inbox
-        return await self._insist(lambda: read(self.fence.run_id, name, after=after, limit=limit))
+        read = self.services.store.inbox
+        return await self._retry_until_reachable(
+            lambda: read(self.fence.run_id, name, after=after, limit=limit)
+        )
 
     async def take(self, promise: Promise, dedups: Sequence[str]) -> Promise:
         """Commit a promise that takes signals; return it as it stands."""
         self.check_open()
-        stands = await self._insist(lambda: self.means.store.take(self.fence, promise, dedups))
+        stands = await self._retry_until_reachable(
+            lambda: self.services.store.take(self.fence, promise, dedups)
+        )
         return self._is_fenced_off() if isinstance(stands, Fenced) else self._recorded(stands)
 
     async def transact(
@@ -270,11 +278,13 @@ class Execution(Waiting):
         while True:
             self.check_open()
             try:
-                stands = await self.means.store.transact(self.fence, call)
+                stands = await self.services.store.transact(self.fence, call)
             except StoreUnreachable as error:
                 told = "a transaction was cut off and is being read back, in run"
-                self.means.troubles.make(f"{told} {self.fence.run_id} and perhaps others", error)
-                found = await self._insist(lambda: self.means.store.promises([id_]))
+                self.services.troubles.make(f"{told} {self.fence.run_id} and perhaps others", error)
+                found = await self._retry_until_reachable(
+                    lambda: self.services.store.promises([id_])
+                )
                 if id_ not in found or not found[id_].is_settled:
                     continue
                 stands = found[id_]
@@ -285,8 +295,8 @@ class Execution(Waiting):
             return self._is_fenced_off() if isinstance(stands, Fenced) else self._recorded(stands)
 
     def expect(self, promise: Promise) -> None:
-        """Keep a promise at hand that may be written any moment; see `settle_down`."""
-        self._keep_at_hand(promise)
+        """Keep a promise at hand that may be written any moment; see `reread_open`."""
+        self._track(promise)
 
     def never_began(self, promise: Promise) -> bool:
         """Whether it is known of an intent that nothing was called, and see that nothing is."""
@@ -296,46 +306,54 @@ class Execution(Waiting):
 
     async def give_back(self, promise: Promise) -> None:
         """Put back into the inbox what a wait has taken that nobody waits for any more."""
-        await self._insist(lambda: self.means.store.give_back(self.fence, promise.id))
+        await self._retry_until_reachable(
+            lambda: self.services.store.give_back(self.fence, promise.id)
+        )
         self._look_for(promise)
 
     async def usages(
         self, prefix: str, skipping: Sequence[str] = ()
-    ) -> Sequence[tuple[PromiseId, Json]]:
+    ) -> Sequence[tuple[PromiseId, JsonText]]:
         """Return what the promises whose id begins so have used, in this run and below it."""
-        return await self._insist(lambda: self.means.store.usages(prefix, skipping))
+        return await self._retry_until_reachable(
+            lambda: self.services.store.usages(prefix, skipping)
+        )
 
     async def known_lanes(self) -> frozenset[str] | None:
         """Return what living workers know; see `Store.known_lanes`."""
-        return await self._insist(self.means.store.known_lanes)
+        return await self._retry_until_reachable(self.services.store.known_lanes)
 
     async def has_open_runs(self, prefix: str) -> bool:
         """Return whether a run below this one whose id begins so has not ended."""
-        return await self._insist(lambda: self.means.store.has_open_runs(prefix))
+        return await self._retry_until_reachable(lambda: self.services.store.has_open_runs(prefix))
 
     async def cancel_child(self, promise: Promise) -> None:
         """Ask a child to end, which nobody waits for any more."""
-        await self._insist(lambda: self.means.store.cancel(RunId(promise.id)))
+        await self._retry_until_reachable(lambda: self.services.store.cancel(RunId(promise.id)))
         self.open.pop(promise.key, None)
 
     async def settled_of(self, ids: Sequence[PromiseId]) -> dict[PromiseId, Promise]:
         """Return those of these promises that have been settled, by id."""
-        found = await self._insist(lambda: self.means.store.promises(ids))
+        found = await self._retry_until_reachable(lambda: self.services.store.promises(ids))
         return {each.id: each for each in found.values() if each.is_settled}
 
-    async def settle_down(self, concerns: Callable[[Promise], bool] = lambda each: True) -> None:
+    async def reread_open(self, concerns: Callable[[Promise], bool] = lambda each: True) -> None:
         """See that what is at hand, or some of it, stands as the database has it.
 
         For when tasks of the run have been cancelled: they have not heard what became of the
         writes that they had sent.
         """
-        await self.means.committer.barrier()
+        await self.services.committer.barrier()
         unsure = {each.id: each for each in (*self.open.values(), *self.undoable.values())}
         ids = [each.id for each in unsure.values() if not each.is_settled and concerns(each)]
-        found = await self._insist(lambda: self.means.store.promises(ids)) if ids else {}
+        found = (
+            await self._retry_until_reachable(lambda: self.services.store.promises(ids))
+            if ids
+            else {}
+        )
         for id_ in ids:
             if id_ in found:
-                self._keep_at_hand(found[id_])
+                self._track(found[id_])
             else:
                 self.open.pop(unsure[id_].key, None)
                 self.undoable.pop(unsure[id_].key, None)
@@ -349,12 +367,12 @@ class Execution(Waiting):
         if stands.is_settled and not self._has_settled:
             was_suspect, self._has_settled = self.is_suspect, True
             if was_suspect:
-                self.means.woken(self.fence.run_id)  # now the next suspect may be driven
-        self._keep_at_hand(stands)
+                self.services.on_wake(self.fence.run_id)  # now the next suspect may be driven
+        self._track(stands)
         self._tell_change()
         return stands
 
-    def _keep_at_hand(self, promise: Promise) -> None:
+    def _track(self, promise: Promise) -> None:
         if not promise.is_settled:
             self.open[promise.key] = promise
         elif self.open:
@@ -364,15 +382,15 @@ class Execution(Waiting):
         elif self.undoable:
             self.undoable.pop(promise.key, None)
 
-    async def _commit(self, checkpoint: Checkpoint) -> Outcome:
+    async def _commit(self, checkpoint: Checkpoint) -> CommitResult:
         try:
-            return await self.means.committer.commit(await outsourced(checkpoint))
+            return await self.services.committer.commit(await offloaded(checkpoint))
         except CheckpointRefused:
             raise
         except StoreError as error:
             self._give_up(error)
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _retry_until_reachable(self, call: Callable[[], Awaitable[T]]) -> T:
         """Ask the database until it answers; give the run up when it answers with an error.
 
         Not for a row that it rejects: it would do so again, and whoever wrote it is told.
@@ -382,7 +400,7 @@ class Execution(Waiting):
                 return await call()
             except StoreUnreachable as error:
                 who = f"run {self.fence.run_id} and perhaps others"
-                self.means.troubles.make(f"{who} wait for the database", error)
+                self.services.troubles.make(f"{who} wait for the database", error)
                 await asyncio.sleep(_PAUSE)
             except CheckpointRefused:
                 raise
@@ -394,7 +412,7 @@ class Execution(Waiting):
 
     def _give_up(self, error: StoreError) -> NoReturn:
         who = f"run {self.fence.run_id} and perhaps others"
-        self.means.troubles.make(f"{who} go on elsewhere or later", error)
+        self.services.troubles.make(f"{who} go on elsewhere or later", error)
         self.fail(Shutdown(f"the database fails: {error}"))
 
     def _tell_change(self) -> None:

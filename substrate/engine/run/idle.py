@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 
 class Group:
-    """Branches that one combinator waits for. `wants_one`: any of them lets it go on."""
+    """Branches that one combinator waits for. `needs_any`: any of them lets it go on."""
 
-    __slots__ = ("wants_one",)
+    __slots__ = ("needs_any",)
 
-    def __init__(self, *, wants_one: bool = False) -> None:
-        self.wants_one: bool = wants_one
+    def __init__(self, *, needs_any: bool = False) -> None:
+        self.needs_any: bool = needs_any
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +38,7 @@ class Wait:
     child_of: Group | None = None
 
 
-class Rest(NamedTuple):
+class SuspendRequest(NamedTuple):
     """How a run is to be let go: see `Store.suspend`."""
 
     seen: int | None
@@ -46,7 +46,7 @@ class Rest(NamedTuple):
     due_at: int | None
 
 
-class Fan:
+class Branches:
     """Branches that have taken the place of the strand which waits for them all, or for the first.
 
     The branch that is waited for leaves its place to the strand.
@@ -54,12 +54,12 @@ class Fan:
 
     __slots__ = ("_ended", "_parking", "_waited_for")
 
-    def __init__(self, parking: "Parking", waited_for: int) -> None:
-        self._parking = parking
+    def __init__(self, idle: "IdleTracker", waited_for: int) -> None:
+        self._parking = idle
         self._ended = 0
         self._waited_for = waited_for
 
-    def seat(self, branch: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def start_branch(self, branch: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a branch as a task of its own."""
         task = asyncio.create_task(branch)
         task.add_done_callback(self._end)
@@ -72,7 +72,7 @@ class Fan:
             self._parking.leave()
 
 
-class Parking:
+class IdleTracker:
     """Counts a run's strands at work, and keeps what the others wait for."""
 
     def __init__(self, rests: Callable[[], None]) -> None:
@@ -83,10 +83,10 @@ class Parking:
         self._waits: set[Wait] = set()
         self._decision: asyncio.Event | None = None
 
-    def fan(self, count: int, *, wants_one: bool = False) -> Fan:
+    def fan(self, count: int, *, needs_any: bool = False) -> Branches:
         """Let so many branches take the place of the strand at work."""
         self._at_work += count - 1
-        return Fan(self, 1 if wants_one else count)
+        return Branches(self, 1 if needs_any else count)
 
     def enter(self) -> None:
         """Count one more as at work, until it leaves: what may let a strand go on."""
@@ -124,7 +124,7 @@ class Parking:
             await self._decision.wait()
 
     @contextmanager
-    def deciding(self) -> Iterator[None]:
+    def suspending(self) -> Iterator[None]:
         """Hold back who is woken while it is decided whether the run is let go."""
         decision = self._decision = asyncio.Event()
         try:
@@ -133,16 +133,16 @@ class Parking:
             self._decision = None
             decision.set()
 
-    def rest(self) -> Rest | None:
+    def rest(self) -> SuspendRequest | None:
         """Return how the run is to be let go; None while it works, or that is being decided."""
         if self.since is None or self._decision is not None:
             return None
         seen = [wait.seen for wait in self._waits if wait.seen is not None]
         due = [wait.due_at for wait in self._waits if wait.due_at is not None]
-        return Rest(min(seen, default=None), self._need(), min(due, default=None))
+        return SuspendRequest(min(seen, default=None), self._need(), min(due, default=None))
 
     def _need(self) -> int:
         """Return how many children must end before any strand can go on."""
         pending = Counter(wait.child_of for wait in self._waits if wait.child_of)
-        needs = [1 if group.wants_one else count for group, count in pending.items()]
+        needs = [1 if group.needs_any else count for group, count in pending.items()]
         return min(needs, default=1)

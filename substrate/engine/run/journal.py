@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from itertools import takewhile
 from typing import NamedTuple
 
-from substrate.engine.run.attempts import rests_until
+from substrate.engine.run.attempts import next_attempt_at
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import Failure, Misuse, Paused
 from substrate.values.ids import Key, RunId, promise_id
-from substrate.values.records import ACCEPTED_SCOPE, Effect, Json, Kind, Promise, PromiseState
+from substrate.values.records import ACCEPTED_SCOPE, Effect, JsonText, Kind, Promise, PromiseState
 
 MISMATCH = "FingerprintMismatch"
 """The type of the failure with which a run is paused whose code asks for something else."""
@@ -30,7 +30,7 @@ _SHOWN = 200
 """How many characters of each side's arguments the message of a pause shows."""
 
 
-class Asked(NamedTuple):
+class Expected(NamedTuple):
     """What the code asks for at one place: its key, and what must match the record there.
 
     Without a fingerprint of its own it is known by its kind, name and input.
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
     key: Key
     kind: Kind
     name: str
-    input: Json | None = None
+    input: JsonText | None = None
     own_fingerprint: str | None = None
 
     @property
@@ -72,7 +72,7 @@ class Journal:
         """Whether something is recorded under a key that has not been asked for yet."""
         return key in self._rows
 
-    def input_of(self, key: Key) -> Json | None:
+    def input_of(self, key: Key) -> JsonText | None:
         """Return what is recorded as the arguments under a key that has not been asked for yet."""
         found = self._rows.get(key)
         return found.input if found else None
@@ -81,13 +81,13 @@ class Journal:
         """Whether anything was recorded inside this scope when the journal was loaded."""
         return scope in self._scopes
 
-    def take(self, asked: Asked) -> Promise | None:
+    def take(self, asked: Expected) -> Promise | None:
         """Return the promise recorded under the asked key, or None.
 
         Raises `Paused` when what was recorded is not what the code asks for now.
         """
         found = self._rows.pop(asked.key, None)
-        if found is None or _stands_for(found, asked) or self._is_accepted(found, asked):
+        if found is None or _matches(found, asked) or self._is_accepted(found, asked):
             return found
         raise Paused(_mismatch(found, asked))
 
@@ -99,7 +99,7 @@ class Journal:
         """Keep a record for who asks for its key once more."""
         self._rows[promise.key] = promise
 
-    def _is_accepted(self, found: Promise, asked: Asked) -> bool:
+    def _is_accepted(self, found: Promise, asked: Expected) -> bool:
         """Whether a person let the record stand for this call, whatever others they accepted."""
         return accepted_key(asked.key, asked.fingerprint) in self._accepted and _can_stand(
             found, asked.kind, asked.name
@@ -113,7 +113,7 @@ class Journal:
         Nobody knows whether it happened, and code that doesn't ask would never be told.
         """
         for found in open_:
-            is_in_doubt = found.effect is Effect.ONCE and rests_until(found) is None
+            is_in_doubt = found.effect is Effect.ONCE and next_attempt_at(found) is None
             is_unasked = is_in_doubt and found.key in self._rows
             if is_unasked and accepted_key(found.key, _LEFT) not in self._accepted:
                 return found
@@ -176,7 +176,7 @@ def acceptance(own: Promise, found: Promise | None, key: Key, by: str | None, no
         created_at=now,
         settled_at=now,
         fingerprint=asked["fingerprint"],
-        value=Json(encode({"by": by, "asked": asked})),
+        value=JsonText(encode({"by": by, "asked": asked})),
     )
 
 
@@ -190,7 +190,7 @@ def _can_stand(found: Promise, kind: Kind, name: str) -> bool:
     return found.is_settled or (found.kind is kind and found.name == name)
 
 
-def _stands_for(found: Promise, asked: Asked) -> bool:
+def _matches(found: Promise, asked: Expected) -> bool:
     """Whether the record is what the code asks for."""
     if found.kind is not asked.kind or found.name != asked.name:
         return False
@@ -210,7 +210,7 @@ def _scopes_of(keys: Iterable[str]) -> set[str]:
     return scopes
 
 
-def _mismatch(found: Promise, asked: Asked) -> Failure:
+def _mismatch(found: Promise, asked: Expected) -> Failure:
     recorded, now = _shown(found.input, asked.input), _shown(asked.input, found.input)
     same = (found.kind, found.name) == (asked.kind, asked.name)
     if same and found.input != asked.input:
@@ -246,7 +246,7 @@ def never_asked(found: Promise) -> Failure:
     )
 
 
-def _shown(input_: Json | None, other: Json | None) -> str:
+def _shown(input_: JsonText | None, other: JsonText | None) -> str:
     """Return one side's arguments as a message shows them: where they are long, what differs."""
     if input_ is None:
         return "no arguments"
@@ -258,5 +258,5 @@ def _shown(input_: Json | None, other: Json | None) -> str:
     return f"{'…' if start else ''}{cut}… ({len(input_)} characters)"
 
 
-def _side(kind: Kind, name: str, input_: Json | None) -> dict[str, object]:
+def _side(kind: Kind, name: str, input_: JsonText | None) -> dict[str, object]:
     return {"kind": kind.value, "name": name, "input": decode(input_) if input_ else None}

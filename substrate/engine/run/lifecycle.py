@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from substrate.engine.failure import Raised
-from substrate.engine.run.idle import Parking
-from substrate.engine.run.services import Means, log
+from substrate.engine.run.idle import IdleTracker
+from substrate.engine.run.services import Services, log
 from substrate.engine.run.user_code import cancellations
 from substrate.values.errors import Failure, Interrupt, LeaseLost, Misuse
 from substrate.values.records import Claim, Fence
@@ -29,18 +29,18 @@ _REFUSED_AT_ONCE = 8
 """So many operations of a run that was shut are refused without a pause: a cleanup has a few."""
 
 
-class Life:
+class Lifecycle:
     """The tasks of a run that is driven here and now, and what becomes of them."""
 
-    def __init__(self, claim: Claim, means: Means) -> None:
+    def __init__(self, claim: Claim, services: Services) -> None:
         self.claim = claim
         self.fence: Fence = claim.fence
-        self.means = means
+        self.services = services
         self.task: asyncio.Task[Any] | None = None
         self.interrupt: Interrupt | None = None
         self.crash: Failure | None = None
         """Why it was left without an outcome, where that counts as a crash of the run's own."""
-        self.parking: Parking = Parking(means.rests)
+        self.idle: IdleTracker = IdleTracker(services.on_idle)
         self._draining: Interrupt | None = None
         self._steps_in_flight = 0
         self._refused = 0
@@ -75,7 +75,7 @@ class Life:
 
         The lease first: a worker that comes back as another shuts what it drove before it does.
         """
-        return self.means.lease_holds() and self.interrupt is None
+        return self.services.lease_holds() and self.interrupt is None
 
     def check_holds(self) -> None:
         """Raise what keeps the run from acting, if anything does."""
@@ -113,19 +113,19 @@ class Life:
         """Return the error for an operation of the run's own task that was cancelled from outside.
 
         Most likely that was a timeout of asyncio's, which takes the cancellation back when it sees
-        the error. Where nobody does, the task is to end: see `is_torn_away`.
+        the error. Where nobody does, the task is to end: see `is_own_cancellation`.
         """
         self._cancellation = (cancellations(), error := Misuse(_CANCELLED))
         return error
 
-    def is_torn_away(self, outcome: object) -> bool:
+    def is_own_cancellation(self, outcome: object) -> bool:
         """Whether the outcome is but the end of the task, which says nothing about the run."""
         depth, error = self._cancellation
         is_it = isinstance(outcome, Raised) and outcome.error is error
         return is_it and cancellations() >= depth
 
     @contextmanager
-    def enlisted(self) -> Iterator[None]:
+    def tracked(self) -> Iterator[None]:
         """Count the current task as one of the run's, to be cancelled when the run is shut."""
         task = asyncio.current_task()
         if task is None or task in self._tasks:
@@ -137,7 +137,7 @@ class Life:
         finally:
             self._tasks.discard(task)
 
-    async def proceed(self) -> None:
+    async def wait_unless_draining(self) -> None:
         """Return when the run may go on. While it drains, that is never: it waits to be shut."""
         self.check_open()
         if self._draining is not None:
@@ -166,5 +166,5 @@ class Life:
 
     async def _may_call(self) -> None:
         """Return when a call may be made: the run goes on, and the lease holds."""
-        await self.proceed()
+        await self.wait_unless_draining()
         self.check_holds()

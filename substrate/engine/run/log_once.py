@@ -15,7 +15,7 @@ _AGAIN_AFTER = 60.0  # seconds until the same cause is told of once more
 _MOST_CAUSES = 1000
 
 
-class Complaints:
+class TroubleLog:
     """What the parts of one worker complain of. In any thread; `now` counts in seconds."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:

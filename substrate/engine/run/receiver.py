@@ -22,11 +22,11 @@ from typing import Any
 
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.idle import Wait
-from substrate.engine.unreadable import value_of
+from substrate.engine.run.unreadable import value_of
 from substrate.values.codec import decode, encode
 from substrate.values.errors import CheckpointRefused, Paused
 from substrate.values.ids import Place, place_of
-from substrate.values.records import Json, Kind, Promise, PromiseState, Received
+from substrate.values.records import JsonText, Kind, Promise, PromiseState, ReceivedSignal
 
 Refusal = dict[str, Any]
 
@@ -41,18 +41,18 @@ _NOT_LOOKED = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Accepted:
     """What a wait records of a value that fits, and whether it does as it stands."""
 
-    value: Json
+    value: JsonText
     is_exact: bool = True
 
 
-Judge = Callable[[Received], Taken | Refusal]
+Validate = Callable[[ReceivedSignal], Accepted | Refusal]
 
 
 @dataclass(slots=True, eq=False)
-class Asker:
+class OpenWait:
     """Who wants signals of a name: a wait wants one, a poll all that has come.
 
     `judge` says what a wait makes of a value, or refuses it; a poll has none. A `silent` one
@@ -60,7 +60,7 @@ class Asker:
     """
 
     promise: Promise
-    judge: Judge | None = None
+    judge: Validate | None = None
     due_at: int | None = None
     is_silent: bool = False
     is_due: bool = False
@@ -78,14 +78,14 @@ class Asker:
             self.recorded.set()
 
 
-class Taker:
+class Receiver:
     """Hands the signals of one name to who waits for them, one pass after another."""
 
     def __init__(self, execution: Execution, name: str) -> None:
         self._execution = execution
         self._name = name
-        self._waits: list[Asker] = []
-        self._polls: list[Asker] = []
+        self._waits: list[OpenWait] = []
+        self._polls: list[OpenWait] = []
         self._absent = {
             promise.key
             for promise in execution.open.values()
@@ -95,7 +95,7 @@ class Taker:
         self._is_wanted = False
         self._is_held = False
 
-    async def settle(self, asker: Asker) -> Promise:
+    async def settle(self, asker: OpenWait) -> Promise:
         """Return the asker's promise when it is settled: by a signal, or by its time."""
         self._absent.discard(asker.promise.key)
         insort(self._polls if asker.judge is None else self._waits, asker, key=_place)
@@ -107,10 +107,10 @@ class Taker:
                 return await asker.settled
         except BaseException:
             self._dismiss(asker)
-            await self._until_over()
+            await self._wait_until_answered()
             raise
 
-    async def _until_due(self, asker: Asker, due_at: int) -> None:
+    async def _until_due(self, asker: OpenWait, due_at: int) -> None:
         """Return when the asker is settled, or its time has come and a pass is to decide on it."""
         await asker.recorded.wait()
         await self._execution.come(due_at, asker.settled)
@@ -132,7 +132,7 @@ class Taker:
             self._begin()
 
     def _begin(self) -> None:
-        self._execution.parking.enter()
+        self._execution.idle.enter()
         self._pass = asyncio.create_task(self._run())
         self._pass.add_done_callback(self._end)
 
@@ -144,12 +144,12 @@ class Taker:
                 self._fail(asker, fault)
         elif fault is None and self._is_wanted:
             self.look()
-        self._execution.parking.leave()
+        self._execution.idle.leave()
 
     async def _run(self) -> None:
         execution = self._execution
-        with execution.enlisted():
-            await execution.parking.decided()
+        with execution.tracked():
+            await execution.idle.decided()
             execution.check_open()
             self._is_wanted = False
             self._absent &= execution.open.keys()
@@ -162,10 +162,10 @@ class Taker:
                 asker.wait.seen = seen
             await asyncio.gather(*(self._record(each) for each in looked if each in self._waits))
 
-    async def _hand_out(self) -> Sequence[Asker]:
+    async def _hand_out(self) -> Sequence[OpenWait]:
         """Hand out what has come; return who has seen all of it and still waits."""
         after, limit = 0, len(self._waits)
-        left: list[Received] = []
+        left: list[ReceivedSignal] = []
         while asked := (*self._waits, *self._polls):
             limit = _BATCH if self._polls else min(limit, _BATCH)
             found = await self._execution.inbox(self._name, after, limit)
@@ -179,7 +179,7 @@ class Taker:
             after, limit = found[-1].n, limit * 2
         return ()
 
-    async def _give(self, found: Sequence[Received]) -> Sequence[Received]:
+    async def _give(self, found: Sequence[ReceivedSignal]) -> Sequence[ReceivedSignal]:
         """Give each signal to the first wait that accepts it; return what is left for a poll."""
         left = []
         for received in found:
@@ -196,13 +196,13 @@ class Taker:
         return left
 
     def _judged(
-        self, received: Received
-    ) -> tuple[tuple[Asker, Taken] | None, tuple[Asker, Received, Refusal] | None]:
+        self, received: ReceivedSignal
+    ) -> tuple[tuple[OpenWait, Accepted] | None, tuple[OpenWait, ReceivedSignal, Refusal] | None]:
         """Return the wait that a value is for, if any, and the first one that refuses it."""
         accepted, refused = None, None
         for wait in self._waits:
             judged = wait.judge(received) if wait.judge else {}
-            if not isinstance(judged, Taken):
+            if not isinstance(judged, Accepted):
                 refused = refused or (wait, received, judged)
             elif judged.is_exact:
                 return (wait, judged), refused
@@ -210,18 +210,22 @@ class Taker:
                 accepted = accepted or (wait, judged)
         return accepted, refused
 
-    def _unwanted(self, left: Sequence[Received], asked: Sequence[Asker]) -> Sequence[Received]:
+    def _unwanted(
+        self, left: Sequence[ReceivedSignal], asked: Sequence[OpenWait]
+    ) -> Sequence[ReceivedSignal]:
         """Return what no wait wants, nor one that was opened while the others were asked."""
         new = [wait.judge for wait in self._waits if wait not in asked and wait.judge]
-        return [each for each in left if not any(isinstance(judge(each), Taken) for judge in new)]
+        return [
+            each for each in left if not any(isinstance(judge(each), Accepted) for judge in new)
+        ]
 
-    async def _answer_polls(self, left: Sequence[Received]) -> None:
+    async def _answer_polls(self, left: Sequence[ReceivedSignal]) -> None:
         """Give what is left to the first poll, and nothing to the others."""
         for poll in tuple(self._polls):
             found, left = left, ()
             run_id = poll.promise.run_id
             given = [value_of(received, run_id, self._name) for received in found]
-            values = Json(encode(given))
+            values = JsonText(encode(given))
             polled = self._resolved(poll.promise, values)
             if found:
                 await self._take(poll, polled, found)
@@ -230,18 +234,18 @@ class Taker:
             else:
                 self._answer(poll, await self._execution.write(polled))
 
-    async def _refuse(self, wait: Asker, received: Received, refusal: Refusal) -> None:
+    async def _refuse(self, wait: OpenWait, received: ReceivedSignal, refusal: Refusal) -> None:
         """Let a signal count as taken by the wait, which goes on and notes what was wrong."""
         noted: list[Refusal] = decode(wait.promise.attempts) if wait.promise.attempts else []
-        attempts = Json(encode([*noted, refusal][-MAX_NOTED:]))
+        attempts = JsonText(encode([*noted, refusal][-MAX_NOTED:]))
         await self._take(wait, replace(wait.promise, attempts=attempts), [received])
 
-    async def _take(self, asker: Asker, row: Promise, found: Sequence[Received]) -> None:
+    async def _take(self, asker: OpenWait, row: Promise, found: Sequence[ReceivedSignal]) -> None:
         """Commit the asker's row, and that it has taken these signals."""
         stands = await self._execution.take(row, [received.dedup for received in found])
         self._stands(asker, stands)
 
-    async def _record(self, wait: Asker) -> None:
+    async def _record(self, wait: OpenWait) -> None:
         """Write what has become of a wait that was given nothing: that it waits, or is over."""
         now = self._execution.now_ms
         promise = wait.promise
@@ -257,11 +261,11 @@ class Taker:
             return
         self._stands(wait, stands)
 
-    def _resolved(self, promise: Promise, value: Json) -> Promise:
+    def _resolved(self, promise: Promise, value: JsonText) -> Promise:
         now = self._execution.now_ms
         return replace(promise, state=PromiseState.RESOLVED, value=value, settled_at=now)
 
-    def _stands(self, asker: Asker, stands: Promise) -> None:
+    def _stands(self, asker: OpenWait, stands: Promise) -> None:
         """Take note of an asker's row as it stands now."""
         asker.promise = stands
         if stands.is_settled:
@@ -269,27 +273,27 @@ class Taker:
         elif stands.seq:
             asker.recorded.set()
 
-    def _answer(self, asker: Asker, stands: Promise) -> None:
+    def _answer(self, asker: OpenWait, stands: Promise) -> None:
         """Tell an asker its outcome. It is at work from now on, not from when it has its turn."""
         self._dismiss(asker)
-        self._execution.parking.resume(asker.wait)
+        self._execution.idle.resume(asker.wait)
         asker.recorded.set()
         if not asker.settled.done():
             asker.settled.set_result(stands)
 
-    def _fail(self, asker: Asker, error: Exception | Paused) -> None:
+    def _fail(self, asker: OpenWait, error: Exception | Paused) -> None:
         self._dismiss(asker)
         asker.recorded.set()
         if not asker.settled.done():
             asker.settled.set_exception(error)
 
-    def _dismiss(self, asker: Asker) -> None:
+    def _dismiss(self, asker: OpenWait) -> None:
         """Give an asker nothing more."""
         for askers in (self._waits, self._polls):
             if asker in askers:
                 askers.remove(asker)
 
-    async def _until_over(self) -> None:
+    async def _wait_until_answered(self) -> None:
         """Return when no pass is under way that may write for who has just left."""
         task = self._pass
         while task is not None and not task.done():
@@ -297,17 +301,17 @@ class Taker:
                 await asyncio.wait([task])
 
 
-def taker_of(execution: Execution, name: str) -> Taker:
+def receiver_of(execution: Execution, name: str) -> Receiver:
     """Return the one taker of a name in an execution."""
     taker = execution.takers.get(name)
     if taker is None:
-        taker = execution.takers[name] = Taker(execution, name)
+        taker = execution.takers[name] = Receiver(execution, name)
     return taker
 
 
-def _place(asker: Asker) -> Place:
+def _place(asker: OpenWait) -> Place:
     return asker.place
 
 
-def _size(signals: Sequence[Received]) -> int:
+def _size(signals: Sequence[ReceivedSignal]) -> int:
     return sum(len(received.value) for received in signals)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from substrate.engine.function.function import Durable
 from substrate.engine.function.registry import Registry
 from substrate.engine.run.committer import Committer
-from substrate.engine.run.log_once import Complaints
+from substrate.engine.run.log_once import TroubleLog
 from substrate.engine.run.threads import Threads
 from substrate.store.store import Store
 from substrate.values.clock import Clock
@@ -32,29 +32,29 @@ def _nobody_else(*who: object) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class Services:
     """What every execution of a worker shares.
 
     `functions` are those that the worker knows, by name and version. A run that waits is let go
-    after `warm_s` seconds, and a wait between two attempts that is longer is recorded. `woken` is
-    told that something was done for a run, `rests` that one waits, `succeeded` that an execution
-    has another in its place. `troubles` is where trouble with the database is told of.
+    after `warm_s` seconds, and a wait between two attempts that is longer is recorded. `on_wake` is
+    called when something was done for a run, `on_idle` when one waits, `on_replaced` when another
+    execution takes the place of one. Trouble with the database goes to `troubles`.
     """
 
     store: Store
     committer: Committer
     clock: Clock
     threads: Threads
-    listener: Listener
+    on_event: Listener
     lease_holds: Callable[[], bool]
     lease_s: float = 10.0
     warm_s: float = 20.0
     functions: Registry | None = None
     queue: str = "default"
-    woken: Callable[[RunId], None] = _nobody_else
-    rests: Callable[[], None] = _nobody_else
-    succeeded: "Callable[[Execution, Execution], None]" = _nobody_else
-    troubles: Complaints = field(default_factory=Complaints)
+    on_wake: Callable[[RunId], None] = _nobody_else
+    on_idle: Callable[[], None] = _nobody_else
+    on_replaced: "Callable[[Execution, Execution], None]" = _nobody_else
+    troubles: TroubleLog = field(default_factory=TroubleLog)
 
     def recognise(self, function: Durable[..., Any]) -> None:
         """See that a function is the one that is known here, or takes its place; see `Registry`."""

@@ -1,6 +1,6 @@
 """The border between user code and the engine: behind it, whatever user code raised is data.
 
-`outcome_of` drives a coroutine itself, stretch by stretch, each from one await to the next. So it
+`capture` drives a coroutine itself, stretch by stretch, each from one await to the next. So it
 knows what nobody can tell afterwards:
 
 - who cancelled the task: the code itself in one of its stretches, or somebody else meanwhile;
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 @coroutine
-def outcome_of(
+def capture(
     work: Coroutine[Any, Any, T | Raised[BaseException]],
     check: Callable[[], None] | None = None,
 ) -> Generator[Any, Any, T | Raised[BaseException]]:

@@ -10,27 +10,27 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from substrate.engine.run.idle import Group, Parking, Wait
-from substrate.engine.run.lifecycle import Life
-from substrate.engine.run.services import Means
+from substrate.engine.run.idle import Group, IdleTracker, Wait
+from substrate.engine.run.lifecycle import Lifecycle
+from substrate.engine.run.services import Services
 from substrate.values.errors import Cancelled, Suspend, TimedOut
 from substrate.values.ids import Key, PromiseId
-from substrate.values.records import Claim, Inbox, Promise
+from substrate.values.records import Claim, OwnedRun, Promise
 
 if TYPE_CHECKING:
-    from substrate.engine.run.receiver import Taker
+    from substrate.engine.run.receiver import Receiver
 
 LONGEST_LOOK = 60.0
 """So often, in seconds, a wait looks at the clock, which may have been set meanwhile."""
 
 
-class Waiting(Life):
+class Wakeups(Lifecycle):
     """A run's ear: it is told how the run stands, and tells its strands."""
 
-    def __init__(self, claim: Claim, means: Means) -> None:
-        super().__init__(claim, means)
-        self.parking: Parking = Parking(self._rest)
-        self.takers: dict[str, Taker] = {}
+    def __init__(self, claim: Claim, services: Services) -> None:
+        super().__init__(claim, services)
+        self.idle: IdleTracker = IdleTracker(self._rest)
+        self.takers: dict[str, Receiver] = {}
         self.alarms: set[asyncio.Future[Any]] = set()
         self.is_loaded = False
         self.is_leaving: bool = False
@@ -45,9 +45,9 @@ class Waiting(Life):
     @property
     def now_ms(self) -> int:
         """The time: the database's, unless the worker was given another clock."""
-        return self.means.clock.now_ms()
+        return self.services.clock.now_ms()
 
-    async def look(self, inbox: Inbox) -> None:
+    async def look(self, inbox: OwnedRun) -> None:
         """Take note of how the run stands: whether something came, whether it is to end."""
         if inbox.cancel_requested:
             self.end_early(Cancelled(f"run {self.fence.run_id!r} was asked to end"))
@@ -83,7 +83,7 @@ class Waiting(Life):
     @asynccontextmanager
     async def waiting(self, wait: Wait) -> AsyncIterator[None]:
         """Count the current strand as one that only waits, for this block."""
-        async with self.parking.waiting(wait):
+        async with self.idle.waiting(wait):
             yield
         self.check_open()
 
@@ -107,9 +107,9 @@ class Waiting(Life):
 
     async def _sleep(self, seconds: float, unless: asyncio.Future[Promise] | None) -> None:
         if unless is None:
-            await self.means.clock.sleep(seconds)
+            await self.services.clock.sleep(seconds)
             return
-        sleep = asyncio.ensure_future(self.means.clock.sleep(seconds))
+        sleep = asyncio.ensure_future(self.services.clock.sleep(seconds))
         ends: list[asyncio.Future[Any]] = [sleep, unless]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -131,16 +131,16 @@ class Waiting(Life):
 
     async def suspend(self) -> None:
         """Let the run go, if it still waits for what it was seen to wait for."""
-        rest = self.parking.rest()
+        rest = self.idle.rest()
         if rest is None or self.is_leaving or self.interrupt is not None:
             return
         seen = self.wake_version if rest.seen is None else rest.seen
         moments = (rest.due_at, None if self.is_unwinding else self.claim.run.deadline_at)
         self.is_leaving = True
-        with self.parking.deciding():
+        with self.idle.suspending():
             is_let_go = False
             try:
-                is_let_go = await self.means.store.suspend(
+                is_let_go = await self.services.store.suspend(
                     self.fence,
                     min(seen, self._looked) if self._children else seen,
                     need=rest.need,
@@ -156,17 +156,17 @@ class Waiting(Life):
         """Take note that nothing is at work: who may still hand out a signal is at work again."""
         for taker in self.takers.values():
             taker.rested()
-        if self.parking.since is not None:
-            self.means.rests()
+        if self.idle.since is not None:
+            self.services.on_idle()
 
     async def _look_for_children(self) -> None:
         run_id = self.fence.run_id
-        for promise in await self.means.store.arrivals(run_id, self._arrived_to):
+        for promise in await self.services.store.settled_children(run_id, self._arrived_to):
             self._arrived_to = promise.seq
             self.open.pop(promise.key, None)
             wait, settled = self._children.get(promise.id, (None, None))
             if wait is None or settled is None or settled.done():
                 self._arrived[promise.id] = promise
             else:
-                self.parking.resume(wait)
+                self.idle.resume(wait)
                 settled.set_result(promise)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from substrate.engine.failure import encode_failure, unknown_outcome
-from substrate.engine.run.attempts import failed_in, rests_until
+from substrate.engine.run.attempts import failed_in, next_attempt_at
 from substrate.engine.run.execution import Execution
 from substrate.values.errors import Failure
 from substrate.values.ids import PromiseId
@@ -24,9 +24,9 @@ async def close_branches(
     """
     for promise in late:
         await execution.give_back(promise)
-    concerned = {promise.id for promise in begun_by(execution, ids)}
-    await execution.settle_down(lambda promise: promise.id in concerned)
-    await _close(execution, begun_by(execution, ids))
+    concerned = {promise.id for promise in open_in(execution, ids)}
+    await execution.reread_open(lambda promise: promise.id in concerned)
+    await _close(execution, open_in(execution, ids))
 
 
 async def give_up(execution: Execution, begun: Promise, why: str) -> Promise:
@@ -35,10 +35,10 @@ async def give_up(execution: Execution, begun: Promise, why: str) -> Promise:
     Where a call may be under way, nobody knows its outcome, and `why` says what is missing. One
     that rests between two attempts came to what the last of them did.
     """
-    inside = [each for each in begun_by(execution, {begun.id}) if each.id != begun.id]
+    inside = [each for each in open_in(execution, {begun.id}) if each.id != begun.id]
     await _close(execution, inside)  # first, so that a crash in between leaves nothing open
     failed = failed_in(begun)
-    is_known = rests_until(begun) is not None or (failed and begun.effect is not Effect.ONCE)
+    is_known = next_attempt_at(begun) is not None or (failed and begun.effect is not Effect.ONCE)
     failure = unknown_outcome(why)
     if is_known:
         failure = Failure(failed[-1]["type"], failed[-1]["message"])
@@ -52,15 +52,15 @@ async def _close(execution: Execution, begun: Collection[Promise]) -> None:
         if promise.kind is Kind.CHILD:
             await execution.cancel_child(promise)
         else:
-            await execution.close(closed(execution, promise))
+            await execution.close(as_abandoned(execution, promise))
 
 
-def has_taken(promise: Promise) -> bool:
+def took_signals(promise: Promise) -> bool:
     """Whether it stands for signals that have been taken."""
     return promise.kind is Kind.SIGNAL and promise.state is PromiseState.RESOLVED
 
 
-def begun_by(execution: Execution, ids: Collection[PromiseId]) -> Sequence[Promise]:
+def open_in(execution: Execution, ids: Collection[PromiseId]) -> Sequence[Promise]:
     """Return what has no outcome yet of these operations, and in their scopes."""
     scopes = tuple(f"{id_}/" for id_ in ids)
     return [
@@ -76,10 +76,10 @@ async def close_left(execution: Execution) -> None:
     That is what an earlier version of it began. Hardly ever is there any.
     """
     if any(promise.kind is not Kind.CHILD for promise in execution.open.values()):
-        await execution.settle_down()
+        await execution.reread_open()
         for promise in list(execution.open.values()):
             if promise.kind is not Kind.CHILD:
-                await execution.close(closed(execution, promise))
+                await execution.close(as_abandoned(execution, promise))
 
 
 async def close_all(execution: Execution) -> None:
@@ -87,17 +87,17 @@ async def close_all(execution: Execution) -> None:
 
     Its children are told of its end, or live on, by themselves.
     """
-    await execution.settle_down()
+    await execution.reread_open()
     for promise in list(execution.open.values()):
         is_undo = promise.key.startswith(f"{UNWIND_KEY}/")
         if promise.kind is not Kind.CHILD and promise.undo is None and not is_undo:
-            await execution.close(closed(execution, promise))
+            await execution.close(as_abandoned(execution, promise))
 
 
-def closed(execution: Execution, promise: Promise) -> Promise:
+def as_abandoned(execution: Execution, promise: Promise) -> Promise:
     """Return the outcome of what nobody waits for any more."""
     ended = replace(promise, settled_at=execution.now_ms)
-    is_under_way = rests_until(promise) is None and not execution.never_began(promise)
+    is_under_way = next_attempt_at(promise) is None and not execution.never_began(promise)
     if promise.effect is Effect.ONCE and is_under_way:
         why = unknown_outcome(f"the run ended while {promise.name!r} was called")
         return replace(ended, state=PromiseState.REJECTED, error=encode_failure(why))

@@ -34,26 +34,26 @@ from substrate.engine.run.attempts import (
     Attempt,
     Series,
     UnderWay,
-    calling,
     closed_keys,
-    doubtful_attempt,
+    encode_failed,
+    encode_running,
     failed_attempt,
     failed_in,
-    failed_last,
+    failure_of_cut_off_attempt,
     given_up,
     lost_in,
     lost_result,
-    resting,
-    rests_until,
+    next_attempt_at,
     series_of,
+    timed_out_attempt,
     under_way,
     with_attempt,
 )
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.journal import Asked
+from substrate.engine.run.journal import Expected
 from substrate.engine.run.services import log
 from substrate.engine.run.threads import Over, Slot
-from substrate.engine.run.user_code import outcome_of
+from substrate.engine.run.user_code import capture
 from substrate.engine.step.invoke import Bound, Call, NotBegun, Result, result_of
 from substrate.engine.step.rest import rest
 from substrate.engine.step.step import LONGEST_CALL, Done, NotDone, Step, idempotency_key, takes_key
@@ -69,7 +69,7 @@ from substrate.values.errors import (
     Paused,
 )
 from substrate.values.ids import PromiseId, promise_id
-from substrate.values.records import Effect, Json, Kind, Promise, PromiseState
+from substrate.values.records import Effect, JsonText, Kind, Promise, PromiseState
 from substrate.values.secret import hidden
 
 _CHANCES = 3
@@ -100,14 +100,14 @@ def _is_not_begun(outcome: object) -> bool:
 async def run_step(
     execution: Execution,
     prepare: Callable[[], Step],
-    asked: Asked,
+    asked: Expected,
     recorded: Promise | None,
 ) -> Promise:
     """Drive a step, prepared only now, to its outcome and return its settled promise."""
     step = prepare()
     await execution.begin_step()
     try:
-        settled = await Trial(execution, step, asked, recorded).run()
+        settled = await StepExecution(execution, step, asked, recorded).run()
         if step.undo is None:  # what may be undone is asked for later whether it is over
             execution.calls.pop(asked.key, None)
         return settled
@@ -115,7 +115,7 @@ async def run_step(
         execution.end_step()
 
 
-class Trial:
+class StepExecution:
     """A step on its way from its first attempt, or from a recorded intent, to its outcome."""
 
     __slots__ = (
@@ -132,7 +132,7 @@ class Trial:
     )
 
     def __init__(
-        self, execution: Execution, step: Step, asked: Asked, recorded: Promise | None
+        self, execution: Execution, step: Step, asked: Expected, recorded: Promise | None
     ) -> None:
         self._execution = execution
         self._step = step
@@ -143,11 +143,11 @@ class Trial:
         self._closed = 0
         self._failed: list[Attempt] = []
         self._is_in_doubt = False
-        self._used: Json | None = None
+        self._used: JsonText | None = None
 
     async def run(self) -> Promise:
         """Call as the step's policy says, and return the promise as it was settled."""
-        if self._recorded is not None and (settled := await self._take_up(self._recorded)):
+        if self._recorded is not None and (settled := await self._resume_recorded(self._recorded)):
             return settled
         if self._step.effect is Effect.TRANSACTIONAL:
             return await self._run_transaction()
@@ -155,49 +155,49 @@ class Trial:
             outcome = await self._attempt()
             if isinstance(outcome, Promise):  # another's, which came first
                 return outcome
-            if settled := await self._come_to(outcome):
+            if settled := await self._end_without_result(outcome):
                 return settled
 
-    async def _come_to(self, outcome: Any) -> Promise | None:
+    async def _end_without_result(self, outcome: Any) -> Promise | None:
         """Return the promise as it was settled by a call, or None when it is to be called again."""
         if isinstance(outcome, Raised):
-            return await self._give_up_or_rest(outcome.error)
+            return await self._reject_or_wait_for_retry(outcome.error)
         try:
             result = await result_of(outcome, self._step.keep)
         except NotEncodable as error:
             if self._step.effect is Effect.ONCE:
                 await self._pause_over(error)
-            return await self._give_up_or_rest(error, has_returned=True)
+            return await self._reject_or_wait_for_retry(error, has_returned=True)
         return await self._resolve(result)
 
-    async def _take_up(self, recorded: Promise) -> Promise | None:
+    async def _resume_recorded(self, recorded: Promise) -> Promise | None:
         """Go on from a recorded row; None when the step is to be called."""
         execution = self._execution
         self._failed, self._used = failed_in(recorded), recorded.usage
         self._closed = closed_keys(recorded)
         self._is_in_doubt = recorded.undo is not None and recorded.effect is not Effect.ONCE
-        due_at = rests_until(recorded)
+        due_at = next_attempt_at(recorded)
         if due_at is not None:
             await execution.between_attempts(partial(self._rested, recorded, due_at))
             return None
         if recorded.effect is not Effect.ONCE:
             return None
-        over = execution.means.threads.running.get((recorded.id, recorded.epoch))
+        over = execution.services.threads.running.get((recorded.id, recorded.epoch))
         if over is not None and await self._has_returned(over):
             never_began = _is_not_begun(over.result())
-            return None if never_began else await self._come_to(over.result())
+            return None if never_began else await self._end_without_result(over.result())
         lost = lost_in(recorded)  # then it has returned, whoever called it
-        is_gone = lost is not None or recorded.epoch == execution.claim.run.gone_epoch
+        is_gone = lost is not None or recorded.epoch == execution.claim.run.exited_epoch
         attempt = under_way(recorded)
         if not is_gone and (self._step.reconcile or self._step.undo):
-            await self._until_over(attempt)
+            await self._wait_until_call_has_ended(attempt)
         reason = f"the worker that called {self._step.name!r} ended before it had an outcome"
         if lost is not None:
             reason = f"{self._step.name!r}: {lost.message}"
         is_over = is_gone or not attempt.is_in_thread
-        if settled := await self._find_out(reason, is_over=is_over):
+        if settled := await self._reconcile(reason, is_over=is_over):
             return settled
-        failure = failed_last(recorded)
+        failure = failure_of_cut_off_attempt(recorded)
         if failure is not None and series_of(self._failed).count >= self._step.retry.max_attempts:
             return await self._reject(failure, undo=None)
         return None
@@ -211,7 +211,7 @@ class Trial:
         await asyncio.wait([over], timeout=None if self._step.reconcile else self._step.limit)
         return over.done() and not isawaitable(over.result())
 
-    async def _announce(self, call: Call) -> Promise:
+    async def _write_intent(self, call: Call) -> Promise:
         """Commit the intent to call."""
         step, execution = self._step, self._execution
         call.bound = Bound(execution, self._limit)
@@ -219,7 +219,7 @@ class Trial:
         if step.undo is None:
             calls.clear()  # what was called before is known not to have happened
         calls.append(call)
-        attempts = calling(self._failed, self._closed, self._under_way(call))
+        attempts = encode_running(self._failed, self._closed, self._under_way(call))
         return await execution.write(
             self._promise(PromiseState.PENDING, attempts=attempts, undo=step.undo)
         )
@@ -243,9 +243,9 @@ class Trial:
         for _ in range(_CHANCES):
             call = self._call = await self._next_call(step.call, wants_key=step.wants_key)
             try:
-                if step.has_intent and (intent := await self._announce(call)).is_settled:
+                if step.has_intent and (intent := await self._write_intent(call)).is_settled:
                     return intent
-                outcome = await outcome_of(call.make(step.limit, self._id), execution.check_holds)
+                outcome = await capture(call.make(step.limit, self._id), execution.check_holds)
             finally:
                 call.leave()
             if not _is_not_begun(outcome):
@@ -265,7 +265,7 @@ class Trial:
 
     async def _slot(self) -> Slot:
         """Return a thread. A step that waits for one is not in flight: nothing is announced."""
-        execution, threads = self._execution, self._execution.means.threads
+        execution, threads = self._execution, self._execution.services.threads
         if not threads.is_full:
             return await threads.slot()
         slots: list[Slot] = []
@@ -290,7 +290,7 @@ class Trial:
         slots: list[Slot] = []
 
         async def call(tx: Transaction) -> Promise:
-            slot = slots.pop() if slots else await execution.means.threads.slot()
+            slot = slots.pop() if slots else await execution.services.threads.slot()
             with_key = {"idempotency_key": self._key} if step.wants_key else {}
             made = Call(execution, step.name, partial(step.call, tx, **with_key), slot)
             try:
@@ -308,18 +308,18 @@ class Trial:
             except NotBegun:
                 execution.check_holds()
             except _Failed as failed:
-                if settled := await self._give_up_or_rest(failed.error):
+                if settled := await self._reject_or_wait_for_retry(failed.error):
                     return settled
             except Exception as error:  # noqa: BLE001 - here a failure of user code becomes data
                 is_result = isinstance(error, NotEncodable)
-                if settled := await self._give_up_or_rest(error, has_returned=is_result):
+                if settled := await self._reject_or_wait_for_retry(error, has_returned=is_result):
                     return settled
             finally:
                 for slot in slots:
                     slot.leave()
                 slots.clear()
 
-    async def _give_up_or_rest(
+    async def _reject_or_wait_for_retry(
         self, error: BaseException, *, has_returned: bool = False
     ) -> Promise | None:
         """Return the promise as rejected, or None when it is time for another attempt.
@@ -341,8 +341,8 @@ class Trial:
                 call.is_cut_off = False
                 outcome = await self._see_out(call, error)
                 if outcome is not None:
-                    return await self._come_to(outcome)
-            if settled := await self._find_out(reason, trace=failure.traceback):
+                    return await self._end_without_result(outcome)
+            if settled := await self._reconcile(reason, trace=failure.traceback):
                 return settled
             is_safe = True  # it is known not to have happened
         self._is_in_doubt = self._is_in_doubt or not is_safe
@@ -382,7 +382,7 @@ class Trial:
         if not isinstance(error, NotKept) or error.value is None:
             told = replace(told, message=f"{told.message}; {_NOT_AGAIN}")
             await self._leave_in_doubt(error, told)
-        await self._resolve(Result(Json(error.value)))
+        await self._resolve(Result(JsonText(error.value)))
         cure = "what it gave is recorded as JSON: mend what is wrong, and resume the run"
         self._execution.leave(Paused(replace(told, message=f"{told.message}; {cure}")))
 
@@ -394,19 +394,19 @@ class Trial:
         execution, call = self._execution, self._call
         if call is not None:
             known = [*self._failed, lost_result(error, execution.now_ms)]
-            attempts = calling(known, self._closed, self._under_way(call))
+            attempts = encode_running(known, self._closed, self._under_way(call))
             undo = self._step.undo
             await execution.write(self._promise(PromiseState.PENDING, attempts=attempts, undo=undo))
         execution.leave(Paused(told))
 
     async def _leave_paused(
-        self, error: Exception, failure: Failure, undo: Json | None
+        self, error: Exception, failure: Failure, undo: JsonText | None
     ) -> NoReturn:
         """Leave it to a person, who begins a new series of attempts by resuming the run."""
         execution, series = self._execution, series_of(self._failed)
         if self._failed or self._used is not None:
             record = given_up(error, execution.now_ms, series)
-            attempts = resting(with_attempt(self._failed, record), self._closed)
+            attempts = encode_failed(with_attempt(self._failed, record), self._closed)
             await execution.write(self._promise(PromiseState.PENDING, attempts=attempts, undo=undo))
         if series.since is not None:
             since = from_ms(series.since).isoformat(sep=" ", timespec="seconds")
@@ -420,20 +420,20 @@ class Trial:
         Returns its own outcome where it went on in a thread: that is what the step came to.
         """
         execution, attempt = self._execution, self._under_way(call)
-        known = [*self._failed, doubtful_attempt(error, execution.now_ms)]
-        attempts = calling(known, self._closed, attempt)
+        known = [*self._failed, timed_out_attempt(error, execution.now_ms)]
+        attempts = encode_running(known, self._closed, attempt)
         await execution.write(
             self._promise(PromiseState.PENDING, attempts=attempts, undo=self._step.undo)
         )
         if call.is_in_thread:
             return await call.over()
-        await self._until_over(attempt)
+        await self._wait_until_call_has_ended(attempt)
         return None
 
-    async def _rest(self, error: Exception, delay: float, undo: Json | None) -> None:
+    async def _rest(self, error: Exception, delay: float, undo: JsonText | None) -> None:
         """Wait for the next attempt: in memory when that is soon, else so that the run can go."""
         execution, now = self._execution, self._execution.now_ms
-        is_long = delay > execution.means.warm_s
+        is_long = delay > execution.services.warm_s
         retry, before = self._step.retry, series_of(self._failed)
         series = Series(
             before.count + 1,
@@ -445,7 +445,7 @@ class Trial:
         # A wait in memory may have no row: who is looking on is told of it now.
         execution.tell({"event": "retry", "key": self._asked.key, "attempt": record})
         if is_long or self._step.has_intent or isinstance(error, ModelError):
-            attempts = resting(self._failed, self._closed)
+            attempts = encode_failed(self._failed, self._closed)
             resting_row = self._promise(PromiseState.PENDING, attempts=attempts, undo=undo)
             await execution.write(resting_row, blobs=self._step.blobs)
         if is_long:
@@ -454,7 +454,7 @@ class Trial:
             log.info("run %s waits at %s for %.0f s after attempt %d: %s", *told)
             pause = partial(self._rested, resting_row, now + round(delay * 1000))
         else:
-            pause = partial(execution.means.clock.sleep, delay)
+            pause = partial(execution.services.clock.sleep, delay)
         await execution.between_attempts(pause)
 
     async def _rested(self, row: Promise, due_at: int) -> None:
@@ -464,24 +464,24 @@ class Trial:
         else:
             await self._execution.wait_until(due_at)
 
-    def _total(self, usage: Json | None) -> Json | None:
+    def _total(self, usage: JsonText | None) -> JsonText | None:
         """Return what the whole step used, given what its last attempt did."""
         return usage if self._used is None or usage is None else self._with_usage(decode(usage))
 
-    def _with_usage(self, more: Any) -> Json | None:
+    def _with_usage(self, more: Any) -> JsonText | None:
         """Return what this attempt and those before it used, as the row keeps it."""
         add = self._step.add_usage
         if add is None or more is None:
             return self._used
-        return Json(encode(add(decode(self._used) if self._used else None, more)))
+        return JsonText(encode(add(decode(self._used) if self._used else None, more)))
 
-    async def _until_over(self, attempt: UnderWay) -> None:
+    async def _wait_until_call_has_ended(self, attempt: UnderWay) -> None:
         """Return when a call must be over that nobody here has seen return."""
         execution = self._execution
-        due_at = attempt.over_at(self._limit, execution.means.lease_s)
+        due_at = attempt.over_at(self._limit, execution.services.lease_s)
         await execution.between_attempts(partial(execution.wait_until, due_at))
 
-    async def _find_out(
+    async def _reconcile(
         self, reason: str, *, is_over: bool = True, trace: str | None = None
     ) -> Promise | None:
         """Settle a call of which nobody knows whether it happened; None when it did not.
@@ -493,7 +493,7 @@ class Trial:
             return await self._reject(unknown_outcome(reason, trace), undo=step.undo)
         ask = await self._next_call(step.reconcile, wants_key=takes_key(step.reconcile))
         try:
-            answer = await outcome_of(ask.make(step.limit), execution.check_holds)
+            answer = await capture(ask.make(step.limit), execution.check_holds)
         finally:
             ask.leave()
         match answer:
@@ -506,7 +506,7 @@ class Trial:
                 return await self._resolve_reconciled(value)
             case Raised(NotBegun()):
                 execution.check_holds()
-                return await self._find_out(reason, is_over=is_over, trace=trace)
+                return await self._reconcile(reason, is_over=is_over, trace=trace)
             case Raised(error):
                 failure = failure_of(error)
                 reason += f"; reconcile raised {failure.type}: {failure.message}"
@@ -529,11 +529,11 @@ class Trial:
                 await self._pause_over(NotEncodable(f"the call was made, and {error}"))
             return await self._reject(failure_of(error), undo=self._step.undo)
 
-    async def _reject(self, failure: Failure, undo: Json | None) -> Promise:
+    async def _reject(self, failure: Failure, undo: JsonText | None) -> Promise:
         settled = self._promise(
             PromiseState.REJECTED,
             error=encode_failure(failure),
-            attempts=resting(self._failed, self._closed),
+            attempts=encode_failed(self._failed, self._closed),
             settled_at=self._execution.now_ms,
             undo=undo,
         )
@@ -555,7 +555,7 @@ class Trial:
             PromiseState.RESOLVED,
             value=result.value,
             usage=self._total(result.usage),
-            attempts=resting(self._failed, self._closed),
+            attempts=encode_failed(self._failed, self._closed),
             settled_at=self._execution.now_ms,
             undo=self._step.undo,
         )
@@ -564,12 +564,12 @@ class Trial:
         self,
         state: PromiseState,
         *,
-        value: Json | None = None,
-        error: Json | None = None,
-        usage: Json | None = None,
-        attempts: Json | None = None,
+        value: JsonText | None = None,
+        error: JsonText | None = None,
+        usage: JsonText | None = None,
+        attempts: JsonText | None = None,
         settled_at: int | None = None,
-        undo: Json | None = None,
+        undo: JsonText | None = None,
     ) -> Promise:
         """Return the step's row as it is to stand now."""
         run_id, asked, recorded = self._execution.fence.run_id, self._asked, self._recorded

@@ -21,7 +21,7 @@ from substrate.engine.run.threads import Over, Running, Slot
 from substrate.values.clock import uptime
 from substrate.values.codec import decode, encode, is_long
 from substrate.values.errors import NotEncodable, NotKept
-from substrate.values.records import Json
+from substrate.values.records import JsonText
 from substrate.values.secret import hidden_in
 
 
@@ -29,8 +29,8 @@ from substrate.values.secret import hidden_in
 class Result:
     """What a call returned, as JSON."""
 
-    value: Json
-    usage: Json | None = None
+    value: JsonText
+    usage: JsonText | None = None
 
 
 async def result_of(returned: Any, keep: Callable[[Any], Any] | None = None) -> Result:
@@ -65,8 +65,8 @@ def _whole(returned: Any, part: str) -> str:
 
 def _written(returned: Any, keep: Callable[[Any], Any] | None) -> Result:
     if isinstance(returned, Measured):
-        return Result(Json(encode(hidden_in(returned.value))), Json(encode(returned.usage)))
-    return Result(Json(encode(hidden_in(returned if keep is None else keep(returned)))))
+        return Result(JsonText(encode(hidden_in(returned.value))), JsonText(encode(returned.usage)))
+    return Result(JsonText(encode(hidden_in(returned if keep is None else keep(returned)))))
 
 
 class NotBegun(Exception):

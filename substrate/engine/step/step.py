@@ -17,7 +17,7 @@ from substrate.engine.function.function import Durable
 from substrate.engine.function.place import described
 from substrate.engine.function.returns import check_result
 from substrate.engine.function.signature import check_fit, shape_of
-from substrate.engine.run.journal import Asked
+from substrate.engine.run.journal import Expected
 from substrate.values.clock import time_limit
 from substrate.values.codec import decode
 from substrate.values.errors import Failure, Misuse, Paused
@@ -26,7 +26,7 @@ from substrate.values.records import (
     AnyEffect,
     Blob,
     Effect,
-    Json,
+    JsonText,
     Promise,
     PromiseState,
     Transactional,
@@ -54,7 +54,7 @@ class Step:
     which nobody knows whether it happened; it takes no arguments but its key.
 
     An error of `pause_on` that is not retried, or no more, is for a person to mend: nothing is
-    recorded for the step but the attempts, the run is paused and shows it, and when it is requeued
+    recorded for the step but the attempts, the run is paused and shows it, and when it is resumed
     the step is called again. One of `let_through` is raised where the step is awaited, and is not
     recorded either. One of which `fault_in` gives a failure is a mistake in code: like one of
     `pause_on`, and never retried; the failure is what the run is paused with.
@@ -68,12 +68,12 @@ class Step:
     name: str
     call: Callable[..., Any]
     wants_key: bool = False
-    input: Json | None = None
+    input: JsonText | None = None
     fingerprint: str | None = None
     effect: Effect = Effect.PURE
     retry: Retry = NO_RETRY
     timeout: float | None = None
-    undo: Json | None = None
+    undo: JsonText | None = None
     reconcile: Callable[..., Any] | None = None
     pause_on: tuple[type[Exception], ...] = ()
     let_through: tuple[type[Exception], ...] = ()
@@ -175,7 +175,7 @@ def sorted_out(given: Mapping[str, Any]) -> tuple[Options, Mapping[str, Any]]:
 def step_of(
     fn: Callable[..., Any],
     arguments: Arguments,
-    asked: Asked,
+    asked: Expected,
     options: Options = NO_OPTIONS,
     result: Annotation | None = None,
 ) -> Step:
@@ -279,7 +279,7 @@ def read_step(promise: Promise) -> Any:
     """Return a settled step's result, or its failure."""
     if promise.state is not PromiseState.RESOLVED:
         return Raised(error_of(promise))
-    return decode(Json("null") if promise.value is None else promise.value)
+    return decode(JsonText("null") if promise.value is None else promise.value)
 
 
 def read_typed(result: Annotation, promise: Promise) -> Any:
@@ -290,7 +290,7 @@ def read_typed(result: Annotation, promise: Promise) -> Any:
     if promise.state is not PromiseState.RESOLVED:
         return Raised(error_of(promise))
     try:
-        return result.load(decode(Json("null") if promise.value is None else promise.value))
+        return result.load(decode(JsonText("null") if promise.value is None else promise.value))
     except Misuse as error:
         raise Paused(failure_of(error)) from None
 

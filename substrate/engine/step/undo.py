@@ -13,11 +13,11 @@ from typing import Any, Self
 from substrate.engine.function.arguments import Arguments
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import described, how_to_be_found, in_place
-from substrate.engine.run.services import Means
+from substrate.engine.run.services import Services
 from substrate.engine.step.step import LONGEST_CALL
 from substrate.values.codec import encode
 from substrate.values.errors import Misuse, UnknownFunction
-from substrate.values.records import Json
+from substrate.values.records import JsonText
 
 RESULT = "result"
 KEY = "idempotency_key"
@@ -37,9 +37,9 @@ class Undo:
         """Rebuild it from its record."""
         return cls(record["name"], record["version"], record["arguments"], record["timeout"])
 
-    def to_json(self) -> Json:
+    def to_json(self) -> JsonText:
         """Return its record."""
-        return Json(
+        return JsonText(
             encode(
                 {
                     "name": self.name,
@@ -63,8 +63,8 @@ def undo_of(
     fn: Callable[..., Any],
     given: Arguments,
     timeout: float | None,
-    means: Means,
-) -> Json:
+    services: Services,
+) -> JsonText:
     """Return the record of what makes up for a step: a call of `fn` with these arguments.
 
     Raises `Misuse` where it could not be called later: `UnknownFunction` for one that this worker
@@ -74,8 +74,8 @@ def undo_of(
         raise Misuse(
             f"undo={described(undo)} is no durable function; put @durable on it: it has a ctx"
         )
-    means.recognise(undo)
-    if means.functions is not None and means.function(undo.name, undo.version) is not undo:
+    services.recognise(undo)
+    if services.functions is not None and services.function(undo.name, undo.version) is not undo:
         raise UnknownFunction(
             f"the undo {undo.name!r}{in_place(undo)} is not known to this worker, so a later "
             f"process could not find it; {how_to_be_found(undo)}"

@@ -13,16 +13,16 @@ from typing import Any
 
 from substrate.engine.context.call import Continuation, encoded_result, run_function
 from substrate.engine.context.context import Context
-from substrate.engine.context.task_state import Strand
+from substrate.engine.context.task_state import TaskState
 from substrate.engine.failure import Raised, encode_failure, failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.journal import never_asked
 from substrate.engine.run.services import log
-from substrate.engine.run.user_code import outcome_of
+from substrate.engine.run.unreadable import unreadable
+from substrate.engine.run.user_code import capture
 from substrate.engine.step.close import close_all, close_left
-from substrate.engine.unreadable import unreadable
-from substrate.engine.worker.unwind import Ending, decide, unwind
+from substrate.engine.worker.unwind import RunEnd, commit_decision, unwind
 from substrate.store.crashes import MAX_CRASHES
 from substrate.values.codec import is_long
 from substrate.values.errors import (
@@ -39,7 +39,7 @@ from substrate.values.errors import (
 )
 from substrate.values.records import (
     UNWIND_KEY,
-    Json,
+    JsonText,
     OnDead,
     Promise,
     PromiseState,
@@ -48,7 +48,7 @@ from substrate.values.records import (
 )
 from substrate.values.secret import revealing
 
-Returned = Json | Continuation
+Returned = JsonText | Continuation
 
 _OF_READING = (ValueError, KeyError, TypeError, AttributeError)
 """What is raised where a row holds what the kit never writes, by whoever reads it."""
@@ -72,14 +72,14 @@ async def _drive(execution: Execution, function: Durable[..., Any]) -> Execution
     """Load the journal, call the function, record what came of it; return who is to go on."""
     outcome: Returned | Raised[BaseException] | None = None
     decision: Promise | None = None
-    with suppress(asyncio.CancelledError, Interrupt), execution.enlisted():
+    with suppress(asyncio.CancelledError, Interrupt), execution.tracked():
         await execution.load()
         decision = execution.journal.pop(UNWIND_KEY)
         if decision is None:
-            outcome = await outcome_of(_call(execution, function))
+            outcome = await capture(_call(execution, function))
     with suppress(Interrupt):
         if decision is not None and execution.interrupt is None:
-            await _unwind(execution.successor(), decision)
+            await _unwind(execution.unwinding_execution(), decision)
         else:
             return await _record(execution, function, outcome)
     return None
@@ -91,12 +91,12 @@ async def give_up(execution: Execution, failure: Failure) -> None:
     That says more than the death of a worker, which had others: it counts in full.
     """
     if execution.crashes < MAX_CRASHES:
-        await execution.give_back_crashed(failure)
+        await execution.release_crashed(failure)
         return
     told = f"it ended {execution.crashes} times in a row without an outcome: {failure.message}"
     details = {"crashes": execution.crashes}
     dead = Failure(RunDead.__name__, told, details, failure.traceback)
-    ending = Ending(PromiseState.REJECTED, RunStatus.DEAD, dead)
+    ending = RunEnd(PromiseState.REJECTED, RunStatus.DEAD, dead)
     if _waits_for_person(execution, ending):
         await _pause(execution, dead)
     else:
@@ -109,7 +109,7 @@ async def _record(
     outcome: Returned | Raised[BaseException] | None,
 ) -> Execution | None:
     """Record what came of the run, if it is for this worker to say; return who is to go on."""
-    if outcome is None or execution.is_torn_away(outcome):
+    if outcome is None or execution.is_own_cancellation(outcome):
         if execution.interrupt is None:  # nobody of the kit did that
             execution.crash = Failure("TaskCancelled", _TORN_AWAY)
         execution.shut(Shutdown("its task was cancelled"))
@@ -121,9 +121,9 @@ async def _record(
         case None, Raised(error):
             await _fail(execution, error)
         case None, Continuation() as following:
-            await _renew(execution, function, following)
+            await _continue_as(execution, function, following)
         case None, str(value):
-            return await _finish(execution, Json(value))
+            return await _finish(execution, JsonText(value))
         case interrupt, _:
             log.info("run %s leaves this worker: %s", execution.fence.run_id, interrupt)
     return None
@@ -148,15 +148,15 @@ async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
             execution.fail(Paused(failure))
         raise
     is_live = not execution.journal.has_scope(execution.generation_scope)
-    strand = Strand(execution, execution.claim.run.generation_at, is_live=is_live)
-    ctx = Context(execution, strand, execution.generation_scope)
+    task_state = TaskState(execution, execution.claim.run.generation_at, is_live=is_live)
+    ctx = Context(execution, task_state, execution.generation_scope)
     result = await run_function(ctx, function, arguments)
     if isinstance(result, Continuation):
         return result
     return await encoded_result(execution, function, result)
 
 
-async def _finish(execution: Execution, value: Json) -> Execution | None:
+async def _finish(execution: Execution, value: JsonText) -> Execution | None:
     """End the run with its result; return who goes on where a signal came that it may hear.
 
     Who was driven again for one, and has heard nothing new, does not hear it: it ends.
@@ -184,7 +184,7 @@ async def _finish(execution: Execution, value: Json) -> Execution | None:
     return None
 
 
-async def _renew(
+async def _continue_as(
     execution: Execution, function: Durable[..., Any], following: Continuation
 ) -> None:
     try:
@@ -197,7 +197,7 @@ async def _renew(
             return
         await close_left(execution)
         try:
-            await execution.renew(function.with_defaults(arguments))
+            await execution.continue_as(function.with_defaults(arguments))
         except CheckpointRefused as error:
             await _fail(execution, error)
 
@@ -206,28 +206,30 @@ async def _fail(execution: Execution, error: BaseException) -> None:
     if isinstance(error, _OF_READING) and (failure := await execution.unreadable_row()):
         await _pause(execution, failure)
         return
-    await _come_to(execution, Ending(PromiseState.REJECTED, RunStatus.FAILED, failure_of(error)))
+    await _end_without_result(
+        execution, RunEnd(PromiseState.REJECTED, RunStatus.FAILED, failure_of(error))
+    )
 
 
 async def _end_early(execution: Execution, interrupt: Cancelled) -> None:
     if isinstance(interrupt, TimedOut):
         failure = Failure("RunTimedOut", "it had not ended when its time was over")
-        ending = Ending(PromiseState.EXPIRED, RunStatus.FAILED, failure)
+        ending = RunEnd(PromiseState.EXPIRED, RunStatus.FAILED, failure)
     else:
         failure = Failure("RunCancelled", "it was asked to end")
-        ending = Ending(PromiseState.CANCELLED, RunStatus.CANCELLED, failure)
-    await _come_to(execution, ending)
+        ending = RunEnd(PromiseState.CANCELLED, RunStatus.CANCELLED, failure)
+    await _end_without_result(execution, ending)
 
 
-async def _come_to(execution: Execution, ending: Ending) -> None:
+async def _end_without_result(execution: Execution, ending: RunEnd) -> None:
     """Undo what the run did, if it can be undone, and end the run."""
-    await execution.settle_down()
+    await execution.reread_open()
     if not execution.undoable:
         await close_all(execution)
         await _end(execution, ending)
         return
-    heir = execution.successor()
-    await _unwind(heir, await decide(heir, ending))
+    heir = execution.unwinding_execution()
+    await _unwind(heir, await commit_decision(heir, ending))
 
 
 async def _unwind(execution: Execution, decision: Promise) -> None:
@@ -243,12 +245,12 @@ async def _unwind(execution: Execution, decision: Promise) -> None:
         await _end(execution, ending)
 
 
-def _waits_for_person(execution: Execution, ending: Ending) -> bool:
+def _waits_for_person(execution: Execution, ending: RunEnd) -> bool:
     """Whether its parent waits until a person has seen to what would be the run's death."""
     return ending.status is RunStatus.DEAD and execution.claim.run.on_dead is OnDead.WAIT
 
 
-async def _end(execution: Execution, ending: Ending) -> None:
+async def _end(execution: Execution, ending: RunEnd) -> None:
     error = encode_failure(ending.failure)
     ended = replace(_own(execution), state=ending.state, error=error)
     await execution.end(ended, ending.status)

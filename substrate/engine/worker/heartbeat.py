@@ -13,8 +13,8 @@ import threading
 from datetime import timedelta
 from math import inf
 
-from substrate.engine.run.log_once import Complaints
-from substrate.store.store import Pulse, Store
+from substrate.engine.run.log_once import TroubleLog
+from substrate.store.store import HeartbeatConnection, Store
 from substrate.values.clock import OffsetClock, uptime
 from substrate.values.errors import StoreError
 from substrate.values.records import Owner
@@ -22,14 +22,14 @@ from substrate.values.records import Owner
 log = logging.getLogger("ostinato")
 
 
-class Heart:
+class Heartbeat:
     """Beats for one incarnation of a worker until it is stopped or declared dead.
 
     Made on the event loop, where it may be awaited; it begins at once to register the worker.
     """
 
     def __init__(
-        self, store: Store, owner: Owner, lease: timedelta, troubles: Complaints | None = None
+        self, store: Store, owner: Owner, lease: timedelta, troubles: TroubleLog | None = None
     ) -> None:
         self._store = store
         self._owner = owner
@@ -45,7 +45,7 @@ class Heart:
         self._is_born = asyncio.Event()
         self._has_beaten = asyncio.Event()
         self._has_ended = asyncio.Event()
-        self._troubles = troubles or Complaints()
+        self._troubles = troubles or TroubleLog()
         threading.Thread(target=self._live, name="ostinato-heart", daemon=True).start()
 
     async def born(self) -> None:
@@ -101,28 +101,28 @@ class Heart:
     def _live(self) -> None:
         try:
             sent = uptime()
-            pulse = self._store.pulse(self._owner, self._lease)
+            heartbeat = self._store.heartbeat(self._owner, self._lease)
             self._sent = sent
             self._tell(self._is_born)
-            self._beat(pulse)
+            self._beat(heartbeat)
         except BaseException as error:  # noqa: BLE001 - it is raised where the birth is awaited
             self._fault = error
             self._is_struck_off = True
         finally:
             self._tell(self._is_born, self._has_ended)
 
-    def _beat(self, pulse: Pulse) -> None:
+    def _beat(self, heartbeat: HeartbeatConnection) -> None:
         while not self._rest():
             sent = uptime()
             try:
-                now = pulse.beat()
+                now = heartbeat.beat()
             except StoreError as error:
                 self._troubles.make("no heartbeat", error)
             else:
                 self._take_answer(now, sent)
             self._tell(self._has_beaten)
         try:
-            pulse.stop()
+            heartbeat.stop()
         except StoreError as error:
             self._troubles.make("not struck off the register; the lease will lapse", error)
 

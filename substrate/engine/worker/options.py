@@ -9,13 +9,13 @@ from substrate.values.number import check_count
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class WorkerOptions:
     """How a worker behaves. Durations are seconds or timedeltas, and are kept as timedeltas.
 
-    Raises `Misuse` for limits under which nothing would ever run.
+    Raises `Misuse` for options under which nothing would ever run.
 
     Example:
-        >>> Limits(concurrency=8, lease=5).lease
+        >>> WorkerOptions(concurrency=8, lease=5).lease
         datetime.timedelta(seconds=5)
     """
 
@@ -28,9 +28,9 @@ class Limits:
     #: How long it waits between two looks for runs that nobody told it of.
     poll: Duration = Duration(timedelta(milliseconds=250))  # noqa: RUF009 - a descriptor
     #: How long running steps may go on once it is to stop.
-    grace: Duration = Duration(timedelta(seconds=10))  # noqa: RUF009 - a descriptor
+    shutdown_grace: Duration = Duration(timedelta(seconds=10))  # noqa: RUF009 - a descriptor
     #: How long a run that only waits stays in memory, where its place is not needed.
-    warm: Duration = Duration(timedelta(seconds=20))  # noqa: RUF009 - a descriptor
+    idle_timeout: Duration = Duration(timedelta(seconds=20))  # noqa: RUF009 - a descriptor
 
     def __post_init__(self) -> None:
         """Refuse limits under which nothing would ever run."""
@@ -40,9 +40,9 @@ class Limits:
             raise Misuse(f"a lease of {self.lease} is too short; 0.3 s is the least, 10 s usual")
         if self.poll <= timedelta(0):
             raise Misuse(f"poll={self.poll!r} must be more than 0; 0.25 s is usual")
-        for name in ("grace", "warm"):
+        for name in ("shutdown_grace", "idle_timeout"):
             if getattr(self, name) < timedelta(0):
                 raise Misuse(f"{name}={getattr(self, name)!r} must not be negative; 0 is none")
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_OPTIONS = WorkerOptions()

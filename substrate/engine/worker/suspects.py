@@ -25,7 +25,7 @@ PATIENCE_S = 1.0
 _FORGET_S = 60.0
 
 
-class Trials:
+class Suspects:
     """Which suspect of a worker has its turn, and until when. `now` is the event loop's time."""
 
     def __init__(self, now: Callable[[], float]) -> None:

@@ -16,7 +16,7 @@ log = logging.getLogger("ostinato")
 _EVERY_S = 2.0
 
 
-class Strangers:
+class UnknownFunctions:
     """Says which lanes have runs that are ready and that no worker knows.
 
     A lane is said when it was so at two looks: a worker that comes may need a moment to tell.

@@ -3,7 +3,7 @@
 The decision is a promise of its own, committed before the first undo: from then on nothing else of
 the run is called, whatever becomes of its worker. The undos run newest first, each once. What may
 have happened counts as happened, and what is under way is over before it is undone. An undo that
-fails for good makes the run dead; requeued, the run goes on with that one, in another try of it.
+fails for good makes the run dead; resumed, the run goes on with that one, in another try of it.
 """
 
 import asyncio
@@ -15,24 +15,24 @@ from typing import Any, Self
 
 from substrate.engine.context.call import encoded_result, run_function
 from substrate.engine.context.context import Context
-from substrate.engine.context.task_state import Strand
+from substrate.engine.context.task_state import TaskState
 from substrate.engine.failure import Raised, encode_failure, failure_of
 from substrate.engine.function.function import Durable
-from substrate.engine.run.attempts import closed_keys, lost_in, rests_until, under_way
+from substrate.engine.run.attempts import closed_keys, lost_in, next_attempt_at, under_way
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.services import log
-from substrate.engine.run.user_code import outcome_of
-from substrate.engine.step.close import close_all, closed
+from substrate.engine.run.user_code import capture
+from substrate.engine.step.close import as_abandoned, close_all
 from substrate.engine.step.step import idempotency_key
 from substrate.engine.step.undo import KEY, RESULT, Undo
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Failure, Interrupt, Misuse, Paused, UnknownFunction
 from substrate.values.ids import Key, promise_id
-from substrate.values.records import UNWIND_KEY, Json, Kind, Promise, PromiseState, RunStatus
+from substrate.values.records import UNWIND_KEY, JsonText, Kind, Promise, PromiseState, RunStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class RunEnd:
     """What a run comes to that has no result."""
 
     state: PromiseState
@@ -57,7 +57,7 @@ class Ending:
         )
 
 
-async def decide(execution: Execution, ending: Ending) -> Promise:
+async def commit_decision(execution: Execution, ending: RunEnd) -> Promise:
     """Commit the decision to undo what the run did, newest first, and to end so."""
     newest_first = sorted(execution.undoable.values(), key=lambda done: done.seq, reverse=True)
     value = ending.to_json() | {"keys": [done.key for done in newest_first]}
@@ -72,19 +72,19 @@ async def decide(execution: Execution, ending: Ending) -> Promise:
             state=PromiseState.RESOLVED,
             created_at=now,
             settled_at=now,
-            value=Json(encode(value)),
+            value=JsonText(encode(value)),
         )
     )
 
 
-async def unwind(execution: Execution, decision: Promise) -> Ending | None:
+async def unwind(execution: Execution, decision: Promise) -> RunEnd | None:
     """Undo what was decided on; return how the run ends, None when it goes on elsewhere or later.
 
     `execution` is one of its own, since that of the function has been shut.
     """
-    record = decode(decision.value or Json("{}"))
-    ending = Ending.from_json(record)
-    with suppress(asyncio.CancelledError, Interrupt), execution.enlisted():
+    record = decode(decision.value or JsonText("{}"))
+    ending = RunEnd.from_json(record)
+    with suppress(asyncio.CancelledError, Interrupt), execution.tracked():
         await close_all(execution)
         for key in record["keys"]:
             if failure := await _undo(execution, Key(key), ending.failure):
@@ -93,7 +93,7 @@ async def unwind(execution: Execution, decision: Promise) -> Ending | None:
                     f"{_whereby(ending.failure)}. Requeued, it goes on with that undo"
                 )
                 told = Failure("RunDead", message, {"undo": key}, failure.traceback)
-                return Ending(PromiseState.REJECTED, RunStatus.DEAD, told)
+                return RunEnd(PromiseState.REJECTED, RunStatus.DEAD, told)
         return ending
     return None
 
@@ -115,20 +115,20 @@ async def _undo(execution: Execution, key: Key, why: Failure) -> Failure | None:
         await _close(execution, step)
         return None
     if not step.is_settled and execution.never_began(step):
-        await execution.close(replace(closed(execution, step), undo=None))
+        await execution.close(replace(as_abandoned(execution, step), undo=None))
         return None
     undo = Undo.from_json(decode(step.undo))
-    await _until_over(execution, step, undo)
-    function = execution.means.function(undo.name, undo.version)
+    await _wait_until_call_has_ended(execution, step, undo)
+    function = execution.services.function(undo.name, undo.version)
     if function is None:
         told = (
             f"nobody here knows {undo.name!r}, version {undo.version}, which undoes {key!r}, so "
             f"that was not tried; {_whereby(why)}. Give it to work([…]), or let a function that is "
-            "known there name it, and requeue the run: it goes on with that undo"
+            "known there name it, and resume the run: it goes on with that undo"
         )
         execution.fail(Paused(Failure(UnknownFunction.__name__, told, {"undo": key})))
     arguments = _arguments(execution, function, undo, step, why)
-    outcome = await outcome_of(_call(execution, function, arguments, scope))
+    outcome = await capture(_call(execution, function, arguments, scope))
     execution.check_open()
     await execution.write(_tried(execution, function, undo, scope, outcome))
     if isinstance(outcome, Raised):
@@ -143,7 +143,7 @@ async def _undo(execution: Execution, key: Key, why: Failure) -> Failure | None:
 async def _close(execution: Execution, step: Promise) -> None:
     """Close a step that has been undone, if it had no outcome."""
     if not step.is_settled:
-        await execution.close(closed(execution, step))
+        await execution.close(as_abandoned(execution, step))
 
 
 def _next_try(execution: Execution, key: Key) -> Key | None:
@@ -158,7 +158,7 @@ def _next_try(execution: Execution, key: Key) -> Key | None:
     return None
 
 
-async def _until_over(execution: Execution, step: Promise, undo: Undo) -> None:
+async def _wait_until_call_has_ended(execution: Execution, step: Promise, undo: Undo) -> None:
     """Return when the step's call is over: nobody undoes what may be about to happen.
 
     What this claim has settled without a call of its own was over before that.
@@ -167,14 +167,14 @@ async def _until_over(execution: Execution, step: Promise, undo: Undo) -> None:
         for call in calls:
             await call.over()
         return
-    is_over = step.state is PromiseState.RESOLVED or rests_until(step) is not None
+    is_over = step.state is PromiseState.RESOLVED or next_attempt_at(step) is not None
     is_over = is_over or lost_in(step) is not None
     run = execution.claim.run
-    if not is_over and step.epoch not in (run.epoch, run.gone_epoch):
+    if not is_over and step.epoch not in (run.epoch, run.exited_epoch):
         attempt = under_way(step)
         if step.settled_at is not None:  # cut off then, it may have gone on
             attempt = replace(attempt, began_at=step.settled_at)
-        await execution.wait_until(attempt.over_at(undo.timeout, execution.means.lease_s))
+        await execution.wait_until(attempt.over_at(undo.timeout, execution.services.lease_s))
 
 
 def _arguments(
@@ -183,20 +183,20 @@ def _arguments(
     """Return what an undo is called with; where it takes that no more, the run is paused."""
     arguments = undo.arguments_for(function.parameters, _extras(step))
     try:
-        return function.decode_arguments(Json(encode(arguments)))
+        return function.decode_arguments(JsonText(encode(arguments)))
     except Misuse as error:
         told = (
             f"{step.key!r} cannot be undone by {undo.name!r}, version {undo.version}: {error}; "
-            f"{_whereby(why)}. Give work([…]) one that takes what was recorded, and requeue the run"
+            f"{_whereby(why)}. Give work([…]) one that takes what was recorded, and resume the run"
         )
         execution.fail(Paused(Failure(Misuse.__name__, told, {"undo": step.key})))
 
 
 async def _call(
     execution: Execution, function: Durable[..., Any], arguments: Mapping[str, Any], scope: Key
-) -> Json:
-    strand = Strand(execution, execution.now_ms, is_live=True)
-    ctx = Context(execution, strand, scope)
+) -> JsonText:
+    task_state = TaskState(execution, execution.now_ms, is_live=True)
+    ctx = Context(execution, task_state, scope)
     result = await run_function(ctx, function, arguments)
     return await encoded_result(execution, function, result)
 
@@ -214,7 +214,7 @@ def _tried(
     function: Durable[..., Any],
     undo: Undo,
     key: Key,
-    outcome: Json | Raised[BaseException],
+    outcome: JsonText | Raised[BaseException],
 ) -> Promise:
     """Return the row of a try to undo: what came of it."""
     now = execution.now_ms
@@ -227,7 +227,7 @@ def _tried(
         state=PromiseState.RESOLVED,
         created_at=now,
         settled_at=now,
-        input=Json(encode(undo.arguments)),
+        input=JsonText(encode(undo.arguments)),
     )
     if isinstance(outcome, Raised):
         error = encode_failure(failure_of(outcome.error))

@@ -22,18 +22,18 @@ from substrate.engine.failure import failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import described
 from substrate.engine.function.registry import Registry
-from substrate.engine.run.attempts import rests_until
+from substrate.engine.run.attempts import next_attempt_at
 from substrate.engine.run.committer import Committer
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.log_once import Complaints
-from substrate.engine.run.services import Listener, Means, tell_nobody
+from substrate.engine.run.log_once import TroubleLog
+from substrate.engine.run.services import Listener, Services, tell_nobody
 from substrate.engine.run.threads import Threads
 from substrate.engine.worker.drive import drive, give_up
-from substrate.engine.worker.heartbeat import Heart
-from substrate.engine.worker.options import DEFAULT_LIMITS, Limits
-from substrate.engine.worker.orphans import Strays, ended, longest_resting
-from substrate.engine.worker.suspects import Trials
-from substrate.engine.worker.unknown import Strangers
+from substrate.engine.worker.heartbeat import Heartbeat
+from substrate.engine.worker.options import DEFAULT_OPTIONS, WorkerOptions
+from substrate.engine.worker.orphans import Orphans, ended, longest_idle
+from substrate.engine.worker.suspects import Suspects
+from substrate.engine.worker.unknown import UnknownFunctions
 from substrate.engine.worker.watchdog import LoopWatch
 from substrate.store.crashes import is_suspect
 from substrate.store.shield import to_its_end
@@ -49,7 +49,7 @@ from substrate.values.errors import (
     StoreUnreachable,
 )
 from substrate.values.ids import RunId, check_name, lane_of, part_of
-from substrate.values.records import Claim, Effect, Fence, Inbox, NewRun, Owner, Promise, Run
+from substrate.values.records import Claim, Effect, Fence, NewRun, OwnedRun, Owner, Promise, Run
 
 log = logging.getLogger("ostinato")
 
@@ -71,59 +71,59 @@ class Worker:
         functions: Iterable[Durable[..., Any]],
         *,
         queue: str = "default",
-        limits: Limits = DEFAULT_LIMITS,
-        listener: Listener = tell_nobody,
+        options: WorkerOptions = DEFAULT_OPTIONS,
+        on_event: Listener = tell_nobody,
         only: RunId | None = None,
     ) -> None:
-        if not isinstance(limits, Limits):
-            raise Misuse(f"limits={limits!r} is no Limits; write Limits(concurrency=8)")
-        if not callable(listener):
+        if not isinstance(options, WorkerOptions):
+            raise Misuse(f"limits={options!r} is no Limits; write Limits(concurrency=8)")
+        if not callable(on_event):
             raise Misuse(
-                f"listener={described(listener)} is no function; it is given run_id and event"
+                f"listener={described(on_event)} is no function; it is given run_id and event"
             )
         self.store = store
-        self.limits = limits
+        self.options = options
         self._registry = Registry(functions)
         self._queue = check_name(queue)
         self._functions = {lane_of(queue, *key): key for key in self._registry}
-        self._listener = listener
+        self._listener = on_event
         self._only = only
         self._executions: dict[RunId, Execution] = {}
-        self._strays = Strays()
-        self._strangers = Strangers(store, limits.lease)
+        self._strays = Orphans()
+        self._strangers = UnknownFunctions(store, options.lease)
         self._drives: set[asyncio.Task[None]] = set()
         self._crashed: list[Execution] = []
         self._starts: dict[asyncio.Future[None], RunId] = {}
-        self._hint = asyncio.Event()
+        self._tick_soon = asyncio.Event()
         self._stir = asyncio.Event()
         self._awaited: list[asyncio.Future[None]] = []
         self._is_stopping = False
         self._is_hurried = False
-        self._troubles = Complaints()
+        self._troubles = TroubleLog()
 
     async def open(self) -> None:
         """Register, and begin to claim. Cancelled meanwhile, it leaves nothing behind."""
-        await self._be_born()
-        self._threads = Threads(self.limits.threads)
+        await self._register()
+        self._threads = Threads(self.options.threads)
         self._committer = Committer(self.store, self._troubles)
         has_own_time = isinstance(self.store.clock, OffsetClock)
-        self._means = Means(
+        self._means = Services(
             self.store,
             self._committer,
             self.store.clock,
             self._threads,
             self._listener,
             lambda: self._heart.is_alive,
-            lease_s=self.limits.lease.total_seconds(),
-            warm_s=self.limits.warm.total_seconds() if has_own_time else 0.0,
+            lease_s=self.options.lease.total_seconds(),
+            warm_s=self.options.idle_timeout.total_seconds() if has_own_time else 0.0,
             functions=self._registry,
             queue=self._queue,
-            woken=self.wake,
-            rests=self._stand_by,
-            succeeded=self._succeed,
+            on_wake=self.wake,
+            on_idle=self._stand_by,
+            on_replaced=self._succeed,
             troubles=self._troubles,
         )
-        self._trials = Trials(asyncio.get_running_loop().time)
+        self._trials = Suspects(asyncio.get_running_loop().time)
         self._watch = LoopWatch(self._give_leases_up)
         self._watching = asyncio.create_task(self._watch_lease(), name="ostinato-lease")
         self._ticking = asyncio.create_task(self._tick_forever(), name="ostinato-tick")
@@ -134,10 +134,10 @@ class Worker:
         Who is cancelled meanwhile gets the cancellation when that has been done.
         """
         self._is_stopping = True
-        self._heart.retire(self.limits.grace.total_seconds() + _CLOSING)
-        self.hint()
+        self._heart.retire(self.options.shutdown_grace.total_seconds() + _CLOSING)
+        self.tick_soon()
         for execution in list(self._executions.values()):
-            if execution.parking.since is None:
+            if execution.idle.since is None:
                 execution.drain(Shutdown(_STOPPING))
         await to_its_end(self._close())
 
@@ -155,7 +155,7 @@ class Worker:
             await self._leave()
         finally:
             try:
-                await ended({asyncio.ensure_future(self._give_back_all())}, _LAST_WORD)
+                await ended({asyncio.ensure_future(self._release_all())}, _LAST_WORD)
             finally:
                 self._watching.cancel()
                 self._watch.stop()
@@ -201,7 +201,7 @@ class Worker:
         try:
             run, claim = await self.store.start(new, owner)
             if claim is None:
-                self.hint()
+                self.tick_soon()
             else:
                 self._adopt(claim)
             return run
@@ -217,7 +217,7 @@ class Worker:
         """Say that something was done for a run, which may be driven here or elsewhere."""
         if execution := self._executions.get(run_id):
             execution.wake()
-        self.hint()
+        self.tick_soon()
 
     async def run_until_idle(self) -> None:
         """Drive until each run of its lanes has ended, or waits for what has not come yet.
@@ -227,33 +227,33 @@ class Worker:
         """
         while True:
             self._stir.clear()
-            self.hint()
+            self.tick_soon()
             await self._ticked()
             for execution in list(self._executions.values()):
                 await execution.suspend()
             if not (self._executions or self._starts or await self._has_work()):
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(self.limits.poll.total_seconds()):
+                async with asyncio.timeout(self.options.poll.total_seconds()):
                     await self._stir.wait()
 
     async def _has_work(self) -> bool:
         """Whether a run of its lanes is ready, or on its way to this worker or from it."""
         ready = await self._backlog(1)
-        return bool(ready or await self.store.inboxes(self._owner))
+        return bool(ready or await self.store.owned_runs(self._owner))
 
-    def hint(self) -> None:
+    def tick_soon(self) -> None:
         """Say that there may be something to do, so that the tick comes now."""
-        self._hint.set()
+        self._tick_soon.set()
 
     @property
     def _free(self) -> int:
         """How many more runs may be taken on."""
-        if self._is_stopping or self._committer.stands_still or not self._heart.is_alive:
+        if self._is_stopping or self._committer.has_stopped or not self._heart.is_alive:
             return 0
         if self._trials.keeps_others_out(self._executions.values()):
             return 0
-        return self.limits.concurrency - len(self._executions) - len(self._starts)
+        return self.options.concurrency - len(self._executions) - len(self._starts)
 
     def _adopt(self, claim: Claim) -> None:
         """Drive a claimed run; one that comes too late for this incarnation is given back."""
@@ -286,17 +286,17 @@ class Worker:
             log.error("run %s crashed: %s", run_id, execution.crash.message)
         if execution.crash is not None:
             self._crashed.append(execution)
-            self.hint()
+            self.tick_soon()
         if (present := self._executions.get(run_id)) and present.task is task:
             del self._executions[run_id]
         self._stir.set()
         # There may be more than we had room for, or that a suspect kept out.
         if self._free == 1 or is_suspect(execution.claim.run.crashes):
-            self.hint()
+            self.tick_soon()
 
-    async def _be_born(self) -> None:
+    async def _register(self) -> None:
         owner = Owner(str(uuid4()))
-        heart = Heart(self.store, owner, self.limits.lease, self._troubles)
+        heart = Heartbeat(self.store, owner, self.options.lease, self._troubles)
         try:
             await heart.born()
             self._heart, self._owner, self._has_told = heart, owner, False
@@ -317,7 +317,7 @@ class Worker:
         """Take note that a run only waits now."""
         self._stir.set()
         if any(execution.is_suspect for execution in self._executions.values()):
-            self.hint()
+            self.tick_soon()
 
     def _succeed(self, former: Execution, heir: Execution) -> None:
         """Let another execution of the same claim take a run's place."""
@@ -328,12 +328,12 @@ class Worker:
         """Return when a whole tick has passed from now on."""
         tick = asyncio.get_running_loop().create_future()
         self._awaited.append(tick)
-        self.hint()
+        self.tick_soon()
         await tick
 
     async def _tick_forever(self) -> None:
         while not self._is_stopping:
-            self._hint.clear()
+            self._tick_soon.clear()
             awaited, self._awaited = self._awaited, []
             try:
                 await self._tick()
@@ -347,17 +347,17 @@ class Worker:
                 if not tick.done():
                     tick.set_result(None)
             with suppress(TimeoutError):
-                async with asyncio.timeout(self.limits.poll.total_seconds()):
-                    await self._hint.wait()
+                async with asyncio.timeout(self.options.poll.total_seconds()):
+                    await self._tick_soon.wait()
 
     async def _tick(self) -> None:
         if not self._heart.is_alive:
-            await self._be_reborn()
+            await self._reregister()
         await self.store.recover()
         await self.store.wake_due()
         await self._count_crashes()
-        await self._look_at_own()
-        await self._let_rest()
+        await self._check_own_runs()
+        await self._suspend_idle()
         await self._claim()
         await self._tell_lanes()
         if self._only is None:
@@ -368,7 +368,7 @@ class Worker:
         while True:
             await asyncio.sleep(min(max(self._heart.seconds_left, 0.05), 1.0))
             if not self._heart.is_alive:
-                self._let_go(LeaseLost("the worker's lease has lapsed"))
+                self._interrupt_all(LeaseLost("the worker's lease has lapsed"))
 
     def _give_leases_up(self) -> None:
         """Give every lease up. Called from a thread, also when nobody can close this any more."""
@@ -376,20 +376,20 @@ class Worker:
         if self._ticking.get_loop().is_closed():
             self._threads.close()
 
-    def _let_go(self, interrupt: Interrupt) -> None:
+    def _interrupt_all(self, interrupt: Interrupt) -> None:
         for execution in list(self._executions.values()):
             execution.shut(interrupt)
 
-    async def _be_reborn(self) -> None:
+    async def _reregister(self) -> None:
         """Let go of everything, give back what nobody has taken, come back as another."""
         if self._executions or self._starts:
             log.warning("the lease has lapsed; letting go of %d runs", len(self._executions))
-        self._let_go(LeaseLost("the worker's lease has lapsed"))
+        self._interrupt_all(LeaseLost("the worker's lease has lapsed"))
         await ended({*self._drives, *self._starts}, _LAST_WAIT)
-        await self._give_back_all()
+        await self._release_all()
         self._heart.stop()
         await self._heart.ended(_LAST_WAIT)
-        await self._be_born()
+        await self._register()
 
     async def _claim(self) -> None:
         claims: list[Claim] = []
@@ -415,8 +415,8 @@ class Worker:
         """Return how many runs there are that this worker would claim; `limit` at most."""
         lanes = list(self._functions)
         if self._only is None:
-            return await self.store.backlog(lanes, limit)
-        return await self.store.backlog_below(self._only, lanes, limit)
+            return await self.store.count_ready(lanes, limit)
+        return await self.store.count_ready_below(self._only, lanes, limit)
 
     async def _without_most_suspects(self, claims: Sequence[Claim]) -> Sequence[Claim]:
         """Return the claims that may be driven now; the others are given back before any is."""
@@ -427,13 +427,13 @@ class Worker:
                 await self.store.release([claim.fence for claim in aside])
         return chosen
 
-    async def _look_at_own(self) -> None:
+    async def _check_own_runs(self) -> None:
         """Wake runs that something came for; let go of runs that are not ours any more."""
         driven = dict(self._executions)
-        inboxes = {inbox.run_id: inbox for inbox in await self.store.inboxes(self._owner)}
+        owned_runs = {inbox.run_id: inbox for inbox in await self.store.owned_runs(self._owner)}
         is_robbed = False
         for run_id, execution in driven.items():
-            inbox = inboxes.get(run_id)
+            inbox = owned_runs.get(run_id)
             if inbox is not None and inbox.epoch == execution.fence.epoch:
                 execution.check_time()
                 await self._unless_broken(execution, execution.look(inbox))
@@ -442,7 +442,7 @@ class Worker:
                 is_robbed = True
         if is_robbed:  # then we may have been struck off: what we claimed would count as a crash
             await self._heart.confirm()
-        await self._give_back_strays(list(inboxes.values()))
+        await self._release_orphans(list(owned_runs.values()))
 
     async def _count_crashes(self) -> None:
         """Give back runs that crashed by themselves, while their worker goes on."""
@@ -467,19 +467,19 @@ class Worker:
                 self._troubles.make(f"{who} go on elsewhere or later", error)
             execution.shut(Shutdown(f"the database fails: {error}"))
 
-    async def _let_rest(self) -> None:
+    async def _suspend_idle(self) -> None:
         """Let go of runs that only wait: those that have for long, or whose place is needed."""
-        resting = longest_resting(self._executions.values())
+        resting = longest_idle(self._executions.values())
         needed = 0
         if resting and self._free <= 0 and self._heart.is_alive:
             needed = await self._backlog(len(resting))
         makes_room = self._trials.has_left_some  # an empty worker tries a suspect alone
-        cold = asyncio.get_running_loop().time() - self.limits.warm.total_seconds()
+        cold = asyncio.get_running_loop().time() - self.options.idle_timeout.total_seconds()
         for place, (since, execution) in enumerate(resting):
             if place < needed or since <= cold or execution.is_suspect or makes_room:
                 await self._unless_broken(execution, execution.suspend())
 
-    async def _give_back_strays(self, seen: Sequence[Inbox]) -> None:
+    async def _release_orphans(self, seen: Sequence[OwnedRun]) -> None:
         """Give back runs that are ours and that nobody drives: a driver failed at the database."""
         at_hand = self._executions.keys() | set(self._starts.values())
         strays = [inbox for inbox in seen if inbox.run_id not in at_hand]
@@ -487,18 +487,18 @@ class Worker:
         if lasting:
             told = f"giving back {len(lasting)} runs, {lasting[0].run_id} among them"
             self._troubles.make(told, "nobody drives them")
-            await self._give_back(lasting)
+            await self._release(lasting)
 
-    async def _give_back_all(self) -> None:
+    async def _release_all(self) -> None:
         """Give back whatever the database says is ours, driven or not."""
         try:
-            await self._give_back(await self.store.inboxes(self._owner))
+            await self._release(await self.store.owned_runs(self._owner))
         except StoreError as error:
             self._troubles.make("runs not given back; their lease will lapse", error)
 
-    async def _give_back(self, inboxes: Sequence[Inbox]) -> None:
+    async def _release(self, owned_runs: Sequence[OwnedRun]) -> None:
         await self.store.release(
-            [Fence(i.run_id, part_of(i.run_id), i.epoch, self._owner) for i in inboxes]
+            [Fence(i.run_id, part_of(i.run_id), i.epoch, self._owner) for i in owned_runs]
         )
 
     async def _wind_down(self) -> None:
@@ -507,10 +507,10 @@ class Worker:
         if self._is_hurried:
             late = await self._cut_off(tasks)
         else:
-            late = await ended(tasks, self.limits.grace.total_seconds())
+            late = await ended(tasks, self.options.shutdown_grace.total_seconds())
         if late:
             log.warning("%d tasks did not end in the grace period", len(late))
-            self._let_go(Shutdown(_STOPPING))
+            self._interrupt_all(Shutdown(_STOPPING))
             for task in late:
                 task.cancel()
             if left := await ended(late, _LAST_WAIT):
@@ -519,7 +519,7 @@ class Worker:
     async def _cut_off(self, tasks: set[asyncio.Future[None]]) -> set[asyncio.Future[None]]:
         """Cut each run off that has no call under way that must end; wait for the others."""
         now = asyncio.get_running_loop().time
-        ends, cut = now() + self.limits.grace.total_seconds(), set[asyncio.Task[None]]()
+        ends, cut = now() + self.options.shutdown_grace.total_seconds(), set[asyncio.Task[None]]()
         late = await ended(tasks, _BRIEF)
         while late and now() < ends:
             executions = list(self._executions.values())
@@ -538,4 +538,4 @@ class Worker:
 def _must_end(execution: Execution) -> Sequence[Promise]:
     """Return the calls under way in a run of which nobody would know whether they happened."""
     steps = [each for each in execution.open.values() if each.effect is Effect.ONCE]
-    return [each for each in steps if rests_until(each) is None]
+    return [each for each in steps if next_attempt_at(each) is None]

@@ -40,7 +40,7 @@ _PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class RemainingLimit:
     """What is left of one limit (of requests, of tokens), and in how many seconds it is whole."""
 
     resource: str
@@ -49,7 +49,7 @@ class Allowance:
     resets_in_s: float
 
 
-def asked_wait(headers: Mapping[str, str], body: object, now: datetime) -> float | None:
+def retry_after(headers: Mapping[str, str], body: object, now: datetime) -> float | None:
     """Return the wait that an error asks for, in seconds, or None where it asks for none.
 
     Where it is said twice, the longer counts. The times at which limits are renewed count only
@@ -66,7 +66,7 @@ def asked_wait(headers: Mapping[str, str], body: object, now: datetime) -> float
     return _bounded(max(waits)) if waits else None
 
 
-def allowances(headers: Mapping[str, str], now: datetime) -> list[Allowance]:
+def allowances(headers: Mapping[str, str], now: datetime) -> list[RemainingLimit]:
     """Return what the headers say is left; a limit that is told by half is left out."""
     found = []
     for resource in sorted(_resources(headers)):
@@ -75,7 +75,7 @@ def allowances(headers: Mapping[str, str], now: datetime) -> list[Allowance]:
         resets_in = _reset(told["reset"], headers, now)
         if remaining is not None and resets_in is not None:
             whole = None if limit is None else int(limit)
-            found.append(Allowance(resource, int(remaining), whole, _bounded(resets_in)))
+            found.append(RemainingLimit(resource, int(remaining), whole, _bounded(resets_in)))
     return found
 
 

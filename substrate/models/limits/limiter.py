@@ -2,7 +2,7 @@
 
 A call that would hit a limit waits here first, which costs nothing; told by the provider to wait,
 it would have cost a round trip, one of its attempts, and the provider's patience. All runs of a
-process share one `Quota`: what one is told, the others keep; `sharing` tells other processes.
+process share one `RateLimiter`: what one is told, the others keep; `sharing` tells other processes.
 
 The limits of Anthropic, OpenAI and Groq fill up steadily: what is missing now will be there when a
 proportional part of the time to "whole again" has passed. Gemini tells no limits; so whoever says
@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from substrate.models.limits.headers import Allowance, allowances
+from substrate.models.limits.headers import RemainingLimit, allowances
 from substrate.models.messages import Json, Reply, Request
 from substrate.models.tokens import tokens_of_request
 from substrate.values.clock import Clock, OffsetClock, from_ms
@@ -72,7 +72,7 @@ class _Ticket:
 
 
 @dataclass(slots=True)
-class _Standing:
+class _ModelState:
     """How a model stands: its limits, its pace, until when it asked for quiet, and who waits."""
 
     limits: dict[str, _Limit] = field(default_factory=dict)
@@ -123,14 +123,14 @@ _ASKED: ContextVar[str | None] = ContextVar("ostinato_model_asked", default=None
 """Under which name the limits of the present call are kept."""
 
 
-class Quota:
+class RateLimiter:
     """The limits of all models that this process asks, by `Model.place`."""
 
     __slots__ = ("_clock", "_standings")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._standings: dict[str, _Standing] = {}
+        self._standings: dict[str, _ModelState] = {}
 
     @asynccontextmanager
     async def call(
@@ -147,7 +147,7 @@ class Quota:
         Raises `RateLimited`, with the wait, where that would take longer than `patience_s`. What
         the block raises is taken in and passes through.
         """
-        standing = self._standings.setdefault(model, _Standing())
+        standing = self._standings.setdefault(model, _ModelState())
         await self._enter(model, standing, request, patience_s, on_wait)
         asked = _ASKED.set(model)
         try:
@@ -168,7 +168,7 @@ class Quota:
         now_ms = self._clock.now_ms()
         for each in allowances(headers, from_ms(now_ms)):
             if limit := _limit(each, now_ms):
-                standing = self._standings.setdefault(model, _Standing())
+                standing = self._standings.setdefault(model, _ModelState())
                 standing.has_news = True
                 standing.limits[each.resource] = limit
                 if "input-tokens" in standing.limits:  # Anthropic's sum of both says no more
@@ -191,7 +191,7 @@ class Quota:
     def learn(self, model: str, record: Mapping[str, Json], age_ms: float) -> None:
         """Take in what another process heard so long ago, where it is the stricter."""
         now_ms = self._clock.now_ms()
-        standing = self._standings.setdefault(model, _Standing())
+        standing = self._standings.setdefault(model, _ModelState())
         quiet_until_ms = now_ms - age_ms + record["quiet_ms"]
         standing.quiet_until_ms = max(standing.quiet_until_ms, quiet_until_ms)
         for resource, (left, whole, rate) in record["limits"].items():
@@ -207,7 +207,7 @@ class Quota:
     async def _enter(
         self,
         model: str,
-        standing: _Standing,
+        standing: _ModelState,
         request: Request,
         patience_s: float,
         on_wait: Callable[[float], None],
@@ -233,7 +233,7 @@ class Quota:
         finally:
             standing.waiting.remove(ticket)
 
-    def _refused(self, standing: _Standing, error: ModelError) -> None:
+    def _refused(self, standing: _ModelState, error: ModelError) -> None:
         """Take in that a model asked for quiet: it is asked by nobody until then."""
         is_limit = isinstance(error, RateLimited)
         if not error.retryable or not (is_limit or error.retry_after):
@@ -260,7 +260,7 @@ def need_of(request: Request, provider: str | None = None) -> int:
     return max(1, tokens_of_request(request, provider) - cached)
 
 
-def _limit(told: Allowance, now_ms: int) -> _Limit | None:
+def _limit(told: RemainingLimit, now_ms: int) -> _Limit | None:
     """Return a limit as it was told, or None where it is whole, or its size is not said."""
     if told.limit is None or told.remaining >= told.limit:
         return None
@@ -269,5 +269,5 @@ def _limit(told: Allowance, now_ms: int) -> _Limit | None:
     return _Limit(told.remaining, told.limit, rate, now_ms)
 
 
-QUOTA = Quota(OffsetClock())
+QUOTA = RateLimiter(OffsetClock())
 """What this process was told."""

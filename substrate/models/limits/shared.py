@@ -16,11 +16,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
-from substrate.models.limits.limiter import QUOTA, Quota
+from substrate.models.limits.limiter import QUOTA, RateLimiter
 from substrate.store.store import Store
 from substrate.values.codec import decode, encode
 from substrate.values.errors import ModelError, StoreError
-from substrate.values.records import Json
+from substrate.values.records import JsonText
 
 EVERY_MS = 1_000
 FRESH_MS = 900_000
@@ -55,7 +55,7 @@ class Sharing:
 
     __slots__ = ("_learned_at", "_me", "_quota", "_told_at", "_unread")
 
-    def __init__(self, quota: Quota) -> None:
+    def __init__(self, quota: RateLimiter) -> None:
         self._quota = quota
         self._me = uuid4().hex
         self._learned_at = 0
@@ -94,7 +94,7 @@ class Sharing:
             if is_refused or now - self._told_at.get(model, 0) >= EVERY_MS:
                 self._quota.told(model)
                 self._told_at[model] = now
-                await store.tell_limit(model, Json(encode({**record, "by": self._me})))
+                await store.write_rate_limit(model, JsonText(encode({**record, "by": self._me})))
 
     def forget(self) -> None:
         """Forget what was told and learned, so that both are done again at once."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
-from substrate.models.limits.headers import LONGEST_WAIT_S, asked_wait, details_of
+from substrate.models.limits.headers import LONGEST_WAIT_S, details_of, retry_after
 from substrate.values.errors import (
     BadRequest,
     ContextOverflow,
@@ -215,7 +215,7 @@ class Sdk:
 
 
 @contextmanager
-def sensible(model: str) -> Iterator[None]:
+def parsing(model: str) -> Iterator[None]:
     """Turn what a part missing from a provider's answer makes Python raise into `ModelError`."""
     try:
         yield
@@ -235,7 +235,7 @@ def rejected(
         return _redirected(model, status, headers or {})
     words, message = _said(body)
     status = status or _status_in(body)
-    wait = asked_wait(headers or {}, body, datetime.now(UTC))
+    wait = retry_after(headers or {}, body, datetime.now(UTC))
     kind = _kind(status, words, message)
     if is_daily := kind is RateLimited and _is_daily(body):
         kind = QuotaExhausted

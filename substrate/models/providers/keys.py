@@ -21,7 +21,7 @@ from traceback import format_exception
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from substrate.models.messages import Delta, Reply, Request
+from substrate.models.messages import OnText, Reply, Request
 from substrate.models.providers.address import Address
 from substrate.values.codec import encode
 from substrate.values.errors import ModelError, TransportFailed
@@ -94,7 +94,7 @@ class Discreet:
         """Close its connections."""
         await self._adapter.close()
 
-    async def answer(self, model: str, request: Request, on_delta: Delta) -> Reply:
+    async def answer(self, model: str, request: Request, on_delta: OnText) -> Reply:
         """Ask the model once; see `Provider`."""
         words = Words(self._keys, on_delta)
         try:
@@ -140,7 +140,7 @@ class Words:
 
     __slots__ = ("_kept", "_keys", "_tell", "has_failed")
 
-    def __init__(self, keys: Mask, tell: Delta) -> None:
+    def __init__(self, keys: Mask, tell: OnText) -> None:
         self._keys = keys
         self._tell = tell
         self._kept = ""

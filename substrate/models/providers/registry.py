@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 from substrate.engine.event_loop import check_loop
 from substrate.installed import how_to_add
-from substrate.models.messages import Delta, Reply, Request
+from substrate.models.messages import OnText, Reply, Request
 from substrate.models.providers.address import Address
 from substrate.models.providers.keys import Discreet, hide_in, keys_of
 from substrate.values.errors import BadRequest, ModelError
@@ -34,7 +34,7 @@ class Provider(Protocol):
     through. The reply names the model as it was asked for, and its usage carries the cost.
     """
 
-    async def answer(self, model: str, request: Request, on_delta: Delta) -> Reply:
+    async def answer(self, model: str, request: Request, on_delta: OnText) -> Reply:
         """Ask the model once."""
         ...
 

@@ -17,8 +17,8 @@ from dataclasses import replace
 from decimal import Decimal
 
 from substrate.models.messages import (
-    Delta,
     Json,
+    OnText,
     Reply,
     ReplyPart,
     Request,
@@ -69,7 +69,7 @@ class Scripted:
     def __init__(self, script: Script) -> None:
         self._script = script
 
-    async def answer(self, model: str, request: Request, on_delta: Delta) -> Reply:
+    async def answer(self, model: str, request: Request, on_delta: OnText) -> Reply:
         """Return the script's turn for this request, telling its text word by word.
 
         Raises `BadRequest` when the script has no such turn, or gives something that is none.

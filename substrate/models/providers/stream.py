@@ -3,7 +3,7 @@
 An adapter has its SDK decode events to `object`, JSON as it came: what an SDK's own types make of
 an event loses what they do not know, and some of it has to go back byte for byte.
 
-What an answer's headers say of the limits is passed to the process's `Quota`.
+What an answer's headers say of the limits is passed to the process's `RateLimiter`.
 
 Silence is measured in events that say something: a server, or a gateway before it, can send its
 keep-alives for hours beside a model that died.

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from substrate.store import rows
-from substrate.store.blobs import outsource
+from substrate.store.blobs import offload
 from substrate.store.broken import Stuck
 from substrate.store.postgres import below, ending, promises, recovery, runs
 from substrate.store.postgres import checkpoints as journal
@@ -28,15 +28,15 @@ from substrate.values.ids import PromiseId, RunId, root_of
 from substrate.values.records import (
     Checkpoint,
     Claim,
+    CommitResult,
     Fence,
     Fenced,
-    Inbox,
-    Json,
+    JsonText,
     NewRun,
-    Outcome,
+    OwnedRun,
     Owner,
     Promise,
-    Received,
+    ReceivedSignal,
     Run,
     RunStatus,
     Signal,
@@ -53,7 +53,7 @@ class PostgresStore:
         self.clock: Clock = clock or steady_clock()
         self.url = url
         self._connections = Connections(url, answer_wait=answer_wait)
-        self._vigil = recovery.Vigil()
+        self._vigil = recovery.Suspicions()
         self._stuck = Stuck()
         self._own: set[Owner] = set()
         self._transacting = asyncio.Semaphore(MAX_ASIDE // 2)
@@ -97,7 +97,7 @@ class PostgresStore:
 
     async def usages(
         self, prefix: str, skipping: Sequence[str] = ()
-    ) -> Sequence[tuple[PromiseId, Json]]:
+    ) -> Sequence[tuple[PromiseId, JsonText]]:
         """See `Store.usages`."""
         return await self._connections.aside(lambda db: promises.read_usages(db, prefix, skipping))
 
@@ -124,7 +124,7 @@ class PostgresStore:
         untaken: bool = True,
         after: int = 0,
         limit: int | None = None,
-    ) -> Sequence[Received]:
+    ) -> Sequence[ReceivedSignal]:
         """See `Store.inbox`."""
         only = {"untaken": untaken, "after": after, "limit": limit}
         return await self._connections.aside(lambda db: inbox.read_inbox(db, run_id, name, only))
@@ -149,8 +149,8 @@ class PostgresStore:
         )
         return await self._whole(found, lane)
 
-    async def backlog(self, lanes: Sequence[str], limit: int) -> int:
-        """See `Store.backlog`."""
+    async def count_ready(self, lanes: Sequence[str], limit: int) -> int:
+        """See `Store.count_ready`."""
         return await self._connections.aside(lambda db: waiting.count_ready(db, lanes, limit))
 
     async def claim_below(
@@ -167,14 +167,14 @@ class PostgresStore:
         )
         return await self._whole(found, lane)
 
-    async def backlog_below(self, run_id: RunId, lanes: Sequence[str], limit: int) -> int:
-        """See `Store.backlog_below`."""
+    async def count_ready_below(self, run_id: RunId, lanes: Sequence[str], limit: int) -> int:
+        """See `Store.count_ready_below`."""
         return len(
             await self._connections.aside(lambda db: below.ready_below(db, run_id, lanes, limit))
         )
 
-    async def inboxes(self, owner: Owner) -> Sequence[Inbox]:
-        """See `Store.inboxes`."""
+    async def owned_runs(self, owner: Owner) -> Sequence[OwnedRun]:
+        """See `Store.owned_runs`."""
         return await self._connections.aside(lambda db: runs.read_inboxes(db, owner))
 
     async def suspend(
@@ -199,21 +199,23 @@ class PostgresStore:
         """See `Store.next_due_at`."""
         return await self._connections.aside(waiting.next_due_at)
 
-    async def arrivals(self, run_id: RunId, after: int) -> Sequence[Promise]:
-        """See `Store.arrivals`."""
+    async def settled_children(self, run_id: RunId, after: int) -> Sequence[Promise]:
+        """See `Store.settled_children`."""
         return await self._connections.aside(lambda db: waiting.read_arrivals(db, run_id, after))
 
     async def promises(self, ids: Sequence[str]) -> Mapping[str, Promise]:
         """See `Store.promises`."""
         return await self._connections.aside(lambda db: promises.read_promises(db, list(ids)))
 
-    async def commit(self, batch: Sequence[Checkpoint], *, wait: bool = False) -> Sequence[Outcome]:
+    async def commit(
+        self, batch: Sequence[Checkpoint], *, wait: bool = False
+    ) -> Sequence[CommitResult]:
         """See `Store.commit`. Waiting happens aside, on another connection than the batches'."""
-        light = [outsource(checkpoint) for checkpoint in batch]
+        light = [offload(checkpoint) for checkpoint in batch]
         go = self._connections.aside if wait else self._connections.in_line
         return await go(lambda db: journal.write_batch(db, light, wait=wait))
 
-    async def settled(self, batch: Sequence[Checkpoint]) -> Sequence[Outcome | None]:
+    async def settled(self, batch: Sequence[Checkpoint]) -> Sequence[CommitResult | None]:
         """See `Store.settled`."""
         ids = [checkpoint.promise.id for checkpoint in batch]
         found = await self.promises(ids)
@@ -236,12 +238,12 @@ class PostgresStore:
         async with self._transacting:
             return await transact(self._connections, fence, call)
 
-    async def finish(self, done: Checkpoint, heard: Collection[str]) -> Outcome | Unread:
+    async def finish(self, done: Checkpoint, heard: Collection[str]) -> CommitResult | Unread:
         """See `Store.finish`."""
         return await self._connections.aside(lambda db: ending.finish_run(db, done, heard))
 
-    async def renew(self, fence: Fence, input: Json) -> bool:
-        """See `Store.renew`."""
+    async def continue_as(self, fence: Fence, input: JsonText) -> bool:
+        """See `Store.continue_as`."""
         now = self.clock.now_ms()
         return await self._connections.aside(lambda db: ending.renew_run(db, fence, input, now))
 
@@ -267,7 +269,7 @@ class PostgresStore:
         seen = await aside(lambda db: recovery.look(db, stuck.ids))
         cut = [one.owner for one in seen if one.is_missing and one.owner in self._own]
         if cut:
-            await aside(lambda db: recovery.vouch(db, cut))
+            await aside(lambda db: recovery.leave_to_lease(db, cut))
             seen = await aside(lambda db: recovery.look(db, stuck.ids))
         dead = recovery.with_evidence(self._vigil.dead_among(seen, uptime()))
         if not dead:
@@ -280,17 +282,17 @@ class PostgresStore:
         recovery.remove_locks(dead)
         return recovered
 
-    async def reopen(self, run_id: RunId, accepted: Promise | None = None) -> Run:
-        """See `Store.reopen`."""
+    async def resume(self, run_id: RunId, accepted: Promise | None = None) -> Run:
+        """See `Store.resume`."""
         now = self.clock.now_ms()
         return await self._connections.aside(lambda db: runs.reopen_run(db, run_id, accepted, now))
 
-    async def tell_limit(self, name: str, told: Json) -> None:
-        """See `Store.tell_limit`."""
+    async def write_rate_limit(self, name: str, told: JsonText) -> None:
+        """See `Store.write_rate_limit`."""
         now = self.clock.now_ms()
         await self._connections.aside(lambda db: limits.write_limit(db, name, told, now))
 
-    async def limits(self, since: int) -> Sequence[tuple[str, Json, int]]:
+    async def limits(self, since: int) -> Sequence[tuple[str, JsonText, int]]:
         """See `Store.limits`."""
         return await self._connections.aside(lambda db: limits.read_limits(db, since))
 
@@ -306,12 +308,12 @@ class PostgresStore:
         """See `Store.ready_lanes`."""
         return await self._connections.aside(lambda db: lane_rows.ready_lanes(db, limit))
 
-    def pulse(self, owner: Owner, lease: timedelta) -> PostgresPulse:
-        """See `Store.pulse`."""
+    def heartbeat(self, owner: Owner, lease: timedelta) -> PostgresPulse:
+        """See `Store.heartbeat`."""
         self._connections.check_open()
-        pulse = PostgresPulse(self.url, owner, lease, self._make_room)
+        heartbeat = PostgresPulse(self.url, owner, lease, self._make_room)
         self._own.add(owner)
-        return pulse
+        return heartbeat
 
     async def close(self) -> None:
         """See `Store.close`."""

@@ -28,15 +28,15 @@ from substrate.values.ids import part_of
 from substrate.values.records import (
     Adopted,
     Checkpoint,
+    CommitResult,
     Fenced,
     Locked,
-    Outcome,
     Promise,
     Written,
 )
 
 LOCK = "ORDER BY id FOR NO KEY UPDATE"
-LOCK_FREE = "ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
+LOCK_SKIP_LOCKED = "ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
 """How run rows are locked: all of them, or those that nobody else has locked."""
 
 _WRITE_NEW = f"""
@@ -49,7 +49,7 @@ WITH advanced AS (
                    FROM runs
                   WHERE id = %(run_id)s AND part = %(part)s
                     AND epoch = %(epoch)s AND lease_owner = %(owner)s
-                  {LOCK_FREE})
+                  {LOCK_SKIP_LOCKED})
     RETURNING last_seq, tenant
 )
 INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, effect, fingerprint,
@@ -137,7 +137,7 @@ WITH batch AS MATERIALIZED (
 ), spawned AS (
     INSERT INTO runs (id, part, tenant, root_id, parent_id, function, version, queue, lane, rank,
                       status, epoch, wake_version, need, deadline_at, crashes, cancel_requested,
-                      last_seq, seed, generation, journal_from, gone_epoch, created_at,
+                      last_seq, seed, generation, generation_seq, exited_epoch, created_at,
                       generation_at, on_dead)
     SELECT owned.id, part, tenant, root_id, run_id, child.function, child.version, child.queue,
            child.lane, child.rank, 'ready', 0, 0, 0,
@@ -159,11 +159,13 @@ SELECT is_locked, is_ours, written.seq
  ORDER BY ord
 """
 
-_WRITE_FREE = _WRITE_BATCH.format(lock=LOCK_FREE, undo=rows.UNDO)
+_WRITE_FREE = _WRITE_BATCH.format(lock=LOCK_SKIP_LOCKED, undo=rows.UNDO)
 _WRITE_WAITING = _WRITE_BATCH.format(lock=LOCK, undo=rows.UNDO)
 
 
-async def write_batch(db: Cursor, batch: Sequence[Checkpoint], *, wait: bool) -> Sequence[Outcome]:
+async def write_batch(
+    db: Cursor, batch: Sequence[Checkpoint], *, wait: bool
+) -> Sequence[CommitResult]:
     """Write a batch of checkpoints in one transaction; see `Store.commit`."""
     try:
         if any(checkpoint.blobs for checkpoint in batch):
@@ -201,7 +203,7 @@ async def _write_new(db: Cursor, checkpoint: Checkpoint) -> int | None:
 
 async def _write_with_blobs(
     db: Cursor, batch: Sequence[Checkpoint], *, wait: bool
-) -> Sequence[Outcome]:
+) -> Sequence[CommitResult]:
     async with db.connection.transaction():
         outcomes = await _write(db, batch, wait=wait)
         pairs = zip(batch, outcomes, strict=True)
@@ -210,12 +212,12 @@ async def _write_with_blobs(
     return outcomes
 
 
-async def _write(db: Cursor, batch: Sequence[Checkpoint], *, wait: bool) -> Sequence[Outcome]:
+async def _write(db: Cursor, batch: Sequence[Checkpoint], *, wait: bool) -> Sequence[CommitResult]:
     records = [_record(i, checkpoint) for i, checkpoint in enumerate(batch)]
     cursor = await db.execute(
         _WRITE_WAITING if wait else _WRITE_FREE, {"batch": orjson.dumps(records).decode()}
     )
-    outcomes: list[Outcome] = []
+    outcomes: list[CommitResult] = []
     found = zip(batch, await cursor.fetchall(), strict=True)
     for checkpoint, (is_locked, is_ours, seq) in found:
         if seq is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from substrate.store import rows
-from substrate.store.blobs import outsource, outsource_payload
+from substrate.store.blobs import offload, outsource_payload
 from substrate.store.postgres.blobs import insert_blobs
 from substrate.store.postgres.checkpoints import LOCK, wake_run, write_batch
 from substrate.store.postgres.promises import insert_settled
@@ -20,10 +20,10 @@ from substrate.values.errors import RunEnded
 from substrate.values.ids import RunId, part_of, root_of
 from substrate.values.records import (
     Checkpoint,
+    CommitResult,
     Fence,
     Fenced,
-    Json,
-    Outcome,
+    JsonText,
     Run,
     RunStatus,
     Unread,
@@ -208,7 +208,7 @@ SELECT 1
 """
 
 
-async def finish_run(db: Cursor, done: Checkpoint, heard: Collection[str]) -> Outcome | Unread:
+async def finish_run(db: Cursor, done: Checkpoint, heard: Collection[str]) -> CommitResult | Unread:
     """End a run unless it may still hear a signal; see `Store.finish`.
 
     Its lock, and that of the parent that it wakes, are held from before the look on: who sends
@@ -223,13 +223,13 @@ async def finish_run(db: Cursor, done: Checkpoint, heard: Collection[str]) -> Ou
             return Fenced()
         if await (await db.execute(_ANY_UNREAD, inbox)).fetchone():
             return Unread()
-        (outcome,) = await write_batch(db, [outsource(done)], wait=True)
+        (outcome,) = await write_batch(db, [offload(done)], wait=True)
     return outcome
 
 
 _RENEW = """
 UPDATE runs
-   SET generation = generation + 1, journal_from = last_seq + 1,
+   SET generation = generation + 1, generation_seq = last_seq + 1,
        generation_at = %(now)s, status = 'ready', last_seq = last_seq + 1,
        lease_owner = NULL, crashes = 0, rank = %(now)s
  WHERE id = %(id)s AND part = %(part)s AND epoch = %(epoch)s AND lease_owner = %(owner)s
@@ -238,8 +238,8 @@ RETURNING generation, last_seq, function
 """
 
 
-async def renew_run(db: Cursor, fence: Fence, input_: Json, now: int) -> bool:
-    """Begin the run's next generation; see `Store.renew`."""
+async def renew_run(db: Cursor, fence: Fence, input_: JsonText, now: int) -> bool:
+    """Begin the run's next generation; see `Store.continue_as`."""
     where = {"id": fence.run_id, "part": fence.part}
     held = {"epoch": fence.epoch, "owner": fence.owner, "now": now}
     light, blobs = outsource_payload(root_of(fence.run_id), input_)

@@ -58,7 +58,7 @@ RETURNING beat_at
 
 
 class PostgresPulse:
-    """See `substrate.store.store.Pulse`.
+    """See `substrate.store.store.HeartbeatConnection`.
 
     `make_room` asks the rest of this process to do with a connection less.
     """
@@ -86,11 +86,14 @@ class PostgresPulse:
             raise
 
     def beat(self) -> int | None:
-        """See `Pulse.beat`. Raises `StoreError`; the next beat connects anew where it must."""
+        """See `HeartbeatConnection.beat`.
+
+        Raises `StoreError`; the next beat connects anew where it must.
+        """
         return self._run(_BEAT)
 
     def stop(self) -> None:
-        """See `Pulse.stop`."""
+        """See `HeartbeatConnection.stop`."""
         try:
             if self._db is not None and is_usable(self._db):
                 self._run(_STRIKE_OFF)

@@ -7,7 +7,7 @@ from substrate.store.blobs import digests_in, inflate
 from substrate.store.postgres.blobs import read_blobs
 from substrate.store.postgres.session import Cursor
 from substrate.values.ids import PromiseId, RunId, part_of, root_of
-from substrate.values.records import Json, Promise
+from substrate.values.records import JsonText, Promise
 
 _SELECT_PROMISE = f"""
 SELECT {rows.PROMISE_COLUMNS}
@@ -60,13 +60,13 @@ SELECT id, usage
 
 async def read_usages(
     db: Cursor, prefix: str, skipping: Sequence[str]
-) -> Sequence[tuple[PromiseId, Json]]:
+) -> Sequence[tuple[PromiseId, JsonText]]:
     """Return what the promises have used whose id begins so, and does not go on so."""
-    found: list[tuple[PromiseId, Json]] = []
+    found: list[tuple[PromiseId, JsonText]] = []
     for first, end in rows.ranges_of(prefix, skipping):
         given = {"first": first, "end": end, "part": part_of(prefix)}
         cursor = await db.execute(_SELECT_USAGES, given)
-        found += [(PromiseId(row[0]), Json(row[1])) for row in await cursor.fetchall()]
+        found += [(PromiseId(row[0]), JsonText(row[1])) for row in await cursor.fetchall()]
     return found
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from substrate.store.postgres.session import Cursor
-from substrate.values.records import Json
+from substrate.values.records import JsonText
 
 _UPSERT_LIMIT = """
 INSERT INTO limits (name, tenant, told, told_at)
@@ -13,7 +13,7 @@ VALUES (%(name)s, '', %(told)s::json, %(now)s)
 """
 
 
-async def write_limit(db: Cursor, name: str, told: Json, now: int) -> None:
+async def write_limit(db: Cursor, name: str, told: JsonText, now: int) -> None:
     """Keep what was told, in the place of what was told before."""
     await db.execute(_UPSERT_LIMIT, {"name": name, "told": told, "now": now})
 
@@ -26,7 +26,7 @@ SELECT name, told, told_at
 """
 
 
-async def read_limits(db: Cursor, since: int) -> Sequence[tuple[str, Json, int]]:
+async def read_limits(db: Cursor, since: int) -> Sequence[tuple[str, JsonText, int]]:
     """Return what was told since a moment, and when."""
     cursor = await db.execute(_SELECT_LIMITS, (since,))
-    return [(row[0], Json(row[1]), row[2]) for row in await cursor.fetchall()]
+    return [(row[0], JsonText(row[1]), row[2]) for row in await cursor.fetchall()]

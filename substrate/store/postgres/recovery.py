@@ -25,7 +25,7 @@ import psycopg
 from substrate.store import life_lock
 from substrate.store.broken import Stuck
 from substrate.store.crashes import Loss, LostRun, Verdict, judge
-from substrate.store.postgres.checkpoints import LOCK_FREE, wake_run
+from substrate.store.postgres.checkpoints import LOCK_SKIP_LOCKED, wake_run
 from substrate.store.postgres.connections import NOW, REFUSALS
 from substrate.store.postgres.session import Cursor
 from substrate.values.ids import RunId
@@ -39,7 +39,7 @@ SERVER_START = "(extract(epoch FROM pg_postmaster_start_time()) * 1000::numeric)
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class WorkerSeen:
     """What one look shows of an owner of runs."""
 
     owner: Owner
@@ -61,14 +61,14 @@ class _Sign:
     was_awaited: bool
 
 
-class Vigil:
+class Suspicions:
     """Remembers the last sign of life of each worker, and which are missing, and since when."""
 
     def __init__(self) -> None:
         self._missing: dict[tuple[Owner, int], float] = {}
         self._signs: dict[Owner, _Sign] = {}
 
-    def dead_among(self, seen: Sequence[Sighting], now: float) -> Sequence[Sighting]:
+    def dead_among(self, seen: Sequence[WorkerSeen], now: float) -> Sequence[WorkerSeen]:
         """Return those that are dead; `now` is in seconds of a clock that only goes forward.
 
         A beat moves the lease's end, and so ends a suspicion.
@@ -83,13 +83,13 @@ class Vigil:
             if (one.owner, one.lease_until) in given_up or self._has_lapsed(one, now)
         ]
 
-    def _sign_of(self, one: Sighting, now: float) -> _Sign:
+    def _sign_of(self, one: WorkerSeen, now: float) -> _Sign:
         known = self._signs.get(one.owner)
         if known is None or known.lease_until != one.lease_until:
             return _Sign(one.lease_until, now, known is not None)
         return known
 
-    def _has_lapsed(self, one: Sighting, now: float) -> bool:
+    def _has_lapsed(self, one: WorkerSeen, now: float) -> bool:
         sign = self._signs[one.owner]
         is_over = now - sign.since >= one.lease_ms / 1000
         return is_over or (one.has_lapsed and not sign.was_awaited)
@@ -108,11 +108,11 @@ SELECT DISTINCT lease_owner, 0, 0, true, false
 """
 
 
-async def look(db: Cursor, without: Sequence[RunId] = ()) -> Sequence[Sighting]:
+async def look(db: Cursor, without: Sequence[RunId] = ()) -> Sequence[WorkerSeen]:
     """Return how the workers stand, and the owners of runs that are no workers any more."""
     cursor = await db.execute(_LOOK, {"ids": list(without)})
     return [
-        Sighting(owner, until, until - beat_at, has_lapsed, is_missing)
+        WorkerSeen(owner, until, until - beat_at, has_lapsed, is_missing)
         for owner, until, beat_at, has_lapsed, is_missing in await cursor.fetchall()
     ]
 
@@ -124,7 +124,7 @@ UPDATE workers
 """
 
 
-async def vouch(db: Cursor, owners: Sequence[Owner]) -> None:
+async def leave_to_lease(db: Cursor, owners: Sequence[Owner]) -> None:
     """Let the lease decide over these workers until their next beat, which names a new backend."""
     await db.execute(_VOUCH, (owners,))
 
@@ -152,7 +152,7 @@ SELECT id, part, parent_id, crashes, losses_seen, on_dead, deadline_at,
        coalesce(lease_owner = %(owner)s AND status = 'running', false)
   FROM runs
  WHERE id = ANY (%(ids)s)
- {LOCK_FREE}
+ {LOCK_SKIP_LOCKED}
 """
 
 _COUNT_LOSS = """
@@ -169,7 +169,7 @@ UPDATE runs
        due_at = coalesce(%(due_at)s, due_at),
        need = 0,
        ended_at = CASE WHEN %(status)s = 'dead' THEN %(now)s::bigint END,
-       gone_epoch = CASE WHEN %(is_gone)s THEN epoch ELSE gone_epoch END,
+       exited_epoch = CASE WHEN %(is_gone)s THEN epoch ELSE exited_epoch END,
        last_seq = last_seq + 1,
        lease_owner = NULL,
        rank = %(now)s
@@ -184,7 +184,7 @@ UPDATE promises
 """
 
 
-def with_evidence(dead: Sequence[Sighting]) -> Sequence[Sighting]:
+def with_evidence(dead: Sequence[WorkerSeen]) -> Sequence[WorkerSeen]:
     """Return them with what is known of their processes: on this host, whether they have ended."""
     found = []
     for one in dead:
@@ -193,7 +193,7 @@ def with_evidence(dead: Sequence[Sighting]) -> Sequence[Sighting]:
     return found
 
 
-def remove_locks(dead: Sequence[Sighting]) -> None:
+def remove_locks(dead: Sequence[WorkerSeen]) -> None:
     """Remove the locks of processes that have ended, once their runs have been taken back."""
     for one in dead:
         if one.is_gone and (file := life_lock.host_file(one.owner)):
@@ -201,7 +201,7 @@ def remove_locks(dead: Sequence[Sighting]) -> None:
 
 
 async def recover_runs(
-    db: Cursor, dead: Sequence[Sighting], now: int, stuck: Stuck | None = None
+    db: Cursor, dead: Sequence[WorkerSeen], now: int, stuck: Stuck | None = None
 ) -> Sequence[RunId]:
     """Take back the runs of these owners, save of one that has shown a sign of life since.
 
@@ -220,7 +220,7 @@ async def recover_runs(
 
 
 async def _take_back(
-    db: Cursor, dead: Sighting, now: int, stuck: Stuck | None, *, is_whole: bool
+    db: Cursor, dead: WorkerSeen, now: int, stuck: Stuck | None, *, is_whole: bool
 ) -> Sequence[RunId]:
     cursor = await db.execute(_SELECT_LOST, {"owner": dead.owner})
     lost = LostRun.all_of(await cursor.fetchall(), stuck)
@@ -242,7 +242,7 @@ async def _take_back(
 
 
 async def _alone(
-    db: Cursor, judged: tuple[LostRun, Verdict], dead: Sighting, now: int, stuck: Stuck
+    db: Cursor, judged: tuple[LostRun, Verdict], dead: WorkerSeen, now: int, stuck: Stuck
 ) -> bool:
     """Do all of it for one run; where its row or its parent's is refused, nothing of it."""
     run, verdict = judged
@@ -275,7 +275,7 @@ async def _locked(db: Cursor, owner: Owner, lost: Sequence[LostRun]) -> Sequence
     ]
 
 
-async def _put_back(db: Cursor, run: LostRun, verdict: Verdict, dead: Sighting, now: int) -> int:
+async def _put_back(db: Cursor, run: LostRun, verdict: Verdict, dead: WorkerSeen, now: int) -> int:
     row = {
         "id": run.id,
         "part": run.part,

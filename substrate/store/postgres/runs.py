@@ -13,13 +13,13 @@ from substrate.store.postgres.promises import insert_settled
 from substrate.store.postgres.session import Cursor
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId, part_of
-from substrate.values.records import Fence, Inbox, NewRun, Owner, Promise, Run, RunStatus
+from substrate.values.records import Fence, NewRun, OwnedRun, Owner, Promise, Run, RunStatus
 
 _INSERT_RUN = """
 WITH created AS (
     INSERT INTO runs (id, part, tenant, root_id, function, version, queue, lane, rank, status,
                       epoch, lease_owner, wake_version, need, due_at, deadline_at, crashes,
-                      cancel_requested, last_seq, seed, generation, journal_from, gone_epoch,
+                      cancel_requested, last_seq, seed, generation, generation_seq, exited_epoch,
                       created_at, generation_at)
     VALUES (%(id)s, %(part)s, %(tenant)s, %(root_id)s, %(function)s, %(version)s, %(queue)s,
             %(lane)s, %(rank)s, %(status)s, %(epoch)s, %(lease_owner)s, 0, 0, %(due_at)s,
@@ -166,10 +166,10 @@ SELECT id, epoch, wake_version, cancel_requested
 """
 
 
-async def read_inboxes(db: Cursor, owner: Owner) -> Sequence[Inbox]:
+async def read_inboxes(db: Cursor, owner: Owner) -> Sequence[OwnedRun]:
     """Return how each running run of the worker stands."""
     cursor = await db.execute(_SELECT_INBOXES, (owner,))
-    return [Inbox(*row) for row in await cursor.fetchall()]
+    return [OwnedRun(*row) for row in await cursor.fetchall()]
 
 
 _RELEASE = f"""
@@ -222,7 +222,7 @@ UPDATE promises
 
 
 async def reopen_run(db: Cursor, run_id: RunId, accepted: Promise | None, now: int) -> Run:
-    """Make a paused, failed or dead run ready again; see `Store.reopen`."""
+    """Make a paused, failed or dead run ready again; see `Store.resume`."""
     where = {"id": run_id, "part": part_of(run_id)}
     numbers = 1 if accepted is None else 2  # the run's own row changes, and one may join it
     async with db.connection.transaction():

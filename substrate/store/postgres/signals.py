@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from substrate.store import rows
-from substrate.store.blobs import outsource
+from substrate.store.blobs import offload
 from substrate.store.postgres.checkpoints import LOCK, write_batch
 from substrate.store.postgres.promises import read_promise
 from substrate.store.postgres.runs import existing_run
@@ -16,7 +16,7 @@ from substrate.values.records import (
     Fence,
     Fenced,
     Promise,
-    Received,
+    ReceivedSignal,
     Signal,
     Written,
 )
@@ -106,7 +106,7 @@ SELECT name, dedup, n, value, sent_at, taken_by
 
 async def read_inbox(
     db: Cursor, run_id: RunId, name: str | None, only: Mapping[str, int | None]
-) -> Sequence[Received]:
+) -> Sequence[ReceivedSignal]:
     """Return the signals that a run was sent, oldest first; see `Store.inbox`.
 
     The untaken of one name, which a run asks for at each step, have an index of their own.
@@ -114,7 +114,7 @@ async def read_inbox(
     statement = _SELECT_UNTAKEN if name is not None and only["untaken"] else _SELECT_RECEIVED
     where = {"run_id": run_id, "part": part_of(run_id), "name": name, **only}
     cursor = await db.execute(statement, where)
-    return [Received(*row) for row in await cursor.fetchall()]
+    return [ReceivedSignal(*row) for row in await cursor.fetchall()]
 
 
 _HOLD = f"""
@@ -164,7 +164,7 @@ async def take_signals(
         if free != (len(set(dedups)),):
             return first or rows.unsettled(promise)
         await db.execute(_TAKE, marks)
-        (outcome,) = await write_batch(db, [outsource(Checkpoint(fence, promise))], wait=True)
+        (outcome,) = await write_batch(db, [offload(Checkpoint(fence, promise))], wait=True)
         match outcome:
             case Written(seq):
                 return replace(promise, seq=seq, epoch=fence.epoch)

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from substrate.store.blobs import outsource
+from substrate.store.blobs import offload
 from substrate.store.postgres.checkpoints import write_batch
 from substrate.store.postgres.connections import Connections
 from substrate.store.postgres.deadline import AnyConnection
@@ -166,7 +166,7 @@ async def _answer(connection: AnyConnection, call: Call) -> Promise:
 
 async def _write(db: Cursor, checkpoint: Checkpoint) -> Promise:
     """Write the promise under the fence, which takes the run's lock, or undo everything."""
-    (outcome,) = await write_batch(db, [outsource(checkpoint)], wait=True)
+    (outcome,) = await write_batch(db, [offload(checkpoint)], wait=True)
     match outcome:
         case Written(seq):
             return replace(checkpoint.promise, seq=seq, epoch=checkpoint.fence.epoch)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from substrate.store import rows
-from substrate.store.blobs import outsource
+from substrate.store.blobs import offload
 from substrate.store.broken import Stuck
 from substrate.store.sqlite import below, ending, promises, recovery, runs
 from substrate.store.sqlite import checkpoints as journal
@@ -26,15 +26,15 @@ from substrate.values.ids import PromiseId, RunId
 from substrate.values.records import (
     Checkpoint,
     Claim,
+    CommitResult,
     Fence,
     Fenced,
-    Inbox,
-    Json,
+    JsonText,
     NewRun,
-    Outcome,
+    OwnedRun,
     Owner,
     Promise,
-    Received,
+    ReceivedSignal,
     Run,
     RunStatus,
     Signal,
@@ -60,7 +60,7 @@ class SqliteStore:
             connection.close()
         self._file = SqliteFile(path)
         self._stuck = Stuck()
-        self._vigil = recovery.Vigil(path)
+        self._vigil = recovery.Suspicions(path)
 
     async def start(self, new: NewRun, claim_for: Owner | None = None) -> tuple[Run, Claim | None]:
         """See `Store.start`."""
@@ -92,7 +92,7 @@ class SqliteStore:
 
     async def usages(
         self, prefix: str, skipping: Sequence[str] = ()
-    ) -> Sequence[tuple[PromiseId, Json]]:
+    ) -> Sequence[tuple[PromiseId, JsonText]]:
         """See `Store.usages`."""
         return await self._file.scan(lambda db: promises.read_usages(db, prefix, skipping))
 
@@ -118,7 +118,7 @@ class SqliteStore:
         untaken: bool = True,
         after: int = 0,
         limit: int | None = None,
-    ) -> Sequence[Received]:
+    ) -> Sequence[ReceivedSignal]:
         """See `Store.inbox`."""
         only = {"untaken": untaken, "after": after, "limit": limit}
         return await self._file.read(lambda db: inbox.read_inbox(db, run_id, name, only))
@@ -143,8 +143,8 @@ class SqliteStore:
         )
         return await self._whole(found, lane)
 
-    async def backlog(self, lanes: Sequence[str], limit: int) -> int:
-        """See `Store.backlog`."""
+    async def count_ready(self, lanes: Sequence[str], limit: int) -> int:
+        """See `Store.count_ready`."""
         return await self._file.read(lambda db: waiting.count_ready(db, lanes, limit))
 
     async def claim_below(
@@ -159,12 +159,12 @@ class SqliteStore:
         )
         return await self._whole(found, lane)
 
-    async def backlog_below(self, run_id: RunId, lanes: Sequence[str], limit: int) -> int:
-        """See `Store.backlog_below`."""
+    async def count_ready_below(self, run_id: RunId, lanes: Sequence[str], limit: int) -> int:
+        """See `Store.count_ready_below`."""
         return len(await self._file.read(lambda db: below.ready_below(db, run_id, lanes, limit)))
 
-    async def inboxes(self, owner: Owner) -> Sequence[Inbox]:
-        """See `Store.inboxes`."""
+    async def owned_runs(self, owner: Owner) -> Sequence[OwnedRun]:
+        """See `Store.owned_runs`."""
         return await self._file.read(lambda db: runs.read_inboxes(db, owner))
 
     async def suspend(
@@ -192,8 +192,8 @@ class SqliteStore:
         """See `Store.next_due_at`."""
         return await self._file.read(waiting.next_due_at)
 
-    async def arrivals(self, run_id: RunId, after: int) -> Sequence[Promise]:
-        """See `Store.arrivals`."""
+    async def settled_children(self, run_id: RunId, after: int) -> Sequence[Promise]:
+        """See `Store.settled_children`."""
         read = await self._reading(run_id, after)
         return await read(lambda db: waiting.read_arrivals(db, run_id, after))
 
@@ -202,15 +202,17 @@ class SqliteStore:
         read = self._file.scan if len(ids) > _LONG_JOURNAL else self._file.read
         return await read(lambda db: promises.read_promises(db, ids))
 
-    async def commit(self, batch: Sequence[Checkpoint], *, wait: bool = False) -> Sequence[Outcome]:
+    async def commit(
+        self, batch: Sequence[Checkpoint], *, wait: bool = False
+    ) -> Sequence[CommitResult]:
         """See `Store.commit`. SQLite has one writer, so nothing is ever `Locked`."""
-        light = [outsource(checkpoint) for checkpoint in batch]
+        light = [offload(checkpoint) for checkpoint in batch]
         is_long = any(len(blob.data) > _LONG_BLOB for each in light for blob in each.blobs)
         return await self._file.write(
             lambda db: [journal.write_checkpoint(db, c) for c in light], in_thread=is_long
         )
 
-    async def settled(self, batch: Sequence[Checkpoint]) -> Sequence[Outcome | None]:
+    async def settled(self, batch: Sequence[Checkpoint]) -> Sequence[CommitResult | None]:
         """See `Store.settled`."""
         ids = [checkpoint.promise.id for checkpoint in batch]
         found = await self.promises(ids)
@@ -230,12 +232,12 @@ class SqliteStore:
         """See `Store.transact`."""
         return await transact(self._file, fence, call)
 
-    async def finish(self, done: Checkpoint, heard: Collection[str]) -> Outcome | Unread:
+    async def finish(self, done: Checkpoint, heard: Collection[str]) -> CommitResult | Unread:
         """See `Store.finish`."""
         return await self._file.write(lambda db: ending.finish_run(db, done, heard))
 
-    async def renew(self, fence: Fence, input: Json) -> bool:
-        """See `Store.renew`."""
+    async def continue_as(self, fence: Fence, input: JsonText) -> bool:
+        """See `Store.continue_as`."""
         now = self.clock.now_ms()
         return await self._file.write(lambda db: ending.renew_run(db, fence, input, now))
 
@@ -273,17 +275,17 @@ class SqliteStore:
             remove_lock(self.path, one.owner)
         return recovered
 
-    async def reopen(self, run_id: RunId, accepted: Promise | None = None) -> Run:
-        """See `Store.reopen`."""
+    async def resume(self, run_id: RunId, accepted: Promise | None = None) -> Run:
+        """See `Store.resume`."""
         now = self.clock.now_ms()
         return await self._file.write(lambda db: runs.reopen_run(db, run_id, accepted, now))
 
-    async def tell_limit(self, name: str, told: Json) -> None:
-        """See `Store.tell_limit`."""
+    async def write_rate_limit(self, name: str, told: JsonText) -> None:
+        """See `Store.write_rate_limit`."""
         now = self.clock.now_ms()
         await self._file.write(lambda db: limits.write_limit(db, name, told, now))
 
-    async def limits(self, since: int) -> Sequence[tuple[str, Json, int]]:
+    async def limits(self, since: int) -> Sequence[tuple[str, JsonText, int]]:
         """See `Store.limits`."""
         return await self._file.read(lambda db: limits.read_limits(db, since))
 
@@ -300,8 +302,8 @@ class SqliteStore:
         """See `Store.ready_lanes`."""
         return await self._file.read(lambda db: lane_rows.ready_lanes(db, limit))
 
-    def pulse(self, owner: Owner, lease: timedelta) -> SqlitePulse:
-        """See `Store.pulse`."""
+    def heartbeat(self, owner: Owner, lease: timedelta) -> SqlitePulse:
+        """See `Store.heartbeat`."""
         self._file.check_open()
         return SqlitePulse(self.path, owner, lease)
 

@@ -15,9 +15,9 @@ from substrate.values.ids import part_of
 from substrate.values.records import (
     Adopted,
     Checkpoint,
+    CommitResult,
     Fenced,
     NewRun,
-    Outcome,
     Promise,
     Written,
 )
@@ -52,7 +52,7 @@ RETURNING seq
 """
 
 
-def write_checkpoint(db: apsw.Connection, checkpoint: Checkpoint) -> Outcome:
+def write_checkpoint(db: apsw.Connection, checkpoint: Checkpoint) -> CommitResult:
     """Write one checkpoint, if the fence holds and nobody settled the promise before."""
     promise, part = checkpoint.promise, checkpoint.fence.part
     held = _advance(db, checkpoint)
@@ -95,7 +95,7 @@ def write_checkpoint(db: apsw.Connection, checkpoint: Checkpoint) -> Outcome:
 _INSERT_CHILD = """
 INSERT INTO runs (id, part, tenant, root_id, parent_id, function, version, queue, lane, rank,
                   status, epoch, wake_version, need, deadline_at, crashes, cancel_requested,
-                  last_seq, seed, generation, journal_from, gone_epoch, created_at,
+                  last_seq, seed, generation, generation_seq, exited_epoch, created_at,
                   generation_at, on_dead)
 SELECT :id, part, tenant, root_id, id, :function, :version, :queue, :lane, :rank, 'ready', 0, 0, 0,
        CASE WHEN :is_undo THEN :deadline_at

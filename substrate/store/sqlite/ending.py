@@ -10,7 +10,7 @@ import apsw
 import orjson
 
 from substrate.store import rows
-from substrate.store.blobs import outsource, outsource_payload
+from substrate.store.blobs import offload, outsource_payload
 from substrate.store.sqlite.blobs import insert_blobs
 from substrate.store.sqlite.checkpoints import wake_run, write_checkpoint
 from substrate.store.sqlite.promises import insert_settled
@@ -19,10 +19,10 @@ from substrate.values.errors import RunEnded
 from substrate.values.ids import RunId, part_of, root_of
 from substrate.values.records import (
     Checkpoint,
+    CommitResult,
     Fence,
     Fenced,
-    Json,
-    Outcome,
+    JsonText,
     Run,
     RunStatus,
     Unread,
@@ -169,7 +169,9 @@ SELECT 1
 """
 
 
-def finish_run(db: apsw.Connection, done: Checkpoint, heard: Collection[str]) -> Outcome | Unread:
+def finish_run(
+    db: apsw.Connection, done: Checkpoint, heard: Collection[str]
+) -> CommitResult | Unread:
     """End a run unless it may still hear a signal; see `Store.finish`."""
     fence = done.fence
     held = (fence.run_id, fence.part, fence.epoch, fence.owner)
@@ -179,12 +181,12 @@ def finish_run(db: apsw.Connection, done: Checkpoint, heard: Collection[str]) ->
     inbox = {"run_id": fence.run_id, "part": fence.part, "names": names}
     if db.execute(_ANY_UNREAD, inbox).fetchone():
         return Unread()
-    return write_checkpoint(db, outsource(done))
+    return write_checkpoint(db, offload(done))
 
 
 _RENEW = """
 UPDATE runs
-   SET generation = generation + 1, journal_from = last_seq + 1,
+   SET generation = generation + 1, generation_seq = last_seq + 1,
        generation_at = :now, status = 'ready', last_seq = last_seq + 1,
        lease_owner = NULL, crashes = 0, rank = :now
  WHERE id = :id AND part = :part AND epoch = :epoch AND lease_owner = :owner
@@ -193,8 +195,8 @@ RETURNING generation, last_seq, function
 """
 
 
-def renew_run(db: apsw.Connection, fence: Fence, input_: Json, now: int) -> bool:
-    """Begin the run's next generation; see `Store.renew`."""
+def renew_run(db: apsw.Connection, fence: Fence, input_: JsonText, now: int) -> bool:
+    """Begin the run's next generation; see `Store.continue_as`."""
     where = {"id": fence.run_id, "part": fence.part}
     held = {"epoch": fence.epoch, "owner": fence.owner, "now": now}
     renewed = db.execute(_RENEW, where | held).fetchone()

@@ -198,7 +198,7 @@ class SqliteFile:
             if self._pace < _SLOW and not in_thread:
                 with suppress(apsw.BusyError):
                     return self._transact(work, wait=0)
-            return await self.in_turn(
+            return await self.correction_chain(
                 lambda is_left: self._transact(work, wait=LOCK_WAIT, is_left=is_left)
             )
 
@@ -257,7 +257,7 @@ class SqliteFile:
         except apsw.Error as error:
             raise unusable(self.path, error) from error
 
-    async def in_turn(self, call: Callable[[IsLeft], T]) -> T:
+    async def correction_chain(self, call: Callable[[IsLeft], T]) -> T:
         """Do as `in_thread` does. `call` is told by its argument when nobody waits any more."""
         left = threading.Event()
         work = partial(call, left.is_set)

@@ -39,7 +39,7 @@ _LOCK_WAIT = 5.0
 
 
 class SqlitePulse:
-    """See `substrate.store.store.Pulse`."""
+    """See `substrate.store.store.HeartbeatConnection`."""
 
     def __init__(self, path: Path, owner: Owner, lease: timedelta) -> None:
         self._path = path
@@ -55,11 +55,11 @@ class SqlitePulse:
             raise
 
     def beat(self) -> int | None:
-        """See `Pulse.beat`. Raises `StoreError`; the next beat tries again."""
+        """See `HeartbeatConnection.beat`. Raises `StoreError`; the next beat tries again."""
         return self._run(_BEAT)
 
     def stop(self) -> None:
-        """See `Pulse.stop`."""
+        """See `HeartbeatConnection.stop`."""
         try:
             self._run(_STRIKE_OFF)
         finally:

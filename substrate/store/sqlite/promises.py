@@ -11,7 +11,7 @@ from substrate.store import rows
 from substrate.store.blobs import digests_in, inflate
 from substrate.store.sqlite.blobs import read_blobs
 from substrate.values.ids import PromiseId, RunId, part_of
-from substrate.values.records import Json, Promise
+from substrate.values.records import JsonText, Promise
 
 _SELECT_PROMISE = f"""
 SELECT {rows.PROMISE_COLUMNS}
@@ -55,12 +55,14 @@ SELECT id, usage
 
 def read_usages(
     db: apsw.Connection, prefix: str, skipping: Sequence[str]
-) -> Sequence[tuple[PromiseId, Json]]:
+) -> Sequence[tuple[PromiseId, JsonText]]:
     """Return what the promises have used whose id begins so, and does not go on so."""
-    found: list[tuple[PromiseId, Json]] = []
+    found: list[tuple[PromiseId, JsonText]] = []
     for first, end in rows.ranges_of(prefix, skipping):
         given = {"first": first, "end": end, "part": part_of(prefix)}
-        found += [(PromiseId(row[0]), Json(row[1])) for row in db.execute(_SELECT_USAGES, given)]
+        found += [
+            (PromiseId(row[0]), JsonText(row[1])) for row in db.execute(_SELECT_USAGES, given)
+        ]
     return found
 
 

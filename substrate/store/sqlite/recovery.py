@@ -23,7 +23,7 @@ from substrate.values.records import Owner
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class WorkerSeen:
     """What one look shows of an owner of runs."""
 
     owner: Owner
@@ -45,19 +45,19 @@ SELECT DISTINCT lease_owner, '', 0, 0
 """
 
 
-def look(db: apsw.Connection, without: Sequence[RunId] = ()) -> Sequence[Sighting]:
+def look(db: apsw.Connection, without: Sequence[RunId] = ()) -> Sequence[WorkerSeen]:
     """Return how the workers stand, and the owners of runs that are no workers any more."""
-    return [Sighting(*row) for row in db.execute(_LOOK, {"ids": rows.id_list(without)})]
+    return [WorkerSeen(*row) for row in db.execute(_LOOK, {"ids": rows.id_list(without)})]
 
 
-class Vigil:
+class Suspicions:
     """Remembers the last sign of life of each worker, and when it was first seen."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._since: dict[tuple[Owner, int], float] = {}
 
-    def dead_among(self, seen: Sequence[Sighting], now: float) -> Sequence[Sighting]:
+    def dead_among(self, seen: Sequence[WorkerSeen], now: float) -> Sequence[WorkerSeen]:
         """Return those that are dead; `now` is in seconds of a clock that only goes forward.
 
         Who looks for the first time waits for as long as the lease is: it cannot know what it
@@ -68,7 +68,7 @@ class Vigil:
         looked = [replace(one, is_gone=is_free(self._path, one.owner, one.host)) for one in seen]
         return [one for one in looked if one.is_gone or self._has_lapsed(one, now)]
 
-    def _has_lapsed(self, one: Sighting, now: float) -> bool:
+    def _has_lapsed(self, one: WorkerSeen, now: float) -> bool:
         lease_s = (one.lease_until - one.beat_at) / 1000
         return now - self._since[one.owner, one.lease_until] >= lease_s
 
@@ -105,7 +105,7 @@ UPDATE runs
        due_at = coalesce(:due_at, due_at),
        need = 0,
        ended_at = CASE WHEN :status = 'dead' THEN :now END,
-       gone_epoch = CASE WHEN :is_gone THEN epoch ELSE gone_epoch END,
+       exited_epoch = CASE WHEN :is_gone THEN epoch ELSE exited_epoch END,
        last_seq = last_seq + 1,
        lease_owner = NULL,
        rank = :now
@@ -121,7 +121,7 @@ UPDATE promises
 
 
 def recover_runs(
-    db: apsw.Connection, dead: Sequence[Sighting], now: int, stuck: Stuck | None = None
+    db: apsw.Connection, dead: Sequence[WorkerSeen], now: int, stuck: Stuck | None = None
 ) -> Sequence[RunId]:
     """Take back the runs of these owners, save of one that has shown a sign of life since.
 
@@ -136,7 +136,7 @@ def recover_runs(
 
 
 def _take_back(
-    db: apsw.Connection, dead: Sighting, now: int, stuck: Stuck | None, *, is_whole: bool
+    db: apsw.Connection, dead: WorkerSeen, now: int, stuck: Stuck | None, *, is_whole: bool
 ) -> Sequence[RunId]:
     lost = LostRun.all_of(db.execute(_SELECT_LOST, (dead.owner,)).fetchall(), stuck)
     loss = Loss.of(lost, is_whole=is_whole)
@@ -153,7 +153,7 @@ def _take_back(
 
 
 def _alone(
-    db: apsw.Connection, judged: tuple[LostRun, Verdict], dead: Sighting, now: int, stuck: Stuck
+    db: apsw.Connection, judged: tuple[LostRun, Verdict], dead: WorkerSeen, now: int, stuck: Stuck
 ) -> bool:
     """Do all of it for one run; where its row or its parent's is refused, nothing of it."""
     run, verdict = judged
@@ -168,7 +168,9 @@ def _alone(
     return True
 
 
-def _put_back(db: apsw.Connection, run: LostRun, verdict: Verdict, dead: Sighting, now: int) -> int:
+def _put_back(
+    db: apsw.Connection, run: LostRun, verdict: Verdict, dead: WorkerSeen, now: int
+) -> int:
     row = {
         "id": run.id,
         "part": run.part,

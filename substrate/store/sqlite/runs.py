@@ -16,9 +16,9 @@ from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId, part_of, promise_id
 from substrate.values.records import (
     Fence,
-    Inbox,
-    Json,
+    JsonText,
     NewRun,
+    OwnedRun,
     Owner,
     Promise,
     Run,
@@ -29,7 +29,7 @@ from substrate.values.records import (
 _INSERT_RUN = """
 INSERT INTO runs (id, part, tenant, root_id, function, version, queue, lane, rank, status, epoch,
                   lease_owner, wake_version, need, due_at, deadline_at, crashes, cancel_requested,
-                  last_seq, seed, generation, journal_from, gone_epoch, created_at,
+                  last_seq, seed, generation, generation_seq, exited_epoch, created_at,
                   generation_at)
 VALUES (:id, :part, :tenant, :root_id, :function, :version, :queue, :lane, :rank, :status, :epoch,
         :lease_owner, 0, 0, :due_at, :deadline_at, 0, 0, 1, :seed, 0, 0, 0, :created_at,
@@ -158,12 +158,12 @@ def _claimed(db: apsw.Connection, taken: Iterable[rows.Row]) -> Sequence[rows.Cl
     return [(run, _input_of(db, run)) for run in found]
 
 
-def _input_of(db: apsw.Connection, run: Run) -> Json | None:
+def _input_of(db: apsw.Connection, run: Run) -> JsonText | None:
     began = promise_id(run.id, generation_key(run.generation)) if run.generation else run.id
     row = db.execute(_SELECT_INPUT, (began, part_of(run.id))).fetchone()
     if row is None or row[0] is None:
         return None
-    input_ = Json(row[0])
+    input_ = JsonText(row[0])
     digest = digest_in(input_)
     contents = read_blobs(db, run.id, [digest]) if digest else {}
     return None if digest and digest not in contents else whole(input_, contents)
@@ -176,10 +176,10 @@ SELECT id, epoch, wake_version, cancel_requested
 """
 
 
-def read_inboxes(db: apsw.Connection, owner: Owner) -> Sequence[Inbox]:
+def read_inboxes(db: apsw.Connection, owner: Owner) -> Sequence[OwnedRun]:
     """Return how each running run of the worker stands."""
     return [
-        Inbox(id_, epoch, wake_version, bool(is_cancelled))
+        OwnedRun(id_, epoch, wake_version, bool(is_cancelled))
         for id_, epoch, wake_version, is_cancelled in db.execute(_SELECT_INBOXES, (owner,))
     ]
 
@@ -229,7 +229,7 @@ UPDATE promises
 
 
 def reopen_run(db: apsw.Connection, run_id: RunId, accepted: Promise | None, now: int) -> Run:
-    """Make a paused, failed or dead run ready again; see `Store.reopen`."""
+    """Make a paused, failed or dead run ready again; see `Store.resume`."""
     where = {"id": run_id, "part": part_of(run_id)}
     numbers = 1 if accepted is None else 2  # the run's own row changes, and one may join it
     reopened = db.execute(_REOPEN_RUN, where | {"now": now, "numbers": numbers}).fetchone()

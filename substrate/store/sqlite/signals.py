@@ -10,7 +10,7 @@ import apsw
 import orjson
 
 from substrate.store import rows
-from substrate.store.blobs import outsource
+from substrate.store.blobs import offload
 from substrate.store.sqlite.checkpoints import write_checkpoint
 from substrate.store.sqlite.promises import read_promise
 from substrate.store.sqlite.runs import existing_run
@@ -21,7 +21,7 @@ from substrate.values.records import (
     Fence,
     Fenced,
     Promise,
-    Received,
+    ReceivedSignal,
     Signal,
     Written,
 )
@@ -105,7 +105,7 @@ SELECT name, dedup, n, value, sent_at, taken_by
 
 def read_inbox(
     db: apsw.Connection, run_id: RunId, name: str | None, only: Mapping[str, int | None]
-) -> Sequence[Received]:
+) -> Sequence[ReceivedSignal]:
     """Return the signals that a run was sent, oldest first; see `Store.inbox`.
 
     The untaken of one name, which a run asks for at each step, have an index of their own.
@@ -113,7 +113,7 @@ def read_inbox(
     statement = _SELECT_UNTAKEN if name is not None and only["untaken"] else _SELECT_RECEIVED
     where = {"run_id": run_id, "part": part_of(run_id), "name": name, **only}
     found = db.execute(statement, where)
-    return [Received(*row) for row in found]
+    return [ReceivedSignal(*row) for row in found]
 
 
 _IS_HELD = """
@@ -158,7 +158,7 @@ def take_signals(
     if db.execute(_COUNT_FREE, marks).fetchone() != (len(set(dedups)),):
         return first or rows.unsettled(promise)
     db.execute(_TAKE, marks)
-    match write_checkpoint(db, outsource(Checkpoint(fence, promise))):
+    match write_checkpoint(db, offload(Checkpoint(fence, promise))):
         case Written(seq):
             return replace(promise, seq=seq, epoch=fence.epoch)
         case Adopted(first):

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import apsw
 
-from substrate.store.blobs import outsource
+from substrate.store.blobs import offload
 from substrate.store.sqlite.checkpoints import write_checkpoint
 from substrate.store.sqlite.file import LOCK_WAIT, IsLeft, SqliteFile, begin, explained
 from substrate.store.transaction import (
@@ -32,9 +32,9 @@ from substrate.values.errors import Misuse
 from substrate.values.records import (
     Adopted,
     Checkpoint,
+    CommitResult,
     Fence,
     Fenced,
-    Outcome,
     Promise,
     Written,
 )
@@ -115,11 +115,11 @@ async def transact(file: SqliteFile, fence: Fence, call: Call) -> Promise | Fenc
     """Let a function write, and commit that with its promise; see `Store.transact`."""
     async with file.turn() as db:
         try:
-            longest = await file.in_turn(lambda is_left: _begin(db, is_left))
+            longest = await file.correction_chain(lambda is_left: _begin(db, is_left))
             transaction = SqliteTransaction(file, db)
             promise = await answer(transaction, call, longest)
             transaction.check()
-            light = outsource(Checkpoint(fence, promise))
+            light = offload(Checkpoint(fence, promise))
             outcome = await file.in_thread(lambda: _end(db, light))
         except BaseException:
             await file.in_thread(lambda: _roll_back(db))
@@ -161,7 +161,7 @@ def _longest(lease_ms: int | None) -> Longest:
     return Longest(seconds, why)
 
 
-def _end(db: apsw.Connection, checkpoint: Checkpoint) -> Outcome:
+def _end(db: apsw.Connection, checkpoint: Checkpoint) -> CommitResult:
     """Write the promise under the fence, and commit all if it was written, else nothing."""
     with explained(db, LOCK_WAIT):
         outcome = write_checkpoint(db, checkpoint)

@@ -21,11 +21,11 @@ from anthropic import (
 )
 
 from substrate.models import prices
-from substrate.models.messages import Delta, Json, Reply, Request, Usage
+from substrate.models.messages import Json, OnText, Reply, Request, Usage
 from substrate.models.providers.address import Address
 from substrate.models.providers.anthropic import wire as claude
 from substrate.models.providers.anthropic.wire import PROVIDER, Draft
-from substrate.models.providers.failures import Sdk, broken, overflowed, sensible
+from substrate.models.providers.failures import Sdk, broken, overflowed, parsing
 from substrate.models.providers.stream import Patience, charged, events, finish
 from substrate.values.errors import BadRequest
 
@@ -70,7 +70,7 @@ class Anthropic:
         """Close the client's connections."""
         await self._client.close()
 
-    async def answer(self, model: str, request: Request, on_delta: Delta) -> Reply:
+    async def answer(self, model: str, request: Request, on_delta: OnText) -> Reply:
         """Ask once. An answer that pauses for the provider's own tools is continued.
 
         A model that cannot write as much as was asked for in its place is asked for what it can.
@@ -89,7 +89,7 @@ class Anthropic:
     def _limited(self, model: str, request: Request) -> Request:
         return replace(request, max_output_tokens=self._longest.get(model))
 
-    async def _answer(self, model: str, request: Request, on_delta: Delta) -> Reply:
+    async def _answer(self, model: str, request: Request, on_delta: OnText) -> Reply:
         body = claude.body(model, request)
         asked: list[Json] = body["messages"]
         drafts: list[Draft] = []
@@ -99,7 +99,7 @@ class Anthropic:
                 drafts.append(Draft())
                 await self._stream(body, patience, drafts[-1], on_delta)
                 if drafts[-1].stop != "pause_turn" or claude.calls_ours(drafts[-1]):
-                    with sensible(f"{PROVIDER}:{model}"):
+                    with parsing(f"{PROVIDER}:{model}"):
                         return claude.reply(model, request, drafts)
                 so_far = claude.paused(drafts)
                 said = [{"role": "assistant", "content": so_far}] if so_far else []
@@ -110,7 +110,7 @@ class Anthropic:
             )
 
     async def _stream(
-        self, body: dict[str, Json], patience: Patience, draft: Draft, on_delta: Delta
+        self, body: dict[str, Json], patience: Patience, draft: Draft, on_delta: OnText
     ) -> None:
         model = f"{PROVIDER}:{body['model']}"
         opening = self._client.post(
@@ -126,7 +126,7 @@ class Anthropic:
         )
         async with aclosing(events(model, _SDK, opening, patience, claude.says)) as coming:
             async for event in coming:
-                with sensible(model):
+                with parsing(model):
                     words = claude.take(draft, event)
                 if words:
                     on_delta(words)

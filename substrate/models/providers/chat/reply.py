@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from substrate.models import prices
 from substrate.models.mending import whole
 from substrate.models.messages import (
-    Delta,
     Json,
+    OnText,
     Reply,
     ReplyPart,
     Request,
@@ -31,8 +31,8 @@ from substrate.models.providers.failures import (
     Translator,
     broken,
     overflowed,
+    parsing,
     rejected,
-    sensible,
     unknown_stop,
 )
 from substrate.models.providers.stream import COUNTS_S, Opening, Patience, charged, drain, events
@@ -89,7 +89,7 @@ async def answer(
     *,
     translator: Translator,
     opening: Opening,
-    on_delta: Delta,
+    on_delta: OnText,
 ) -> Reply:
     """Read an answer from the call that `opening` is."""
     called, draft = server.name(model), _Draft()
@@ -101,7 +101,7 @@ async def answer(
     with charged(charge):
         async with aclosing(events(called, translator, opening, patience, says)) as coming:
             async for event in coming:
-                with sensible(called):
+                with parsing(called):
                     words = _take(draft, event, called)
                 if words:
                     on_delta(words)
@@ -111,7 +111,7 @@ async def answer(
                 raise broken(called, "ended its stream before the answer was complete")
             async for event in drain(coming, COUNTS_S):
                 draft.counts = _counts(event) or draft.counts
-        with sensible(called):
+        with parsing(called):
             return _reply(server, model, request, draft)
 
 

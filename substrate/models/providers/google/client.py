@@ -24,9 +24,9 @@ from google.genai.errors import APIError, UnknownApiResponseError
 from google.genai.types import HttpOptions
 
 from substrate.models import prices
-from substrate.models.messages import Delta, Json, Reply, Request, Usage
+from substrate.models.messages import Json, OnText, Reply, Request, Usage
 from substrate.models.providers.address import Address
-from substrate.models.providers.failures import broken, rejected, sensible
+from substrate.models.providers.failures import broken, parsing, rejected
 from substrate.models.providers.google import wire as gemini
 from substrate.models.providers.google.wire import PROVIDER
 from substrate.models.providers.stream import Events, Patience, charged, drain, events
@@ -82,7 +82,7 @@ class Google:
         self._client.close()
         await self._transport.aclose()
 
-    async def answer(self, model: str, request: Request, on_delta: Delta) -> Reply:
+    async def answer(self, model: str, request: Request, on_delta: OnText) -> Reply:
         """Ask once. An answer that the server cuts in order to be continued is continued."""
         called = f"{PROVIDER}:{model}"
         body = gemini.body(model, request)
@@ -95,7 +95,7 @@ class Google:
                 coming = events(called, _Translator(), opening, patience, gemini.says)
                 await _read(called, coming, drafts[-1], on_delta)
                 if drafts[-1].finish != "CONTINUATION":
-                    with sensible(called):
+                    with parsing(called):
                         return gemini.reply(model, request, drafts)
                 if not drafts[-1].continuation:
                     raise broken(called, "cut its answer and gave no token to continue it")
@@ -103,13 +103,13 @@ class Google:
             raise BadRequest(f"{called} cut its answer {len(drafts)} times; ask for a shorter one")
 
 
-async def _read(called: str, coming: Events, draft: gemini.Draft, on_delta: Delta) -> None:
+async def _read(called: str, coming: Events, draft: gemini.Draft, on_delta: OnText) -> None:
     """Read an answer, as far as it goes, into a draft."""
     async with aclosing(coming):
         async for event in coming:
             if "error" in event:
                 raise rejected(called, event)
-            with sensible(called):
+            with parsing(called):
                 words = draft.take(event)
             if words:
                 on_delta(words)

@@ -25,7 +25,7 @@ from groq import (
 )
 
 from substrate.models import prices
-from substrate.models.messages import Delta, Json, Reply, Request, StopReason, ToolCall, Usage
+from substrate.models.messages import Json, OnText, Reply, Request, StopReason, ToolCall, Usage
 from substrate.models.providers.address import Address
 from substrate.models.providers.chat import reply as chat
 from substrate.models.providers.chat.request import Server, body
@@ -77,7 +77,7 @@ class Groq:
         """Close the client's connections."""
         await self._client.close()
 
-    async def answer(self, model: str, request: Request, on_delta: Delta) -> Reply:
+    async def answer(self, model: str, request: Request, on_delta: OnText) -> Reply:
         """Ask once."""
         timeout_s = request.read_timeout_s
         opening = self._client.post(

@@ -32,11 +32,11 @@ from openai import (
 from substrate.models import prices
 from substrate.models.mending import whole
 from substrate.models.messages import (
-    Delta,
     Document,
     Image,
     Json,
     Message,
+    OnText,
     Reply,
     ReplyPart,
     Request,
@@ -54,7 +54,7 @@ from substrate.models.messages import (
 )
 from substrate.models.providers.address import Address
 from substrate.models.providers.answer_schema import named
-from substrate.models.providers.failures import Sdk, broken, rejected, sensible, unknown_stop
+from substrate.models.providers.failures import Sdk, broken, parsing, rejected, unknown_stop
 from substrate.models.providers.stream import Patience, charged, events, finish
 from substrate.values.codec import encode
 from substrate.values.errors import BadRequest, ModelError
@@ -101,7 +101,7 @@ class OpenAI:
         """Close the client's connections."""
         await self._client.close()
 
-    async def answer(self, model: str, request: Request, on_delta: Delta) -> Reply:
+    async def answer(self, model: str, request: Request, on_delta: OnText) -> Reply:
         """Ask once; once more where a model turns out not to reason."""
         body = _body(model, request)
         if model in self._without_reasoning:
@@ -115,7 +115,7 @@ class OpenAI:
         return await self._answer(model, request, _without_reasoning(body), on_delta)
 
     async def _answer(
-        self, model: str, request: Request, body: dict[str, Json], on_delta: Delta
+        self, model: str, request: Request, body: dict[str, Json], on_delta: OnText
     ) -> Reply:
         called = f"{PROVIDER}:{model}"
         timeout_s = request.read_timeout_s
@@ -138,7 +138,7 @@ class OpenAI:
         with charged(charge):
             async with aclosing(events(called, _SDK, opening, patience, _says)) as coming:
                 async for event in coming:
-                    with sensible(called):
+                    with parsing(called):
                         words = _take(draft, event)
                     if words:
                         on_delta(words)
@@ -146,7 +146,7 @@ class OpenAI:
                         raise rejected(called, event)
                     if event.get("type") in _ENDS:
                         await finish(coming)
-                        with sensible(called):
+                        with parsing(called):
                             return _reply(model, request, draft)
             raise broken(called, "ended its stream before the answer was complete")
 

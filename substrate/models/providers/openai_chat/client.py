@@ -23,7 +23,7 @@ from openai import (
 )
 
 from substrate.models import prices
-from substrate.models.messages import Delta, Reply, Request
+from substrate.models.messages import OnText, Reply, Request
 from substrate.models.providers.address import Address
 from substrate.models.providers.chat import reply as chat
 from substrate.models.providers.chat.request import Server, body
@@ -79,7 +79,7 @@ class OpenAIChat:
         """Close the client's connections."""
         await self._client.close()
 
-    async def answer(self, model: str, request: Request, on_delta: Delta) -> Reply:
+    async def answer(self, model: str, request: Request, on_delta: OnText) -> Reply:
         """Ask once."""
         timeout_s = request.read_timeout_s
         opening = self._client.post(

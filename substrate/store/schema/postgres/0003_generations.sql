@@ -4,7 +4,7 @@
 INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, input, epoch,
                       created_at, settled_at)
 SELECT runs.id || '#g'::text || runs.generation::text, runs.part, runs.tenant, runs.id,
-       'g'::text || runs.generation::text, runs.journal_from, 'run', runs.function, 'resolved', own.input,
+       'g'::text || runs.generation::text, runs.generation_seq, 'run', runs.function, 'resolved', own.input,
        runs.epoch, runs.generation_at, runs.generation_at
   FROM runs
   JOIN promises AS own ON own.id = runs.id AND own.part = runs.part

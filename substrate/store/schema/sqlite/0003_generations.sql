@@ -4,7 +4,7 @@
 INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, input, epoch,
                       created_at, settled_at)
 SELECT runs.id || '#g' || runs.generation, runs.part, runs.tenant, runs.id,
-       'g' || runs.generation, runs.journal_from, 'run', runs.function, 'resolved', own.input,
+       'g' || runs.generation, runs.generation_seq, 'run', runs.function, 'resolved', own.input,
        runs.epoch, runs.generation_at, runs.generation_at
   FROM runs
   JOIN promises AS own ON own.id = runs.id AND own.part = runs.part

@@ -12,13 +12,13 @@ UPDATE sqlite_schema
    SET sql = substr(sql, 1, length(sql) - length(') STRICT')) || ',
     CONSTRAINT runs_counters CHECK (
           epoch BETWEEN 0 AND 2000000000
-          AND gone_epoch BETWEEN 0 AND 2000000000
+          AND exited_epoch BETWEEN 0 AND 2000000000
           AND wake_version BETWEEN 0 AND 2000000000
           AND need BETWEEN 0 AND 2000000000
           AND generation BETWEEN 0 AND 2000000000
           AND crashes BETWEEN 0 AND 1000000
           AND last_seq BETWEEN 0 AND 9007199254740991
-          AND journal_from BETWEEN 0 AND 9007199254740991
+          AND generation_seq BETWEEN 0 AND 9007199254740991
           AND losses_seen BETWEEN -1 AND 9007199254740991),
     CONSTRAINT runs_moments CHECK (
           created_at BETWEEN -62135596800000 AND 253402300799999

@@ -11,7 +11,7 @@ from typing import Any
 
 from substrate.values.codec import decode
 from substrate.values.errors import Failure, Paused
-from substrate.values.records import Json, Kind, Promise, Received
+from substrate.values.records import JsonText, Kind, Promise, ReceivedSignal
 
 UNREADABLE = "RowUnreadable"
 """The type of the failure with which a run is paused one of whose rows cannot be read."""
@@ -41,12 +41,12 @@ def legible(promise: Promise) -> Promise:
     return promise
 
 
-def is_readable(text: Json) -> bool:
+def is_readable(text: JsonText) -> bool:
     """Whether a column's text is JSON of ours."""
     return _fault(Kind.STEP, "", text) is None
 
 
-def value_of(received: Received, run_id: str, name: str) -> Any:
+def value_of(received: ReceivedSignal, run_id: str, name: str) -> Any:
     """Return the value of a signal. Raises `Paused` for one that cannot be read."""
     try:
         return decode(received.value)
@@ -54,7 +54,7 @@ def value_of(received: Received, run_id: str, name: str) -> Any:
         row = f"{run_id}, {name}, {received.dedup}"
         told = (
             f"the row ({row}) of signals cannot be read: its value is no JSON of ours ({error}); "
-            "put it right in the database, or delete it, then requeue the run"
+            "put it right in the database, or delete it, then resume the run"
         )
         details = {"row": row, "column": "value"}
         raise Paused(Failure(UNREADABLE, told, details)) from None
@@ -64,7 +64,7 @@ def _told(promise: Promise, column: str, why: str) -> Failure:
     return Failure(
         UNREADABLE,
         f"the row {promise.id!r} of promises cannot be read: its {column} {why}, as the kit writes "
-        "none; put it right in the database, then requeue the run",
+        "none; put it right in the database, then resume the run",
         {"key": promise.key, "row": promise.id, "column": column},
     )
 

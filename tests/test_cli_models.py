@@ -93,7 +93,7 @@ def test_the_whole_tree(tmp_path):
     """What runs below have used is told: with the run, with the child, in the list, and as JSON."""
     fork = Fork.make(tmp_path, hooks=CHILD)
     fork.replace("agent/loop.py", "from agent import hooks\n", "from agent import hooks\n\n")
-    fork.replace("agent/loop.py", "answer = getattr", "thinks = hooks.thinks\nanswer = getattr")
+    fork.replace("agent/loop.py", "@durable", "thinks = hooks.thinks\n\n\n@durable")
 
     done = fork.do("run", OWLS, "--id", "first")
     shown, told = fork.do("show", "first").out, fork.run("first")

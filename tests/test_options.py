@@ -56,7 +56,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "an empty name": (lambda c: c.step(pay, name=""), "'' cannot be a name"),
     "an effect": (lambda c: c.step(pay, effect=None), "effect=None is none; "),
     "an effect that is a list": (lambda c: c.step(pay, effect=["once"]), r"effect=\['once'\]"),
-    "an undo": (lambda c: c.step(pay, undo=pay), "undo=<function pay .* no durable function"),
+    "an undo": (lambda c: c.step(pay, undo=pay), "undo=the function pay .* no durable function"),
     "an undo's name": (lambda c: c.step(pay, undo="kid"), "undo='kid' is no durable function"),
     "reconcile": (
         lambda c: c.step(pay, effect="once", reconcile=5),

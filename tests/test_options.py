@@ -166,7 +166,7 @@ LIMITS: dict[str, tuple[dict[str, Any], str]] = {
     "poll": ({"poll": 0}, "poll=.* must be more than 0"),
     "threads": ({"threads": 1.5}, "threads=1.5 is no whole number"),
     "concurrency": ({"concurrency": "8"}, "concurrency='8' is no whole number"),
-    "warm": ({"warm": -1}, "warm=.* must not be negative"),
+    "idle_timeout": ({"idle_timeout": -1}, "idle_timeout=.* must not be negative"),
     "grace": ({"grace": -1}, "grace=.* must not be negative"),
     "lease": ({"lease": None}, "None is no duration"),
 }

@@ -167,7 +167,7 @@ LIMITS: dict[str, tuple[dict[str, Any], str]] = {
     "threads": ({"threads": 1.5}, "threads=1.5 is no whole number"),
     "concurrency": ({"concurrency": "8"}, "concurrency='8' is no whole number"),
     "idle_timeout": ({"idle_timeout": -1}, "idle_timeout=.* must not be negative"),
-    "grace": ({"grace": -1}, "grace=.* must not be negative"),
+    "shutdown_grace": ({"shutdown_grace": -1}, "shutdown_grace=.* must not be negative"),
     "lease": ({"lease": None}, "None is no duration"),
 }
 

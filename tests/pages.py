@@ -23,6 +23,7 @@ block that it is for that database; ``<!-- by hand: why -->`` that nothing here 
 import asyncio
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,7 +32,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import apsw
 import copier
@@ -40,6 +43,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from substrate import connect
+from tests.fork import COMMANDS, end
 from tests.loops import TASK, make_agent, scripted
 
 KIT = Path(__file__).resolve().parent.parent
@@ -50,6 +54,7 @@ PAGES = sorted(
     and not any(part.startswith(".") for part in path.relative_to(KIT).parts)
 )
 LIMIT_S = 90
+AGENT = "uv run python -m agent "
 MARK = re.compile(r"<!-- (?P<word>[a-z ]+?)(?:: (?P<said>.+?))? -->")
 BY_HAND = {"minutes", "docker", "a network", "a key", "uv", "a remote", "git"}
 """Why a block may be left to people: it takes minutes, or what this machine does not have."""
@@ -185,32 +190,41 @@ class Setting:
         self._printed = done.stdout
 
     def _run_shell(self, block: Block) -> None:
+        """Run what is typed; what the fork's own command line is asked, by a warm Python."""
+        self._printed = ""
+        for is_agent, lines in groupby(block.content.splitlines(), key=is_of_agent):
+            if is_agent:
+                for line in lines:
+                    self._run_agent(block, line)
+            else:
+                self._run_script(block, "\n".join(lines))
+
+    def _run_agent(self, block: Block, line: str) -> None:
+        done = end(COMMANDS.start(*agent_of(line), **self._there))
+        assert done.code == 0, f"{self._at(block)}\n{done.out}{done.err}"
+        self._printed += done.out + done.err
+
+    def _run_script(self, block: Block, script: str) -> None:
         left = self._tools / "pwd"
-        # What leads on from here is where the block has gone, so that the next one begins there.
-        script = f'set -e\n{block.content}\npwd > "{left}"\n'
+        # Where the script has gone is left behind, so that what comes next begins there.
         done = subprocess.run(
-            ["bash", "-c", script],
-            cwd=self._where,
-            env=self._environment(),
+            ["bash", "-c", f'set -e\n{script}\npwd > "{left}"\n'],
+            **self._there,
             capture_output=True,
             text=True,
             timeout=LIMIT_S,
         )
         assert done.returncode == 0, f"{self._at(block)}\n{done.stdout}{done.stderr}"
         self._where = Path(left.read_text(encoding="utf-8").strip())
-        self._printed = done.stdout + done.stderr
+        self._printed += done.stdout + done.stderr
 
     def _run_until(self, block: Block) -> None:
         """Run a command that goes on, and end it as Ctrl-C does when it has said the words."""
         output = self._tools / "output"
         with output.open("w", encoding="utf-8") as printed:
-            process = subprocess.Popen(
-                ["bash", "-c", f"exec {block.content}"],
-                cwd=self._where,
-                env=self._environment(),
-                stdout=printed,
-                stderr=subprocess.STDOUT,
-            )
+            files = (os.open(os.devnull, os.O_RDONLY), printed.fileno(), printed.fileno())
+            process = COMMANDS.start(*agent_of(block.content), **self._there, stdio=files)
+            os.close(files[0])
         ends = time.monotonic() + LIMIT_S
         while block.said not in (self._read(output)):
             assert process.poll() is None, f"{self._at(block)}\n{self._read(output)}"
@@ -242,6 +256,10 @@ class Setting:
             assert found, f"{self._at(block)}: {line!r} is not in\n{self._printed}"
             rest = rest[found.end() :]
 
+    @property
+    def _there(self) -> dict[str, Any]:
+        return {"cwd": self._where, "env": self._environment()}
+
     def _environment(self) -> dict[str, str]:
         clean = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}
         path = f"{self._tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -270,6 +288,17 @@ async def run_an_agent(url: str) -> None:
     async with connect(url) as client, client.work([agent]):
         await client.start(agent, TASK, id="first")
         await client.result("first")
+
+
+def is_of_agent(line: str) -> bool:
+    """Whether a line asks the fork's own command line."""
+    return line.startswith(AGENT)
+
+
+def agent_of(line: str) -> list[str]:
+    """Return the module and the arguments of a line that asks the fork's own command line."""
+    assert is_of_agent(line), f"{line!r} does not begin with {AGENT}"
+    return ["agent", *shlex.split(line.removeprefix(AGENT), comments=True)]
 
 
 def rows_of(file: Path, query: str) -> list[tuple[object, ...]]:

@@ -77,7 +77,7 @@ def test_files_that_are_named_are_there() -> None:
     for page in (KIT / "AGENTS.md", KIT / "CONTRIBUTING.md"):
         text = page.read_text(encoding="utf-8")
         for name in re.findall(rf"`((?:{first})(?:/[^`\s]*)?)`", text):
-            pattern = re.sub(r"<\w+>|…", "*", name)
+            pattern = re.sub(r"<\w+>|…", "*", name.rstrip("/"))
             assert list(KIT.glob(pattern)), f"{named(page)} names {name}"
 
 

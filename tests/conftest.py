@@ -50,10 +50,13 @@ def unlimited() -> None:
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> "Machine":
-    """A machine of a user's, on which forks are installed."""
+    """A machine of a user's, on which forks are installed; all workers share one."""
     from tests.machine import Machine
 
-    return Machine.make(tmp_path_factory.mktemp("machine"))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    return Machine.shared(folder / "machine")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -1,9 +1,11 @@
 """A machine of a user's: uv, git, copier, an index of packages, a clone of the kit; no network.
 
-`Machine` is a folder with all of it. The index has what is installed here; the clone has what lies
-here, edits included, released as v0.1.0.
+`Machine` is a folder with all of it, made once for all processes of a session. The index has what
+is installed here; the clone has what lies here, edits included, released as v0.1.0. A test that
+changes the clone takes one of its own (`copy_kit`): what is built of this one is built once.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -78,9 +80,22 @@ class Machine:
     uv: str
 
     @classmethod
+    def shared(cls, folder: Path) -> "Machine":
+        """Make it, or wait until another process has, and return it."""
+        folder.mkdir(exist_ok=True)
+        made = folder / "made"
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                cls.make(folder)
+                made.touch()
+        return cls(folder, find_uv())
+
+    @classmethod
     def make(cls, folder: Path) -> "Machine":
-        """Make the index."""
+        """Make the index and the clone."""
         machine = cls(folder, find_uv())
+        copy_kit(machine.kit)
         project = tomllib.loads((KIT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         of_kit = (*project["dependencies"], *project["optional-dependencies"]["anthropic"])
         make_wheels(folder / "wheels", *of_kit, *NEEDED)
@@ -88,6 +103,11 @@ class Machine:
         settings = f"no-index = true\nfind-links = [{json.dumps(str(folder / 'wheels'))}]\n"
         (folder / "uv" / "uv.toml").write_text(settings, encoding="utf-8")
         return machine
+
+    @property
+    def kit(self) -> Path:
+        """The clone of the kit."""
+        return self.folder / "kit"
 
     @property
     def environment(self) -> Mapping[str, str]:

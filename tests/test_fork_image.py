@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.keeper import wait_until
-from tests.machine import LIMIT_S, Machine, copy_kit
+from tests.machine import LIMIT_S, Machine
 
 LIMIT_OF_RUN_S = 60
 # What makes users and gives them files: written down in the place of being done.
@@ -160,8 +160,7 @@ def files_of(folder: Path) -> set[str]:
 
 def test_a_worker_of_the_image(machine: Machine, tmp_path: Path) -> None:
     """The image's command drives a run, writes to the volume only, and ends on SIGTERM with 0."""
-    copy_kit(tmp_path / "kit")
-    fork = machine.fork(tmp_path / "kit", tmp_path / "my-agent")
+    fork = machine.fork(machine.kit, tmp_path / "my-agent")
     (fork / ".env").write_text("ANTHROPIC_API_KEY=secret\n", encoding="utf-8")
     (fork / "skills" / "mine").mkdir(parents=True)
     (fork / "skills" / "mine" / "__init__.py").write_text("HERE = 1\n", encoding="utf-8")

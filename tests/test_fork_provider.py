@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine import Machine, copy_kit
+from tests.machine import Machine
 
 MODEL = '"anthropic:claude-sonnet-5-5",'
 RUN = ("uv", "run", "python", "-m", "agent", "run", "hi")
@@ -14,9 +14,7 @@ WORKER = (*RUN[:5], "worker")
 @pytest.fixture(scope="module")
 def fork(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fork with the SDK of one provider."""
-    folder = tmp_path_factory.mktemp("provider")
-    copy_kit(folder / "kit")
-    return machine.fork(folder / "kit", folder / "my-agent")
+    return machine.fork(machine.kit, tmp_path_factory.mktemp("provider") / "my-agent")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fork import end
-from tests.machine import Machine, copy_kit
+from tests.machine import Machine
 
 HOOKS = '''
 from skills.mine import greet
@@ -64,9 +64,7 @@ IMPORTS = "import skills.web, skills.mine; print(skills.web.fetch_url, skills.mi
 @pytest.fixture(scope="module")
 def plain(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fork with a skill of its own, in a folder that is no package by itself."""
-    folder = tmp_path_factory.mktemp("skills")
-    copy_kit(folder / "kit")
-    fork = machine.fork(folder / "kit", folder / "my-agent")
+    fork = machine.fork(machine.kit, tmp_path_factory.mktemp("skills") / "my-agent")
     (fork / "agent" / "hooks.py").write_text(HOOKS, encoding="utf-8")
     (fork / "skills" / "mine").mkdir(parents=True)
     (fork / "skills" / "mine" / "__init__.py").write_text(MINE, encoding="utf-8")

@@ -5,10 +5,12 @@ How a block is run, and what a comment before it says, is told in `pages`.
 
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from substrate import WorkerOptions
 from tests.pages import (
     BY_HAND,
     KIT,
@@ -79,6 +81,13 @@ def test_files_that_are_named_are_there() -> None:
         for name in re.findall(rf"`((?:{first})(?:/[^`\s]*)?)`", text):
             pattern = re.sub(r"<\w+>|…", "*", name.rstrip("/"))
             assert list(KIT.glob(pattern)), f"{named(page)} names {name}"
+
+
+def test_options_that_are_named_are_there() -> None:
+    """The how-to of workers names the options that a worker has."""
+    page = KIT / "docs" / "how-to" / "many-workers.md"
+    told = re.findall(r"^\| `(\w+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(told) == {each.name for each in fields(WorkerOptions)} - {"poll"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

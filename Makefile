@@ -15,12 +15,13 @@ LOCK_ARGS   ?=
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo waiting test lint bench torture matrix public reference pictures package lock clean
+.PHONY: help demo waiting test test-quick lint bench torture matrix public reference pictures package lock clean
 
 help:
 	@echo 'make demo    the demonstration: examples/demo.py'
 	@echo 'make waiting the run that waits for days: examples/waiting'
 	@echo 'make test    every check: lint, types, import layers, tests'
+	@echo 'make test-quick some tests of each room, in less than a minute'
 	@echo 'make lint    the checks that run nothing: ruff, mypy, import-linter'
 	@echo 'make bench   the benchmarks, as ratios to this machine'"'"'s own commit time'
 	@echo 'make torture minutes of kills, stops and restarts; at the end counts what was lost'
@@ -41,6 +42,10 @@ waiting: $(READY)
 test: lint
 	@printf '\n== tests\n'
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The files that are named there: some of each room. None starts Python, nor PostgreSQL again.
+test-quick: $(READY)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) @tests/quick.txt
 
 # From the quickest check to the slowest: the first that fails ends it.
 lint: $(READY)

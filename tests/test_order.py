@@ -30,3 +30,15 @@ def test_a_file_stays_together():
     assert together("tests/test_cli.py::test_a[x::y]") == together("tests/test_cli.py::test_b")
     for file in ONE_BY_ONE:
         assert together(f"{file}::test_a[x]") != together(f"{file}::test_a[y]")
+
+
+def test_what_is_quick_touches_every_room():
+    """`make test-quick` has files that are there, with some of each room and of each skill."""
+    quick = [KIT / name for name in (KIT / "tests" / "quick.txt").read_text().splitlines()]
+    told = "\n".join(path.read_text(encoding="utf-8") for path in quick)
+    rooms = [each.parent.name for each in (KIT / "substrate").glob("[a-z]*/__init__.py")]
+    skills = {each.parent.name for each in (KIT / "skills").glob("*/__init__.py")}
+
+    assert len({*rooms, "values", "store", "engine", "models", "agent", "cli"}) == len(rooms)
+    assert [room for room in rooms if f"substrate.{room}" not in told] == []
+    assert skills == {path.relative_to(KIT).parts[1] for path in quick if "skills" in path.parts}

@@ -290,14 +290,15 @@ class Reference:
 
     def _linked(self, line: str, page: str) -> str:
         """Return a line with its names as links, and its literals as Markdown has them."""
-        line = re.sub(r"``([^`]+)``", r"`\1`", line)
 
         def link(match: re.Match[str]) -> str:
             target = self._links.get(match[1])
             here = target and target.removeprefix(f"{page}.md")
             return f"[`{match[1]}`]({here})" if here else match[0]
 
-        return re.sub(r"(?<![\[`])`([\w.]+)`(?!\])", link, line)
+        # What stands between two pairs of backticks is a literal, not a name.
+        linked = re.sub(r"(?<![\[`])`([\w.]+)`(?![\]`])", link, line)
+        return re.sub(r"``([^`]+)``", r"`\1`", linked)
 
 
 def public_names(module: object) -> list[str]:

@@ -77,6 +77,19 @@ def test_each_parameter_is_told(name):
     assert [each for each in given if not re.search(rf"\b{each}\b", told)] == []
 
 
+def test_each_field_is_told():
+    """Of each public name there is a sentence, and of each field of a class what it holds."""
+    pages = {page: FOLDER / page for page in ("README.md", *(f"{each}.md" for each in MODULES))}
+    silent = [
+        f"{page}: {line}"
+        for page, file in pages.items()
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if re.fullmatch(r"\| .* \|\s+\|", line) and line not in ("| attribute | |", "| name | |")
+    ]
+
+    assert silent == []
+
+
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_run(name, tmp_path, monkeypatch):
     """The example in a docstring does what it shows."""

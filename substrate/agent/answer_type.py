@@ -36,7 +36,9 @@ class TypedAnswer:
     A dataclass, a pydantic model, a TypedDict: what has named fields. Raises `Misuse` for others.
     """
 
+    #: A class with named fields.
     type: Any
+    #: How often a model may mend an answer that does not fit.
     corrections: int = CORRECTIONS
 
     def __post_init__(self) -> None:

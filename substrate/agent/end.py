@@ -27,7 +27,9 @@ class EndReason(StrEnum):
 class End:
     """The end of a loop: why, and in words what exactly."""
 
+    #: Why, in a word.
     reason: EndReason
+    #: Why, in words.
     detail: str = ""
 
 
@@ -42,7 +44,9 @@ class Measure(StrEnum):
 class Advice:
     """What is to be done before the loop goes on, and why. It is false, as nothing ends."""
 
+    #: What is to be done.
     measure: Measure
+    #: Why, in words.
     detail: str
 
     def __bool__(self) -> Literal[False]:
@@ -51,4 +55,7 @@ class Advice:
 
 
 Verdict = End | Advice | None
+"""What a stop condition says; None to go on."""
+
 Stop = Callable[[Transcript], Verdict]
+"""A stop condition: a pure function of the transcript."""

@@ -28,8 +28,11 @@ Text = str | Callable[[Task], str]
 class Prompt:
     """Versions of a system prompt, and which share of the runs is given each. See `versions`."""
 
+    #: The versions by their names.
     texts: Mapping[str, Text]
+    #: Which share of the runs each is given; together 1.
     shares: Mapping[str, float]
+    #: The prompt's.
     name: str = "prompt"
 
     @classmethod

@@ -89,13 +89,21 @@ class Tool:
     call nobody knows then whether it happened.
     """
 
+    #: What the model calls it.
     name: str
+    #: What the model chooses it by.
     description: str
+    #: What is called.
     function: Callable[..., Any]
+    #: The pydantic model that its arguments are checked against.
     arguments: type[BaseModel]
+    #: What a crash in its middle means.
     effect: Effect = Effect.ONCE
+    #: After how long an attempt is cut off.
     timeout: timedelta | None = None
+    #: How it is tried again.
     retry: Retry = NO_RETRY
+    #: Errors that are for a person, and not for the model.
     pause_on: tuple[type[Exception], ...] = ()
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:

@@ -40,20 +40,33 @@ class Transcript:
     hold the messages.
     """
 
+    #: What the agent was given.
     task: Task
+    #: The system prompt, as it was rendered.
     system: str
+    #: What the model is told: a summary takes the place of what was before it.
     messages: tuple[Message, ...]
+    #: All that it said, in order.
     replies: tuple[Reply, ...] = ()
+    #: What it wrote down of the transcript, each time that it was summed up.
     summaries: tuple[Reply, ...] = ()
+    #: How many replies there were at the last summary.
     summed_up_at: int = 0
+    #: What the replies and the summaries took.
     used: Usage = NOTHING
+    #: What is used in and below the run by others than this loop.
     elsewhere: Usage = NOTHING
+    #: Whether the model was told that its budget is nearly used up.
     is_warned: bool = False
+    #: The prompt's name and version, where it has some.
     version: tuple[str, str] | None = None
+    #: The most that one call since the last summary took: its tokens, counted as input, and its
+    #: cost.
     peak: Usage = NOTHING
     faults: tuple[bool | None, ...] = ()
     made_room_at: int | None = None
     chain: Chain = field(default_factory=Chain, compare=False, repr=False)
+    #: The task as the model was told it, with the day.
     opening: UserMessage | None = None
 
     @classmethod

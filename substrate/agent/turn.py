@@ -77,6 +77,7 @@ __all__ = [
 ]
 
 Tools = Sequence[Tool | Callable[..., Any]]
+"""The hook `tools`: tools, and functions that are one with the defaults."""
 
 AnswerType = type[Any] | TypedAnswer | None
 """The hook `answer`: what an answer is to be, a class with named fields; None for plain words."""

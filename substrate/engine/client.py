@@ -70,6 +70,7 @@ class Client:
     """An open store, and what can be asked of it. Made by `connect`."""
 
     def __init__(self, store: Store) -> None:
+        #: The open store.
         self.store = store
         self._workers: list[Worker] = []
 

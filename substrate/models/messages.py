@@ -57,9 +57,13 @@ _DEEPEST = 200
 class StopReason(StrEnum):
     """Why a model stopped writing."""
 
+    #: It has said what it had to say.
     END = "end"
+    #: It asks for tools.
     TOOL_CALLS = "tool_calls"
+    #: It was cut off at the longest output.
     LENGTH = "length"
+    #: It, or its provider, declined.
     REFUSAL = "refusal"
 
 
@@ -67,7 +71,9 @@ class StopReason(StrEnum):
 class Text:
     """Words."""
 
+    #: The words.
     text: str
+    #: What its provider needs back as it is.
     native: Json = None
 
 
@@ -79,7 +85,9 @@ class Thinking:
     one without text: it holds its place among the parts and goes back in `native`.
     """
 
+    #: What of it may be read.
     text: str
+    #: What its provider needs back as it is.
     native: Json = None
 
 
@@ -92,10 +100,15 @@ class ToolCall:
     every call of a reply that was cut off or filtered: what is `malformed` is never made.
     """
 
+    #: What its result names; unique in a transcript.
     id: str
+    #: The tool's.
     name: str
+    #: By the names of the parameters.
     arguments: dict[str, Json] = field(default_factory=dict)
+    #: What the model sent in the place of an object; such a call is never made.
     malformed: str | None = None
+    #: What its provider needs back as it is.
     native: Json = None
 
     @classmethod
@@ -117,9 +130,13 @@ class ToolResult:
     Not every provider knows `is_error`, so `content` says by itself that something went wrong.
     """
 
+    #: The call's `id`.
     call_id: str
+    #: The tool's.
     name: str
+    #: What the model reads.
     content: str
+    #: Whether it went wrong.
     is_error: bool = False
 
 
@@ -127,7 +144,9 @@ class ToolResult:
 class Image:
     """A picture for the model to look at."""
 
+    #: Its bytes.
     data: bytes
+    #: Such as ``image/png``.
     media_type: str = "image/png"
 
 
@@ -135,8 +154,11 @@ class Image:
 class Document:
     """A file for the model to read."""
 
+    #: Its bytes.
     data: bytes
+    #: Such as ``application/pdf``.
     media_type: str = "application/pdf"
+    #: What it is called.
     title: str | None = None
 
 
@@ -151,11 +173,17 @@ class Usage:
     `cost_usd` is None where the price is not known, never 0.
     """
 
+    #: Tokens read, cached ones among them.
     input_tokens: int = 0
+    #: Tokens written, those of reasoning among them.
     output_tokens: int = 0
+    #: Of those read, the ones that were in a cache.
     cached_tokens: int = 0
+    #: Of those read, the ones that were put into a cache.
     cache_write_tokens: int = 0
+    #: Of those written, the ones of reasoning.
     reasoning_tokens: int = 0
+    #: US dollars; None where the price is not known.
     cost_usd: Decimal | None = None
 
     def __add__(self, other: "Usage") -> "Usage":
@@ -225,6 +253,7 @@ class Invalid:
 class UserMessage:
     """What a person, or the kit on their behalf, says to the model."""
 
+    #: Words, pictures and documents, in order.
     parts: tuple[UserPart, ...]
 
     @classmethod
@@ -250,7 +279,9 @@ class ToolMessage:
     model calls; None where no tool has calls of its own.
     """
 
+    #: One for each call, in the order of the calls.
     results: tuple[ToolResult, ...]
+    #: What is used in and below the run, but for the loop's own model calls.
     elsewhere: Usage | None = None
 
     def to_json(self) -> dict[str, Json]:
@@ -273,14 +304,23 @@ class Reply:
     declined, such as ``PROHIBITED_CONTENT``.
     """
 
+    #: Words, thinking and calls, in order.
     parts: tuple[ReplyPart, ...]
+    #: Why it ended.
     stop: StopReason
+    #: Who answered.
     provider: str
+    #: By the name that its provider gives it.
     model: str
+    #: What it took, with those that were passed over.
     usage: Usage = Usage()
+    #: Its provider's own id.
     response_id: str | None = None
+    #: Who was to answer before, and why they did not.
     passed_over: tuple[PassedOver, ...] = ()
+    #: Why it is not what was asked for.
     invalid: Invalid | None = None
+    #: The provider's own word for why it declined.
     detail: str | None = None
 
     @property
@@ -351,8 +391,11 @@ def message_from_json(record: Mapping[str, Json]) -> Message:
 class ToolSpec:
     """A tool as the model sees it. `parameters` is a JSON Schema whose root is an object."""
 
+    #: What the model calls it.
     name: str
+    #: What the model chooses it by.
     description: str
+    #: A JSON Schema.
     parameters: dict[str, Json]
 
 
@@ -367,12 +410,19 @@ class Request:
     JSON that fits.
     """
 
+    #: The system prompt.
     system: str
+    #: What was said so far; the first is the task.
     messages: Sequence[Message]
+    #: What the model may call.
     tools: Sequence[ToolSpec] = ()
+    #: The longest answer; None is as much as the model can write.
     max_output_tokens: int | None = None
+    #: The model's.
     settings: Mapping[str, Json] = field(default_factory=dict)
+    #: Whether it may call them now, or is only shown them.
     may_call_tools: bool = True
+    #: What its answer is to fit, where it is to be JSON.
     answer_schema: Mapping[str, Json] | None = None
 
     def call_id(self, position: int) -> str:

@@ -21,6 +21,7 @@ class ManualClock:
     """
 
     def __init__(self, now_ms: int = 1_800_000_000_000) -> None:
+        #: For how many seconds each wait was asked, in order.
         self.asked: list[float] = []
         self._now_ms = now_ms
         self._sleepers: list[tuple[float, asyncio.Event]] = []

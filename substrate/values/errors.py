@@ -223,7 +223,9 @@ class RunFailed(OstinatoError):
     """The run ended with an error. Its journal stays; mend the cause, then resume it."""
 
     def __init__(self, run_id: str, failure: Failure) -> None:
+        #: Which run.
         self.run_id = run_id
+        #: The error, as it is recorded: type, message, details.
         self.failure = failure
         super().__init__(f"run {run_id!r} failed: {failure.type}: {failure.message}")
 
@@ -244,7 +246,9 @@ class RunPaused(OstinatoError):
     """The run waits for a person: its journal and its code disagree. Nothing was lost."""
 
     def __init__(self, run_id: str, failure: Failure) -> None:
+        #: Which run.
         self.run_id = run_id
+        #: The cause, as it is recorded: type, message, details.
         self.failure = failure
         told = f"{failure.type}: {failure.message}{failure.place}"
         super().__init__(f"run {run_id!r} is paused: {told}")
@@ -257,10 +261,15 @@ class StepFailed(OstinatoError):
     """
 
     def __init__(self, name: str, failure: Failure, attempts: int = 1) -> None:
+        #: The step's.
         self.name = name
+        #: The error's class, by its name.
         self.type: str = failure.type
+        #: What it said.
         self.message: str = failure.message
+        #: More of it, as JSON.
         self.details: Any = failure.details
+        #: How many there were.
         self.attempts = attempts
         super().__init__(f"step {name!r} failed: {failure.type}: {failure.message}")
 
@@ -285,6 +294,7 @@ class ModelError(OstinatoError):
     had used all the same (`substrate.models.messages.Usage`), None where that was nothing.
     """
 
+    #: Whether such an error passes by itself.
     passes: ClassVar[bool] = False
 
     def __init__(
@@ -295,8 +305,11 @@ class ModelError(OstinatoError):
         retry_after: float | None = None,
         usage: Any = None,
     ) -> None:
+        #: What the provider said, as text.
         self.body = body
+        #: The wait in seconds that the provider asked for.
         self.retry_after = retry_after
+        #: What the attempt had used all the same.
         self.usage = usage
         super().__init__(message)
 

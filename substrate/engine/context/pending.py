@@ -228,7 +228,9 @@ class Winner(NamedTuple, Generic[Value_co, Place_co]):
     its place: ``if winner.place == 0:``.
     """
 
+    #: Its place among those that were started, from 0.
     place: Place_co
+    #: What it came to.
     value: Value_co
 
     @property

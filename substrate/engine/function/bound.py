@@ -20,8 +20,11 @@ R_co = TypeVar("R_co", covariant=True)
 class Bound(Generic[First, R_co]):
     """A function and all its arguments, but for those that come `First`. See `bound`."""
 
+    #: What is called.
     function: Callable[..., R_co]
+    #: Its arguments by position.
     args: Sequence[Any]
+    #: Its arguments by name.
     keywords: Mapping[str, Any]
 
     def __str__(self) -> str:

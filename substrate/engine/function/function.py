@@ -72,8 +72,11 @@ class Later:
 class Durable(Generic[P, R_co]):
     """A registered function. `version` is pinned by each run when it starts."""
 
+    #: What is driven.
     function: "Callable[Concatenate[Context, P], Coroutine[Any, Any, R_co]]"
+    #: What the journal knows it by.
     name: str
+    #: What each run pins when it starts.
     version: int = 1
 
     def __call__(

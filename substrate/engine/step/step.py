@@ -107,6 +107,7 @@ class Step:
 class Done:
     """What `reconcile` returns for a call that has happened: its result."""
 
+    #: The call's result.
     value: Any = None
 
 
@@ -125,6 +126,7 @@ class NotDone:
     ...     return NotDone(is_closed=True)
     """
 
+    #: Whether the other side takes no call under this key any more.
     is_closed: bool = False
 
 

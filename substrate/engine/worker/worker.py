@@ -81,7 +81,9 @@ class Worker:
             raise Misuse(
                 f"listener={described(on_event)} is no function; it is given run_id and event"
             )
+        #: The open store.
         self.store = store
+        #: How it behaves.
         self.options = options
         self._registry = Registry(functions)
         self._queue = check_name(queue)

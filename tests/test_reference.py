@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from substrate import Durable, connect
-from tests.reference import FOLDER, INNER, MODULES, Reference, public_names, tidy
+from tests.reference import FOLDER, INNER, KIT, MODULES, Reference, public_names, tidy
 
 
 def things() -> Iterator[tuple[str, Any]]:
@@ -34,8 +34,29 @@ def things() -> Iterator[tuple[str, Any]]:
                     yield f"{module}.{name}.{word}", member
 
 
+def examples() -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield the docstrings of the kit that show something, as ``module:name``, and the module."""
+    for package in ("substrate", "skills"):
+        for file in sorted((KIT / package).rglob("*.py")):
+            if "tests" in file.parts:
+                continue
+            module = ".".join(file.relative_to(KIT).with_suffix("").parts)
+            module = module.removesuffix(".__init__")
+            for name, text in docstrings(ast.parse(file.read_text(encoding="utf-8"))):
+                if ">>>" in text:
+                    yield f"{module}:{name}", (module, text)
+
+
+def docstrings(node: ast.AST, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the docstring of a module, a class or a function, and those inside of it."""
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        yield name, ast.get_docstring(node) or ""
+    for each in ast.iter_child_nodes(node):
+        yield from docstrings(each, f"{name}.{getattr(each, 'name', '')}".strip("."))
+
+
 THINGS = dict(things())
-WITH_EXAMPLES = [name for name, thing in THINGS.items() if ">>>" in (inspect.getdoc(thing) or "")]
+EXAMPLES = dict(examples())
 FUNCTIONS = [name for name, thing in THINGS.items() if inspect.isroutine(thing)]
 
 
@@ -90,12 +111,12 @@ def test_each_field_is_told():
     assert silent == []
 
 
-@pytest.mark.parametrize("name", WITH_EXAMPLES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_run(name, tmp_path, monkeypatch):
     """The example in a docstring does what it shows."""
     monkeypatch.chdir(tmp_path)
-    text = inspect.getdoc(THINGS[name]) or ""
-    scope = names()
+    module, text = EXAMPLES[name]
+    scope = vars(importlib.import_module(module)) | names()
     with asyncio.Runner() as runner:
         for example in doctest.DocTestParser().get_examples(text):
             got = run(example.source, scope, runner)
@@ -112,7 +133,11 @@ def names() -> dict[str, Any]:
     for module in (each for modules in MODULES.values() for each in modules):
         there = importlib.import_module(module)
         scope |= {name: getattr(there, name) for name in public_names(there)}
-    for line in ("from datetime import *", "from pathlib import Path"):
+    for line in (
+        "from datetime import *",
+        "from pathlib import Path",
+        "from pydantic import BaseModel",
+    ):
         exec(line, scope)
     return scope
 

@@ -2,7 +2,7 @@
 
 >>> class Report(BaseModel):
 ...     title: str
->>> typed_of(Report).schema["required"]
+>>> typed_answer_of(Report).schema["required"]
 ['title']
 
 Invariants: pure; a value that is kept is JSON that the type takes again.

@@ -18,7 +18,7 @@ from substrate.agent.end import Advice, Measure, Verdict
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Task
 from substrate.agent.tool import tool
-from substrate.agent.transcript import SUMMARY, Transcript
+from substrate.agent.transcript import SUMMARY_HEAD, Transcript
 from substrate.models.frame import canonical
 from substrate.models.messages import Reply, Request, Usage
 from substrate.models.model import Model
@@ -63,7 +63,7 @@ def script(request: Request) -> Reply:
     said = encode(canonical(request))
     if not request.may_call_tools:
         return costing(say("Two owls were seen."))
-    if SUMMARY not in said:
+    if SUMMARY_HEAD not in said:
         return costing(say(call("delegate")))
     return costing(say('{"owls": 2}' if "does not fit" in said else "Two owls."))
 

@@ -16,7 +16,7 @@ from substrate.agent.history.request import read_request
 from substrate.agent.shorten import shortened, size
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.tool import tool
-from substrate.agent.transcript import SUMMARY, Transcript
+from substrate.agent.transcript import SUMMARY_HEAD, Transcript
 from substrate.models.frame import canonical
 from substrate.models.messages import (
     Message,
@@ -97,7 +97,7 @@ async def test_summed_up_and_asked_again(store_url: str) -> None:
     assert narrow.refused >= 2
     assert first["before"] == "model.4"
     assert answer.usage.cost_usd == Decimal("0.01") * len(narrow.asked)
-    assert SUMMARY in str(narrow.asked[-1].messages[0])
+    assert SUMMARY_HEAD in str(narrow.asked[-1].messages[0])
     assert sorted(map(encode, rebuilt)) == sorted(map(encode, sent))
 
 
@@ -222,7 +222,7 @@ async def _run(url: str, log: Path) -> None:
 
     def script(request: Request) -> Reply:
         reply = narrow(request)
-        if SUMMARY in str(request.messages[0]):
+        if SUMMARY_HEAD in str(request.messages[0]):
             os.kill(os.getpid(), signal.SIGKILL)
         if "sum up what you did" in str(request.messages[-1]):
             with log.open("a") as file:

@@ -10,16 +10,16 @@ from dataclasses import replace
 from substrate.agent.answer_type import TypedAnswer
 from substrate.agent.compaction import can_sum_up, sum_up
 from substrate.agent.end import End
-from substrate.agent.model_call import MODEL, ModelCall, model_step, next_model_call, reply_of
+from substrate.agent.history.rows import MODEL, input_of
+from substrate.agent.model_call import ModelCall, model_step, next_model_call, reply_of
 from substrate.agent.past import end_in, let_others_run, read, turn_ahead
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
 from substrate.models.messages import Reply
 from substrate.models.model import Model
-from substrate.values.codec import decode
 from substrate.values.errors import ContextOverflow
-from substrate.values.records import JsonText, Promise
+from substrate.values.records import Promise
 
 Make = Callable[[Transcript], ModelCall]
 """Makes the request for a transcript, which is another once it was summed up."""
@@ -96,7 +96,7 @@ async def replayed(ctx: Context, transcript: Transcript) -> Reply:
 def noted(row: Promise, transcript: Transcript) -> Reply:
     """Return a row's reply, having noted what it was asked and where it stands."""
     reply, chain = reply_of(row), transcript.chain
-    digest = decode(row.input or JsonText("{}")).get("digest", "")
+    digest = input_of(row).get("digest", "")
     chain.note_asked(row.key, digest, transcript.messages)
     chain.note(reply, row.key)
     chain.note_reply(reply, transcript)

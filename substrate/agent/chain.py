@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from substrate.agent.history.rows import HEARD, name_in
 from substrate.engine.context.context import Context
 from substrate.models.messages import Json, Message, Reply
 from substrate.store.blobs import make_blob
@@ -99,7 +100,7 @@ class Chain:
     def has_heard(self, message: Message) -> bool:
         """Whether people have said this message."""
         _, entry = self._entries.get(id(message), (None, None))
-        return isinstance(entry, str) and entry.rpartition("/")[2].startswith("heard.")
+        return isinstance(entry, str) and name_in(entry) == HEARD
 
     def note_correction(self, message: Message, reply: Reply) -> None:
         """Note that a message tells what is wrong with a reply, which the reply's row holds."""

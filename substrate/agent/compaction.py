@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from substrate.agent.model_call import SUMMARY, ModelCall, model_step, next_model_call, reply_of
+from substrate.agent.history.rows import SUMMARY
+from substrate.agent.model_call import ModelCall, model_step, next_model_call, reply_of
 from substrate.agent.past import before
 from substrate.agent.shorten import shortened, size
 from substrate.agent.tool import Tool

@@ -8,13 +8,13 @@ Invariants: what is accepted is read, or the answer tells that it was not. A mes
 while a run ends makes another turn, where the loop's conditions permit one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from substrate.agent.chain import Chain
-from substrate.agent.tool import render
+from substrate.agent.history.result import spoken
+from substrate.agent.history.rows import HEARD, TOOLS
 from substrate.engine.context.context import Context
-from substrate.engine.context.listen import HEARD
-from substrate.models.messages import Json, Text, UserMessage
+from substrate.models.messages import Text, UserMessage
 
 MESSAGE = "message"
 """The name of the signal."""
@@ -36,12 +36,6 @@ async def hear(ctx: Context) -> UserMessage:
     return message
 
 
-def spoken(values: Iterable[Json]) -> UserMessage:
-    """Return the values of messages as the model reads them: words, and other values as JSON."""
-    words = (render(value) for value in values if value is not None)
-    return UserMessage(tuple(Text(each) for each in words if each.strip()))
-
-
 def unread(messages: Sequence[UserMessage]) -> str:
     """Say which messages the model has not read, for the answer; nothing where it read all."""
     words = [part.text for each in messages for part in each.parts if isinstance(part, Text)]
@@ -51,4 +45,4 @@ def unread(messages: Sequence[UserMessage]) -> str:
 
 def _is_in_a_tool(ctx: Context) -> bool:
     scopes = ctx.id_prefix.removeprefix(f"{ctx.run_id}#").split("/")
-    return any(scope.startswith("tools.") for scope in scopes)
+    return any(scope.startswith(f"{TOOLS}.") for scope in scopes)

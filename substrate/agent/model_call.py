@@ -14,10 +14,11 @@ from functools import partial
 
 from substrate.agent.answer_type import CORRECTIONS, TypedAnswer
 from substrate.agent.chain import Chain
+from substrate.agent.history.rows import MODEL
+from substrate.agent.history.usage import usage_from
 from substrate.agent.tool import Tool
 from substrate.agent.tool_call import validation_error
 from substrate.agent.transcript import Transcript
-from substrate.agent.usage import usage_from
 from substrate.engine.context.context import Context
 from substrate.engine.failure import error_of
 from substrate.engine.function.returns import Measured
@@ -58,9 +59,6 @@ The gaps grow from a second to a quarter of an hour, for as long as the model's 
 the provider's own wait, where it says one, comes first, and uses up none of that. An answer that
 was paid for and is of no use is worth fewer tries than a door that is closed.
 """
-
-MODEL = "model"
-SUMMARY = "summary"
 
 Judge = Callable[[Reply], Reply]
 """Marks a reply that is not what was asked for."""

@@ -10,15 +10,14 @@ Invariant: new hooks rule from the first turn on that has no record.
 import asyncio
 
 from substrate.agent.end import End, EndReason
-from substrate.agent.model_call import MODEL, SUMMARY, reply_of
+from substrate.agent.history.rows import MODEL, SUMMARY, WARNING, input_of, value_of
+from substrate.agent.model_call import reply_of
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
 from substrate.engine.step.step import Step
 from substrate.models.messages import Json
-from substrate.values.codec import decode, fingerprint
-from substrate.values.records import JsonText, Kind, Promise
-
-WARNING = "warning"
+from substrate.values.codec import fingerprint
+from substrate.values.records import Kind, Promise
 
 YIELD_EACH = 16
 """After so many recorded turns the others have theirs: a long replay lets the worker live."""
@@ -37,12 +36,12 @@ def _model_call(ctx: Context, transcript: Transcript) -> Promise | None:
     own loop, or begins anew with its task.
     """
     found = ctx.recorded(MODEL)
-    return found if found and transcript.chain.owns(_input(found)) else None
+    return found if found and transcript.chain.owns(input_of(found)) else None
 
 
 def end_in(row: Promise) -> End | None:
     """Return the end at which a model call asked for last words; None for a usual turn."""
-    end = _input(row).get("end")
+    end = input_of(row).get("end")
     return None if end is None else End(EndReason(end["reason"]), end["detail"])
 
 
@@ -62,10 +61,10 @@ async def recall(ctx: Context, transcript: Transcript) -> Transcript:
     while True:
         if _is_ahead(ctx, WARNING):
             warned = await read(ctx, WARNING)
-            transcript = transcript.warned(decode(warned.value or JsonText("null")), warned.key)
+            transcript = transcript.warned(value_of(warned), warned.key)
         elif _is_ahead(ctx, SUMMARY):
             summary = await read(ctx, SUMMARY)
-            room: int | None = _input(summary).get("room")
+            room: int | None = input_of(summary).get("room")
             transcript = transcript.summed_up(reply_of(summary), room, summary.key)
         else:
             return transcript
@@ -80,7 +79,7 @@ async def let_others_run(transcript: Transcript) -> None:
 async def close(ctx: Context, transcript: Transcript) -> None:
     """Close what the loop has begun to ask and will not ask any more."""
     call, summary = _model_call(ctx, transcript), ctx.recorded(SUMMARY)
-    is_own = summary is not None and _input(summary).get("before") == ctx.key_ahead(MODEL)
+    is_own = summary is not None and input_of(summary).get("before") == ctx.key_ahead(MODEL)
     for found in (call, summary if is_own else None):
         if found is not None and not found.is_settled:
             why = f"the loop ended before {found.key!r} had an outcome"
@@ -94,12 +93,7 @@ def _is_ahead(ctx: Context, name: str) -> bool:
     row = ctx.recorded(name)
     if row is None or not row.is_settled:
         return False
-    return bool(_input(row).get("before") == ctx.key_ahead(MODEL))
-
-
-def _input(row: Promise) -> dict[str, Json]:
-    given = decode(row.input or JsonText("{}"))
-    return given if isinstance(given, dict) else {}
+    return bool(input_of(row).get("before") == ctx.key_ahead(MODEL))
 
 
 async def _nothing() -> None:

@@ -10,65 +10,46 @@ Invariant: what can be told from its code alone is told when it is made, before 
 """
 
 import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
-from types import UnionType
-from typing import (
-    Annotated,
-    Any,
-    Generic,
-    NoReturn,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-    overload,
-)
+from typing import Any, Generic, NoReturn, TypeVar, get_args, overload
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PydanticUserError,
-    TypeAdapter,
-    ValidationError,
-    create_model,
-)
+from pydantic import BaseModel, ValidationError
 
+from substrate.agent.arguments import (
+    OURS,
+    InvalidArguments,
+    arguments_of,
+    field_errors,
+    hints_of,
+    schema_of,
+)
+from substrate.agent.history.result import render
 from substrate.agent.task import InvalidTask
 from substrate.agent.tool_result import kept, returned_fault
 from substrate.engine.context.context import Context
 from substrate.engine.failure import Raised, failure_of
-from substrate.engine.function.annotation import gist_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import comes_from_code, described, in_place, place_of
 from substrate.models.messages import Json, ToolSpec
-from substrate.values.codec import encode
 from substrate.values.errors import Failure, InvalidId, Misuse, Paused
 from substrate.values.ids import check_name
 from substrate.values.records import AnyEffect, Effect
 from substrate.values.retry import NO_RETRY, Retry
 from substrate.values.secret import Secret
 
+__all__ = ["FunctionTool", "InvalidArguments", "Tool", "as_tool", "render", "tool"]
+
 F = TypeVar("F")
 F_co = TypeVar("F_co", covariant=True)
-
-OURS = ("ctx", "idempotency_key")
-"""Parameters that the kit fills in; the model does not see them."""
 
 MODELS_OWN = (InvalidId, InvalidTask)
 """Mistakes that a model's arguments can be the cause of, and so are told to it."""
 
 
 Errors = type[Exception] | tuple[type[Exception], ...]
-
-
-class InvalidArguments(Exception):
-    """The model's arguments do not fit the tool. Its message names each field and what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +94,7 @@ class Tool:
     @property
     def spec(self) -> ToolSpec:
         """The tool as the model sees it."""
-        return ToolSpec(self.name, self.description, _schema(self.arguments))
+        return ToolSpec(self.name, self.description, schema_of(self.arguments))
 
     @property
     def takes(self) -> frozenset[str]:
@@ -256,7 +237,7 @@ def tool(
         if "ctx" in inspect.signature(target).parameters:
             given = {"effect": effect, "timeout": timeout, "retry": retry}
             _check_durable(called, target, [word for word in given if given[word] is not None])
-        arguments = _arguments(called, target)
+        arguments = arguments_of(called, target)
         _check_returned(called, target)
         effect_ = Effect.ONCE if effect is None else _effect(called, effect)
         retry_ = retry or NO_RETRY
@@ -310,27 +291,6 @@ def _name_of(target: object) -> str:
     return str(target.__name__)
 
 
-def render(value: Json) -> str:
-    """Return a result as the text that the model reads: words as they are, the rest as JSON."""
-    if isinstance(value, str):
-        return value
-    text = encode(value)
-    # The journal's own marks for what JSON cannot hold are not for the model.
-    return _plain(value) if '{"$' in text else text
-
-
-def _plain(value: Json) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-
-
-def field_errors(error: ValidationError) -> str:
-    """Return what is wrong, a line for each field, as a model is told."""
-    return "\n".join(
-        f"- {'.'.join(str(part) for part in problem['loc']) or 'the whole'}: {problem['msg']}"
-        for problem in error.errors(include_url=False)
-    )
-
-
 def _effect(name: str, effect: Effect | str) -> Effect:
     allowed = [each for each in Effect if each is not Effect.TRANSACTIONAL]
     if effect not in allowed:
@@ -373,7 +333,7 @@ def _check_durable(name: str, function: Callable[..., Any], given: Sequence[str]
 
 def _check_returned(name: str, function: Callable[..., Any]) -> None:
     """Refuse a function that makes tools, and one whose result no model could be told."""
-    hint = _hints(name, function).get("return")
+    hint = hints_of(name, function).get("return")
     if hint is Tool or any(each is Tool for each in get_args(hint)):
         raise Misuse(
             f"{function.__name__!r} makes tools and is none; call it, {function.__name__}(…), and "
@@ -381,83 +341,3 @@ def _check_returned(name: str, function: Callable[..., Any]) -> None:
         )
     if problem := returned_fault(function):
         raise Misuse(f"tool {name!r}{in_place(function)}: {problem}")
-
-
-def _hints(name: str, function: Callable[..., Any]) -> Mapping[str, Any]:
-    try:
-        return get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise Misuse(
-            f"tool {name!r}{in_place(function)}: its types cannot be read: {error}; import them "
-            "where the function is defined, at run time too"
-        ) from None
-
-
-def _arguments(name: str, function: Callable[..., Any]) -> type[BaseModel]:
-    """Return a model of the parameters. Its fields are numbered, for a name may be pydantic's."""
-    hints = _hints(name, function)
-    fields: dict[str, Any] = {}
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in OURS:
-            continue
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise Misuse(
-                f"tool {name!r}: *{parameter.name} cannot be described to a model; write a list, "
-                f"{parameter.name}: list[str]"
-            )
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            raise Misuse(f"tool {name!r}: {parameter.name} is given by name; leave the `/` out")
-        if parameter.name == "self" and parameter.name not in hints:
-            raise Misuse(
-                f"tool {name!r} is a method that no object is bound to; give that of one, as in "
-                f"tools = [Shop().{function.__name__}]"
-            )
-        if parameter.name not in hints:
-            raise Misuse(f"tool {name!r}: give the parameter {parameter.name!r} a type")
-        if _is_secret(hints[parameter.name]):
-            _check_secret(name, parameter)
-            continue
-        default = ... if parameter.default is parameter.empty else parameter.default
-        field = Field(default=default, alias=parameter.name)
-        fields[f"field_{len(fields)}"] = (hints[parameter.name], field)
-    config = ConfigDict(extra="forbid")
-    try:
-        arguments: type[BaseModel] = create_model(f"{name}_arguments", __config__=config, **fields)
-        schema = _schema(arguments)
-    except PydanticUserError as error:
-        raise Misuse(
-            f"tool {name!r}{in_place(function)}: a parameter cannot be described to a model: "
-            f"{gist_of(error)}; give it a type that JSON has a form for"
-        ) from None
-    if '"writeOnly"' in encode(schema):
-        raise Misuse(
-            f"tool {name!r}: a model would give a secret among its arguments, and what it gives is "
-            f"recorded and sent back to it; {_NAME_IT}"
-        )
-    return arguments
-
-
-def _is_secret(hint: Any) -> bool:
-    """Whether a parameter is a `Secret`, or one that may be None."""
-    if get_origin(hint) in (Annotated, Union, UnionType):
-        return any(map(_is_secret, get_args(hint)))
-    return (get_origin(hint) or hint) is Secret
-
-
-def _check_secret(name: str, parameter: inspect.Parameter) -> None:
-    if not isinstance(parameter.default, Secret | None):
-        raise Misuse(
-            f"tool {name!r}: the model is not asked for the secret {parameter.name!r}; {_NAME_IT}"
-        )
-
-
-_NAME_IT = 'name it in a parameter\'s default: key: Secret[str] = Secret("STRIPE_KEY")'
-
-
-@lru_cache(maxsize=512)
-def _schema(arguments: type[BaseModel]) -> dict[str, Json]:
-    schema = TypeAdapter(arguments).json_schema()
-    schema.pop("title", None)
-    for field in schema.get("properties", {}).values():
-        field.pop("title", None)
-    return schema

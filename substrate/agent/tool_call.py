@@ -16,25 +16,22 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from substrate.agent.tool import InvalidArguments, Tool, render
+from substrate.agent.arguments import InvalidArguments
+from substrate.agent.history.rows import UNKNOWN_TOOL
+from substrate.agent.history.suspects import SUSPECTS
+from substrate.agent.tool import Tool
 from substrate.agent.tool_result import kept
 from substrate.engine.context.context import Context
 from substrate.engine.context.pending import Pending
-from substrate.engine.failure import decode_failure, failure_of
+from substrate.engine.failure import failure_of
 from substrate.engine.function.arguments import copied
 from substrate.engine.run.services import log
 from substrate.engine.step.step import Step
-from substrate.models.messages import Json, ToolCall, ToolResult
-from substrate.values.codec import decode, encode, fingerprint
+from substrate.models.messages import Json, ToolCall
+from substrate.values.codec import encode, fingerprint
 from substrate.values.errors import InvalidId, Misuse, Paused
 from substrate.values.ids import check_name
-from substrate.values.records import Effect, JsonText, Kind, Promise, PromiseState
-
-SUSPECTS = (TypeError, AttributeError, NotImplementedError, AssertionError)
-"""Errors that are told to a model, whose arguments may be the cause, and that are often bugs."""
-
-UNKNOWN_TOOL = "unknown_tool"
-"""What a call is called in its key whose own name cannot stand there."""
+from substrate.values.records import Effect, JsonText, Kind
 
 
 def call_of(
@@ -77,23 +74,6 @@ def call_of(
             fault_in=tool.fault_in,
         )
     )
-
-
-def result_of(call: ToolCall, promise: Promise) -> ToolResult:
-    """Return what the model is told of a settled call."""
-    if promise.state is PromiseState.RESOLVED:
-        value = decode(promise.value or JsonText("null"))
-        return ToolResult(call.id, call.name, render(value))
-    failure = decode_failure(promise)
-    is_ours = failure.type == InvalidArguments.__name__
-    told = failure.message if is_ours else f"{failure.type}: {failure.message}"
-    return ToolResult(call.id, call.name, told, is_error=True)
-
-
-def result_in(promise: Promise) -> ToolResult:
-    """Return what the model was told of a settled call, from its row alone."""
-    made = decode(promise.input or JsonText("{}"))
-    return result_of(ToolCall(made["call_id"], made["tool"]), promise)
 
 
 def validation_error(tools: Mapping[str, Tool], call: ToolCall) -> str | None:

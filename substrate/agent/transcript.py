@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from substrate.agent.chain import Chain
+from substrate.agent.history.usage import NOTHING
 from substrate.agent.shorten import shortened
 from substrate.agent.task import Task
 from substrate.models.messages import (
@@ -21,9 +22,7 @@ from substrate.models.messages import (
     UserMessage,
 )
 
-NOTHING = Usage(cost_usd=Decimal(0))
-
-SUMMARY = "What you did so far, in your own summary:"
+SUMMARY_HEAD = "What you did so far, in your own summary:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +146,9 @@ class Transcript:
         if room is not None:
             kept = shortened(kept, room)
         first = self.opening or self.task.message
-        told = UserMessage((*first.parts, Text(f"{SUMMARY}\n\n{summary.text}")))
+        told = UserMessage((*first.parts, Text(f"{SUMMARY_HEAD}\n\n{summary.text}")))
         if key is not None and self.chain.task_key is not None:
-            record = {"task": self.chain.task_key, "head": f"{SUMMARY}\n\n", "summary": key}
+            record = {"task": self.chain.task_key, "head": f"{SUMMARY_HEAD}\n\n", "summary": key}
             self.chain.note(told, record)
         return replace(counted, messages=(told, *kept))
 

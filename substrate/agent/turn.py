@@ -27,26 +27,18 @@ from substrate.agent.ask import last_reply, last_words, noted, put, replayed, us
 from substrate.agent.chain import Chain
 from substrate.agent.compaction import sum_up
 from substrate.agent.end import Advice, End, EndReason, Measure, Stop, Verdict
+from substrate.agent.history.result import result_of
+from substrate.agent.history.rows import PROMPT, TOOLS, WARNING, value_of
 from substrate.agent.hook_fault import hook, model_of, tools_of, verdict_of
-from substrate.agent.model_call import (
-    MODEL_RETRY,
-    unmade,
-)
-from substrate.agent.past import (
-    WARNING,
-    before,
-    close,
-    end_in,
-    recall,
-    turn_ahead,
-)
+from substrate.agent.model_call import MODEL_RETRY, unmade
+from substrate.agent.past import before, close, end_in, recall, turn_ahead
 from substrate.agent.prompt import Prompt, Text, rendered
+from substrate.agent.spent import spent
 from substrate.agent.stop import answered
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool
-from substrate.agent.tool_call import call_of, result_of
+from substrate.agent.tool_call import call_of
 from substrate.agent.transcript import Transcript
-from substrate.agent.usage import spent
 from substrate.engine.context.context import Context
 from substrate.engine.step.step import Step
 from substrate.models.messages import (
@@ -59,7 +51,7 @@ from substrate.models.messages import (
     UserMessage,
 )
 from substrate.models.model import Model
-from substrate.values.codec import decode, encode, fingerprint
+from substrate.values.codec import encode, fingerprint
 from substrate.values.errors import Misuse
 from substrate.values.records import JsonText, Kind
 
@@ -104,8 +96,8 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
         system = rendered(prompt.texts[version], task)
         return {"system": system, "prompt": prompt.name, "version": version, **told}
 
-    row = await ctx.checkpoint(_step("prompt", render)).settled()
-    recorded = decode(row.value or JsonText("{}"))
+    row = await ctx.checkpoint(_step(PROMPT, render)).settled()
+    recorded = value_of(row) or {}
     version = (recorded["prompt"], recorded["version"]) if "version" in recorded else None
     # What was told stands, whatever this version would tell: older rows have no day, or no task.
     told = UserMessage.from_json(recorded["task"]) if "task" in recorded else task.message
@@ -160,7 +152,7 @@ async def follow_advice(
 
     step = replace(_step(WARNING, warn), input=JsonText(encode(before(ctx))))
     row = await ctx.checkpoint(step).settled()
-    return transcript.warned(decode(row.value or JsonText("null")), row.key)
+    return transcript.warned(value_of(row), row.key)
 
 
 async def ask(
@@ -210,7 +202,7 @@ async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
     whatever became of the tool. Where one of the tools takes a `ctx`, so that it may ask models or
     start runs, what was used meanwhile is recorded.
     """
-    scope = ctx.scope("tools")
+    scope = ctx.scope(TOOLS)
     known = {tool.name: tool for tool in tools_of(ctx, tools)}
     why = unmade(reply)
     pendings = []

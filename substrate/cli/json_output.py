@@ -24,18 +24,20 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from substrate.agent.history.inbox import UntakenSignal
 from substrate.agent.history.totals import Totals
+from substrate.agent.history.waits import Wait
 from substrate.cli.format import visible_json
 from substrate.cli.streams import write
 from substrate.models.messages import Usage
-from substrate.values.records import JsonText, Promise, Run
+from substrate.values.records import JsonText, Kind, Promise, Run
 
 Document = dict[str, Any]
 
 
 def of_run(run: Run, journal: Sequence[Promise], tree: Usage) -> Document:
     """Return a run, the sums of its journal, and what it and all below it have used."""
-    tally = Totals.of(journal)
+    totals = Totals.of(journal)
     return {
         "id": run.id,
         "parent": run.parent_id,
@@ -47,9 +49,9 @@ def of_run(run: Run, journal: Sequence[Promise], tree: Usage) -> Document:
         "claims": run.epoch,
         "crashes": run.crashes,
         "cancel_requested": run.cancel_requested,
-        "turns": tally.turns,
-        "steps": tally.steps,
-        "usage": tally.usage.to_json(),
+        "turns": totals.turns,
+        "steps": totals.steps,
+        "usage": totals.usage.to_json(),
         "tree_usage": tree.to_json(),
         "created_at_ms": run.created_at,
         "deadline_at_ms": run.deadline_at,
@@ -79,6 +81,33 @@ def of_promise(promise: Promise) -> Document:
     }
 
 
+def of_wait(wait: Wait) -> Document:
+    """Return what a run waits for; a step between two attempts has those that failed."""
+    promise = wait.promise
+    return {
+        "key": promise.key,
+        "kind": promise.kind.value,
+        "name": promise.name,
+        "until_ms": wait.until,
+        "run": promise.id if promise.kind is Kind.CHILD else None,
+        "status": wait.status.value if wait.status else None,
+        "wants": dict(wait.wanted.schema) or None,
+        **({} if promise.kind is not Kind.STEP else _attempts(wait)),
+    }
+
+
+def of_signal(signal: UntakenSignal) -> Document:
+    """Return a signal that nobody has taken."""
+    received = signal.received
+    return {
+        "name": received.name,
+        "dedup": received.dedup,
+        "value": json.loads(received.value),
+        "sent_at_ms": received.sent_at,
+        "is_late": signal.is_late,
+    }
+
+
 def of_error(type_: str, message: str, **more: Any) -> Document:
     """Return what went wrong; `more` stands beside type and message."""
     return {"error": {"type": type_, "message": message, **more}}
@@ -88,6 +117,12 @@ def print_document(document: Document) -> None:
     """Print the one document of a command."""
     text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
     write(f"{visible_json(text)}\n")
+
+
+def _attempts(wait: Wait) -> Document:
+    series, last = wait.series, wait.last_attempt
+    why = {"type": last.get("type"), "message": last.get("message")}
+    return {"attempts": series.count, "since_ms": series.since, "last": why}
 
 
 def _plain(text: JsonText | None) -> Any:

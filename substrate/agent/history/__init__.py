@@ -1,4 +1,25 @@
-"""What an agent's rows mean, read without the loop's code: requests and totals.
+"""What an agent's rows mean, read without the loop's code.
 
-Whoever reads journals (the command line, tests, pages) reads them through here.
+Whoever reads journals (the command line, tests, an inspector) reads them through here, so that all
+of them say the same of a run. The loop writes its rows by the names that stand in `rows`.
+
+==============  ===================================================================================
+module          what it tells
+==============  ===================================================================================
+`rows`          how the rows are named, and what each one says
+`result`        what the model was told of a tool call, and of what people said
+`request`       what a model call was asked, whole
+`usage`         what steps used, in tokens and dollars
+`totals`        what a journal adds up to
+`next_key`      where a run goes on
+`undo`          what is undone, and by which row
+`journal`       a run's journal, without what cannot be read of it
+`run`           a run with all that it came to: its answer, or why it has none
+`waits`         what a run waits for
+`questions`     what it, and all below it, ask people
+`inbox`         the signals that it has not taken
+`suspects`      errors of tools that may be bugs in them
+==============  ===================================================================================
+
+Invariants: nothing is written; nothing here imports the loop, nor anybody who words it for people.
 """

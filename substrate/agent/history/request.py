@@ -1,19 +1,19 @@
 """What the rows of an agent mean, read without the loop's code: the request of any model call.
 
-Invariants: pure but for `read_request`, and `request_of` gives what `frame.canonical` gave of the
+Invariants: pure but for `read_request`; `request_of` gives what `frame.canonical` gave of the
 request on the day it was made, before it was mended for its provider.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from substrate.agent.inbox import spoken
-from substrate.agent.tool_call import result_in
+from substrate.agent.history.result import result_in, spoken
+from substrate.agent.history.rows import input_of, value_of
 from substrate.engine.client import Client
 from substrate.models.frame import said
 from substrate.models.messages import OURS, Json, ToolMessage, UserMessage
 from substrate.values.codec import decode
 from substrate.values.errors import RunNotFound
-from substrate.values.records import JsonText, Promise
+from substrate.values.records import Promise
 
 Rows = Mapping[str, Promise]
 
@@ -24,7 +24,7 @@ async def read_request(client: Client, run_id: str, key: str) -> dict[str, Json]
     Raises `RunNotFound` for a run or a key that there is not, or that is no model call.
     """
     rows: dict[str, Promise] = {row.key: row for row in await client.journal(run_id)}
-    asked = _input(rows[key]) if key in rows else {}
+    asked = input_of(rows[key]) if key in rows else {}
     if "frame" not in asked or "add" not in asked:
         raise RunNotFound(f"run {run_id!r} has no model call {key!r}; `show` lists its keys")
     frame = await client.store.blob(rows[key].run_id, asked["frame"])
@@ -51,7 +51,7 @@ def _messages(rows: Rows, key: str | None) -> Iterator[Json]:
     """Yield the messages, from the first call of the chain on."""
     links: list[Sequence[Json]] = []
     while key is not None:
-        asked = _input(rows[key])
+        asked = input_of(rows[key])
         links.append(asked["add"])
         key = asked["prev"]
     for add in reversed(links):
@@ -69,30 +69,21 @@ def _message(rows: Rows, entry: Json) -> dict[str, Json]:
         case {"results": [*keys]}:
             return ToolMessage(tuple(result_in(rows[key]) for key in keys)).to_json()
         case {"told": key}:
-            return UserMessage.of(_value(rows[key])["invalid"]["told"]).to_json()
+            return UserMessage.of(value_of(rows[key])["invalid"]["told"]).to_json()
         case {"task": task, "head": head, "summary": key}:
             words = "".join(
-                part["text"] for part in _value(rows[key])["parts"] if part["type"] == "text"
+                part["text"] for part in value_of(rows[key])["parts"] if part["type"] == "text"
             )
-            parts = [*_value(rows[task])["task"]["parts"], {"type": "text", "text": head + words}]
+            parts = [*value_of(rows[task])["task"]["parts"], {"type": "text", "text": head + words}]
             return {"role": "user", "parts": parts}
     raise ValueError(f"{entry!r} is no message; it was written by a newer ostinato: upgrade it")
 
 
 def _in_row(row: Promise) -> dict[str, Json]:
     """Return the message that a row holds: a reply, the task, a warning, what people said."""
-    value = _value(row)
+    value = value_of(row)
     if isinstance(value, str):
         return UserMessage.of(value).to_json()
     if isinstance(value, list):
         return spoken(value).to_json()
     return dict(value.get("task", value))
-
-
-def _input(row: Promise) -> dict[str, Json]:
-    given = decode(row.input or JsonText("{}"))
-    return given if isinstance(given, dict) else {}
-
-
-def _value(row: Promise) -> Json:
-    return decode(row.value or JsonText("null"))

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from rich.text import Text
 
+from substrate.agent.history.run import history_of
 from substrate.cli.database import open_database
 from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import of_run, print_document
 from substrate.cli.screen import open_page, open_screen, put
-from substrate.cli.show.outcome import outcome_of
 from substrate.engine.client import Client
 from substrate.values.errors import RunEnded
 from substrate.values.records import Run, RunStatus
@@ -49,8 +49,8 @@ async def _tell(
     following: Callable[[Invocation, Run], Text],
 ) -> int:
     if invocation.is_json:
-        outcome = await outcome_of(client, run)
-        print_document(of_run(run, outcome.journal, outcome.tree_usage))
+        history = await history_of(client, run)
+        print_document(of_run(run, history.journal, history.tree_usage))
         return 0
     put(open_page(), told)
     put(open_screen(), following(invocation, run))

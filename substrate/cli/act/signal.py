@@ -16,17 +16,19 @@ from uuid import uuid4
 
 from rich.text import Text
 
+from substrate.agent.history.journal import read_journal
+from substrate.agent.history.questions import Question, read_questions
+from substrate.agent.history.waits import Wait, awaits_signal, read_waits
 from substrate.agent.inbox import MESSAGE
 from substrate.cli.database import open_database
 from substrate.cli.errors import UsageError, tell
 from substrate.cli.exit import Exit
 from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
-from substrate.cli.journal import read_journal
-from substrate.cli.json_output import print_document
+from substrate.cli.json_output import of_wait, print_document
 from substrate.cli.screen import open_page, open_screen, put
-from substrate.cli.show.questions import Question, how_to_answer, read_questions
-from substrate.cli.show.waits import Wait, awaits_signal, read_waits
+from substrate.cli.show.questions import how_to_answer
+from substrate.cli.show.waits import wait_words
 from substrate.engine.client import Client
 from substrate.engine.context.expected import Wanted
 from substrate.engine.context.yes_no import yes_and_no
@@ -70,7 +72,7 @@ async def send(
     taker = awaits_signal(waits, name)
     if invocation.is_json:
         key = taker.promise.key if taker else None
-        open_ = [wait.to_json() for wait in waits]
+        open_ = [of_wait(wait) for wait in waits]
         print_document({"run": run_id, "name": name, "counts": counts, "key": key, "waits": open_})
         return 0
     if not counts:
@@ -111,7 +113,10 @@ def _told(run_id: str, name: str, taker: Wait | None, waits: Sequence[Wait]) -> 
     kept = f"{name!r} is kept in the inbox of run {run_id}: no wait of that name is open{near}"
     if not waits:
         return [f"{kept}; it waits for nothing just now"]
-    return [f"{kept}; it waits for", *(f"  {wait.promise.key}  {wait.words}" for wait in waits)]
+    return [
+        f"{kept}; it waits for",
+        *(f"  {wait.promise.key}  {wait_words(wait)}" for wait in waits),
+    ]
 
 
 def _hints(

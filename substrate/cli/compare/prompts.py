@@ -13,6 +13,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from substrate.agent.history.rows import prompt_version_of, score_of
+from substrate.agent.history.run import RunHistory, history_of
 from substrate.cli import format as wording
 from substrate.cli.compare.statistics import (
     CONFIDENCE,
@@ -29,13 +31,8 @@ from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import print_document
 from substrate.cli.screen import open_page, put
-from substrate.cli.show.outcome import Outcome, outcome_of
 from substrate.engine.client import Client
 from substrate.store.redact import shown_url
-from substrate.values.codec import decode
-from substrate.values.records import JsonText, PromiseState
-
-PROMPT, SCORE = "prompt", "score"
 
 
 async def compare_versions(
@@ -65,18 +62,18 @@ async def read_samples(
     """Return what the newest runs came to that were given a version of this prompt."""
     samples = []
     for run in await client.list(None, limit):
-        outcome = await outcome_of(client, run)
-        if (version := _version(outcome, name)) is not None:
-            usage = outcome.tree_usage
+        history = await history_of(client, run)
+        if (version := _version(history, name)) is not None:
+            usage = history.tree_usage
             ended = run.ended_at
             sample = Sample(
                 run.id,
                 version,
-                outcome.reason if run.status.has_ended else None,
+                history.reason if run.status.has_ended else None,
                 usage.cost_usd,
                 usage.input_tokens + usage.output_tokens,
                 None if ended is None else (ended - run.created_at) / 1000,
-                scores.get(run.id, _score(outcome)),
+                scores.get(run.id, score_of(history.journal)),
             )
             samples.append(sample)
     return samples
@@ -92,25 +89,12 @@ def read_scores(path: Path) -> dict[str, float]:
         raise UsageError(f"{path} is not lines of a run's id and a number: {error}") from None
 
 
-def _version(outcome: Outcome, name: str) -> str | None:
+def _version(history: RunHistory, name: str) -> str | None:
     """Return which version of this prompt the run was given."""
-    for promise in outcome.journal:
-        if promise.name == PROMPT and promise.state is PromiseState.RESOLVED:
-            value = decode(promise.value or JsonText("null"))
-            if isinstance(value, dict) and value.get("prompt") == name:
-                return str(value["version"])
+    for given in filter(None, map(prompt_version_of, history.journal)):
+        if given.prompt == name:
+            return given.version
     return None
-
-
-def _score(outcome: Outcome) -> float | None:
-    """Return the last number that a step called ``score`` came to."""
-    found = [
-        decode(promise.value or JsonText("null"))
-        for promise in outcome.journal
-        if promise.name == SCORE and promise.state is PromiseState.RESOLVED
-    ]
-    numbers = [each for each in found if isinstance(each, int | float | Decimal)]
-    return float(numbers[-1]) if numbers else None
 
 
 def _document(record: Record) -> dict[str, object]:

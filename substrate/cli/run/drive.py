@@ -16,17 +16,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from substrate.agent.history.totals import Totals, next_key
+from substrate.agent.history.journal import read_journal
+from substrate.agent.history.next_key import next_key
+from substrate.agent.history.questions import read_questions, read_questions_of
+from substrate.agent.history.run import read_history
+from substrate.agent.history.totals import Totals
+from substrate.agent.history.waits import read_waits, until_of
 from substrate.cli import format as wording
 from substrate.cli.fork import Fork
 from substrate.cli.invocation import Invocation
-from substrate.cli.journal import read_journal
 from substrate.cli.json_output import of_error, of_run, print_document
 from substrate.cli.run.progress import Progress
 from substrate.cli.screen import open_screen, put
-from substrate.cli.show.outcome import read_outcome, report
-from substrate.cli.show.questions import how_to_answer, read_questions, read_questions_of
-from substrate.cli.show.waits import read_waits, until_of
+from substrate.cli.show.outcome import report
+from substrate.cli.show.questions import how_to_answer
+from substrate.cli.show.waits import wait_words
 from substrate.cli.signals import Stop, Stopped, heeding_signals
 from substrate.cli.streams import Patient
 from substrate.engine.client import Client
@@ -81,7 +85,7 @@ class Drive:
             return await self._part(stopped)
         finally:
             await disconnect()
-        return report(await read_outcome(self.client, self.id), self.invocation)
+        return report(await read_history(self.client, self.id), self.invocation)
 
     def _introduce(self, screen: Console) -> None:
         """Say the run's id, so that one can come back, and who answers in the model's place."""
@@ -181,7 +185,7 @@ class Drive:
         end = f" until {wording.moment(until)}" if until else ""
         progress.say(Text(f"suspended{end}: it goes on when that comes", "dim"))
         for wait in waits:
-            progress.say(Text(f"  {wait.promise.key}  {wait.words}", "dim"))
+            progress.say(Text(f"  {wait.promise.key}  {wait_words(wait)}", "dim"))
         questions = await read_questions(self.client, run, journal)
         progress.say(*how_to_answer(questions, self.invocation))
 
@@ -214,18 +218,18 @@ class Drive:
 
     async def _part(self, stopped: Stopped) -> int:
         """Say how the run was left behind."""
-        outcome = await read_outcome(self.client, self.id)
-        status = outcome.run.status
+        history = await read_history(self.client, self.id)
+        status = history.run.status
         if status.has_ended or status is RunStatus.PAUSED:  # it was as good as over
-            return report(outcome, self.invocation)
+            return report(history, self.invocation)
         told = _LEFT.get(status, "is given back, nothing is lost")
         message = f"{stopped}: run {self.id} {told}"
         if self.invocation.is_json:
-            run = of_run(outcome.run, outcome.journal, outcome.tree_usage)
+            run = of_run(history.run, history.journal, history.tree_usage)
             print_document({**of_error("Stopped", message), "run": run})
         else:
             again = self.invocation.command("resume", self.id)
-            questions = await read_questions(self.client, outcome.run, outcome.journal)
+            questions = await read_questions(self.client, history.run, history.journal)
             answers = list(how_to_answer(questions, self.invocation))
             put(open_screen(), "", Text(message, "yellow"), *answers, Text(again, "dim"))
         return stopped.exit_code

@@ -15,32 +15,38 @@ from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.text import Text
 
-from substrate.agent.history.totals import (
-    Totals,
+from substrate.agent.history.next_key import next_key
+from substrate.agent.history.questions import Question
+from substrate.agent.history.rows import (
+    PROMPT,
+    SPENT,
     calls_of,
     invalid_of,
     is_tool_call,
     is_turn,
     model_of,
-    next_key,
+    name_in,
     passed_over_of,
     tool_of,
     words_of,
 )
+from substrate.agent.history.totals import Totals
+from substrate.agent.history.undo import is_decision, undone_by, undos_in
+from substrate.agent.history.waits import wait_of
 from substrate.cli import format as wording
 from substrate.cli.invocation import Invocation
 from substrate.cli.screen import put
-from substrate.cli.show.questions import Question
-from substrate.cli.show.row import STATE_STYLES, WORDS, undone_by, undos_in
-from substrate.cli.show.waits import wait_of
+from substrate.cli.show.questions import answering_command
+from substrate.cli.show.row import STATE_STYLES, WORDS
+from substrate.cli.show.waits import wait_words
 from substrate.cli.suspects import line_of
 from substrate.engine.failure import decode_failure
 from substrate.engine.run.attempts import failed_in
 from substrate.values.clock import Clock
-from substrate.values.records import UNWIND_KEY, Kind, Promise, PromiseState
+from substrate.values.records import Kind, Promise, PromiseState
 
 _INDENT = 8
-_SILENT = ("prompt", "spent")  # the loop's own notes, told only where they fail
+_SILENT = (PROMPT, SPENT)  # the loop's own notes, told only where they fail
 _BELOW = 5  # lines of the terminal that streaming text leaves free
 _KEPT = 12_000  # characters of it that are kept: more than a large terminal shows
 
@@ -59,7 +65,7 @@ class Progress:
     ) -> None:
         self.seen: int = 0
         self._moves = moves
-        self._tally = Totals()
+        self._totals = Totals()
         self._console = console
         self._run_id = run_id
         self._clock = clock
@@ -97,7 +103,7 @@ class Progress:
 
     def begin_after(self, journal: Sequence[Promise]) -> None:
         """Count what was recorded before; it is not told again."""
-        self._tally = Totals.of(journal)
+        self._totals = Totals.of(journal)
         self._undos = list(undos_in(journal))
         self.seen = max((promise.seq for promise in journal), default=0)
         open_ = (promise for promise in journal if not promise.is_settled)
@@ -120,7 +126,7 @@ class Progress:
             case {"event": "model_asked", "model": model}:
                 # What came before is of an attempt that came to nothing.
                 is_again = self._is_again or bool(self._words.strip())
-                self._begin(f"turn {self._tally.turns + 1} · {model}")
+                self._begin(f"turn {self._totals.turns + 1} · {model}")
                 self._is_again = is_again
             case {"event": "model_waits", "model": model, "seconds": seconds}:
                 waited = wording.duration(round(seconds * 1000))
@@ -137,10 +143,10 @@ class Progress:
             self._wait_for(promise)
             return
         self.children.discard(promise.id)
-        self._tally = self._tally.plus(promise)
+        self._totals = self._totals.plus(promise)
         self._tell_attempts(promise)
         self._undos += undos_in([promise])
-        if promise.key == UNWIND_KEY or undone_by(promise, self._undos):
+        if is_decision(promise) or undone_by(promise, self._undos):
             self.say(_undo_line(promise, self._undos))
         elif is_turn(promise):
             self._begin("")
@@ -166,7 +172,7 @@ class Progress:
         if wait is None or promise.error:
             return
         is_again = self._is_again or bool(self._words.strip())
-        self._begin(f"waiting for {wait.words}")
+        self._begin(f"waiting for {wait_words(wait)}")
         if promise.kind is Kind.STEP:
             self._is_again = is_again  # what was shown of its answer is void
             self._tell_attempts(promise)
@@ -176,7 +182,7 @@ class Progress:
             return
         else:
             self._awaited.add(promise.key)
-            self.say(_indented(Text(f"{promise.key}  waits for {wait.words}", "cyan")))
+            self.say(_indented(Text(f"{promise.key}  waits for {wait_words(wait)}", "cyan")))
             if promise.kind is Kind.SIGNAL:
                 self._tell_how(Question(self._run_id, wait))
 
@@ -185,13 +191,13 @@ class Progress:
         for each in questions:
             if each.wait.promise.id not in self._asked:
                 self._asked.add(each.wait.promise.id)
-                told = f"{each.wait.promise.id}  waits for {each.wait.words}"
+                told = f"{each.wait.promise.id}  waits for {wait_words(each.wait)}"
                 self.say(_indented(Text(told, "cyan")))
                 self._tell_how(each)
 
     def _tell_how(self, question: Question) -> None:
         told = Text("in another shell: ", "dim")
-        self.say(_indented(told.append_text(question.command(self._invocation))))
+        self.say(_indented(told.append_text(answering_command(question, self._invocation))))
 
     def _tell_attempts(self, promise: Promise) -> None:
         """Tell of each failed attempt once, when it is recorded: a provider may be away all day."""
@@ -205,13 +211,13 @@ class Progress:
         told = (key, attempt.get("at"), attempt.get("n", number))
         if told not in self._attempts:
             self._attempts.add(told)
-            name = key.rpartition("/")[2].rpartition(".")[0]
+            name = name_in(key)
             self.say(_attempt_line(name, kind, attempt))
 
     def _turn_lines(self, promise: Promise) -> list[RenderableType]:
-        usage = self._tally.usage
+        usage = self._totals.usage
         line = Text.assemble(
-            (f"turn {self._tally.turns}", "bold"),
+            (f"turn {self._totals.turns}", "bold"),
             f"  {model_of(promise)}  {wording.took(promise)}",
             (f"  {wording.tokens(usage)}, {wording.money(usage.cost_usd)} so far", "dim"),
         )
@@ -229,7 +235,7 @@ class Progress:
 
     def _region(self) -> RenderableType:
         """Return what stands below the lines just now; called by the display's own thread."""
-        doing = ", ".join(list(self._calls)) or self._doing or f"turn {self._tally.turns + 1}"
+        doing = ", ".join(list(self._calls)) or self._doing or f"turn {self._totals.turns + 1}"
         since = (self._clock.now_ms() - self._since) // 1000
         elapsed = f" · {since} s" if since >= 2 else ""
         spinner = Spinner("dots", Text(wording.short(doing, 200) + elapsed, "dim"), style="dim")
@@ -243,7 +249,7 @@ class Progress:
 
 
 def _undo_line(promise: Promise, undos: Collection[str]) -> RenderableType:
-    if promise.key == UNWIND_KEY:
+    if is_decision(promise):
         return Text(f"undoing {wording.count(len(undos), 'step')}, newest first", "yellow")
     word = "undone" if promise.state is PromiseState.RESOLVED else WORDS[promise.state]
     line = Text.assemble(undone_by(promise, undos) or "", "  ", (word, "yellow"))

@@ -12,6 +12,9 @@ from getpass import getuser
 from pathlib import Path
 
 from substrate.agent.attachment import attachment
+from substrate.agent.history.journal import read_journal
+from substrate.agent.history.run import question_of, read_history, timezone_of
+from substrate.agent.history.waits import waits_of
 from substrate.agent.task import Task
 from substrate.cli import format as wording
 from substrate.cli.database import missing_file, open_database, open_or_make_database
@@ -19,10 +22,8 @@ from substrate.cli.environment import timezone
 from substrate.cli.errors import UsageError
 from substrate.cli.fork import Fork, load_fork
 from substrate.cli.invocation import Invocation
-from substrate.cli.journal import read_journal
 from substrate.cli.run.drive import Drive
-from substrate.cli.show.outcome import question_of, read_outcome, report, zone_in
-from substrate.cli.show.waits import waits_of
+from substrate.cli.show.outcome import report
 from substrate.engine.client import Client
 from substrate.values.errors import IdTaken, Misuse
 from substrate.values.ids import RunId, check_root_id
@@ -102,7 +103,7 @@ async def _same(client: Client, fork: Fork, id_: RunId, task: Task) -> Run:
     own = await client.store.promise(id_)
     try:
         # In the zone in which it was asked, also from a terminal that has another one by now.
-        return await client.start(fork.agent, replace(task, timezone=zone_in(own)), id=id_)
+        return await client.start(fork.agent, replace(task, timezone=timezone_of(own)), id=id_)
     except IdTaken as error:
         asked = question_of(own) or "something else"
         raise IdTaken(
@@ -114,7 +115,7 @@ async def _same(client: Client, fork: Fork, id_: RunId, task: Task) -> Run:
 async def _go_on(invocation: Invocation, client: Client, fork: Fork, known: Run) -> int:
     """Report a run that stands still; drive any other."""
     if known.status.has_ended or known.status is RunStatus.PAUSED:
-        return report(await read_outcome(client, known.id), invocation)
+        return report(await read_history(client, known.id), invocation)
     fork.check_knows(known)
     fork.check_key()
     return await Drive(invocation, client, fork, known.id, known.queue).to_its_end()

@@ -4,45 +4,40 @@ A child's line has the state of its run, and its id. An undo's row, and the deci
 as what they are: they are steps in the table, and no steps of the function's.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from textwrap import wrap
 
 from rich.text import Text
 
-from substrate.agent.history.totals import (
+from substrate.agent.history.accepted import Acceptance
+from substrate.agent.history.rows import (
     MODEL_CALLS,
+    SUMMARY,
     calls_of,
     invalid_of,
     is_tool_call,
     is_turn,
+    model_call_of,
     model_of,
     passed_over_of,
+    prompt_version_of,
+    system_prompt_of,
     tool_of,
-    usage_of,
+    value_of,
     words_of,
 )
-from substrate.agent.model_call import SUMMARY
-from substrate.agent.transcript import NOTHING
+from substrate.agent.history.undo import decision_of, is_decision, undone_by
+from substrate.agent.history.usage import NOTHING, usage_of
+from substrate.agent.history.waits import Wait, wait_of
 from substrate.cli import format as wording
-from substrate.cli.show.waits import Wait, wait_of
+from substrate.cli.show.waits import wait_words
 from substrate.engine.failure import decode_failure
 from substrate.engine.run.attempts import Attempt, failed_in
-from substrate.engine.worker.unwind import RunEnd
 from substrate.models.messages import Usage
 from substrate.values.codec import decode
 from substrate.values.ids import Key, PromiseId
-from substrate.values.records import (
-    ACCEPTED_SCOPE,
-    UNWIND_KEY,
-    JsonText,
-    Kind,
-    Promise,
-    PromiseState,
-    RunStatus,
-)
-
-_PROMPT = {"system", "prompt", "version", "task"}
+from substrate.values.records import JsonText, Kind, Promise, PromiseState, RunStatus
 
 WORDS = {
     PromiseState.PENDING: "pending",
@@ -69,12 +64,12 @@ class Reading:
     undos: Collection[str]
     statuses: Mapping[PromiseId, RunStatus]
     used_below: Callable[[Promise], Usage]
-    accepted: Mapping[Key, Sequence[str]] = field(default_factory=dict)
+    accepted: Mapping[Key, Sequence[Acceptance]] = field(default_factory=dict)
 
     def line(self, promise: Promise, indent: int) -> Text:
         """Return a row's line: name, state, effect or kind, how long it took, what it used."""
         took = "" if promise.settled_at is None else wording.took(promise)
-        is_undo = undone_by(promise, self.undos) or promise.key == UNWIND_KEY
+        is_undo = undone_by(promise, self.undos) or is_decision(promise)
         line = Text.assemble(
             promise.key.rpartition("/")[2].ljust(self.names - indent),
             "  ",
@@ -97,16 +92,17 @@ class Reading:
                 yield Text(f"{wording.count(n - told - 1, 'attempt')} more", "yellow")
             told = n
             yield Text(wording.gist(_attempt(n, attempt), width), "yellow")
-        if promise.key == UNWIND_KEY:
+        if is_decision(promise):
             yield from _decision(promise, width)
             return
         if promise.kind is Kind.CHILD:
             yield Text(f"run {promise.id}", "dim")
         if undone := undone_by(promise, self.undos):
             yield Text(f"makes up for {undone}", "dim")
-        yield from (Text(each, "yellow") for each in self.accepted.get(promise.key, ()))
+        for accepted in self.accepted.get(promise.key, ()):
+            yield Text(_accepted(accepted), "yellow")
         if wait := _open_wait(promise):
-            yield Text(wait.words, "dim")
+            yield Text(wait_words(wait), "dim")
         given = wording.short(_given(promise, width), width)
         if promise.is_settled and promise.state is not PromiseState.RESOLVED:
             yield from _failure(promise, given, width)
@@ -130,7 +126,7 @@ class Reading:
         return used if used != NOTHING else None
 
     def _word(self, promise: Promise) -> str:
-        if promise.key == UNWIND_KEY:
+        if is_decision(promise):
             return "decided"
         if undone_by(promise, self.undos) and promise.state is PromiseState.RESOLVED:
             return "undone"
@@ -138,31 +134,11 @@ class Reading:
         return status.value if status and not promise.is_settled else WORDS[promise.state]
 
 
-def undos_in(steps: Iterable[Promise]) -> Sequence[str]:
-    """Return the keys of what is to be undone."""
-    decisions = (step for step in steps if step.key == UNWIND_KEY and step.value)
-    return [key for step in decisions for key in decode(step.value or JsonText("{}"))["keys"]]
-
-
-def accepted_in(journal: Iterable[Promise]) -> Mapping[Key, Sequence[str]]:
-    """Return by key what people let stand there: for which call, who, and when."""
-    found: dict[Key, list[str]] = {}
-    for promise in journal:
-        if promise.kind is Kind.RUN and promise.key.startswith(ACCEPTED_SCOPE):
-            record = decode(promise.value or JsonText("{}"))
-            asked = record["asked"]
-            call = f"{asked['kind']} {asked['name']} {wording.short(asked['input'], 60)}"
-            who = f" by {wording.visible(record['by'])}" if record["by"] else ""
-            when = wording.moment(promise.created_at)
-            found.setdefault(Key(promise.name), []).append(f"accepted for {call}{who}, {when}")
-    return found
-
-
-def undone_by(promise: Promise, undos: Collection[str]) -> str | None:
-    """Return the key of what a try to undo makes up for; None for any other row."""
-    scope, _, number = promise.key.rpartition("/")
-    key = scope.removeprefix(f"{UNWIND_KEY}/")
-    return key if number.isdigit() and key != scope and key in undos else None
+def _accepted(accepted: Acceptance) -> str:
+    """Return what somebody let stand: for which call, who, and when."""
+    call = f"{accepted.kind} {accepted.name} {wording.short(accepted.input, 60)}"
+    who = f" by {wording.visible(accepted.by)}" if accepted.by else ""
+    return f"accepted for {call}{who}, {wording.moment(accepted.at)}"
 
 
 def _attempt(number: int, attempt: Attempt) -> str:
@@ -176,11 +152,11 @@ def _attempt(number: int, attempt: Attempt) -> str:
 
 def _decision(promise: Promise, width: int) -> Iterator[Text]:
     """Yield what the run comes to, and what is undone before that, in its order."""
-    record = decode(promise.value or JsonText("{}"))
-    ending = RunEnd.from_json(record)
-    why = f"{ending.failure.type}: {ending.failure.message}"
-    yield Text(wording.short(f"the run will be {ending.status}: {why}", width), "yellow")
-    yield Text(wording.short(f"undone before that: {', '.join(record['keys'])}", width), "dim")
+    decision = decision_of(promise)
+    why = f"{decision.end.failure.type}: {decision.end.failure.message}"
+    yield Text(wording.short(f"the run will be {decision.end.status}: {why}", width), "yellow")
+    undone = f"undone before that: {', '.join(decision.keys)}"
+    yield Text(wording.short(undone, width), "dim")
 
 
 def _failure(promise: Promise, given: str, width: int) -> Iterator[Text]:
@@ -199,16 +175,15 @@ def _failure(promise: Promise, given: str, width: int) -> Iterator[Text]:
 
 def _given(promise: Promise, width: int) -> str:
     """Return the input, in few words."""
-    given = decode(promise.input or JsonText("null"))
-    if promise.name in MODEL_CALLS and isinstance(given, dict) and "add" in given:
+    if (asked := model_call_of(promise)) is not None:
         model = model_of(promise)
-        sent = wording.count(len(given["add"]), "message")
-        sent += f" after {given['prev']}" if given["prev"] else ""
-        prompt = given.get("prompt")
-        told = f", prompt {prompt['version']}" if isinstance(prompt, dict) else ""
-        return f"{model}, {sent}{told}" if model else f"{sent}{told}"
+        sent = wording.count(asked.added, "message")
+        sent += f" after {asked.previous}" if asked.previous else ""
+        sent += f", prompt {asked.version}" if asked.version else ""
+        return f"{model}, {sent}" if model else sent
     if is_tool_call(promise):
         return wording.call(*tool_of(promise), width)
+    given = decode(promise.input or JsonText("null"))
     if promise.kind in (Kind.TIMER, Kind.SIGNAL):
         due = given.get("due_at") if promise.is_settled and isinstance(given, dict) else None
         return f"until {wording.moment(due)}" if due else ""
@@ -224,7 +199,6 @@ def _gave(promise: Promise, width: int) -> str:
     """Return the value, in few words; nothing while there is none."""
     if not promise.is_settled or promise.kind is Kind.TIMER:
         return ""
-    value = decode(promise.value or JsonText("null"))
     if is_turn(promise):
         calls = [
             wording.call(each["name"], each.get("arguments", {})) for each in calls_of(promise)
@@ -233,7 +207,7 @@ def _gave(promise: Promise, width: int) -> str:
         return " · ".join([*said, *calls])
     if promise.name == SUMMARY:
         return wording.short(words_of(promise), width)
-    if isinstance(value, dict) and "system" in value and value.keys() <= _PROMPT:
-        given = f"{value['version']}: " if "version" in value else ""
-        value = f"{given}{value['system']}"
-    return wording.short(value, width)
+    if (system := system_prompt_of(promise)) is not None:
+        given = prompt_version_of(promise)
+        return wording.short(f"{given.version}: {system}" if given else system, width)
+    return wording.short(value_of(promise), width)

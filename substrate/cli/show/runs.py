@@ -13,7 +13,10 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from substrate.agent.history.questions import Question, read_questions
+from substrate.agent.history.run import RunHistory, history_of, question_of
 from substrate.agent.history.totals import Totals
+from substrate.agent.history.waits import waits_of
 from substrate.cli import format as wording
 from substrate.cli.database import missing_file, open_database
 from substrate.cli.environment import database_url
@@ -21,9 +24,9 @@ from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import Document, of_error, of_run, print_document
 from substrate.cli.screen import open_page, put
-from substrate.cli.show.outcome import Outcome, outcome_of, question_of, whats_next
-from substrate.cli.show.questions import Question, how_to_answer, read_questions
-from substrate.cli.show.waits import waits_of
+from substrate.cli.show.failure import whats_next
+from substrate.cli.show.questions import how_to_answer
+from substrate.cli.show.waits import wait_words
 from substrate.engine.client import Client
 from substrate.engine.worker.unknown import missing_worker
 from substrate.store.redact import shown_url
@@ -45,7 +48,7 @@ STYLES = {
 class _Line:
     """One run as it is listed: what it has come to, and what it and all below it ask."""
 
-    outcome: Outcome
+    history: RunHistory
     questions: Sequence[Question] = ()
     missing: str | None = None
 
@@ -59,25 +62,25 @@ async def runs(invocation: Invocation, status: RunStatus | None, limit: int) -> 
         found = [await _line(client, run) for run in await client.list(status, limit)]
         now = client.store.clock.now_ms()
     if invocation.is_json:
-        print_document({"runs": [_document(each.outcome, status) for each in found]})
+        print_document({"runs": [_document(each.history, status) for each in found]})
     elif not found:
         return _nothing(invocation, status, folder)
     elif status is RunStatus.DEAD:
-        put(open_page(), *_dead_letters([each.outcome for each in found], invocation))
+        put(open_page(), *_dead_letters([each.history for each in found], invocation))
     else:
         page = open_page()
-        put(page, _table([each.outcome for each in found], now, page.width))
+        put(page, _table([each.history for each in found], now, page.width))
         put(page, *_what_they_wait_for(found, invocation))
     return 0
 
 
 async def _line(client: Client, run: Run) -> _Line:
-    outcome = await outcome_of(client, run)
+    history = await history_of(client, run)
     if missing := await missing_worker(client.store, run):
-        return _Line(outcome, missing=missing)
-    if not waits_of(run, outcome.journal):
-        return _Line(outcome)
-    return _Line(outcome, await read_questions(client, run, outcome.journal))
+        return _Line(history, missing=missing)
+    if not waits_of(run, history.journal):
+        return _Line(history)
+    return _Line(history, await read_questions(client, run, history.journal))
 
 
 def _nothing(invocation: Invocation, status: RunStatus | None, folder: Path) -> int:
@@ -93,35 +96,35 @@ def _nothing(invocation: Invocation, status: RunStatus | None, folder: Path) -> 
     return 0
 
 
-def _document(outcome: Outcome, status: RunStatus | None) -> Document:
-    document = of_run(outcome.run, outcome.journal, outcome.tree_usage)
-    failure = outcome.failure
+def _document(history: RunHistory, status: RunStatus | None) -> Document:
+    document = of_run(history.run, history.journal, history.tree_usage)
+    failure = history.failure
     if status is not RunStatus.DEAD or failure is None:
         return document
     return {**document, **of_error(failure.type, failure.message)}
 
 
-def _dead_letters(found: Sequence[Outcome], invocation: Invocation) -> Iterator[Text]:
+def _dead_letters(found: Sequence[RunHistory], invocation: Invocation) -> Iterator[Text]:
     """Yield each dead run, why it is dead, and what to type next."""
-    for outcome in found:
-        run, failure = outcome.run, outcome.failure
+    for history in found:
+        run, failure = history.run, history.failure
         since = f"  since {wording.moment(run.ended_at)}" if run.ended_at else ""
         yield Text.assemble((run.id, "bold"), "  ", ("dead", STYLES[run.status]), (since, "dim"))
         if failure is not None:
             yield Text(f"  {wording.short(failure.message, 400)}")
-        for line in whats_next(outcome, invocation):
+        for line in whats_next(history, invocation):
             yield Text("  ").append(line)
 
 
 def _what_they_wait_for(found: Sequence[_Line], invocation: Invocation) -> Iterator[Text]:
     """Yield what each run waits for, and the command that answers where somebody is asked."""
     for line in found:
-        run = line.outcome.run
+        run = line.history.run
         told = list(how_to_answer(line.questions, invocation))
         asked = {each.wait.promise.id for each in line.questions}
-        for wait in waits_of(run, line.outcome.journal)[:_FEW]:
+        for wait in waits_of(run, line.history.journal)[:_FEW]:
             if wait.promise.id not in asked and run.status is RunStatus.SUSPENDED:
-                told.insert(0, Text(wording.gist(wait.words, 200), "dim"))
+                told.insert(0, Text(wording.gist(wait_words(wait), 200), "dim"))
         if line.missing is not None:
             told = [Text(f"waits for a worker that knows {line.missing}; none does", "yellow")]
         if run.cancel_requested and not run.status.has_ended:
@@ -134,7 +137,7 @@ def _what_they_wait_for(found: Sequence[_Line], invocation: Invocation) -> Itera
             yield from (Text("  ").append_text(each) for each in told)
 
 
-def _table(found: Sequence[Outcome], now: int, width: int) -> Table:
+def _table(found: Sequence[RunHistory], now: int, width: int) -> Table:
     """Return the table, without what there is no room for: an id and a status are never cut."""
     cells = [_cells(each, now) for each in found]
     needed = {
@@ -166,15 +169,15 @@ def _table(found: Sequence[Outcome], now: int, width: int) -> Table:
     return table
 
 
-def _cells(outcome: Outcome, now: int) -> Mapping[str, Text]:
-    run, tally = outcome.run, Totals.of(outcome.journal)
+def _cells(history: RunHistory, now: int) -> Mapping[str, Text]:
+    run, totals = history.run, Totals.of(history.journal)
     is_ending = run.cancel_requested and not run.status.has_ended
     told = {
-        "question": wording.short(question_of(outcome.own) or "", 200),
+        "question": wording.short(question_of(history.own) or "", 200),
         "age": wording.age(now - run.created_at),
-        "cost": wording.money(outcome.tree_usage.cost_usd),
-        "turns": str(tally.turns),
-        "steps": str(tally.steps),
+        "cost": wording.money(history.tree_usage.cost_usd),
+        "turns": str(totals.turns),
+        "steps": str(totals.steps),
         "duration": wording.duration((run.ended_at or now) - run.created_at),
         "started": wording.moment(run.created_at),
     }

@@ -17,26 +17,23 @@ from rich.console import RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
+from substrate.agent.history.accepted import accepted_in
+from substrate.agent.history.inbox import read_inbox
+from substrate.agent.history.questions import read_questions
+from substrate.agent.history.run import RunHistory, question_of, read_history
+from substrate.agent.history.undo import undos_in
+from substrate.agent.history.waits import read_waits
 from substrate.cli import format as wording
 from substrate.cli.database import open_database
 from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
-from substrate.cli.json_output import Document, of_promise, print_document
+from substrate.cli.json_output import Document, of_promise, of_signal, of_wait, print_document
 from substrate.cli.screen import open_page, put
-from substrate.cli.show.inbox import read_inbox
-from substrate.cli.show.outcome import (
-    Outcome,
-    explanation,
-    question_of,
-    read_outcome,
-    shown,
-    summary,
-)
-from substrate.cli.show.questions import read_questions
-from substrate.cli.show.row import STATE_STYLES, WORDS, Reading, accepted_in, undos_in
+from substrate.cli.show.failure import explanation
+from substrate.cli.show.outcome import shown, summary, text_of
+from substrate.cli.show.row import STATE_STYLES, WORDS, Reading
 from substrate.cli.show.runs import STYLES
 from substrate.cli.show.state import State, told_of
-from substrate.cli.show.waits import read_waits
 from substrate.cli.suspects import told_suspects
 from substrate.engine.failure import decode_failure
 from substrate.engine.worker.unknown import missing_worker
@@ -53,16 +50,16 @@ async def show(invocation: Invocation, run_id: str, key: str | None) -> int:
     """Print a run's journal, or one promise of it whole."""
     check_there(invocation.package)
     async with open_database() as client:
-        outcome = await read_outcome(client, run_id)
+        history = await read_history(client, run_id)
         state = State(
-            outcome,
-            await read_waits(client, outcome.run, outcome.journal),
-            await read_inbox(client, outcome.run, outcome.journal),
-            await read_questions(client, outcome.run, outcome.journal),
-            await missing_worker(client.store, outcome.run),
+            history,
+            await read_waits(client, history.run, history.journal),
+            await read_inbox(client, history.run, history.journal),
+            await read_questions(client, history.run, history.journal),
+            await missing_worker(client.store, history.run),
         )
     if key is not None:
-        _show_promise(invocation, _find(outcome, key))
+        _show_promise(invocation, _find(history, key))
     elif invocation.is_json:
         print_document(_document(state))
     else:
@@ -73,58 +70,58 @@ async def show(invocation: Invocation, run_id: str, key: str | None) -> int:
 
 def _document(state: State) -> Document:
     return {
-        **shown(state.outcome),
-        "journal": [of_promise(promise) for promise in state.outcome.journal],
-        "waits": [wait.to_json() for wait in state.waits],
+        **shown(state.history),
+        "journal": [of_promise(promise) for promise in state.history.journal],
+        "waits": [of_wait(wait) for wait in state.waits],
         "missing": state.missing,
-        "inbox": [letter.to_json() for letter in state.inbox],
+        "inbox": [of_signal(signal) for signal in state.inbox],
     }
 
 
-def _find(outcome: Outcome, key: str) -> Promise:
-    if key == OWN_KEY and outcome.own is not None:
-        return outcome.own
-    for promise in outcome.journal:
+def _find(history: RunHistory, key: str) -> Promise:
+    if key == OWN_KEY and history.own is not None:
+        return history.own
+    for promise in history.journal:
         if promise.key == key:
             return promise
-    near = did_you_mean(key, [promise.key for promise in outcome.journal])
-    told = f"run {outcome.run.id!r} has no promise {key!r}{near}"
+    near = did_you_mean(key, [promise.key for promise in history.journal])
+    told = f"run {history.run.id!r} has no promise {key!r}{near}"
     raise RunNotFound(told if near else f"{told}; `show` lists its keys")
 
 
 def _page(state: State, invocation: Invocation, width: int) -> Iterator[RenderableType]:
-    outcome = state.outcome
-    yield from _head(outcome)
-    steps = [promise for promise in outcome.journal if promise.kind is not Kind.RUN]
+    history = state.history
+    yield from _head(history)
+    steps = [promise for promise in history.journal if promise.kind is not Kind.RUN]
     names = max((_name_width(promise) for promise in steps), default=0)
     reading = Reading(
         names,
         width,
         undos_in(steps),
         state.statuses,
-        outcome.usage_below,
-        accepted=accepted_in(outcome.journal),
+        history.usage_below,
+        accepted=accepted_in(history.journal),
     )
     yield Text("")
     yield _tree(steps, reading)
     yield Text("")
-    yield from summary(outcome)
-    yield from told_suspects(outcome.run.id, outcome.journal, invocation)
+    yield from summary(history)
+    yield from told_suspects(history.run.id, history.journal, invocation)
     yield from told_of(state, invocation)
     yield Text("")
-    if outcome.run.status is RunStatus.DONE:
-        yield Text(wording.visible(outcome.text))
-    elif outcome.run.status.has_ended or outcome.run.status is RunStatus.PAUSED:
-        for line in explanation(outcome, invocation):  # which may say where to look: here
+    if history.run.status is RunStatus.DONE:
+        yield Text(wording.visible(text_of(history)))
+    elif history.run.status.has_ended or history.run.status is RunStatus.PAUSED:
+        for line in explanation(history, invocation):  # which may say where to look: here
             line.plain = _LOOK.sub("", line.plain)
             yield line
     else:
-        again = invocation.command("resume", outcome.run.id)
+        again = invocation.command("resume", history.run.id)
         yield Text(f"to drive it here, or to follow the worker that does: {again}", "dim")
 
 
-def _head(outcome: Outcome) -> Iterator[Text]:
-    run = outcome.run
+def _head(history: RunHistory) -> Iterator[Text]:
+    run = history.run
     facts = [f"{run.function} v{run.version}", f"started {wording.moment(run.created_at)}"]
     if run.parent_id is not None:
         facts.append(f"child of {run.parent_id}")
@@ -137,7 +134,7 @@ def _head(outcome: Outcome) -> Iterator[Text]:
     if run.cancel_requested:
         line.append(" · cancel requested", "yellow")
     yield line
-    if question := question_of(outcome.own):
+    if question := question_of(history.own):
         yield Text(wording.visible(question), "italic")
 
 

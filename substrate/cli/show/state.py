@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
+from substrate.agent.history.inbox import UntakenSignal
+from substrate.agent.history.questions import Question
+from substrate.agent.history.run import RunHistory
+from substrate.agent.history.waits import Wait, until_of
 from substrate.cli import format as wording
 from substrate.cli.invocation import Invocation
-from substrate.cli.show.inbox import Letter
-from substrate.cli.show.outcome import Outcome
-from substrate.cli.show.questions import Question, how_to_answer
-from substrate.cli.show.waits import Wait, until_of
+from substrate.cli.show.questions import how_to_answer
 from substrate.values.ids import PromiseId
 from substrate.values.records import Kind, RunStatus
 
@@ -19,12 +20,16 @@ from substrate.values.records import Kind, RunStatus
 class State:
     """A run with what is open about it."""
 
-    outcome: Outcome
+    #: The run, with its journal.
+    history: RunHistory
+    #: What it waits for.
     waits: Sequence[Wait]
-    inbox: Sequence[Letter]
+    #: The signals that it has not taken.
+    inbox: Sequence[UntakenSignal]
+    #: What it, and all below it, ask people.
     questions: Sequence[Question] = ()
+    #: The function, with its version, that no worker knows and that the run waits for.
     missing: str | None = None
-    """The function, with its version, that no worker knows and that the run waits for."""
 
     @property
     def statuses(self) -> Mapping[PromiseId, RunStatus]:
@@ -34,7 +39,7 @@ class State:
 
 def told_of(state: State, invocation: Invocation) -> Iterator[Text]:
     """Yield what a run waits for and until when, and the signals that nobody took."""
-    run = state.outcome.run
+    run = state.history.run
     if run.cancel_requested and not run.status.has_ended:
         here = invocation.command("resume", run.id)
         yield Text("")
@@ -54,19 +59,19 @@ def told_of(state: State, invocation: Invocation) -> Iterator[Text]:
     if state.inbox:
         yield Text("")
         yield Text("in the inbox, taken by nobody:", "dim")
-    for letter in state.inbox:
-        word = ("late", "yellow") if letter.is_late else ("kept", "cyan")
-        sent = wording.moment(letter.received.sent_at)
+    for signal in state.inbox:
+        word = ("late", "yellow") if signal.is_late else ("kept", "cyan")
+        sent = wording.moment(signal.received.sent_at)
         yield Text.assemble(
-            f"  {letter.received.name}  ",
+            f"  {signal.received.name}  ",
             word,
             (f"  sent {sent}  ", "dim"),
-            wording.short(letter.value, 80),
+            wording.short(signal.value, 80),
         )
 
 
 def _standing(state: State) -> Text:
-    run = state.outcome.run
+    run = state.history.run
     if run.epoch == 0:
         return Text("suspended: it was started for later, and has not begun", "blue")
     until = until_of(run, state.waits)

@@ -5,20 +5,18 @@ may fail or never be waited for. So what was used is read from the journals of t
 recorded: a replay counts the same.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
-from substrate.agent.transcript import NOTHING
+from substrate.agent.history.rows import MODEL, MODEL_CALLS, SPENT, input_of
+from substrate.agent.history.usage import NOTHING, summed
 from substrate.engine.context.context import Context
 from substrate.engine.step.step import Step
 from substrate.models.messages import Json, Usage
-from substrate.values.codec import decode, encode, fingerprint
-from substrate.values.ids import PromiseId
+from substrate.values.codec import encode, fingerprint
 from substrate.values.records import JsonText, Kind
 
-SPENT = "spent"
-
-LOOP_KEYS = ("model.", "summary.")
+_LOOP_CALLS = tuple(f"{name}." for name in MODEL_CALLS)
 """How the keys of the loop's own model calls begin."""
 
 
@@ -30,8 +28,8 @@ async def spent(ctx: Context, scope: Context, *, may_ask: bool) -> Usage | None:
     """
     turn = scope.id_prefix.removeprefix(ctx.id_prefix).rstrip("/")
     found = ctx.recorded(SPENT)
-    is_recorded = found is not None and decode(found.input or JsonText("{}")).get("after") == turn
-    if not is_recorded and (not may_ask or ctx.recorded("model") is not None):
+    is_recorded = found is not None and input_of(found).get("after") == turn
+    if not is_recorded and (not may_ask or ctx.recorded(MODEL) is not None):
         return None
     ledger = _Ledger.of(ctx)
     step = Step(
@@ -81,22 +79,10 @@ async def _count(ctx: Context, before: Mapping[str, Json] | None, turn: str) -> 
         else:
             closed += used
     # Our own rows are left out though they use nothing: there is one for each turn.
-    others = summed(await execution.usages(below, (*LOOP_KEYS, f"{SPENT}.", f"{name}.")))
+    others = summed(await execution.usages(below, (*_LOOP_CALLS, f"{SPENT}.", f"{name}.")))
     total = closed + going_on + others
     return {**total.to_json(), "closed": closed.to_json(), "open": open_}
 
 
 def _usage(record: Mapping[str, Json]) -> Usage:
     return Usage.from_json({k: v for k, v in record.items() if k not in ("closed", "open")})
-
-
-def summed(found: Iterable[tuple[PromiseId, JsonText]]) -> Usage:
-    """Return what promises used together, from the records of their usage."""
-    return sum((usage_from(decode(used)) for _, used in found), NOTHING)
-
-
-def usage_from(record: Json) -> Usage:
-    """Return what a step recorded as its usage: nothing, where that is something of its own."""
-    if not isinstance(record, dict) or "cost_usd" not in record:
-        return NOTHING
-    return Usage.from_json({key: value for key, value in record.items() if key != "model"})

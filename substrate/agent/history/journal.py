@@ -1,4 +1,4 @@
-"""A run's journal as commands look at it: what cannot be read of a row is left out.
+"""A run's journal as readers look at it: what cannot be read of a row is left out.
 
 The row stops its own run, which says so; it keeps nobody from looking at that, or at others.
 """

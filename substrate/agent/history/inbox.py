@@ -5,22 +5,23 @@ expired when it came. A late answer satisfies no other gate; only where the run 
 again, later, is it taken there.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from substrate.cli.show.waits import awaits_signal, waits_of
+from substrate.agent.history.waits import awaits_signal, waits_of
 from substrate.engine.client import Client
 from substrate.values.codec import decode
 from substrate.values.records import Kind, Promise, PromiseState, ReceivedSignal, Run
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class UntakenSignal:
     """A signal that nobody has taken."""
 
+    #: The signal as it was sent.
     received: ReceivedSignal
+    #: Whether nobody waits for it any more.
     is_late: bool
 
     @property
@@ -28,21 +29,13 @@ class Letter:
         """What was sent."""
         return decode(self.received.value)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it for scripts."""
-        return {
-            "name": self.received.name,
-            "dedup": self.received.dedup,
-            "value": json.loads(self.received.value),
-            "sent_at_ms": self.received.sent_at,
-            "is_late": self.is_late,
-        }
 
-
-async def read_inbox(client: Client, run: Run, journal: Sequence[Promise]) -> Sequence[Letter]:
+async def read_inbox(
+    client: Client, run: Run, journal: Sequence[Promise]
+) -> Sequence[UntakenSignal]:
     """Return the signals that a run was sent and that nobody has taken, oldest first."""
     found = await client.store.inbox(run.id)
-    return [Letter(each, _is_late(each, run, journal)) for each in found]
+    return [UntakenSignal(each, _is_late(each, run, journal)) for each in found]
 
 
 def _is_late(received: ReceivedSignal, run: Run, journal: Iterable[Promise]) -> bool:

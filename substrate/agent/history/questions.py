@@ -1,0 +1,63 @@
+"""The questions that a run has open: who is to answer what until when.
+
+What a run waits for may be asked below it, by a child; then the answer goes to that child's inbox.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from substrate.agent.history.journal import read_journal
+from substrate.agent.history.waits import Wait, waits_of
+from substrate.engine.client import Client
+from substrate.values.ids import RunId
+from substrate.values.records import Kind, Promise, Run
+
+MANY = 20
+"""So many questions are told of a run, and so many children looked at, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A signal that a run waits for, or one below it."""
+
+    #: The run to which the answer goes.
+    run_id: str
+    #: The open wait: the signal's name, what it is to be, until when.
+    wait: Wait
+
+
+def asked_in(run: Run, journal: Iterable[Promise]) -> Sequence[Question]:
+    """Return what a run itself asks, in the order in which answers are taken.
+
+    One that is to end asks nothing any more.
+    """
+    if run.cancel_requested:
+        return []
+    waits = waits_of(run, journal)
+    return [Question(run.id, wait) for wait in waits if wait.promise.kind is Kind.SIGNAL]
+
+
+async def read_questions(
+    client: Client, run: Run, journal: Iterable[Promise]
+) -> Sequence[Question]:
+    """Return what a run and all below it ask; the first ones, where there are many."""
+    below = [wait.promise.id for wait in waits_of(run, journal) if wait.promise.kind is Kind.CHILD]
+    found = [*asked_in(run, journal), *await read_questions_of(client, below)]
+    return found[:MANY]
+
+
+async def read_questions_of(client: Client, ids: Iterable[str]) -> Sequence[Question]:
+    """Return what the first of these runs ask, and those below them."""
+    found: list[Question] = []
+    ahead = list(ids)[:MANY]
+    looked = 0
+    while ahead and len(found) < MANY and looked < MANY:
+        run = await client.store.get(RunId(ahead.pop(0)))
+        looked += 1
+        if run is None or run.status.has_ended:
+            continue
+        journal = await read_journal(client, run)
+        found += asked_in(run, journal)
+        waits = waits_of(run, journal)
+        ahead += [wait.promise.id for wait in waits if wait.promise.kind is Kind.CHILD]
+    return found[:MANY]

@@ -1,0 +1,47 @@
+"""What the model was told of a tool call, and of what people said: from rows alone. Pure."""
+
+import json
+from collections.abc import Iterable
+
+from substrate.agent.arguments import InvalidArguments
+from substrate.agent.history.rows import input_of, value_of
+from substrate.engine.failure import decode_failure
+from substrate.models.messages import Json, Text, ToolCall, ToolResult, UserMessage
+from substrate.values.codec import encode
+from substrate.values.records import Promise, PromiseState
+
+
+def result_of(call: ToolCall, row: Promise) -> ToolResult:
+    """Return what the model is told of a settled call."""
+    if row.state is PromiseState.RESOLVED:
+        return ToolResult(call.id, call.name, render(value_of(row)))
+    failure = decode_failure(row)
+    # What is wrong with the arguments is told without the name of our own error.
+    is_ours = failure.type == InvalidArguments.__name__
+    told = failure.message if is_ours else f"{failure.type}: {failure.message}"
+    return ToolResult(call.id, call.name, told, is_error=True)
+
+
+def result_in(row: Promise) -> ToolResult:
+    """Return what the model was told of a settled call, from its row alone."""
+    made = input_of(row)
+    return result_of(ToolCall(made["call_id"], made["tool"]), row)
+
+
+def spoken(values: Iterable[Json]) -> UserMessage:
+    """Return the values of messages as the model reads them: words, and other values as JSON."""
+    words = (render(value) for value in values if value is not None)
+    return UserMessage(tuple(Text(each) for each in words if each.strip()))
+
+
+def render(value: Json) -> str:
+    """Return a value as the text that the model reads: words as they are, the rest as JSON."""
+    if isinstance(value, str):
+        return value
+    text = encode(value)
+    # The journal's own marks for what JSON cannot hold are not for the model.
+    return _plain(value) if '{"$' in text else text
+
+
+def _plain(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,207 @@
+"""The rows of an agent: how they are named, and what each says. Pure.
+
+=============================  ====================================================================
+key                            what the row is
+=============================  ====================================================================
+``prompt.0``                   the task and the system prompt as the model was told them
+``heard.n``                    what people said to the run since, where somebody did
+``warning.n``                  what the model was told of its budget
+``summary.n``                  what the model wrote down of the transcript so far
+``model.n``                    a turn: what the model was asked, and its reply
+``tools.n/<name>.k``           a tool call of turn n, under the name that the model gave
+``spent.n``                    what the tools' own model calls used
+=============================  ====================================================================
+
+Invariants: these names are spelled here alone: the loop writes rows by them, and every reader knows
+rows by them. A reading never raises for a row of another kind: it says that there is nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from substrate.engine.context.listen import HEARD
+from substrate.models.messages import Json, PassedOver
+from substrate.values.codec import decode
+from substrate.values.records import JsonText, Promise, PromiseState
+
+__all__ = [
+    "HEARD",
+    "LOOP_NAMES",
+    "MODEL",
+    "MODEL_CALLS",
+    "PROMPT",
+    "SCORE",
+    "SPENT",
+    "SUMMARY",
+    "TOOLS",
+    "UNKNOWN_TOOL",
+    "WARNING",
+    "ModelCallRow",
+    "PromptVersion",
+    "calls_of",
+    "input_of",
+    "invalid_of",
+    "is_tool_call",
+    "is_turn",
+    "model_call_of",
+    "model_of",
+    "name_in",
+    "passed_over_of",
+    "prompt_version_of",
+    "score_of",
+    "system_prompt_of",
+    "tool_of",
+    "value_of",
+    "words_of",
+]
+
+PROMPT = "prompt"
+MODEL = "model"
+SUMMARY = "summary"
+TOOLS = "tools"
+WARNING = "warning"
+SPENT = "spent"
+
+SCORE = "score"
+"""A step of a fork's own loop, whose value says how good the run's answer was."""
+
+UNKNOWN_TOOL = "unknown_tool"
+"""What a call is called in its key whose own name cannot stand there."""
+
+MODEL_CALLS = (MODEL, SUMMARY)
+"""The rows for which the loop itself asked a model."""
+
+LOOP_NAMES = frozenset({PROMPT, MODEL, TOOLS, SUMMARY, WARNING, HEARD, SPENT})
+"""What the canonical loop writes. A journal with other names is that of another loop."""
+
+_PROMPT_FIELDS = {"system", "prompt", "version", "task"}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptVersion:
+    """Which version of which prompt a run was given."""
+
+    #: The prompt's name.
+    prompt: str
+    #: The name of the version.
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCallRow:
+    """What the row of a model call says of its request, without the messages themselves."""
+
+    #: How many messages were sent that the call before had not.
+    added: int
+    #: The key of the call that this one goes on from; None where it begins anew.
+    previous: str | None
+    #: The version of the prompt, where it has some.
+    version: str | None
+
+
+def value_of(row: Promise) -> Json:
+    """Return a row's value, decoded; None where it has none."""
+    return decode(row.value or JsonText("null"))
+
+
+def input_of(row: Promise) -> dict[str, Json]:
+    """Return what a row was given, decoded; empty where that is no object."""
+    given = decode(row.input or JsonText("{}"))
+    return given if isinstance(given, dict) else {}
+
+
+def name_in(key: str) -> str:
+    """Return the name in the last part of a key: ``search`` of ``tools.3/search.0``."""
+    return key.rpartition("/")[2].rpartition(".")[0]
+
+
+def is_turn(row: Promise) -> bool:
+    """Whether this is a reply of the model to the loop."""
+    is_reply = row.name == MODEL and row.state is PromiseState.RESOLVED
+    return is_reply and "/" not in row.key  # below another key, a tool's own loop has asked
+
+
+def is_tool_call(row: Promise) -> bool:
+    """Whether this is a tool that the loop called: ``tools.3/search.0``."""
+    scope, _, rest = row.key.partition("/")
+    return scope.startswith(f"{TOOLS}.") and rest != "" and "/" not in rest
+
+
+def model_of(row: Promise) -> str:
+    """Return which model answered in this step, as ``provider:name``; empty where none did."""
+    record = decode(row.usage) if row.usage else None
+    return str(record.get("model", "")) if isinstance(record, dict) else ""
+
+
+def calls_of(row: Promise) -> Sequence[dict[str, Any]]:
+    """Return the tool calls that a reply of the model asks for."""
+    return [part for part in _parts(row) if part.get("type") == "tool_call"]
+
+
+def words_of(row: Promise) -> str:
+    """Return what the model said in a reply."""
+    return "".join(part["text"] for part in _parts(row) if part.get("type") == "text")
+
+
+def passed_over_of(row: Promise) -> Sequence[PassedOver]:
+    """Return the models that were to answer before the one that did."""
+    found = _field(row, "passed_over")
+    return [PassedOver.from_json(each) for each in found] if isinstance(found, list) else []
+
+
+def invalid_of(row: Promise) -> str | None:
+    """Return why a reply is not what was asked for, if it is not."""
+    found = _field(row, "invalid")
+    return str(found["told"]) if isinstance(found, dict) and "told" in found else None
+
+
+def tool_of(row: Promise) -> tuple[str, dict[str, Any]]:
+    """Return which tool the model asked for, by its own name for it, and with what."""
+    given = input_of(row)
+    arguments = given.get("arguments")
+    return given.get("tool", row.name), arguments if isinstance(arguments, dict) else {}
+
+
+def model_call_of(row: Promise) -> ModelCallRow | None:
+    """Return what a model call's row says of its request; None for any other row."""
+    given = input_of(row)
+    if row.name not in MODEL_CALLS or "add" not in given:
+        return None
+    prompt = given.get("prompt")
+    version = prompt["version"] if isinstance(prompt, dict) else None
+    return ModelCallRow(len(given["add"]), given["prev"], version)
+
+
+def prompt_version_of(row: Promise) -> PromptVersion | None:
+    """Return the version of the prompt that a run was given; None for any other row."""
+    value = value_of(row) if row.name == PROMPT else None
+    if not isinstance(value, dict) or not {"prompt", "version"} <= value.keys():
+        return None
+    return PromptVersion(str(value["prompt"]), str(value["version"]))
+
+
+def system_prompt_of(row: Promise) -> str | None:
+    """Return the system prompt that a run was given; None for any other row."""
+    value = value_of(row)
+    if not isinstance(value, dict) or "system" not in value or not value.keys() <= _PROMPT_FIELDS:
+        return None
+    return str(value["system"])
+
+
+def score_of(journal: Sequence[Promise]) -> float | None:
+    """Return the last number that a step called ``score`` came to; None where there is none."""
+    rows = (row for row in journal if row.name == SCORE and row.state is PromiseState.RESOLVED)
+    numbers = [each for each in map(value_of, rows) if isinstance(each, int | float | Decimal)]
+    return float(numbers[-1]) if numbers else None
+
+
+def _field(row: Promise, name: str) -> Json:
+    value = value_of(row)
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _parts(row: Promise) -> Sequence[dict[str, Any]]:
+    parts = _field(row, "parts")
+    return parts if isinstance(parts, list) else []

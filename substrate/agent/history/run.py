@@ -1,0 +1,102 @@
+"""A run with all that it came to: its answer, or why it has none, and what it used.
+
+Invariant: a run that has not ended is read the same way; what it has not come to yet is None.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from substrate.agent.history.journal import read_journal, read_own, read_usages
+from substrate.agent.history.rows import input_of
+from substrate.agent.history.usage import summed
+from substrate.engine.client import Client
+from substrate.engine.failure import decode_failure
+from substrate.models.messages import Json, Usage
+from substrate.values.codec import decode
+from substrate.values.errors import Failure
+from substrate.values.ids import PromiseId
+from substrate.values.records import JsonText, Promise, PromiseState, Run, RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class RunHistory:
+    """A run, as far as it has come."""
+
+    #: The run itself.
+    run: Run
+    #: What it has recorded, in order.
+    journal: Sequence[Promise]
+    #: The promise of its outcome. A child has that elsewhere: in the journal of its parent.
+    own: Promise | None
+    #: What each promise of it, and of all below it, has used.
+    used: Sequence[tuple[PromiseId, JsonText]] = ()
+
+    @property
+    def value(self) -> Any:
+        """What the run returned; None before it has."""
+        return decode(self.own.value or JsonText("null")) if self.own else None
+
+    @property
+    def answer(self) -> dict[str, Json] | None:
+        """The returned `Answer` as JSON, or None where it is none."""
+        is_answer = isinstance(self.value, dict) and {"text", "reason"} <= self.value.keys()
+        return self.value if is_answer else None
+
+    @property
+    def reason(self) -> str:
+        """Why the run ended, in a word."""
+        return self.answer["reason"] if self.answer else self.run.status.value
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run is done, and its answer is whole."""
+        return self.run.status is RunStatus.DONE and self.reason in ("answered", "done")
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the run failed or is paused."""
+        own = self.own
+        is_over = own is not None and own.is_settled and own.state is not PromiseState.RESOLVED
+        return decode_failure(own) if own is not None and (is_over or own.error) else None
+
+    @property
+    def tree_usage(self) -> Usage:
+        """What the run and all below it have used."""
+        return summed(self.used)
+
+    @property
+    def has_used_below(self) -> bool:
+        """Whether runs below this one have used anything."""
+        return any("#" in id_.removeprefix(f"{self.run.id}#") for id_, _ in self.used)
+
+    def usage_below(self, promise: Promise) -> Usage:
+        """Return what the run of a child, and all below that, have used."""
+        return summed(each for each in self.used if each[0].startswith(f"{promise.id}#"))
+
+
+async def read_history(client: Client, run_id: str) -> RunHistory:
+    """Return a run as it stands. Raises `RunNotFound`."""
+    return await history_of(client, await client.get(run_id))
+
+
+async def history_of(client: Client, run: Run) -> RunHistory:
+    """Return what has become of a run, as far as it has come."""
+    journal, own = await read_journal(client, run), await read_own(client, run)
+    return RunHistory(run, journal, own, await read_usages(client, run))
+
+
+def question_of(own: Promise | None) -> str | None:
+    """Return what a run was asked, where it was given a `Task`."""
+    task = _task_in(own)
+    return str(task["text"]) if "text" in task else None
+
+
+def timezone_of(own: Promise | None) -> str | None:
+    """Return the time zone in which a run was asked; None where its task names none."""
+    return _task_in(own).get("timezone")
+
+
+def _task_in(own: Promise | None) -> dict[str, Any]:
+    task = input_of(own).get("task") if own else None
+    return task if isinstance(task, dict) else {}

@@ -135,13 +135,13 @@ def test_each_type_by_the_command_that_is_shown(sqlite_fork):
 @pytest.mark.parametrize(
     "word, means", [("yes", True), ("No", False), ("true", True), ("false", False)]
 )
-def test_yes_and_no(sqlite_fork, word, services):
+def test_yes_and_no(sqlite_fork, word, means):
     """A bool is answered by true, false, yes and no, and sent as JSON's own."""
     drive(sqlite_fork, asks)
 
     assert sqlite_fork.do("signal", "first", "pay", word).code == 0
     (letter,) = sqlite_fork.run("first")["inbox"]
-    assert letter["value"] is services
+    assert letter["value"] is means
 
 
 @pytest.mark.parametrize("value", [("1",), ("0",), ("on",), ("perhaps",), ('"t"',), ("null",), ()])

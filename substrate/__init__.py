@@ -12,7 +12,7 @@ from substrate.engine.step.step import Done, NotDone
 from substrate.engine.worker.options import WorkerOptions
 from substrate.engine.worker.worker import Worker
 from substrate.installed import version as _version
-from substrate.store.store import Transaction
+from substrate.store.transaction import Transaction
 from substrate.values.errors import (
     IdTaken,
     Interrupt,

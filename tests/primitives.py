@@ -80,11 +80,11 @@ async def end_some(store: Any) -> None:
     assert await store.commit([long]) == [Written(2)]
     assert await store.commit([long], wait=True) != [Written(2)]
     assert isinstance((await store.commit([long]))[0], Adopted)
-    assert await store.send(signal("ended"))
-    assert not await store.send(signal("ended"))
+    assert await store.send_signal(signal("ended"))
+    assert not await store.send_signal(signal("ended"))
     wait = waiting("ended")
-    assert (await store.take(claim.fence, received(wait), ["d"])).is_settled
-    assert await store.give_back(claim.fence, wait.id)
+    assert (await store.take_signals(claim.fence, received(wait), ["d"])).is_settled
+    assert await store.return_signals(claim.fence, wait.id)
     assert await store.continue_as(claim.fence, LONG)
     assert (await store.cancel(RunId("ended"))).cancel_requested
     await claimed(store, "asleep")
@@ -97,7 +97,7 @@ async def look(store: Any) -> None:
     """Ask for all that can be read."""
     await store.write_rate_limit("a-model", JsonText("{}"))
     await store.write_rate_limit("a-model", JsonText("[]"))
-    assert [told for _, told, _ in await store.limits(0)] == ["[]"]
+    assert [told for _, told, _ in await store.rate_limits(0)] == ["[]"]
     assert await store.list()
     assert await store.list(RunStatus.DONE)
     assert await store.journal(RunId("everything"))
@@ -111,11 +111,11 @@ async def look(store: Any) -> None:
     assert await store.count_ready([LANE], 10)
     assert await store.count_ready_below(RunId("lost"), [LANE], 10)
     assert await store.claim_below(RunId("lost"), LANE, 10, OTHER)
-    await store.tell_lanes(OTHER, [LANE])
+    await store.write_lanes(OTHER, [LANE])
     assert await store.known_lanes() is not None
     await store.ready_lanes()
     assert await store.owned_runs(OWNER)
     assert await store.next_due_at() is None
     assert await store.blob(RunId("ended"), "0" * 64) is None
     claim = await claimed(store, "settled")
-    assert await store.settled([checkpoint(claim.fence, "a.0")]) == [None]
+    assert await store.read_back([checkpoint(claim.fence, "a.0")]) == [None]

@@ -123,7 +123,7 @@ class Model:
             self.runs[row.id] = child
         return Written(journal.last_seq)
 
-    def send(self, id_: str, dedup: str) -> None:
+    def send_signal(self, id_: str, dedup: str) -> None:
         """Put a new signal into an inbox."""
         run = self.runs[id_]
         run.last_seq += 1
@@ -132,7 +132,9 @@ class Model:
         if run.status is RunStatus.SUSPENDED and run.epoch:
             run.status = RunStatus.READY
 
-    def take(self, fence: Fence, row: Promise, dedups: Sequence[str]) -> Fenced | Row | None:
+    def take_signals(
+        self, fence: Fence, row: Promise, dedups: Sequence[str]
+    ) -> Fenced | Row | None:
         """Take signals; return the row as it stands then, or None."""
         run = self.runs[fence.run_id]
         if not run.holds(fence):

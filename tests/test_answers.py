@@ -299,7 +299,7 @@ async def test_a_poll_leaves_what_a_wait_wants(store_url):
         await reached(client, "run", "ask.0")
         other = await open_store(store_url)  # so that the worker does not hear of them
         for value in (1, "mine", 2):
-            await other.send(signal("run", "ask", encode(value), str(value)))
+            await other.send_signal(signal("run", "ask", encode(value), str(value)))
         await other.close()
         gates["poll"].set()
         assert await client.result("run") == ["mine", [1, 2]]
@@ -362,9 +362,9 @@ async def test_a_cancel_while_answers_are_handed_out(store_url):
     async with troubled(store_url) as (client, store), client.work([four], options=QUICK):
         await client.start(four, id="run")
         await reached(client, "run", "ok.3")
-        held = store.hold("take")
+        held = store.hold("take_signals")
         await client.signal("run", "ok", 1)
-        await eventually(lambda: store.held["take"])
+        await eventually(lambda: store.held["take_signals"])
         await client.cancel("run")
         held.set()
         async with asyncio.timeout(10):

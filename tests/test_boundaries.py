@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from substrate.store.store import HeartbeatConnection, Store
+from substrate.store.backend import HeartbeatConnection
+from substrate.store.store import Store
 from substrate.testing import Side, kill_at_commit
 from substrate.testing.crash import READS, KillingHeartbeat
 from substrate.values.ids import RunId
@@ -41,7 +42,7 @@ async def test_each_commit_is_reached(store_url, tmp_path):
 
     written = set().union(*(reached(case.folder) for case in (whole, killed, other)))
     if store_url.startswith("postgres"):  # it cuts a late take off, which SQLite's writer commits
-        written.add("give_back")
+        written.add("return_signals")
     assert written == (methods_of(Store) - READS) | methods_of(HeartbeatConnection)
 
 
@@ -66,8 +67,8 @@ async def test_what_reads_commits_nothing(store_url):
             "next_due_at": (),
             "settled_children": (RUN, 0),
             "promises": ([RUN],),
-            "settled": ([checkpoint(claim.fence, "work.0")],),
-            "limits": (0,),
+            "read_back": ([checkpoint(claim.fence, "work.0")],),
+            "rate_limits": (0,),
             "known_lanes": (),
             "ready_lanes": (),
         }

@@ -225,7 +225,7 @@ async def test_a_poll_takes_ten_thousand(store_url):
         await filled(client, "run", 10_000)
         async with client.work([polls], options=QUICK):
             assert await client.result("run") == 10_000
-        assert store.calls["take"] == 1
+        assert store.calls["take_signals"] == 1
         assert await client.store.inbox(RunId("run"), limit=1) == []
 
 
@@ -234,8 +234,8 @@ async def test_the_first_of_many(store_url):
     async with opened(store_url) as store:
         claim = await claimed(store)
         for i in range(5):
-            await store.send(signal(dedup=f"{i}", value=f"{i}"))
-        await store.take(claim.fence, received(waiting()), ["1"])
+            await store.send_signal(signal(dedup=f"{i}", value=f"{i}"))
+        await store.take_signals(claim.fence, received(waiting()), ["1"])
 
         async def found(**only: int) -> list[str]:
             return [one.dedup for one in await store.inbox(claim.run.id, "go", **only)]

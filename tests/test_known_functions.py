@@ -326,9 +326,9 @@ async def test_lanes(store_url):
 
         async with beating(store, OWNER), beating(store, OTHER):
             assert await store.known_lanes() is None  # they may be of an older kit
-            await store.tell_lanes(OWNER, [LANE])
-            await store.tell_lanes(OTHER, ["default/a/1", LANE])
-            await store.tell_lanes(OTHER, ["default/a/1", LANE])
+            await store.write_lanes(OWNER, [LANE])
+            await store.write_lanes(OTHER, ["default/a/1", LANE])
+            await store.write_lanes(OTHER, ["default/a/1", LANE])
             assert await store.known_lanes() == {"", LANE, "default/a/1"}
         assert await store.known_lanes() == frozenset()
 
@@ -350,11 +350,11 @@ async def test_many_workers_at_once(store_url):
         async def come_and_go(owner: Owner) -> None:
             for _ in range(3):
                 async with beating(store, owner):
-                    await store.tell_lanes(owner, [LANE, f"default/{owner}/1"])
+                    await store.write_lanes(owner, [LANE, f"default/{owner}/1"])
 
         await asyncio.gather(*map(come_and_go, owners))
         async with beating(store, OTHER):
-            await store.tell_lanes(OTHER, [LANE])
+            await store.write_lanes(OTHER, [LANE])
             assert await store.known_lanes() == {"", LANE}
     with database(store_url) as db:
         assert {row[0] for row in db.rows("SELECT incarnation FROM lanes")} == {OTHER}

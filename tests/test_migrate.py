@@ -239,7 +239,7 @@ async def test_what_is_beyond_bounds(store_url: str, change: str):
     """A count or moment that would have no next one is refused by the database itself."""
     async with opened(store_url) as store:
         await claimed(store)
-        await store.send(signal())
+        await store.send_signal(signal())
         await store.write_rate_limit("a-model", JsonText("{}"))
         async with beating(store, OTHER):
             with database(store_url) as db:

@@ -60,7 +60,7 @@ async def test_a_limit_that_is_nearly_used_up(store_url):
     plenty, little = (limits(one.clock, (left, 100, "500s")) for left in (60, 0))
     async with opened(store_url) as store:
         await one.call(store, headers=plenty)
-        first = [*await store.limits(0)]
+        first = [*await store.rate_limits(0)]
         waited_first = await other.waits(store)
         await one.call(store, headers=little)
         waited = await third.waits(store)
@@ -74,10 +74,10 @@ async def test_what_is_learned_is_not_told_on(store_url):
     one, other = Process(), Process()
     async with opened(store_url) as store:
         await one.call(store, RateLimited("wait", retry_after=40))
-        written = await store.limits(0)
+        written = await store.rate_limits(0)
         await other.sharing.learn(store)
         await other.sharing.tell(store)
-        again = await store.limits(0)
+        again = await store.rate_limits(0)
         one.clock.advance(41)
         waited = await one.waits(store)
 
@@ -97,9 +97,9 @@ async def test_once_a_second(store_url):
             self.store, self.clock = store, store.clock
             self.reads = self.writes = 0
 
-        async def limits(self, since):
+        async def rate_limits(self, since):
             self.reads += 1
-            return await self.store.limits(since)
+            return await self.store.rate_limits(since)
 
         async def write_rate_limit(self, name, told):
             self.writes += 1
@@ -134,7 +134,7 @@ async def test_a_database_that_is_gone():
     class Gone:
         clock = ManualClock()
 
-        async def limits(self, since):
+        async def rate_limits(self, since):
             raise StoreUnreachable("gone")
 
         async def write_rate_limit(self, name, told):
@@ -164,7 +164,7 @@ async def test_across_processes(store_url, monkeypatch):
         with payer(store_url, server.url) as process:
 
             async def is_told() -> bool:
-                return len(await client.store.limits(0)) == 1
+                return len(await client.store.rate_limits(0)) == 1
 
             await eventually(is_told)
             process.kill()

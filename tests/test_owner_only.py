@@ -98,7 +98,7 @@ async def test_cassettes(tmp_path: Path, umask: int):
 async def test_what_is_committed_reaches_the_disk(sqlite_url: str):
     """SQLite waits for the disk itself at each commit, on macOS too."""
     async with opened(sqlite_url) as store:
-        for connection in (store._file._writer, store._file._reader):
+        for connection in (store.backend._file._writer, store.backend._file._reader):
             asked = ("synchronous", "fullfsync", "checkpoint_fullfsync", "journal_mode")
             found = [setting(connection, name) for name in asked]
             assert found == [2, 1, 1, "wal"]

@@ -16,7 +16,7 @@ from tests.llm_providers import complete, unfinished
 from tests.llm_servers import Answer, Ending, Wire, anthropic_events, refusal, stream, wire
 from tests.loops import TASK, row
 from tests.payer import agent, payer
-from tests.stores import eventually
+from tests.stores import eventually, url_of
 
 CALLING = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"what": "owls"}}
 FIRST = stream(*anthropic_events(CALLING, stop="tool_use"))
@@ -49,8 +49,7 @@ async def told_after(server: Wire, client: Client, kill_when) -> str:
 
 def client_url(client: Client) -> str:
     """Return where a client's store is."""
-    store = client.store
-    return str(store.url) if hasattr(store, "url") else f"sqlite:///{store.path}"
+    return url_of(client.store)
 
 
 async def usages(client: Client) -> list[tuple[str, int, Decimal]]:

@@ -118,7 +118,7 @@ async def test_isolation_behind_a_pooler(postgres_url, isolation, caplog):
         async def level(db: Cursor) -> Any:
             return await (await db.execute("SHOW transaction_isolation")).fetchone()
 
-        levels = {await connections.aside(level), await connections.in_line(level)}
+        levels = {await connections.on_pool(level), await connections.on_committer(level)}
         await connections.close()
 
     assert results == EXPECTED

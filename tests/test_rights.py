@@ -138,8 +138,8 @@ async def use(store: Store) -> None:
     await end_some(store)
     await store.blob(RunId("ended"), "0" * 64)
     await store.write_rate_limit("a-model", JsonText("{}"))
-    await store.limits(0)
-    await store.tell_lanes(OTHER, [LANE])
+    await store.rate_limits(0)
+    await store.write_lanes(OTHER, [LANE])
     await store.known_lanes()
 
 

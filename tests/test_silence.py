@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from substrate import Client, Context, WorkerOptions, connect, durable
-from substrate.store.postgres import PostgresStore
+from substrate.store.postgres import PostgresBackend
 from substrate.store.postgres.connections import Connections
 from substrate.store.postgres.deadline import ANSWER_WAIT, STATEMENT_WAIT
 from substrate.store.postgres.session import Cursor
+from substrate.store.store import Store
 from substrate.values.errors import StoreUnreachable
 from tests.postgres import fresh_database, postgres
 from tests.proxies import Proxy, proxy_to
@@ -54,8 +55,9 @@ async def job(ctx: Context, name: str) -> Any:
 @asynccontextmanager
 async def through(proxy: Proxy) -> AsyncIterator[Client]:
     """Open a client that reaches its database through the proxy, and does not wait long."""
-    store = PostgresStore(proxy.url, answer_wait=WAIT)
-    await store.open()
+    backend = PostgresBackend(proxy.url, answer_wait=WAIT)
+    await backend.open()
+    store = Store(backend)
     try:
         yield Client(store)
     finally:
@@ -180,13 +182,14 @@ async def test_a_commit_whose_answer_is_lost(postgres_url):
 async def test_a_backend_that_stands_still():
     """A server process that is stopped in the middle costs its connection, and no run."""
     with postgres() as dsn, fresh_database(dsn) as url:
-        store = PostgresStore(url, answer_wait=WAIT)
-        await store.open()
+        backend = PostgresBackend(url, answer_wait=WAIT)
+        await backend.open()
+        store = Store(backend)
         client = Client(store)
         async with client.work([job], options=LIMITS), connect(url) as other:
             await client.start(job, "a", id="run")
             await reached(other, "run", "go.0")
-            (stopped,) = await store._connections.in_line(_backend)
+            (stopped,) = await store.backend._connections.on_committer(_backend)
             os.kill(stopped, signal.SIGSTOP)
             try:
                 await client.signal("run", "go", "done")
@@ -221,8 +224,9 @@ async def test_slow_answers_are_answers(postgres_url):
 async def test_closing_in_silence(postgres_url):
     """A worker and its client close in time though nothing answers any more."""
     async with proxy_to(postgres_url) as proxy:
-        store = PostgresStore(proxy.url)
-        await store.open()
+        backend = PostgresBackend(proxy.url)
+        await backend.open()
+        store = Store(backend)
         async with Client(store).work([job], options=LIMITS):
             await Client(store).start(job, "a", id="run")
             await reached(Client(store), "run", "go.0")
@@ -253,7 +257,7 @@ async def test_patience_is_the_lesser(postgres_url, given, kept):
     async def shown(db: Cursor) -> Any:
         return await (await db.execute("SHOW statement_timeout")).fetchone()
 
-    assert await connections.aside(shown) == (kept,)
+    assert await connections.on_pool(shown) == (kept,)
     await connections.close()
 
 
@@ -268,10 +272,10 @@ async def test_a_lock_is_no_silence(postgres_url):
             stranger.rows("SET statement_timeout = 0")
             stranger.rows("BEGIN")
             stranger.rows("SELECT id FROM runs WHERE id = 'run' FOR UPDATE")
-            before = await store._connections.aside(_backend)
+            before = await store.backend._connections.on_pool(_backend)
             with pytest.raises(StoreUnreachable, match="may be tried again"):
-                await store.send(a_signal())
-            assert await store._connections.aside(_backend) == before
+                await store.send_signal(a_signal())
+            assert await store.backend._connections.on_pool(_backend) == before
             stranger.rows("COMMIT")
-        assert await store.send(a_signal())
+        assert await store.send_signal(a_signal())
         assert claim.run.id == "run"

@@ -210,7 +210,7 @@ async def test_settled_reads_back(store: Store):
     meant = intent(claim.fence, "meant.0")
     await store.commit([ours, meant, checkpoint(rival.fence, "theirs.0", '"theirs"')])
 
-    found = await store.settled([ours, lost, theirs, meant])
+    found = await store.read_back([ours, lost, theirs, meant])
 
     assert found[:2] == [Written(2), None]
     assert isinstance(found[2], Adopted)
@@ -225,7 +225,9 @@ async def test_settled_knows_whose_intent_it_is(store: Store):
     await store.release([claim.fence])
     (successor,) = await store.claim(LANE, 1, OWNER)
 
-    found = await store.settled([intent(claim.fence, "work.0"), intent(successor.fence, "work.0")])
+    found = await store.read_back(
+        [intent(claim.fence, "work.0"), intent(successor.fence, "work.0")]
+    )
 
     assert found == [Written(2), None]
 

@@ -277,15 +277,15 @@ class StoreAgainstModel(RuleBasedStateMachine):
         sent = signal(id_, value=f'"{dedup}"', dedup=dedup)
         if run is None:
             with pytest.raises(RunNotFound):
-                self.ask(self.store.send(sent))
+                self.ask(self.store.send_signal(sent))
         elif dedup in run.inbox:
-            assert self.ask(self.store.send(sent)) is False
+            assert self.ask(self.store.send_signal(sent)) is False
         elif run.status not in OPEN or run.is_cancelled:
             with pytest.raises(RunEnded):
-                self.ask(self.store.send(sent))
+                self.ask(self.store.send_signal(sent))
         else:
-            assert self.ask(self.store.send(sent))
-            self.model.send(id_, dedup)
+            assert self.ask(self.store.send_signal(sent))
+            self.model.send_signal(id_, dedup)
 
     @precondition(lambda self: self.fences)
     @rule(
@@ -299,9 +299,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
         wait = waiting(fence.run_id, key)
         row = wait if is_refused else received(wait)
 
-        taken = self.ask(self.store.take(fence, row, dedups))
+        taken = self.ask(self.store.take_signals(fence, row, dedups))
 
-        expected = self.model.take(fence, row, dedups)
+        expected = self.model.take_signals(fence, row, dedups)
         if expected is None:
             assert taken == wait
         elif isinstance(expected, Fenced):

@@ -188,7 +188,7 @@ async def test_long_input_of_a_run(store: Store, db: Database):
 async def test_long_signal(store: Store, db: Database):
     """A long signal settles its promise with the whole of it, kept as a blob."""
     claim = await claimed(store)
-    await store.send(signal(value=LONG))
+    await store.send_signal(signal(value=LONG))
 
     taken = await take(store, claim.fence, waiting())
 
@@ -203,7 +203,7 @@ async def test_adopted_outcome_is_whole(store: Store):
     await store.commit([checkpoint(claim.fence, "work.0", LONG)])
 
     (outcome,) = await store.commit([checkpoint(claim.fence, "work.0", "1")])
-    (read_back,) = await store.settled([checkpoint(claim.fence, "work.0", "1")])
+    (read_back,) = await store.read_back([checkpoint(claim.fence, "work.0", "1")])
 
     assert isinstance(outcome, Adopted)
     assert outcome == read_back

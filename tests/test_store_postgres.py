@@ -12,7 +12,7 @@ from substrate.store.postgres import ending, promises, recovery, runs
 from substrate.store.postgres import signals as inbox
 from substrate.store.postgres import suspend as waiting
 from substrate.store.postgres.connections import Connections, open_connection, prepare
-from substrate.store.postgres.pool import MAX_ASIDE
+from substrate.store.postgres.pool import MAX_POOLED
 from substrate.store.postgres.session import Cursor
 from substrate.values.records import Fenced, Written
 from tests.stores import (
@@ -72,7 +72,7 @@ FREQUENT = {
     "promise": (promises._SELECT_PROMISE, ("run", 1)),
     "promises": (promises._SELECT_PROMISES, (["run"],)),
     "claim": (runs._CLAIM_NEXT, NAMED),
-    "owned_runs": (runs._SELECT_INBOXES, ("w",)),
+    "owned_runs": (runs._SELECT_OWNED_RUNS, ("w",)),
     "release": (runs._RELEASE, NAMED),
     "runs": (runs._SELECT_RUNS, NAMED | {"status": "done"}),
     "look": (recovery._LOOK, NAMED),
@@ -83,16 +83,16 @@ FREQUENT = {
     "inbox": (inbox._SELECT_RECEIVED, NAMED),
     "untaken": (inbox._SELECT_UNTAKEN, NAMED),
     "unread": (ending._ANY_UNREAD, NAMED),
-    "hold": (ending._HOLD, NAMED),
-    "free signals": (inbox._COUNT_FREE, NAMED),
+    "hold": (ending._LOCK_FENCED, NAMED),
+    "free signals": (inbox._COUNT_UNTAKEN, NAMED),
     "suspend": (waiting._SUSPEND, NAMED),
     "next due": (waiting._NEXT_DUE, ()),
     "wake due": (waiting._WAKE_NEXT, NAMED),
-    "count_ready": (waiting._BACKLOG, ([LANE], 10)),
-    "settled_children": (waiting._ARRIVALS, ("run", 0)),
+    "count_ready": (waiting._COUNT_READY, ([LANE], 10)),
+    "settled_children": (waiting._SELECT_SETTLED_CHILDREN, ("run", 0)),
     "cancel": (ending._CANCEL_TREE, NAMED),
     "discard": (ending._DISCARD, NAMED),
-    "continue_as": (ending._RENEW, NAMED),
+    "continue_as": (ending._CONTINUE, NAMED),
 }
 
 
@@ -129,7 +129,7 @@ async def test_schema_changes_under_a_running_process(postgres_url: str):
 
         async def whole_life(id_: str) -> None:
             await store.start(new_run(id_))
-            await store.send(signal(id_))
+            await store.send_signal(signal(id_))
             (claim,) = await store.claim(LANE, 1, OWNER)
             assert await take(store, claim.fence, a_wait(id_)) is not None
             batch = [checkpoint(claim.fence, "a.0"), checkpoint(claim.fence, "b.0")]
@@ -208,20 +208,20 @@ async def test_connections_are_kept(postgres_url: str):
     connections = Connections(postgres_url)
     used = set()
     for _ in range(10):
-        used.update(await asyncio.gather(*(connections.aside(backend) for _ in range(30))))
+        used.update(await asyncio.gather(*(connections.on_pool(backend) for _ in range(30))))
     await connections.close()
 
-    assert 2 <= len(used) <= MAX_ASIDE
+    assert 2 <= len(used) <= MAX_POOLED
 
 
 async def test_idle_connections_are_closed(postgres_url: str):
     """Of connections that have long been idle one stays open, and in the end none."""
     connections = Connections(postgres_url, idle_for=0.05)
-    await asyncio.gather(*(connections.aside(backend) for _ in range(30)))
+    await asyncio.gather(*(connections.on_pool(backend) for _ in range(30)))
     with database(postgres_url) as db:
         await eventually(lambda: db.value(OPEN) == 1)
-        first = await connections.aside(backend)
-        assert await connections.aside(backend) == first
+        first = await connections.on_pool(backend)
+        assert await connections.on_pool(backend) == first
         await connections.close()
         await eventually(lambda: db.value(OPEN) == 0)
 
@@ -230,12 +230,12 @@ async def test_who_waits_for_a_connection_may_leave(postgres_url: str):
     """Those who are cancelled while they wait in line for a connection take none along."""
     connections = Connections(postgres_url)
     for patience in (0.0, 0.001, 0.002, 0.004, 0.008):
-        asking = [asyncio.create_task(connections.aside(backend)) for _ in range(40)]
+        asking = [asyncio.create_task(connections.on_pool(backend)) for _ in range(40)]
         await asyncio.sleep(patience)
         for task in asking[::2]:
             task.cancel()
         answers = await asyncio.gather(*asking, return_exceptions=True)
         assert all(isinstance(answer, int) for answer in answers[1::2])
     async with asyncio.timeout(LIMIT_S):
-        await asyncio.gather(*(connections.aside(backend) for _ in range(40)))
+        await asyncio.gather(*(connections.on_pool(backend) for _ in range(40)))
     await connections.close()

@@ -379,7 +379,7 @@ async def test_what_looks_like_death(postgres_url: str, seen: str, *, is_missing
         with database(postgres_url) as db:
             db.rows(f"UPDATE workers SET {seen}")
 
-        (sighting,) = await store._connections.aside(look)
+        (sighting,) = await store.backend._connections.on_pool(look)
 
         assert sighting.is_missing is is_missing
         assert not sighting.has_lapsed
@@ -393,7 +393,7 @@ async def test_struck_off_is_not_missing(postgres_url: str):
     async with opened(postgres_url) as store:
         await claimed(store)
 
-        (sighting,) = await store._connections.aside(look)
+        (sighting,) = await store.backend._connections.on_pool(look)
 
         assert sighting.has_lapsed
         assert not sighting.is_missing

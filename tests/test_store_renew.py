@@ -80,7 +80,7 @@ async def test_each_generation_is_a_row(store: Store):
 async def test_inbox_stays(store: Store):
     """What was sent to the run is there for its next generation."""
     claim = await claimed(store)
-    await store.send(signal())
+    await store.send_signal(signal())
 
     await store.continue_as(claim.fence, JsonText("{}"))
 

@@ -168,7 +168,7 @@ async def test_spawn_again(store: Store, *, has_ended: bool):
         await store.commit([end_child(child)])
     before = await store.get(CHILD)
 
-    (read_back,) = await store.settled([wanted])
+    (read_back,) = await store.read_back([wanted])
     (outcome,) = await store.commit([wanted])
 
     assert type(read_back) is type(outcome) is (Adopted if has_ended else Written)
@@ -179,7 +179,7 @@ async def test_settled_before_the_commit(store: Store):
     """Read back after a cut connection, a spawn that was not written is not there."""
     parent = await claimed(store)
 
-    assert await store.settled([spawning(parent.fence)]) == [None]
+    assert await store.read_back([spawning(parent.fence)]) == [None]
 
 
 async def test_child_of_an_old_intent(store: Store):

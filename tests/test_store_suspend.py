@@ -79,7 +79,7 @@ async def test_signal_between_look_and_suspend(store: Store):
     claim = await claimed(store)
     (seen,) = await store.owned_runs(OWNER)
     assert await store.inbox(RUN) == []
-    await store.send(signal())
+    await store.send_signal(signal())
 
     assert not await store.suspend(claim.fence, seen.wake_version, need=1, due_at=None)
 
@@ -169,7 +169,7 @@ async def test_need_is_counted_anew(store: Store):
     parent = await claimed(store)
     children = [await spawned(store, parent, f"child.{i}") for i in range(3)]
     await suspend(store, parent, need=5)
-    await store.send(signal())
+    await store.send_signal(signal())
     (parent,) = await store.claim(LANE, 1, OWNER)
 
     await suspend(store, parent, need=1)
@@ -230,7 +230,7 @@ async def test_order_of_waking(store: Store):
 async def test_wake_due_of_a_running_run(store: Store):
     """The moment a run waited for before it was woken otherwise says nothing while it runs."""
     await suspend(store, await claimed(store), due_at=PAST)
-    await store.send(signal())
+    await store.send_signal(signal())
     await store.claim(LANE, 1, OWNER)
 
     assert await store.wake_due() == 0
@@ -304,7 +304,7 @@ async def test_signal_before_the_beginning(store: Store):
     """A signal waits for the run's beginning with the run; it does not bring that forward."""
     await store.start(new_run(due_at=FUTURE))
 
-    await store.send(signal())
+    await store.send_signal(signal())
 
     run = await store.get(RUN)
     assert (run.status, run.wake_version) == (RunStatus.SUSPENDED, 1)
@@ -318,7 +318,7 @@ async def test_signal_after_the_beginning(store: Store):
     (claim,) = await store.claim(LANE, 1, OWNER)
     await suspend(store, claim, due_at=FUTURE)
 
-    await store.send(signal())
+    await store.send_signal(signal())
 
     assert (await store.get(RUN)).status is RunStatus.READY
 
@@ -356,7 +356,7 @@ async def test_no_wake_up_is_lost(store_url: str):
             for i in range(each):
                 if i % 10 == 9:
                     await eventually(lambda: is_suspended(store))
-                await store.send(signal(dedup=f"{sender}/{i}"))
+                await store.send_signal(signal(dedup=f"{sender}/{i}"))
                 await taken[f"{sender}/{i}"].wait()
 
         async def take_all(claim: Claim, key: str) -> int:
@@ -364,7 +364,7 @@ async def test_no_wake_up_is_lost(store_url: str):
             found = [row.dedup for row in await one.inbox(RUN, "go")]
             if not found:
                 return -await one.suspend(claim.fence, seen.wake_version, need=1, due_at=None)
-            await one.take(claim.fence, received(waiting(key=key)), found)
+            await one.take_signals(claim.fence, received(waiting(key=key)), found)
             for dedup in found:
                 taken[dedup].set()
             return len(found)

@@ -11,7 +11,8 @@ import apsw
 import psycopg
 import pytest
 
-from substrate.store.store import TX_LIMIT, Store, Transaction
+from substrate.store.store import Store
+from substrate.store.transaction import TX_LIMIT, Transaction
 from substrate.values.errors import CheckpointRefused, Misuse, StoreError, StoreUnreachable
 from substrate.values.ids import RunId
 from substrate.values.records import (
@@ -407,7 +408,7 @@ async def test_others_commit_meanwhile(postgres_url: str):
         batch = [checkpoint(claim.fence, "work.0"), checkpoint(other.fence, "work.0")]
 
         assert await store.commit(batch) == [Written(2), Written(2)]
-        assert await store.send(signal())
+        assert await store.send_signal(signal())
         go_on.set()
         assert (await transacting).seq == 4
 

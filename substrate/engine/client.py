@@ -292,7 +292,7 @@ class Client:
         """
         key = str(uuid4()) if dedup is None else check_dedup(dedup)
         signal = Signal(_known(id), check_name(name), encoded(value), key)
-        is_new = await self.store.send(signal)
+        is_new = await self.store.send_signal(signal)
         self._wake_here(signal.run_id)
         return is_new
 

@@ -1,6 +1,7 @@
-"""Where promises live: one `Store` protocol, SQLite and Postgres behind it.
+"""Where promises live: one `Store`, over SQLite or Postgres.
 
-Both keep the same methods in the same order; rows become values here and nowhere else.
+Both dialects have the same modules with the same functions; `backend` says which. Rows become
+values here and nowhere else.
 """
 
 try:

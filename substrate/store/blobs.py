@@ -100,13 +100,13 @@ def told(payload: JsonText | None) -> str | None:
     return sha256(payload.encode()).hexdigest() if _is_long(payload) else payload
 
 
-def outsource_input(new: NewRun) -> tuple[NewRun, tuple[Blob, ...]]:
+def offload_input(new: NewRun) -> tuple[NewRun, tuple[Blob, ...]]:
     """Return a new run with a long input moved into a blob, and that blob."""
-    light, blobs = outsource_payload(root_of(new.id), new.input)
+    light, blobs = offload_payload(root_of(new.id), new.input)
     return (replace(new, input=light), blobs) if blobs else (new, ())
 
 
-def outsource_payload(root_id: RunId, payload: JsonText) -> tuple[JsonText, tuple[Blob, ...]]:
+def offload_payload(root_id: RunId, payload: JsonText) -> tuple[JsonText, tuple[Blob, ...]]:
     """Return what a row keeps of a payload, and the blob it was moved into, if it is long."""
     if not _is_long(payload):
         return payload, ()
@@ -132,11 +132,11 @@ def inflate(promise: Promise, contents: Mapping[str, bytes]) -> Promise:
     for name in PAYLOADS:
         payload: JsonText | None = getattr(promise, name)
         if payload is not None and digest_in(payload):
-            restored[name] = whole(payload, contents)
+            restored[name] = load(payload, contents)
     return replace(promise, **restored) if restored else promise
 
 
-def whole(payload: JsonText, contents: Mapping[str, bytes]) -> JsonText:
+def load(payload: JsonText, contents: Mapping[str, bytes]) -> JsonText:
     """Return a payload, or the content it refers to; raise `StoreUnusable` where that is lost."""
     digest = digest_in(payload)
     if digest is None:

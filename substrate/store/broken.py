@@ -63,6 +63,18 @@ class Stuck:
             return await whole()
         return await self.apart(await ids(), act)
 
+    async def together_or_each(
+        self, act: Callable[["Stuck | None"], Awaitable[Sequence[T]]]
+    ) -> Sequence[T]:
+        """Do something for many runs in one transaction; where that is refused, once more.
+
+        `act` is given this the second time: then it does what it can for each run by itself, and
+        notes here which were refused.
+        """
+        with suppress(CheckpointRefused):
+            return await act(None)
+        return await act(self)
+
     async def apart(
         self, ids: Sequence[RunId], act: Callable[[Sequence[RunId]], Awaitable[Sequence[T]]]
     ) -> Sequence[T]:

@@ -29,10 +29,11 @@ async def open_store(url: str, clock: Clock | None = None) -> Store:
     """
     given = str(url)
     if given.startswith("sqlite:"):
-        from substrate.store.sqlite import SqliteStore
+        from substrate.store.sqlite import SqliteBackend
 
         path = _sqlite_path(given)
-        return await made_in_thread(lambda: SqliteStore(path, clock), SqliteStore.abandon)
+        opened = await made_in_thread(lambda: SqliteBackend(path, clock), SqliteBackend.abandon)
+        return Store(opened)
     if given.startswith(("postgresql://", "postgres://")):
         return await _open_postgres(given, clock)
     raise refused(given)
@@ -63,15 +64,15 @@ def _sqlite_path(url: str) -> Path:
 
 async def _open_postgres(url: str, clock: Clock | None) -> Store:
     try:
-        from substrate.store.postgres import PostgresStore
+        from substrate.store.postgres import PostgresBackend
     except ImportError as error:
         raise BadDatabaseUrl(
             f"a Postgres URL needs psycopg ({error}); install it: {how_to_add('postgres')}"
         ) from error
-    store = PostgresStore(url, clock)
+    backend = PostgresBackend(url, clock)
     try:
-        await store.open()
+        await backend.open()
     except BaseException:
-        await store.close()
+        await backend.db.close()
         raise
-    return store
+    return Store(backend)

@@ -1,15 +1,24 @@
-"""What a store promises to the engine above it.
+"""What the engine asks of the database of runs and promises: each operation, once for all dialects.
 
-Every method is one transaction. What it returned has been committed; what it did not return may
-or may not have been, and asking again is safe: starts are by id, checkpoints are fenced and
-settle a promise once, signals carry a dedup.
+A write is one transaction: what a method returned has been committed. Where a row of many cannot be
+written, `claim`, `wake_due`, `release`, `cancel` and `recover` go on in several transactions, each
+whole, so that the others do not wait for it.
+
+What a method did not return may or may not have been committed, and to ask again is safe: starts
+are by id, checkpoints are fenced and settle a promise once, signals carry a dedup.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Protocol
 
+from substrate.store import rows
+from substrate.store.backend import Backend, HeartbeatConnection, Work
+from substrate.store.blobs import offload
+from substrate.store.broken import Stuck
+from substrate.store.transaction import Call
 from substrate.values.clock import Clock
+from substrate.values.errors import CheckpointRefused
 from substrate.values.ids import PromiseId, RunId
 from substrate.values.records import (
     Checkpoint,
@@ -29,46 +38,19 @@ from substrate.values.records import (
     Unread,
 )
 
-CLOSED = "the client is closed; use it inside its own block of `async with connect(…)`"
-"""What `StoreUnusable` says of a store that was closed."""
-
-TX_LIMIT = timedelta(seconds=2)
-"""How long a transactional step may hold its locks."""
+_MANY = 500  # promises; more are read where they keep nobody else waiting
 
 
-class Transaction(Protocol):
-    """What a transactional step is given: the store's own database, inside one transaction."""
-
-    def execute(self, statement: str, parameters: Any = ()) -> Sequence[Sequence[Any]]:
-        """Run one statement and return its rows.
-
-        Args:
-            statement: SQL, with the database's own placeholders: ``?`` on SQLite, ``%s`` on
-                Postgres.
-            parameters: Their values.
-        """
-        ...
-
-
-class HeartbeatConnection(Protocol):
-    """A worker's sign of life. Blocking, on a connection of its own, for one thread only."""
-
-    def beat(self) -> int | None:
-        """Prolong the lease; return the database's time in ms, None when declared dead."""
-        ...
-
-    def stop(self) -> None:
-        """Strike the worker off and close the connection."""
-        ...
-
-
-class Store(Protocol):
+class Store:
     """The database of runs and promises."""
 
-    @property
-    def clock(self) -> Clock:
-        """The database's time, as well as it is known here."""
-        ...
+    def __init__(self, backend: Backend) -> None:
+        self.backend: Backend = backend
+        #: The database's time, as well as it is known here.
+        self.clock: Clock = backend.clock
+        self._db = backend.db
+        self._sql = backend.sql
+        self._stuck = Stuck()
 
     async def start(self, new: NewRun, claim_for: Owner | None = None) -> tuple[Run, Claim | None]:
         """Create the run, or return the one that has this id.
@@ -77,23 +59,30 @@ class Store(Protocol):
         the same commit, unless it is to wait until its `due_at`; until then no signal wakes it.
         Raises `IdTaken` when the id's run has another function or input.
         """
-        ...
+        now = self.clock.now_ms()
+        run = await self._db.write(self._sql.runs.insert_run, new, now, claim_for)
+        if run is not None:
+            return run, rows.claim_of(run, new.input) if run.lease_owner else None
+        run = await self._db.read(self._sql.runs.existing_run, new.id)
+        rows.check_same(new, run, await self.promise(new.id))
+        return run, None
 
     async def get(self, run_id: RunId) -> Run | None:
         """Return the run, or None."""
-        ...
+        return await self._db.read(self._sql.runs.read_run, run_id)
 
     async def list(self, status: RunStatus | None = None, limit: int = 100) -> Sequence[Run]:
         """Return root runs, newest first; with a status, children that have it too."""
-        ...
+        found = await self._db.read(self._sql.runs.list_runs, status, limit)
+        return rows.listed(found, self._stuck)
 
     async def promise(self, run_id: RunId) -> Promise | None:
         """Return the promise of the run's outcome, or None."""
-        ...
+        return await self._db.read(self._sql.promises.read_promise, run_id)
 
     async def journal(self, run_id: RunId, after: int = 0) -> Sequence[Promise]:
         """Return the run's promises whose seq is above `after`, in order of seq."""
-        ...
+        return await self._above(self._sql.promises.read_journal, run_id, after)
 
     async def usages(
         self, prefix: str, skipping: Sequence[str] = ()
@@ -103,24 +92,24 @@ class Store(Protocol):
         ``run#`` are all of a run's tree: its own promises, and those of every run below it. Left
         out are ids that go on with one of `skipping`, none of which begins with another.
         """
-        ...
+        return await self._db.scan(self._sql.promises.read_usages, prefix, skipping)
 
     async def has_open_runs(self, prefix: str) -> bool:
         """Return whether a run whose id begins so has not ended."""
-        ...
+        return await self._db.read(self._sql.promises.has_open_runs, prefix)
 
     async def blob(self, run_id: RunId, digest: str) -> bytes | None:
         """Return what is kept in the run's tree under this sha256, uncompressed, or None."""
-        ...
+        return await self._db.read(self._sql.blobs.read_blob, run_id, digest)
 
-    async def send(self, signal: Signal) -> bool:
+    async def send_signal(self, signal: Signal) -> bool:
         """Put a signal into a run's inbox and wake it; False when its dedup was there already.
 
         Raises `RunNotFound`, and `RunEnded` when the run takes nothing more: it has ended, was
         asked to end, has run out of time, or is being undone; it takes then only what one of its
         undos waits for. A paused run takes signals; a dead or failed one when it was reopened.
         """
-        ...
+        return await self._db.write(self._sql.signals.send_signal, signal, self.clock.now_ms())
 
     async def inbox(
         self,
@@ -136,9 +125,12 @@ class Store(Protocol):
         With `untaken`, only those that no promise has taken; only those whose `n` is above `after`,
         and so many at most. The first untaken of a name cost the same however many there are.
         """
-        ...
+        only = {"untaken": untaken, "after": after, "limit": limit}
+        return await self._db.read(self._sql.signals.read_inbox, run_id, name, only)
 
-    async def take(self, fence: Fence, promise: Promise, dedups: Sequence[str]) -> Promise | Fenced:
+    async def take_signals(
+        self, fence: Fence, promise: Promise, dedups: Sequence[str]
+    ) -> Promise | Fenced:
         """Write a promise, and mark the signals of its name with these dedups as taken by it.
 
         Returns the promise as it stands: where somebody settled it first, that outcome, and then
@@ -148,36 +140,50 @@ class Store(Protocol):
         its outcome where there is none. Then look again. Signals that this very promise has taken
         before count as untaken, so asking again is safe.
         """
-        ...
+        return await self._db.write(self._sql.signals.take_signals, fence, promise, dedups)
 
-    async def give_back(self, fence: Fence, promise: PromiseId) -> bool:
+    async def return_signals(self, fence: Fence, promise: PromiseId) -> bool:
         """Put what a promise has taken back into the inbox; False when fenced off.
 
         The promise stays as it is. What another one takes of that later is not given back again.
         """
-        ...
+        return await self._db.write(self._sql.signals.return_signals, fence, promise)
 
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """Take up to `limit` ready runs of a lane, lowest rank first. Each claim is a new epoch."""
-        ...
+        db, sql, left_out = self._db, self._sql.runs, self._stuck.ids
+        if self.backend.has_one_writer and not await db.read(sql.ready_runs, lane, 1, left_out):
+            return []
+        found = await self._stuck.whole_or_apart(
+            lambda: db.write(sql.claim_runs, lane, limit, owner, left_out),
+            lambda: db.read(sql.ready_runs, lane, limit, left_out),
+            lambda ids: db.write(sql.claim_these, lane, ids, owner),
+        )
+        return await self._drivable(found, lane)
 
     async def count_ready(self, lanes: Sequence[str], limit: int) -> int:
         """Return how many runs of these lanes are ready; `limit` at most."""
-        ...
+        return await self._db.read(self._sql.suspend.count_ready, lanes, limit)
 
     async def claim_below(
         self, run_id: RunId, lane: str, limit: int, owner: Owner
     ) -> Sequence[Claim]:
         """Do as `claim` does, of a run and those below it alone."""
-        ...
+        db, sql, left_out = self._db, self._sql, self._stuck.ids
+        ids = await db.read(sql.below.ready_below, run_id, [lane], limit)
+        found = await self._stuck.apart(
+            [id_ for id_ in ids if id_ not in left_out],
+            lambda some: db.write(sql.runs.claim_these, lane, some, owner),
+        )
+        return await self._drivable(found, lane)
 
     async def count_ready_below(self, run_id: RunId, lanes: Sequence[str], limit: int) -> int:
         """Return how many of a run and those below it `claim_below` would find."""
-        ...
+        return len(await self._db.read(self._sql.below.ready_below, run_id, lanes, limit))
 
     async def owned_runs(self, owner: Owner) -> Sequence[OwnedRun]:
         """Return how each running run of this worker stands."""
-        ...
+        return await self._db.read(self._sql.runs.read_owned_runs, owner)
 
     async def suspend(
         self, fence: Fence, wake_version: int, *, need: int, due_at: int | None
@@ -189,26 +195,37 @@ class Store(Protocol):
         how many children must end before that wakes it (1 or more); a signal, a cancel and
         `due_at` wake it in any case.
         """
-        ...
+        suspend_run = self._sql.suspend.suspend_run
+        return await self._db.write(suspend_run, fence, wake_version, need, due_at)
 
     async def wake_due(self, limit: int = 1000) -> int:
         """Make suspended runs whose moment has come ready, and return how many.
 
         The earliest first, `limit` at most; one that somebody has locked is left for the next time.
         """
-        ...
+        db, sql, left_out = self._db, self._sql.suspend, self._stuck.ids
+        now = self.clock.now_ms()
+        if self.backend.has_one_writer and not await db.read(sql.due_runs, now, 1, left_out):
+            return 0
+        woken = await self._stuck.whole_or_apart(
+            lambda: db.write(sql.wake_due_runs, now, limit, left_out),
+            lambda: db.read(sql.due_runs, now, limit, left_out),
+            lambda ids: db.write(sql.wake_these, now, ids),
+        )
+        return len(woken)
 
     async def next_due_at(self) -> int | None:
         """Return the earliest moment at which a suspended run is due, in ms, or None."""
-        ...
+        return await self._db.read(self._sql.suspend.next_due_at)
 
     async def settled_children(self, run_id: RunId, after: int) -> Sequence[Promise]:
         """Return the run's children that have been settled above a seq, in order of seq."""
-        ...
+        return await self._above(self._sql.suspend.read_settled_children, run_id, after)
 
     async def promises(self, ids: Sequence[str]) -> Mapping[str, Promise]:
         """Return those of these promises that there are, by id."""
-        ...
+        look = self._db.scan if len(ids) > _MANY else self._db.read
+        return await look(self._sql.promises.read_promises, ids)
 
     async def commit(
         self, batch: Sequence[Checkpoint], *, wait: bool = False
@@ -218,24 +235,30 @@ class Store(Protocol):
         Without `wait`, a checkpoint that touches a locked run is left out as `Locked`. No two
         checkpoints of a batch may write the same promise, and none may follow one that gives its
         run up. An exception means that nothing of the batch was written, unless it is
-        `StoreUnreachable`: then nobody knows; see `settled`.
+        `StoreUnreachable`: then nobody knows; see `read_back`.
         """
-        ...
+        light = [offload(checkpoint) for checkpoint in batch]
+        return await self.backend.commit(light, wait=wait)
 
-    async def settled(self, batch: Sequence[Checkpoint]) -> Sequence[CommitResult | None]:
+    async def read_back(self, batch: Sequence[Checkpoint]) -> Sequence[CommitResult | None]:
         """Read back what became of a batch whose commit was cut off; None: it was not written."""
-        ...
+        found = await self.promises([checkpoint.promise.id for checkpoint in batch])
+        return [rows.compare(checkpoint, found.get(checkpoint.promise.id)) for checkpoint in batch]
 
     async def release(self, fences: Sequence[Fence], *, is_crash: bool = False) -> int:
         """Give runs back, ready to be claimed by anybody; return how many still were ours.
 
         With `is_crash` they have crashed by themselves, which is counted.
         """
-        ...
+        now, ours = self.clock.now_ms(), {fence.run_id: fence for fence in fences}
 
-    async def transact(
-        self, fence: Fence, call: Callable[[Transaction], Awaitable[Promise]]
-    ) -> Promise | Fenced:
+        def give_back(ids: Sequence[RunId]) -> Awaitable[Sequence[RunId]]:
+            some = [ours[id_] for id_ in ids]
+            return self._db.write(self._sql.runs.release_runs, some, now, is_crash=is_crash)
+
+        return len(await self._stuck.apart(list(ours), give_back))
+
+    async def transact(self, fence: Fence, call: Call) -> Promise | Fenced:
         """Let a function write to the database, and commit that together with its promise.
 
         `call` returns the promise as it is to be written; the transaction it is given is used from
@@ -244,10 +267,9 @@ class Store(Protocol):
         as it stands, which may be another's outcome. What `call` raises is raised after the
         rollback; `TimeoutError` when it took longer than `TX_LIMIT`, on SQLite also than half of
         the shortest lease of its workers: the transaction is closed then, and whoever still uses
-        it gets an error. After `StoreUnreachable` nobody knows; see
-        `settled`.
+        it gets an error. After `StoreUnreachable` nobody knows; see `read_back`.
         """
-        ...
+        return await self.backend.transact(fence, call)
 
     async def finish(self, done: Checkpoint, heard: Collection[str]) -> CommitResult | Unread:
         """Write the checkpoint that ends a run, unless a signal of these names is untaken.
@@ -255,7 +277,7 @@ class Store(Protocol):
         Who sends one either comes first, and nothing is written (`Unread`), or finds that the run
         has ended.
         """
-        ...
+        return await self._db.write(self._sql.ending.finish_run, done, heard)
 
     async def continue_as(self, fence: Fence, input: JsonText) -> bool:
         """Begin the run's next generation: a fresh journal, the same id and inbox; ready again.
@@ -263,7 +285,8 @@ class Store(Protocol):
         A row of its own (`generation_key`) keeps what it is begun with; what the run was started
         with stays. False when fenced off.
         """
-        ...
+        now = self.clock.now_ms()
+        return await self._db.write(self._sql.ending.continue_run, fence, input, now)
 
     async def cancel(self, run_id: RunId) -> Run:
         """Ask a run and everything below it to end, in one transaction; return the run after it.
@@ -271,7 +294,14 @@ class Store(Protocol):
         Those that are suspended or paused become ready, so that a worker ends them. A run that has
         ended stays as it is. Raises `RunNotFound`.
         """
-        ...
+        db, sql, now = self._db, self._sql.ending, self.clock.now_ms()
+        with suppress(CheckpointRefused):
+            return await db.write(sql.cancel_run, run_id, now)
+        # A row in the tree cannot be written. The others are asked to end without it.
+        await self._stuck.apart(
+            await db.read(sql.open_below, run_id), lambda ids: db.write(sql.cancel_these, ids, now)
+        )
+        return await db.write(sql.cancelled_run, run_id, now)
 
     async def discard(self, run_id: RunId) -> Run:
         """Give a dead, failed or paused run up for good: cancelled, its history kept for a while.
@@ -281,7 +311,7 @@ class Store(Protocol):
 
         Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
         """
-        ...
+        return await self._db.write(self._sql.ending.discard_run, run_id, self.clock.now_ms())
 
     async def recover(self) -> Sequence[RunId]:
         """Take back the runs of dead workers: ready again, or dead; see `substrate.store.crashes`.
@@ -291,7 +321,7 @@ class Store(Protocol):
         Where the process is known to have ended (not merely its lease), that claim's epoch becomes
         the run's `exited_epoch`.
         """
-        ...
+        return await self.backend.recover(self.clock.now_ms(), self._stuck)
 
     async def resume(self, run_id: RunId, accepted: Promise | None = None) -> Run:
         """Make a paused, failed or dead run ready again.
@@ -300,32 +330,48 @@ class Store(Protocol):
         stand. One that is there already stays as it is.
         Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
         """
-        ...
+        now = self.clock.now_ms()
+        return await self._db.write(self._sql.runs.reopen_run, run_id, accepted, now)
 
-    async def write_rate_limit(self, name: str, told: JsonText) -> None:
-        """Keep what was told of a limit that others keep, too, in the place of what was before."""
-        ...
+    async def write_rate_limit(self, name: str, report: JsonText) -> None:
+        """Keep what a provider reported of a limit, in the place of its earlier report."""
+        now = self.clock.now_ms()
+        await self._db.write(self._sql.rate_limits.write_rate_limit, name, report, now)
 
-    async def limits(self, since: int) -> Sequence[tuple[str, JsonText, int]]:
-        """Return what was told of limits since a moment in ms: name, what, and when."""
-        ...
+    async def rate_limits(self, since: int) -> Sequence[tuple[str, JsonText, int]]:
+        """Return what was reported of limits since a moment in ms: name, report, and when."""
+        return await self._db.read(self._sql.rate_limits.read_rate_limits, since)
 
-    async def tell_lanes(self, owner: Owner, lanes: Sequence[str]) -> None:
-        """Keep which lanes a worker knows, for who asks what `known_lanes` there are."""
-        ...
+    async def write_lanes(self, owner: Owner, lanes: Sequence[str]) -> None:
+        """Keep which lanes a worker knows: see `known_lanes`."""
+        await self._db.write(self._sql.lanes.write_lanes, owner, lanes)
 
     async def known_lanes(self) -> frozenset[str] | None:
-        """Return what the workers know whose leases hold; None where one of them has not told."""
-        ...
+        """Return the lanes that live workers know; None while one of them has written none."""
+        return await self._db.read(self._sql.lanes.known_lanes)
 
     async def ready_lanes(self, limit: int = 100) -> Sequence[str]:
         """Return lanes that have a run which could be claimed."""
-        ...
+        return await self._db.read(self._sql.lanes.ready_lanes, limit)
 
     def heartbeat(self, owner: Owner, lease: timedelta) -> HeartbeatConnection:
         """Register a worker and return its sign of life. Blocking: opens a connection."""
-        ...
+        return self.backend.heartbeat(owner, lease)
 
     async def close(self) -> None:
         """Close every connection."""
-        ...
+        await self._db.close()
+
+    async def _above(
+        self, work: Work[[RunId, int], Sequence[Promise]], run_id: RunId, after: int
+    ) -> Sequence[Promise]:
+        """Run a query for what a run's journal has above a seq."""
+        look = self._db.scan if await self.backend.is_long(run_id, after) else self._db.read
+        return await look(work, run_id, after)
+
+    async def _drivable(self, found: Sequence[rows.Claimed], lane: str) -> Sequence[Claim]:
+        """Return the claims on runs that can be driven; give the others back."""
+        claims, broken = rows.claims_of(found, lane, self._stuck)
+        if broken:
+            await self.release(broken)
+        return claims

@@ -10,15 +10,34 @@ What is the same for every store stands here; each store opens, checks and commi
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import timedelta
+from typing import Any, Protocol
 
-from substrate.store.store import TX_LIMIT, Transaction
 from substrate.values.errors import Misuse
 from substrate.values.records import Promise
 
+TX_LIMIT = timedelta(seconds=2)
+"""How long a transactional step may hold its locks."""
+
+
+class Transaction(Protocol):
+    """What a transactional step is given: the store's own database, inside one transaction."""
+
+    def execute(self, statement: str, parameters: Any = ()) -> Sequence[Sequence[Any]]:
+        """Run one statement and return its rows.
+
+        Args:
+            statement: SQL, with the database's own placeholders: ``?`` on SQLite, ``%s`` on
+                Postgres.
+            parameters: Their values.
+        """
+        ...
+
+
 Call = Callable[[Transaction], Awaitable[Promise]]
+"""What a transactional step does: it returns its promise as that is to be written."""
 
 
 class OpenTransaction(Transaction, Protocol):

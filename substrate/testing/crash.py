@@ -16,7 +16,8 @@ from inspect import iscoroutinefunction
 from threading import Lock
 from typing import Any, TypeVar, cast
 
-from substrate.store.store import HeartbeatConnection, Store
+from substrate.store.backend import HeartbeatConnection
+from substrate.store.store import Store
 from substrate.values.clock import Clock
 from substrate.values.ids import RunId
 from substrate.values.records import Claim, Owner, RunStatus
@@ -39,8 +40,8 @@ READS = frozenset(
         "next_due_at",
         "settled_children",
         "promises",
-        "settled",
-        "limits",
+        "read_back",
+        "rate_limits",
         "known_lanes",
         "ready_lanes",
         "close",

@@ -66,7 +66,7 @@ from substrate.engine.step.step import (
     step_of,
 )
 from substrate.engine.step.undo import undo_of
-from substrate.store.store import Transaction
+from substrate.store.transaction import Transaction
 from substrate.values.clock import from_ms, seconds_of, time_limit, to_ms
 from substrate.values.codec import decode, fingerprint
 from substrate.values.errors import Misuse, Paused, UnknownFunction

@@ -193,7 +193,7 @@ class Committer:
             if not waiting:
                 return
             try:
-                outcomes = await self._store.settled([entry.checkpoint for entry in waiting])
+                outcomes = await self._store.read_back([entry.checkpoint for entry in waiting])
             except StoreUnreachable:
                 continue
             except StoreError as refusal:

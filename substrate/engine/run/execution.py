@@ -17,7 +17,7 @@ from substrate.engine.run.unreadable import unreadable, unreadable_among
 from substrate.engine.run.wakeups import Wakeups
 from substrate.store.blobs import offloaded
 from substrate.store.crashes import is_suspect
-from substrate.store.store import Transaction
+from substrate.store.transaction import Transaction
 from substrate.values.errors import (
     CheckpointRefused,
     Failure,
@@ -264,7 +264,7 @@ class Execution(Wakeups):
         """Commit a promise that takes signals; return it as it stands."""
         self.check_open()
         stands = await self._retry_until_reachable(
-            lambda: self.services.store.take(self.fence, promise, dedups)
+            lambda: self.services.store.take_signals(self.fence, promise, dedups)
         )
         return self._is_fenced_off() if isinstance(stands, Fenced) else self._recorded(stands)
 
@@ -307,7 +307,7 @@ class Execution(Wakeups):
     async def give_back(self, promise: Promise) -> None:
         """Put back into the inbox what a wait has taken that nobody waits for any more."""
         await self._retry_until_reachable(
-            lambda: self.services.store.give_back(self.fence, promise.id)
+            lambda: self.services.store.return_signals(self.fence, promise.id)
         )
         self._look_for(promise)
 

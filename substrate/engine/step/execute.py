@@ -57,7 +57,7 @@ from substrate.engine.run.user_code import capture
 from substrate.engine.step.invoke import Bound, Call, NotBegun, Result, result_of
 from substrate.engine.step.rest import rest
 from substrate.engine.step.step import LONGEST_CALL, Done, NotDone, Step, idempotency_key, takes_key
-from substrate.store.store import Transaction
+from substrate.store.transaction import Transaction
 from substrate.values.clock import from_ms
 from substrate.values.codec import decode, encode
 from substrate.values.errors import (

@@ -14,7 +14,8 @@ from datetime import timedelta
 from math import inf
 
 from substrate.engine.run.log_once import TroubleLog
-from substrate.store.store import HeartbeatConnection, Store
+from substrate.store.backend import HeartbeatConnection
+from substrate.store.store import Store
 from substrate.values.clock import OffsetClock, uptime
 from substrate.values.errors import StoreError
 from substrate.values.records import Owner

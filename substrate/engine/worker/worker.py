@@ -312,7 +312,7 @@ class Worker:
     async def _tell_lanes(self) -> None:
         """Let others know what this worker knows."""
         if not self._has_told:
-            await self.store.tell_lanes(self._owner, list(self._functions))
+            await self.store.write_lanes(self._owner, list(self._functions))
             self._has_told = True
 
     def _stand_by(self) -> None:

@@ -79,7 +79,7 @@ class Sharing:
         if 0 <= now - self._learned_at < EVERY_MS:
             return
         self._learned_at = now
-        for model, told, told_at in await store.limits(now - FRESH_MS):
+        for model, told, told_at in await store.rate_limits(now - FRESH_MS):
             record = _read(told)
             if record is None:
                 self._complain(model, told)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from substrate.store.blobs import open_blob
 from substrate.store.postgres.session import Cursor
-from substrate.values.ids import part_of
+from substrate.values.ids import RunId, part_of, root_of
 from substrate.values.records import Blob
 
 _INSERT_BLOB = """
@@ -37,6 +37,11 @@ SELECT hash, data
   FROM blobs
  WHERE root_id = ANY (%s) AND hash = ANY (%s)
 """
+
+
+async def read_blob(db: Cursor, run_id: RunId, digest: str) -> bytes | None:
+    """Return what is kept in the run's tree under this hash, or None."""
+    return (await read_blobs(db, [root_of(run_id)], [digest])).get(digest)
 
 
 async def read_blobs(db: Cursor, roots: Sequence[str], digests: Sequence[str]) -> dict[str, bytes]:

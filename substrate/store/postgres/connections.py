@@ -17,7 +17,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from traceback import format_exception
-from typing import Any, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -41,7 +41,13 @@ from substrate.values.errors import (
 )
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
 Work = Callable[[Cursor], Awaitable[T]]
+"""What is done on a connection."""
+
+Asked = Callable[Concatenate[Cursor, P], Awaitable[T]]
+"""The same, with arguments of its own."""
 
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000::numeric)::bigint"
 """The database's time in milliseconds, as SQL. A numeric times an integer is no exact match."""
@@ -171,30 +177,39 @@ class Connections:
         self.url = url
         self._conninfo = prepare(url)
         self._answer_wait = answer_wait
-        self._line: Cursor | None = None
-        self._line_turn = asyncio.Lock()
-        self._no_line_until = 0.0
+        self._committer: Cursor | None = None
+        self._committer_turn = asyncio.Lock()
+        self._no_committer_until = 0.0
         self._pool: Pool[Connection] = Pool(lambda: open_connection(self._conninfo), idle_for)
 
-    async def in_line(self, work: Work[T]) -> T:
+    async def on_committer(self, work: Asked[P, T], /, *args: P.args, **named: P.kwargs) -> T:
         """Do the work on the committer's connection, which does one work at a time."""
-        async with self._line_turn:
+        async with self._committer_turn:
             try:
-                self._line = await self._line_in_order()
-                if self._line is not None:
-                    return await self._do(work, self._line, self._answer_wait)
+                self._committer = await self._usable_committer()
+                if self._committer is not None:
+                    return await self._do(
+                        lambda db: work(db, *args, **named), self._committer, self._answer_wait
+                    )
             except psycopg.Error as error:
-                raise self._explain(self._line, error) from cause(self.url, error)
-        return await self.aside(work)
+                raise self._explain(self._committer, error) from cause(self.url, error)
+        return await self.on_pool(work, *args, **named)
 
-    async def aside(self, work: Work[T], *, within: float | None = None) -> T:
-        """Do the work on a connection that nobody else uses meanwhile, within so many seconds."""
+    async def on_pool(self, work: Asked[P, T], /, *args: P.args, **named: P.kwargs) -> T:
+        """Do the work on a connection that nobody else uses meanwhile."""
+        return await self.on_pool_within(self._answer_wait, lambda db: work(db, *args, **named))
+
+    # Nobody waits here for what others read or write, so all three of `Database` are one.
+    read = scan = write = on_pool
+
+    async def on_pool_within(self, seconds: float, work: Work[T]) -> T:
+        """Do the work as `on_pool` does, within so many seconds."""
         cursor: Cursor | None = None
         connection: Connection | None = None
         try:
-            connection = await self._taken()
+            connection = await self._take_one()
             cursor = new_cursor(connection)
-            return await self._do(work, cursor, within or self._answer_wait)
+            return await self._do(work, cursor, seconds)
         except psycopg.Error as error:
             raise self._explain(cursor, error) from cause(self.url, error)
         finally:
@@ -207,13 +222,13 @@ class Connections:
 
     async def make_room(self) -> None:
         """Do with a connection less for a while, since a heartbeat has none."""
-        if not self._pool.make_room() and len(self._pool) and not self._line_turn.locked():
-            await self._close_line()
-            self._no_line_until = _now() + CROWDED_FOR
+        if not self._pool.make_room() and len(self._pool) and not self._committer_turn.locked():
+            await self._close_committer()
+            self._no_committer_until = _now() + CROWDED_FOR
 
     async def close(self) -> None:
         """Close them all; one that is in use, when its work is done, or soon."""
-        await self._close_line()
+        await self._close_committer()
         await self._pool.close()
 
     async def _do(self, work: Work[T], cursor: Cursor, seconds: float) -> T:
@@ -227,41 +242,41 @@ class Connections:
                     return await work(cursor)
         except Unanswered:
             await self._pool.distrust()
-            if not self._line_turn.locked():
-                await self._close_line()
+            if not self._committer_turn.locked():
+                await self._close_committer()
             raise
 
-    async def _line_in_order(self) -> Cursor | None:
+    async def _usable_committer(self) -> Cursor | None:
         """Return the committer's cursor, on a new connection where need be; None: there is none."""
         self.check_open()
-        kept, self._line = self._line, None
+        kept, self._committer = self._committer, None
         if kept is not None:
             if is_usable(cast(Connection, kept.connection)):
                 return kept
             await kept.connection.close()
-        if _now() < self._no_line_until:
+        if _now() < self._no_committer_until:
             return None
         try:
             return new_cursor(await open_connection(self._conninfo))
         except Crowded as error:
             self._pool.tell(error)
-            self._no_line_until = _now() + CROWDED_FOR
+            self._no_committer_until = _now() + CROWDED_FOR
             return None
 
-    async def _taken(self) -> Connection:
+    async def _take_one(self) -> Connection:
         """Return a connection of the pool; the committer's becomes one where there is no other."""
         try:
             return await self._pool.take()
         except Crowded:
-            if self._line is None or self._line_turn.locked():
+            if self._committer is None or self._committer_turn.locked():
                 raise
-        line, self._line = self._line, None
-        self._no_line_until = _now() + CROWDED_FOR
+        line, self._committer = self._committer, None
+        self._no_committer_until = _now() + CROWDED_FOR
         self._pool.adopt(cast(Connection, line.connection))
         return await self._pool.take()
 
-    async def _close_line(self) -> None:
-        line, self._line = self._line, None
+    async def _close_committer(self) -> None:
+        line, self._committer = self._committer, None
         if line is not None:
             await line.connection.close()
 

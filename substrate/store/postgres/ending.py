@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from substrate.store import rows
-from substrate.store.blobs import offload, outsource_payload
+from substrate.store.blobs import offload, offload_payload
 from substrate.store.postgres.blobs import insert_blobs
 from substrate.store.postgres.checkpoints import LOCK, wake_run, write_batch
 from substrate.store.postgres.promises import insert_settled
@@ -193,7 +193,7 @@ async def _close_open(db: Cursor, where: dict[str, Any]) -> None:
         await db.execute(_CLOSE, where | closed)
 
 
-_HOLD = f"""
+_LOCK_FENCED = f"""
 SELECT id, epoch, lease_owner
   FROM runs
  WHERE id = ANY (%(ids)s)
@@ -218,7 +218,7 @@ async def finish_run(db: Cursor, done: Checkpoint, heard: Collection[str]) -> Co
     ids = [fence.run_id, done.promise.run_id]
     inbox = {"run_id": fence.run_id, "part": fence.part, "names": list(heard)}
     async with db.connection.transaction():
-        locked = await (await db.execute(_HOLD, {"ids": ids})).fetchall()
+        locked = await (await db.execute(_LOCK_FENCED, {"ids": ids})).fetchall()
         if (fence.run_id, fence.epoch, fence.owner) not in locked:
             return Fenced()
         if await (await db.execute(_ANY_UNREAD, inbox)).fetchone():
@@ -227,7 +227,7 @@ async def finish_run(db: Cursor, done: Checkpoint, heard: Collection[str]) -> Co
     return outcome
 
 
-_RENEW = """
+_CONTINUE = """
 UPDATE runs
    SET generation = generation + 1, generation_seq = last_seq + 1,
        generation_at = %(now)s, status = 'ready', last_seq = last_seq + 1,
@@ -238,13 +238,13 @@ RETURNING generation, last_seq, function
 """
 
 
-async def renew_run(db: Cursor, fence: Fence, input_: JsonText, now: int) -> bool:
+async def continue_run(db: Cursor, fence: Fence, input_: JsonText, now: int) -> bool:
     """Begin the run's next generation; see `Store.continue_as`."""
     where = {"id": fence.run_id, "part": fence.part}
     held = {"epoch": fence.epoch, "owner": fence.owner, "now": now}
-    light, blobs = outsource_payload(root_of(fence.run_id), input_)
+    light, blobs = offload_payload(root_of(fence.run_id), input_)
     async with db.connection.transaction():
-        renewed = await (await db.execute(_RENEW, where | held)).fetchone()
+        renewed = await (await db.execute(_CONTINUE, where | held)).fetchone()
         if renewed is None:
             return False
         generation, seq, function = renewed

@@ -57,8 +57,8 @@ RETURNING beat_at
 """
 
 
-class PostgresPulse:
-    """See `substrate.store.store.HeartbeatConnection`.
+class PostgresHeartbeat:
+    """See `substrate.store.backend.HeartbeatConnection`.
 
     `make_room` asks the rest of this process to do with a connection less.
     """

@@ -22,16 +22,16 @@ WITH stale AS MATERIALIZED (
      WHERE lanes.incarnation = stale.incarnation AND lanes.lane = stale.lane
 )
 INSERT INTO lanes (incarnation, lane, tenant)
-SELECT %(owner)s::text, told.lane, ''::text
-  FROM pg_catalog.unnest(%(lanes)s::text[]) AS told (lane)
+SELECT %(owner)s::text, known.lane, ''::text
+  FROM pg_catalog.unnest(%(lanes)s::text[]) AS known (lane)
     ON CONFLICT (incarnation, lane) DO NOTHING
 """
 
 
 async def write_lanes(db: Cursor, owner: Owner, lanes: Sequence[str]) -> None:
     """Keep what a worker knows; forget what those knew that have been struck off."""
-    told = ["", *lanes]  # the empty one says that it has told
-    await db.execute(_WRITE_LANES, {"owner": owner, "lanes": told})
+    known = ["", *lanes]  # the empty one says that this worker has written its own
+    await db.execute(_WRITE_LANES, {"owner": owner, "lanes": known})
 
 
 _SELECT_KNOWN = f"""
@@ -43,7 +43,7 @@ SELECT DISTINCT lanes.lane
 
 
 async def known_lanes(db: Cursor) -> frozenset[str] | None:
-    """Return what the living workers know; None where one of them has not told."""
+    """Return the lanes that live workers know; None while one of them has written none."""
     cursor = await db.execute(_SELECT_KNOWN)
     found = [row[0] for row in await cursor.fetchall()]
     return None if None in found else frozenset(found)

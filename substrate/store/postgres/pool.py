@@ -17,19 +17,19 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 
+from substrate.store.backend import CLOSED
 from substrate.store.postgres.deadline import cut, is_usable
-from substrate.store.store import CLOSED
 from substrate.values.errors import StoreUnreachable, StoreUnusable
 
 C = TypeVar("C", bound=psycopg.AsyncConnection[Any])
 
 log = logging.getLogger("ostinato")
 
-MAX_ASIDE = 12
+MAX_POOLED = 12
 """How many connections there are at most beside the committer's and each worker's heartbeat."""
 
 SEAT_WAIT = 10.0
-"""How many seconds a call waits for one of `MAX_ASIDE` connections."""
+"""How many seconds a call waits for one of `MAX_POOLED` connections."""
 
 IDLE_FOR = 60.0
 """After how many seconds an idle connection is closed."""
@@ -53,13 +53,13 @@ def crowded(told: str) -> Crowded | None:
         return None
     return Crowded(
         f"Postgres has no room for another connection ({told}); a process with a worker needs at"
-        f" least 2, and is fast with {MAX_ASIDE + 2}: raise the CONNECTION LIMIT of the role or"
+        f" least 2, and is fast with {MAX_POOLED + 2}: raise the CONNECTION LIMIT of the role or"
         " database, or max_connections, or stop what else is connected"
     )
 
 
 class Pool(Generic[C]):
-    """Up to `MAX_ASIDE` connections. Who takes one gives it back in any case."""
+    """Up to `MAX_POOLED` connections. Who takes one gives it back in any case."""
 
     def __init__(self, open_one: Callable[[], Awaitable[C]], idle_for: float) -> None:
         self._open_one = open_one
@@ -67,7 +67,7 @@ class Pool(Generic[C]):
         self._idle: list[tuple[C, float]] = []  # with since when; the last used is last
         self._used: set[C] = set()
         self._opening = 0
-        self._seats = _Seats(MAX_ASIDE)
+        self._seats = _Seats(MAX_POOLED)
         self._sweeping: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._was_told = False

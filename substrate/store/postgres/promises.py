@@ -19,7 +19,7 @@ SELECT {rows.PROMISE_COLUMNS}
 async def read_promise(db: Cursor, any_id: str) -> Promise | None:
     """Return one promise, or None."""
     cursor = await db.execute(_SELECT_PROMISE, (any_id, part_of(any_id)))
-    found = await whole_promises(db, await cursor.fetchall())
+    found = await load_promises(db, await cursor.fetchall())
     return found[0] if found else None
 
 
@@ -32,8 +32,8 @@ SELECT {rows.PROMISE_COLUMNS}
 
 async def read_promises(db: Cursor, ids: Sequence[str]) -> dict[str, Promise]:
     """Return those of the promises that there are, by id."""
-    cursor = await db.execute(_SELECT_PROMISES, (ids,))
-    return {promise.id: promise for promise in await whole_promises(db, await cursor.fetchall())}
+    cursor = await db.execute(_SELECT_PROMISES, (list(ids),))
+    return {promise.id: promise for promise in await load_promises(db, await cursor.fetchall())}
 
 
 _SELECT_JOURNAL = f"""
@@ -47,7 +47,7 @@ SELECT {rows.PROMISE_COLUMNS}
 async def read_journal(db: Cursor, run_id: RunId, after: int) -> Sequence[Promise]:
     """Return the promises of a run above a seq, in order."""
     cursor = await db.execute(_SELECT_JOURNAL, (run_id, after))
-    return await whole_promises(db, await cursor.fetchall())
+    return await load_promises(db, await cursor.fetchall())
 
 
 _SELECT_USAGES = """
@@ -105,7 +105,7 @@ async def insert_settled(db: Cursor, promise: Promise, seq: int) -> None:
     await db.execute(_INSERT_SETTLED, rows.settled_row(promise, seq))
 
 
-async def whole_promises(db: Cursor, found: Sequence[rows.Row]) -> Sequence[Promise]:
+async def load_promises(db: Cursor, found: Sequence[rows.Row]) -> Sequence[Promise]:
     """Return rows as promises, with what stands in blobs put back."""
     promises = [rows.promise(row) for row in found]
     digests = {i: held for i, row in enumerate(found) if (held := digests_in(row[rows.PAYLOADS]))}

@@ -13,7 +13,7 @@ VALUES (%(name)s, '', %(told)s::json, %(now)s)
 """
 
 
-async def write_limit(db: Cursor, name: str, told: JsonText, now: int) -> None:
+async def write_rate_limit(db: Cursor, name: str, told: JsonText, now: int) -> None:
     """Keep what was told, in the place of what was told before."""
     await db.execute(_UPSERT_LIMIT, {"name": name, "told": told, "now": now})
 
@@ -26,7 +26,7 @@ SELECT name, told, told_at
 """
 
 
-async def read_limits(db: Cursor, since: int) -> Sequence[tuple[str, JsonText, int]]:
+async def read_rate_limits(db: Cursor, since: int) -> Sequence[tuple[str, JsonText, int]]:
     """Return what was told since a moment, and when."""
     cursor = await db.execute(_SELECT_LIMITS, (since,))
     return [(row[0], JsonText(row[1]), row[2]) for row in await cursor.fetchall()]

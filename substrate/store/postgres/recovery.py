@@ -117,7 +117,7 @@ async def look(db: Cursor, without: Sequence[RunId] = ()) -> Sequence[WorkerSeen
     ]
 
 
-_VOUCH = """
+_LEAVE_TO_LEASE = """
 UPDATE workers
    SET backend_pid = NULL
  WHERE incarnation = ANY (%s)
@@ -126,7 +126,7 @@ UPDATE workers
 
 async def leave_to_lease(db: Cursor, owners: Sequence[Owner]) -> None:
     """Let the lease decide over these workers until their next beat, which names a new backend."""
-    await db.execute(_VOUCH, (owners,))
+    await db.execute(_LEAVE_TO_LEASE, (owners,))
 
 
 _STRIKE_OFF = """

@@ -6,7 +6,7 @@ Each function is one transaction.
 from collections.abc import Sequence
 
 from substrate.store import rows
-from substrate.store.blobs import digest_in, outsource_input, whole
+from substrate.store.blobs import digest_in, load, offload_input
 from substrate.store.postgres.blobs import insert_blobs, read_blobs
 from substrate.store.postgres.checkpoints import LOCK
 from substrate.store.postgres.promises import insert_settled
@@ -40,7 +40,7 @@ RETURNING id
 async def insert_run(db: Cursor, new: NewRun, now: int, owner: Owner | None) -> Run | None:
     """Create the run and the promise of its outcome; None when the id is known."""
     run = rows.first_run(new, now, owner)
-    light, blobs = outsource_input(new)
+    light, blobs = offload_input(new)
     if not blobs:
         cursor = await db.execute(_INSERT_RUN, rows.first_rows(light, run))
         return run if await cursor.fetchone() else None
@@ -154,21 +154,21 @@ async def _claimed(db: Cursor, cursor: Cursor) -> Sequence[rows.Claimed]:
     digests = [digest for _, input_ in found if (digest := digest_in(input_))]
     contents = await read_blobs(db, [run.root_id for run, _ in found], digests) if digests else {}
     return [
-        (run, None if digest_in(input_) not in (None, *contents) else whole(input_, contents))
+        (run, None if digest_in(input_) not in (None, *contents) else load(input_, contents))
         for run, input_ in found
     ]
 
 
-_SELECT_INBOXES = """
+_SELECT_OWNED_RUNS = """
 SELECT id, epoch, wake_version, cancel_requested
   FROM runs
  WHERE lease_owner = %s AND status = 'running'
 """
 
 
-async def read_inboxes(db: Cursor, owner: Owner) -> Sequence[OwnedRun]:
+async def read_owned_runs(db: Cursor, owner: Owner) -> Sequence[OwnedRun]:
     """Return how each running run of the worker stands."""
-    cursor = await db.execute(_SELECT_INBOXES, (owner,))
+    cursor = await db.execute(_SELECT_OWNED_RUNS, (owner,))
     return [OwnedRun(*row) for row in await cursor.fetchall()]
 
 

@@ -117,21 +117,21 @@ async def read_inbox(
     return [ReceivedSignal(*row) for row in await cursor.fetchall()]
 
 
-_HOLD = f"""
+_LOCK_FENCED = f"""
 SELECT id
   FROM runs
  WHERE id = %(run_id)s AND part = %(part)s AND epoch = %(epoch)s AND lease_owner = %(owner)s
  {LOCK}
 """
 
-_COUNT_FREE = """
+_COUNT_UNTAKEN = """
 SELECT count(*)
   FROM signals
  WHERE run_id = %(run_id)s AND name = %(name)s AND dedup = ANY (%(dedups)s) AND part = %(part)s
    AND (taken_by IS NULL OR taken_by = %(taken_by)s)
 """
 
-_TAKE = """
+_MARK_TAKEN = """
 UPDATE signals
    SET taken_by = %(taken_by)s
  WHERE run_id = %(run_id)s AND name = %(name)s AND dedup = ANY (%(dedups)s) AND part = %(part)s
@@ -141,7 +141,7 @@ UPDATE signals
 async def take_signals(
     db: Cursor, fence: Fence, promise: Promise, dedups: Sequence[str]
 ) -> Promise | Fenced:
-    """Write a promise and mark its signals as taken; see `Store.take`.
+    """Write a promise and mark its signals as taken; see `Store.take_signals`.
 
     The run's lock is held from the first look on: of two takers of one signal, one sees the other's
     mark.
@@ -155,15 +155,15 @@ async def take_signals(
         "taken_by": promise.id,
     }
     async with db.connection.transaction():
-        if await (await db.execute(_HOLD, held)).fetchone() is None:
+        if await (await db.execute(_LOCK_FENCED, held)).fetchone() is None:
             return Fenced()
         first = await read_promise(db, promise.id)
         if first is not None and first.is_settled:
             return first
-        free = await (await db.execute(_COUNT_FREE, marks)).fetchone()
+        free = await (await db.execute(_COUNT_UNTAKEN, marks)).fetchone()
         if free != (len(set(dedups)),):
             return first or rows.unsettled(promise)
-        await db.execute(_TAKE, marks)
+        await db.execute(_MARK_TAKEN, marks)
         (outcome,) = await write_batch(db, [offload(Checkpoint(fence, promise))], wait=True)
         match outcome:
             case Written(seq):
@@ -173,18 +173,18 @@ async def take_signals(
     return Fenced()
 
 
-_GIVE_BACK = """
+_RETURN_SIGNALS = """
 UPDATE signals
    SET taken_by = NULL
  WHERE run_id = %(run_id)s AND part = %(part)s AND taken_by = %(taken_by)s
 """
 
 
-async def give_back(db: Cursor, fence: Fence, promise: PromiseId) -> bool:
-    """Put what a promise has taken back into the inbox; see `Store.give_back`."""
+async def return_signals(db: Cursor, fence: Fence, promise: PromiseId) -> bool:
+    """Put what a promise has taken back into the inbox; see `Store.return_signals`."""
     held = {"run_id": fence.run_id, "part": fence.part, "epoch": fence.epoch, "owner": fence.owner}
     async with db.connection.transaction():
-        if await (await db.execute(_HOLD, held)).fetchone() is None:
+        if await (await db.execute(_LOCK_FENCED, held)).fetchone() is None:
             return False
-        await db.execute(_GIVE_BACK, held | {"taken_by": promise})
+        await db.execute(_RETURN_SIGNALS, held | {"taken_by": promise})
     return True

@@ -6,7 +6,7 @@ Each function is one statement, and so one transaction.
 from collections.abc import Sequence
 
 from substrate.store import rows
-from substrate.store.postgres.promises import whole_promises
+from substrate.store.postgres.promises import load_promises
 from substrate.store.postgres.session import Cursor
 from substrate.values.ids import RunId
 from substrate.values.records import Fence, Promise
@@ -104,7 +104,7 @@ async def wake_these(db: Cursor, now: int, ids: Sequence[RunId]) -> Sequence[Run
     return [row[0] for row in await cursor.fetchall()]
 
 
-_BACKLOG = """
+_COUNT_READY = """
 SELECT count(*)
   FROM (SELECT 1
           FROM runs
@@ -115,11 +115,11 @@ SELECT count(*)
 
 async def count_ready(db: Cursor, lanes: Sequence[str], limit: int) -> int:
     """Return how many runs of these lanes are ready; `limit` at most."""
-    row = await (await db.execute(_BACKLOG, (list(lanes), limit))).fetchone()
+    row = await (await db.execute(_COUNT_READY, (list(lanes), limit))).fetchone()
     return row[0] if row else 0
 
 
-_ARRIVALS = f"""
+_SELECT_SETTLED_CHILDREN = f"""
 SELECT {rows.PROMISE_COLUMNS}
   FROM promises
  WHERE run_id = %s AND seq > %s AND kind = 'child' AND state <> 'pending'
@@ -127,7 +127,7 @@ SELECT {rows.PROMISE_COLUMNS}
 """
 
 
-async def read_arrivals(db: Cursor, run_id: RunId, after: int) -> Sequence[Promise]:
+async def read_settled_children(db: Cursor, run_id: RunId, after: int) -> Sequence[Promise]:
     """Return the run's children that have been settled above a seq, in order of seq."""
-    cursor = await db.execute(_ARRIVALS, (run_id, after))
-    return await whole_promises(db, await cursor.fetchall())
+    cursor = await db.execute(_SELECT_SETTLED_CHILDREN, (run_id, after))
+    return await load_promises(db, await cursor.fetchall())

@@ -48,7 +48,7 @@ _LOCAL = re.compile(r"SET\s+LOCAL\s", re.IGNORECASE)
 
 
 class PostgresTransaction:
-    """See `substrate.store.store.Transaction`."""
+    """See `substrate.store.transaction.Transaction`."""
 
     def __init__(self, connection: AnyConnection) -> None:
         self._connection = connection
@@ -143,7 +143,7 @@ async def transact(connections: Connections, fence: Fence, call: Call) -> Promis
         except _Undone as undone:
             return undone.end
 
-    end = await connections.aside(work)
+    end = await connections.on_pool(work)
     if isinstance(end, BaseException):
         raise end
     return end

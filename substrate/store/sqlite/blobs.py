@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import apsw
 
 from substrate.store.blobs import open_blob
-from substrate.values.ids import part_of, root_of
+from substrate.values.ids import RunId, part_of, root_of
 from substrate.values.records import Blob
 
 _INSERT_BLOB = """
@@ -29,6 +29,11 @@ SELECT data
   FROM blobs
  WHERE root_id = ? AND hash = ? AND part = ?
 """
+
+
+def read_blob(db: apsw.Connection, run_id: RunId, digest: str) -> bytes | None:
+    """Return what is kept in the run's tree under this hash, or None."""
+    return read_blobs(db, run_id, [digest]).get(digest)
 
 
 def read_blobs(db: apsw.Connection, any_id: str, digests: Iterable[str]) -> dict[str, bytes]:

@@ -5,6 +5,8 @@ The fence is the run's row inside a write transaction: SQLite has one writer at 
 Each function runs inside one transaction that its caller opened.
 """
 
+from collections.abc import Sequence
+
 import apsw
 
 from substrate.store import rows
@@ -50,6 +52,11 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
  WHERE promises.state = 'pending'
 RETURNING seq
 """
+
+
+def write_batch(db: apsw.Connection, batch: Sequence[Checkpoint]) -> Sequence[CommitResult]:
+    """Write a batch of checkpoints, in order; see `Store.commit`."""
+    return [write_checkpoint(db, checkpoint) for checkpoint in batch]
 
 
 def write_checkpoint(db: apsw.Connection, checkpoint: Checkpoint) -> CommitResult:

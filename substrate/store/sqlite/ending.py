@@ -10,7 +10,7 @@ import apsw
 import orjson
 
 from substrate.store import rows
-from substrate.store.blobs import offload, outsource_payload
+from substrate.store.blobs import offload, offload_payload
 from substrate.store.sqlite.blobs import insert_blobs
 from substrate.store.sqlite.checkpoints import wake_run, write_checkpoint
 from substrate.store.sqlite.promises import insert_settled
@@ -154,7 +154,7 @@ def _is_open(db: apsw.Connection, run_id: RunId) -> bool:
     return db.execute(_IS_OPEN, (run_id, part_of(run_id))).fetchone() is not None
 
 
-_IS_HELD = """
+_CHECK_FENCE = """
 SELECT 1
   FROM runs
  WHERE id = ? AND part = ? AND epoch = ? AND lease_owner = ?
@@ -175,7 +175,7 @@ def finish_run(
     """End a run unless it may still hear a signal; see `Store.finish`."""
     fence = done.fence
     held = (fence.run_id, fence.part, fence.epoch, fence.owner)
-    if db.execute(_IS_HELD, held).fetchone() is None:
+    if db.execute(_CHECK_FENCE, held).fetchone() is None:
         return Fenced()
     names = orjson.dumps(list(heard)).decode()
     inbox = {"run_id": fence.run_id, "part": fence.part, "names": names}
@@ -184,7 +184,7 @@ def finish_run(
     return write_checkpoint(db, offload(done))
 
 
-_RENEW = """
+_CONTINUE = """
 UPDATE runs
    SET generation = generation + 1, generation_seq = last_seq + 1,
        generation_at = :now, status = 'ready', last_seq = last_seq + 1,
@@ -195,15 +195,15 @@ RETURNING generation, last_seq, function
 """
 
 
-def renew_run(db: apsw.Connection, fence: Fence, input_: JsonText, now: int) -> bool:
+def continue_run(db: apsw.Connection, fence: Fence, input_: JsonText, now: int) -> bool:
     """Begin the run's next generation; see `Store.continue_as`."""
     where = {"id": fence.run_id, "part": fence.part}
     held = {"epoch": fence.epoch, "owner": fence.owner, "now": now}
-    renewed = db.execute(_RENEW, where | held).fetchone()
+    renewed = db.execute(_CONTINUE, where | held).fetchone()
     if renewed is None:
         return False
     generation, seq, function = renewed
-    light, blobs = outsource_payload(root_of(fence.run_id), input_)
+    light, blobs = offload_payload(root_of(fence.run_id), input_)
     began = rows.began_generation(fence, generation, function, light, now)
     insert_settled(db, began, seq)
     insert_blobs(db, blobs)

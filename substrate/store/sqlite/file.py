@@ -1,6 +1,6 @@
 """A SQLite file: opened safely, written by one turn at a time, shared with other processes.
 
-- Only apsw opens it: another driver in the same process would drop its locks. See `alone`.
+- Only apsw opens it: another driver in the same process would drop its locks. See `exclusive`.
 - WAL and ``synchronous=FULL``: what was committed survives power loss. ``fullfsync`` is for macOS,
   whose ``fsync`` leaves data in the disk's cache; elsewhere it does nothing.
 - What is made here is its owner's alone, whatever the umask; a file that is there keeps its rights.
@@ -21,17 +21,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import apsw
 
+from substrate.store.backend import CLOSED
 from substrate.store.shield import to_its_end
-from substrate.store.sqlite import exclusive as alone
-from substrate.store.store import CLOSED
+from substrate.store.sqlite import exclusive
 from substrate.values.errors import CheckpointRefused, StoreError, StoreUnreachable, StoreUnusable
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
 Work = Callable[[apsw.Connection], T]
+"""What is run on a connection."""
+
+Asked = Callable[Concatenate[apsw.Connection, P], T]
+"""The same, with arguments of its own."""
 
 LOCK_WAIT = 30.0
 """How many seconds a transaction waits for other processes' writes."""
@@ -177,7 +183,7 @@ class SqliteFile:
         self._writer = open_file(path)
         self._reader = open_file(path)
         self._scanner = open_file(path)
-        self._file = alone.keep(path)
+        self._file = exclusive.keep(path)
         for connection in (self._reader, self._scanner):
             connection.set_busy_timeout(int(_READ_WAIT * 1000))
         self._writing = asyncio.Lock()
@@ -191,16 +197,24 @@ class SqliteFile:
         if self._is_closed:
             raise StoreUnusable(CLOSED)
 
-    async def write(self, work: Work[T], *, in_thread: bool = False) -> T:
+    async def write(self, work: Asked[P, T], /, *args: P.args, **named: P.kwargs) -> T:
         """Run the work in one write transaction and commit it; on the loop, if that is quick."""
         async with self._writing:
             self.check_open()
-            if self._pace < _SLOW and not in_thread:
+
+            def call(db: apsw.Connection) -> T:
+                return work(db, *args, **named)
+
+            if self._pace < _SLOW:
                 with suppress(apsw.BusyError):
-                    return self._transact(work, wait=0)
-            return await self.correction_chain(
-                lambda is_left: self._transact(work, wait=LOCK_WAIT, is_left=is_left)
-            )
+                    return self._transact(call, wait=0)
+            return await self._wait_and_transact(call)
+
+    async def write_in_thread(self, work: Asked[P, T], /, *args: P.args, **named: P.kwargs) -> T:
+        """Do as `write` does, for what takes its time."""
+        async with self._writing:
+            self.check_open()
+            return await self._wait_and_transact(lambda db: work(db, *args, **named))
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[apsw.Connection]:
@@ -212,16 +226,22 @@ class SqliteFile:
             self.check_open()
             yield self._writer
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Asked[P, T], /, *args: P.args, **named: P.kwargs) -> T:
         """Run a short query, on the event loop."""
         self.check_open()
-        return self._look(self._reader, work)
+        try:
+            return work(self._reader, *args, **named)
+        except apsw.Error as error:
+            raise self._unreadable(error) from error
 
-    async def scan(self, work: Work[T]) -> T:
+    async def scan(self, work: Asked[P, T], /, *args: P.args, **named: P.kwargs) -> T:
         """Run a long query in a thread, so that it does not block the event loop."""
         async with self._scanning:
             self.check_open()
-            return await self.in_thread(lambda: self._look(self._scanner, work))
+            try:
+                return await self.in_thread(lambda: work(self._scanner, *args, **named))
+            except apsw.Error as error:
+                raise self._unreadable(error) from error
 
     async def close(self) -> None:
         """Close every connection, when the last transaction has ended."""
@@ -234,7 +254,7 @@ class SqliteFile:
         self._threads.shutdown()
         for connection in (self._writer, self._reader, self._scanner):
             connection.close()
-        alone.let_go(self._file)
+        exclusive.let_go(self._file)
 
     def _transact(self, work: Work[T], wait: float, is_left: IsLeft = somebody_waits) -> T:
         written = time.perf_counter()
@@ -249,16 +269,18 @@ class SqliteFile:
         self._pace += 0.1 * (time.perf_counter() - written - self._pace)
         return result
 
-    def _look(self, connection: apsw.Connection, work: Work[T]) -> T:
-        try:
-            return work(connection)
-        except apsw.BusyError as error:
-            raise _busy(_READ_WAIT) from error
-        except apsw.Error as error:
-            raise unusable(self.path, error) from error
+    async def _wait_and_transact(self, call: Work[T]) -> T:
+        return await self.in_thread_until_left(
+            lambda is_left: self._transact(call, wait=LOCK_WAIT, is_left=is_left)
+        )
 
-    async def correction_chain(self, call: Callable[[IsLeft], T]) -> T:
-        """Do as `in_thread` does. `call` is told by its argument when nobody waits any more."""
+    def _unreadable(self, error: apsw.Error) -> StoreError:
+        if isinstance(error, apsw.BusyError):
+            return _busy(_READ_WAIT)
+        return unusable(self.path, error)
+
+    async def in_thread_until_left(self, call: Callable[[IsLeft], T]) -> T:
+        """Do as `in_thread` does. `call` learns by its argument when nobody waits any more."""
         left = threading.Event()
         work = partial(call, left.is_set)
         running = asyncio.get_running_loop().run_in_executor(self._threads, work)

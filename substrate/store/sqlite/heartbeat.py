@@ -38,8 +38,8 @@ RETURNING beat_at
 _LOCK_WAIT = 5.0
 
 
-class SqlitePulse:
-    """See `substrate.store.store.HeartbeatConnection`."""
+class SqliteHeartbeat:
+    """See `substrate.store.backend.HeartbeatConnection`."""
 
     def __init__(self, path: Path, owner: Owner, lease: timedelta) -> None:
         self._path = path

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import apsw
 
+from substrate.values.clock import OffsetClock
 from substrate.values.records import Owner
 
 _FORGET_LANES = """
@@ -25,7 +26,7 @@ VALUES (:owner, :lane, '')
 def write_lanes(db: apsw.Connection, owner: Owner, lanes: Sequence[str]) -> None:
     """Keep what a worker knows; forget what those knew that have been struck off."""
     db.execute(_FORGET_LANES, {"owner": owner})
-    for lane in ("", *lanes):  # the empty one says that it has told
+    for lane in ("", *lanes):  # the empty one says that this worker has written its own
         db.execute(_INSERT_LANE, {"owner": owner, "lane": lane})
 
 
@@ -37,8 +38,9 @@ SELECT DISTINCT lanes.lane
 """
 
 
-def known_lanes(db: apsw.Connection, now: int) -> frozenset[str] | None:
-    """Return what the living workers know; None where one of them has not told."""
+def known_lanes(db: apsw.Connection) -> frozenset[str] | None:
+    """Return the lanes that live workers know; None while one of them has written none."""
+    now = OffsetClock().now_ms()  # the clock of leases, whatever clock the store was given
     found = [row[0] for row in db.execute(_SELECT_KNOWN, {"now": now})]
     return None if None in found else frozenset(found)
 

@@ -22,7 +22,7 @@ SELECT {rows.PROMISE_COLUMNS}
 
 def read_promise(db: apsw.Connection, any_id: str) -> Promise | None:
     """Return one promise, or None."""
-    found = whole_promises(db, db.execute(_SELECT_PROMISE, (any_id, part_of(any_id))))
+    found = load_promises(db, db.execute(_SELECT_PROMISE, (any_id, part_of(any_id))))
     return found[0] if found else None
 
 
@@ -42,7 +42,7 @@ SELECT {rows.PROMISE_COLUMNS}
 
 def read_journal(db: apsw.Connection, run_id: RunId, after: int) -> Sequence[Promise]:
     """Return the promises of a run above a seq, in order."""
-    return whole_promises(db, db.execute(_SELECT_JOURNAL, (run_id, after)))
+    return load_promises(db, db.execute(_SELECT_JOURNAL, (run_id, after)))
 
 
 _SELECT_USAGES = """
@@ -100,7 +100,7 @@ def insert_settled(db: apsw.Connection, promise: Promise, seq: int) -> None:
     db.execute(_INSERT_SETTLED, rows.settled_row(promise, seq))
 
 
-def whole_promises(db: apsw.Connection, found: Iterable[rows.Row]) -> list[Promise]:
+def load_promises(db: apsw.Connection, found: Iterable[rows.Row]) -> list[Promise]:
     """Return rows as promises, with what stands in blobs put back."""
     promises = []
     # All of them first: an error in the middle would keep the cursor, and so its connection on a

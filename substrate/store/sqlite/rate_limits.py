@@ -14,7 +14,7 @@ VALUES (:name, '', :told, :now)
 """
 
 
-def write_limit(db: apsw.Connection, name: str, told: JsonText, now: int) -> None:
+def write_rate_limit(db: apsw.Connection, name: str, told: JsonText, now: int) -> None:
     """Keep what was told, in the place of what was told before."""
     db.execute(_UPSERT_LIMIT, {"name": name, "told": told, "now": now})
 
@@ -27,6 +27,6 @@ SELECT name, told, told_at
 """
 
 
-def read_limits(db: apsw.Connection, since: int) -> Sequence[tuple[str, JsonText, int]]:
+def read_rate_limits(db: apsw.Connection, since: int) -> Sequence[tuple[str, JsonText, int]]:
     """Return what was told since a moment, and when."""
     return [(row[0], JsonText(row[1]), row[2]) for row in db.execute(_SELECT_LIMITS, (since,))]

@@ -9,7 +9,7 @@ from operator import itemgetter
 import apsw
 
 from substrate.store import rows
-from substrate.store.blobs import digest_in, outsource_input, whole
+from substrate.store.blobs import digest_in, load, offload_input
 from substrate.store.sqlite.blobs import insert_blobs, read_blobs
 from substrate.store.sqlite.promises import insert_settled
 from substrate.values.errors import RunEnded, RunNotFound
@@ -49,7 +49,7 @@ VALUES (:id, :part, :tenant, :id, :key, 1, 'run', :function, 'pending', :fingerp
 def insert_run(db: apsw.Connection, new: NewRun, now: int, owner: Owner | None) -> Run | None:
     """Create the run and the promise of its outcome; None when the id is known."""
     run = rows.first_run(new, now, owner)
-    light, blobs = outsource_input(new)
+    light, blobs = offload_input(new)
     row = rows.first_rows(light, run)
     if db.execute(_INSERT_RUN, row).fetchone() is None:
         return None
@@ -166,21 +166,21 @@ def _input_of(db: apsw.Connection, run: Run) -> JsonText | None:
     input_ = JsonText(row[0])
     digest = digest_in(input_)
     contents = read_blobs(db, run.id, [digest]) if digest else {}
-    return None if digest and digest not in contents else whole(input_, contents)
+    return None if digest and digest not in contents else load(input_, contents)
 
 
-_SELECT_INBOXES = """
+_SELECT_OWNED_RUNS = """
 SELECT id, epoch, wake_version, cancel_requested
   FROM runs
  WHERE lease_owner = ? AND status = 'running'
 """
 
 
-def read_inboxes(db: apsw.Connection, owner: Owner) -> Sequence[OwnedRun]:
+def read_owned_runs(db: apsw.Connection, owner: Owner) -> Sequence[OwnedRun]:
     """Return how each running run of the worker stands."""
     return [
         OwnedRun(id_, epoch, wake_version, bool(is_cancelled))
-        for id_, epoch, wake_version, is_cancelled in db.execute(_SELECT_INBOXES, (owner,))
+        for id_, epoch, wake_version, is_cancelled in db.execute(_SELECT_OWNED_RUNS, (owner,))
     ]
 
 

@@ -45,7 +45,7 @@ _TAKES = """
                       AND name = :name))
 """
 
-_WAKE = f"""
+_WAKE_FOR_SIGNAL = f"""
 UPDATE runs
    SET last_seq = last_seq + 1,
        wake_version = wake_version + 1,
@@ -75,7 +75,7 @@ def send_signal(db: apsw.Connection, signal: Signal, now: int) -> bool:
     }
     if db.execute(_IS_KNOWN, row).fetchone():
         return False
-    woken = db.execute(_WAKE, row).fetchone()
+    woken = db.execute(_WAKE_FOR_SIGNAL, row).fetchone()
     if woken is None:
         raise rows.takes_no_signal(existing_run(db, signal.run_id), signal, now)
     tenant, n = woken
@@ -116,13 +116,13 @@ def read_inbox(
     return [ReceivedSignal(*row) for row in found]
 
 
-_IS_HELD = """
+_CHECK_FENCE = """
 SELECT 1
   FROM runs
  WHERE id = ? AND part = ? AND epoch = ? AND lease_owner = ?
 """
 
-_COUNT_FREE = """
+_COUNT_UNTAKEN = """
 SELECT count(*)
   FROM signals
  WHERE run_id = :run_id AND name = :name AND part = :part
@@ -130,7 +130,7 @@ SELECT count(*)
    AND (taken_by IS NULL OR taken_by = :taken_by)
 """
 
-_TAKE = """
+_MARK_TAKEN = """
 UPDATE signals
    SET taken_by = :taken_by
  WHERE run_id = :run_id AND name = :name AND part = :part
@@ -141,9 +141,9 @@ UPDATE signals
 def take_signals(
     db: apsw.Connection, fence: Fence, promise: Promise, dedups: Sequence[str]
 ) -> Promise | Fenced:
-    """Write a promise and mark its signals as taken; see `Store.take`."""
+    """Write a promise and mark its signals as taken; see `Store.take_signals`."""
     held = (fence.run_id, fence.part, fence.epoch, fence.owner)
-    if db.execute(_IS_HELD, held).fetchone() is None:
+    if db.execute(_CHECK_FENCE, held).fetchone() is None:
         return Fenced()
     first = read_promise(db, promise.id)
     if first is not None and first.is_settled:
@@ -155,9 +155,9 @@ def take_signals(
         "part": fence.part,
         "taken_by": promise.id,
     }
-    if db.execute(_COUNT_FREE, marks).fetchone() != (len(set(dedups)),):
+    if db.execute(_COUNT_UNTAKEN, marks).fetchone() != (len(set(dedups)),):
         return first or rows.unsettled(promise)
-    db.execute(_TAKE, marks)
+    db.execute(_MARK_TAKEN, marks)
     match write_checkpoint(db, offload(Checkpoint(fence, promise))):
         case Written(seq):
             return replace(promise, seq=seq, epoch=fence.epoch)
@@ -166,18 +166,18 @@ def take_signals(
     return Fenced()
 
 
-_GIVE_BACK = """
+_RETURN_SIGNALS = """
 UPDATE signals
    SET taken_by = NULL
  WHERE run_id = :run_id AND part = :part AND taken_by = :taken_by
 """
 
 
-def give_back(db: apsw.Connection, fence: Fence, promise: PromiseId) -> bool:
-    """Put what a promise has taken back into the inbox; see `Store.give_back`."""
+def return_signals(db: apsw.Connection, fence: Fence, promise: PromiseId) -> bool:
+    """Put what a promise has taken back into the inbox; see `Store.return_signals`."""
     held = (fence.run_id, fence.part, fence.epoch, fence.owner)
-    if db.execute(_IS_HELD, held).fetchone() is None:
+    if db.execute(_CHECK_FENCE, held).fetchone() is None:
         return False
     taken = {"run_id": fence.run_id, "part": fence.part, "taken_by": promise}
-    db.execute(_GIVE_BACK, taken)
+    db.execute(_RETURN_SIGNALS, taken)
     return True

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import apsw
 
 from substrate.store import rows
-from substrate.store.sqlite.promises import whole_promises
+from substrate.store.sqlite.promises import load_promises
 from substrate.values.ids import RunId
 from substrate.values.records import Fence, Promise
 
@@ -98,7 +98,7 @@ def wake_these(db: apsw.Connection, now: int, ids: Sequence[RunId]) -> Sequence[
     return [row[0] for row in db.execute(_WAKE_THESE, asked)]
 
 
-_BACKLOG = """
+_COUNT_READY = """
 SELECT count(*)
   FROM (SELECT 1
           FROM runs
@@ -111,12 +111,12 @@ def count_ready(db: apsw.Connection, lanes: Sequence[str], limit: int) -> int:
     """Return how many runs of these lanes are ready; `limit` at most."""
     found = 0
     for lane in lanes:
-        ((ready,),) = db.execute(_BACKLOG, (lane, limit - found))
+        ((ready,),) = db.execute(_COUNT_READY, (lane, limit - found))
         found += ready
     return found
 
 
-_ARRIVALS = f"""
+_SELECT_SETTLED_CHILDREN = f"""
 SELECT {rows.PROMISE_COLUMNS}
   FROM promises
  WHERE run_id = ? AND seq > ? AND kind = 'child' AND state <> 'pending'
@@ -124,6 +124,6 @@ SELECT {rows.PROMISE_COLUMNS}
 """
 
 
-def read_arrivals(db: apsw.Connection, run_id: RunId, after: int) -> Sequence[Promise]:
+def read_settled_children(db: apsw.Connection, run_id: RunId, after: int) -> Sequence[Promise]:
     """Return the run's children that have been settled above a seq, in order of seq."""
-    return whole_promises(db, db.execute(_ARRIVALS, (run_id, after)))
+    return load_promises(db, db.execute(_SELECT_SETTLED_CHILDREN, (run_id, after)))

@@ -53,7 +53,7 @@ _DENIED = {
 
 
 class SqliteTransaction:
-    """See `substrate.store.store.Transaction`."""
+    """See `substrate.store.transaction.Transaction`."""
 
     def __init__(self, file: SqliteFile, db: apsw.Connection) -> None:
         self._file = file
@@ -115,7 +115,7 @@ async def transact(file: SqliteFile, fence: Fence, call: Call) -> Promise | Fenc
     """Let a function write, and commit that with its promise; see `Store.transact`."""
     async with file.turn() as db:
         try:
-            longest = await file.correction_chain(lambda is_left: _begin(db, is_left))
+            longest = await file.in_thread_until_left(lambda is_left: _begin(db, is_left))
             transaction = SqliteTransaction(file, db)
             promise = await answer(transaction, call, longest)
             transaction.check()

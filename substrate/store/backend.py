@@ -1,0 +1,287 @@
+"""What `Store` is built on: a database, how work is done in it, and its statements.
+
+A `Store` says what each operation is; the three protocols here say what a dialect brings for it:
+
+- `Database` runs a function in one transaction. A function is given what it works with first, a
+  connection or a cursor, and then its own arguments. SQLite's are plain functions, since one may
+  have to run in a thread as a whole; Postgres's are coroutines.
+- `Dialect` is those functions, by the module that they stand in. Both dialects have the same
+  modules, and mypy compares each function with its signature here.
+- `Backend` holds both, and does what the dialects truly do in different ways.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
+
+from substrate.store.broken import Stuck
+from substrate.store.rows import Claimed, Row
+from substrate.store.transaction import Call
+from substrate.values.clock import Clock
+from substrate.values.ids import PromiseId, RunId
+from substrate.values.records import (
+    Checkpoint,
+    CommitResult,
+    Fence,
+    Fenced,
+    JsonText,
+    NewRun,
+    OwnedRun,
+    Owner,
+    Promise,
+    ReceivedSignal,
+    Run,
+    RunStatus,
+    Signal,
+    Unread,
+)
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+Answer: TypeAlias = T | Awaitable[T]
+"""What a function of a dialect returns: at once on SQLite, awaited on Postgres."""
+
+Work: TypeAlias = Callable[Concatenate[Any, P], Answer[T]]
+"""A function of a dialect. Only its own database knows what its first argument is."""
+
+CLOSED = "the client is closed; use it inside its own block of `async with connect(…)`"
+"""What `StoreUnusable` says of a store that was closed."""
+
+
+class HeartbeatConnection(Protocol):
+    """A worker's sign of life. Blocking, on a connection of its own, for one thread only."""
+
+    def beat(self) -> int | None:
+        """Prolong the lease; return the database's time in ms, None when declared dead."""
+        ...
+
+    def stop(self) -> None:
+        """Strike the worker off and close the connection."""
+        ...
+
+
+class Database(Protocol):
+    """A database that runs functions of its dialect, each in one transaction."""
+
+    async def read(self, work: Work[P, T], /, *args: P.args, **named: P.kwargs) -> T:
+        """Run a short query."""
+        ...
+
+    async def scan(self, work: Work[P, T], /, *args: P.args, **named: P.kwargs) -> T:
+        """Run a query that may be long, so that it keeps nobody else waiting."""
+        ...
+
+    async def write(self, work: Work[P, T], /, *args: P.args, **named: P.kwargs) -> T:
+        """Run what changes rows, and commit it."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class Backend(Protocol):
+    """One dialect's database, open."""
+
+    #: The database's time, as well as it is known here.
+    clock: Clock
+    #: Where the functions of `sql` are run.
+    db: Database
+    #: What is run there.
+    sql: "Dialect"
+    #: Whether a write keeps every other write waiting. Then a look is worth it before a write that
+    #: mostly finds nothing to do.
+    has_one_writer: bool
+
+    async def is_long(self, run_id: RunId, after: int) -> bool:
+        """Return whether a run's journal has so much above a seq that it is to be scanned."""
+        ...
+
+    async def commit(self, batch: Sequence[Checkpoint], *, wait: bool) -> Sequence[CommitResult]:
+        """See `Store.commit`; long payloads are in blobs already."""
+        ...
+
+    async def transact(self, fence: Fence, call: Call) -> Promise | Fenced:
+        """See `Store.transact`."""
+        ...
+
+    async def recover(self, now: int, stuck: Stuck) -> Sequence[RunId]:
+        """See `Store.recover`."""
+        ...
+
+    def heartbeat(self, owner: Owner, lease: timedelta) -> HeartbeatConnection:
+        """See `Store.heartbeat`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The modules of a dialect whose functions a `Store` runs."""
+
+    below: "Below"
+    blobs: "Blobs"
+    ending: "Ending"
+    lanes: "Lanes"
+    promises: "Promises"
+    rate_limits: "RateLimits"
+    runs: "Runs"
+    signals: "Signals"
+    suspend: "Suspend"
+
+
+class Below(Protocol):
+    """A run and those below it."""
+
+    def ready_below(
+        self, db: Any, run_id: RunId, lanes: Sequence[str], limit: int, /
+    ) -> Answer[Sequence[RunId]]: ...
+
+
+class Blobs(Protocol):
+    """Payloads too long for a row."""
+
+    def read_blob(self, db: Any, run_id: RunId, digest: str, /) -> Answer[bytes | None]: ...
+
+
+class Ending(Protocol):
+    """The end of a run, and of a generation of it."""
+
+    def finish_run(
+        self, db: Any, done: Checkpoint, heard: Collection[str], /
+    ) -> Answer[CommitResult | Unread]: ...
+
+    def continue_run(
+        self, db: Any, fence: Fence, input_: JsonText, now: int, /
+    ) -> Answer[bool]: ...
+
+    def cancel_run(self, db: Any, run_id: RunId, now: int, /) -> Answer[Run]: ...
+
+    def open_below(self, db: Any, run_id: RunId, /) -> Answer[Sequence[RunId]]: ...
+
+    def cancel_these(
+        self, db: Any, ids: Sequence[RunId], now: int, /
+    ) -> Answer[Sequence[RunId]]: ...
+
+    def cancelled_run(self, db: Any, run_id: RunId, now: int, /) -> Answer[Run]: ...
+
+    def discard_run(self, db: Any, run_id: RunId, now: int, /) -> Answer[Run]: ...
+
+
+class Lanes(Protocol):
+    """Which lanes workers know, and which have runs."""
+
+    def write_lanes(self, db: Any, owner: Owner, lanes: Sequence[str], /) -> Answer[None]: ...
+
+    def known_lanes(self, db: Any, /) -> Answer[frozenset[str] | None]: ...
+
+    def ready_lanes(self, db: Any, limit: int, /) -> Answer[Sequence[str]]: ...
+
+
+class Promises(Protocol):
+    """Journals."""
+
+    def read_promise(self, db: Any, any_id: str, /) -> Answer[Promise | None]: ...
+
+    def read_promises(self, db: Any, ids: Sequence[str], /) -> Answer[Mapping[str, Promise]]: ...
+
+    def read_journal(self, db: Any, run_id: RunId, after: int, /) -> Answer[Sequence[Promise]]: ...
+
+    def read_usages(
+        self, db: Any, prefix: str, skipping: Sequence[str], /
+    ) -> Answer[Sequence[tuple[PromiseId, JsonText]]]: ...
+
+    def has_open_runs(self, db: Any, prefix: str, /) -> Answer[bool]: ...
+
+
+class RateLimits(Protocol):
+    """Limits of providers."""
+
+    def write_rate_limit(
+        self, db: Any, name: str, report: JsonText, now: int, /
+    ) -> Answer[None]: ...
+
+    def read_rate_limits(
+        self, db: Any, since: int, /
+    ) -> Answer[Sequence[tuple[str, JsonText, int]]]: ...
+
+
+class Runs(Protocol):
+    """The life of a run."""
+
+    def insert_run(
+        self, db: Any, new: NewRun, now: int, owner: Owner | None, /
+    ) -> Answer[Run | None]: ...
+
+    def read_run(self, db: Any, run_id: RunId, /) -> Answer[Run | None]: ...
+
+    def existing_run(self, db: Any, run_id: RunId, /) -> Answer[Run]: ...
+
+    def list_runs(
+        self, db: Any, status: RunStatus | None, limit: int, /
+    ) -> Answer[Sequence[Row]]: ...
+
+    def ready_runs(
+        self, db: Any, lane: str, limit: int, without: Sequence[RunId], /
+    ) -> Answer[Sequence[RunId]]: ...
+
+    def claim_runs(
+        self, db: Any, lane: str, limit: int, owner: Owner, without: Sequence[RunId], /
+    ) -> Answer[Sequence[Claimed]]: ...
+
+    def claim_these(
+        self, db: Any, lane: str, ids: Sequence[RunId], owner: Owner, /
+    ) -> Answer[Sequence[Claimed]]: ...
+
+    def read_owned_runs(self, db: Any, owner: Owner, /) -> Answer[Sequence[OwnedRun]]: ...
+
+    def release_runs(
+        self, db: Any, fences: Sequence[Fence], now: int, /, *, is_crash: bool
+    ) -> Answer[Sequence[RunId]]: ...
+
+    def reopen_run(
+        self, db: Any, run_id: RunId, accepted: Promise | None, now: int, /
+    ) -> Answer[Run]: ...
+
+
+class Signals(Protocol):
+    """Inboxes."""
+
+    def send_signal(self, db: Any, signal: Signal, now: int, /) -> Answer[bool]: ...
+
+    def read_inbox(
+        self, db: Any, run_id: RunId, name: str | None, only: Mapping[str, int | None], /
+    ) -> Answer[Sequence[ReceivedSignal]]: ...
+
+    def take_signals(
+        self, db: Any, fence: Fence, promise: Promise, dedups: Sequence[str], /
+    ) -> Answer[Promise | Fenced]: ...
+
+    def return_signals(self, db: Any, fence: Fence, promise: PromiseId, /) -> Answer[bool]: ...
+
+
+class Suspend(Protocol):
+    """Runs that wait."""
+
+    def suspend_run(
+        self, db: Any, fence: Fence, wake_version: int, need: int, due_at: int | None, /
+    ) -> Answer[bool]: ...
+
+    def next_due_at(self, db: Any, /) -> Answer[int | None]: ...
+
+    def due_runs(
+        self, db: Any, now: int, limit: int, without: Sequence[RunId], /
+    ) -> Answer[Sequence[RunId]]: ...
+
+    def wake_due_runs(
+        self, db: Any, now: int, limit: int, without: Sequence[RunId], /
+    ) -> Answer[Sequence[RunId]]: ...
+
+    def wake_these(self, db: Any, now: int, ids: Sequence[RunId], /) -> Answer[Sequence[RunId]]: ...
+
+    def count_ready(self, db: Any, lanes: Sequence[str], limit: int, /) -> Answer[int]: ...
+
+    def read_settled_children(
+        self, db: Any, run_id: RunId, after: int, /
+    ) -> Answer[Sequence[Promise]]: ...

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from substrate import WorkerOptions
+from substrate import Client, Context, Worker, WorkerOptions
+from substrate.agent import Turn
 from tests.pages import (
     BY_HAND,
     KIT,
@@ -22,6 +23,7 @@ from tests.pages import (
     make_fork,
     named,
     slugs,
+    tokens,
 )
 
 REFERENCE = KIT / "docs" / "reference"
@@ -81,6 +83,21 @@ def test_files_that_are_named_are_there() -> None:
         for name in re.findall(rf"`((?:{first})(?:/[^`\s]*)?)`", text):
             pattern = re.sub(r"<\w+>|…", "*", name.rstrip("/"))
             assert list(KIT.glob(pattern)), f"{named(page)} names {name}"
+
+
+KNOWN = {"ctx": Context, "client": Client, "turn": Turn, "worker": Worker}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_operations_that_are_named_are_there(page: Path) -> None:
+    """Each operation that a page names in its text is one: ``ctx.step`` of a context, and so on."""
+    if page.name == "CHANGELOG.md":  # which tells of former ones
+        return
+    for token in tokens(page):
+        for part in token.children or ():
+            spoken = part.content if part.type == "code_inline" else ""
+            for of, name in re.findall(r"\b(ctx|client|turn|worker)\.(?!py\b)(\w+)", spoken):
+                assert hasattr(KNOWN[of], name) or name == "store", f"{named(page)}: {spoken}"
 
 
 def test_options_that_are_named_are_there() -> None:

@@ -1,4 +1,4 @@
-"""What all tests share: what they print at the end, and a process that has heard of no trouble."""
+"""What all tests share: what they print at the end, and a machine on which forks are installed."""
 
 import gc
 import os
@@ -8,10 +8,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from substrate.models.fallback import BREAKERS
-from substrate.models.limits.limiter import QUOTA
-from substrate.models.limits.shared import SHARING
 
 if TYPE_CHECKING:
     from tests.machine import Machine
@@ -38,14 +34,6 @@ def pytest_collection_finish() -> None:
     """Leave what all tests import to no collection of garbage, each of which would look at it."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(autouse=True)
-def unlimited() -> None:
-    """Forget what other tests' servers asked this process to wait for, and who failed."""
-    QUOTA.forget()
-    BREAKERS.forget()
-    SHARING.forget()
 
 
 @pytest.fixture(scope="session")

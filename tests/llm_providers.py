@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from substrate.models.limits.model_limits import ModelLimits
 from substrate.models.messages import (
     Reply,
     Request,
@@ -18,6 +19,7 @@ from substrate.models.messages import (
     UserMessage,
 )
 from substrate.models.model import Model, disconnect
+from substrate.values.clock import OffsetClock
 from substrate.values.errors import ModelError
 from tests.llm_servers import (
     Answer,
@@ -106,9 +108,10 @@ async def served(monkeypatch: Any, provider: str, *answers: Answer) -> AsyncIter
 
 
 async def failure(model: Model, request: Request = HELLO) -> ModelError:
-    """Return the error that the model answers with."""
+    """Return the error that the model answers with, whatever it asked for before."""
+    limits = ModelLimits.on(OffsetClock())
     with pytest.raises(ModelError) as caught:
-        await model.answer(request)
+        await model.answer(request, limits=limits)
     return caught.value
 
 

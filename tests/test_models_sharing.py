@@ -8,8 +8,8 @@ from contextlib import suppress
 import pytest
 
 from substrate import connect
-from substrate.models.limits.limiter import QUOTA, RateLimiter
-from substrate.models.limits.shared import EVERY_MS, Sharing
+from substrate.models.limits.model_limits import ModelLimits
+from substrate.models.limits.shared import EVERY_MS
 from substrate.models.model import disconnect
 from substrate.testing import ManualClock
 from substrate.values.errors import Overloaded, RateLimited, StoreUnreachable
@@ -26,22 +26,22 @@ class Process:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.quota = RateLimiter(self.clock)
-        self.sharing = Sharing(self.quota)
+        limits = ModelLimits.on(self.clock)
+        self.limiter, self.sharing = limits.limiter, limits.sharing
 
     async def call(self, store, outcome=None, headers=None) -> None:
         """Make a call, that ends like this and has these headers."""
         with suppress(type(outcome) if outcome else ()):
-            async with self.sharing.around(store), self.quota.call(MODEL, HELLO):
+            async with self.sharing.around(store), self.limiter.call(MODEL, HELLO):
                 if headers:
-                    self.quota.heard(MODEL, headers)
+                    self.limiter.observe(MODEL, headers)
                 if outcome:
                     raise outcome
 
     async def waits(self, store) -> float:
         """Return how long a call waits now, in seconds."""
-        await self.sharing.learn(store)
-        return await entered(self.quota, self.clock)
+        await self.sharing.read(store)
+        return await entered(self.limiter, self.clock)
 
 
 async def test_a_plea_for_quiet(store_url):
@@ -75,8 +75,8 @@ async def test_what_is_learned_is_not_told_on(store_url):
     async with opened(store_url) as store:
         await one.call(store, RateLimited("wait", retry_after=40))
         written = await store.rate_limits(0)
-        await other.sharing.learn(store)
-        await other.sharing.tell(store)
+        await other.sharing.read(store)
+        await other.sharing.write(store)
         again = await store.rate_limits(0)
         one.clock.advance(41)
         waited = await one.waits(store)
@@ -123,9 +123,28 @@ async def test_once_a_second(store_url):
 async def test_an_overload_without_a_word_is_ones_own():
     """A failure that asks for no wait is told to nobody."""
     one = Process()
-    await called(one.quota, outcome=Overloaded("busy"))
+    await called(one.limiter, outcome=Overloaded("busy"))
 
-    assert one.quota.news() == []
+    assert one.limiter.unshared() == []
+
+
+async def test_each_store_has_limits_of_its_own(sqlite_url):
+    """All runs of a client share what its models said; another client hears it from the store."""
+    async with opened(sqlite_url) as store, opened(sqlite_url) as another:
+        assert ModelLimits.of(store) is ModelLimits.of(store)
+        assert ModelLimits.of(store) is not ModelLimits.of(another)
+        assert ModelLimits.of_this_loop() is ModelLimits.of_this_loop()
+
+
+async def test_what_a_person_knows_better(store_url):
+    """What a model asked for before a person unblocked it counts no more, whoever heard it."""
+    one, other = Process(), Process()
+    async with opened(store_url) as store:
+        await one.call(store, RateLimited("wait", retry_after=40))
+        other.limiter.unblock(MODEL)
+        waited = await other.waits(store)
+
+    assert waited == 0
 
 
 async def test_a_database_that_is_gone():
@@ -170,7 +189,6 @@ async def test_across_processes(store_url, monkeypatch):
             process.kill()
         monkeypatch.setenv("ANTHROPIC_API_KEY", "a-key")
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        QUOTA.forget()
         async with client.work([agent]):
             await client.start(agent, TASK, id="a/2")
             answer = await asyncio.wait_for(client.result("a/2", agent), 30)

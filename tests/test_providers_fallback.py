@@ -11,15 +11,10 @@ from substrate.agent.task import Answer, Task
 from substrate.agent.transcript import Transcript
 from substrate.agent.turn import ask, begin, finish
 from substrate.models.cheapest import cheapest
-from substrate.models.fallback import (
-    FIRST_REST_S,
-    OPENS_AFTER,
-    Breakers,
-    Candidate,
-    FallbackReason,
-    first_answer,
-)
+from substrate.models.fallback import Candidate, first_answer
+from substrate.models.fallback_reason import FallbackReason
 from substrate.models.frame import frame
+from substrate.models.limits.breaker import FIRST_REST_S, OPENS_AFTER, Breakers
 from substrate.models.messages import PassedOver, Reply, Request, StopReason, Usage
 from substrate.models.model import Fallback, Model
 from substrate.models.providers.scripted import say

@@ -36,21 +36,21 @@ def next_wait(clock: ManualClock) -> float:
 
 
 async def called(
-    quota: RateLimiter,
+    limiter: RateLimiter,
     request: Request = HELLO,
     outcome: ModelError | None = None,
     model: str = MODEL,
 ) -> None:
     """Make a call that ends like this."""
     with suppress(type(outcome) if outcome else ()):
-        async with quota.call(model, request):
+        async with limiter.call(model, request):
             if outcome:
                 raise outcome
 
 
-async def entered(quota: RateLimiter, clock: ManualClock, request: Request = HELLO) -> float:
+async def entered(limiter: RateLimiter, clock: ManualClock, request: Request = HELLO) -> float:
     """Enter, moving the clock as far as it is waited for; return how far that was."""
-    start, task = clock.now_ms(), asyncio.create_task(called(quota, request))
+    start, task = clock.now_ms(), asyncio.create_task(called(limiter, request))
     while not task.done():
         await asyncio.sleep(0)
         if clock.sleepers:
@@ -69,13 +69,13 @@ async def test_nothing_heard():
 async def test_a_wait_is_told():
     """Who looks on is told once how long a call waits, and of one that goes out at once nothing."""
     clock, told = ManualClock(), []
-    quota = RateLimiter(clock)
-    async with quota.call(MODEL, HELLO, on_wait=told.append):
+    limiter = RateLimiter(clock)
+    async with limiter.call(MODEL, HELLO, on_wait=told.append):
         pass
-    await called(quota, outcome=RateLimited("no", retry_after=7))
+    await called(limiter, outcome=RateLimited("no", retry_after=7))
 
     async def call() -> None:
-        async with quota.call(MODEL, HELLO, on_wait=told.append):
+        async with limiter.call(MODEL, HELLO, on_wait=told.append):
             pass
 
     task = asyncio.create_task(call())
@@ -90,21 +90,21 @@ async def test_a_wait_is_told():
 async def test_used_up():
     """A limit that is used up is waited for, as long as one call takes to come back."""
     clock = ManualClock()
-    quota = RateLimiter(clock)
+    limiter = RateLimiter(clock)
 
-    quota.heard(MODEL, limits(clock, (0, 30, "59.999s")))
+    limiter.observe(MODEL, limits(clock, (0, 30, "59.999s")))
 
-    assert await entered(quota, clock) == pytest.approx(2.05, abs=0.01)
+    assert await entered(limiter, clock) == pytest.approx(2.05, abs=0.01)
 
 
 async def test_one_after_the_other():
     """Calls that wait for one limit go out in the order in which they came, each in its turn."""
     clock = ManualClock()
-    quota, start, gone = RateLimiter(clock), clock.now_ms(), []
-    quota.heard(MODEL, limits(clock, (0, 30, "59.999s")))
+    limiter, start, gone = RateLimiter(clock), clock.now_ms(), []
+    limiter.observe(MODEL, limits(clock, (0, 30, "59.999s")))
 
     async def go(name: str) -> None:
-        async with quota.call(MODEL, HELLO):
+        async with limiter.call(MODEL, HELLO):
             gone.append((name, round((clock.now_ms() - start) / 1000)))
 
     tasks = [asyncio.create_task(go(name)) for name in ("first", "second", "third")]
@@ -122,10 +122,10 @@ async def test_one_after_the_other():
 async def test_calls_in_flight_count():
     """Calls that went out count at once, before any answer says so."""
     clock = ManualClock()
-    quota = RateLimiter(clock)
+    limiter = RateLimiter(clock)
 
-    quota.heard(MODEL, limits(clock, (2, 60, "57.999s")))
-    waits = [await entered(quota, clock) for _ in range(3)]
+    limiter.observe(MODEL, limits(clock, (2, 60, "57.999s")))
+    waits = [await entered(limiter, clock) for _ in range(3)]
 
     assert waits == [0, 0, pytest.approx(1.05, abs=0.02)]
 
@@ -133,26 +133,26 @@ async def test_calls_in_flight_count():
 async def test_tokens():
     """A call that needs more tokens than are left waits for just those."""
     clock = ManualClock()
-    quota = RateLimiter(clock)
+    limiter = RateLimiter(clock)
     short = Request("", [UserMessage.of("Hello")], max_output_tokens=8)
     long = Request("", [UserMessage.of("word " * 2400)], max_output_tokens=100)
 
-    quota.heard(MODEL, limits(clock, (9, 9, "0s"), tokens=(1000, 6000, "49.999s")))
+    limiter.observe(MODEL, limits(clock, (9, 9, "0s"), tokens=(1000, 6000, "49.999s")))
 
     assert need_of(long) == pytest.approx(3000, abs=50), "its text, and what is around it"
-    assert await entered(quota, clock, short) == 0
-    assert await entered(quota, clock, long) == pytest.approx(21.5, abs=0.5)
+    assert await entered(limiter, clock, short) == 0
+    assert await entered(limiter, clock, long) == pytest.approx(21.5, abs=0.5)
 
 
 async def test_larger_than_the_whole_limit():
     """A call that is larger than a whole limit goes out when all of it is there."""
     clock = ManualClock()
-    quota = RateLimiter(clock)
+    limiter = RateLimiter(clock)
     huge = Request("", [UserMessage.of("word " * 24000)])
 
-    quota.heard(MODEL, limits(clock, (9, 9, "0s"), tokens=(3000, 6000, "29.999s")))
+    limiter.observe(MODEL, limits(clock, (9, 9, "0s"), tokens=(3000, 6000, "29.999s")))
 
-    assert await entered(quota, clock, huge) == pytest.approx(30, abs=0.1)
+    assert await entered(limiter, clock, huge) == pytest.approx(30, abs=0.1)
 
 
 def test_cached_tokens_are_not_needed():
@@ -167,36 +167,36 @@ def test_cached_tokens_are_not_needed():
 async def test_one_is_told_and_all_wait():
     """A model that asks one call to wait is asked by no other of the process until then."""
     clock = ManualClock()
-    quota = RateLimiter(clock)
+    limiter = RateLimiter(clock)
 
     with suppress(Overloaded):
-        async with quota.call(MODEL, HELLO):
-            await called(quota, outcome=RateLimited("no", retry_after=7))
+        async with limiter.call(MODEL, HELLO):
+            await called(limiter, outcome=RateLimited("no", retry_after=7))
             raise Overloaded("no", retry_after=3)
 
-    assert await entered(quota, clock) == pytest.approx(7.05)
-    assert await entered(quota, clock) == 0
+    assert await entered(limiter, clock) == pytest.approx(7.05)
+    assert await entered(limiter, clock) == 0
 
 
 async def test_an_empty_account_is_not_waited_for():
     """A quota that is exhausted, and an overload that asks for no wait, hold up nobody."""
     clock = ManualClock()
-    quota = RateLimiter(clock)
+    limiter = RateLimiter(clock)
 
-    await called(quota, outcome=QuotaExhausted("no"))
-    await called(quota, outcome=Overloaded("no"))
+    await called(limiter, outcome=QuotaExhausted("no"))
+    await called(limiter, outcome=Overloaded("no"))
 
-    assert await entered(quota, clock) == 0
+    assert await entered(limiter, clock) == 0
 
 
 async def test_a_long_wait_is_the_steps():
     """A wait of more than five minutes is refused with its length, for the step's retry to take."""
     clock = ManualClock()
-    quota = RateLimiter(clock)
-    await called(quota, outcome=RateLimited("no", retry_after=PATIENCE_S + 40))
+    limiter = RateLimiter(clock)
+    await called(limiter, outcome=RateLimited("no", retry_after=PATIENCE_S + 40))
 
     with pytest.raises(RateLimited, match="was not asked") as caught:
-        await called(quota)
+        await called(limiter)
 
     assert caught.value.retry_after == pytest.approx(PATIENCE_S + 40, abs=0.1)
     assert clock.asked == []
@@ -205,10 +205,10 @@ async def test_a_long_wait_is_the_steps():
 async def test_models_are_apart():
     """The limit of one model is not another's."""
     clock = ManualClock()
-    quota = RateLimiter(clock)
-    await called(quota, outcome=RateLimited("no", retry_after=7), model="groq:another")
+    limiter = RateLimiter(clock)
+    await called(limiter, outcome=RateLimited("no", retry_after=7), model="groq:another")
 
-    assert await entered(quota, clock) == 0
+    assert await entered(limiter, clock) == 0
 
 
 class Busy:
@@ -235,12 +235,12 @@ class Busy:
 async def test_a_crowd(calls, record_property):
     """A crowd of runs at a provider that tells no limits gets through, none asking often."""
     clock = ManualClock()
-    quota, busy = RateLimiter(clock), Busy(clock, a_minute=15)
+    limiter, busy = RateLimiter(clock), Busy(clock, a_minute=15)
 
     async def run() -> int:
         for attempt in range(1, 100):
             try:
-                async with quota.call(MODEL, HELLO):
+                async with limiter.call(MODEL, HELLO):
                     await busy.ask()
             except RateLimited as error:
                 await clock.sleep(error.retry_after)

@@ -15,7 +15,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from substrate.engine.failure import encode_failure, failure_of
-from substrate.models.limits.limiter import QUOTA
 from substrate.models.model import Model
 from substrate.models.providers.keys import Words
 from substrate.values.errors import Misuse
@@ -197,7 +196,6 @@ async def test_errors(monkeypatch, provider, record_property):
         async with served(monkeypatch, provider, *answers.values()):
             monkeypatch.setenv(setup.key, KEY)
             for kind in answers:
-                QUOTA.forget()  # what a 429 asks to wait for
                 told = everything_told(await failure(Model(setup.model)))
                 tried += 1
                 assert pieces_of(words, told, PIECE + 8) == [], (spelling, kind, told)

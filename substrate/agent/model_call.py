@@ -23,9 +23,9 @@ from substrate.engine.context.context import Context
 from substrate.engine.failure import error_of
 from substrate.engine.function.returns import Measured
 from substrate.engine.step.step import Step
-from substrate.models.fallback import FallbackReason
+from substrate.models.fallback_reason import FallbackReason
 from substrate.models.frame import frame
-from substrate.models.limits.shared import SHARING
+from substrate.models.limits.model_limits import shared_limits
 from substrate.models.messages import (
     Invalid,
     Json,
@@ -153,11 +153,12 @@ def reply_of(promise: Promise) -> Reply:
 
 async def _answer(ctx: Context, asked: ModelCall) -> Measured:
     try:
-        async with SHARING.around(ctx.execution.services.store):
+        async with shared_limits(ctx.execution.services.store) as limits:
             reply = await asked.model.answer(
                 asked.request,
                 lambda text: ctx.emit({"event": "text_delta", "text": text}),
                 ctx.emit,
+                limits,
             )
     except Refused as error:
         reply = _refusal(asked.model, error)

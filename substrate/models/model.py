@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 from substrate.engine.event_loop import check_loop
 from substrate.models import prices
-from substrate.models.fallback import PATIENCE_S, Candidate, FallbackReason, first_answer
-from substrate.models.limits import limiter as quota
-from substrate.models.limits.limiter import QUOTA
+from substrate.models.fallback import Candidate, first_answer
+from substrate.models.fallback_reason import PATIENCE_S, FallbackReason
+from substrate.models.limits import limiter
+from substrate.models.limits.model_limits import ModelLimits
 from substrate.models.mending import mended
 from substrate.models.messages import (
     OURS,
@@ -240,11 +241,13 @@ class Model:
         request: Request,
         on_delta: OnText = lambda text: None,
         on_event: Tell = tell_nobody,
+        limits: ModelLimits | None = None,
     ) -> Reply:
         """Ask once, with no retry, exactly what the request says; see `request`.
 
         Where this model cannot answer, its fallback is asked the same, with settings of its own.
         What `on_delta` is told is of the model that `on_event` named last, and of its last attempt.
+        `limits` are those to wait for; unless given, those of all such calls of this event loop.
         Raises `ModelError`; `BadRequest` when the key is missing; `Misuse` outside of asyncio.
         """
         check_loop()
@@ -254,22 +257,25 @@ class Model:
                 f"{model.id}: {key} is not set; export it, or give Model(…, offline=…) "
                 "a scripted model to go on without"
             )
+        limits = limits or ModelLimits.of_this_loop()
         if not model.fallback:
-            return await model.ask(request, on_delta, on_event=on_event)
-        asking = partial(model.ask, request, on_delta, PATIENCE_S, on_event)
-        first = Candidate(model.id, frozenset(), asking, model.place)
-        return await first_answer([first, *model.candidates(request, on_delta, on_event)])
+            return await model.ask(request, on_delta, on_event, limits, limiter.PATIENCE_S)
+        candidates = model.candidates(request, on_delta, on_event, limits)
+        return await first_answer(candidates, limits.breakers)
 
-    def candidates(self, request: Request, on_delta: OnText, on_event: Tell) -> list[Candidate]:
-        """Return those of the fallback that can be asked, ready to be asked this."""
-        found = []
+    def candidates(
+        self, request: Request, on_delta: OnText, on_event: Tell, limits: ModelLimits
+    ) -> list[Candidate]:
+        """Return this model and those of its fallback that can be asked, ready to be asked this."""
+        asking = partial(self.ask, request, on_delta, on_event, limits, PATIENCE_S)
+        found = [Candidate(self.id, frozenset(), asking, self.place)]
         for each in self.successors:
             model = each.model
             if isinstance(model, Model) and model.missing_key is None:
                 theirs = replace(
                     request, max_output_tokens=model.max_output_tokens, settings=model.settings
                 )
-                asking = partial(model.ask, theirs, on_delta, PATIENCE_S, on_event)
+                asking = partial(model.ask, theirs, on_delta, on_event, limits, PATIENCE_S)
                 on = frozenset(map(FallbackReason, each.on))
                 found.append(Candidate(model.id, on, asking, model.place))
         return found
@@ -278,8 +284,9 @@ class Model:
         self,
         request: Request,
         on_delta: OnText,
-        patience_s: float = quota.PATIENCE_S,
-        on_event: Tell = tell_nobody,
+        on_event: Tell,
+        limits: ModelLimits,
+        patience_s: float,
     ) -> Reply:
         """Ask this model and no other, once, having waited for its limits no longer than that."""
 
@@ -290,7 +297,7 @@ class Model:
         # A script is told what was said; a provider, what it can take.
         sent = request if self.provider in SCRIPTED else mended(request)
         try:
-            async with QUOTA.call(self.place, request, patience_s, waits):
+            async with limits.limiter.call(self.place, request, patience_s, waits):
                 on_event({"event": "model_asked", "model": self.id})
                 reply = await adapter.answer(self.name, sent, on_delta)
         except ModelError as error:

@@ -3,7 +3,7 @@
 An adapter has its SDK decode events to `object`, JSON as it came: what an SDK's own types make of
 an event loses what they do not know, and some of it has to go back byte for byte.
 
-What an answer's headers say of the limits is passed to the process's `RateLimiter`.
+What an answer's headers say of the limits is handed to the `RateLimiter` of the call.
 
 Silence is measured in events that say something: a server, or a gateway before it, can send its
 keep-alives for hours beside a model that died.
@@ -25,7 +25,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from substrate.models.limits.limiter import QUOTA
+from substrate.models.limits.limiter import observe_headers
 from substrate.models.messages import Json, Request, Usage
 from substrate.models.providers.failures import Translator, broken
 from substrate.values.errors import ModelError
@@ -110,7 +110,7 @@ async def events(
     with sdk.failing_as_ours(model):
         # Until the answer begins there are no keep-alives: the transport's own limit is enough.
         async with await within(patience.ends, opening) as stream:
-            QUOTA.heard(model, stream.response.headers)
+            observe_headers(stream.response.headers)
             source, heard_at = aiter(stream), now()
             while True:
                 event = await within(heard_at + patience.silence_s, _next(source))

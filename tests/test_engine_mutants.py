@@ -11,7 +11,7 @@ MUTANTS = {
     "tests/test_race.py::test_a_race_that_is_won_while_others_wait": Mutant(
         "a run is let go between a race's end and what follows",
         ENGINE.format("context/pending"),
-        [("fan(len(branches), wants_one=True)", "fan(len(branches))")],
+        [("fan(len(branches), needs_any=True)", "fan(len(branches))")],
     ),
     "tests/test_race.py::test_the_order_of_the_journal_decides": Mutant(
         "the last one wins",
@@ -21,7 +21,7 @@ MUTANTS = {
     "tests/test_children.py::test_many_children": Mutant(
         "a child that has been told of counts as waited for",
         ENGINE.format("run/wakeups"),
-        [("                self.parking.resume(wait)\n", "")],
+        [("                self.idle.resume(wait)\n", "")],
     ),
     "tests/test_suspend.py::test_a_place_that_is_needed": Mutant(
         "no place is made for who is ready",
@@ -31,7 +31,7 @@ MUTANTS = {
     "tests/test_suspend.py::test_a_long_rest_is_no_place": Mutant(
         "a long rest is waited for in memory",
         ENGINE.format("step/execute"),
-        [("is_long = delay > execution.means.warm_s", "is_long = False")],
+        [("is_long = delay > execution.services.warm_s", "is_long = False")],
     ),
     "tests/test_suspend.py::test_a_run_at_work_is_not_let_go": Mutant(
         "a run is let go while it works",
@@ -51,7 +51,12 @@ MUTANTS = {
     "tests/test_undo.py::test_what_may_have_happened_counts": Mutant(
         "what may have happened is not undone",
         ENGINE.format("step/execute"),
-        [("unknown_outcome(reason), undo=step.undo)", "unknown_outcome(reason), undo=None)")],
+        [
+            (
+                "unknown_outcome(reason, trace), undo=step.undo)",
+                "unknown_outcome(reason, trace), undo=None)",
+            )
+        ],
     ),
     "tests/test_undo.py::test_a_worker_that_leaves_in_the_middle": Mutant(
         "the decision to unwind is forgotten",

@@ -191,7 +191,7 @@ def fork(tmp_path, store_url) -> Fork:
 
 def test_compare(fork):
     """A hundred runs are told apart by version: reasons, cost, tokens, latency and score."""
-    done = fork.do("prompts", "compare", "prompt", "--json")
+    done = fork.do("compare", "prompt", "--json")
     told = {each["version"]: each for each in done.document["versions"]}
     v1, v2 = told["v1"], told["v2"]
 
@@ -209,7 +209,7 @@ def test_compare(fork):
     assert v1["latency_s"]["low"] <= v1["latency_s"]["value"] < 60
     assert (v2["score"]["value"], v1["score"]["high"] < 1) == (1, True)
 
-    page = fork.do("prompts", "compare", "prompt")
+    page = fork.do("compare", "prompt")
     assert (page.code, page.err) == (0, "")
     head, *lines = page.out.splitlines()
     columns = ["version", "runs", "answered", "cost", "tokens", "latency", "score", "ended as"]
@@ -235,10 +235,10 @@ def test_scores_from_outside(tmp_path):
     (tmp_path / "scores.csv").write_text("first,0.5\nsecond,1\nanother,7\n")
     (tmp_path / "wrong.csv").write_text("first,good\n")
 
-    scored = fork.do("prompts", "compare", "owls", "--scores", "scores.csv", "--json")
-    limited = fork.do("prompts", "compare", "owls", "--limit", "1", "--json")
-    wrong = fork.do("prompts", "compare", "owls", "--scores", "wrong.csv")
-    nobody = fork.do("prompts", "compare", "prompt")
+    scored = fork.do("compare", "owls", "--scores", "scores.csv", "--json")
+    limited = fork.do("compare", "owls", "--limit", "1", "--json")
+    wrong = fork.do("compare", "owls", "--scores", "wrong.csv")
+    nobody = fork.do("compare", "prompt")
 
     (version,) = scored.document["versions"]
     assert (version["score"]["value"], version["score"]["of"]) == (0.75, 2)
@@ -284,7 +284,7 @@ def test_without_scipy(tmp_path):
     (hidden / "__init__.py").write_text("raise ImportError('not here')\n")
     path = f"{hidden.parent}:{fork.environment()['PYTHONPATH']}"
 
-    done = fork.do("prompts", "compare", "prompt", "--json", PYTHONPATH=path)
+    done = fork.do("compare", "prompt", "--json", PYTHONPATH=path)
 
     assert done.code == 1
     assert "'scipy>=1.15'" in json.loads(done.out)["error"]["message"]

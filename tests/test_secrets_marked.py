@@ -19,8 +19,8 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from substrate.cli.app import perform
 from substrate.cli.invocation import Invocation
+from substrate.cli.perform import perform
 from tests.fork import Fork, end
 from tests.keeper import wait_until
 from tests.llm_providers import SETUPS, said
@@ -206,7 +206,7 @@ def all_commands(fork: Fork, monkeypatch: Any, capsys: Any) -> list[str]:
         *(["show", each, "--key", key] for each in ids for key in ("model.0", "run")),
         *(["show", "answer", "--key", f"tools.0/search.{n}"] for n in (0, 1)),
         *(["show", "nope"], ["signal", "waiting", "mail", "true"], ["cancel", "waiting"]),
-        *(["discard", "401"], ["prompts", "compare", "prompt"], ["--help"], ["nope"]),
+        *(["discard", "401"], ["compare", "prompt"], ["--help"], ["nope"]),
     ]
     printed: list[str] = []
     try:

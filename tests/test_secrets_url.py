@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from substrate import connect
-from substrate.cli.app import perform
 from substrate.cli.invocation import Invocation
+from substrate.cli.perform import perform
 from substrate.store.connect import open_store
 from substrate.store.redact import PostgresUrl
 from substrate.values.errors import BadDatabaseUrl, StoreError

@@ -60,8 +60,8 @@ def test_every_command(fork, record_property):
         *(["signal", "first", HOSTILE, '"x"'], ["signal", "first", "mail", HOSTILE]),
         *([word, "first"] for word in ("cancel", "discard", "resume")),
         *(["run", "other", "--id", "first"], ["run", "x", "--id", HOSTILE], [HOSTILE]),
-        *(["show", HOSTILE], ["runs", "--status", HOSTILE], ["prompts", "compare", HOSTILE]),
-        *(["--help"], ["prompts", "compare", "prompt", "--scores", "scores.csv"]),
+        *(["show", HOSTILE], ["runs", "--status", HOSTILE], ["compare", HOSTILE]),
+        *(["--help"], ["compare", "prompt", "--scores", "scores.csv"]),
         ["run", "x", "--attach", HOSTILE],
     ]
     shown = [screen_of(fork, *command) for command in commands]

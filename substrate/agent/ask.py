@@ -10,6 +10,7 @@ from dataclasses import replace
 from substrate.agent.answer_type import TypedAnswer
 from substrate.agent.compaction import can_sum_up, sum_up
 from substrate.agent.end import End
+from substrate.agent.events import TurnStart, emit
 from substrate.agent.history.rows import MODEL, input_of
 from substrate.agent.model_call import ModelCall, model_step, next_model_call, reply_of
 from substrate.agent.past import end_in, let_others_run, read, turn_ahead
@@ -49,7 +50,7 @@ async def put(
     that has not helped, others are asked.
     """
     asked = make(transcript)
-    ctx.emit({"event": "turn_start", "turn": transcript.turns + 1, "model": asked.model.id})
+    emit(ctx, TurnStart(transcript.turns + 1, asked.model.id))
     if can_sum_up(transcript):
         try:
             return await ctx.attempt(model_step(ctx, asked.tried())), transcript

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
+from substrate.agent.events import TurnStart, emit
 from substrate.agent.history.rows import SUMMARY
 from substrate.agent.model_call import ModelCall, model_step, next_model_call, reply_of
 from substrate.agent.past import before
@@ -46,7 +47,7 @@ async def sum_up(
     rooms = [whole // share for share in SHARES]
     for room in chain([] if is_full else [None], rooms):
         asked = _request(transcript, model, tools, {**before(ctx), "room": room})
-        ctx.emit({"event": "turn_start", "turn": transcript.turns + 1, "model": asked.model.id})
+        emit(ctx, TurnStart(transcript.turns + 1, asked.model.id))
         try:
             row = await ctx.attempt(model_step(ctx, asked))
         except ContextOverflow:

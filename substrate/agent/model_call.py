@@ -14,6 +14,7 @@ from functools import partial
 
 from substrate.agent.answer_type import CORRECTIONS, TypedAnswer
 from substrate.agent.chain import Chain
+from substrate.agent.events import ModelPassedOver, TextDelta, emit
 from substrate.agent.history.rows import MODEL
 from substrate.agent.history.usage import usage_from
 from substrate.agent.tool import Tool
@@ -156,7 +157,7 @@ async def _answer(ctx: Context, asked: ModelCall) -> Measured:
         async with shared_limits(ctx.execution.services.store) as limits:
             reply = await asked.model.answer(
                 asked.request,
-                lambda text: ctx.emit({"event": "text_delta", "text": text}),
+                lambda text: emit(ctx, TextDelta(text)),
                 ctx.emit,
                 limits,
             )
@@ -166,7 +167,7 @@ async def _answer(ctx: Context, asked: ModelCall) -> Measured:
         raise error if asked.is_tried else _with_remedy(error) from error
     reply = asked.judge(replace(reply, passed_over=(*asked.passed, *reply.passed_over)))
     for each in reply.passed_over:
-        ctx.emit({"event": "passed_over", "model": each.model, "reason": each.reason})
+        emit(ctx, ModelPassedOver(each.model, each.reason))
     usage = {"model": f"{reply.provider}:{reply.model}", **reply.usage.to_json()}
     return Measured(reply.to_json(), usage)
 

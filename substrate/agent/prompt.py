@@ -49,7 +49,7 @@ class Prompt:
             texts: The versions by their names: texts, or functions of the task.
             split: Which share of the runs some are given, from 0 to 1; the others divide what is
                 left evenly.
-            name: The prompt's. ``prompts compare NAME`` compares its versions; prompts of other
+            name: The prompt's. ``compare NAME`` compares its versions; prompts of other
                 names are split independently.
 
         Raises:

@@ -27,6 +27,7 @@ from substrate.agent.ask import last_reply, last_words, noted, put, replayed, us
 from substrate.agent.chain import Chain
 from substrate.agent.compaction import sum_up
 from substrate.agent.end import Advice, End, EndReason, Measure, Stop, Verdict
+from substrate.agent.events import ToolStart, emit
 from substrate.agent.history.result import result_of
 from substrate.agent.history.rows import PROMPT, TOOLS, WARNING, value_of
 from substrate.agent.hook_fault import hook, model_of, tools_of, verdict_of
@@ -207,7 +208,7 @@ async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
     why = unmade(reply)
     pendings = []
     for call in reply.tool_calls:
-        ctx.emit({"event": "tool_start", "tool": call.name, "arguments": call.arguments})
+        emit(ctx, ToolStart(call.name, call.arguments))
         pendings.append(call_of(scope, known, call, why).settled())
     rows = await scope.gather(*pendings)
     results = tuple(map(result_of, reply.tool_calls, rows))

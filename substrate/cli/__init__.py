@@ -24,9 +24,9 @@ def main(package: str = "agent") -> NoReturn:
     from io import TextIOWrapper
     from pathlib import Path
 
-    from substrate.cli.app import perform
     from substrate.cli.exit import leave, open_closed_streams
     from substrate.cli.invocation import Invocation
+    from substrate.cli.perform import perform
 
     open_closed_streams()
     for stream in (sys.stdout, sys.stderr):

@@ -4,8 +4,6 @@ Those modules are imported by the command that needs them, so that ``--help`` co
 """
 
 import asyncio
-import logging
-import re
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
@@ -14,12 +12,6 @@ from typing import Annotated, Any
 import typer
 
 from substrate.cli.environment import load_dotenv
-from substrate.cli.errors import UsageError, tell, tell_fault
-from substrate.cli.exit import Exit
-from substrate.cli.invocation import FLAGS, Invocation
-from substrate.cli.secrecy import Discreet
-from substrate.values.errors import OstinatoError
-from substrate.values.near import did_you_mean
 from substrate.values.records import RunStatus
 
 _HELP = """
@@ -43,15 +35,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-prompts = typer.Typer(
-    help="Compare the versions of a prompt.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(prompts, name="prompts")
-
-_CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
-"""What every complaint about the command line derives from."""
-
 
 def _tell_version(context: typer.Context, is_asked: bool) -> None:  # noqa: FBT001 - click calls it
     if is_asked:
@@ -73,54 +56,6 @@ def options(
     ] = False,
 ) -> None:
     """Take what stands before a command's name."""
-
-
-def perform(invocation: Invocation) -> int:
-    """Do what was typed, and return the exit code. Whatever goes wrong is told."""
-    try:
-        return _dispatch(invocation)
-    except OstinatoError as error:
-        return tell(error, invocation)
-    except KeyboardInterrupt:
-        return Exit.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the edge: told in a sentence, whole with --debug
-        return tell_fault(error, invocation)
-
-
-def _dispatch(invocation: Invocation) -> int:
-    _tell_the_log(is_debug=invocation.is_debug)
-    command = list(invocation.arguments)
-    try:
-        done = app(command, prog_name=invocation.program, standalone_mode=False, obj=invocation)
-    except _CLICK_ERROR as error:
-        told = _worded(str(error.format_message()).rstrip("."))  # type: ignore[attr-defined]
-        if command[0] == "run" and "extra argument" in told:
-            told += '; a question of several words stands in quotes: run "How many owls?"'
-        raise UsageError(told) from error
-    return int(done or 0)
-
-
-def _worded(told: str) -> str:
-    """Return a complaint about the command line without the words of who checks it."""
-    told = told.replace("Value error, ", "").replace("Input should be", "it is to be")
-    told = told.removesuffix(", unable to parse string as an integer")
-    told = told.removesuffix(", unable to parse string as a number")
-    if found := re.fullmatch(r"No such option: (\S+)", told):
-        return told + did_you_mean(found[1], FLAGS)
-    if found := re.search(r"'([^']*)' is not one of (.*)", told):
-        told += did_you_mean(found[1], re.findall(r"'([^']*)'", found[2]))
-    return told
-
-
-def _tell_the_log(*, is_debug: bool) -> None:
-    """Show the log on standard error: warnings as sentences, or all of it with its origin."""
-    if logging.lastResort is not None:
-        logging.lastResort.setFormatter(Discreet("%(message)s"))
-    if is_debug:
-        handler = logging.StreamHandler()
-        handler.setFormatter(Discreet("%(levelname)s:%(name)s:%(message)s"))
-        logging.basicConfig(level=logging.INFO, handlers=[handler])
-        logging.getLogger("ostinato").setLevel(logging.DEBUG)
 
 
 def _await(
@@ -321,7 +256,7 @@ def discard(
     return _await(discard_, context, id)
 
 
-@prompts.command()
+@app.command()
 def compare(
     context: typer.Context,
     name: Annotated[
@@ -347,8 +282,8 @@ def compare(
     why the others ended. The score of a run is what its last step called
     score came to, or what the file says. Needs scipy.
 
-      prompts compare prompt
-      prompts compare prompt --scores scores.csv --json
+      compare prompt
+      compare prompt --scores scores.csv --json
     """
     from substrate.cli.compare.prompts import compare_versions
 

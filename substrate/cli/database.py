@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from substrate.cli.environment import database_url
+from substrate.cli.fork import check_there
+from substrate.cli.invocation import Invocation
 from substrate.engine.client import Client, connect
 from substrate.store.connect import sqlite_file
 from substrate.values.errors import StoreError
@@ -17,6 +19,17 @@ from substrate.values.errors import StoreError
 
 class NoDatabase(StoreError):
     """There is no such SQLite file, or no folder for it. Nothing was made."""
+
+
+@asynccontextmanager
+async def opened(invocation: Invocation) -> AsyncIterator[Client]:
+    """Open the database of the fork that a command is called for, whose code is not loaded.
+
+    Raises `Misuse` where there is no such fork, `NoDatabase` where it has had no run yet.
+    """
+    check_there(invocation.package)
+    async with open_database() as client:
+        yield client
 
 
 @asynccontextmanager

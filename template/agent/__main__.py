@@ -1,4 +1,4 @@
-"""`python -m agent …`: run, worker, runs, show, signal, cancel, resume, discard, prompts."""
+"""`python -m agent …`: run, worker, runs, show, signal, cancel, resume, discard, compare."""
 
 from substrate.cli import main
 

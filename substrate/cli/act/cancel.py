@@ -9,8 +9,7 @@ from collections.abc import Callable
 from rich.text import Text
 
 from substrate.agent.history.run import history_of
-from substrate.cli.database import open_database
-from substrate.cli.fork import check_there
+from substrate.cli.database import opened
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import of_run, print_document
 from substrate.cli.screen import open_page, open_screen, put
@@ -21,8 +20,7 @@ from substrate.values.records import Run, RunStatus
 
 async def cancel(invocation: Invocation, run_id: str) -> int:
     """Ask a run, and everything below it, to end."""
-    check_there(invocation.package)
-    async with open_database() as client:
+    async with opened(invocation) as client:
         run = await client.cancel(run_id)
         if run.status.has_ended and run.status is not RunStatus.CANCELLED:
             raise RunEnded(
@@ -34,8 +32,7 @@ async def cancel(invocation: Invocation, run_id: str) -> int:
 
 async def discard(invocation: Invocation, run_id: str) -> int:
     """Give a dead, failed or paused run up for good."""
-    check_there(invocation.package)
-    async with open_database() as client:
+    async with opened(invocation) as client:
         run = await client.discard(run_id)
         told = f"run {run_id} is given up: cancelled. Its history stays, and nothing is undone"
         return await _tell(invocation, client, run, told, _next_of_discard)

@@ -20,10 +20,9 @@ from substrate.agent.history.journal import read_journal
 from substrate.agent.history.questions import Question, read_questions
 from substrate.agent.history.waits import Wait, awaits_signal, read_waits
 from substrate.agent.inbox import MESSAGE
-from substrate.cli.database import open_database
+from substrate.cli.database import opened
 from substrate.cli.errors import UsageError, tell
 from substrate.cli.exit import Exit
-from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import of_wait, print_document
 from substrate.cli.screen import open_page, open_screen, put
@@ -50,9 +49,8 @@ async def send(
     invocation: Invocation, run_id: str, name: str, value: str | None, dedup: str | None
 ) -> int:
     """Send a signal to a run."""
-    check_there(invocation.package)
     id_ = dedup or str(uuid4())
-    async with open_database() as client:
+    async with opened(invocation) as client:
         run = await client.get(run_id)
         before = await _waits(client, run)
         # One that has ended takes nothing, whatever is typed: it is said by who knows.

@@ -1,4 +1,4 @@
-"""`prompts compare`: how the versions of a prompt did, read from the journals of their runs.
+"""`compare`: how the versions of a prompt did, read from the journals of their runs.
 
 A run belongs to the version that its row ``prompt.0`` names. Its score is the value of its last
 step called ``score``, a number that the loop itself records (``await ctx.step(grade, text,
@@ -24,10 +24,9 @@ from substrate.cli.compare.statistics import (
     check_stats,
     compare,
 )
-from substrate.cli.database import open_database
+from substrate.cli.database import opened
 from substrate.cli.environment import database_url
 from substrate.cli.errors import UsageError
-from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import print_document
 from substrate.cli.screen import open_page, put
@@ -39,10 +38,9 @@ async def compare_versions(
     invocation: Invocation, name: str, limit: int, scores: Path | None
 ) -> int:
     """Print how the versions of a prompt did."""
-    check_there(invocation.package)
     check_stats()
     given = {} if scores is None else read_scores(scores)
-    async with open_database() as client:
+    async with opened(invocation) as client:
         samples = await read_samples(client, name, limit, given)
     records = compare(samples)
     if invocation.is_json:

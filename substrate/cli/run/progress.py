@@ -5,7 +5,7 @@ run. A terminal has a region below the lines that shows what is under way: the m
 they come, the tools that run; it is told by live events, and gone when the run is.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,21 +15,21 @@ from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.text import Text
 
+from substrate.agent.events import (
+    ModelAsked,
+    ModelWaits,
+    StepRetry,
+    TextDelta,
+    ToolEnd,
+    ToolStart,
+    TurnEnd,
+    TurnStart,
+    event_in,
+    event_of,
+)
 from substrate.agent.history.next_key import next_key
 from substrate.agent.history.questions import Question
-from substrate.agent.history.rows import (
-    PROMPT,
-    SPENT,
-    calls_of,
-    invalid_of,
-    is_tool_call,
-    is_turn,
-    model_of,
-    name_in,
-    passed_over_of,
-    tool_of,
-    words_of,
-)
+from substrate.agent.history.rows import PROMPT, SPENT, name_in
 from substrate.agent.history.totals import Totals
 from substrate.agent.history.undo import is_decision, undone_by, undos_in
 from substrate.agent.history.waits import wait_of
@@ -114,24 +114,24 @@ class Progress:
         """Take a live event. Those of other runs, and kinds that are not known, change nothing."""
         if run_id != self._run_id:
             return
-        match event:
-            case {"event": "turn_start", "turn": turn, "model": model}:
+        match event_in(event):
+            case TurnStart(turn, model):
                 self._begin(f"turn {turn} · {model}")
                 self._calls.clear()
-            case {"event": "text_delta", "text": text}:
+            case TextDelta(text):
                 self._words = (self._words + text)[-_KEPT:]
-            case {"event": "tool_start", "tool": tool, "arguments": arguments}:
+            case ToolStart(tool, arguments):
                 self._begin("")
                 self._calls.append(wording.call(tool, arguments))
-            case {"event": "model_asked", "model": model}:
+            case ModelAsked(model):
                 # What came before is of an attempt that came to nothing.
                 is_again = self._is_again or bool(self._words.strip())
                 self._begin(f"turn {self._totals.turns + 1} · {model}")
                 self._is_again = is_again
-            case {"event": "model_waits", "model": model, "seconds": seconds}:
+            case ModelWaits(model, seconds):
                 waited = wording.duration(round(seconds * 1000))
                 self.say(_indented(Text(f"{model}  waits {waited} for its limits", "yellow")))
-            case {"event": "retry", "key": key, "attempt": attempt}:
+            case StepRetry(key, attempt):
                 self._tell_attempt(key, attempt, 0)
 
     def tell(self, promise: Promise) -> None:
@@ -148,19 +148,24 @@ class Progress:
         self._undos += undos_in([promise])
         if is_decision(promise) or undone_by(promise, self._undos):
             self.say(_undo_line(promise, self._undos))
-        elif is_turn(promise):
-            self._begin("")
-            self.say(*self._turn_lines(promise))
-        elif is_tool_call(promise):
-            called = wording.call(*tool_of(promise))
-            if called in self._calls:
-                self._calls.remove(called)
-            self.say(_step_line(promise, called))
-        elif promise.name not in _SILENT or promise.state is not PromiseState.RESOLVED:
-            self.say(_step_line(promise, promise.key))
+        else:
+            self._tell_outcome(promise)
         if self._invocation.is_debug and promise.error:
             trace = decode_failure(promise).traceback
             self.say(Text(wording.visible((trace or "no traceback").rstrip()), "dim"))
+
+    def _tell_outcome(self, promise: Promise) -> None:
+        match event_of(promise):
+            case TurnEnd() as turn:
+                self._begin("")
+                self.say(*self._turn_lines(turn, promise))
+            case ToolEnd(tool=tool, arguments=arguments):
+                called = wording.call(tool, arguments)
+                if called in self._calls:
+                    self._calls.remove(called)
+                self.say(_step_line(promise, called))
+            case _ if promise.name not in _SILENT or promise.state is not PromiseState.RESOLVED:
+                self.say(_step_line(promise, promise.key))
 
     def _begin(self, doing: str) -> None:
         self._doing, self._since, self._words = doing, self._clock.now_ms(), ""
@@ -205,7 +210,7 @@ class Progress:
             self._tell_attempt(promise.key, attempt, number, promise.kind)
 
     def _tell_attempt(
-        self, key: str, attempt: dict[str, Any], number: int, kind: Kind = Kind.STEP
+        self, key: str, attempt: Mapping[str, Any], number: int, kind: Kind = Kind.STEP
     ) -> None:
         """Tell of a failed attempt once: live, or where its row is seen first."""
         told = (key, attempt.get("at"), attempt.get("n", number))
@@ -214,20 +219,20 @@ class Progress:
             name = name_in(key)
             self.say(_attempt_line(name, kind, attempt))
 
-    def _turn_lines(self, promise: Promise) -> list[RenderableType]:
+    def _turn_lines(self, turn: TurnEnd, promise: Promise) -> list[RenderableType]:
         usage = self._totals.usage
         line = Text.assemble(
             (f"turn {self._totals.turns}", "bold"),
-            f"  {model_of(promise)}  {wording.took(promise)}",
+            f"  {turn.model}  {wording.took(promise)}",
             (f"  {wording.tokens(usage)}, {wording.money(usage.cost_usd)} so far", "dim"),
         )
         passed = [
             _indented(Text(wording.short(wording.passed_over(each), 200), "yellow"))
-            for each in passed_over_of(promise)
+            for each in turn.passed_over
         ]
-        said = wording.short(words_of(promise), 200)
-        is_last = not calls_of(promise)  # then its words are the answer, printed in full
-        if invalid_of(promise) and is_last:
+        said = wording.short(turn.text, 200)
+        is_last = not turn.calls  # then its words are the answer, printed in full
+        if turn.invalid and is_last:
             wrong = Text("not what was asked for", "yellow")
             return [line, *passed, _indented(wrong)]
         spoken = [] if is_last or not said else [_indented(Text(said, "italic"))]
@@ -256,7 +261,7 @@ def _undo_line(promise: Promise, undos: Collection[str]) -> RenderableType:
     return _indented(line.append(f"  by {promise.name}", "dim"))
 
 
-def _attempt_line(name: str, kind: Kind, attempt: dict[str, Any]) -> RenderableType:
+def _attempt_line(name: str, kind: Kind, attempt: Mapping[str, Any]) -> RenderableType:
     if kind is Kind.SIGNAL:
         told = wording.short(attempt.get("message"), 160)
         return _indented(Text.assemble(f"{name}  ", ("refused", "yellow"), f"  {told}"))

@@ -24,8 +24,7 @@ from substrate.agent.history.run import RunHistory, question_of, read_history
 from substrate.agent.history.undo import undos_in
 from substrate.agent.history.waits import read_waits
 from substrate.cli import format as wording
-from substrate.cli.database import open_database
-from substrate.cli.fork import check_there
+from substrate.cli.database import opened
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import Document, of_promise, of_signal, of_wait, print_document
 from substrate.cli.screen import open_page, put
@@ -48,8 +47,7 @@ _GUIDE = 4  # characters a level of the tree takes
 
 async def show(invocation: Invocation, run_id: str, key: str | None) -> int:
     """Print a run's journal, or one promise of it whole."""
-    check_there(invocation.package)
-    async with open_database() as client:
+    async with opened(invocation) as client:
         history = await read_history(client, run_id)
         state = State(
             history,

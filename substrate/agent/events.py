@@ -1,0 +1,186 @@
+"""What an agent does, told to whoever watches: a closed set of frozen values.
+
+=====================  ============================================================================
+live                   told once, by the process that drives the run, and recorded nowhere:
+                       `TurnStart`, `ModelWaits`, `ModelAsked`, `TextDelta`, `ModelPassedOver`,
+                       `ToolStart`, `StepRetry`
+of a row               read from the journal by any process, at any time, in the order of `seq`:
+                       `TurnEnd`, `ToolEnd`
+=====================  ============================================================================
+
+A live event crosses ``ctx.emit`` as JSON, ``{"event": "turn_start", "turn": 1, …}``, which is what
+a worker's `on_event` is given; `event_in` reads it back.
+
+Invariants: nothing depends on a live event, since it may be lost; the row that follows supersedes
+it. An event of an unknown name, such as one that a fork emits itself, reads as None.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from substrate.agent.history.rows import (
+    calls_of,
+    invalid_of,
+    is_tool_call,
+    is_turn,
+    model_of,
+    passed_over_of,
+    tool_of,
+    words_of,
+)
+from substrate.engine.context.context import Context
+from substrate.models.messages import Json, PassedOver
+from substrate.values.records import Promise, PromiseState
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStart:
+    """The loop asks for a turn, or for a summary before it."""
+
+    #: Which turn it is; the first is 1.
+    turn: int
+    #: The model that is to answer, as ``provider:name``.
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWaits:
+    """A model is not asked before its limits allow it."""
+
+    #: The model.
+    model: str
+    #: How long it waits.
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAsked:
+    """A model is asked from the beginning: the text that came before, if any, is void."""
+
+    #: The model.
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the text of the model that was asked last."""
+
+    #: The piece.
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPassedOver:
+    """A model was to answer, and another one did."""
+
+    #: The model that did not answer.
+    model: str
+    #: Why, in a word: see `FallbackReason`.
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStart:
+    """A tool is called."""
+
+    #: The tool, as the model names it.
+    tool: str
+    #: What the model gave.
+    arguments: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRetry:
+    """An attempt of a step has failed, and another one follows."""
+
+    #: The step's key.
+    key: str
+    #: The failed attempt, as its row keeps it.
+    attempt: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """The model has answered."""
+
+    #: Where the row stands in the journal.
+    seq: int
+    #: The row's key.
+    key: str
+    #: The model that answered.
+    model: str
+    #: What it said.
+    text: str
+    #: The tool calls that it asks for, as its reply has them.
+    calls: Sequence[Mapping[str, Json]]
+    #: The models that were to answer before it.
+    passed_over: Sequence[PassedOver]
+    #: Why the reply is not what was asked for, if it is not.
+    invalid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnd:
+    """A tool call has its outcome."""
+
+    #: Where the row stands in the journal.
+    seq: int
+    #: The row's key.
+    key: str
+    #: The tool, as the model names it.
+    tool: str
+    #: What the model gave.
+    arguments: Mapping[str, Json]
+    #: How the call ended.
+    state: PromiseState
+
+
+LiveEvent = (
+    TurnStart | ModelWaits | ModelAsked | TextDelta | ModelPassedOver | ToolStart | StepRetry
+)
+RowEvent = TurnEnd | ToolEnd
+
+_NAMES: Mapping[type[LiveEvent], str] = {
+    TurnStart: "turn_start",
+    ModelWaits: "model_waits",
+    ModelAsked: "model_asked",
+    TextDelta: "text_delta",
+    ModelPassedOver: "passed_over",
+    ToolStart: "tool_start",
+    StepRetry: "retry",
+}
+_KINDS = {name: kind for kind, name in _NAMES.items()}
+
+
+def emit(ctx: Context, event: LiveEvent) -> None:
+    """Tell who watches now. Nothing is recorded, and a replay is silent."""
+    ctx.emit(event_json(event))
+
+
+def event_json(event: LiveEvent) -> dict[str, Any]:
+    """Return a live event as it crosses processes."""
+    return {
+        "event": _NAMES[type(event)],
+        **{each.name: getattr(event, each.name) for each in fields(event)},
+    }
+
+
+def event_in(told: Mapping[str, Any]) -> LiveEvent | None:
+    """Return the live event that a worker's `on_event` was given; None for one of another kind."""
+    name = told.get("event")
+    kind = _KINDS.get(name) if isinstance(name, str) else None
+    if kind is None or told.keys() != {"event", *(each.name for each in fields(kind))}:
+        return None
+    return kind(**{name: value for name, value in told.items() if name != "event"})
+
+
+def event_of(row: Promise) -> RowEvent | None:
+    """Return the event that a row of the journal stands for; None for any other row."""
+    if is_turn(row):
+        calls, passed_over = tuple(calls_of(row)), tuple(passed_over_of(row))
+        model, text = model_of(row), words_of(row)
+        return TurnEnd(row.seq, row.key, model, text, calls, passed_over, invalid_of(row))
+    if is_tool_call(row) and row.is_settled:
+        return ToolEnd(row.seq, row.key, *tool_of(row), row.state)
+    return None

@@ -1,0 +1,68 @@
+"""What was typed is done: the command is found, and whatever goes wrong becomes a sentence.
+
+Invariant: nothing that is raised below leaves here; each command ends in an exit code.
+"""
+
+import logging
+import re
+
+import typer
+
+from substrate.cli.app import app
+from substrate.cli.errors import UsageError, tell, tell_fault
+from substrate.cli.exit import Exit
+from substrate.cli.invocation import FLAGS, Invocation
+from substrate.cli.secrecy import Discreet
+from substrate.values.errors import OstinatoError
+from substrate.values.near import did_you_mean
+
+_CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+"""What every complaint about the command line derives from."""
+
+
+def perform(invocation: Invocation) -> int:
+    """Do what was typed, and return the exit code. Whatever goes wrong is told."""
+    try:
+        return _dispatch(invocation)
+    except OstinatoError as error:
+        return tell(error, invocation)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the edge: told in a sentence, whole with --debug
+        return tell_fault(error, invocation)
+
+
+def _dispatch(invocation: Invocation) -> int:
+    _tell_the_log(is_debug=invocation.is_debug)
+    command = list(invocation.arguments)
+    try:
+        done = app(command, prog_name=invocation.program, standalone_mode=False, obj=invocation)
+    except _CLICK_ERROR as error:
+        told = _worded(str(error.format_message()).rstrip("."))  # type: ignore[attr-defined]
+        if command[0] == "run" and "extra argument" in told:
+            told += '; a question of several words stands in quotes: run "How many owls?"'
+        raise UsageError(told) from error
+    return int(done or 0)
+
+
+def _worded(told: str) -> str:
+    """Return a complaint about the command line without the words of who checks it."""
+    told = told.replace("Value error, ", "").replace("Input should be", "it is to be")
+    told = told.removesuffix(", unable to parse string as an integer")
+    told = told.removesuffix(", unable to parse string as a number")
+    if found := re.fullmatch(r"No such option: (\S+)", told):
+        return told + did_you_mean(found[1], FLAGS)
+    if found := re.search(r"'([^']*)' is not one of (.*)", told):
+        told += did_you_mean(found[1], re.findall(r"'([^']*)'", found[2]))
+    return told
+
+
+def _tell_the_log(*, is_debug: bool) -> None:
+    """Show the log on standard error: warnings as sentences, or all of it with its origin."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(Discreet("%(message)s"))
+    if is_debug:
+        handler = logging.StreamHandler()
+        handler.setFormatter(Discreet("%(levelname)s:%(name)s:%(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
+        logging.getLogger("ostinato").setLevel(logging.DEBUG)

@@ -13,7 +13,7 @@ from substrate.agent.end import End
 from substrate.agent.events import TurnStart, emit
 from substrate.agent.history.rows import MODEL, input_of
 from substrate.agent.model_call import ModelCall, model_step, next_model_call, reply_of
-from substrate.agent.past import end_in, let_others_run, read, turn_ahead
+from substrate.agent.recorded import end_in, let_others_run, read, turn_ahead
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
@@ -36,12 +36,12 @@ async def last_reply(
 ) -> Reply:
     """Have the model say what it has, at the end of a loop that was cut short."""
     if turn_ahead(ctx, transcript) is not None:
-        return await replayed(ctx, transcript)
-    row, transcript = await put(ctx, model, transcript, tools, make)
-    return noted(row, transcript)
+        return await replay_reply(ctx, transcript)
+    row, transcript = await call_model(ctx, model, transcript, tools, make)
+    return note_reply(row, transcript)
 
 
-async def put(
+async def call_model(
     ctx: Context, model: Model, transcript: Transcript, tools: Sequence[Tool], make: Make
 ) -> tuple[Promise, Transcript]:
     """Ask; return the reply's row, and the transcript that was really asked.
@@ -53,21 +53,21 @@ async def put(
     emit(ctx, TurnStart(transcript.turns + 1, asked.model.id))
     if can_sum_up(transcript):
         try:
-            return await ctx.attempt(model_step(ctx, asked.tried())), transcript
+            return await ctx.attempt(model_step(ctx, asked.raising_overflow())), transcript
         except ContextOverflow:
             transcript = await sum_up(ctx, model, transcript, tools, is_full=True)
             asked = make(transcript)
     return await ctx.checkpoint(model_step(ctx, asked)).settled(), transcript
 
 
-def usual_turn(
+def turn_model_call(
     transcript: Transcript, *, model: Model, tools: Sequence[Tool], typed: TypedAnswer | None
 ) -> ModelCall:
     """Return what a usual turn asks."""
     return next_model_call(transcript, model, tools, typed)
 
 
-def last_words(
+def last_model_call(
     transcript: Transcript,
     *,
     model: Model,
@@ -81,20 +81,20 @@ def last_words(
     return replace(
         asked,
         request=replace(asked.request, may_call_tools=False),
-        judge=lambda reply: reply,
+        validate=lambda reply: reply,
         more={"end": {"reason": end.reason.value, "detail": end.detail}},
     )
 
 
-async def replayed(ctx: Context, transcript: Transcript) -> Reply:
+async def replay_reply(ctx: Context, transcript: Transcript) -> Reply:
     """Return the recorded reply of a turn; nothing is asked, and no request is made."""
     await let_others_run(transcript)
     row = await read(ctx, MODEL)
     transcript.chain.ended_at = end_in(row)
-    return noted(row, transcript)
+    return note_reply(row, transcript)
 
 
-def noted(row: Promise, transcript: Transcript) -> Reply:
+def note_reply(row: Promise, transcript: Transcript) -> Reply:
     """Return a row's reply, having noted what it was asked and where it stands."""
     reply, chain = reply_of(row), transcript.chain
     digest = input_of(row).get("digest", "")

@@ -33,10 +33,13 @@ WORTH_TURNS = 3
 
 @dataclass(frozen=True, slots=True)
 class _Limit:
-    """One limit: how much of it usage is, None where nobody knows, and how amounts are told."""
+    """One limit of a budget."""
 
+    #: The most that may be used.
     most: Decimal
+    #: How much of it a usage is; None where nobody knows.
     amount: Callable[[Usage], Decimal | None]
+    #: How an amount reads.
     told: Callable[[Decimal], str]
 
 

@@ -41,10 +41,13 @@ Messages = tuple[Message, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A model call: its key, the digest of what it was asked, and the messages."""
+    """A model call that was made."""
 
+    #: The key of its row.
     key: str
+    #: The digest of what it was asked.
     digest: str
+    #: The messages that it was asked.
     messages: Messages
 
 

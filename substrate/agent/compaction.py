@@ -17,7 +17,7 @@ from itertools import chain
 from substrate.agent.events import TurnStart, emit
 from substrate.agent.history.rows import SUMMARY
 from substrate.agent.model_call import ModelCall, model_step, next_model_call, reply_of
-from substrate.agent.past import before
+from substrate.agent.recorded import before
 from substrate.agent.shorten import shortened, size
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
@@ -70,9 +70,9 @@ def _request(
     pleading = replace(transcript, messages=(*told, UserMessage.of(_SUM_UP)))
     asked = next_model_call(pleading, model, tools, None)
     return replace(
-        asked.tried(),
+        asked.raising_overflow(),
         request=replace(asked.request, may_call_tools=False),
         name=SUMMARY,
-        judge=lambda reply: reply,
+        validate=lambda reply: reply,
         more=more,
     )

@@ -36,7 +36,9 @@ class End:
 class Measure(StrEnum):
     """What is to be done before the loop goes on."""
 
+    #: The model is told that little is left.
     WARN = "warn"
+    #: What was said so far is summed up.
     COMPACT = "compact"
 
 

@@ -61,31 +61,36 @@ the provider's own wait, where it says one, comes first, and uses up none of tha
 was paid for and is of no use is worth fewer tries than a door that is closed.
 """
 
-Judge = Callable[[Reply], Reply]
+Validate = Callable[[Reply], Reply]
 """Marks a reply that is not what was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """What one model call asks of whom. `passed` are the models whose replies were not valid.
+    """What one model call asks of whom."""
 
-    `chain` knows what was asked before. `more` is what its row tells beside the request. One that
-    is `tried` lets a full context through, for its caller to make room.
-    """
-
+    #: Who is asked, its fallback with it.
     model: Model
+    #: What it is asked.
     request: Request
+    #: What was asked before: the row says only what is new.
     chain: Chain
+    #: The name in its key.
     name: str = MODEL
+    #: The prompt's name and version, where it has some.
     version: tuple[str, str] | None = None
+    #: The models whose replies were not valid, and so are not asked again.
     passed: tuple[PassedOver, ...] = ()
-    judge: Judge = lambda reply: reply
+    #: Marks a reply that is not what was asked for.
+    validate: Validate = lambda reply: reply
+    #: What its row tells beside the request.
     more: Mapping[str, Json] = field(default_factory=dict)
-    is_tried: bool = False
+    #: Whether a full context is raised to the caller, who makes room; else it pauses the run.
+    raises_overflow: bool = False
 
-    def tried(self) -> "ModelCall":
+    def raising_overflow(self) -> "ModelCall":
         """Return the same, asked only of models with a context of this size."""
-        return replace(self, model=self.model.without(FallbackReason.CONTEXT), is_tried=True)
+        return replace(self, model=self.model.without(FallbackReason.CONTEXT), raises_overflow=True)
 
 
 def next_model_call(
@@ -109,9 +114,9 @@ def next_model_call(
         request,
         transcript.chain,
         version=transcript.version,
-        passed=_passed(turns[:turn], tries),
-        judge=partial(
-            _judged,
+        passed=_models_passed_over(turns[:turn], tries),
+        validate=partial(
+            _validated,
             {each.name: each for each in tools},
             typed,
             _limits(answering),
@@ -136,8 +141,8 @@ def model_step(ctx: Context, asked: ModelCall) -> Step:
         fingerprint=fingerprint(Kind.STEP.value, asked.name),
         retry=replace(MODEL_RETRY, patience=timedelta(seconds=seconds_of(model.patience))),
         pause_on=(Exception,),
-        let_through=(ContextOverflow,) if asked.is_tried else (),
-        add_usage=_together,
+        let_through=(ContextOverflow,) if asked.raises_overflow else (),
+        add_usage=_add_usage,
         blobs=(blob,),
     )
 
@@ -164,15 +169,15 @@ async def _answer(ctx: Context, asked: ModelCall) -> Measured:
     except Refused as error:
         reply = _refusal(asked.model, error)
     except ContextOverflow as error:
-        raise error if asked.is_tried else _with_remedy(error) from error
-    reply = asked.judge(replace(reply, passed_over=(*asked.passed, *reply.passed_over)))
+        raise error if asked.raises_overflow else _with_remedy(error) from error
+    reply = asked.validate(replace(reply, passed_over=(*asked.passed, *reply.passed_over)))
     for each in reply.passed_over:
         emit(ctx, ModelPassedOver(each.model, each.reason))
     usage = {"model": f"{reply.provider}:{reply.model}", **reply.usage.to_json()}
     return Measured(reply.to_json(), usage)
 
 
-def _together(before: Json, more: Json) -> Json:
+def _add_usage(before: Json, more: Json) -> Json:
     """Add up two records of usage; who answered stands in the later one."""
     if before is None:
         return more
@@ -181,7 +186,7 @@ def _together(before: Json, more: Json) -> Json:
     return {**named, **both.to_json()}
 
 
-def _judged(
+def _validated(
     tools: dict[str, Tool],
     typed: TypedAnswer | None,
     limits: Mapping[str, int | None],
@@ -205,7 +210,7 @@ def _judged(
     return reply if told is None else replace(reply, invalid=Invalid(told, is_last))
 
 
-def unmade(reply: Reply) -> str | None:
+def why_not_called(reply: Reply) -> str | None:
     """Say why no call of a reply is made; None where its calls are meant.
 
     The last call of a reply that was cut off is not whole, though it may look so; a reply that its
@@ -240,7 +245,7 @@ def _with_remedy(error: ContextOverflow) -> ContextOverflow:
     return ContextOverflow(told, body=error.body, usage=error.usage)
 
 
-def _passed(models: Sequence[Model], tries: int) -> tuple[PassedOver, ...]:
+def _models_passed_over(models: Sequence[Model], tries: int) -> tuple[PassedOver, ...]:
     told = "its reply was" if tries == 1 else f"{tries} of its replies were"
     return tuple(
         PassedOver(each.id, FallbackReason.INVALID, f"{told} not what was asked for")

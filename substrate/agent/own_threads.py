@@ -32,11 +32,15 @@ IDLE_S = 30.0
 class _Call:
     """A call that waits or runs, and where what comes of it is told."""
 
+    #: What is called.
     function: Callable[[IsLeft], Any]
+    #: Is given the outcome.
     over: asyncio.Future[Any]
+    #: Set once nobody waits for it any more.
     is_left: threading.Event = field(default_factory=threading.Event)
     #: Whether it has given its place up, so that its thread ends with it.
     is_lost: bool = False
+    #: Whether it has ended.
     is_over: bool = False
 
     def make(self) -> None:

@@ -10,7 +10,7 @@ Invariant: what can be told from its code alone is told when it is made, before 
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -28,7 +28,8 @@ from substrate.agent.arguments import (
 )
 from substrate.agent.history.result import render
 from substrate.agent.task import InvalidTask
-from substrate.agent.tool_result import kept, returned_fault
+from substrate.agent.tool_options import check_durable, check_options, effect_of, errors_of
+from substrate.agent.tool_result import as_json, return_type_problem
 from substrate.engine.context.context import Context
 from substrate.engine.failure import Raised, failure_of
 from substrate.engine.function.function import Durable
@@ -45,7 +46,7 @@ __all__ = ["FunctionTool", "InvalidArguments", "Tool", "as_tool", "render", "too
 F = TypeVar("F")
 F_co = TypeVar("F_co", covariant=True)
 
-MODELS_OWN = (InvalidId, InvalidTask)
+ERRORS_FOR_MODEL = (InvalidId, InvalidTask)
 """Mistakes that a model's arguments can be the cause of, and so are told to it."""
 
 
@@ -132,7 +133,7 @@ class Tool:
                     ctx.task_state.idle
                 ):  # what it never awaited pauses the run, also if it returns that
                     return None
-                return kept(self.function, result)
+                return as_json(self.function, result)
             except Exception as error:
                 failure = self.fault_in(error)
                 if failure is None or ctx.execution.is_own_cancellation(Raised(error)):
@@ -146,7 +147,7 @@ class Tool:
 
     def fault_in(self, error: Exception) -> Failure | None:
         """Return what pauses the run for an error that no model can mend; None for any other."""
-        if isinstance(error, (*MODELS_OWN, InvalidArguments)):
+        if isinstance(error, (*ERRORS_FOR_MODEL, InvalidArguments)):
             return None
         is_fault = isinstance(error, Misuse) or (
             isinstance(error, (NameError, ImportError)) and comes_from_code(error)
@@ -236,13 +237,13 @@ def tool(
             )
         if "ctx" in inspect.signature(target).parameters:
             given = {"effect": effect, "timeout": timeout, "retry": retry}
-            _check_durable(called, target, [word for word in given if given[word] is not None])
+            check_durable(called, target, [word for word in given if given[word] is not None])
         arguments = arguments_of(called, target)
         _check_returned(called, target)
-        effect_ = Effect.ONCE if effect is None else _effect(called, effect)
+        effect_ = Effect.ONCE if effect is None else effect_of(called, effect)
         retry_ = retry or NO_RETRY
-        _check_options(called, timeout, retry)
-        errors = _errors(called, pause_on)
+        check_options(called, timeout, retry)
+        errors = errors_of(called, pause_on)
         return FunctionTool(called, told, target, arguments, effect_, timeout, retry_, errors)
 
     return make if function is None else make(function)
@@ -291,46 +292,6 @@ def _name_of(target: object) -> str:
     return str(target.__name__)
 
 
-def _effect(name: str, effect: Effect | str) -> Effect:
-    allowed = [each for each in Effect if each is not Effect.TRANSACTIONAL]
-    if effect not in allowed:
-        raise Misuse(f"tool {name!r}: effect={effect!r}; write one of {', '.join(allowed)}")
-    return Effect(effect)
-
-
-def _check_options(name: str, timeout: object, retry: object) -> None:
-    if timeout is not None and not isinstance(timeout, timedelta):
-        raise Misuse(
-            f"tool {name!r}: timeout={timeout!r} is no duration; write timedelta(seconds=5)"
-        )
-    if retry is not None and not isinstance(retry, Retry):
-        raise Misuse(f"tool {name!r}: retry={retry!r} is no Retry; write Retry(max_attempts=3)")
-
-
-def _errors(name: str, given: object) -> tuple[type[Exception], ...]:
-    """Return the errors that are given as one or several. Raises `Misuse` for what is none."""
-    errors = given if isinstance(given, tuple) else (given,)
-    for each in errors:
-        if not isinstance(each, type) or not issubclass(each, Exception):
-            raise Misuse(
-                f"tool {name!r}: pause_on={described(each)} is no class of errors; write "
-                "pause_on=LookupError, or several in brackets"
-            )
-    return errors
-
-
-def _check_durable(name: str, function: Callable[..., Any], given: Sequence[str]) -> None:
-    if not inspect.iscoroutinefunction(function):
-        raise Misuse(f"tool {name!r} takes a ctx, so it must be `async def`")
-    if next(iter(inspect.signature(function).parameters)) != "ctx":
-        raise Misuse(f"tool {name!r}: ctx must be its first parameter")
-    if given:
-        raise Misuse(
-            f"tool {name!r} takes a ctx, so {given[0]}= would say nothing of it: what it does are "
-            f"its steps, so write ctx.step(…, {given[0]}=…), and leave it out here"
-        )
-
-
 def _check_returned(name: str, function: Callable[..., Any]) -> None:
     """Refuse a function that makes tools, and one whose result no model could be told."""
     hint = hints_of(name, function).get("return")
@@ -339,5 +300,5 @@ def _check_returned(name: str, function: Callable[..., Any]) -> None:
             f"{function.__name__!r} makes tools and is none; call it, {function.__name__}(…), and "
             "give what it returns"
         )
-    if problem := returned_fault(function):
+    if problem := return_type_problem(function):
         raise Misuse(f"tool {name!r}{in_place(function)}: {problem}")

@@ -20,7 +20,7 @@ from substrate.agent.arguments import InvalidArguments
 from substrate.agent.history.rows import UNKNOWN_TOOL
 from substrate.agent.history.suspects import SUSPECTS
 from substrate.agent.tool import Tool
-from substrate.agent.tool_result import kept
+from substrate.agent.tool_result import as_json
 from substrate.engine.context.context import Context
 from substrate.engine.context.pending import Pending
 from substrate.engine.failure import failure_of
@@ -70,7 +70,7 @@ def call_of(
             retry=tool.retry,
             timeout=timeout,
             wants_key=wants_key,
-            keep=partial(kept, tool.function),
+            keep=partial(as_json, tool.function),
             fault_in=tool.fault_in,
         )
     )

@@ -23,7 +23,7 @@ _ANYTHING = (Any, object, inspect.Signature.empty)
 _PLAIN = (None, type(None), bool, int, float, str, bytes, list, dict)
 
 
-def returned_fault(function: Callable[..., Any]) -> str | None:
+def return_type_problem(function: Callable[..., Any]) -> str | None:
     """Say why what a function says it returns could not be told to a model; None where it can."""
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         return "it yields, and a model is told one value; return a list"
@@ -35,7 +35,7 @@ def returned_fault(function: Callable[..., Any]) -> str | None:
     return None
 
 
-def kept(function: Callable[..., Any], value: Any) -> Json:
+def as_json(function: Callable[..., Any], value: Any) -> Json:
     """Return what a tool's function returned as JSON: dataclasses, models, sets, dates included.
 
     Raises `NotEncodable` for what has no JSON form, `NotKept` for what is not of the type that the

@@ -13,7 +13,7 @@ call       ``spent.0``                  what tools used that have model calls of
 finish     ``model.4``                  one last reply, when the loop was cut short, and why
 =========  ===========================  =========================================================
 
-Invariant: what is recorded was done, whatever the hooks say now (see `past`).
+Invariant: what is recorded was done, whatever the hooks say now (see `recorded`).
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,14 @@ from typing import Any
 
 from substrate.agent import inbox as hearing
 from substrate.agent.answer_type import TypedAnswer, typed_answer_of
-from substrate.agent.ask import last_reply, last_words, noted, put, replayed, usual_turn
+from substrate.agent.ask import (
+    call_model,
+    last_model_call,
+    last_reply,
+    note_reply,
+    replay_reply,
+    turn_model_call,
+)
 from substrate.agent.chain import Chain
 from substrate.agent.compaction import sum_up
 from substrate.agent.end import Advice, End, EndReason, Measure, Stop, Verdict
@@ -31,9 +38,9 @@ from substrate.agent.events import ToolStart, emit
 from substrate.agent.history.result import result_of
 from substrate.agent.history.rows import PROMPT, TOOLS, WARNING, value_of
 from substrate.agent.hook_fault import hook, model_of, tools_of, verdict_of
-from substrate.agent.model_call import MODEL_RETRY, unmade
-from substrate.agent.past import before, close, end_in, recall, turn_ahead
+from substrate.agent.model_call import MODEL_RETRY, why_not_called
 from substrate.agent.prompt import Prompt, Text, rendered
+from substrate.agent.recorded import before, close, end_in, recall, turn_ahead
 from substrate.agent.spent import spent
 from substrate.agent.stop import answered
 from substrate.agent.task import Answer, Task
@@ -180,7 +187,7 @@ async def ask(
     row = turn_ahead(ctx, transcript)
     if row is not None:
         transcript = await recall(ctx, transcript)
-        reply = await replayed(ctx, transcript)
+        reply = await replay_reply(ctx, transcript)
         # Last words, of a loop that asks `stop` by itself: what they call was not to be called.
         return replace(reply, parts=_words(reply)) if end_in(row) else reply
     last = transcript.messages[-1]
@@ -189,9 +196,9 @@ async def ask(
             raise Misuse("the model has answered, and it did not end the loop; add answered()")
     transcript = await recall(ctx, transcript)
     model, known = model_of(ctx, model), tools_of(ctx, tools)
-    make = partial(usual_turn, model=model, tools=known, typed=_typed(ctx, answer))
-    row, transcript = await put(ctx, model, transcript, known, make)
-    return noted(row, transcript)
+    make = partial(turn_model_call, model=model, tools=known, typed=_typed(ctx, answer))
+    row, transcript = await call_model(ctx, model, transcript, known, make)
+    return note_reply(row, transcript)
 
 
 async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
@@ -205,7 +212,7 @@ async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
     """
     scope = ctx.scope(TOOLS)
     known = {tool.name: tool for tool in tools_of(ctx, tools)}
-    why = unmade(reply)
+    why = why_not_called(reply)
     pendings = []
     for call in reply.tool_calls:
         emit(ctx, ToolStart(call.name, call.arguments))
@@ -246,7 +253,7 @@ async def finish(
     end = taken or (end_in(row) if row else None) or end
     if taken is None and (row or end.reason in (EndReason.MAX_TURNS, EndReason.BUDGET)):
         model, known = model_of(ctx, model), tools_of(ctx, tools)
-        make = partial(last_words, model=model, end=end, tools=known, typed=typed)
+        make = partial(last_model_call, model=model, end=end, tools=known, typed=typed)
         transcript += await last_reply(ctx, model, transcript, known, make)
         transcript.chain.was_cut_short = True
     await close(ctx, transcript)

@@ -30,7 +30,7 @@ def tell(error: Exception, invocation: Invocation, code: Exit | None = None) -> 
     return code or _code(error)
 
 
-def tell_fault(error: Exception, invocation: Invocation) -> int:
+def report_fault(error: Exception, invocation: Invocation) -> int:
     """Say that something failed that should not, in the kit or in the fork."""
     if invocation.is_debug:
         sys.stderr.write(trace_of(error))

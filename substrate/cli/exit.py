@@ -12,11 +12,17 @@ from typing import NoReturn
 class Exit(IntEnum):
     """What an exit code says. 128 + n: signal n came, and the runs were given back."""
 
+    #: There is an answer, and it is whole.
     DONE = 0
+    #: The run failed, was cancelled, or is dead; or the command did.
     FAILED = 1
+    #: What was typed cannot be done. Nothing was.
     USAGE = 2
+    #: There is an answer that is not whole.
     INCOMPLETE = 3
+    #: The run is paused: a person has to mend something.
     PAUSED = 4
+    #: Ctrl-C.
     INTERRUPTED = 130
 
 

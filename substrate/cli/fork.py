@@ -56,10 +56,13 @@ class SdkMissing(Misuse):
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """What a fork brings: its agent, every durable function of its files or in reach, its model."""
+    """What a fork brings."""
 
+    #: Its loop.
     agent: Durable[..., Any]
+    #: Every durable function of its files, or in reach of these.
     functions: tuple[Durable[..., Any], ...]
+    #: Its hook `model`.
     model: Model
 
     def check_key(self) -> None:

@@ -14,12 +14,17 @@ FLAGS = ("--json", "--debug")
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One call of the command line. `arguments` are without the program and the flags."""
+    """One call of the command line."""
 
+    #: The package of the fork.
     package: str
+    #: How the program was called, for commands that are suggested.
     program: str
+    #: The command and its arguments, without the program and the flags.
     arguments: tuple[str, ...]
+    #: Whether ``--json`` was given.
     is_json: bool = False
+    #: Whether ``--debug`` was given.
     is_debug: bool = False
 
     @classmethod

@@ -9,7 +9,7 @@ import re
 import typer
 
 from substrate.cli.app import app
-from substrate.cli.errors import UsageError, tell, tell_fault
+from substrate.cli.errors import UsageError, report_fault, tell
 from substrate.cli.exit import Exit
 from substrate.cli.invocation import FLAGS, Invocation
 from substrate.cli.secrecy import Discreet
@@ -29,7 +29,7 @@ def perform(invocation: Invocation) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the edge: told in a sentence, whole with --debug
-        return tell_fault(error, invocation)
+        return report_fault(error, invocation)
 
 
 def _dispatch(invocation: Invocation) -> int:

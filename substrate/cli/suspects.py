@@ -27,7 +27,7 @@ def line_of(failure: Failure) -> str | None:
     return f"{known}:{line}"
 
 
-def told_suspects(
+def suspect_lines(
     run_id: str, journal: Iterable[Promise], invocation: Invocation
 ) -> Iterator[Text]:
     """Yield a line for each such call, with the command that shows its traceback."""

@@ -28,22 +28,33 @@ class StatsMissing(Misuse):
 class Sample:
     """What one run came to under its version. None is what is not known, or not yet."""
 
+    #: The run.
     run_id: str
+    #: The version of the prompt that it was given.
     version: str
+    #: Why it ended, in a word.
     reason: str | None = None
+    #: What the run and all below it cost.
     cost_usd: Decimal | None = None
+    #: How many tokens they read and wrote.
     tokens: int = 0
+    #: How long it took, in seconds, its waits included.
     latency_s: float | None = None
+    #: How good its answer was.
     score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean or a share of `of` runs, between `low` and `high` by its confidence interval."""
+    """A mean or a share, with its confidence interval."""
 
+    #: The mean or the share; None where nothing is known.
     value: float | None
+    #: The lower end of the interval; None where there is none.
     low: float | None
+    #: The upper end.
     high: float | None
+    #: Of how many runs.
     of: int
 
     def to_json(self) -> dict[str, float | int | None]:
@@ -55,13 +66,21 @@ class Estimate:
 class Record:
     """How one version did."""
 
+    #: The version's name.
     version: str
+    #: How many runs were given it, also those that have not ended.
     runs: int
+    #: How many runs ended for each reason, the most frequent first.
     reasons: Mapping[str, int]
+    #: The share of runs that answered.
     answered: Estimate
+    #: What a run cost.
     cost_usd: Estimate
+    #: How many tokens a run took.
     tokens: Estimate
+    #: How long a run took, in seconds.
     latency_s: Estimate
+    #: How good the answers were.
     score: Estimate
 
 

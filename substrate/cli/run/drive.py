@@ -55,13 +55,19 @@ _PATIENCE_MS = 1500  # a dead worker's run is taken back within this
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """A run to be driven, and by whose command. `new` is the database that was made for it."""
+    """A run to be driven."""
 
+    #: The command that drives it.
     invocation: Invocation
+    #: The open database.
     client: Client
+    #: The code that runs.
     fork: Fork
+    #: The run.
     id: RunId
+    #: The queue that it is on.
     queue: str = "default"
+    #: The database file, where it was made for this run.
     new: Path | None = None
 
     async def to_its_end(self, start: Start | None = None) -> int:
@@ -107,7 +113,7 @@ class Drive:
                 self.fork.functions,
                 queue=self.queue,
                 only=self.id,
-                on_event=progress.hear,
+                on_event=progress.on_event,
             ) as worker:
                 if start is not None:
                     await start()
@@ -124,7 +130,7 @@ class Drive:
                 watching.cancel()
                 await asyncio.wait([watching])
                 for promise in await self.client.journal(self.id, progress.seen):
-                    progress.tell(legible(promise))
+                    progress.on_row(legible(promise))
 
     async def _watch(self, worker: Worker, progress: Progress, journal: Sequence[Promise]) -> None:
         """Tell what the run does until it stands still; `journal` is what was there before."""
@@ -135,7 +141,7 @@ class Drive:
             if 0 < following < promise.epoch:
                 following = promise.epoch
                 progress.say(Text(wording.claim(promise.epoch), "yellow"))
-            progress.tell(legible(promise))
+            progress.on_row(legible(promise))
 
     async def _look_below(self, progress: Progress) -> None:
         """Tell, now and then, what the runs below this one ask: its own journal does not."""

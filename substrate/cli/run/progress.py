@@ -110,7 +110,7 @@ class Progress:
         self.children = {promise.id for promise in open_ if promise.kind is Kind.CHILD}
         self._begin(next_key(journal) or "")
 
-    def hear(self, run_id: str, event: dict[str, Any]) -> None:
+    def on_event(self, run_id: str, event: dict[str, Any]) -> None:
         """Take a live event. Those of other runs, and kinds that are not known, change nothing."""
         if run_id != self._run_id:
             return
@@ -134,7 +134,7 @@ class Progress:
             case StepRetry(key, attempt):
                 self._tell_attempt(key, attempt, 0)
 
-    def tell(self, promise: Promise) -> None:
+    def on_row(self, promise: Promise) -> None:
         """Take a row of the journal as it was written or settled."""
         self.seen = promise.seq
         if promise.kind is Kind.RUN:

@@ -32,10 +32,10 @@ def explanation(history: RunHistory, invocation: Invocation) -> list[Text]:
     lines = [Text.assemble((history.run.status.value, "red"), f": {message}")]
     if where := _where(history, failure):
         lines.append(Text(f"  at {where}"))
-    return [*lines, *whats_next(history, invocation)]
+    return [*lines, *next_commands(history, invocation)]
 
 
-def whats_next(history: RunHistory, invocation: Invocation) -> list[Text]:
+def next_commands(history: RunHistory, invocation: Invocation) -> list[Text]:
     """Return what to type next about a run that has come to nothing."""
     run, failure = history.run, history.failure
     show = invocation.command("show", run.id)

@@ -17,7 +17,7 @@ from substrate.cli.json_output import Document, of_error, of_run, print_document
 from substrate.cli.screen import open_screen, put
 from substrate.cli.show.failure import explanation
 from substrate.cli.streams import write
-from substrate.cli.suspects import told_suspects
+from substrate.cli.suspects import suspect_lines
 from substrate.values.records import RunStatus
 
 
@@ -41,7 +41,7 @@ def text_of(history: RunHistory) -> str:
 def report(history: RunHistory, invocation: Invocation) -> int:
     """Print the answer, or why there is none, and return the exit code."""
     if invocation.is_json:
-        print_document(reported(history))
+        print_document(outcome_document(history))
         return exit_code_of(history)
     screen = open_screen()
     if history.run.status is RunStatus.DONE:
@@ -52,23 +52,23 @@ def report(history: RunHistory, invocation: Invocation) -> int:
         if not text.strip():
             put(screen, Text("the answer is empty", "yellow"))
         put(screen, "", *summary(history))
-        put(screen, *told_suspects(history.run.id, history.journal, invocation))
+        put(screen, *suspect_lines(history.run.id, history.journal, invocation))
         put(screen, hint(history, invocation))
     else:
         put(screen, "", *explanation(history, invocation))
     return exit_code_of(history)
 
 
-def reported(history: RunHistory) -> Document:
+def outcome_document(history: RunHistory) -> Document:
     """Return what a command that waited for the run prints: its answer, or its error."""
     failure = history.failure
     if failure is None:
-        return shown(history)
+        return run_document(history)
     error = of_error(failure.type, failure.message, details=failure.details)
     return {**error, "run": of_run(history.run, history.journal, history.tree_usage)}
 
 
-def shown(history: RunHistory) -> Document:
+def run_document(history: RunHistory) -> Document:
     """Return the run as it stands, with its answer and its error, null while there is none."""
     answer = history.answer or {"text": history.value}
     error = history.failure

@@ -57,13 +57,19 @@ STATE_STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the rows of one page share: their widths, which are undos, how open children stand."""
+    """What the rows of one page share."""
 
+    #: The width of the column of names.
     names: int
+    #: The width of the page.
     width: int
+    #: The keys of what is undone.
     undos: Collection[str]
+    #: How open children stand.
     statuses: Mapping[PromiseId, RunStatus]
+    #: What a child, and all below it, has used.
     used_below: Callable[[Promise], Usage]
+    #: What people let stand, by key.
     accepted: Mapping[Key, Sequence[Acceptance]] = field(default_factory=dict)
 
     def line(self, promise: Promise, indent: int) -> Text:

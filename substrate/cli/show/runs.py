@@ -24,7 +24,7 @@ from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import Document, of_error, of_run, print_document
 from substrate.cli.screen import open_page, put
-from substrate.cli.show.failure import whats_next
+from substrate.cli.show.failure import next_commands
 from substrate.cli.show.questions import how_to_answer
 from substrate.cli.show.waits import wait_words
 from substrate.engine.client import Client
@@ -46,10 +46,13 @@ STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One run as it is listed: what it has come to, and what it and all below it ask."""
+    """One run as it is listed."""
 
+    #: The run, with its journal.
     history: RunHistory
+    #: What it, and all below it, ask people.
     questions: Sequence[Question] = ()
+    #: The function that no worker knows and that it waits for.
     missing: str | None = None
 
 
@@ -112,7 +115,7 @@ def _dead_letters(found: Sequence[RunHistory], invocation: Invocation) -> Iterat
         yield Text.assemble((run.id, "bold"), "  ", ("dead", STYLES[run.status]), (since, "dim"))
         if failure is not None:
             yield Text(f"  {wording.short(failure.message, 400)}")
-        for line in whats_next(history, invocation):
+        for line in next_commands(history, invocation):
             yield Text("  ").append(line)
 
 

@@ -29,11 +29,11 @@ from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import Document, of_promise, of_signal, of_wait, print_document
 from substrate.cli.screen import open_page, put
 from substrate.cli.show.failure import explanation
-from substrate.cli.show.outcome import shown, summary, text_of
+from substrate.cli.show.outcome import run_document, summary, text_of
 from substrate.cli.show.row import STATE_STYLES, WORDS, Reading
 from substrate.cli.show.runs import STYLES
-from substrate.cli.show.state import State, told_of
-from substrate.cli.suspects import told_suspects
+from substrate.cli.show.state import State, state_lines
+from substrate.cli.suspects import suspect_lines
 from substrate.engine.failure import decode_failure
 from substrate.engine.worker.unknown import missing_worker
 from substrate.values.codec import decode
@@ -68,7 +68,7 @@ async def show(invocation: Invocation, run_id: str, key: str | None) -> int:
 
 def _document(state: State) -> Document:
     return {
-        **shown(state.history),
+        **run_document(state.history),
         "journal": [of_promise(promise) for promise in state.history.journal],
         "waits": [of_wait(wait) for wait in state.waits],
         "missing": state.missing,
@@ -104,8 +104,8 @@ def _page(state: State, invocation: Invocation, width: int) -> Iterator[Renderab
     yield _tree(steps, reading)
     yield Text("")
     yield from summary(history)
-    yield from told_suspects(history.run.id, history.journal, invocation)
-    yield from told_of(state, invocation)
+    yield from suspect_lines(history.run.id, history.journal, invocation)
+    yield from state_lines(state, invocation)
     yield Text("")
     if history.run.status is RunStatus.DONE:
         yield Text(wording.visible(text_of(history)))

@@ -37,7 +37,7 @@ class State:
         return {wait.promise.id: wait.status for wait in self.waits if wait.status}
 
 
-def told_of(state: State, invocation: Invocation) -> Iterator[Text]:
+def state_lines(state: State, invocation: Invocation) -> Iterator[Text]:
     """Yield what a run waits for and until when, and the signals that nobody took."""
     run = state.history.run
     if run.cancel_requested and not run.status.has_ended:

@@ -1,0 +1,54 @@
+"""The options of `@tool`: each is checked where the tool is made, before any model is asked."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from substrate.engine.function.place import described
+from substrate.values.errors import Misuse
+from substrate.values.records import Effect
+from substrate.values.retry import Retry
+
+
+def effect_of(name: str, effect: Effect | str) -> Effect:
+    """Return what a tool says of its crashes. Raises `Misuse` for what it cannot be."""
+    allowed = [each for each in Effect if each is not Effect.TRANSACTIONAL]
+    if effect not in allowed:
+        raise Misuse(f"tool {name!r}: effect={effect!r}; write one of {', '.join(allowed)}")
+    return Effect(effect)
+
+
+def check_options(name: str, timeout: object, retry: object) -> None:
+    """Refuse a timeout that is no duration, and a retry that is no `Retry`."""
+    if timeout is not None and not isinstance(timeout, timedelta):
+        raise Misuse(
+            f"tool {name!r}: timeout={timeout!r} is no duration; write timedelta(seconds=5)"
+        )
+    if retry is not None and not isinstance(retry, Retry):
+        raise Misuse(f"tool {name!r}: retry={retry!r} is no Retry; write Retry(max_attempts=3)")
+
+
+def errors_of(name: str, given: object) -> tuple[type[Exception], ...]:
+    """Return the errors that are given as one or several. Raises `Misuse` for what is none."""
+    errors = given if isinstance(given, tuple) else (given,)
+    for each in errors:
+        if not isinstance(each, type) or not issubclass(each, Exception):
+            raise Misuse(
+                f"tool {name!r}: pause_on={described(each)} is no class of errors; write "
+                "pause_on=LookupError, or several in brackets"
+            )
+    return errors
+
+
+def check_durable(name: str, function: Callable[..., Any], given: Sequence[str]) -> None:
+    """Refuse a tool with a ``ctx`` that could not be a durable function, or has `given` options."""
+    if not inspect.iscoroutinefunction(function):
+        raise Misuse(f"tool {name!r} takes a ctx, so it must be `async def`")
+    if next(iter(inspect.signature(function).parameters)) != "ctx":
+        raise Misuse(f"tool {name!r}: ctx must be its first parameter")
+    if given:
+        raise Misuse(
+            f"tool {name!r} takes a ctx, so {given[0]}= would say nothing of it: what it does are "
+            f"its steps, so write ctx.step(…, {given[0]}=…), and leave it out here"
+        )

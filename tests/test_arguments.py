@@ -1,9 +1,10 @@
 """A step is called with its arguments as they were when it was asked for, live and on replay."""
 
 from collections import deque
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AfterValidator
 
 from substrate import Context, Done, NotDone, OutcomeUnknown, Retry, connect, durable
 from substrate.agent.tool import tool
@@ -170,3 +171,32 @@ def test_copies():
         (copy["more"][0], value["more"][0]),
     ):
         assert mine is not theirs
+
+
+async def test_a_tool_s_attempts(sqlite_url):
+    """What the model gave is checked once for an attempt, and no two attempts share an object."""
+    checks: list[Any] = []
+
+    def checked(rows: list[int]) -> list[int]:
+        checks.append(rows)
+        return rows
+
+    @tool(effect="pure", retry=Retry(max_attempts=3, initial=0))
+    async def flaky(rows: Annotated[list[int], AfterValidator(checked)]) -> int:
+        """Fail twice."""
+        given.append(list(rows))
+        rows.clear()
+        if len(given) < 3:
+            raise ConnectionResetError("again")
+        return len(given)
+
+    @durable
+    async def agent(ctx: Context) -> Any:
+        return await call_of(ctx, {"flaky": flaky}, ToolCall("c1", "flaky", {"rows": [1, 2]}))
+
+    async with connect(sqlite_url) as client, client.work([agent], options=QUICK):
+        await client.start(agent, id="run")
+        assert await client.result("run") == 3
+
+    assert given == [[1, 2]] * 3
+    assert len(checks) == len(given)

@@ -18,7 +18,7 @@ from substrate.agent.events import ModelPassedOver, TextDelta, emit
 from substrate.agent.history.rows import MODEL
 from substrate.agent.history.usage import usage_from
 from substrate.agent.tool import Tool
-from substrate.agent.tool_call import validation_error
+from substrate.agent.tool_call import check_call
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
 from substrate.engine.failure import error_of
@@ -201,13 +201,23 @@ def _validated(
     if reply.stop is StopReason.LENGTH and (reply.tool_calls or not reply.text.strip()):
         told = _cut_off(reply, limits)
     elif reply.tool_calls:
-        problems = [validation_error(tools, call) for call in reply.tool_calls]
-        told = None if None in problems else "\n".join(filter(None, problems))
+        told = _problems(tools, reply)
     elif typed is not None:
         told = typed.problem(reply)
     elif not reply.text.strip():
         told = "Your reply was empty. Give your answer in words, or call a tool."
     return reply if told is None else replace(reply, invalid=Invalid(told, is_last))
+
+
+def _problems(tools: dict[str, Tool], reply: Reply) -> str | None:
+    """Say what is wrong with the calls of a reply; None where at least one can be made."""
+    problems = []
+    for call in reply.tool_calls:
+        checked = check_call(tools, call)
+        if not isinstance(checked, str):
+            return None
+        problems.append(checked)
+    return "\n".join(problems)
 
 
 def why_not_called(reply: Reply) -> str | None:

@@ -12,7 +12,7 @@ has left open is closed.
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -34,50 +34,18 @@ from substrate.values.ids import check_name
 from substrate.values.records import Effect, JsonText, Kind
 
 
-def call_of(
-    scope: Context, tools: Mapping[str, Tool], call: ToolCall, unmade: str | None = None
-) -> Pending[Any]:
-    """Return the pending call of a tool; what the model got wrong is its recorded failure.
+@dataclass(frozen=True, slots=True)
+class CheckedCall:
+    """A call that can be made."""
 
-    `unmade` is why no call of its reply is made, if that is so: it concerns what was not begun.
-    """
-    name, tool = _name(call), tools.get(call.name)
-    recorded, is_inside = scope.recorded(name), scope.has_begun(name)
-    if recorded is not None and recorded.is_settled:
-        return scope.checkpoint(_step(name, call, partial(_refuse, ""), Effect.PURE))  # only read
-    problem = validation_error(tools, call)
-    if recorded is None and not is_inside:
-        problem = unmade or problem
-    elif tool is None or problem or _takes_ctx(tool) != is_inside:
-        missing = "its tool has changed since" if tool else str(problem)
-        why = f"{call.name!r} was called, and nothing can go on with it: {missing}"
-        return scope.give_up(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
-    if tool is None or problem is not None:
-        return scope.checkpoint(_step(name, call, partial(_refuse, problem or ""), Effect.PURE))
-    if recorded is None and not is_inside:
-        _check_secrets(scope, tool)
-    if _takes_ctx(tool):
-        called = scope.call(tool.as_durable(), call.id, call.name, call.arguments)
-        assert isinstance(called, Pending)
-        return called
-    invoke = _invoke if inspect.iscoroutinefunction(tool.function) else _invoke_plainly
-    step = _step(name, call, partial(invoke, scope.run_id, tool, call.arguments), tool.effect)
-    timeout = tool.timeout.total_seconds() if tool.timeout else None
-    wants_key = "idempotency_key" in tool.takes
-    return scope.checkpoint(
-        replace(
-            step,
-            retry=tool.retry,
-            timeout=timeout,
-            wants_key=wants_key,
-            keep=partial(as_json, tool.function),
-            fault_in=tool.fault_in,
-        )
-    )
+    #: The tool.
+    tool: Tool
+    #: What the model gave, as the tool's own types.
+    arguments: dict[str, Any]
 
 
-def validation_error(tools: Mapping[str, Tool], call: ToolCall) -> str | None:
-    """Say what is wrong with a call, for the model to mend; None when nothing is."""
+def check_call(tools: Mapping[str, Tool], call: ToolCall) -> CheckedCall | str:
+    """Return the call as it can be made; or what is wrong with it, for the model to mend."""
     tool = tools.get(call.name)
     if tool is None:
         there_are = ", ".join(sorted(tools)) or "none"
@@ -88,10 +56,76 @@ def validation_error(tools: Mapping[str, Tool], call: ToolCall) -> str | None:
             f"{call.malformed[:200]!r}"
         )
     try:
-        tool.check(call.arguments)
+        return CheckedCall(tool, tool.check(copied(call.arguments)))
     except InvalidArguments as error:
         return str(error)
-    return None
+
+
+def call_of(
+    scope: Context, tools: Mapping[str, Tool], call: ToolCall, not_called: str | None = None
+) -> Pending[Any]:
+    """Return the pending call of a tool; what the model got wrong is its recorded failure.
+
+    `not_called` is why no call of its reply is made, if that is so: it concerns what was not begun.
+    """
+    name = _name(call)
+    recorded, is_inside = scope.recorded(name), scope.has_begun(name)
+    if recorded is not None and recorded.is_settled:
+        return _refused(scope, name, call, "")  # it is only read
+    checked = check_call(tools, call)
+    if recorded is None and not is_inside:
+        if not_called is not None or isinstance(checked, str):
+            return _refused(scope, name, call, not_called or str(checked))
+        _check_secrets(scope, checked.tool)
+    elif isinstance(checked, str) or _takes_ctx(checked.tool) != is_inside:
+        # It was begun, and may have had its effect: it is neither refused nor begun anew.
+        missing = "its tool has changed since" if call.name in tools else str(checked)
+        why = f"{call.name!r} was called, and nothing can go on with it: {missing}"
+        return scope.give_up(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
+    return _made(scope, name, call, checked)
+
+
+def _made(scope: Context, name: str, call: ToolCall, checked: CheckedCall) -> Pending[Any]:
+    tool = checked.tool
+    if _takes_ctx(tool):
+        called = scope.call(tool.as_durable(), call.id, call.name, call.arguments)
+        assert isinstance(called, Pending)
+        return called
+    invoke = _invoke if inspect.iscoroutinefunction(tool.function) else _invoke_plainly
+    given = _ForEachAttempt(tool, call.arguments, checked.arguments)
+    return scope.checkpoint(
+        replace(
+            _step(name, call, partial(invoke, scope.run_id, tool, given), tool.effect),
+            retry=tool.retry,
+            timeout=tool.timeout.total_seconds() if tool.timeout else None,
+            wants_key="idempotency_key" in tool.takes,
+            keep=partial(as_json, tool.function),
+            fault_in=tool.fault_in,
+        )
+    )
+
+
+class _ForEachAttempt:
+    """What each attempt of a call is given: those that were checked, then others like them.
+
+    A function may change what it is given, so no two attempts share an object.
+    """
+
+    __slots__ = ("_arguments", "_checked", "_tool")
+
+    def __init__(self, tool: Tool, arguments: Mapping[str, Json], checked: dict[str, Any]) -> None:
+        self._tool = tool
+        self._arguments = arguments
+        self._checked: dict[str, Any] | None = checked
+
+    def next(self) -> dict[str, Any]:
+        """Return the arguments of the next attempt."""
+        checked, self._checked = self._checked, None
+        return self._tool.check(copied(self._arguments)) if checked is None else checked
+
+
+def _refused(scope: Context, name: str, call: ToolCall, problem: str) -> Pending[Any]:
+    return scope.checkpoint(_step(name, call, partial(_refuse, problem), Effect.PURE))
 
 
 def _name(call: ToolCall) -> str:
@@ -126,14 +160,14 @@ def _step(name: str, call: ToolCall, function: Callable[..., Any], effect: Effec
     )
 
 
-async def _invoke(run_id: str, tool: Tool, arguments: Mapping[str, Json], **given: str) -> Any:
+async def _invoke(run_id: str, tool: Tool, arguments: _ForEachAttempt, **given: str) -> Any:
     with _suspected(run_id, tool):
-        return await tool.function(**tool.check(copied(arguments)), **given)
+        return await tool.function(**arguments.next(), **given)
 
 
-def _invoke_plainly(run_id: str, tool: Tool, arguments: Mapping[str, Json], **given: str) -> Any:
+def _invoke_plainly(run_id: str, tool: Tool, arguments: _ForEachAttempt, **given: str) -> Any:
     with _suspected(run_id, tool):
-        return tool.function(**tool.check(copied(arguments)), **given)
+        return tool.function(**arguments.next(), **given)
 
 
 @contextmanager

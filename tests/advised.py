@@ -20,9 +20,10 @@ from substrate.agent.task import Task
 from substrate.agent.tool import tool
 from substrate.agent.transcript import SUMMARY_HEAD, Transcript
 from substrate.models.frame import canonical
-from substrate.models.messages import Reply, Request, Usage
+from substrate.models.messages import Reply, Usage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from substrate.store.connect import open_store
 from substrate.testing import Side, kill_at_commit
 from substrate.values.codec import encode

@@ -9,16 +9,9 @@ from typing import Any
 import pytest
 
 from substrate.models.limits.model_limits import ModelLimits
-from substrate.models.messages import (
-    Reply,
-    Request,
-    ToolMessage,
-    ToolResult,
-    ToolSpec,
-    Usage,
-    UserMessage,
-)
+from substrate.models.messages import Reply, ToolMessage, ToolResult, Usage, UserMessage
 from substrate.models.model import Model, disconnect
+from substrate.models.request import Request, ToolSpec
 from substrate.values.clock import OffsetClock
 from substrate.values.errors import ModelError
 from tests.llm_servers import (

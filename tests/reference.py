@@ -23,6 +23,7 @@ MODULES = {
     "agent": ("substrate.agent",),
     "models": (
         "substrate.models.messages",
+        "substrate.models.request",
         "substrate.models.providers.scripted",
         "substrate.testing.cassette",
         "substrate.models.cheapest",
@@ -37,17 +38,16 @@ CHOSEN = {
         "Document",
         "Image",
         "Reply",
-        "Request",
         "StopReason",
         "Text",
         "Thinking",
         "ToolCall",
         "ToolMessage",
         "ToolResult",
-        "ToolSpec",
         "Usage",
         "UserMessage",
     ),
+    "substrate.models.request": ("Request", "ToolSpec"),
     "substrate.models.providers.scripted": ("Script", "Turn", "call", "say"),
 }
 """Of a module that says nothing of it, the names that are for forks."""

@@ -33,6 +33,7 @@ PUBLIC = {
     "substrate.models.messages",
     "substrate.models.model",
     "substrate.models.providers.scripted",
+    "substrate.models.request",
     "substrate.testing",
     "skills.sql",
     "skills.web",

@@ -13,9 +13,10 @@ from substrate.agent.task import Answer, Task
 from substrate.agent.tool import InvalidArguments, Tool, tool
 from substrate.agent.transcript import Transcript
 from substrate.agent.turn import ask, begin
-from substrate.models.messages import Reply, Request, ToolMessage, Usage
+from substrate.models.messages import Reply, ToolMessage, Usage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import Script, call, say
+from substrate.models.request import Request
 from substrate.values.errors import Misuse, Overloaded
 from substrate.values.records import Effect
 from tests.loops import TASK, answer_of, make_agent, row, scripted

@@ -8,9 +8,10 @@ import pytest
 import trio
 
 from substrate import Client, Misuse, connect
-from substrate.models.messages import Request, UserMessage
+from substrate.models.messages import UserMessage
 from substrate.models.model import Model, disconnect
 from substrate.models.providers.scripted import say
+from substrate.models.request import Request
 
 MODEL = Model("scripted:x", script=lambda request: say("Yes."))
 REMEDY = r"asyncio only.*asyncio\.run\(main\(\)\).*backend='asyncio'"

@@ -13,9 +13,10 @@ from substrate.agent.task import Task
 from substrate.agent.tool import tool
 from substrate.agent.transcript import Transcript
 from substrate.models.day import is_day
-from substrate.models.messages import Reply, Request, ToolMessage, ToolResult, Usage, UserMessage
+from substrate.models.messages import Reply, ToolMessage, ToolResult, Usage, UserMessage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse
 from tests.loops import TASK, answer_of, make_agent, row

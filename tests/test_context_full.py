@@ -21,7 +21,6 @@ from substrate.models.frame import canonical
 from substrate.models.messages import (
     Message,
     Reply,
-    Request,
     Text,
     ToolCall,
     ToolMessage,
@@ -31,6 +30,7 @@ from substrate.models.messages import (
 )
 from substrate.models.model import Fallback, Model
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from substrate.values.codec import decode, encode
 from substrate.values.errors import ContextOverflow
 from tests.analyst import LIMITS

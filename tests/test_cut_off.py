@@ -10,9 +10,10 @@ from substrate import connect
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer
 from substrate.agent.tool import tool
-from substrate.models.messages import Reply, Request, StopReason, ToolMessage
+from substrate.models.messages import Reply, StopReason, ToolMessage
 from substrate.models.model import Fallback, Model
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from tests.loops import answer_of, make_agent
 
 WIPED: list[str] = []

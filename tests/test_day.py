@@ -12,9 +12,10 @@ from substrate import Client, Context, connect, durable
 from substrate.agent.history.request import read_request
 from substrate.agent.task import Answer, Task
 from substrate.engine.step.step import Step
-from substrate.models.messages import Request, Text, UserMessage
+from substrate.models.messages import Text, UserMessage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from substrate.testing import ManualClock
 from substrate.testing.cassette import cassette
 from substrate.values.codec import decode, fingerprint

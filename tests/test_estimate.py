@@ -7,9 +7,10 @@ import pytest
 
 from substrate.agent.shorten import TOKEN_CHARS, size
 from substrate.models.limits.limiter import need_of
-from substrate.models.messages import Document, Image, Request, Text, Usage, UserMessage
+from substrate.models.messages import Document, Image, Text, Usage, UserMessage
 from substrate.models.model import Model
 from substrate.models.prices import counted
+from substrate.models.request import Request
 from substrate.models.tokens import (
     pages_of,
     size_of,

@@ -14,7 +14,8 @@ from skills.mine import greet
 from skills.web import fetch_url
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Task
-from substrate.models.messages import Reply, Request
+from substrate.models.messages import Reply
+from substrate.models.request import Request
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
 

@@ -20,9 +20,10 @@ from substrate.agent.tool import Tool, tool
 from substrate.agent.transcript import Transcript
 from substrate.agent.turn import ask, begin, call_tools, finish, follow_advice
 from substrate.models.frame import canonical
-from substrate.models.messages import Reply, Request, ToolMessage, Usage
+from substrate.models.messages import Reply, ToolMessage, Usage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from substrate.values.codec import decode
 from substrate.values.errors import Overloaded
 from substrate.values.records import Kind, Promise, PromiseState

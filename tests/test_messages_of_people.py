@@ -13,9 +13,10 @@ from substrate.agent.stop import answered, any_of, budget, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import tool
 from substrate.models.frame import canonical
-from substrate.models.messages import Reply, Request, StopReason, Text, UserMessage
+from substrate.models.messages import Reply, StopReason, Text, UserMessage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from substrate.values.codec import decode
 from tests.loops import TASK, make_agent
 from tests.runs import keys

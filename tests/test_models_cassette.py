@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from substrate.models.messages import Reply, Request, ToolMessage, ToolResult, UserMessage
+from substrate.models.messages import Reply, ToolMessage, ToolResult, UserMessage
 from substrate.models.model import Model
+from substrate.models.request import Request
 from substrate.testing.cassette import cassette
 from substrate.values.errors import BadRequest
 from tests.llm_providers import HELLO, SEARCHING, SETUPS, after, complete, served

@@ -10,36 +10,36 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from substrate.models.mending import BEGINNING, GO_ON, NO_RESULT, _found, mended
+from substrate.models.mending import _found, mended
 from substrate.models.messages import (
     Document,
     Image,
     Message,
     Reply,
-    Request,
     StopReason,
     Text,
     Thinking,
     ToolCall,
     ToolMessage,
     ToolResult,
-    ToolSpec,
     UserMessage,
 )
-from substrate.models.providers.anthropic import wire as claude
-from substrate.models.providers.chat import request as chat_request
+from substrate.models.order import BEGINNING, GO_ON, NO_RESULT
+from substrate.models.providers.anthropic import request as anthropic
+from substrate.models.providers.chat import request as chat
 from substrate.models.providers.chat.request import Server
-from substrate.models.providers.google import wire as gemini
-from substrate.models.providers.openai import client as openai
+from substrate.models.providers.google import request as google
+from substrate.models.providers.openai import request as openai
+from substrate.models.request import Request, ToolSpec
 from substrate.values.errors import BadRequest
 from tests.legal import check
 
 SERVER = Server("openai-chat", limit="max_tokens", takes_files=True, takes_formats=True)
 BODIES = {
-    "anthropic": claude.body,
-    "google": gemini.body,
-    "openai": openai._body,
-    "openai-chat": lambda model, request: chat_request.body(SERVER, model, request),
+    "anthropic": anthropic.body_of,
+    "google": google.body_of,
+    "openai": openai.body_of,
+    "openai-chat": lambda model, request: chat.body_of(SERVER, model, request),
 }
 MAKERS = [*((provider, "m") for provider in BODIES), ("scripted", "x"), ("anthropic", "other")]
 
@@ -259,7 +259,7 @@ def test_a_long_transcript_is_looked_at_quickly():
     mended(request)
 
     took_s = min(_seconds(lambda: mended(request)) for _ in range(5))
-    written_s = min(_seconds(lambda: json.dumps(claude.body("m", request))) for _ in range(5))
+    written_s = min(_seconds(lambda: json.dumps(anthropic.body_of("m", request))) for _ in range(5))
 
     assert took_s < written_s
 

@@ -7,7 +7,6 @@ import pytest
 
 from substrate.models.messages import (
     Reply,
-    Request,
     StopReason,
     Text,
     Thinking,
@@ -19,6 +18,7 @@ from substrate.models.messages import (
 )
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from substrate.values.errors import BadRequest, Misuse, RateLimited
 
 TASK = UserMessage.of("Find owls")

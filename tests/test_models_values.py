@@ -15,19 +15,18 @@ from substrate.models.messages import (
     Image,
     Message,
     Reply,
-    Request,
     StopReason,
     Text,
     Thinking,
     ToolCall,
     ToolMessage,
     ToolResult,
-    ToolSpec,
     Usage,
     UserMessage,
     message_from_json,
 )
 from substrate.models.model import Model
+from substrate.models.request import Request, ToolSpec
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import BadRequest, Misuse
 

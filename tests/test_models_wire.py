@@ -23,7 +23,6 @@ from substrate.models.messages import (
     Document,
     Image,
     Reply,
-    Request,
     StopReason,
     Text,
     Thinking,
@@ -33,6 +32,7 @@ from substrate.models.messages import (
     UserMessage,
 )
 from substrate.models.model import Model, disconnect
+from substrate.models.request import Request
 from substrate.values.clock import OffsetClock, seconds_of
 from substrate.values.errors import (
     BadRequest,

@@ -14,9 +14,10 @@ from substrate.agent.stop import answered, any_of
 from substrate.agent.tool import tool
 from substrate.engine.run.attempts import FIRST_KEPT, LAST_KEPT
 from substrate.models.limits.model_limits import ModelLimits
-from substrate.models.messages import Reply, Request, Usage
+from substrate.models.messages import Reply, Usage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from substrate.testing import ManualClock
 from substrate.values.codec import decode
 from substrate.values.errors import (

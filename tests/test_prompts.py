@@ -14,9 +14,10 @@ from substrate import Client, connect
 from substrate.agent.prompt import Prompt
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.cli.compare.statistics import Sample, compare, mean, share
-from substrate.models.messages import Request, Usage
+from substrate.models.messages import Usage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse
 from tests.fork import Fork

@@ -7,7 +7,6 @@ import pytest
 from pydantic import BaseModel, Field
 
 from substrate.models.frame import canonical, frame
-from substrate.models.messages import Request
 from substrate.models.model import Model
 from substrate.models.providers.answer_schema import (
     closed,
@@ -17,6 +16,7 @@ from substrate.models.providers.answer_schema import (
     plain,
     read_answer,
 )
+from substrate.models.request import Request
 from tests.llm_providers import HELLO, SEARCHING, SETUPS, complete, served
 from tests.llm_servers import stream
 

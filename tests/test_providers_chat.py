@@ -11,7 +11,6 @@ from substrate.models.messages import (
     Document,
     Image,
     Reply,
-    Request,
     StopReason,
     Text,
     Thinking,
@@ -21,6 +20,7 @@ from substrate.models.messages import (
     UserMessage,
 )
 from substrate.models.model import Model, disconnect
+from substrate.models.request import Request
 from substrate.values.errors import (
     BadRequest,
     ContextOverflow,

@@ -15,9 +15,10 @@ from substrate.models.fallback import Candidate, first_answer
 from substrate.models.fallback_reason import FallbackReason
 from substrate.models.frame import frame
 from substrate.models.limits.breaker import FIRST_REST_S, OPENS_AFTER, Breakers
-from substrate.models.messages import PassedOver, Reply, Request, StopReason, Usage
+from substrate.models.messages import PassedOver, Reply, StopReason, Usage
 from substrate.models.model import Fallback, Model
 from substrate.models.providers.scripted import say
+from substrate.models.request import Request
 from substrate.testing import ManualClock
 from substrate.values.codec import decode
 from substrate.values.errors import (

@@ -6,7 +6,6 @@ from substrate.models.messages import (
     Document,
     Image,
     Reply,
-    Request,
     StopReason,
     Text,
     Thinking,
@@ -17,6 +16,7 @@ from substrate.models.messages import (
 )
 from substrate.models.model import Model
 from substrate.models.providers.google.client import MOST_CONTINUATIONS
+from substrate.models.request import Request
 from substrate.values.errors import (
     BadRequest,
     ContextOverflow,

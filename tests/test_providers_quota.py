@@ -8,8 +8,9 @@ from decimal import Decimal
 import pytest
 
 from substrate.models.limits.limiter import PATIENCE_S, RateLimiter, need_of
-from substrate.models.messages import Reply, Request, StopReason, Usage, UserMessage
+from substrate.models.messages import Reply, StopReason, Usage, UserMessage
 from substrate.models.model import Model, disconnect
+from substrate.models.request import Request
 from substrate.testing import ManualClock
 from substrate.values.clock import from_ms
 from substrate.values.errors import ModelError, Overloaded, QuotaExhausted, RateLimited

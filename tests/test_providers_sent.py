@@ -7,7 +7,6 @@ import pytest
 
 from substrate.models.messages import (
     Reply,
-    Request,
     StopReason,
     Text,
     Thinking,
@@ -17,7 +16,8 @@ from substrate.models.messages import (
     UserMessage,
 )
 from substrate.models.model import Model
-from substrate.models.providers.anthropic.wire import LONGEST_OUTPUT
+from substrate.models.providers.anthropic.request import LONGEST_OUTPUT
+from substrate.models.request import Request
 from substrate.values.errors import (
     BadRequest,
 )

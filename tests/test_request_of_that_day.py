@@ -14,9 +14,10 @@ from substrate.agent.tool import tool
 from substrate.agent.transcript import Transcript
 from substrate.agent.turn import ask, begin, call_tools, finish
 from substrate.models.frame import canonical
-from substrate.models.messages import Json, Request, StopReason, Text, UserMessage
+from substrate.models.messages import Json, StopReason, Text, UserMessage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from substrate.values.codec import decode
 from substrate.values.errors import RunNotFound
 from tests.loops import TASK, answer_of, make_agent

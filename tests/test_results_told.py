@@ -8,9 +8,10 @@ import pytest
 from substrate import connect
 from substrate.agent.stop import answered
 from substrate.agent.tool import tool
-from substrate.models.messages import Request, ToolMessage
+from substrate.models.messages import ToolMessage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call
+from substrate.models.request import Request
 from tests.loops import answer_of, make_agent
 
 AWKWARD: list[Any] = [

@@ -11,9 +11,10 @@ from substrate.agent.history.request import read_request
 from substrate.agent.task import Task
 from substrate.models.day import is_day
 from substrate.models.frame import canonical
-from substrate.models.messages import Document, Image, Request, Text, UserMessage, recorded
+from substrate.models.messages import Document, Image, Text, UserMessage, recorded
 from substrate.models.model import Model
 from substrate.models.providers.scripted import say
+from substrate.models.request import Request
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse
 from tests.loops import make_agent, scripted

@@ -11,9 +11,10 @@ from substrate import connect
 from substrate.agent.answer_type import TypedAnswer, typed_answer_of
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.tool import tool
-from substrate.models.messages import Invalid, Reply, Request, StopReason, ToolMessage
+from substrate.models.messages import Invalid, Reply, StopReason, ToolMessage
 from substrate.models.model import Fallback, Model
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse
 from tests.llm_providers import SETUPS, complete, served

@@ -9,8 +9,9 @@ import json
 from typing import Any
 
 from agent.tally import count
-from substrate.models.messages import Reply, Request, ToolMessage
+from substrate.models.messages import Reply, ToolMessage
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 
 THINKING_S = 0.05
 

@@ -2,8 +2,9 @@
 
 import re
 
-from substrate.models.messages import Reply, Request, ToolMessage
+from substrate.models.messages import Reply, ToolMessage
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 
 CENTS = 4900
 

@@ -27,17 +27,9 @@ from substrate.engine.step.step import Step
 from substrate.models.fallback_reason import FallbackReason
 from substrate.models.frame import frame
 from substrate.models.limits.model_limits import shared_limits
-from substrate.models.messages import (
-    Invalid,
-    Json,
-    PassedOver,
-    Reply,
-    Request,
-    StopReason,
-    Text,
-    Usage,
-)
+from substrate.models.messages import Invalid, Json, PassedOver, Reply, StopReason, Text, Usage
 from substrate.models.model import PATIENCE, Model
+from substrate.models.request import Request
 from substrate.values.clock import seconds_of
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import ContextOverflow, Refused

@@ -34,7 +34,8 @@ from substrate.engine.context.context import Context
 from substrate.engine.failure import Raised, failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import comes_from_code, described, in_place, place_of
-from substrate.models.messages import Json, ToolSpec
+from substrate.models.messages import Json
+from substrate.models.request import ToolSpec
 from substrate.values.errors import Failure, InvalidId, Misuse, Paused
 from substrate.values.ids import check_name
 from substrate.values.records import AnyEffect, Effect

@@ -11,7 +11,8 @@ Invariant: equal requests give equal JSON, in any process and after a round trip
 from collections.abc import Mapping, Sequence
 
 from substrate.models.mending import VERSION
-from substrate.models.messages import Json, Request, ToolSpec
+from substrate.models.messages import Json
+from substrate.models.request import Request, ToolSpec
 
 _OURS = ("passed_over", "invalid", "detail")
 """What a reply's record keeps and no provider is told."""

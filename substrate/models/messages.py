@@ -1,57 +1,59 @@
 """One set of message types for all providers. Pure values; each knows its JSON form.
 
-What a provider needs back byte for byte (a thinking block's signature, encrypted reasoning) is
-kept in a part's `native` beside the provider and model that made it, and is sent back to that
-model only: `Reply.made_by` tells an adapter which parts are its own.
+A reply names the provider and the model that made it. What this provider needs back byte for byte
+is in the `native` of its parts, and is sent to that model only: `Reply.made_by` tells an adapter
+which parts are its own. The parts themselves are in `parts`, and are imported from here.
 
 Invariants: ``X.from_json(x.to_json()) == x`` for every message and for `Usage`; what `to_json`
-returns is plain JSON (bytes as base64, money as a decimal string); a part's field that is None
-is left out of it. What was used is no part of a message's record: what was said and what it cost
-are kept side by side.
+returns is plain JSON (money as a decimal string). What a call used is no part of a reply's record:
+what was said and what it cost are kept side by side.
 """
 
-import json
-import re
-from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
 
-Json = Any
-"""A JSON value: None, bool, int, float, str, or lists and dicts of these."""
+from substrate.models.parts import (
+    UPGRADE,
+    Document,
+    Image,
+    Json,
+    ReplyPart,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    UserPart,
+    attached,
+    part_from_json,
+    portable,
+    recorded,
+)
 
-OnText = Callable[[str], None]
-"""Is told each piece of text as it comes in: live only, never recorded."""
-
-Tell = Callable[[dict[str, Any]], None]
-"""Is told what becomes of a call: live only, never recorded.
-
-``{"event": "model_asked", "model"}``: a model is asked from the beginning, so the text that came
-before, if any, is void. ``{"event": "model_waits", "model", "seconds"}``: it is not asked before
-its limits allow it.
-"""
-
-
-def tell_nobody(event: dict[str, Any]) -> None:
-    """Do nothing with what becomes of a call."""
-
-
-READ_TIMEOUT_S = 600.0
-"""How long a provider may say nothing, unless the model's settings say otherwise.
-
-Models that think without a word for minutes are common, and their keep-alives do not count.
-"""
-
-CALL_TIMEOUT_S = 3600.0
-"""How long a whole answer may take, unless the model's settings say otherwise."""
-
-OURS = frozenset({"read_timeout", "call_timeout"})
-"""The settings that no provider is told."""
-
-_DEEPEST = 200
-"""How deep arguments may be nested: the journal's JSON ends at 254, and a reply wraps them."""
+__all__ = [
+    "Document",
+    "Image",
+    "Invalid",
+    "Json",
+    "Message",
+    "PassedOver",
+    "Reply",
+    "ReplyPart",
+    "StopReason",
+    "Text",
+    "Thinking",
+    "ToolCall",
+    "ToolMessage",
+    "ToolResult",
+    "Usage",
+    "UserMessage",
+    "UserPart",
+    "attached",
+    "message_from_json",
+    "portable",
+    "recorded",
+]
 
 
 class StopReason(StrEnum):
@@ -65,105 +67,6 @@ class StopReason(StrEnum):
     LENGTH = "length"
     #: It, or its provider, declined.
     REFUSAL = "refusal"
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Words."""
-
-    #: The words.
-    text: str
-    #: What its provider needs back as it is.
-    native: Json = None
-
-
-@dataclass(frozen=True, slots=True)
-class Thinking:
-    """The model's reasoning: a readable summary, and what its provider needs back.
-
-    A block that only its own provider understands, such as a search that the provider ran, is
-    one without text: it holds its place among the parts and goes back in `native`.
-    """
-
-    #: What of it may be read.
-    text: str
-    #: What its provider needs back as it is.
-    native: Json = None
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """The model asks for a tool.
-
-    `arguments` is an object; where the model sent something that is none, `arguments` is empty
-    and `malformed` holds its text, so that the loop can answer with what was wrong. So it is with
-    every call of a reply that was cut off or filtered: what is `malformed` is never made.
-    """
-
-    #: What its result names; unique in a transcript.
-    id: str
-    #: The tool's.
-    name: str
-    #: By the names of the parameters.
-    arguments: dict[str, Json] = field(default_factory=dict)
-    #: What the model sent in the place of an object; such a call is never made.
-    malformed: str | None = None
-    #: What its provider needs back as it is.
-    native: Json = None
-
-    @classmethod
-    def read(cls, id: str, name: str, arguments: str, native: Json = None) -> "ToolCall":
-        """Return a call from the arguments as the model wrote them; no text is no arguments."""
-        try:
-            value = json.loads(arguments or "{}", parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict) and not _is_too_deep(value, arguments):
-            return cls(id, name, value, native=native)
-        return cls(id, name, malformed=arguments, native=native)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """What a tool gave back, for the call with this id.
-
-    Not every provider knows `is_error`, so `content` says by itself that something went wrong.
-    """
-
-    #: The call's `id`.
-    call_id: str
-    #: The tool's.
-    name: str
-    #: What the model reads.
-    content: str
-    #: Whether it went wrong.
-    is_error: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A picture for the model to look at."""
-
-    #: Its bytes.
-    data: bytes
-    #: Such as ``image/png``.
-    media_type: str = "image/png"
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A file for the model to read."""
-
-    #: Its bytes.
-    data: bytes
-    #: Such as ``application/pdf``.
-    media_type: str = "application/pdf"
-    #: What it is called.
-    title: str | None = None
-
-
-ReplyPart = Text | Thinking | ToolCall
-UserPart = Text | Image | Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +171,7 @@ class UserMessage:
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "UserMessage":
         """Rebuild a message from its record."""
-        return cls(tuple(_part(part) for part in record["parts"]))
+        return cls(tuple(part_from_json(part) for part in record["parts"]))
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -291,7 +194,7 @@ class ToolMessage:
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "ToolMessage":
         """Rebuild a message from its record."""
-        return cls(tuple(_part(result) for result in record["results"]))
+        return cls(tuple(part_from_json(result) for result in record["results"]))
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -360,7 +263,7 @@ class Reply:
         """Rebuild a reply from its record and the usage that was kept beside it."""
         invalid = record.get("invalid")
         return cls(
-            tuple(_part(part) for part in record["parts"]),
+            tuple(part_from_json(part) for part in record["parts"]),
             StopReason(record["stop"]),
             record["provider"],
             record["model"],
@@ -384,161 +287,4 @@ def message_from_json(record: Mapping[str, Json]) -> Message:
             return Reply.from_json(record)
         case "tools":
             return ToolMessage.from_json(record)
-    raise ValueError(f"{record['role']!r} is a role that this version does not know; {_UPGRADE}")
-
-
-@dataclass(frozen=True, slots=True)
-class ToolSpec:
-    """A tool as the model sees it. `parameters` is a JSON Schema whose root is an object."""
-
-    #: What the model calls it.
-    name: str
-    #: What the model chooses it by.
-    description: str
-    #: A JSON Schema.
-    parameters: dict[str, Json]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One model call: everything the provider is told.
-
-    `settings` are the model's: ``read_timeout`` and ``call_timeout`` are ours; the rest goes out.
-    Where `max_output_tokens` is None, an answer may be as long as the model can make it. Without
-    `may_call_tools` the model is shown the tools, which earlier messages may speak of, and may
-    call none. With an `answer_schema`, a JSON Schema whose root is an object, its answer is to be
-    JSON that fits.
-    """
-
-    #: The system prompt.
-    system: str
-    #: What was said so far; the first is the task.
-    messages: Sequence[Message]
-    #: What the model may call.
-    tools: Sequence[ToolSpec] = ()
-    #: The longest answer; None is as much as the model can write.
-    max_output_tokens: int | None = None
-    #: The model's.
-    settings: Mapping[str, Json] = field(default_factory=dict)
-    #: Whether it may call them now, or is only shown them.
-    may_call_tools: bool = True
-    #: What its answer is to fit, where it is to be JSON.
-    answer_schema: Mapping[str, Json] | None = None
-
-    def call_id(self, position: int) -> str:
-        """Return an id for a call to which its provider gives none: no other call has it."""
-        replies = [message for message in self.messages if isinstance(message, Reply)]
-        ours = (_OUR_ID.fullmatch(call.id) for reply in replies for call in reply.tool_calls)
-        # After a summary there are fewer replies than there were, and the last one kept its ids.
-        number = max((int(each[1]) + 1 for each in ours if each), default=0)
-        return f"call_{max(number, len(replies))}_{position}"
-
-    @property
-    def read_timeout_s(self) -> float:
-        """How long the provider may say nothing, in seconds, before the call counts as stalled."""
-        return float(self.settings.get("read_timeout", READ_TIMEOUT_S))
-
-    @property
-    def call_timeout_s(self) -> float:
-        """How long the whole answer may take, in seconds."""
-        return float(self.settings.get("call_timeout", CALL_TIMEOUT_S))
-
-    @property
-    def parameters(self) -> dict[str, Json]:
-        """The settings that go to the provider as they are."""
-        return {key: value for key, value in self.settings.items() if key not in OURS}
-
-
-_OUR_ID = re.compile(r"call_(\d{1,9})_\d+")
-_PARTS: Mapping[str, type[Any]] = {
-    "text": Text,
-    "thinking": Thinking,
-    "tool_call": ToolCall,
-    "tool_result": ToolResult,
-    "image": Image,
-    "document": Document,
-}
-_TYPES = {cls: name for name, cls in _PARTS.items()}
-_UPGRADE = "it was written by a newer one: update the kit"
-
-
-def portable(name: str) -> str:
-    """Return a call's id or name as every provider takes it: 1 to 64 letters, digits, ``_``, ``-``.
-
-    One that fits is returned as it is, so a provider's own come back to it unchanged. Models make
-    up names that their own provider refuses to read again.
-    """
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[-64:] or "_"
-
-
-def uncalled(parts: Iterable[ReplyPart], stop: StopReason) -> tuple[ReplyPart, ...]:
-    """Return the parts of a reply, without a call that can be made where it was not finished.
-
-    The last call of a reply that was cut off is incomplete, even where no argument had come yet;
-    and nothing of a reply that was filtered is to have an effect.
-    """
-    if stop not in (StopReason.LENGTH, StopReason.REFUSAL):
-        return tuple(parts)
-    return tuple(
-        replace(part, arguments={}, malformed=_written(part))
-        if isinstance(part, ToolCall)
-        else part
-        for part in parts
-    )
-
-
-def _written(call: ToolCall) -> str:
-    """Return a call's arguments as text; none at all are no arguments that came."""
-    if call.malformed is not None:
-        return call.malformed
-    return json.dumps(call.arguments, ensure_ascii=False) if call.arguments else ""
-
-
-def recorded(part: ReplyPart | UserPart | ToolResult) -> dict[str, Json]:
-    """Return a part as its type's name and those of its fields that are not None."""
-    record: dict[str, Json] = {"type": _TYPES[type(part)]}
-    for name in (each.name for each in fields(part)):
-        value = getattr(part, name)
-        if value is not None:
-            record[name] = b64encode(value).decode() if isinstance(value, bytes) else value
-    return record
-
-
-def attached(record: "Mapping[str, Json] | Image | Document") -> "Image | Document":
-    """Rebuild an image or a document from its record. Raises `ValueError` for anything else."""
-    part = record
-    if isinstance(record, Mapping):
-        given = {"type": None, **record}
-        part = _part(given) if given["type"] in ("image", "document") else record
-    data: object = part.data if isinstance(part, Image | Document) else None
-    if not isinstance(part, Image | Document) or not isinstance(data, bytes) or not data:
-        raise ValueError("an attachment is an Image or a Document, with its bytes as data")
-    return part
-
-
-def _part(record: Mapping[str, Json]) -> Any:
-    """Rebuild a part; `data` is the one field that holds bytes."""
-    if record["type"] not in _PARTS:
-        raise ValueError(
-            f"{record['type']!r} is a part that this version does not know; {_UPGRADE}"
-        )
-    given = {key: value for key, value in record.items() if key != "type"}
-    if "data" in given:
-        given["data"] = b64decode(given["data"])
-    return _PARTS[record["type"]](**given)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _is_too_deep(value: Json, written: str) -> bool:
-    """Whether a value is nested deeper than the journal can keep; mostly its text tells."""
-    if written.count("{") + written.count("[") <= _DEEPEST:
-        return False
-    layer, depth = [value], 0
-    while layer and depth <= _DEEPEST:
-        inner = [each.values() if isinstance(each, dict) else each for each in layer]
-        layer = [each for group in inner for each in group if isinstance(each, dict | list)]
-        depth += 1
-    return depth > _DEEPEST
+    raise ValueError(f"{record['role']!r} is a role that this version does not know; {UPGRADE}")

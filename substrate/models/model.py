@@ -19,21 +19,11 @@ from substrate.models.fallback_reason import PATIENCE_S, FallbackReason
 from substrate.models.limits import limiter
 from substrate.models.limits.model_limits import ModelLimits
 from substrate.models.mending import mended
-from substrate.models.messages import (
-    OURS,
-    Json,
-    Message,
-    OnText,
-    Reply,
-    Request,
-    Tell,
-    ToolSpec,
-    Usage,
-    tell_nobody,
-)
+from substrate.models.messages import Json, Message, Reply, Usage
 from substrate.models.providers.address import Address
 from substrate.models.providers.registry import PROVIDERS, Provider, adapter_of, disconnect
 from substrate.models.providers.scripted import Script, Scripted
+from substrate.models.request import OURS, OnText, Request, Tell, ToolSpec, tell_nobody
 from substrate.values.clock import seconds_of
 from substrate.values.errors import BadRequest, Misuse, ModelError
 from substrate.values.near import did_you_mean

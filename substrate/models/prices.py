@@ -10,7 +10,8 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from math import isfinite
 
-from substrate.models.messages import Json, Request, Usage
+from substrate.models.messages import Json, Usage
+from substrate.models.request import Request
 from substrate.models.tokens import tokens, tokens_of_request
 
 

@@ -26,7 +26,8 @@ from math import ceil
 from struct import unpack_from
 
 from substrate.models.frame import canonical
-from substrate.models.messages import Document, Image, Json, Request, UserMessage
+from substrate.models.messages import Document, Image, Json, UserMessage
+from substrate.models.request import Request
 from substrate.values.codec import encode
 
 Size = tuple[int, int]

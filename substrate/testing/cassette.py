@@ -21,8 +21,9 @@ from typing import Any
 
 from substrate.models.day import is_day
 from substrate.models.frame import canonical
-from substrate.models.messages import Json, Reply, Request, Usage
+from substrate.models.messages import Json, Reply, Usage
 from substrate.models.model import Model
+from substrate.models.request import Request
 from substrate.values.codec import encode
 from substrate.values.errors import BadRequest
 

@@ -9,8 +9,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from substrate.models.messages import Reply, Request, ToolMessage
+from substrate.models.messages import Reply, ToolMessage
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 
 THINKING_S = 0.4  # long enough to watch, and to kill it in the middle
 

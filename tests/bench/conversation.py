@@ -21,9 +21,10 @@ from typing import Any
 from substrate import Context, connect
 from substrate.agent.stop import answered, any_of, budget, max_turns
 from substrate.agent.tool import Tool, tool
-from substrate.models.messages import Request, Usage
+from substrate.models.messages import Usage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from tests.loops import TASK, make_agent
 
 SAID = "x" * 2000

@@ -15,9 +15,10 @@ from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import tool
 from substrate.agent.turn import ask, begin, call_tools, finish, follow_advice, hear, verdict
-from substrate.models.messages import Reply, Request, ToolMessage
+from substrate.models.messages import Reply, ToolMessage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 
 LONG = "long enough for a blob " * 5_000
 

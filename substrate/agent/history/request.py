@@ -10,7 +10,8 @@ from substrate.agent.history.result import result_in, spoken
 from substrate.agent.history.rows import input_of, value_of
 from substrate.engine.client import Client
 from substrate.models.frame import said
-from substrate.models.messages import OURS, Json, ToolMessage, UserMessage
+from substrate.models.messages import Json, ToolMessage, UserMessage
+from substrate.models.request import OURS
 from substrate.values.codec import decode
 from substrate.values.errors import RunNotFound
 from substrate.values.records import Promise

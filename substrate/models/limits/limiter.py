@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from substrate.models.limits.headers import RemainingLimit, allowances
-from substrate.models.messages import Json, Reply, Request
+from substrate.models.messages import Json, Reply
+from substrate.models.request import Request
 from substrate.models.tokens import tokens_of_request
 from substrate.values.clock import Clock, from_ms
 from substrate.values.errors import ModelError, RateLimited

@@ -21,7 +21,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from substrate.models.messages import Json, Request
+from substrate.models.messages import Json
+from substrate.models.request import Request
 
 # What Anthropic's constrained decoding does not know is told to the model in words.
 _TOLD_IN_WORDS = (

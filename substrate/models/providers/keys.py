@@ -21,8 +21,9 @@ from traceback import format_exception
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from substrate.models.messages import OnText, Reply, Request
+from substrate.models.messages import Reply
 from substrate.models.providers.address import Address
+from substrate.models.request import OnText, Request
 from substrate.values.codec import encode
 from substrate.values.errors import ModelError, TransportFailed
 from substrate.values.mask import Mask

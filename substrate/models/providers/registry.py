@@ -20,9 +20,10 @@ from weakref import WeakKeyDictionary
 
 from substrate.engine.event_loop import check_loop
 from substrate.installed import how_to_add
-from substrate.models.messages import OnText, Reply, Request
+from substrate.models.messages import Reply
 from substrate.models.providers.address import Address
 from substrate.models.providers.keys import Discreet, hide_in, keys_of
+from substrate.models.request import OnText, Request
 from substrate.values.errors import BadRequest, ModelError
 
 

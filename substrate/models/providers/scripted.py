@@ -18,16 +18,15 @@ from decimal import Decimal
 
 from substrate.models.messages import (
     Json,
-    OnText,
     Reply,
     ReplyPart,
-    Request,
     StopReason,
     Text,
     Thinking,
     ToolCall,
     Usage,
 )
+from substrate.models.request import OnText, Request
 from substrate.models.tokens import tokens, tokens_of_request
 from substrate.values.errors import BadRequest
 

@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from substrate.models.limits.limiter import observe_headers
-from substrate.models.messages import Json, Request, Usage
-from substrate.models.providers.failures import Translator, broken
+from substrate.models.messages import Json, Usage
+from substrate.models.providers.failures import Translator, transport_failed
+from substrate.models.request import Request
 from substrate.values.errors import ModelError
 
 DRAIN_S = 0.25
@@ -105,7 +106,7 @@ async def events(
                 what = f"said nothing for {patience.silence_s:g} s (read_timeout)"
             else:
                 what = f"did not end its answer in {patience.whole_s:g} s (call_timeout)"
-            raise broken(model, what) from error
+            raise transport_failed(model, what) from error
 
     with sdk.failing_as_ours(model):
         # Until the answer begins there are no keep-alives: the transport's own limit is enough.
@@ -117,7 +118,7 @@ async def events(
                 if event is _END:
                     return
                 if not isinstance(event, dict):
-                    raise broken(model, f"sent {event!r} where an event belongs")
+                    raise transport_failed(model, f"sent {event!r} where an event belongs")
                 yield event
                 if says(event):  # what the reader did with it is no silence of theirs
                     heard_at = now()

@@ -1,7 +1,5 @@
 """Anthropic's Messages API, over its own SDK.
 
-`claude` has what is said and what comes back.
-
 Invariants: an answer counts only when `message_stop` has come and a stop reason with it. A turn
 that pauses for the provider's own tools is continued, and counted once.
 """
@@ -9,36 +7,27 @@ that pauses for the provider's own tools is continued, and counted once.
 from contextlib import aclosing
 from dataclasses import replace
 
+import anthropic
 import httpx2
-from anthropic import (
-    AnthropicError,
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    AsyncAnthropic,
-    AsyncStream,
-    Timeout,
-)
+from anthropic import AsyncAnthropic
 
 from substrate.models import prices
-from substrate.models.messages import Json, OnText, Reply, Request, Usage
+from substrate.models.messages import Reply, Usage
+from substrate.models.parts import Json
 from substrate.models.providers.address import Address
-from substrate.models.providers.anthropic import wire as claude
-from substrate.models.providers.anthropic.wire import PROVIDER, Draft
-from substrate.models.providers.failures import Sdk, broken, overflowed, parsing
+from substrate.models.providers.anthropic import reply as replies
+from substrate.models.providers.anthropic.reply import PROVIDER
+from substrate.models.providers.anthropic.request import body_of, longest_in, paused
+from substrate.models.providers.failures import overflowed, parsing, transport_failed
+from substrate.models.providers.sdk import Sdk
 from substrate.models.providers.stream import Patience, charged, events, finish
+from substrate.models.request import OnText, Request
 from substrate.values.errors import BadRequest
 
 MOST_PAUSES = 8
 """How often one answer may pause for the provider's own tools before it counts as lost."""
 
-_SDK = Sdk(
-    status=APIStatusError,
-    connection=APIConnectionError,
-    api=APIError,
-    sdk=AnthropicError,
-    transport=httpx2.HTTPError,
-)
+_SDK = Sdk(anthropic, anthropic.AnthropicError, httpx2)
 
 
 def connect(address: Address) -> "Anthropic":
@@ -47,14 +36,11 @@ def connect(address: Address) -> "Anthropic":
     Raises `BadRequest` when these cannot be used.
     """
     prices.load(PROVIDER)
-    try:
-        return Anthropic(
-            AsyncAnthropic(
-                api_key=address.key, base_url=address.base_url, max_retries=0, open_telemetry=False
-            )
+    with _SDK.connecting(PROVIDER, "check ANTHROPIC_BASE_URL and the key"):
+        client = AsyncAnthropic(
+            api_key=address.key, base_url=address.base_url, max_retries=0, open_telemetry=False
         )
-    except (AnthropicError, httpx2.InvalidURL) as error:
-        raise BadRequest(f"{PROVIDER}: {error}; check ANTHROPIC_BASE_URL and the key") from error
+    return Anthropic(client)
 
 
 class Anthropic:
@@ -80,7 +66,7 @@ class Anthropic:
         try:
             return await self._answer(model, self._limited(model, request), on_delta)
         except BadRequest as error:
-            longest = claude.longest_in(error.body)
+            longest = longest_in(error.body)
             if longest is None or longest == self._longest.get(model):
                 raise
             self._longest[model] = longest
@@ -90,18 +76,18 @@ class Anthropic:
         return replace(request, max_output_tokens=self._longest.get(model))
 
     async def _answer(self, model: str, request: Request, on_delta: OnText) -> Reply:
-        body = claude.body(model, request)
+        body = body_of(model, request)
         asked: list[Json] = body["messages"]
-        drafts: list[Draft] = []
+        drafts: list[replies.Draft] = []
         patience = Patience.of(request)
         with charged(lambda: _charge(model, request, drafts)):
             while len(drafts) <= MOST_PAUSES:
-                drafts.append(Draft())
+                drafts.append(replies.Draft())
                 await self._stream(body, patience, drafts[-1], on_delta)
-                if drafts[-1].stop != "pause_turn" or claude.calls_ours(drafts[-1]):
+                if drafts[-1].stop != "pause_turn" or replies.calls_ours(drafts[-1]):
                     with parsing(f"{PROVIDER}:{model}"):
-                        return claude.reply(model, request, drafts)
-                so_far = claude.paused(drafts)
+                        return replies.reply(model, request, drafts)
+                so_far = paused(drafts)
                 said = [{"role": "assistant", "content": so_far}] if so_far else []
                 body["messages"] = [*asked, *said]
             raise BadRequest(
@@ -110,34 +96,24 @@ class Anthropic:
             )
 
     async def _stream(
-        self, body: dict[str, Json], patience: Patience, draft: Draft, on_delta: OnText
+        self, body: dict[str, Json], patience: Patience, draft: replies.Draft, on_delta: OnText
     ) -> None:
         model = f"{PROVIDER}:{body['model']}"
-        opening = self._client.post(
-            "/v1/messages",
-            cast_to=object,
-            body=body,
-            options={
-                "timeout": Timeout(patience.silence_s, connect=min(patience.silence_s, 10)),
-                "follow_redirects": False,
-            },
-            stream=True,
-            stream_cls=AsyncStream[object],
-        )
-        async with aclosing(events(model, _SDK, opening, patience, claude.says)) as coming:
+        opening = _SDK.open(self._client.post, "/v1/messages", body, patience.silence_s)
+        async with aclosing(events(model, _SDK, opening, patience, replies.says)) as coming:
             async for event in coming:
                 with parsing(model):
-                    words = claude.take(draft, event)
+                    words = replies.take(draft, event)
                 if words:
                     on_delta(words)
                 if draft.is_complete:
                     await finish(coming)
         if not draft.is_complete or draft.stop is None:
-            raise broken(model, "ended its stream before the answer was complete")
+            raise transport_failed(model, "ended its stream before the answer was complete")
         if draft.stop == "model_context_window_exceeded":
             raise overflowed(model)
 
 
-def _charge(model: str, request: Request, drafts: list[Draft]) -> Usage | None:
+def _charge(model: str, request: Request, drafts: list[replies.Draft]) -> Usage | None:
     begun = [draft for draft in drafts if draft.has_begun]
-    return claude.usage(model, request, begun) if begun else None
+    return replies.usage(model, request, begun) if begun else None

@@ -11,31 +11,22 @@ import json
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from substrate.models import messages as m
 from substrate.models import prices
-from substrate.models.mending import whole
-from substrate.models.messages import (
-    Json,
-    OnText,
-    Reply,
-    ReplyPart,
-    Request,
-    StopReason,
-    Text,
-    Thinking,
-    ToolCall,
-    Usage,
-    uncalled,
-)
+from substrate.models.parts import Json
 from substrate.models.providers.chat.request import Server
 from substrate.models.providers.failures import (
     Translator,
-    broken,
     overflowed,
     parsing,
     rejected,
+    transport_failed,
     unknown_stop,
 )
 from substrate.models.providers.stream import COUNTS_S, Opening, Patience, charged, drain, events
+from substrate.models.providers.unfinished import uncalled
+from substrate.models.request import OnText, Request
+from substrate.models.sendable import whole
 
 REASONING = ("reasoning", "reasoning_content")
 """The two names that servers have for a model's reasoning."""
@@ -90,12 +81,12 @@ async def answer(
     translator: Translator,
     opening: Opening,
     on_delta: OnText,
-) -> Reply:
+) -> m.Reply:
     """Read an answer from the call that `opening` is."""
     called, draft = server.name(model), _Draft()
     patience = Patience.of(request)
 
-    def charge() -> Usage | None:
+    def charge() -> m.Usage | None:
         return _usage(server, model, request, draft) if draft.has_begun else None
 
     with charged(charge):
@@ -108,7 +99,7 @@ async def answer(
                 if draft.finish is not None:
                     break
             if draft.finish is None:
-                raise broken(called, "ended its stream before the answer was complete")
+                raise transport_failed(called, "ended its stream before the answer was complete")
             async for event in drain(coming, COUNTS_S):
                 draft.counts = _counts(event) or draft.counts
         with parsing(called):
@@ -141,7 +132,7 @@ def _take(draft: _Draft, event: dict[str, Json], called: str) -> str:
     draft.id = event.get("id") or draft.id
     draft.counts = _counts(event) or draft.counts
     if early := (event.get("x_groq") or {}).get("error"):
-        raise broken(called, f"stopped its stream early: {early}")
+        raise transport_failed(called, f"stopped its stream early: {early}")
     words = ""
     for choice in event.get("choices") or ():
         if choice.get("index"):
@@ -200,46 +191,48 @@ def _counts(event: dict[str, Json]) -> dict[str, Json]:
     return prices.counts_in(event.get("usage") or (event.get("x_groq") or {}).get("usage"))
 
 
-def _reply(server: Server, model: str, request: Request, draft: _Draft) -> Reply:
-    parts: list[ReplyPart] = []
+def _reply(server: Server, model: str, request: Request, draft: _Draft) -> m.Reply:
+    parts: list[m.ReplyPart] = []
     if draft.reasoning or draft.details:
         details = {"reasoning_details": draft.details} if draft.details else {}
         native = {**draft.reasoning, **details}
-        parts.append(Thinking(next(iter(draft.reasoning.values()), ""), native=native))
+        parts.append(m.Thinking(next(iter(draft.reasoning.values()), ""), native=native))
     if draft.text:
-        parts.append(Text(whole(draft.text)))
+        parts.append(m.Text(whole(draft.text)))
     parts += [
-        ToolCall.read(each.id or request.call_id(i), each.name, each.arguments, each.native or None)
+        m.ToolCall.read(
+            each.id or request.call_id(i), each.name, each.arguments, each.native or None
+        )
         for i, each in enumerate(sorted(draft.calls, key=lambda each: each.index))
     ]
     stop = _stop(server.name(model), draft)
-    detail = draft.finish if stop is StopReason.REFUSAL else None
+    detail = draft.finish if stop is m.StopReason.REFUSAL else None
     if detail and not draft.text:
-        parts.append(Text(detail))
+        parts.append(m.Text(detail))
     usage = _usage(server, model, request, draft)
     said = uncalled(parts, stop)
-    return Reply(said, stop, server.provider, model, usage, draft.id, detail=detail)
+    return m.Reply(said, stop, server.provider, model, usage, draft.id, detail=detail)
 
 
-def _stop(called: str, draft: _Draft) -> StopReason:
+def _stop(called: str, draft: _Draft) -> m.StopReason:
     """Return why an answer stopped. Servers have words of their own for it, and many a gateway."""
     word = (draft.finish or "").lower()
     kind = word.partition(":")[0]  # Gemini's gateway says "content_filter: SAFETY"
     if kind in _CUT:
-        return StopReason.LENGTH
+        return m.StopReason.LENGTH
     if kind in _FILTERED:
-        return StopReason.REFUSAL
+        return m.StopReason.REFUSAL
     if word == "model_context_window_exceeded":
         raise overflowed(called)
     if word not in _NATURAL:
         raise unknown_stop(called, draft.finish or "")
-    return StopReason.TOOL_CALLS if draft.calls else StopReason.END
+    return m.StopReason.TOOL_CALLS if draft.calls else m.StopReason.END
 
 
-def _usage(server: Server, model: str, request: Request, draft: _Draft) -> Usage:
+def _usage(server: Server, model: str, request: Request, draft: _Draft) -> m.Usage:
     """Return what the server counted, or else about as much."""
     counts = draft.counts
-    told = Usage(
+    told = m.Usage(
         input_tokens=prices.number(counts, "prompt_tokens"),
         output_tokens=prices.number(counts, "completion_tokens"),
         cached_tokens=prices.number(counts, "prompt_tokens_details", "cached_tokens"),

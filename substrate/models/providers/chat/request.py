@@ -8,22 +8,10 @@ import json
 from base64 import b64encode
 from dataclasses import dataclass
 
-from substrate.models.messages import (
-    Document,
-    Image,
-    Json,
-    Message,
-    Reply,
-    Request,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolMessage,
-    UserMessage,
-    UserPart,
-    portable,
-)
+from substrate.models import messages as m
+from substrate.models.parts import Json
 from substrate.models.providers.answer_schema import in_words, named
+from substrate.models.request import Request
 from substrate.values.errors import BadRequest
 
 
@@ -48,7 +36,7 @@ class Server:
         return f"{self.provider}:{model}"
 
 
-def body(server: Server, model: str, request: Request) -> dict[str, Json]:
+def body_of(server: Server, model: str, request: Request) -> dict[str, Json]:
     """Return the request as the protocol takes it."""
     parameters = request.parameters
     tools = [
@@ -90,19 +78,19 @@ def body(server: Server, model: str, request: Request) -> dict[str, Json]:
     }
 
 
-def _messages(server: Server, model: str, message: Message) -> list[dict[str, Json]]:
+def _messages(server: Server, model: str, message: m.Message) -> list[dict[str, Json]]:
     match message:
-        case UserMessage(parts):
-            words = [part.text for part in parts if isinstance(part, Text)]
+        case m.UserMessage(parts):
+            words = [part.text for part in parts if isinstance(part, m.Text)]
             if len(words) == len(parts):  # a plain string, which every server takes
                 return [{"role": "user", "content": "\n\n".join(words)}]
             return [{"role": "user", "content": [_user_part(server, part) for part in parts]}]
-        case ToolMessage(results):
+        case m.ToolMessage(results):
             return [
                 {"role": "tool", "tool_call_id": each.call_id, "content": each.content}
                 for each in results
             ]
-        case Reply():
+        case m.Reply():
             said = _assistant(message, own=message.made_by(server.provider, model))
             return [said] if {"content", "tool_calls"} & said.keys() else []
 
@@ -118,13 +106,13 @@ def _both(first: Json, second: Json) -> Json:
     return [part for content in both for part in content]
 
 
-def _user_part(server: Server, part: UserPart) -> dict[str, Json]:
+def _user_part(server: Server, part: m.UserPart) -> dict[str, Json]:
     match part:
-        case Text(text):
+        case m.Text(text):
             return {"type": "text", "text": text}
-        case Image(data, media_type):
+        case m.Image(data, media_type):
             return {"type": "image_url", "image_url": {"url": _data_url(data, media_type)}}
-        case Document(data, media_type, title):
+        case m.Document(data, media_type, title):
             if media_type.startswith("text/"):
                 named = f"{title}:\n\n" if title else ""
                 return {"type": "text", "text": named + data.decode(errors="replace")}
@@ -142,20 +130,20 @@ def _data_url(data: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{b64encode(data).decode()}"
 
 
-def _assistant(reply: Reply, *, own: bool) -> dict[str, Json]:
+def _assistant(reply: m.Reply, *, own: bool) -> dict[str, Json]:
     """Return an earlier reply as one message; with neither words nor calls it is none."""
     said: dict[str, Json] = {"role": "assistant"}
     if reply.text:
         said["content"] = reply.text
     for part in reply.parts if own else ():
-        if isinstance(part, Thinking):
+        if isinstance(part, m.Thinking):
             said.update(part.native or {})
     calls = [_call(call, own=own) for call in reply.tool_calls]
     return {**said, "content": reply.text or None, "tool_calls": calls} if calls else said
 
 
-def _call(call: ToolCall, *, own: bool) -> dict[str, Json]:
+def _call(call: m.ToolCall, *, own: bool) -> dict[str, Json]:
     written = json.dumps(call.arguments, ensure_ascii=False)  # as a model writes
-    function = {"name": portable(call.name), "arguments": written}
+    function = {"name": m.portable(call.name), "arguments": written}
     kept = call.native if own and call.native else {}
     return {**kept, "id": call.id, "type": "function", "function": function}

@@ -24,12 +24,14 @@ from google.genai.errors import APIError, UnknownApiResponseError
 from google.genai.types import HttpOptions
 
 from substrate.models import prices
-from substrate.models.messages import Json, OnText, Reply, Request, Usage
+from substrate.models.messages import Json, Reply, Usage
 from substrate.models.providers.address import Address
-from substrate.models.providers.failures import broken, parsing, rejected
-from substrate.models.providers.google import wire as gemini
-from substrate.models.providers.google.wire import PROVIDER
+from substrate.models.providers.failures import parsing, rejected, transport_failed
+from substrate.models.providers.google import reply as replies
+from substrate.models.providers.google.reply import PROVIDER
+from substrate.models.providers.google.request import body_of
 from substrate.models.providers.stream import Events, Patience, charged, drain, events
+from substrate.models.request import OnText, Request
 from substrate.values.errors import BadRequest
 
 MOST_CONTINUATIONS = 8
@@ -85,25 +87,27 @@ class Google:
     async def answer(self, model: str, request: Request, on_delta: OnText) -> Reply:
         """Ask once. An answer that the server cuts in order to be continued is continued."""
         called = f"{PROVIDER}:{model}"
-        body = gemini.body(model, request)
-        drafts: list[gemini.Draft] = []
+        body = body_of(model, request)
+        drafts: list[replies.Draft] = []
         patience = Patience.of(request)
         with charged(lambda: _charge(model, request, drafts)):
             while len(drafts) <= MOST_CONTINUATIONS:
-                drafts.append(gemini.Draft())
+                drafts.append(replies.Draft())
                 opening = _open(self._client, model, body, patience.silence_s)
-                coming = events(called, _Translator(), opening, patience, gemini.says)
+                coming = events(called, _Translator(), opening, patience, replies.says)
                 await _read(called, coming, drafts[-1], on_delta)
                 if drafts[-1].finish != "CONTINUATION":
                     with parsing(called):
-                        return gemini.reply(model, request, drafts)
+                        return replies.reply(model, request, drafts)
                 if not drafts[-1].continuation:
-                    raise broken(called, "cut its answer and gave no token to continue it")
+                    raise transport_failed(
+                        called, "cut its answer and gave no token to continue it"
+                    )
                 body = {**body, "continuationToken": drafts[-1].continuation}
             raise BadRequest(f"{called} cut its answer {len(drafts)} times; ask for a shorter one")
 
 
-async def _read(called: str, coming: Events, draft: gemini.Draft, on_delta: OnText) -> None:
+async def _read(called: str, coming: Events, draft: replies.Draft, on_delta: OnText) -> None:
     """Read an answer, as far as it goes, into a draft."""
     async with aclosing(coming):
         async for event in coming:
@@ -117,12 +121,12 @@ async def _read(called: str, coming: Events, draft: gemini.Draft, on_delta: OnTe
                 async for late in drain(coming):  # what was counted, if it comes by itself
                     draft.counts.update(prices.counts_in(late.get("usageMetadata")))
     if not draft.is_complete:
-        raise broken(called, "ended its stream before the answer was complete")
+        raise transport_failed(called, "ended its stream before the answer was complete")
 
 
-def _charge(model: str, request: Request, drafts: list[gemini.Draft]) -> Usage | None:
+def _charge(model: str, request: Request, drafts: list[replies.Draft]) -> Usage | None:
     begun = [draft for draft in drafts if draft.has_begun]
-    return gemini.usage(model, request, begun) if begun else None
+    return replies.usage(model, request, begun) if begun else None
 
 
 class _Translator:
@@ -137,14 +141,14 @@ class _Translator:
             headers = getattr(error.response, "headers", None)
             raise rejected(model, error.details, status=error.code, headers=headers) from error
         except httpx2.HTTPError as error:
-            raise broken(model, f"broke off: {error!r}") from error
+            raise transport_failed(model, f"broke off: {error!r}") from error
         except UnknownApiResponseError as error:
-            raise broken(model, f"sent what cannot be read: {error}") from error
+            raise transport_failed(model, f"sent what cannot be read: {error}") from error
         except (ValueError, TypeError, httpx2.InvalidURL) as error:
             # Before the request, a setting that is not JSON; after it, an answer that is none.
             if _response.get() is None:
                 raise BadRequest(f"{model} was not asked: {error}; correct the request") from error
-            raise broken(model, f"sent what cannot be read: {error}") from error
+            raise transport_failed(model, f"sent what cannot be read: {error}") from error
 
 
 class _Stream:

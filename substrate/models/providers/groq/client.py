@@ -13,24 +13,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import groq
 import httpx
-from groq import (
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    AsyncGroq,
-    AsyncStream,
-    GroqError,
-    Timeout,
-)
+from groq import AsyncGroq
 
 from substrate.models import prices
-from substrate.models.messages import Json, OnText, Reply, Request, StopReason, ToolCall, Usage
+from substrate.models.messages import Json, Reply, StopReason, ToolCall, Usage
 from substrate.models.providers.address import Address
 from substrate.models.providers.chat import reply as chat
-from substrate.models.providers.chat.request import Server, body
-from substrate.models.providers.failures import Sdk
-from substrate.values.errors import BadRequest, ModelMistake
+from substrate.models.providers.chat.request import Server, body_of
+from substrate.models.providers.sdk import Sdk
+from substrate.models.request import OnText, Request
+from substrate.values.errors import ModelMistake
 
 PROVIDER = "groq"
 
@@ -41,13 +35,7 @@ _SERVER = Server(
     takes_formats=False,
     prices=PROVIDER,
 )
-_SDK = Sdk(
-    status=APIStatusError,
-    connection=APIConnectionError,
-    api=APIError,
-    sdk=GroqError,
-    transport=httpx.HTTPError,
-)
+_SDK = Sdk(groq, groq.GroqError, httpx)
 _TAGGED = re.compile(r"<function=([\w.-]+)[^{\[<]*(.*?)(?:</function>|$)", re.DOTALL)
 _BARE = re.compile(r"^\s*([\w.-]+)\s*(\{.*\})\s*(?:</function>)?\s*$", re.DOTALL)
 _REJECTED = re.compile(r"(?:parameters for tool|attempted to call tool) '?([\w.-]+)'?")
@@ -59,10 +47,8 @@ def connect(address: Address) -> "Groq":
     Raises `BadRequest` when these cannot be used.
     """
     prices.load(PROVIDER)
-    try:
+    with _SDK.connecting(PROVIDER, "check GROQ_BASE_URL and the key"):
         return Groq(AsyncGroq(api_key=address.key, base_url=address.base_url, max_retries=0))
-    except (GroqError, httpx.InvalidURL) as error:
-        raise BadRequest(f"{PROVIDER}: {error}; check GROQ_BASE_URL and the key") from error
 
 
 class Groq:
@@ -79,17 +65,11 @@ class Groq:
 
     async def answer(self, model: str, request: Request, on_delta: OnText) -> Reply:
         """Ask once."""
-        timeout_s = request.read_timeout_s
-        opening = self._client.post(
+        opening = _SDK.open(
+            self._client.post,
             "/openai/v1/chat/completions",
-            cast_to=object,
-            body=body(_SERVER, model, request),
-            options={
-                "timeout": Timeout(timeout_s, connect=min(timeout_s, 10)),
-                "follow_redirects": False,
-            },
-            stream=True,
-            stream_cls=AsyncStream[object],
+            body_of(_SERVER, model, request),
+            request.read_timeout_s,
         )
         try:
             return await chat.answer(

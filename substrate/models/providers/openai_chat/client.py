@@ -12,35 +12,22 @@ no other: a server named in another way is shown the key of ``Model(…, key=…
 import os
 
 import httpx2
-from openai import (
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    AsyncOpenAI,
-    AsyncStream,
-    OpenAIError,
-    Timeout,
-)
+import openai
+from openai import AsyncOpenAI
 
 from substrate.models import prices
-from substrate.models.messages import OnText, Reply, Request
+from substrate.models.messages import Reply
 from substrate.models.providers.address import Address
 from substrate.models.providers.chat import reply as chat
-from substrate.models.providers.chat.request import Server, body
-from substrate.models.providers.failures import Sdk
-from substrate.values.errors import BadRequest
+from substrate.models.providers.chat.request import Server, body_of
+from substrate.models.providers.sdk import Sdk
+from substrate.models.request import OnText, Request
 
 PROVIDER = "openai-chat"
 NO_KEY = "none"
 """What a server is shown that asks for no key: the SDK insists on one."""
 
-_SDK = Sdk(
-    status=APIStatusError,
-    connection=APIConnectionError,
-    api=APIError,
-    sdk=OpenAIError,
-    transport=httpx2.HTTPError,
-)
+_SDK = Sdk(openai, openai.OpenAIError, httpx2)
 
 
 def connect(address: Address) -> "OpenAIChat":
@@ -53,10 +40,8 @@ def connect(address: Address) -> "OpenAIChat":
     key = address.key or os.environ.get("OPENAI_CHAT_API_KEY")
     if not base_url and not key:
         key = os.environ.get("OPENAI_API_KEY")
-    try:
+    with _SDK.connecting(PROVIDER, "check OPENAI_CHAT_BASE_URL"):
         client = AsyncOpenAI(api_key=key or NO_KEY, base_url=base_url, max_retries=0)
-    except (OpenAIError, httpx2.InvalidURL) as error:
-        raise BadRequest(f"{PROVIDER}: {error}; check OPENAI_CHAT_BASE_URL") from error
     return OpenAIChat(client)
 
 
@@ -81,18 +66,8 @@ class OpenAIChat:
 
     async def answer(self, model: str, request: Request, on_delta: OnText) -> Reply:
         """Ask once."""
-        timeout_s = request.read_timeout_s
-        opening = self._client.post(
-            "/chat/completions",
-            cast_to=object,
-            body=body(self._server, model, request),
-            options={
-                "timeout": Timeout(timeout_s, connect=min(timeout_s, 10)),
-                "follow_redirects": False,
-            },
-            stream=True,
-            stream_cls=AsyncStream[object],
-        )
+        body = body_of(self._server, model, request)
+        opening = _SDK.open(self._client.post, "/chat/completions", body, request.read_timeout_s)
         return await chat.answer(
             self._server, model, request, translator=_SDK, opening=opening, on_delta=on_delta
         )

@@ -1,0 +1,201 @@
+"""A reply from the events of Anthropic's stream.
+
+A reply is put together here block by block, since the SDK's own helper repairs a tool's
+half-written JSON, and the loop has to know that it was half-written.
+
+Invariant: what the API wants back unchanged is in a part's `native`, whole.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+
+from substrate.models import messages as m
+from substrate.models import prices
+from substrate.models.parts import Json
+from substrate.models.providers.failures import unknown_stop
+from substrate.models.providers.unfinished import uncalled
+from substrate.models.request import Request
+from substrate.models.sendable import whole
+
+PROVIDER = "anthropic"
+
+_STOPS: Mapping[str, m.StopReason | None] = {  # None: whichever of the natural ones it is
+    "end_turn": None,
+    "stop_sequence": None,
+    "tool_use": None,
+    "pause_turn": None,  # where it calls a tool of ours too, which is answered first
+    "max_tokens": m.StopReason.LENGTH,
+    "refusal": m.StopReason.REFUSAL,
+    "content_filter": m.StopReason.REFUSAL,  # gateways before other models pass it on
+}
+
+
+@dataclass(slots=True)
+class Draft:
+    """One message as far as its stream has come."""
+
+    id: str | None = None
+    blocks: dict[int, dict[str, Json]] = field(default_factory=dict)
+    inputs: dict[int, str] = field(default_factory=dict)
+    usage: dict[str, Json] = field(default_factory=dict)
+    is_counted: bool = False
+    stop: str | None = None
+    stop_details: dict[str, Json] | None = None
+    is_complete: bool = False
+
+    @property
+    def content(self) -> list[dict[str, Json]]:
+        """Its blocks in order."""
+        return [self.blocks[index] for index in sorted(self.blocks)]
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything has come."""
+        return bool(self.usage or self.blocks or self.id)
+
+
+def calls_ours(draft: Draft) -> bool:
+    """Whether a message calls a tool of ours: the API takes it back only with the result."""
+    return any(block["type"] == "tool_use" for block in draft.content)
+
+
+def says(event: dict[str, Json]) -> bool:
+    """Whether an event says something: not a ping, nor a delta of nothing."""
+    if event.get("type") != "content_block_delta":
+        return event.get("type") in _SAYING
+    delta = event.get("delta")
+    said = delta.items() if isinstance(delta, dict) else ()
+    return any(value for key, value in said if key != "type")
+
+
+_SAYING = frozenset(
+    {
+        *("message_start", "content_block_start", "content_block_stop"),
+        *("message_delta", "message_stop", "error"),
+    }
+)
+
+
+def take(draft: Draft, event: dict[str, Json]) -> str:
+    """Add an event to the draft; return the words for the user in it."""
+    match event["type"]:
+        case "message_start":
+            draft.id = event["message"].get("id")
+            draft.usage.update(prices.counts_in(event["message"].get("usage")))
+        case "content_block_start":
+            draft.blocks[event["index"]] = dict(event["content_block"])
+        case "content_block_delta":
+            return _grow(draft, event["index"], event["delta"])
+        case "message_delta":
+            draft.stop = event["delta"].get("stop_reason") or draft.stop
+            draft.stop_details = event["delta"].get("stop_details")
+            # Cumulative; a count that is left out keeps the value of message_start.
+            told = prices.counts_in(event.get("usage"))
+            draft.usage.update(told)
+            draft.is_counted = draft.is_counted or "output_tokens" in told
+        case "content_block_stop":
+            _finish_input(draft, event["index"])
+        case "message_stop":
+            draft.is_complete = True
+    return ""
+
+
+def _grow(draft: Draft, index: int, delta: dict[str, Json]) -> str:
+    block = draft.blocks[index]
+    match delta["type"]:
+        case "text_delta":
+            block["text"] += delta["text"]
+            return str(delta["text"])
+        case "thinking_delta":
+            block["thinking"] += delta["thinking"]
+        case "signature_delta":
+            block["signature"] = delta["signature"]
+        case "citations_delta":
+            block["citations"] = [*(block.get("citations") or []), delta["citation"]]
+        case "input_json_delta":
+            draft.inputs[index] = draft.inputs.get(index, "") + delta["partial_json"]
+    return ""
+
+
+def _finish_input(draft: Draft, index: int) -> None:
+    """Give a tool's block the input that came in pieces, since a paused block goes back whole."""
+    if written := draft.inputs.get(index):
+        draft.blocks[index]["input"] = m.ToolCall.read("", "", written).arguments
+
+
+def reply(model: str, request: Request, drafts: Sequence[Draft]) -> m.Reply:
+    """Return the drafts of one answer as a reply.
+
+    Raises `TransportFailed` where it stopped for a reason that nobody knows to end an answer.
+    """
+    last, said = drafts[-1], drafts[-1].stop or ""
+    if said not in _STOPS:
+        raise unknown_stop(f"{PROVIDER}:{model}", said)
+    parts = [
+        _part(draft.blocks[index], draft.inputs.get(index))
+        for draft in drafts
+        for index in sorted(draft.blocks)
+    ]
+    calls = any(isinstance(part, m.ToolCall) for part in parts)
+    natural = m.StopReason.TOOL_CALLS if calls else m.StopReason.END
+    stop, detail = _STOPS[said] or natural, None
+    if stop is m.StopReason.REFUSAL:
+        details = last.stop_details or {}
+        detail = str(details.get("category") or said)
+        if not any(isinstance(part, m.Text) and part.text for part in parts):
+            parts.append(m.Text(details.get("explanation") or detail))
+    return m.Reply(
+        uncalled(parts, stop),
+        stop,
+        PROVIDER,
+        model,
+        usage(model, request, drafts),
+        last.id,
+        detail=detail,
+    )
+
+
+def _part(block: dict[str, Json], input_json: str | None) -> m.ReplyPart:
+    """Return a block as a part; `native` holds what the part itself does not."""
+    match block["type"]:
+        case "text":
+            rest = {k: v for k, v in block.items() if k not in ("type", "text")}
+            return m.Text(whole(block["text"]), native=rest or None)
+        case "thinking":
+            rest = {k: v for k, v in block.items() if k != "thinking"}
+            return m.Thinking(block["thinking"], native=rest)
+        case "tool_use":
+            own = ("type", "id", "name", "input")
+            native = {k: v for k, v in block.items() if k not in own} or None
+            if input_json:
+                return m.ToolCall.read(block["id"], block["name"], input_json, native)
+            return m.ToolCall(block["id"], block["name"], block["input"], native=native)
+    return m.Thinking("", native=block)
+
+
+def usage(model: str, request: Request, drafts: Sequence[Draft]) -> m.Usage:
+    """Return what the drafts of an answer used, as it was counted, or else about as much."""
+    return reduce(add, (_usage(model, request, draft) for draft in drafts))
+
+
+def _usage(model: str, request: Request, draft: Draft) -> m.Usage:
+    counts = draft.usage
+    read = prices.number(counts, "cache_read_input_tokens")
+    hourly = prices.number(counts, "cache_creation", "ephemeral_1h_input_tokens")
+    brief = prices.number(counts, "cache_creation", "ephemeral_5m_input_tokens")
+    written = prices.number(counts, "cache_creation_input_tokens") or hourly + brief
+    is_told = counts.get("input_tokens") is not None
+    # What message_start counts as output is no more than the first word.
+    output = prices.number(counts, "output_tokens") if draft.is_counted else 0
+    told = m.Usage(
+        input_tokens=prices.number(counts, "input_tokens") + read + written if is_told else 0,
+        output_tokens=output,
+        cached_tokens=read,
+        cache_write_tokens=written,
+        reasoning_tokens=prices.number(counts, "output_tokens_details", "thinking_tokens"),
+    )
+    whole_usage = prices.counted(told, request, [*draft.content, *draft.inputs.values()], PROVIDER)
+    tier = counts.get("service_tier")
+    return prices.priced(whole_usage, PROVIDER, model, tier, hourly_tokens=min(hourly, written))

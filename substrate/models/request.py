@@ -1,0 +1,100 @@
+"""What is asked of a model in one call, and who listens to what becomes of it. Pure values."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from substrate.models.messages import Json, Message, Reply
+
+OnText = Callable[[str], None]
+"""Is told each piece of text as it comes in: live only, never recorded."""
+
+Tell = Callable[[dict[str, Any]], None]
+"""Is told what becomes of a call: live only, never recorded.
+
+``{"event": "model_asked", "model"}``: a model is asked from the beginning, so the text that came
+before, if any, is void. ``{"event": "model_waits", "model", "seconds"}``: it is not asked before
+its limits allow it.
+"""
+
+
+def tell_nobody(event: dict[str, Any]) -> None:
+    """Do nothing with what becomes of a call."""
+
+
+READ_TIMEOUT_S = 600.0
+"""How long a provider may say nothing, unless the model's settings say otherwise.
+
+Models that think without a word for minutes are common, and their keep-alives do not count.
+"""
+
+CALL_TIMEOUT_S = 3600.0
+"""How long a whole answer may take, unless the model's settings say otherwise."""
+
+OURS = frozenset({"read_timeout", "call_timeout"})
+"""The settings that no provider is told."""
+
+_OUR_ID = re.compile(r"call_(\d{1,9})_\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as the model sees it. `parameters` is a JSON Schema whose root is an object."""
+
+    #: What the model calls it.
+    name: str
+    #: What the model chooses it by.
+    description: str
+    #: A JSON Schema.
+    parameters: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One model call: everything the provider is told.
+
+    `settings` are the model's: ``read_timeout`` and ``call_timeout`` are ours; the rest goes out.
+    Where `max_output_tokens` is None, an answer may be as long as the model can make it. Without
+    `may_call_tools` the model is shown the tools, which earlier messages may speak of, and may
+    call none. With an `answer_schema`, a JSON Schema whose root is an object, its answer is to be
+    JSON that fits.
+    """
+
+    #: The system prompt.
+    system: str
+    #: What was said so far; the first is the task.
+    messages: Sequence[Message]
+    #: What the model may call.
+    tools: Sequence[ToolSpec] = ()
+    #: The longest answer; None is as much as the model can write.
+    max_output_tokens: int | None = None
+    #: The model's.
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    #: Whether it may call them now, or is only shown them.
+    may_call_tools: bool = True
+    #: What its answer is to fit, where it is to be JSON.
+    answer_schema: Mapping[str, Json] | None = None
+
+    def call_id(self, position: int) -> str:
+        """Return an id for a call to which its provider gives none: no other call has it."""
+        replies = [message for message in self.messages if isinstance(message, Reply)]
+        ours = (_OUR_ID.fullmatch(call.id) for reply in replies for call in reply.tool_calls)
+        # After a summary there are fewer replies than there were, and the last one kept its ids.
+        number = max((int(each[1]) + 1 for each in ours if each), default=0)
+        return f"call_{max(number, len(replies))}_{position}"
+
+    @property
+    def read_timeout_s(self) -> float:
+        """How long the provider may say nothing, in seconds, before the call counts as stalled."""
+        return float(self.settings.get("read_timeout", READ_TIMEOUT_S))
+
+    @property
+    def call_timeout_s(self) -> float:
+        """How long the whole answer may take, in seconds."""
+        return float(self.settings.get("call_timeout", CALL_TIMEOUT_S))
+
+    @property
+    def parameters(self) -> dict[str, Json]:
+        """The settings that go to the provider as they are."""
+        return {key: value for key, value in self.settings.items() if key not in OURS}

@@ -1,23 +1,53 @@
 """One estimate of tokens for all: what is shown counts as its provider says, not by its bytes."""
 
 import struct
+import sys
 from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
 
 import pytest
 
 from substrate.agent.shorten import TOKEN_CHARS, size
+from substrate.models import frame
+from substrate.models.frame import canonical
 from substrate.models.limits.limiter import need_of
-from substrate.models.messages import Document, Image, Text, Usage, UserMessage
+from substrate.models.limits.model_limits import ModelLimits
+from substrate.models.messages import (
+    Document,
+    Image,
+    Message,
+    PassedOver,
+    Text,
+    ToolMessage,
+    ToolResult,
+    Usage,
+    UserMessage,
+)
 from substrate.models.model import Model
 from substrate.models.prices import counted
+from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
 from substrate.models.tokens import (
+    estimate,
     pages_of,
     size_of,
     tokens,
-    tokens_of_request,
     tokens_shown,
 )
+from substrate.testing import ManualClock
+from substrate.values.codec import encode
+from tests.llm_providers import SEARCH
+
+PLENTY = {
+    "x-ratelimit-remaining-tokens": "900000",
+    "x-ratelimit-limit-tokens": "1000000",
+    "x-ratelimit-reset-tokens": "6s",
+}
+"""Headers that make each call be estimated, and none wait."""
 
 
 def png(width: int, height: int, padding: int = 0) -> bytes:
@@ -98,13 +128,64 @@ def test_all_ask_one():
     for provider in ("anthropic", "openai", "google", None):
         makes = tokens_shown(picture, provider)
         part = tokens([{"type": "image", "media_type": "image/png", "data": ""}])
-        of_part = tokens_of_request(whole, provider) - tokens_of_request(bare, provider)
+        of_part = estimate(whole, provider) - estimate(bare, provider)
         assert abs(of_part - makes - part) <= 2
-        assert need_of(whole, provider) == tokens_of_request(whole, provider)
+        assert need_of(whole, provider) == estimate(whole, provider)
         used = counted(Usage(), whole, None, provider)
-        assert used.input_tokens == tokens_of_request(whole, provider)
+        assert used.input_tokens == estimate(whole, provider)
     assert size([shown]) - size([words]) == TOKEN_CHARS * tokens_shown(picture)
-    assert tokens_of_request(whole) < len(b64encode(picture.data)) / 100
+    assert estimate(whole) < len(b64encode(picture.data)) / 100
+
+
+def test_the_whole_is_its_parts():
+    """An estimate counts a request as its JSON is, whatever was said and however it was estimated.
+
+    The estimate of a longer transcript is that of its messages and of what they stand in.
+    """
+    messages = [
+        UserMessage.of('Ünïcode, \ud83d and "quotes"'),
+        say("I look.", call("search", query="owls", deep={"a": [1, None, "ö"]})),
+        ToolMessage((ToolResult("call_0_1", "search", "Two owls.\n" * 40),)),
+        replace(say("Two."), passed_over=(PassedOver("a:1", "quota", "no" * 99),)),
+    ]
+    for count in range(len(messages) + 1):
+        request = Request("Be brief.", messages[:count], [SEARCH], 900, {"temperature": 0.5})
+        assert estimate(request) == max(tokens(canonical(request)), 1)
+
+
+async def test_a_message_becomes_json_once():
+    """However long a conversation is and however often it is estimated, a message is once JSON."""
+    model = Model("scripted:owls", script=["An owl."] * 50)
+    limits = ModelLimits.on(ManualClock())
+    limits.limiter.observe(model.place, PLENTY)
+    messages: list[Message] = [UserMessage.of("How many owls?")]
+    with calls_of(frame.said, frame.canonical, encode) as counts:
+        for _ in range(20):
+            reply = await model.answer(Request("", [*messages]), limits=limits)
+            messages += [reply, UserMessage.of("And now?")]
+
+    assert counts[frame.said] == len(messages) - 2, "the last two were not sent"
+    assert counts[frame.canonical] == 20, "what is around them, once a call"
+    written = 20  # the scripted model's reply, of which it counts the tokens
+    assert counts[encode] == counts[frame.said] + counts[frame.canonical] + written
+
+
+@contextmanager
+def calls_of(*functions: Callable[..., object]) -> Iterator[Counter[Callable[..., object]]]:
+    """Count how often functions are called while the block runs."""
+    codes = {each.__code__: each for each in functions}
+    counts: Counter[Callable[..., object]] = Counter()
+
+    def note(at: FrameType, event: str, arg: object) -> None:
+        if event == "call" and at.f_code in codes:
+            counts[codes[at.f_code]] += 1
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        yield counts
+    finally:
+        sys.setprofile(before)
 
 
 async def test_the_scripted_model_counts_as_the_others_do():

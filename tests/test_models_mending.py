@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from substrate.models.mending import _found, mended
+from substrate.models.mending import mended, sound
 from substrate.models.messages import (
     Document,
     Image,
@@ -235,15 +235,15 @@ def test_many_calls_under_one_id_take_no_time():
 def test_what_is_remembered_of_messages_goes_with_them():
     """A message that is gone leaves nothing behind."""
     gc.collect()
-    before = len(_found)
+    before = len(sound)
     messages = [UserMessage.of(f"\ud83d {i}") for i in range(50)]
     mended(Request("", messages))
-    grown = len(_found)
+    grown = len(sound)
 
     messages.clear()
     gc.collect()
 
-    assert (grown, len(_found)) == (before + 50, before)
+    assert (grown, len(sound)) == (before + 50, before)
 
 
 def test_a_long_transcript_is_looked_at_quickly():

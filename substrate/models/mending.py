@@ -32,7 +32,6 @@ its adapter.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
-from weakref import ref
 
 from substrate.models.messages import (
     Document,
@@ -48,6 +47,7 @@ from substrate.models.messages import (
     UserMessage,
     UserPart,
 )
+from substrate.models.once import Once
 from substrate.models.order import in_order, is_in_order
 from substrate.models.request import Request, ToolSpec
 from substrate.models.sendable import changed, sendable, whole
@@ -61,7 +61,7 @@ def mended(request: Request) -> Request:
 
     Raises `BadRequest` for a value that contains itself, which nobody can send.
     """
-    messages: Sequence[Message] = [_sound(message) for message in request.messages]
+    messages: Sequence[Message] = [sound(message) for message in request.messages]
     if not is_in_order(messages):
         messages = in_order(messages)
     elif all(a is b for a, b in zip(messages, request.messages, strict=True)):
@@ -76,25 +76,8 @@ def mended(request: Request) -> Request:
     )
 
 
-_found: dict[int, tuple[ref[Message], Message | None]] = {}
-"""The mended form of each message that is alive, by its identity; None where it is its own.
-
-A transcript of a thousand messages is looked at with every call, and they never change.
-"""
-
-
 def _sound(message: Message) -> Message:
     """Return a message that can be encoded, without parts that say nothing."""
-    known = _found.get(id(message))
-    if known is None:
-        made = _made_sound(message)
-        key = id(message)
-        watch = ref(message, lambda _: _found.pop(key, None))
-        known = _found[key] = (watch, None if made is message else made)
-    return message if known[1] is None else known[1]
-
-
-def _made_sound(message: Message) -> Message:
     match message:
         case UserMessage(parts):
             said = _each(_user_part, parts)
@@ -105,6 +88,10 @@ def _made_sound(message: Message) -> Message:
         case Reply(parts):
             written = _each(_reply_part, parts)
             return message if written is parts else replace(message, parts=tuple(written))
+
+
+sound: Once[Message, Message] = Once(_sound)
+"""The mended form of each message, by itself."""
 
 
 def _user_part(part: UserPart) -> UserPart | None:

@@ -8,12 +8,21 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from math import isfinite
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from substrate.engine.event_loop import check_loop
 from substrate.models import prices
+from substrate.models.checks import (
+    check_base_url,
+    check_fallback,
+    check_id,
+    check_output,
+    check_patience,
+    check_price,
+    check_script,
+    check_timeouts,
+)
 from substrate.models.fallback import Candidate, first_answer
 from substrate.models.fallback_reason import PATIENCE_S, FallbackReason
 from substrate.models.limits import limiter
@@ -24,16 +33,12 @@ from substrate.models.providers.address import Address
 from substrate.models.providers.registry import PROVIDERS, Provider, adapter_of, disconnect
 from substrate.models.providers.scripted import Script, Scripted
 from substrate.models.request import OURS, OnText, Request, Tell, ToolSpec, tell_nobody
-from substrate.values.clock import seconds_of
 from substrate.values.errors import BadRequest, Misuse, ModelError
-from substrate.values.near import did_you_mean
 
 __all__ = ["PROVIDERS", "Fallback", "Model", "OnText", "Provider", "Script", "disconnect"]
 
 PATIENCE = timedelta(days=1)
 """How long a run waits for a provider that is away, where its `Model` does not say otherwise."""
-
-LONGEST_PATIENCE = timedelta(days=3650)
 
 UsageT = TypeVar("UsageT", Usage, Usage | None)
 
@@ -87,46 +92,14 @@ class Model:
 
     def __post_init__(self) -> None:
         """Check the name now, so that a typo is found at start-up and not in the night."""
-        known = ", ".join(sorted((*PROVIDERS, *SCRIPTED)))
-        if ":" not in self.id or not self.name:
-            raise Misuse(
-                f"{self.id!r} is not a model; write provider:name, provider one of {known}"
-            )
-        if self.provider not in PROVIDERS and self.provider not in SCRIPTED:
-            near = did_you_mean(self.provider, (*PROVIDERS, *SCRIPTED))
-            raise Misuse(
-                f"{self.id!r}: no provider {self.provider!r}{near or '; known are ' + known}"
-            )
-        if (self.provider in SCRIPTED) != (self.script is not None):
-            raise Misuse(
-                f"{self.id!r}: script= and the provider 'scripted' go together; "
-                "a cassette is made by cassette()"
-            )
-        if isinstance(self.script, str):
-            raise Misuse(f"script={self.script!r} is text; give a list of turns, even of one")
-        for name in OURS:
-            limit = self.settings.get(name, 1)
-            if not isinstance(limit, int | float) or not isfinite(limit) or limit <= 0:
-                raise Misuse(f"{name}={limit!r} must be a number of seconds above 0")
-        if self.max_output_tokens is not None and self.max_output_tokens < 1:
-            raise Misuse(
-                f"max_output_tokens={self.max_output_tokens!r} must be 1 or more, or None for as "
-                "many as the model can write"
-            )
-        if not 0 <= seconds_of(self.patience) <= LONGEST_PATIENCE.total_seconds():
-            raise Misuse(
-                f"patience={self.patience!r} must be seconds, or a timedelta, from 0 to "
-                f"{LONGEST_PATIENCE.days} days"
-            )
-        if not _is_url(self.base_url):
-            raise Misuse(
-                f"base_url= of {self.id!r} is no URL ({len(self.base_url or '')} characters); "
-                "write http://host:port/path"
-            )
-        if isinstance(self.fallback, str):
-            raise Misuse(f"fallback={self.fallback!r} is text; give a list of models, even of one")
-        if self.price is not None and not all(isfinite(each) and each >= 0 for each in self.price):
-            raise Misuse(f"price={self.price!r} must be two numbers of dollars, 0 or more")
+        check_id(self.id, (*PROVIDERS, *SCRIPTED))
+        check_script(self.id, self.script, is_scripted=self.provider in SCRIPTED)
+        check_timeouts(self.settings)
+        check_output(self.max_output_tokens)
+        check_patience(self.patience)
+        check_base_url(self.id, self.base_url)
+        check_fallback(self.fallback)
+        check_price(self.price)
         _ = self.successors  # a typo in one of them is found now, too
 
     @property
@@ -241,16 +214,17 @@ class Model:
         Raises `ModelError`; `BadRequest` when the key is missing; `Misuse` outside of asyncio.
         """
         check_loop()
-        model = self.available()
-        if key := model.missing_key:
+        limits = limits or ModelLimits.of_this_loop()
+        if key := self.missing_key:
+            if self.offline:
+                return await self.offline.answer(request, on_delta, on_event, limits)
             raise BadRequest(
-                f"{model.id}: {key} is not set; export it, or give Model(…, offline=…) "
+                f"{self.id}: {key} is not set; export it, or give Model(…, offline=…) "
                 "a scripted model to go on without"
             )
-        limits = limits or ModelLimits.of_this_loop()
-        if not model.fallback:
-            return await model.ask(request, on_delta, on_event, limits, limiter.PATIENCE_S)
-        candidates = model.candidates(request, on_delta, on_event, limits)
+        if not self.fallback:
+            return await self.ask(request, on_delta, on_event, limits, limiter.PATIENCE_S)
+        candidates = self.candidates(request, on_delta, on_event, limits)
         return await first_answer(candidates, limits.breakers)
 
     def candidates(
@@ -305,15 +279,6 @@ class Model:
         if self.script is not None:
             return Scripted(self.script)
         return await adapter_of(self.provider, self.address)
-
-
-def _is_url(address: str | None) -> bool:
-    """Whether the address can be taken apart; none at all can."""
-    try:
-        urlsplit(address or "")
-    except ValueError:
-        return False
-    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from math import isfinite
 
 from substrate.models.messages import Json, Usage
 from substrate.models.request import Request
-from substrate.models.tokens import tokens, tokens_of_request
+from substrate.models.tokens import estimate, tokens
 
 
 def priced(
@@ -52,7 +52,7 @@ def counted(usage: Usage, request: Request, said: Json, provider: str | None = N
     that was `said`, any JSON, is written in 0. Input includes what was cached, also where a gateway
     tells them apart.
     """
-    read = usage.input_tokens or tokens_of_request(request, provider)
+    read = usage.input_tokens or estimate(request, provider)
     written = usage.output_tokens or (tokens(said) if said else 0)
     return replace(
         usage,

@@ -50,7 +50,7 @@ class ToolSpec:
     parameters: dict[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Request:
     """One model call: everything the provider is told.
 

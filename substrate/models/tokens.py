@@ -1,7 +1,7 @@
-"""About how many tokens something makes, where nobody has counted: one estimate for all. Pure.
+"""About how many tokens something makes, where nobody has counted: one estimate for all.
 
-Budgets, limits, summaries and the scripted model ask here. Text counts a token for four bytes of
-its JSON, whatever its script. What is shown counts as its provider says, of which nothing is sent:
+Limits, prices, summaries and the scripted model ask here. Text counts a token for four bytes of its
+JSON, whatever its script. What is shown counts as its provider says, of which nothing is sent:
 
 =========  ==================================================  ====================================
 provider   a picture of w × h pixels                            a page of a PDF
@@ -16,6 +16,9 @@ google     258 up to 384 pixels, else 258 for each tile, of     258
 Of another provider the dearest of these is taken. The pixels are read from the picture's header,
 the pages counted in the file; where that fails, a picture is a large one, and a PDF has a page for
 each 50 kB.
+
+Invariant: a message becomes JSON once, however many requests it is part of, and so does the rest of
+a request, however often its estimate is asked for.
 """
 
 import re
@@ -25,31 +28,34 @@ from dataclasses import replace
 from math import ceil
 from struct import unpack_from
 
-from substrate.models.frame import canonical
-from substrate.models.messages import Document, Image, Json, UserMessage
+from substrate.models.frame import canonical, said
+from substrate.models.messages import Document, Image, Json, Message, UserMessage
+from substrate.models.once import Once
 from substrate.models.request import Request
 from substrate.values.codec import encode
 
 Size = tuple[int, int]
 
 _LARGE: Size = (1568, 1568)
+_BYTES_A_TOKEN = 4
 _BYTES_A_PAGE = 50_000
 _PAGE_OF_PDF = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
 
 
-def tokens(said: Json) -> int:
+def tokens(value: Json) -> int:
     """Return about how many tokens a JSON value makes: four bytes each, of any script."""
-    return len(encode(said).encode()) // 4
+    return _bytes(value) // _BYTES_A_TOKEN
 
 
-def tokens_of_request(request: Request, provider: str | None = None) -> int:
+def estimate(request: Request, provider: str | None = None) -> int:
     """Return about how many tokens a model has to read for a request, the pictures too; 1 at least.
 
     `provider` is the part of a model's id before the colon.
     """
-    shown = [part for message in request.messages for part in _shown(message)]
-    said = replace(request, messages=[_unshown(message) for message in request.messages])
-    return max(tokens(canonical(said)) + sum(tokens_shown(each, provider) for each in shown), 1)
+    sizes = [_size_of(message) for message in request.messages]
+    commas = max(len(sizes) - 1, 0)
+    in_bytes = _bytes_around(request) + sum(each.in_bytes for each in sizes) + commas
+    return max(in_bytes // _BYTES_A_TOKEN + sum(each.shown(provider) for each in sizes), 1)
 
 
 def tokens_shown(part: Image | Document, provider: str | None = None) -> int:
@@ -153,17 +159,46 @@ _A_PICTURE: Mapping[str, Callable[[int, int], int]] = {
 _A_PAGE = {"anthropic": 3000, "openai": 2300, "openai-chat": 2300, "groq": 2300, "google": 258}
 
 
-def _shown(message: object) -> list[Image | Document]:
+class _Size:
+    """How large a message is."""
+
+    __slots__ = ("_parts", "_shown", "in_bytes")
+
+    def __init__(self, message: Message) -> None:
+        self._parts = _shown(message)
+        self._shown: dict[str | None, int] = {}
+        #: Those of its JSON, without the bytes of what it shows.
+        self.in_bytes: int = _bytes(said(_unshown(message).to_json()))
+
+    def shown(self, provider: str | None) -> int:
+        """Return about how many tokens its pictures and documents make."""
+        if provider not in self._shown:  # the pages of a PDF are counted in the whole file
+            self._shown[provider] = sum(tokens_shown(each, provider) for each in self._parts)
+        return self._shown[provider]
+
+
+def _bytes(value: Json) -> int:
+    return len(encode(value).encode())
+
+
+def _shown(message: Message) -> list[Image | Document]:
     parts = message.parts if isinstance(message, UserMessage) else ()
     return [part for part in parts if isinstance(part, Image | Document)]
 
 
-def _unshown(message: Json) -> Json:
+def _unshown(message: Message) -> Message:
     """Return a message without the bytes of what it shows."""
-    if not _shown(message):
+    if not isinstance(message, UserMessage) or not _shown(message):
         return message
     bare = (
         replace(part, data=b"") if isinstance(part, Image | Document) else part
         for part in message.parts
     )
     return UserMessage(tuple(bare))
+
+
+_size_of: Once[Message, _Size] = Once(_Size)
+_bytes_around: Once[Request, int] = Once(
+    lambda request: _bytes(canonical(replace(request, messages=())))
+)
+"""The bytes of a request's JSON without its messages."""

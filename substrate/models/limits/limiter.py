@@ -24,7 +24,7 @@ from functools import partial
 from substrate.models.limits.headers import RemainingLimit, allowances
 from substrate.models.messages import Json, Reply
 from substrate.models.request import Request
-from substrate.models.tokens import tokens_of_request
+from substrate.models.tokens import estimate
 from substrate.values.clock import Clock, from_ms
 from substrate.values.errors import ModelError, RateLimited
 
@@ -280,7 +280,7 @@ def need_of(request: Request, provider: str | None = None) -> int:
         ),
         0,
     )
-    return max(1, tokens_of_request(request, provider) - cached)
+    return max(1, estimate(request, provider) - cached)
 
 
 def _limit(left: RemainingLimit, now_ms: int) -> _Limit | None:

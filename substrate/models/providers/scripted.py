@@ -27,7 +27,7 @@ from substrate.models.messages import (
     Usage,
 )
 from substrate.models.request import OnText, Request
-from substrate.models.tokens import tokens, tokens_of_request
+from substrate.models.tokens import estimate, tokens
 from substrate.values.errors import BadRequest
 
 Turn = str | ReplyPart | Reply | Mapping[str, Mapping[str, Json]] | Sequence[str | ReplyPart]
@@ -129,7 +129,7 @@ def _finish(reply: Reply, model: str, request: Request) -> Reply:
     usage = reply.usage
     if usage == Usage():
         usage = Usage(
-            input_tokens=tokens_of_request(request),
+            input_tokens=estimate(request),
             output_tokens=tokens(reply.to_json()["parts"]),
             cost_usd=Decimal(0),
         )

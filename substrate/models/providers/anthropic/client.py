@@ -5,7 +5,6 @@ that pauses for the provider's own tools is continued, and counted once.
 """
 
 from contextlib import aclosing
-from dataclasses import replace
 
 import anthropic
 import httpx2
@@ -22,6 +21,7 @@ from substrate.models.providers.failures import overflowed, parsing, transport_f
 from substrate.models.providers.sdk import Sdk
 from substrate.models.providers.stream import Patience, charged, events, finish
 from substrate.models.request import OnText, Request
+from substrate.models.sendable import changed
 from substrate.values.errors import BadRequest
 
 MOST_PAUSES = 8
@@ -73,7 +73,7 @@ class Anthropic:
             return await self._answer(model, self._limited(model, request), on_delta)
 
     def _limited(self, model: str, request: Request) -> Request:
-        return replace(request, max_output_tokens=self._longest.get(model))
+        return changed(request, max_output_tokens=self._longest.get(model))
 
     async def _answer(self, model: str, request: Request, on_delta: OnText) -> Reply:
         body = body_of(model, request)

@@ -159,15 +159,15 @@ async def test_a_message_becomes_json_once():
     limits = ModelLimits.on(ManualClock())
     limits.limiter.observe(model.place, PLENTY)
     messages: list[Message] = [UserMessage.of("How many owls?")]
-    with calls_of(frame.said, frame.canonical, encode) as counts:
+    with calls_of(frame.as_sent, frame.canonical, encode) as counts:
         for _ in range(20):
             reply = await model.answer(Request("", [*messages]), limits=limits)
             messages += [reply, UserMessage.of("And now?")]
 
-    assert counts[frame.said] == len(messages) - 2, "the last two were not sent"
+    assert counts[frame.as_sent] == len(messages) - 2, "the last two were not sent"
     assert counts[frame.canonical] == 20, "what is around them, once a call"
     written = 20  # the scripted model's reply, of which it counts the tokens
-    assert counts[encode] == counts[frame.said] + counts[frame.canonical] + written
+    assert counts[encode] == counts[frame.as_sent] + counts[frame.canonical] + written
 
 
 @contextmanager

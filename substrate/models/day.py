@@ -1,4 +1,4 @@
-"""The day on which a task is begun, as a model is told it. Pure.
+"""The day on which a task is begun, in words for a model. Pure.
 
 A model knows no date but that of its training, so "until Friday" means nothing to it. The zone is
 the asker's: a worker's own would be another on each machine.
@@ -18,18 +18,18 @@ from substrate.values.near import did_you_mean
 DEFAULT_ZONE = "UTC"
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_TOLD = re.compile(r"Today is [A-Z][a-z]+, \d{4}-\d\d-\d\d, in the time zone \S+\.")
+_WORDS = re.compile(r"Today is [A-Z][a-z]+, \d{4}-\d\d-\d\d, in the time zone \S+\.")
 
 
 def day(now: datetime, zone: str | None = None) -> Text:
-    """Return what a model is told of a moment: its day of the week and its date in a zone."""
+    """Return a moment in words: its day of the week and its date, in a zone."""
     there = now.astimezone(zone_of(zone or DEFAULT_ZONE))
     name = _DAYS[there.weekday()]
     return Text(f"Today is {name}, {there:%Y-%m-%d}, in the time zone {zone or DEFAULT_ZONE}.")
 
 
 def zone_of(name: str) -> tzinfo:
-    """Return a time zone by its name. Raises `ValueError` where this machine knows none such."""
+    """Return a time zone by its name. Raises `ValueError` where this machine has none."""
     if name == DEFAULT_ZONE:  # needs no list of zones, which small images lack
         return UTC
     try:
@@ -43,6 +43,6 @@ def zone_of(name: str) -> tzinfo:
 
 
 def is_day(part: Json) -> bool:
-    """Whether the record of a message's part tells the day, and nothing else."""
+    """Whether the record of a message's part is the words of `day`, and nothing else."""
     text = part.get("text") if isinstance(part, dict) else None
-    return isinstance(text, str) and _TOLD.fullmatch(text) is not None
+    return isinstance(text, str) and _WORDS.fullmatch(text) is not None

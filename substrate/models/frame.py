@@ -1,9 +1,9 @@
 """What a model call was asked, as plain JSON: the whole of it, and the part that rarely changes.
 
-The messages of a request are in the journal already, each where it was said. The rest (system
+The messages of a request are in the journal already, each in its own row. The rest (system
 prompt, tools, model, parameters) is the *frame*, the same for most calls of a run: stored once and
-referred to by its hash, it makes storage grow with what was said, and with the messages it
-rebuilds the exact request of that day. `canonical` is the whole request, to compare two by.
+referred to by its hash, it makes storage grow with the messages alone. With them it rebuilds
+the exact request of that day. `canonical` is the whole request, to compare two by.
 
 Invariant: equal requests give equal JSON, in any process and after a round trip of their messages.
 """
@@ -15,7 +15,7 @@ from substrate.models.messages import Json
 from substrate.models.request import Request, ToolSpec
 
 _OURS = ("passed_over", "invalid", "detail")
-"""What a reply's record keeps and no provider is told."""
+"""What a reply's record keeps and no provider gets."""
 
 
 def frame(
@@ -41,14 +41,14 @@ def frame(
 
 
 def canonical(request: Request) -> dict[str, Json]:
-    """Return everything the provider is told, as plain JSON.
+    """Return everything that the provider gets, as plain JSON.
 
     How long we wait for it is not among it, nor are the usage of earlier replies, the models that
     were passed over for them, and what we found wrong with them.
     """
     return {
         "system": request.system,
-        "messages": [said(message.to_json()) for message in request.messages],
+        "messages": [as_sent(message.to_json()) for message in request.messages],
         "tools": [_tool(tool) for tool in request.tools],
         "max_output_tokens": request.max_output_tokens,
         "settings": request.parameters,
@@ -57,8 +57,8 @@ def canonical(request: Request) -> dict[str, Json]:
     }
 
 
-def said(record: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a message's record as a provider is told it."""
+def as_sent(record: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a message's record as a provider gets it, without what is ours."""
     return {key: value for key, value in record.items() if key not in _OURS}
 
 

@@ -137,7 +137,7 @@ class PassedOver:
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """Why a reply is not what was asked for, as the model is told; and whether it may try again."""
+    """Why a reply is not what was asked for, in words for the model."""
 
     told: str
     is_last: bool = False

@@ -209,7 +209,7 @@ class Model:
         """Ask once, with no retry, exactly what the request says; see `request`.
 
         Where this model cannot answer, its fallback is asked the same, with settings of its own.
-        What `on_delta` is told is of the model that `on_event` named last, and of its last attempt.
+        A piece of text that `on_delta` gets is of the model that `on_event` named last.
         `limits` are those to wait for; unless given, those of all such calls of this event loop.
         Raises `ModelError`; `BadRequest` when the key is missing; `Misuse` outside of asyncio.
         """
@@ -258,7 +258,7 @@ class Model:
             on_event({"event": "model_waits", "model": self.id, "seconds": round(seconds, 1)})
 
         adapter = await self.adapter()
-        # A script is told what was said; a provider, what it can take.
+        # A script gets what was said; a provider gets what it can take.
         sent = request if self.provider in SCRIPTED else mended(request)
         try:
             async with limits.limiter.call(self.place, request, patience_s, waits):

@@ -32,7 +32,7 @@ GO_ON = Text("Go on.")
 """What the user says between two replies, and after the last."""
 
 NO_RESULT = "this call has no result: it was not made, or nobody knows what came of it"
-"""What the model is told of a call that has no result."""
+"""What the model reads where a call has no result."""
 
 LONGEST_ID = 64
 
@@ -118,16 +118,16 @@ def in_order(messages: Sequence[Message]) -> list[Message]:
             made.append(reply)
             if given:
                 made.append(ToolMessage(given))
-        told = [*map(_told, results), *said]
+        said = [*map(_in_words, results), *said]
         if made and isinstance(made[-1], UserMessage):  # the reply between them said nothing
-            made[-1] = UserMessage((*made[-1].parts, *told))
-        elif told or not made or isinstance(made[-1], Reply):
-            made.append(UserMessage(tuple(told) or (GO_ON if made else BEGINNING,)))
+            made[-1] = UserMessage((*made[-1].parts, *said))
+        elif said or not made or isinstance(made[-1], Reply):
+            made.append(UserMessage(tuple(said) or (GO_ON if made else BEGINNING,)))
     return made
 
 
 def _is_mute(turn: _Turn) -> bool:
-    """Whether a reply says nothing: not a part, or only thoughts, to which nobody said a word."""
+    """Whether a reply says nothing: it has no part, or only thoughts that nobody has answered."""
     parts = turn.reply.parts if turn.reply else ()
     return all(isinstance(part, Thinking) for part in parts) and not (
         parts and (turn.results or turn.said)
@@ -157,7 +157,7 @@ def _answered(
     return replace(reply, parts=tuple(parts)), tuple(given), left
 
 
-def _told(result: ToolResult) -> Text:
+def _in_words(result: ToolResult) -> Text:
     """Return a result without a call as words, since what it says may matter."""
     return Text(f"(From {result.name or 'a tool'}, whose call is not shown:)\n{result.content}")
 

@@ -1,7 +1,7 @@
 """What a call cost, from the price list that genai-prices carries. Nothing is fetched.
 
 Invariants: an unknown price is None, never 0: not for a model the list does not know, nor for usage
-that cannot be. What nobody counted is estimated (see `estimate`). The list is large and
+that cannot be. What nobody counted is estimated (see `tokens.estimate`). The list is large and
 loads when the first price is asked for; an adapter asks while it connects, away from the event
 loop.
 """
@@ -45,25 +45,25 @@ def priced_at(usage: Usage, read: float, written: float) -> Usage:
     return replace(usage, cost_usd=sum((n * each for n, each in costs), Decimal(0)))
 
 
-def counted(usage: Usage, request: Request, said: Json, provider: str | None = None) -> Usage:
+def counted(usage: Usage, request: Request, written: Json, provider: str | None = None) -> Usage:
     """Return the usage with an estimate where nobody counted, since nothing is free.
 
-    `provider` is the one whose rules for pictures hold. No request is read in 0 tokens, and nothing
-    that was `said`, any JSON, is written in 0. Input includes what was cached, also where a gateway
-    tells them apart.
+    `written` is what the model wrote, any JSON; `provider` the one whose rules for pictures hold.
+    No request is read in 0 tokens, and nothing is written in 0. Input includes what was cached,
+    also where a gateway tells them apart.
     """
     read = usage.input_tokens or estimate(request, provider)
-    written = usage.output_tokens or (tokens(said) if said else 0)
+    output = usage.output_tokens or (tokens(written) if written else 0)
     return replace(
         usage,
         input_tokens=max(read, usage.cached_tokens + usage.cache_write_tokens),
-        output_tokens=written,
+        output_tokens=output,
     )
 
 
-def counts_in(told: Json) -> dict[str, Json]:
+def counts_in(record: Json) -> dict[str, Json]:
     """Return what a provider counted, without what it left blank; nothing, if it is no object."""
-    return {k: v for k, v in told.items() if v is not None} if isinstance(told, dict) else {}
+    return {k: v for k, v in record.items() if v is not None} if isinstance(record, dict) else {}
 
 
 def number(counts: Json, *path: str) -> int:

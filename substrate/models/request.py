@@ -8,10 +8,10 @@ from typing import Any
 from substrate.models.messages import Json, Message, Reply
 
 OnText = Callable[[str], None]
-"""Is told each piece of text as it comes in: live only, never recorded."""
+"""Gets each piece of text as it comes in: live only, never recorded."""
 
 Tell = Callable[[dict[str, Any]], None]
-"""Is told what becomes of a call: live only, never recorded.
+"""Gets an event for what becomes of a call: live only, never recorded.
 
 ``{"event": "model_asked", "model"}``: a model is asked from the beginning, so the text that came
 before, if any, is void. ``{"event": "model_waits", "model", "seconds"}``: it is not asked before
@@ -20,7 +20,7 @@ its limits allow it.
 
 
 def tell_nobody(event: dict[str, Any]) -> None:
-    """Do nothing with what becomes of a call."""
+    """Do nothing with an event: there is nobody to tell."""
 
 
 READ_TIMEOUT_S = 600.0
@@ -33,7 +33,7 @@ CALL_TIMEOUT_S = 3600.0
 """How long a whole answer may take, unless the model's settings say otherwise."""
 
 OURS = frozenset({"read_timeout", "call_timeout"})
-"""The settings that no provider is told."""
+"""The settings that no provider gets."""
 
 _OUR_ID = re.compile(r"call_(\d{1,9})_\d+")
 
@@ -52,7 +52,7 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Request:
-    """One model call: everything the provider is told.
+    """One model call: everything that the provider gets.
 
     `settings` are the model's: ``read_timeout`` and ``call_timeout`` are ours; the rest goes out.
     Where `max_output_tokens` is None, an answer may be as long as the model can make it. Without

@@ -28,7 +28,7 @@ from dataclasses import replace
 from math import ceil
 from struct import unpack_from
 
-from substrate.models.frame import canonical, said
+from substrate.models.frame import as_sent, canonical
 from substrate.models.messages import Document, Image, Json, Message, UserMessage
 from substrate.models.once import Once
 from substrate.models.request import Request
@@ -168,7 +168,7 @@ class _Size:
         self._parts = _shown(message)
         self._shown: dict[str | None, int] = {}
         #: Those of its JSON, without the bytes of what it shows.
-        self.in_bytes: int = _bytes(said(_unshown(message).to_json()))
+        self.in_bytes: int = _bytes(as_sent(_unshown(message).to_json()))
 
     def shown(self, provider: str | None) -> int:
         """Return about how many tokens its pictures and documents make."""

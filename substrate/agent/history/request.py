@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from substrate.agent.history.result import result_in, spoken
 from substrate.agent.history.rows import input_of, value_of
 from substrate.engine.client import Client
-from substrate.models.frame import said
+from substrate.models.frame import as_sent
 from substrate.models.messages import Json, ToolMessage, UserMessage
 from substrate.models.request import OURS
 from substrate.values.codec import decode
@@ -57,7 +57,7 @@ def _messages(rows: Rows, key: str | None) -> Iterator[Json]:
         key = asked["prev"]
     for add in reversed(links):
         for entry in add:
-            yield said(_message(rows, entry))
+            yield as_sent(_message(rows, entry))
 
 
 def _message(rows: Rows, entry: Json) -> dict[str, Json]:

@@ -14,9 +14,9 @@ the message                         ``try again in 6m0s``, ``retry in 58.9s``   
 Some gateways write a moment where a number of seconds belongs: so many seconds, or milliseconds,
 since 1970.
 
-Invariants: a wait is a number of seconds, 0 for a moment that has passed, or None where nothing was
-said; what cannot be read counts as not said. `LONGEST_WAIT_S` stands for anything that is longer. A
-time of day is measured against the server's own clock, its ``date`` header: ours may be wrong.
+Invariants: a wait is a number of seconds, 0 for a moment that has passed, or None where none was
+asked for; what cannot be read counts as nothing. `LONGEST_WAIT_S` stands for anything longer. A
+time of day is measured by the server's own clock, its ``date`` header: ours may be wrong.
 """
 
 import re
@@ -52,27 +52,27 @@ class RemainingLimit:
 def retry_after(headers: Mapping[str, str], body: object, now: datetime) -> float | None:
     """Return the wait that an error asks for, in seconds, or None where it asks for none.
 
-    Where it is said twice, the longer counts. The times at which limits are renewed count only
-    where nothing else was said, and only those of limits that are used up.
+    Of two waits the longer one counts. The times at which limits are renewed count only where there
+    is no other wait, and only those of limits that are used up.
     """
-    said = [
+    asked = [
         _seconds(headers, now),
         *(go_duration(each) for each in retry_delays(body)),
         _in_message(body),
     ]
-    waits = [each for each in said if each is not None]
+    waits = [each for each in asked if each is not None]
     if not waits:
         waits = [each.resets_in_s for each in allowances(headers, now) if each.remaining <= 0]
     return _bounded(max(waits)) if waits else None
 
 
 def allowances(headers: Mapping[str, str], now: datetime) -> list[RemainingLimit]:
-    """Return what the headers say is left; a limit that is told by half is left out."""
+    """Return what the headers say is left; a limit of which a part is missing is left out."""
     found = []
     for resource in sorted(_resources(headers)):
-        told = {part: _limit_header(headers, resource, part) for part in _PARTS}
-        remaining, limit = _number(told["remaining"]), _number(told["limit"])
-        resets_in = _reset(told["reset"], headers, now)
+        parts = {part: _limit_header(headers, resource, part) for part in _PARTS}
+        remaining, limit = _number(parts["remaining"]), _number(parts["limit"])
+        resets_in = _reset(parts["reset"], headers, now)
         if remaining is not None and resets_in is not None:
             whole = None if limit is None else int(limit)
             found.append(RemainingLimit(resource, int(remaining), whole, _bounded(resets_in)))
@@ -129,7 +129,7 @@ def _in_message(body: object) -> float | None:
 
 
 def _resources(headers: Mapping[str, str]) -> set[str]:
-    """Return the names of the limits told of: ``requests``, ``tokens`` and the like."""
+    """Return the names of the limits that headers have: ``requests``, ``tokens`` and the like."""
     names: set[str] = set()
     for name in (each.lower() for each in headers):
         for prefix in _PREFIXES:

@@ -1,18 +1,18 @@
-"""What is left of a model's limits, as its provider's last answer said, and when it asks for quiet.
+"""What is left of a model's limits, by its provider's last answer, and when it may be asked again.
 
-A call that would hit a limit waits here first, which costs nothing; told by the provider to wait,
-it would have cost a round trip, one of its attempts, and the provider's patience. All runs of a
+A call that would hit a limit waits here first, which costs nothing. Refused by the provider, it
+would have cost a round trip, one of its attempts, and the provider's patience. All runs of a
 client share one `RateLimiter`: what one of them hears, the others keep; `shared` passes it on to
 other processes.
 
 The limits of Anthropic, OpenAI and Groq fill up steadily: what is missing now will be there when a
-proportional part of the time to "whole again" has passed. Gemini tells no limits; so whoever says
-"too many" is asked at a slower pace afterwards, which its answers make quicker again.
+proportional part of the time to "whole again" has passed. Gemini tells no limits: a model that
+answers "too many" is asked at a slower pace afterwards, and each answer makes it quicker again.
 
 Invariants: calls go out in the order in which they came. None waits here for longer than its
 `patience_s`; one that would have to is refused with `RateLimited`, so that the wait is its step's.
 A model of which nothing was heard never waits. A call larger than a whole limit goes out when all
-of it is there: its provider says best what is wrong with it.
+of it is there: the provider's own error says best what is wrong with it.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -95,7 +95,7 @@ class _ModelState:
     under_way: int = 0
     #: In the order in which they came.
     waiting: list[_Ticket] = field(default_factory=list)
-    #: Whether something was heard that other processes were not told.
+    #: Whether something was heard that is not written for other processes yet.
     is_unshared: bool = False
 
     def wait_s(self, ticket: _Ticket, now_ms: float) -> float:
@@ -121,12 +121,12 @@ class _ModelState:
             limit.take(ticket.needs(resource), now_ms)
 
     def is_tight(self, now_ms: float) -> bool:
-        """Whether other processes had better know."""
+        """Whether other processes have to know: little is left, or it asked for a wait."""
         few = (each.left_at(now_ms) < each.whole * _TIGHT for each in self.limits.values())
         return now_ms < self.blocked_until_ms or any(few)
 
     def record(self, now_ms: float) -> dict[str, Json]:
-        """Return how it stands now, for other processes."""
+        """Return how it stands now, as other processes read it."""
         limits = {
             resource: [each.left_at(now_ms), each.whole, each.rate]
             for resource, each in self.limits.items()
@@ -284,7 +284,7 @@ def need_of(request: Request, provider: str | None = None) -> int:
 
 
 def _limit(left: RemainingLimit, now_ms: int) -> _Limit | None:
-    """Return a limit as it stands, or None where it is whole, or its size is not said."""
+    """Return a limit as it stands, or None where it is whole, or its size is missing."""
     if left.limit is None or left.remaining >= left.limit:
         return None
     seconds = left.resets_in_s + float(left.resets_in_s.is_integer())  # it may be rounded down

@@ -24,8 +24,8 @@ from typing import Any
 from substrate.models.messages import Json
 from substrate.models.request import Request
 
-# What Anthropic's constrained decoding does not know is told to the model in words.
-_TOLD_IN_WORDS = (
+# What Anthropic's constrained decoding does not know goes into the description, in words.
+_ONLY_IN_WORDS = (
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
     *("minLength", "maxLength", "pattern", "maxItems", "uniqueItems"),
     *("minProperties", "maxProperties", "default"),
@@ -50,15 +50,15 @@ def closed(schema: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def plain(schema: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a closed schema without what constrained decoding does not know, told in words."""
+    """Return a closed schema; what constrained decoding does not know is put into words."""
     made = dict(schema)
-    told = {key: made.pop(key) for key in _TOLD_IN_WORDS if key in made}
+    unknown = {key: made.pop(key) for key in _ONLY_IN_WORDS if key in made}
     if made.get("minItems", 0) > 1:
-        told["minItems"] = made.pop("minItems")
+        unknown["minItems"] = made.pop("minItems")
     if "oneOf" in made:
         made["anyOf"] = made.pop("oneOf")
-    if told:
-        words = ", ".join(f"{key}: {json.dumps(value)}" for key, value in told.items())
+    if unknown:
+        words = ", ".join(f"{key}: {json.dumps(value)}" for key, value in unknown.items())
         made["description"] = f"{made.get('description', '')} ({words})".strip()
     made = {key: _walked(key, value, plain) for key, value in made.items()}
     return closed(made) if "properties" in made else made

@@ -10,9 +10,10 @@ an empty account that passes when somebody pays, and a request that is larger th
 allowance, which never passes.
 
 Invariants: the same status, headers and body always give the same kind; the wait is what the
-provider asked for, in seconds, and None where it asked for none; one that nobody can mean is said,
-and counts as none; a message states what was asked, what the provider said, and what to do. What is
-not known is shown with its body, and retried only where its status says that it may pass.
+provider asked for, in seconds, and None where it asked for none; one that nobody can mean counts as
+none, and the message says so. A message states what was asked, the provider's words, and what to
+do. What is not known is shown with its body, and retried only where its status says that it may
+pass.
 """
 
 import json
@@ -67,7 +68,7 @@ def parsing(model: str) -> Iterator[None]:
 def rejected(
     model: str, body: object, *, status: int | None = None, headers: Mapping[str, str] | None = None
 ) -> ModelError:
-    """Return the error for what a provider said no with.
+    """Return the error for a provider's refusal.
 
     `model` is ``provider:name``. `body` is the answer as it was decoded: an object, its ``error``
     part, or text. `status` is None for an error that came inside a stream.
@@ -80,18 +81,18 @@ def rejected(
     kind = _kind(status, words, message)
     if is_daily := kind is RateLimited and _is_daily(body):
         kind = QuotaExhausted
-    told = " ".join(str(each) for each in (status, *words[-1:]) if each)
-    said = f"{model} answered {told or 'with an error'}: {message}"
+    label = " ".join(str(each) for each in (status, *words[-1:]) if each)
+    text = f"{model} answered {label or 'with an error'}: {message}"
     if wait is not None and wait >= LONGEST_WAIT_S:
         days = f"{LONGEST_WAIT_S / 86400:.0f} days"
-        said += f" (it asks for a wait of {days} or more, which is not believed)"
+        text += f" (it asks for a wait of {days} or more, which is not believed)"
         wait = None
     if kind is QuotaExhausted and not is_daily and (wait or 0) < SHORTEST_QUOTA_S:
         wait = None
     remedy = REMEDIES[kind]
     if kind in (RateLimited, QuotaExhausted) and wait is not None:
         remedy = f"wait {wait:g} s, then ask again"
-    return kind(f"{said}; {remedy}", body=_text(body)[:LONGEST_BODY], retry_after=wait)
+    return kind(f"{text}; {remedy}", body=_text(body)[:LONGEST_BODY], retry_after=wait)
 
 
 def transport_failed(model: str, what: str) -> TransportFailed:

@@ -105,8 +105,8 @@ class Discreet:
             raise
         except Exception as error:
             if not words.has_failed and self._keys.is_in("".join(format_exception(error))):
-                told = self._keys.hide(f"{model} fails: {error!r}")
-                raise TransportFailed(f"{told}; ask again") from None
+                hidden = self._keys.hide(f"{model} fails: {error!r}")
+                raise TransportFailed(f"{hidden}; ask again") from None
             raise
         words.end()
         return self._hidden(reply)
@@ -149,10 +149,10 @@ class Words:
 
     def take(self, words: str) -> None:
         """Pass words on, as far as they are surely no key."""
-        told = self._keys.hide_keys(self._kept + words)
-        count = self._keys.begun_at_the_end(told)
-        self._kept = told[len(told) - count :]
-        self._pass_on(told[: len(told) - count])
+        hidden = self._keys.hide_keys(self._kept + words)
+        count = self._keys.begun_at_the_end(hidden)
+        self._kept = hidden[len(hidden) - count :]
+        self._pass_on(hidden[: len(hidden) - count])
 
     def end(self) -> None:
         """Pass on what was kept back."""

@@ -35,7 +35,7 @@ Turn = str | ReplyPart | Reply | Mapping[str, Mapping[str, Json]] | Sequence[str
 ``{"search": {"query": "owls"}}``. A `Reply` is given as it is, but for what it leaves blank."""
 
 Script = Sequence[Turn] | Callable[[Request], Turn | Awaitable[Turn]]
-"""The turns in order, or a function that is told the request and gives the turn."""
+"""The turns in order, or a function that gets the request and gives the turn."""
 
 _TURNS = "say(…), call(…), text, a list of these, {tool: {argument: value}}, or a Reply"
 

@@ -133,9 +133,9 @@ async def _next(source: AsyncIterator[object]) -> object:
 
 @contextmanager
 def charged(usage: Callable[[], Usage | None]) -> Iterator[None]:
-    """Say with a failure what the answer had used until then, where nobody has said so before.
+    """Put what an answer had used into the failure that ends it, where the failure has no usage.
 
-    `usage` gives None where nothing had come: then nothing was charged, as far as anybody knows.
+    `usage` gives None where nothing had come: then nothing was charged, as far as is known.
     """
     try:
         yield

@@ -44,7 +44,7 @@ def connect(address: Address) -> "Anthropic":
 
 
 class Anthropic:
-    """The adapter: one client, its connections, and how long answers may be, where it was told."""
+    """The adapter: one client, its connections, and the longest answers, as models told it."""
 
     __slots__ = ("_client", "_longest")
 
@@ -88,8 +88,8 @@ class Anthropic:
                     with parsing(f"{PROVIDER}:{model}"):
                         return replies.reply(model, request, drafts)
                 so_far = paused(drafts)
-                said = [{"role": "assistant", "content": so_far}] if so_far else []
-                body["messages"] = [*asked, *said]
+                turn = [{"role": "assistant", "content": so_far}] if so_far else []
+                body["messages"] = [*asked, *turn]
             raise BadRequest(
                 f"{PROVIDER}:{model} paused its turn {len(drafts)} times and did not end it; "
                 "give its own tools a lower max_uses"

@@ -66,8 +66,8 @@ def says(event: dict[str, Json]) -> bool:
     if event.get("type") != "content_block_delta":
         return event.get("type") in _SAYING
     delta = event.get("delta")
-    said = delta.items() if isinstance(delta, dict) else ()
-    return any(value for key, value in said if key != "type")
+    fields = delta.items() if isinstance(delta, dict) else ()
+    return any(value for key, value in fields if key != "type")
 
 
 _SAYING = frozenset(
@@ -92,9 +92,9 @@ def take(draft: Draft, event: dict[str, Json]) -> str:
             draft.stop = event["delta"].get("stop_reason") or draft.stop
             draft.stop_details = event["delta"].get("stop_details")
             # Cumulative; a count that is left out keeps the value of message_start.
-            told = prices.counts_in(event.get("usage"))
-            draft.usage.update(told)
-            draft.is_counted = draft.is_counted or "output_tokens" in told
+            counts = prices.counts_in(event.get("usage"))
+            draft.usage.update(counts)
+            draft.is_counted = draft.is_counted or "output_tokens" in counts
         case "content_block_stop":
             _finish_input(draft, event["index"])
         case "message_stop":
@@ -130,9 +130,9 @@ def reply(model: str, request: Request, drafts: Sequence[Draft]) -> m.Reply:
 
     Raises `TransportFailed` where it stopped for a reason that nobody knows to end an answer.
     """
-    last, said = drafts[-1], drafts[-1].stop or ""
-    if said not in _STOPS:
-        raise unknown_stop(f"{PROVIDER}:{model}", said)
+    last, word = drafts[-1], drafts[-1].stop or ""
+    if word not in _STOPS:
+        raise unknown_stop(f"{PROVIDER}:{model}", word)
     parts = [
         _part(draft.blocks[index], draft.inputs.get(index))
         for draft in drafts
@@ -140,10 +140,10 @@ def reply(model: str, request: Request, drafts: Sequence[Draft]) -> m.Reply:
     ]
     calls = any(isinstance(part, m.ToolCall) for part in parts)
     natural = m.StopReason.TOOL_CALLS if calls else m.StopReason.END
-    stop, detail = _STOPS[said] or natural, None
+    stop, detail = _STOPS[word] or natural, None
     if stop is m.StopReason.REFUSAL:
         details = last.stop_details or {}
-        detail = str(details.get("category") or said)
+        detail = str(details.get("category") or word)
         if not any(isinstance(part, m.Text) and part.text for part in parts):
             parts.append(m.Text(details.get("explanation") or detail))
     return m.Reply(
@@ -182,20 +182,21 @@ def usage(model: str, request: Request, drafts: Sequence[Draft]) -> m.Usage:
 
 def _usage(model: str, request: Request, draft: Draft) -> m.Usage:
     counts = draft.usage
-    read = prices.number(counts, "cache_read_input_tokens")
+    cached = prices.number(counts, "cache_read_input_tokens")
     hourly = prices.number(counts, "cache_creation", "ephemeral_1h_input_tokens")
     brief = prices.number(counts, "cache_creation", "ephemeral_5m_input_tokens")
-    written = prices.number(counts, "cache_creation_input_tokens") or hourly + brief
-    is_told = counts.get("input_tokens") is not None
+    to_cache = prices.number(counts, "cache_creation_input_tokens") or hourly + brief
+    has_input = counts.get("input_tokens") is not None
     # What message_start counts as output is no more than the first word.
     output = prices.number(counts, "output_tokens") if draft.is_counted else 0
-    told = m.Usage(
-        input_tokens=prices.number(counts, "input_tokens") + read + written if is_told else 0,
+    reported = m.Usage(
+        input_tokens=prices.number(counts, "input_tokens") + cached + to_cache if has_input else 0,
         output_tokens=output,
-        cached_tokens=read,
-        cache_write_tokens=written,
+        cached_tokens=cached,
+        cache_write_tokens=to_cache,
         reasoning_tokens=prices.number(counts, "output_tokens_details", "thinking_tokens"),
     )
-    whole_usage = prices.counted(told, request, [*draft.content, *draft.inputs.values()], PROVIDER)
+    written = [*draft.content, *draft.inputs.values()]
+    counted = prices.counted(reported, request, written, PROVIDER)
     tier = counts.get("service_tier")
-    return prices.priced(whole_usage, PROVIDER, model, tier, hourly_tokens=min(hourly, written))
+    return prices.priced(counted, PROVIDER, model, tier, hourly_tokens=min(hourly, to_cache))

@@ -23,7 +23,7 @@ from substrate.models.request import Request
 from substrate.models.sendable import sendable
 
 LONGEST_OUTPUT = 64_000
-"""How many tokens an answer may have where nobody said: the API wants a number.
+"""How many tokens an answer may have where no limit is given: the API wants a number.
 
 All models since Claude 4.5 write as many. One that does not says how many it does, and is asked
 again (`longest_in`).
@@ -61,10 +61,10 @@ def body_of(model: str, request: Request) -> dict[str, Json]:
             **output,
             "format": {"type": "json_schema", "schema": plain(request.answer_schema)},
         }
-    said = {"system": system, "tools": tools, "tool_choice": choice, "output_config": output}
+    optional = {"system": system, "tools": tools, "tool_choice": choice, "output_config": output}
     return {
         **parameters,
-        **{key: value for key, value in said.items() if value},
+        **{key: value for key, value in optional.items() if value},
         "model": model,
         "max_tokens": request.max_output_tokens or longest_output(model),
         "messages": messages,
@@ -78,10 +78,10 @@ def longest_output(model: str) -> int:
     return next(known, LONGEST_OUTPUT)
 
 
-def longest_in(said: str | None) -> int | None:
+def longest_in(body: str | None) -> int | None:
     """Return how many tokens a model can write, from its refusal to write more; None in others."""
-    told = _TOO_LONG.search(said or "")
-    return int(told[1]) if told else None
+    found = _TOO_LONG.search(body or "")
+    return int(found[1]) if found else None
 
 
 def _began_by_thinking(messages: list[dict[str, Json]]) -> bool:
@@ -89,9 +89,11 @@ def _began_by_thinking(messages: list[dict[str, Json]]) -> bool:
 
     One that another model began, before it was passed over, did not.
     """
-    said = [each["content"] for each in messages if each["role"] == "assistant" and each["content"]]
+    replies = [
+        each["content"] for each in messages if each["role"] == "assistant" and each["content"]
+    ]
     goes_on = messages and any(block["type"] == "tool_result" for block in messages[-1]["content"])
-    return not (goes_on and said) or "thinking" in said[-1][0]["type"]
+    return not (goes_on and replies) or "thinking" in replies[-1][0]["type"]
 
 
 def _mark(blocks: list[dict[str, Json]]) -> None:
@@ -144,7 +146,7 @@ def _result_block(result: m.ToolResult) -> dict[str, Json]:
 
 
 def _reply_block(part: m.ReplyPart, *, own: bool) -> dict[str, Json] | None:
-    """Return a part of an earlier reply, or None for what this model must not be told."""
+    """Return a part of an earlier reply, or None for what this model must not get."""
     native = part.native if own and part.native else {}
     match part:
         case m.Text(text):

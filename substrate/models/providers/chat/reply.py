@@ -2,7 +2,7 @@
 
 `groq` speaks it over Groq's SDK, and `openai_chat` over OpenAI's to any server with a base URL.
 
-`chat_request` has what is said. Invariants: an answer counts only when a choice has named its
+Invariants: an answer counts only when a choice has named its
 `finish_reason`; what a server counts after that is waited for a moment only. A call without an id
 is given one. Where a server counts no tokens, they are estimated.
 """
@@ -66,11 +66,11 @@ class _Draft:
     has_begun: bool = False
 
     @property
-    def said(self) -> Json:
+    def written(self) -> Json:
         """What the model wrote, to be counted where the server does not."""
         calls = [[each.name, each.arguments] for each in self.calls]
-        written = [self.text, *self.reasoning.values(), *self.details, *calls]
-        return [each for each in written if each]
+        pieces = [self.text, *self.reasoning.values(), *self.details, *calls]
+        return [each for each in pieces if each]
 
 
 async def answer(
@@ -177,7 +177,7 @@ def _grow_call(calls: list[_Call], index: int, piece: dict[str, Json]) -> None:
 
 
 def _merge(details: list[dict[str, Json]], piece: dict[str, Json]) -> None:
-    """Add a piece of a reasoning block, which is told by its index, to the blocks so far."""
+    """Add a piece of a reasoning block, which its index names, to the blocks so far."""
     if not (details and details[-1].get("index") == piece.get("index") is not None):
         details.append(dict(piece))
         return
@@ -210,8 +210,8 @@ def _reply(server: Server, model: str, request: Request, draft: _Draft) -> m.Rep
     if detail and not draft.text:
         parts.append(m.Text(detail))
     usage = _usage(server, model, request, draft)
-    said = uncalled(parts, stop)
-    return m.Reply(said, stop, server.provider, model, usage, draft.id, detail=detail)
+    kept = uncalled(parts, stop)
+    return m.Reply(kept, stop, server.provider, model, usage, draft.id, detail=detail)
 
 
 def _stop(called: str, draft: _Draft) -> m.StopReason:
@@ -232,7 +232,7 @@ def _stop(called: str, draft: _Draft) -> m.StopReason:
 def _usage(server: Server, model: str, request: Request, draft: _Draft) -> m.Usage:
     """Return what the server counted, or else about as much."""
     counts = draft.counts
-    told = m.Usage(
+    reported = m.Usage(
         input_tokens=prices.number(counts, "prompt_tokens"),
         output_tokens=prices.number(counts, "completion_tokens"),
         cached_tokens=prices.number(counts, "prompt_tokens_details", "cached_tokens"),
@@ -240,7 +240,7 @@ def _usage(server: Server, model: str, request: Request, draft: _Draft) -> m.Usa
         reasoning_tokens=prices.number(counts, "completion_tokens_details", "reasoning_tokens"),
     )
     return prices.priced(
-        prices.counted(told, request, draft.said, server.prices),
+        prices.counted(reported, request, draft.written, server.prices),
         server.prices,
         model,
         address=server.address,

@@ -59,18 +59,18 @@ def body_of(server: Server, model: str, request: Request) -> dict[str, Json]:
             if each["role"] == "user" and messages and messages[-1]["role"] == "user":
                 each["content"] = _both(messages.pop()["content"], each["content"])
             messages.append(each)
-    said: dict[str, Json] = {"tools": tools} if tools else {}
+    ours: dict[str, Json] = {"tools": tools} if tools else {}
     if tools and not request.may_call_tools:
-        said["tool_choice"] = "none"
+        ours["tool_choice"] = "none"
     if is_formatted and request.answer_schema is not None:
         answer = named(request.answer_schema)
-        said["response_format"] = {"type": "json_schema", "json_schema": answer}
+        ours["response_format"] = {"type": "json_schema", "json_schema": answer}
     is_limited = {"max_tokens", "max_completion_tokens"} & parameters.keys()
     if request.max_output_tokens is not None and not is_limited:
-        said[server.limit] = request.max_output_tokens
+        ours[server.limit] = request.max_output_tokens
     return {
         **parameters,
-        **said,
+        **ours,
         "model": model,
         "messages": messages,
         "stream": True,
@@ -91,8 +91,8 @@ def _messages(server: Server, model: str, message: m.Message) -> list[dict[str, 
                 for each in results
             ]
         case m.Reply():
-            said = _assistant(message, own=message.made_by(server.provider, model))
-            return [said] if {"content", "tool_calls"} & said.keys() else []
+            assistant = _assistant(message, own=message.made_by(server.provider, model))
+            return [assistant] if {"content", "tool_calls"} & assistant.keys() else []
 
 
 def _both(first: Json, second: Json) -> Json:
@@ -132,14 +132,14 @@ def _data_url(data: bytes, media_type: str) -> str:
 
 def _assistant(reply: m.Reply, *, own: bool) -> dict[str, Json]:
     """Return an earlier reply as one message; with neither words nor calls it is none."""
-    said: dict[str, Json] = {"role": "assistant"}
+    assistant: dict[str, Json] = {"role": "assistant"}
     if reply.text:
-        said["content"] = reply.text
+        assistant["content"] = reply.text
     for part in reply.parts if own else ():
         if isinstance(part, m.Thinking):
-            said.update(part.native or {})
+            assistant.update(part.native or {})
     calls = [_call(call, own=own) for call in reply.tool_calls]
-    return {**said, "content": reply.text or None, "tool_calls": calls} if calls else said
+    return {**assistant, "content": reply.text or None, "tool_calls": calls} if calls else assistant
 
 
 def _call(call: m.ToolCall, *, own: bool) -> dict[str, Json]:

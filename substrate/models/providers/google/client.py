@@ -45,7 +45,7 @@ _response: ContextVar[httpx2.Response | None] = ContextVar("_response", default=
 """The response that this task's request brought, which the SDK keeps to itself."""
 
 _patience: ContextVar[float] = ContextVar("_patience")
-"""How long this task's request may hear nothing. Told to the SDK, it would limit the answer."""
+"""How long this task's request may get nothing. The SDK would take it for the longest answer."""
 
 
 def connect(address: Address) -> "Google":
@@ -190,8 +190,8 @@ class _Stream:
                 bare.append(line)
         rest = data or bare  # the last event may lack its empty line
         if rest:
-            said = json.loads("\n".join(rest))
-            for each in said if isinstance(said, list) else [said]:
+            body = json.loads("\n".join(rest))
+            for each in body if isinstance(body, list) else [body]:
                 yield each
 
 

@@ -114,21 +114,21 @@ def says(chunk: dict[str, Json]) -> bool:
     if not chunk.keys() & {"candidates"}:
         return bool(chunk.keys() & {"promptFeedback", "error"})
     candidates = [each for each in chunk["candidates"] or () if isinstance(each, dict)]
-    said = [
+    values = [
         value
         for candidate in candidates
         for part in (candidate.get("content") or {}).get("parts") or ()
         for key, value in part.items()
         if key != "thought"
     ]
-    return any(said) or any(each.get("finishReason") for each in candidates)
+    return any(values) or any(each.get("finishReason") for each in candidates)
 
 
 def reply(model: str, request: Request, drafts: Sequence[Draft]) -> m.Reply:
     """Return the drafts of one answer as a reply.
 
-    A call that Gemini could not read becomes one with malformed arguments, which the model is told
-    of. Raises `ModelMistake` where nothing can be made of what it said, and `TransportFailed` where
+    A call that Gemini could not read becomes one with malformed arguments, which the loop answers.
+    Raises `ModelMistake` where it holds no call, and `TransportFailed` where
     it stopped for a reason that nobody knows to end an answer.
     """
     last, parts = drafts[-1], _parts(request, drafts)
@@ -216,10 +216,10 @@ def usage(model: str, request: Request, drafts: Sequence[Draft]) -> m.Usage:
 def _usage(model: str, request: Request, draft: Draft) -> m.Usage:
     thought = prices.number(draft.counts, "thoughtsTokenCount")
     read = ("promptTokenCount", "toolUsePromptTokenCount")
-    told = m.Usage(
+    reported = m.Usage(
         input_tokens=sum(prices.number(draft.counts, name) for name in read),
         output_tokens=prices.number(draft.counts, "candidatesTokenCount") + thought,
         cached_tokens=prices.number(draft.counts, "cachedContentTokenCount"),
         reasoning_tokens=thought,
     )
-    return prices.priced(prices.counted(told, request, draft.parts, PROVIDER), PROVIDER, model)
+    return prices.priced(prices.counted(reported, request, draft.parts, PROVIDER), PROVIDER, model)

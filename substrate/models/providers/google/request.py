@@ -41,23 +41,23 @@ def body_of(model: str, request: Request) -> dict[str, Json]:
         ]
         tools.append({"functionDeclarations": declared})
     tools += parameters.pop("tools", [])
-    said = {key: value for key, value in parameters.items() if key in _OF_REQUEST}
+    body = {key: value for key, value in parameters.items() if key in _OF_REQUEST}
     generation = {key: value for key, value in parameters.items() if key not in _OF_REQUEST}
     if request.max_output_tokens is not None:
         generation.setdefault("maxOutputTokens", request.max_output_tokens)
     if is_formatted := request.answer_schema is not None and not tools:
         generation["responseMimeType"] = "application/json"
         generation["responseJsonSchema"] = request.answer_schema
-    said["generationConfig"] = {**said.get("generationConfig", {}), **generation}
+    body["generationConfig"] = {**body.get("generationConfig", {}), **generation}
     if system := request.system if is_formatted else in_words(request):
-        said["systemInstruction"] = {"parts": [{"text": system}]}
+        body["systemInstruction"] = {"parts": [{"text": system}]}
     if tools:
-        said["tools"] = tools
+        body["tools"] = tools
     if tools and not request.may_call_tools:
         calling = {"functionCallingConfig": {"mode": "NONE"}}
-        said["toolConfig"] = {**said.get("toolConfig", {}), **calling}
+        body["toolConfig"] = {**body.get("toolConfig", {}), **calling}
     contents = alternating((_content(message, model) for message in request.messages), "parts")
-    return {**said, "contents": contents}
+    return {**body, "contents": contents}
 
 
 def _content(message: m.Message, model: str) -> dict[str, Json]:
@@ -84,8 +84,8 @@ def _user_part(part: m.UserPart) -> dict[str, Json]:
 
 def _result_part(result: m.ToolResult) -> dict[str, Json]:
     """Return a result; the id goes along only where Gemini gave one, since ours mean nothing."""
-    told = {"error": result.content} if result.is_error else {"output": result.content}
-    named = {"name": m.portable(result.name), "response": told, **_id(result.call_id)}
+    content = {"error": result.content} if result.is_error else {"output": result.content}
+    named = {"name": m.portable(result.name), "response": content, **_id(result.call_id)}
     return {"functionResponse": named}
 
 

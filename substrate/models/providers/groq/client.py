@@ -5,7 +5,7 @@ with what the model had written. Asked again the same way, the model makes the s
 what it wrote is paid for; so the mistake becomes a reply with that call in it, which the loop
 answers like any other wrong call, and the model mends it.
 
-Invariants: those of `chat`; a mistake in which no call can be found stays a `ModelMistake`.
+Invariants: those of `chat.reply`; a mistake in which no call can be found stays a `ModelMistake`.
 """
 
 import json
@@ -95,23 +95,23 @@ def _mistaken(model: str, request: Request, mistake: ModelMistake) -> Reply | No
     return Reply(tuple(calls), StopReason.TOOL_CALLS, PROVIDER, model, usage)
 
 
-def _estimated(model: str, request: Request, said: str | None) -> Usage:
+def _estimated(model: str, request: Request, body: str | None) -> Usage:
     return prices.priced(
-        prices.counted(Usage(), request, _generation(said), PROVIDER), PROVIDER, model
+        prices.counted(Usage(), request, _generation(body), PROVIDER), PROVIDER, model
     )
 
 
-def _generation(said: str | None) -> str:
+def _generation(body: str | None) -> str:
     """Return what the model had written, where the refusal says so."""
-    error = _json(said or "")
+    error = _json(body or "")
     error = error.get("error", error) if isinstance(error, dict) else {}
     written = error.get("failed_generation") if isinstance(error, dict) else None
     return written if isinstance(written, str) else ""
 
 
-def _calls(said: str) -> Iterator[tuple[str, str]]:
+def _calls(body: str) -> Iterator[tuple[str, str]]:
     """Yield the name and arguments of each call in a ``tool_use_failed``, as they were written."""
-    error = _json(said)
+    error = _json(body)
     error = error.get("error", error) if isinstance(error, dict) else {}
     written = error.get("failed_generation") or ""
     found = list(_written(written))
@@ -146,8 +146,8 @@ def _of_json(value: Json) -> Iterator[tuple[str, str]]:
         inner: dict[str, Any] = {**value, **function} if isinstance(function, dict) else value
         arguments = inner.get("arguments", inner.get("parameters", {}))
         if isinstance(inner.get("name"), str):
-            told = arguments if isinstance(arguments, str) else json.dumps(arguments)
-            yield inner["name"], told
+            written = arguments if isinstance(arguments, str) else json.dumps(arguments)
+            yield inner["name"], written
 
 
 def _json(text: str) -> Json:

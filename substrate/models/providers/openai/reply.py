@@ -67,8 +67,8 @@ def reply(model: str, request: Request, draft: Draft) -> m.Reply:
     if detail and not any(isinstance(part, m.Text) and part.text for part in parts):
         parts.append(m.Text(detail))
     used = usage(model, request, draft)
-    said = uncalled(parts, stop)
-    return m.Reply(said, stop, PROVIDER, model, used, response.get("id"), detail=detail)
+    kept = uncalled(parts, stop)
+    return m.Reply(kept, stop, PROVIDER, model, used, response.get("id"), detail=detail)
 
 
 def _unfinished(response: dict[str, Json]) -> str | None:
@@ -90,8 +90,8 @@ _UNFINISHED = ("incomplete", "in_progress")
 
 def _stop(called: str, response: dict[str, Json], items: list[dict[str, Json]]) -> m.StopReason:
     unfinished = _unfinished(response)
-    said = [each["type"] for item in items for each in item.get("content") or ()]
-    if unfinished == "content_filter" or "refusal" in said:
+    kinds = [each["type"] for item in items for each in item.get("content") or ()]
+    if unfinished == "content_filter" or "refusal" in kinds:
         return m.StopReason.REFUSAL
     if unfinished in ("max_output_tokens", "max_tokens", "length"):
         return m.StopReason.LENGTH
@@ -128,13 +128,13 @@ def _part(item: dict[str, Json]) -> m.ReplyPart:
 def usage(model: str, request: Request, draft: Draft) -> m.Usage:
     """Return what was counted, or else about as much."""
     counts = draft.response.get("usage")
-    told = m.Usage(
+    reported = m.Usage(
         input_tokens=prices.number(counts, "input_tokens"),
         output_tokens=prices.number(counts, "output_tokens"),
         cached_tokens=prices.number(counts, "input_tokens_details", "cached_tokens"),
         cache_write_tokens=prices.number(counts, "input_tokens_details", "cache_write_tokens"),
         reasoning_tokens=prices.number(counts, "output_tokens_details", "reasoning_tokens"),
     )
-    said = draft.response.get("output") or list(draft.done.values()) or draft.written
-    usage = prices.counted(told, request, said, PROVIDER)
+    written = draft.response.get("output") or list(draft.done.values()) or draft.written
+    usage = prices.counted(reported, request, written, PROVIDER)
     return prices.priced(usage, PROVIDER, model, draft.response.get("service_tier"))

@@ -52,7 +52,7 @@ def body_of(model: str, request: Request) -> dict[str, Json]:
     text = parameters.pop("text", {})
     if request.answer_schema is not None:
         text = {**text, "format": {"type": "json_schema", **named(request.answer_schema)}}
-    said = {
+    optional = {
         "text": text,
         "instructions": request.system,
         "tools": tools,
@@ -60,7 +60,7 @@ def body_of(model: str, request: Request) -> dict[str, Json]:
         "include": _included(model, parameters.pop("include", None)),
     }
     parameters.setdefault("prompt_cache_key", _prefix(request))
-    return {**parameters, **ours, **{key: value for key, value in said.items() if value}}
+    return {**parameters, **ours, **{key: value for key, value in optional.items() if value}}
 
 
 def _included(model: str, theirs: Sequence[str] | None) -> list[str]:
@@ -129,7 +129,7 @@ def _result_item(result: m.ToolResult) -> dict[str, Json]:
 
 
 def _reply_item(part: m.ReplyPart, *, own: bool) -> dict[str, Json] | None:
-    """Return a part of an earlier reply, or None for what this model must not be told."""
+    """Return a part of an earlier reply, or None for what this model must not get."""
     native = part.native if own and part.native else {}
     match part:
         case m.Text(text) if native:

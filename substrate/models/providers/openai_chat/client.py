@@ -1,11 +1,11 @@
 """Any server that speaks the OpenAI chat protocol: vLLM, Ollama, OpenRouter, LM Studio and others.
 
-Which server is said by ``Model(…, base_url=…)``, by ``OPENAI_CHAT_BASE_URL``, or by
+The server is named by ``Model(…, base_url=…)``, by ``OPENAI_CHAT_BASE_URL``, or by
 ``OPENAI_BASE_URL``, in this order; without any of them it is OpenAI's own. A model of OpenAI's is
 better asked by ``openai:``, the Responses API, which hands its reasoning back.
 
-Invariants: those of `chat`. OpenAI's key goes to the server that ``OPENAI_BASE_URL`` names and to
-no other: a server named in another way is shown the key of ``Model(…, key=…)`` or
+Invariants: those of `chat.reply`. OpenAI's key goes to the server that ``OPENAI_BASE_URL`` names
+and to no other: a server named in another way is shown the key of ``Model(…, key=…)`` or
 ``OPENAI_CHAT_API_KEY``, or none, which servers on one's own machine don't ask for.
 """
 

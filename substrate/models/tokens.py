@@ -23,7 +23,7 @@ a request, however often its estimate is asked for.
 
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 from struct import unpack_from
@@ -52,10 +52,8 @@ def estimate(request: Request, provider: str | None = None) -> int:
 
     `provider` is the part of a model's id before the colon.
     """
-    sizes = [_size_of(message) for message in request.messages]
-    commas = max(len(sizes) - 1, 0)
-    in_bytes = _bytes_around(request) + sum(each.in_bytes for each in sizes) + commas
-    return max(in_bytes // _BYTES_A_TOKEN + sum(each.shown(provider) for each in sizes), 1)
+    size = _size_of(request)
+    return max(size.in_bytes // _BYTES_A_TOKEN + size.shown(provider), 1)
 
 
 def tokens_shown(part: Image | Document, provider: str | None = None) -> int:
@@ -160,21 +158,37 @@ _A_PAGE = {"anthropic": 3000, "openai": 2300, "openai-chat": 2300, "groq": 2300,
 
 
 class _Size:
-    """How large a message is."""
+    """How large a message is, or a request with the messages in it."""
 
-    __slots__ = ("_parts", "_shown", "in_bytes")
+    __slots__ = ("_inner", "_parts", "_shown", "in_bytes")
 
-    def __init__(self, message: Message) -> None:
-        self._parts = _shown(message)
-        self._shown: dict[str | None, int] = {}
+    def __init__(
+        self, in_bytes: int, parts: Sequence[Image | Document] = (), inner: Sequence["_Size"] = ()
+    ) -> None:
         #: Those of its JSON, without the bytes of what it shows.
-        self.in_bytes: int = _bytes(as_sent(_unshown(message).to_json()))
+        self.in_bytes: int = in_bytes
+        self._parts = parts
+        self._inner = inner
+        self._shown: dict[str | None, int] = {}
 
     def shown(self, provider: str | None) -> int:
         """Return about how many tokens its pictures and documents make."""
         if provider not in self._shown:  # the pages of a PDF are counted in the whole file
-            self._shown[provider] = sum(tokens_shown(each, provider) for each in self._parts)
+            own = sum(tokens_shown(each, provider) for each in self._parts)
+            self._shown[provider] = own + sum(each.shown(provider) for each in self._inner)
         return self._shown[provider]
+
+
+def _message_size(message: Message) -> _Size:
+    return _Size(_bytes(as_sent(_unshown(message).to_json())), _shown(message))
+
+
+def _request_size(request: Request) -> _Size:
+    sizes = [_size_of_message(message) for message in request.messages]
+    around = _bytes(canonical(replace(request, messages=())))
+    commas = max(len(sizes) - 1, 0)
+    in_bytes = around + sum(each.in_bytes for each in sizes) + commas
+    return _Size(in_bytes, inner=sizes)
 
 
 def _bytes(value: Json) -> int:
@@ -197,8 +211,5 @@ def _unshown(message: Message) -> Message:
     return UserMessage(tuple(bare))
 
 
-_size_of: Once[Message, _Size] = Once(_Size)
-_bytes_around: Once[Request, int] = Once(
-    lambda request: _bytes(canonical(replace(request, messages=())))
-)
-"""The bytes of a request's JSON without its messages."""
+_size_of_message: Once[Message, _Size] = Once(_message_size)
+_size_of: Once[Request, _Size] = Once(_request_size)

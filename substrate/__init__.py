@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from substrate.engine.client import Client, connect
 from substrate.engine.context.child import Child
+from substrate.engine.context.combinators import Winner
 from substrate.engine.context.context import Context
-from substrate.engine.context.pending import Pending, Winner
+from substrate.engine.context.pending import Pending
 from substrate.engine.function.bound import Bound, bound
 from substrate.engine.function.function import Durable, durable
 from substrate.engine.step.step import Done, NotDone

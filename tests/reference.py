@@ -64,7 +64,6 @@ INNER = {
     "Child": {"take"},
     "Context": {
         "attempt",
-        "new_promise",
         "execution",
         "give_up",
         "has_begun",

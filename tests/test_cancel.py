@@ -196,7 +196,7 @@ async def test_a_runs_time_is_over(store_url):
             await eventually(lambda: clock.sleepers)
             execution = worker.execution_of((await client.get("waits")).id)
             assert execution is not None
-            await execution.suspend()
+            await execution.wakeups.suspend()
             clock.advance(60)
             for id_ in ("works", "waits"):
                 with pytest.raises(RunTimedOut):

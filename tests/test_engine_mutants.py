@@ -10,12 +10,12 @@ ENGINE = "substrate/engine/{}.py"
 MUTANTS = {
     "tests/test_race.py::test_a_race_that_is_won_while_others_wait": Mutant(
         "a run is let go between a race's end and what follows",
-        ENGINE.format("context/pending"),
-        [("fan(len(branches), needs_any=True)", "fan(len(branches))")],
+        ENGINE.format("context/combinators"),
+        [("branch_out(len(branches), needs_any=True)", "branch_out(len(branches))")],
     ),
     "tests/test_race.py::test_the_order_of_the_journal_decides": Mutant(
         "the last one wins",
-        ENGINE.format("context/pending"),
+        ENGINE.format("context/combinators"),
         [("key=lambda promise: promise.seq", "key=lambda promise: -promise.seq")],
     ),
     "tests/test_children.py::test_many_children": Mutant(
@@ -61,12 +61,12 @@ MUTANTS = {
     "tests/test_undo.py::test_a_worker_that_leaves_in_the_middle": Mutant(
         "the decision to unwind is forgotten",
         ENGINE.format("worker/drive"),
-        [("decision = execution.journal.pop(UNWIND_KEY)", "execution.journal.pop(UNWIND_KEY)")],
+        [("if decision := execution.journal.pop(", "if None and execution.journal.pop(")],
     ),
     "tests/test_undo.py::test_a_call_of_a_lost_worker_is_waited_for": Mutant(
         "a step is undone while its call may be under way",
         ENGINE.format("worker/unwind"),
-        [("        await execution.wait_until(attempt", "        (lambda at: None)(attempt")],
+        [("await execution.wakeups.wait_until(over_at)", "pass")],
     ),
     "tests/test_cancel.py::test_it_reaches_a_step_in_flight": Mutant(
         "a call that was cut off counts as cancelled",
@@ -76,7 +76,7 @@ MUTANTS = {
     "tests/test_cancel.py::test_a_runs_time_is_over": Mutant(
         "a deadline is no end",
         ENGINE.format("run/wakeups"),
-        [("deadline is not None and deadline <= self.now_ms", "deadline is not None and False")],
+        [("deadline is not None and deadline <= self._now_ms", "deadline is not None and False")],
     ),
     "tests/test_generations.py::test_it_goes_on_with_a_fresh_journal": Mutant(
         "generations share their keys",
@@ -110,8 +110,8 @@ MUTANTS = {
     ),
     "tests/test_own_end.py::test_a_driver_that_fails": Mutant(
         "a run that crashes by itself is given back as if it had not",
-        ENGINE.format("run/execution"),
-        [("release([self.fence], is_crash=True)", "release([self.fence])")],
+        ENGINE.format("run/recorder"),
+        [("release([self._fence], is_crash=True)", "release([self._fence])")],
     ),
 }
 

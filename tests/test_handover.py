@@ -14,6 +14,7 @@ from substrate.engine.run.execution import Execution
 from substrate.engine.run.services import Services, tell_nobody
 from substrate.engine.run.threads import Threads
 from substrate.engine.worker.drive import drive
+from substrate.engine.worker.driven import DrivenRun
 from substrate.values.errors import LeaseLost
 from substrate.values.ids import RunId
 from substrate.values.records import JsonText, NewRun
@@ -163,7 +164,7 @@ async def test_a_run_claimed_anew_by_the_same_worker(store_url, db: Database):
         await client.signal("run", "go", "once")
         assert await client.result("run") == "once"
 
-    assert isinstance(former.interrupt, LeaseLost)
+    assert isinstance(former.lifecycle.interrupt, LeaseLost)
 
 
 async def test_a_lapsed_lease_and_a_tick_that_hangs(store_url):
@@ -215,7 +216,7 @@ async def test_no_step_is_begun_under_a_lapsed_lease(store_url):
         services = Services(
             store, committer, store.clock, Threads(1), tell_nobody, lambda: lease["holds"]
         )
-        await drive(Execution(claim, services), two)
+        await drive(DrivenRun(Execution(claim, services)), two)
         await committer.close()
         keys = [promise.key for promise in await store.journal(RunId("run"))]
 

@@ -66,7 +66,7 @@ async def test_a_signal_that_comes_while_the_waiter_looks(store_url):
         await client.start(waits, id="run")
         await reached(client, "run", "go.0")
         held = store.hold("inbox")
-        client._workers[0].execution_of(RunId("run")).wake()
+        client._workers[0].wake(RunId("run"))
         await eventually(lambda: store.held["inbox"])
         await client.signal("run", "go", "in between")
         held.set()

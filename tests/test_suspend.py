@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from substrate import Context, Retry, RunStatus, WorkerOptions, connect, durable
-from substrate.engine.run.execution import Execution
 from substrate.testing import ManualClock
 from substrate.values.clock import from_ms
 from substrate.values.errors import RateLimited
@@ -122,9 +121,10 @@ async def test_a_run_at_work_is_not_let_go(store_url):
     async with connect(store_url) as client, client.work([both], options=COLD) as worker:
         await client.start(both, id="run")
         await reached(client, "run", "sleep.0")
+        await reached(client, "run", "answer.0")  # recorded once the inbox was looked into
         execution = worker.execution_of(RunId("run"))
-        assert isinstance(execution, Execution)
-        await execution.suspend()
+        assert execution is not None
+        await execution.wakeups.suspend()
         assert (await client.get("run")).status is RunStatus.RUNNING
         go.set()
         await eventually(lambda: worker.running == 0)

@@ -32,7 +32,7 @@ def hook(ctx: Context, name: str) -> Iterator[None]:
         at = f" ({failure.frame[0]}:{failure.frame[1]})" if failure.frame else ""
         told = f"the hook `{name}`{at} is at fault: {failure.type}: {failure.message}"
         told += "; mend it, and resume the run: it goes on from here"
-        ctx.execution.leave(Paused(replace(failure, message=told)))
+        ctx.execution.lifecycle.drain_and_raise(Paused(replace(failure, message=told)))
 
 
 def verdict_of(ctx: Context, stop: Callable[[Any], Any], transcript: object) -> Verdict:

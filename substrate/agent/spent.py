@@ -71,15 +71,15 @@ async def _count(ctx: Context, before: Mapping[str, Json] | None, turn: str) -> 
     going_on, open_ = NOTHING, []
     for each in (*since, turn):
         inside = f"{below}{each}/"
-        goes_on = await execution.has_open_runs(inside)  # first: what it uses then is seen
-        used = summed(await execution.usages(inside))
+        goes_on = await execution.access.has_open_runs(inside)  # first: what it uses then is seen
+        used = summed(await execution.access.usages(inside))
         if goes_on:
             going_on += used
             open_.append(each)
         else:
             closed += used
     # Our own rows are left out though they use nothing: there is one for each turn.
-    others = summed(await execution.usages(below, (*_LOOP_CALLS, f"{SPENT}.", f"{name}.")))
+    others = summed(await execution.access.usages(below, (*_LOOP_CALLS, f"{SPENT}.", f"{name}.")))
     total = closed + going_on + others
     return {**total.to_json(), "closed": closed.to_json(), "open": open_}
 

@@ -137,9 +137,9 @@ class Tool:
                 return as_json(self.function, result)
             except Exception as error:
                 failure = self.fault_in(error)
-                if failure is None or ctx.execution.is_own_cancellation(Raised(error)):
+                if failure is None or ctx.execution.lifecycle.is_own_cancellation(Raised(error)):
                     raise
-                ctx.execution.leave(Paused(failure))
+                ctx.execution.lifecycle.drain_and_raise(Paused(failure))
 
         # What goes wrong in it is told of the tool's own function, at its own line.
         run.__signature__ = inspect.signature(run)  # type: ignore[attr-defined]

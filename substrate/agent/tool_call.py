@@ -142,7 +142,7 @@ def _check_secrets(scope: Context, tool: Tool) -> None:
         for each in tool.secrets:
             each.check()
     except Misuse as error:
-        scope.execution.leave(Paused(failure_of(error)))
+        scope.execution.lifecycle.drain_and_raise(Paused(failure_of(error)))
 
 
 def _takes_ctx(tool: Tool) -> bool:

@@ -451,7 +451,7 @@ class _Looks:
     def begin(self) -> None:
         """Be told of every change from here on. Called before the look, so none is missed."""
         execution = self._execution_of(self._run_id)
-        self._changed = execution.next_change if execution else None
+        self._changed = execution.recorder.next_change if execution else None
 
     def found(self) -> None:
         """Look often again: something has changed."""
@@ -460,10 +460,10 @@ class _Looks:
     async def last(self) -> None:
         """Return when a run that is driven here has left its driver; of others, as `next` does."""
         execution = self._execution_of(self._run_id)
-        if execution is None or execution.task is None:
+        if execution is None or execution.lifecycle.task is None:
             await self.next()
         else:
-            await asyncio.wait([execution.task], timeout=1)
+            await asyncio.wait([execution.lifecycle.task], timeout=1)
 
     async def next(self) -> None:
         """Return when it is time for the next look."""

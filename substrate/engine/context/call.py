@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from substrate.engine.failure import Raised, encode_failure, error_of, failure_of
 from substrate.engine.function.function import Durable
@@ -13,9 +13,6 @@ from substrate.engine.run.user_code import capture
 from substrate.values.codec import decode, is_long
 from substrate.values.errors import Failure, Misuse, NotKept, Paused
 from substrate.values.records import JsonText, Promise, PromiseState
-
-if TYPE_CHECKING:
-    from substrate.engine.context.context import Context
 
 T = TypeVar("T")
 
@@ -36,23 +33,25 @@ class Continuation:
     keywords: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def run_function(
-    ctx: "Context", function: Durable[..., T], arguments: Mapping[str, Any]
-) -> T:
-    """Call a function with its context; return its result.
+def check_nothing_forgotten(
+    execution: Execution,
+    function: Durable[..., Any],
+    result: object,
+    *,
+    idle: Mapping[object, str | None],
+) -> None:
+    """Pause the run where a function has returned and left undone what it was to do.
 
-    Where it returns and has made an operation that it never awaited, or a continuation that it
-    does not return, the run is paused: what was to be done was not. If it fails, that is what there
-    is to tell.
+    That is an operation that it made and never awaited, or a continuation that it does not return:
+    `idle`, see `TaskState`.
     """
-    result = await function.function(ctx, **arguments)
-    if idle := ctx.task_state.idle:
-        forgotten = {each: why for each, why in idle.items() if not isinstance(each, Continuation)}
-        if forgotten:
-            ctx.execution.leave(Paused(_never_awaited(function, forgotten)))
-        if not isinstance(result, Continuation):
-            ctx.execution.leave(Paused(_never_returned(function)))
-    return result
+    if not idle:
+        return
+    forgotten = {each: why for each, why in idle.items() if not isinstance(each, Continuation)}
+    if forgotten:
+        execution.lifecycle.drain_and_raise(Paused(_never_awaited(function, forgotten)))
+    if not isinstance(result, Continuation):
+        execution.lifecycle.drain_and_raise(Paused(_never_returned(function)))
 
 
 def _never_returned(function: Durable[..., Any]) -> Failure:
@@ -87,12 +86,14 @@ async def run_call(
     run: Callable[[], Awaitable[Any]],
 ) -> Promise:
     """Run the function, and record what came of it under its key."""
-    with execution.tracked():
+    with execution.lifecycle.tracked():
         outcome = await capture(_encoded(execution, function, run))
-        if execution.is_own_cancellation(outcome):
+        if execution.lifecycle.is_own_cancellation(outcome):
             raise asyncio.CancelledError
-        await execution.wait_unless_draining()
-    return await execution.write(replace(_settled(promise, outcome), settled_at=execution.now_ms))
+        await execution.lifecycle.wait_unless_draining()
+    return await execution.recorder.write(
+        replace(_settled(promise, outcome), settled_at=execution.now_ms)
+    )
 
 
 def read_call(function: Durable[..., T], promise: Promise) -> T | Raised[Exception]:
@@ -118,7 +119,7 @@ async def encoded_result(execution: Execution, function: Durable[..., T], value:
             return await asyncio.to_thread(function.encode_result, value)
         return function.encode_result(value)
     except NotKept as error:
-        execution.leave(Paused(_changed(function, error)))
+        execution.lifecycle.drain_and_raise(Paused(_changed(function, error)))
 
 
 def _changed(function: Durable[..., Any], error: NotKept) -> Failure:

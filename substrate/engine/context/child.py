@@ -10,9 +10,10 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from substrate.engine.context.pending import Pending
+from substrate.engine.context.scope import Scope
 from substrate.engine.failure import Raised, error_of_run, failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import how_to_be_found, in_place
@@ -22,9 +23,6 @@ from substrate.engine.run.journal import Expected
 from substrate.values.errors import Interrupt, Misuse, Paused, UnknownFunction
 from substrate.values.ids import RunId, lane_of
 from substrate.values.records import JsonText, NewRun, OnDead, Promise, PromiseState
-
-if TYPE_CHECKING:
-    from substrate.engine.context.context import Context
 
 T = TypeVar("T")
 
@@ -68,42 +66,42 @@ class Child(Pending[T]):
     __slots__ = ("_group", "_spawn", "_started")
 
     def __init__(
-        self, context: "Context", asked: Expected, spawn: Spawn, new_promise: Callable[[], Promise]
+        self, scope: Scope, asked: Expected, spawn: Spawn, new_promise: Callable[[], Promise]
     ) -> None:
         async def live(recorded: Promise | None) -> Promise:
-            promise = recorded or await start_child(context.execution, spawn, new_promise())
+            promise = recorded or await start_child(scope.execution, spawn, new_promise())
             if promise.is_settled:
                 return promise
-            group = context.task_state.group or Group()
-            return await context.execution.wait_for_child(promise, group)
+            group = scope.task_state.group or Group()
+            return await scope.execution.wakeups.wait_for_child(promise, group)
 
-        super().__init__(context, asked, live, partial(read_child, spawn.function))
+        super().__init__(scope, asked, live, partial(read_child, spawn.function))
         self._spawn = spawn
         self._started: Promise | None = None
 
     async def start(self) -> "Child[T]":
         """Start it, if it was not started before; return itself, to be awaited later."""
-        context = self._context
-        context.task_state.check_use()
+        scope = self._scope
+        scope.task_state.check_use()
         if self._started is None:
             try:
-                found = super().take(context)
+                found = super().take(scope)
             except Interrupt:
-                await context.execution.hold_up()
+                await scope.execution.lifecycle.hold_up()
                 raise
             if found is None:
-                new_promise = context.new_promise(self._asked)
-                start = partial(start_child, context.execution, self._spawn, new_promise)
-                found = await context.task_state.drive(start)
+                new_promise = scope.new_promise(self._asked)
+                start = partial(start_child, scope.execution, self._spawn, new_promise)
+                found = await scope.task_state.drive(start)
             self._started = found
             self._is_taken = False
         return self
 
-    def take(self, context: "Context") -> Promise | None:
+    def take(self, scope: Scope) -> Promise | None:
         """See `Pending.take`. What was started is waited for where it stands."""
         if self._started is None:
-            return super().take(context)
-        self._check_taker(context)
+            return super().take(scope)
+        self._check_taker(scope)
         self._mark_taken()
         return self._started
 
@@ -118,7 +116,7 @@ async def start_child(execution: Execution, spawn: Spawn, promise: Promise) -> P
         )
     if execution.services.is_strange(spawn.function, spawn.queue):
         await _check_known(execution, spawn)
-    stands = await execution.write(promise, child=spawn.new_run(execution, promise))
+    stands = await execution.recorder.write(promise, child=spawn.new_run(execution, promise))
     execution.services.on_wake(RunId(promise.id))
     return stands
 
@@ -131,7 +129,7 @@ async def _check_known(execution: Execution, spawn: Spawn) -> None:
     function = spawn.function
     lane = lane_of(spawn.queue, function.name, function.version)
     for pause in (_MOMENT, None):
-        lanes = await execution.known_lanes()
+        lanes = await execution.access.known_lanes()
         if lanes is None or lane in lanes:
             return
         if pause is not None:
@@ -140,7 +138,7 @@ async def _check_known(execution: Execution, spawn: Spawn) -> None:
         f"no worker knows {function.name!r}, version {function.version}{in_place(function)}, so "
         f"nobody could drive it: {how_to_be_found(function)}; then resume the run"
     )
-    execution.leave(Paused(failure_of(UnknownFunction(told))))
+    execution.lifecycle.drain_and_raise(Paused(failure_of(UnknownFunction(told))))
 
 
 def read_child(function: Durable[..., T], promise: Promise) -> T | Raised[Exception]:

@@ -6,7 +6,7 @@ adding a step elsewhere moves none. They return a `Pending`, to be awaited or gi
 """
 
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,8 +16,15 @@ from uuid import UUID
 
 from typing_extensions import TypeForm
 
-from substrate.engine.context.call import MAX_CALLS, Continuation, read_call, run_call, run_function
+from substrate.engine.context.call import (
+    MAX_CALLS,
+    Continuation,
+    check_nothing_forgotten,
+    read_call,
+    run_call,
+)
 from substrate.engine.context.child import Child, Spawn
+from substrate.engine.context.combinators import Winner, settle_all, settle_first
 from substrate.engine.context.listen import HEARD, Hearing
 from substrate.engine.context.operation_types import (
     Keyed0,
@@ -30,7 +37,7 @@ from substrate.engine.context.operation_types import (
     Startable,
     Undo,
 )
-from substrate.engine.context.pending import Pending, Winner, settle_all, settle_first
+from substrate.engine.context.pending import Pending
 from substrate.engine.context.receive import (
     POLL,
     annotation_of,
@@ -39,6 +46,7 @@ from substrate.engine.context.receive import (
     poll_signals,
     read_signal,
 )
+from substrate.engine.context.scope import Scope
 from substrate.engine.context.task_state import TaskState
 from substrate.engine.failure import failure_of
 from substrate.engine.function.annotation import Annotation
@@ -70,9 +78,9 @@ from substrate.store.transaction import Transaction
 from substrate.values.clock import from_ms, seconds_of, time_limit, to_ms
 from substrate.values.codec import decode, fingerprint
 from substrate.values.errors import Misuse, Paused, UnknownFunction
-from substrate.values.ids import Key, RunId, check_name, promise_id
+from substrate.values.ids import Key, RunId, check_name
 from substrate.values.number import check_count
-from substrate.values.records import JsonText, Kind, OnDead, Promise, PromiseState
+from substrate.values.records import JsonText, Kind, OnDead, Promise
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -92,11 +100,10 @@ class Context:
         self, execution: Execution, task_state: TaskState, scope: str = "", depth: int = 0
     ) -> None:
         self.execution = execution
-        self._scope = scope
-        self._depth = depth
-        self._ordinals: dict[str, int] = {}
-        self._drawn = 0
         self.task_state = task_state
+        self._scope = Scope(execution, task_state, scope)
+        self._depth = depth
+        self._drawn = 0
         #: What a layer above keeps beside this context while it is driven, by its type.
         self.notes: dict[type, object] = {}
 
@@ -108,12 +115,12 @@ class Context:
     @property
     def id_prefix(self) -> str:
         """What the id of everything in this scope begins with, that of what its children do too."""
-        return f"{self.run_id}#{self._scope}/" if self._scope else f"{self.run_id}#"
+        return f"{self.run_id}#{self._scope.key}/" if self._scope.key else f"{self.run_id}#"
 
     @property
     def idempotency_key(self) -> str:
         """A key that is this scope's alone and the same at every attempt, for other systems."""
-        return idempotency_key(f"{self.run_id}#{self._scope}")
+        return idempotency_key(f"{self.run_id}#{self._scope.key}")
 
     @overload
     def step(
@@ -286,7 +293,7 @@ class Context:
         fn, args, keywords = unbound(fn, args, keywords)
         called = name_of(fn, options.get("name"))
         arguments = Arguments(args, keywords)
-        asked = Expected(self._next_key(called), Kind.STEP, called, arguments.input)
+        asked = Expected(self._scope.next_key(called), Kind.STEP, called, arguments.input)
         if self._is_settled(asked.key):
             kept = arguments  # nothing will be called
         else:
@@ -297,8 +304,7 @@ class Context:
 
     def key_ahead(self, name: str) -> Key:
         """Return the key that the next operation of this name will have."""
-        ordinal = self._ordinals.get(name, 0)
-        return Key(f"{self._scope}/{name}.{ordinal}" if self._scope else f"{name}.{ordinal}")
+        return self._scope.key_ahead(name)
 
     def recorded(self, name: str) -> Promise | None:
         """Return what the journal has where the next operation of this name will stand.
@@ -313,7 +319,7 @@ class Context:
 
     def checkpoint(self, step: Step) -> Pending[Any]:
         """Perform a prepared step: `step`, for who needs to say what the journal shows."""
-        key = self._next_key(step.name)
+        key = self._scope.next_key(step.name)
         return self._step(
             Expected(key, Kind.STEP, step.name, step.input, step.fingerprint), lambda: step
         )
@@ -326,19 +332,19 @@ class Context:
         try:
             return await self.checkpoint(step).settled()
         except step.let_through:
-            self._ordinals[step.name] -= 1
+            self._scope.return_key(step.name)
             raise
 
     def give_up(self, step: Step, why: str) -> Pending[Any]:
         """Settle an operation that was begun and that no code can go on with: see `closing`."""
         asked = Expected(
-            self._next_key(step.name), Kind.STEP, step.name, step.input, step.fingerprint
+            self._scope.next_key(step.name), Kind.STEP, step.name, step.input, step.fingerprint
         )
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return give_up(self.execution, recorded or self.new_promise(asked), why)
+            return give_up(self.execution, recorded or self._scope.new_promise(asked), why)
 
-        return Pending(self, asked, live, read_step)
+        return Pending(self._scope, asked, live, read_step)
 
     def call(self, durable: Durable[P, T], *args: P.args, **keywords: P.kwargs) -> Operation[T]:
         """Run a durable function inside this run, with a context and a scope of its own.
@@ -366,7 +372,7 @@ class Context:
         """
         if not isinstance(durable, Durable):
             raise not_durable(durable, ", or use ctx.step")
-        key = self._next_key(durable.name)
+        key = self._scope.next_key(durable.name)
         known = self.execution.journal.input_of(key)
         arguments = durable.encode_arguments(args, keywords, "ctx.call", known=known)
         return self._call(key, durable, arguments)
@@ -429,7 +435,7 @@ class Context:
         options = {"name": name, "queue": queue, "timeout": timeout, "on_dead": on_dead}
         self.execution.services.recognise(durable)
         called = durable.name if name is None else check_name(name)
-        key = self._next_key(called)
+        key = self._scope.next_key(called)
         known = self.execution.journal.input_of(key)
         arguments = durable.encode_arguments(args, keywords, "ctx.spawn", options, known)
         # Known by what was given: a default may be another one when it is asked for again.
@@ -443,7 +449,7 @@ class Context:
             time_limit(timeout),
             OnDead(on_dead or OnDead.RAISE),
         )
-        return Child(self, asked, spawn, lambda: self.new_promise(asked))
+        return Child(self._scope, asked, spawn, lambda: self._scope.new_promise(asked))
 
     def sleep(self, duration: timedelta | float) -> Operation[None]:
         """Go on after this long, counted from the first time this point was reached.
@@ -501,7 +507,7 @@ class Context:
             >>> await drive(ask)
             'nobody answered'
         """
-        asked = Expected(self._next_key(name), Kind.SIGNAL, name)
+        asked = Expected(self._scope.next_key(name), Kind.SIGNAL, name)
         seconds = None if timeout is None else seconds_of(timeout)
         if isinstance(type, str):
             raise Misuse(
@@ -512,9 +518,11 @@ class Context:
             annotation_of(type, name)
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return await_signal(self.execution, recorded, self.new_promise(asked), type, seconds)
+            return await_signal(
+                self.execution, recorded, self._scope.new_promise(asked), type, seconds
+            )
 
-        return Pending(self, asked, live, partial(read_signal, type, seconds))
+        return Pending(self._scope, asked, live, partial(read_signal, type, seconds))
 
     def poll(self, name: str) -> Operation[list[Any]]:
         """Take all signals of a name that have come and nobody has taken; return their values.
@@ -524,12 +532,14 @@ class Context:
         Args:
             name: What they were sent under.
         """
-        asked = Expected(self._next_key(name), Kind.SIGNAL, name, POLL)
+        asked = Expected(self._scope.next_key(name), Kind.SIGNAL, name, POLL)
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return poll_signals(self.execution, self.new_promise(asked))
+            return poll_signals(self.execution, self._scope.new_promise(asked))
 
-        return Pending(self, asked, live, lambda promise: decode(promise.value or JsonText("[]")))
+        return Pending(
+            self._scope, asked, live, lambda promise: decode(promise.value or JsonText("[]"))
+        )
 
     def hear(self, name: str) -> Operation[list[Any]]:
         """Take the signals of a name that have come and no open wait wants; return their values.
@@ -544,8 +554,8 @@ class Context:
         gets it. A function that comes to its end a second time without having heard anything new
         ends; the signal stays in the inbox, and the log says so. Not for a `race`.
         """
-        asked = Expected(self._next_key(HEARD), Kind.SIGNAL, check_name(name), POLL)
-        return Hearing(self, asked, self._scope, self.new_promise(asked))
+        asked = Expected(self._scope.next_key(HEARD), Kind.SIGNAL, check_name(name), POLL)
+        return Hearing(self._scope, asked, self._scope.new_promise(asked))
 
     @overload
     async def gather(self, a: Operation[A], /) -> tuple[A]: ...
@@ -599,7 +609,7 @@ class Context:
             >>> await drive(compare)
             [4, 5]
         """
-        return await settle_all(self, pendings)
+        return await settle_all(self._scope, pendings)
 
     @overload
     async def race(self, a: Operation[A], /) -> Winner[A, Literal[0]]: ...
@@ -671,7 +681,7 @@ class Context:
             >>> await drive(wait)
             1
         """
-        return await settle_first(self, pendings)
+        return await settle_first(self._scope, pendings)
 
     @overload
     def map(
@@ -718,9 +728,9 @@ class Context:
         if limit is not None:
             check_count("limit", limit)
         name = fn.name if isinstance(fn, Durable) else name_of(fn)
-        scope = self._next_key(name)
+        scope = self._scope.next_key(name)
         pendings = [self._item(fn, name, Key(f"{scope}/{i}"), x) for i, x in enumerate(items)]
-        return settle_all(self, pendings, limit)
+        return settle_all(self._scope, pendings, limit)
 
     def now(self) -> datetime:
         """Return when the last thing this scope has seen was settled: the same on every replay."""
@@ -740,7 +750,7 @@ class Context:
         Args:
             event: JSON; whoever works with a `on_event` is given it.
         """
-        if self.task_state.is_live and self.execution.interrupt is None:
+        if self.task_state.is_live and self.execution.lifecycle.interrupt is None:
             self.execution.tell(event)
 
     def continue_as(self, *args: Any, **keywords: Any) -> NoReturn:
@@ -772,7 +782,7 @@ class Context:
             function, args, keywords = unbound(args[0], args[1:], keywords)
             if not isinstance(function, Durable) or function.name != own:
                 raise Misuse(f"{described(function)} is not this run's function, which is {own!r}")
-        if self._scope != self.execution.generation_scope:
+        if self._scope.key != self.execution.generation_scope:
             raise Misuse("only the run's own function can continue as another generation of it")
         self.task_state.check_use()
         continuation = Continuation(args, keywords)
@@ -782,21 +792,7 @@ class Context:
 
     def scope(self, name: str) -> "Context":
         """Return a context for the same task whose keys stand below ``name.n``."""
-        return Context(self.execution, self.task_state, self._next_key(name), self._depth)
-
-    def new_promise(self, asked: Expected) -> Promise:
-        """Return the pending promise of what was asked."""
-        return Promise(
-            id=promise_id(self.run_id, asked.key),
-            run_id=self.run_id,
-            key=asked.key,
-            kind=asked.kind,
-            name=asked.name,
-            state=PromiseState.PENDING,
-            created_at=self.execution.now_ms,
-            fingerprint=asked.fingerprint,
-            input=asked.input,
-        )
+        return Context(self.execution, self.task_state, self._scope.next_key(name), self._depth)
 
     def _inner(self, scope: Key) -> "Context":
         """Return the context of a durable function that is called in the current task."""
@@ -804,19 +800,11 @@ class Context:
         task_state = TaskState(self.execution, self.task_state.now_ms, is_live=is_live)
         return Context(self.execution, task_state, scope, self._depth + 1)
 
-    def _next_key(self, name: str) -> Key:
-        self.task_state.check_use()
-        if name not in self._ordinals:
-            check_name(name)
-        key = self.key_ahead(name)
-        self._ordinals[name] = self._ordinals.get(name, 0) + 1
-        return key
-
     def _draw(self) -> bytes:
         self.task_state.check_use()
         self._drawn += 1
         seed = self.execution.claim.run.seed
-        return blake2b(f"{seed}/{self._scope}/{self._drawn}".encode(), digest_size=16).digest()
+        return blake2b(f"{seed}/{self._scope.key}/{self._drawn}".encode(), digest_size=16).digest()
 
     def _prepare(
         self,
@@ -833,7 +821,7 @@ class Context:
         try:
             record = undo_of(undo, fn, arguments, step.timeout, self.execution.services)
         except UnknownFunction as error:
-            self.execution.leave(Paused(failure_of(error)))
+            self.execution.lifecycle.drain_and_raise(Paused(failure_of(error)))
         return replace(step, undo=record)
 
     def _is_settled(self, key: Key) -> bool:
@@ -844,7 +832,7 @@ class Context:
         self, asked: Expected, prepare: Callable[[], Step], result: Annotation | None = None
     ) -> Pending[Any]:
         read = read_step if result is None else partial(read_typed, result)
-        return Pending(self, asked, partial(run_step, self.execution, prepare, asked), read)
+        return Pending(self._scope, asked, partial(run_step, self.execution, prepare, asked), read)
 
     def _item(
         self, fn: "Callable[[Any], Any] | Durable[..., Any]", name: str, key: Key, item: Any
@@ -872,14 +860,24 @@ class Context:
             return run_function(self._inner(key), durable, durable.decode_arguments(arguments))
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return run_call(self.execution, durable, recorded or self.new_promise(asked), run)
+            return run_call(
+                self.execution, durable, recorded or self._scope.new_promise(asked), run
+            )
 
-        return Pending(self, asked, live, partial(read_call, durable))
+        return Pending(self._scope, asked, live, partial(read_call, durable))
 
     def _timer(self, due: Callable[[], int]) -> Pending[None]:
-        asked = Expected(self._next_key("sleep"), Kind.TIMER, "sleep")
+        asked = Expected(self._scope.next_key("sleep"), Kind.TIMER, "sleep")
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return await_timer(self.execution, recorded, self.new_promise(asked), due)
+            return await_timer(self.execution, recorded, self._scope.new_promise(asked), due)
 
-        return Pending(self, asked, live, lambda promise: None)
+        return Pending(self._scope, asked, live, lambda promise: None)
+
+
+async def run_function(ctx: Context, function: Durable[..., T], arguments: Mapping[str, Any]) -> T:
+    """Call a function with its context; return its result, or pause the run: see `call`."""
+    result = await function.function(ctx, **arguments)
+    # Where it fails, what it has forgotten does not matter: the error is what there is to tell.
+    check_nothing_forgotten(ctx.execution, function, result, idle=ctx.task_state.idle)
+    return result

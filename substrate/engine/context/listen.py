@@ -7,16 +7,14 @@ and none of this one, nothing was there.
 
 from collections.abc import Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from substrate.engine.context.pending import Pending
 from substrate.engine.context.receive import hear_signals
+from substrate.engine.context.scope import Scope
 from substrate.engine.run.journal import Expected
 from substrate.values.codec import decode
 from substrate.values.records import JsonText, Promise, PromiseState
-
-if TYPE_CHECKING:
-    from substrate.engine.context.context import Context
 
 HEARD = "heard"
 """The name in the keys of such looks, whatever signals they look for."""
@@ -25,29 +23,26 @@ HEARD = "heard"
 class Hearing(Pending[list[Any]]):
     """A look for the signals of a name that have come since."""
 
-    __slots__ = ("_blank", "_scope")
+    __slots__ = ("_promise",)
 
     leaves_a_row = False
 
-    def __init__(
-        self, context: "Context", asked: Expected, scope: str, new_promise: Promise
-    ) -> None:
+    def __init__(self, scope: Scope, asked: Expected, new_promise: Promise) -> None:
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return hear_signals(context.execution, new_promise)
+            return hear_signals(scope.execution, new_promise)
 
         super().__init__(
-            context, asked, live, lambda promise: list(decode(promise.value or JsonText("[]")))
+            scope, asked, live, lambda promise: list(decode(promise.value or JsonText("[]")))
         )
-        self._blank = new_promise
-        self._scope = scope
+        self._promise = new_promise
 
-    def take(self, context: "Context") -> Promise | None:
+    def take(self, scope: Scope) -> Promise | None:
         """See `Pending.take`. What was recorded after this look says that it found nothing."""
-        found = super().take(context)
-        execution, task_state = context.execution, context.task_state
-        execution.heard.add(self._blank.name)
+        found = super().take(scope)
+        execution, task_state = scope.execution, scope.task_state
+        execution.heard.add(self._promise.name)
         if found is not None or task_state.is_live:
             return found
-        if execution.journal.newest_in(self._scope) <= task_state.seq:
+        if execution.journal.newest_in(scope.key) <= task_state.seq:
             return None
-        return replace(self._blank, state=PromiseState.RESOLVED, value=JsonText("[]"))
+        return replace(self._promise, state=PromiseState.RESOLVED, value=JsonText("[]"))

@@ -36,10 +36,10 @@ async def await_timer(
     execution: Execution, recorded: Promise | None, new_promise: Promise, due: Callable[[], int]
 ) -> Promise:
     """Return the settled timer. `due` is asked only when nothing was recorded yet."""
-    timer = recorded or await execution.write(replace(new_promise, input=_until(due())))
+    timer = recorded or await execution.recorder.write(replace(new_promise, input=_until(due())))
     due_at = _due_at(timer) or 0
-    await execution.wait_until(due_at)
-    return await execution.write(
+    await execution.wakeups.wait_until(due_at)
+    return await execution.recorder.write(
         replace(
             timer,
             state=PromiseState.RESOLVED,

@@ -68,15 +68,15 @@ class TaskState:
         self._is_waiting = True
         self.group = group
         try:
-            await self._execution.wait_unless_draining()
+            await self._execution.lifecycle.wait_unless_draining()
             return await work()
         except Paused as paused:  # of a row that cannot be read, which nobody has left over yet
-            self._execution.leave(paused)
+            self._execution.lifecycle.drain_and_raise(paused)
         except asyncio.CancelledError:
-            self._execution.check_open()
-            if self._task is not self._execution.task:
+            self._execution.lifecycle.check_open()
+            if self._task is not self._execution.lifecycle.task:
                 raise  # a branch: the combinator that waits for it was cancelled, and tells why
-            raise self._execution.cancelled() from None
+            raise self._execution.lifecycle.cancelled() from None
         finally:
             self._is_waiting = False
             self.group = None

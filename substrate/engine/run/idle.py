@@ -1,9 +1,9 @@
-"""What of a run is at work and what only waits: so a run of which nothing is at work can be let go.
+"""How many of a run's tasks are at work, and what the others wait for.
 
-A run *rests* when each of its strands waits for a moment, a signal or a child. What is at work is
-counted, and the count is handed over, never dropped and taken up again: the branch that lets the
-strand go on which waits for the branches leaves its place to it. So a run is not taken for one that
-rests while it is between two operations.
+A run is *idle* when each of its tasks waits for a moment, a signal or a child; then it can be
+suspended. A place at work is handed over, never given up and taken again: the last branch of a
+combinator leaves its place to the task that waits for the branches. So a run does not count as idle
+while it is between two operations.
 """
 
 import asyncio
@@ -27,37 +27,38 @@ class Group:
 
 @dataclass(slots=True, eq=False)
 class Wait:
-    """One strand that waits.
+    """One task that waits."""
 
-    `seen` is the run's wake version before the strand looked in vain for what it waits for; None
-    when only time can bring that. `child_of` is the group in which a child is waited for.
-    """
-
-    seen: int | None = None
+    #: The run's wake version before the task looked in vain for what it waits for; None when only
+    #: time or a child can bring that.
+    seen_wake_version: int | None = None
+    #: When it goes on at the latest, in ms.
     due_at: int | None = None
+    #: The group in which a child is waited for.
     child_of: Group | None = None
 
 
 class SuspendRequest(NamedTuple):
-    """How a run is to be let go: see `Store.suspend`."""
+    """How a run is to be suspended: see `Store.suspend`."""
 
-    seen: int | None
-    need: int
+    #: The oldest of the wake versions at which its tasks have looked; None: none has.
+    seen_wake_version: int | None
+    #: How many children must end before any task can go on.
+    children_needed: int
+    #: When the first task goes on, in ms.
     due_at: int | None
 
 
 class Branches:
-    """Branches that have taken the place of the strand which waits for them all, or for the first.
+    """Branches that have taken the place of the task which waits for them all, or for the first."""
 
-    The branch that is waited for leaves its place to the strand.
-    """
-
-    __slots__ = ("_ended", "_parking", "_waited_for")
+    __slots__ = ("_ended", "_idle", "_waited_for")
 
     def __init__(self, idle: "IdleTracker", waited_for: int) -> None:
-        self._parking = idle
+        self._idle = idle
         self._ended = 0
         self._waited_for = waited_for
+        """Which of them to end lets the task go on, from 1."""
 
     def start_branch(self, branch: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a branch as a task of its own."""
@@ -68,64 +69,71 @@ class Branches:
     def _end(self, task: asyncio.Task[Any]) -> None:
         """Count a branch that has ended, also one that was cancelled before its first turn."""
         self._ended += 1
-        if self._ended != self._waited_for:
-            self._parking.leave()
+        # The task was replaced by N branches: the count went up by N - 1. The branch that lets the
+        # task go on hands its place over to it; all others give theirs up.
+        lets_the_task_go_on = self._ended == self._waited_for
+        if not lets_the_task_go_on:
+            self._idle.end_work()
 
 
 class IdleTracker:
-    """Counts a run's strands at work, and keeps what the others wait for."""
+    """Counts a run's tasks at work, and keeps what the others wait for."""
 
-    def __init__(self, rests: Callable[[], None]) -> None:
-        self.since: float | None = None
-        """Since when the run rests, in seconds of the event loop's clock; None while it works."""
-        self._rests = rests
+    def __init__(self, on_idle: Callable[[], None]) -> None:
+        self.idle_since: float | None = None
+        """Since when the run is idle, in seconds of the event loop's clock; None while it works."""
+        self._on_idle = on_idle
         self._at_work = 1
         self._waits: set[Wait] = set()
         self._decision: asyncio.Event | None = None
 
-    def fan(self, count: int, *, needs_any: bool = False) -> Branches:
-        """Let so many branches take the place of the strand at work."""
+    def branch_out(self, count: int, *, needs_any: bool = False) -> Branches:
+        """Let so many branches take the place of the task at work."""
         self._at_work += count - 1
         return Branches(self, 1 if needs_any else count)
 
-    def enter(self) -> None:
-        """Count one more as at work, until it leaves: what may let a strand go on."""
+    def begin_work(self) -> None:
+        """Count one more as at work, until `end_work`: what may let a task go on."""
         self._at_work += 1
-        self.since = None
+        self.idle_since = None
 
-    def leave(self) -> None:
-        """Count one strand less as at work."""
+    def end_work(self) -> None:
+        """Count one less as at work."""
         self._at_work -= 1
+        # Without a wait the run is not idle but at its end: nothing would ever wake it.
         if self._at_work == 0 and self._waits:
-            self.since = asyncio.get_running_loop().time()
-            self._rests()
+            self.idle_since = asyncio.get_running_loop().time()
+            self._on_idle()
 
     @asynccontextmanager
     async def waiting(self, wait: Wait) -> AsyncIterator[None]:
-        """Count the current strand as one that waits. It goes on when nobody decides on the run."""
+        """Count the current task as one that waits, for this block.
+
+        It goes on only when it is settled whether the run is suspended: see `suspending`.
+        """
         self._waits.add(wait)
-        self.leave()
+        self.end_work()
         try:
             yield
         finally:
             self.resume(wait)
-        await self.decided()
+        await self.wait_until_decided()
 
     def resume(self, wait: Wait) -> None:
-        """Count who waited as at work again: from when it is told, not when it has its turn."""
+        """Count a task that waited as at work again: from now on, though it has its turn later."""
         if wait in self._waits:
             self._waits.discard(wait)
             self._at_work += 1
-            self.since = None
+            self.idle_since = None
 
-    async def decided(self) -> None:
-        """Return when nobody decides on the run."""
+    async def wait_until_decided(self) -> None:
+        """Return when no suspension of the run is on its way."""
         while self._decision is not None:
             await self._decision.wait()
 
     @contextmanager
     def suspending(self) -> Iterator[None]:
-        """Hold back who is woken while it is decided whether the run is let go."""
+        """Hold back every task that is woken in this block, which suspends the run or fails to."""
         decision = self._decision = asyncio.Event()
         try:
             yield
@@ -133,16 +141,20 @@ class IdleTracker:
             self._decision = None
             decision.set()
 
-    def rest(self) -> SuspendRequest | None:
-        """Return how the run is to be let go; None while it works, or that is being decided."""
-        if self.since is None or self._decision is not None:
+    def suspend_request(self) -> SuspendRequest | None:
+        """Return how the run is to be suspended; None while it works, or is being suspended."""
+        if self.idle_since is None or self._decision is not None:
             return None
-        seen = [wait.seen for wait in self._waits if wait.seen is not None]
+        seen = [
+            wait.seen_wake_version for wait in self._waits if wait.seen_wake_version is not None
+        ]
         due = [wait.due_at for wait in self._waits if wait.due_at is not None]
-        return SuspendRequest(min(seen, default=None), self._need(), min(due, default=None))
+        return SuspendRequest(
+            min(seen, default=None), self._children_needed(), min(due, default=None)
+        )
 
-    def _need(self) -> int:
-        """Return how many children must end before any strand can go on."""
+    def _children_needed(self) -> int:
+        """Return how many children must end before any task can go on."""
         pending = Counter(wait.child_of for wait in self._waits if wait.child_of)
         needs = [1 if group.needs_any else count for group, count in pending.items()]
         return min(needs, default=1)

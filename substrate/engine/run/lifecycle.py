@@ -13,11 +13,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from substrate.engine.failure import Raised
-from substrate.engine.run.idle import IdleTracker
-from substrate.engine.run.services import Services, log
+from substrate.engine.run.services import log
 from substrate.engine.run.user_code import cancellations
-from substrate.values.errors import Failure, Interrupt, LeaseLost, Misuse
-from substrate.values.records import Claim, Fence
+from substrate.values.errors import Cancelled, Failure, Interrupt, LeaseLost, Misuse, Shutdown
+from substrate.values.ids import RunId
 
 _CANCELLED = (
     "an operation of ctx was cancelled from outside; do not wrap it in asyncio.wait_for, "
@@ -30,22 +29,49 @@ _REFUSED_AT_ONCE = 8
 
 
 class Lifecycle:
-    """The tasks of a run that is driven here and now, and what becomes of them."""
+    """The tasks of one execution of a run, and what becomes of them."""
 
-    def __init__(self, claim: Claim, services: Services) -> None:
-        self.claim = claim
-        self.fence: Fence = claim.fence
-        self.services = services
-        self.task: asyncio.Task[Any] | None = None
+    def __init__(
+        self,
+        run_id: RunId,
+        lease_holds: Callable[[], bool],
+        task: asyncio.Task[Any] | None = None,
+    ) -> None:
+        self.task = task
+        """The run's own task; its branches have others."""
         self.interrupt: Interrupt | None = None
+        """What has shut the execution: the first of them stands."""
         self.crash: Failure | None = None
         """Why it was left without an outcome, where that counts as a crash of the run's own."""
-        self.idle: IdleTracker = IdleTracker(services.on_idle)
+        self.is_loaded = False
+        """Whether it is known what the run has open."""
+        self.is_unwinding = False
+        self.is_leaving = False
+        """Whether the last write of this execution, or its suspension, is on its way."""
+        self._run_id = run_id
+        self._lease_holds = lease_holds
         self._draining: Interrupt | None = None
         self._steps_in_flight = 0
         self._refused = 0
         self._cancellation: tuple[int, Misuse | None] = (0, None)
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def for_unwinding(self) -> "Lifecycle":
+        """Shut this one; return the lifecycle of the unwinding that goes on in the same task."""
+        following = self._following()
+        following.is_loaded = following.is_unwinding = True
+        return following
+
+    def for_another_drive(self) -> "Lifecycle":
+        """Shut this one; return that of the function driven again, which drains where this did."""
+        following = self._following()
+        if self._draining is not None:
+            following.drain(self._draining)
+        return following
+
+    def _following(self) -> "Lifecycle":
+        self.shut(Shutdown("another execution of the run goes on"))
+        return Lifecycle(self._run_id, self._lease_holds, self.task)
 
     def check_open(self) -> None:
         """Raise what has shut this execution, if anything has."""
@@ -64,7 +90,7 @@ class Lifecycle:
             log.warning(
                 "run %s swallows the order to end, most likely by an `except BaseException` in a "
                 "loop; catch Exception instead",
-                self.fence.run_id,
+                self._run_id,
             )
         with suppress(asyncio.CancelledError):  # it is told the same
             await asyncio.sleep(min(0.001 * 2 ** min(beyond, 10), 1.0) if beyond > 0 else 0)
@@ -75,18 +101,28 @@ class Lifecycle:
 
         The lease first: a worker that comes back as another shuts what it drove before it does.
         """
-        return self.services.lease_holds() and self.interrupt is None
+        return self._lease_holds() and self.interrupt is None
 
     def check_holds(self) -> None:
         """Raise what keeps the run from acting, if anything does."""
         if not self.holds:
-            self.fail(LeaseLost(f"the lease on run {self.fence.run_id!r} has lapsed"))
+            told = f"the lease on run {self._run_id!r} has lapsed"
+            self.shut_and_raise(LeaseLost(told))
 
     def shut(self, interrupt: Interrupt) -> None:
         """End the execution: the first interrupt stands, and every task of the run is cancelled."""
         if self.interrupt is None:
             self.interrupt = interrupt
-            self.cancel()
+            for task in self._tasks - {asyncio.current_task()}:
+                task.cancel()
+
+    def end_early(self, interrupt: Cancelled) -> None:
+        """Shut the execution so that the run ends now.
+
+        Not before it knows what it has to close, nor while it unwinds, or is at its end.
+        """
+        if self.is_loaded and not (self.is_unwinding or self.is_leaving):
+            self.shut(interrupt)
 
     def drain(self, interrupt: Interrupt) -> None:
         """Shut the execution as soon as no step is in flight."""
@@ -94,20 +130,15 @@ class Lifecycle:
         if self._steps_in_flight == 0:
             self.shut(self._draining)
 
-    def leave(self, interrupt: Interrupt) -> NoReturn:
+    def drain_and_raise(self, interrupt: Interrupt) -> NoReturn:
         """Raise the interrupt in one branch, while steps in flight in others come to their end."""
         self.drain(interrupt)
         raise self.interrupt or interrupt
 
-    def fail(self, interrupt: Interrupt) -> NoReturn:
+    def shut_and_raise(self, interrupt: Interrupt) -> NoReturn:
         """Shut the execution from within at once, and raise."""
         self.shut(interrupt)
         raise self.interrupt or interrupt
-
-    def cancel(self) -> None:
-        """Cancel every task of the run but the current one."""
-        for task in self._tasks - {asyncio.current_task()}:
-            task.cancel()
 
     def cancelled(self) -> Misuse:
         """Return the error for an operation of the run's own task that was cancelled from outside.
@@ -119,7 +150,13 @@ class Lifecycle:
         return error
 
     def is_own_cancellation(self, outcome: object) -> bool:
-        """Whether the outcome is but the end of the task, which says nothing about the run."""
+        """Whether the outcome is but the end of the task, which says nothing about the run.
+
+        asyncio.timeout() takes its cancellation back (`Task.uncancel`) when it sees the error; a
+        cancellation of the task is never taken back. So where the error arrives here while the
+        task is still cancelled as often as when the error was made, nobody but the task's end
+        was meant. Compared by identity: the same words raised by user code are its own failure.
+        """
         depth, error = self._cancellation
         is_it = isinstance(outcome, Raised) and outcome.error is error
         return is_it and cancellations() >= depth

@@ -88,7 +88,7 @@ class Receiver:
         self._polls: list[OpenWait] = []
         self._absent = {
             promise.key
-            for promise in execution.open.values()
+            for promise in execution.open.pending.values()
             if promise.kind is Kind.SIGNAL and promise.name == name
         }
         self._pass: asyncio.Task[None] | None = None
@@ -101,7 +101,7 @@ class Receiver:
         insort(self._polls if asker.judge is None else self._waits, asker, key=_place)
         self.look()
         try:
-            async with self._execution.waiting(asker.wait):
+            async with self._execution.wakeups.waiting(asker.wait):
                 if asker.due_at is not None:
                     await self._until_due(asker, asker.due_at)
                 return await asker.settled
@@ -113,7 +113,7 @@ class Receiver:
     async def _until_due(self, asker: OpenWait, due_at: int) -> None:
         """Return when the asker is settled, or its time has come and a pass is to decide on it."""
         await asker.recorded.wait()
-        await self._execution.come(due_at, asker.settled)
+        await self._execution.wakeups.come(due_at, asker.settled)
         if not asker.settled.done():
             asker.is_due = True
             self.look()
@@ -125,14 +125,17 @@ class Receiver:
         elif self._waits or self._polls:
             self._begin()
 
-    def rested(self) -> None:
-        """Be told that nothing of the run is at work: who has not come back never will."""
+    def on_idle(self) -> None:
+        """Be told that nothing of the run is at work.
+
+        A wait of the journal that the code has not asked for by now is never asked for.
+        """
         if self._is_held and self._pass is None:
             self._absent.clear()
             self._begin()
 
     def _begin(self) -> None:
-        self._execution.idle.enter()
+        self._execution.idle.begin_work()
         self._pass = asyncio.create_task(self._run())
         self._pass.add_done_callback(self._end)
 
@@ -144,22 +147,22 @@ class Receiver:
                 self._fail(asker, fault)
         elif fault is None and self._is_wanted:
             self.look()
-        self._execution.idle.leave()
+        self._execution.idle.end_work()
 
     async def _run(self) -> None:
         execution = self._execution
-        with execution.tracked():
-            await execution.idle.decided()
-            execution.check_open()
+        with execution.lifecycle.tracked():
+            await execution.idle.wait_until_decided()
+            execution.lifecycle.check_open()
             self._is_wanted = False
-            self._absent &= execution.open.keys()
+            self._absent &= execution.open.pending.keys()
             self._is_held = bool(self._absent)
             if self._is_held:
                 return
-            seen = execution.wake_version  # before the look: what comes later has another
+            seen = execution.wakeups.wake_version  # before the look: what comes later has another
             looked = await self._hand_out()
             for asker in looked:
-                asker.wait.seen = seen
+                asker.wait.seen_wake_version = seen
             await asyncio.gather(*(self._record(each) for each in looked if each in self._waits))
 
     async def _hand_out(self) -> Sequence[OpenWait]:
@@ -168,7 +171,7 @@ class Receiver:
         left: list[ReceivedSignal] = []
         while asked := (*self._waits, *self._polls):
             limit = _BATCH if self._polls else min(limit, _BATCH)
-            found = await self._execution.inbox(self._name, after, limit)
+            found = await self._execution.access.inbox(self._name, after, limit)
             left += await self._give(found)
             if len(found) < limit:
                 await self._answer_polls(self._unwanted(left, asked))
@@ -232,7 +235,7 @@ class Receiver:
             elif poll.is_silent:
                 self._answer(poll, polled)
             else:
-                self._answer(poll, await self._execution.write(polled))
+                self._answer(poll, await self._execution.recorder.write(polled))
 
     async def _refuse(self, wait: OpenWait, received: ReceivedSignal, refusal: Refusal) -> None:
         """Let a signal count as taken by the wait, which goes on and notes what was wrong."""
@@ -242,7 +245,7 @@ class Receiver:
 
     async def _take(self, asker: OpenWait, row: Promise, found: Sequence[ReceivedSignal]) -> None:
         """Commit the asker's row, and that it has taken these signals."""
-        stands = await self._execution.take(row, [received.dedup for received in found])
+        stands = await self._execution.recorder.take(row, [received.dedup for received in found])
         self._stands(asker, stands)
 
     async def _record(self, wait: OpenWait) -> None:
@@ -255,7 +258,7 @@ class Receiver:
         elif promise.seq:
             return
         try:
-            stands = await self._execution.write(promise)
+            stands = await self._execution.recorder.write(promise)
         except CheckpointRefused as error:
             self._fail(wait, error)
             return
@@ -303,9 +306,9 @@ class Receiver:
 
 def receiver_of(execution: Execution, name: str) -> Receiver:
     """Return the one taker of a name in an execution."""
-    taker = execution.takers.get(name)
-    if taker is None:
-        taker = execution.takers[name] = Receiver(execution, name)
+    taker = execution.wakeups.takers.get(name)
+    if not isinstance(taker, Receiver):
+        taker = execution.wakeups.takers[name] = Receiver(execution, name)
     return taker
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from substrate.engine.function.function import Durable
 from substrate.engine.function.registry import Registry
@@ -13,9 +13,6 @@ from substrate.engine.run.threads import Threads
 from substrate.store.store import Store
 from substrate.values.clock import Clock
 from substrate.values.ids import RunId
-
-if TYPE_CHECKING:
-    from substrate.engine.run.execution import Execution
 
 Listener = Callable[[str, dict[str, Any]], None]
 """Is told live events: the run's id, and the event. A step's thread may tell it, too."""
@@ -37,8 +34,8 @@ class Services:
 
     `functions` are those that the worker knows, by name and version. A run that waits is let go
     after `warm_s` seconds, and a wait between two attempts that is longer is recorded. `on_wake` is
-    called when something was done for a run, `on_idle` when one waits, `on_replaced` when another
-    execution takes the place of one. Trouble with the database goes to `troubles`.
+    called when something was done for a run, `on_idle` when one only waits. Trouble with the
+    database goes to `troubles`.
     """
 
     store: Store
@@ -53,7 +50,6 @@ class Services:
     queue: str = "default"
     on_wake: Callable[[RunId], None] = _nobody_else
     on_idle: Callable[[], None] = _nobody_else
-    on_replaced: "Callable[[Execution, Execution], None]" = _nobody_else
     troubles: TroubleLog = field(default_factory=TroubleLog)
 
     def recognise(self, function: Durable[..., Any]) -> None:

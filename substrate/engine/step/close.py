@@ -23,9 +23,9 @@ async def close_branches(
     What waits among them have taken that was too late goes back into the inbox.
     """
     for promise in late:
-        await execution.give_back(promise)
+        await execution.recorder.give_back(promise)
     concerned = {promise.id for promise in open_in(execution, ids)}
-    await execution.reread_open(lambda promise: promise.id in concerned)
+    await execution.recorder.reread_open(lambda promise: promise.id in concerned)
     await _close(execution, open_in(execution, ids))
 
 
@@ -44,15 +44,15 @@ async def give_up(execution: Execution, begun: Promise, why: str) -> Promise:
         failure = Failure(failed[-1]["type"], failed[-1]["message"])
     error, now = encode_failure(failure), execution.now_ms
     rejected = replace(begun, state=PromiseState.REJECTED, error=error, settled_at=now)
-    return await execution.write(rejected)
+    return await execution.recorder.write(rejected)
 
 
 async def _close(execution: Execution, begun: Collection[Promise]) -> None:
     for promise in begun:
         if promise.kind is Kind.CHILD:
-            await execution.cancel_child(promise)
+            await execution.recorder.cancel_child(promise)
         else:
-            await execution.close(as_abandoned(execution, promise))
+            await execution.recorder.close(as_abandoned(execution, promise))
 
 
 def took_signals(promise: Promise) -> bool:
@@ -65,7 +65,7 @@ def open_in(execution: Execution, ids: Collection[PromiseId]) -> Sequence[Promis
     scopes = tuple(f"{id_}/" for id_ in ids)
     return [
         promise
-        for promise in execution.open.values()
+        for promise in execution.open.pending.values()
         if promise.id in ids or promise.id.startswith(scopes)
     ]
 
@@ -75,11 +75,11 @@ async def close_left(execution: Execution) -> None:
 
     That is what an earlier version of it began. Hardly ever is there any.
     """
-    if any(promise.kind is not Kind.CHILD for promise in execution.open.values()):
-        await execution.reread_open()
-        for promise in list(execution.open.values()):
+    if any(promise.kind is not Kind.CHILD for promise in execution.open.pending.values()):
+        await execution.recorder.reread_open()
+        for promise in list(execution.open.pending.values()):
             if promise.kind is not Kind.CHILD:
-                await execution.close(as_abandoned(execution, promise))
+                await execution.recorder.close(as_abandoned(execution, promise))
 
 
 async def close_all(execution: Execution) -> None:
@@ -87,17 +87,17 @@ async def close_all(execution: Execution) -> None:
 
     Its children are told of its end, or live on, by themselves.
     """
-    await execution.reread_open()
-    for promise in list(execution.open.values()):
+    await execution.recorder.reread_open()
+    for promise in list(execution.open.pending.values()):
         is_undo = promise.key.startswith(f"{UNWIND_KEY}/")
         if promise.kind is not Kind.CHILD and promise.undo is None and not is_undo:
-            await execution.close(as_abandoned(execution, promise))
+            await execution.recorder.close(as_abandoned(execution, promise))
 
 
 def as_abandoned(execution: Execution, promise: Promise) -> Promise:
     """Return the outcome of what nobody waits for any more."""
     ended = replace(promise, settled_at=execution.now_ms)
-    is_under_way = next_attempt_at(promise) is None and not execution.never_began(promise)
+    is_under_way = next_attempt_at(promise) is None and not execution.open.never_began(promise)
     if promise.effect is Effect.ONCE and is_under_way:
         why = unknown_outcome(f"the run ended while {promise.name!r} was called")
         return replace(ended, state=PromiseState.REJECTED, error=encode_failure(why))

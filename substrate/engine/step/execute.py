@@ -105,14 +105,14 @@ async def run_step(
 ) -> Promise:
     """Drive a step, prepared only now, to its outcome and return its settled promise."""
     step = prepare()
-    await execution.begin_step()
+    await execution.lifecycle.begin_step()
     try:
         settled = await StepExecution(execution, step, asked, recorded).run()
         if step.undo is None:  # what may be undone is asked for later whether it is over
-            execution.calls.pop(asked.key, None)
+            execution.open.calls.pop(asked.key, None)
         return settled
     finally:
-        execution.end_step()
+        execution.lifecycle.end_step()
 
 
 class StepExecution:
@@ -178,7 +178,7 @@ class StepExecution:
         self._is_in_doubt = recorded.undo is not None and recorded.effect is not Effect.ONCE
         due_at = next_attempt_at(recorded)
         if due_at is not None:
-            await execution.between_attempts(partial(self._rested, recorded, due_at))
+            await execution.lifecycle.between_attempts(partial(self._rested, recorded, due_at))
             return None
         if recorded.effect is not Effect.ONCE:
             return None
@@ -215,12 +215,12 @@ class StepExecution:
         """Commit the intent to call."""
         step, execution = self._step, self._execution
         call.bound = Bound(execution, self._limit)
-        calls = execution.calls.setdefault(self._asked.key, [])
+        calls = execution.open.calls.setdefault(self._asked.key, [])
         if step.undo is None:
             calls.clear()  # what was called before is known not to have happened
         calls.append(call)
         attempts = encode_running(self._failed, self._closed, self._under_way(call))
-        return await execution.write(
+        return await execution.recorder.write(
             self._promise(PromiseState.PENDING, attempts=attempts, undo=step.undo)
         )
 
@@ -245,12 +245,14 @@ class StepExecution:
             try:
                 if step.has_intent and (intent := await self._write_intent(call)).is_settled:
                     return intent
-                outcome = await capture(call.make(step.limit, self._id), execution.check_holds)
+                outcome = await capture(
+                    call.make(step.limit, self._id), execution.lifecycle.check_holds
+                )
             finally:
                 call.leave()
             if not _is_not_begun(outcome):
                 return outcome
-            execution.check_holds()
+            execution.lifecycle.check_holds()
         told = f"{step.name!r} could not begin before its timeout was over, {_CHANCES} times"
         return Raised(NotBegun(f"{told}; nothing was called. Give it a longer one"))
 
@@ -274,7 +276,7 @@ class StepExecution:
             slots.append(await threads.slot())
 
         try:
-            await execution.between_attempts(wait)
+            await execution.lifecycle.between_attempts(wait)
         except BaseException:
             for slot in slots:
                 slot.leave()
@@ -285,7 +287,7 @@ class StepExecution:
         """Make the call and commit what it writes with its outcome, until that is settled."""
         execution, step = self._execution, self._step
         if step.undo is not None:
-            execution.expect(self._promise(PromiseState.PENDING, undo=step.undo))
+            execution.open.track(self._promise(PromiseState.PENDING, undo=step.undo))
 
         slots: list[Slot] = []
 
@@ -304,9 +306,9 @@ class StepExecution:
         while True:
             slots.append(await self._slot())
             try:
-                return await execution.transact(self._id[0], call)
+                return await execution.recorder.transact(self._id[0], call)
             except NotBegun:
-                execution.check_holds()
+                execution.lifecycle.check_holds()
             except _Failed as failed:
                 if settled := await self._reject_or_wait_for_retry(failed.error):
                     return settled
@@ -366,7 +368,7 @@ class StepExecution:
 
     def _let_through(self, error: Exception) -> NoReturn:
         """Raise what the caller deals with; what earlier attempts used stays with the key."""
-        begun = self._execution.open.get(self._asked.key)
+        begun = self._execution.open.pending.get(self._asked.key)
         if begun is not None:
             self._execution.journal.put_back(begun)
         raise error
@@ -384,7 +386,9 @@ class StepExecution:
             await self._leave_in_doubt(error, told)
         await self._resolve(Result(JsonText(error.value)))
         cure = "what it gave is recorded as JSON: mend what is wrong, and resume the run"
-        self._execution.leave(Paused(replace(told, message=f"{told.message}; {cure}")))
+        self._execution.lifecycle.drain_and_raise(
+            Paused(replace(told, message=f"{told.message}; {cure}"))
+        )
 
     async def _leave_in_doubt(self, error: Exception, told: Failure) -> NoReturn:
         """Pause the run over a ``once`` call that has ended, and left nothing that is its outcome.
@@ -396,8 +400,10 @@ class StepExecution:
             known = [*self._failed, lost_result(error, execution.now_ms)]
             attempts = encode_running(known, self._closed, self._under_way(call))
             undo = self._step.undo
-            await execution.write(self._promise(PromiseState.PENDING, attempts=attempts, undo=undo))
-        execution.leave(Paused(told))
+            await execution.recorder.write(
+                self._promise(PromiseState.PENDING, attempts=attempts, undo=undo)
+            )
+        execution.lifecycle.drain_and_raise(Paused(told))
 
     async def _leave_paused(
         self, error: Exception, failure: Failure, undo: JsonText | None
@@ -407,12 +413,14 @@ class StepExecution:
         if self._failed or self._used is not None:
             record = given_up(error, execution.now_ms, series)
             attempts = encode_failed(with_attempt(self._failed, record), self._closed)
-            await execution.write(self._promise(PromiseState.PENDING, attempts=attempts, undo=undo))
+            await execution.recorder.write(
+                self._promise(PromiseState.PENDING, attempts=attempts, undo=undo)
+            )
         if series.since is not None:
             since = from_ms(series.since).isoformat(sep=" ", timespec="seconds")
             tried = f"{failure.message}; tried {series.count + 1} times since {since}"
             failure = replace(failure, message=tried)
-        execution.leave(Paused(failure))
+        execution.lifecycle.drain_and_raise(Paused(failure))
 
     async def _see_out(self, call: Call, error: BaseException) -> Any:
         """Wait until a call that was cut off is over, having recorded that it was.
@@ -422,7 +430,7 @@ class StepExecution:
         execution, attempt = self._execution, self._under_way(call)
         known = [*self._failed, timed_out_attempt(error, execution.now_ms)]
         attempts = encode_running(known, self._closed, attempt)
-        await execution.write(
+        await execution.recorder.write(
             self._promise(PromiseState.PENDING, attempts=attempts, undo=self._step.undo)
         )
         if call.is_in_thread:
@@ -447,7 +455,7 @@ class StepExecution:
         if is_long or self._step.has_intent or isinstance(error, ModelError):
             attempts = encode_failed(self._failed, self._closed)
             resting_row = self._promise(PromiseState.PENDING, attempts=attempts, undo=undo)
-            await execution.write(resting_row, blobs=self._step.blobs)
+            await execution.recorder.write(resting_row, blobs=self._step.blobs)
         if is_long:
             said = hidden(str(error))
             told = (execution.fence.run_id, self._step.name, delay, series.count, said)
@@ -455,14 +463,14 @@ class StepExecution:
             pause = partial(self._rested, resting_row, now + round(delay * 1000))
         else:
             pause = partial(execution.services.clock.sleep, delay)
-        await execution.between_attempts(pause)
+        await execution.lifecycle.between_attempts(pause)
 
     async def _rested(self, row: Promise, due_at: int) -> None:
         """Return when it is time for the next attempt."""
         if self._step.pause_on:  # a person decides when it can go on, and may know better
             self._failed = failed_in(await rest(self._execution, row, due_at))
         else:
-            await self._execution.wait_until(due_at)
+            await self._execution.wakeups.wait_until(due_at)
 
     def _total(self, usage: JsonText | None) -> JsonText | None:
         """Return what the whole step used, given what its last attempt did."""
@@ -479,7 +487,7 @@ class StepExecution:
         """Return when a call must be over that nobody here has seen return."""
         execution = self._execution
         due_at = attempt.over_at(self._limit, execution.services.lease_s)
-        await execution.between_attempts(partial(execution.wait_until, due_at))
+        await execution.lifecycle.between_attempts(partial(execution.wakeups.wait_until, due_at))
 
     async def _reconcile(
         self, reason: str, *, is_over: bool = True, trace: str | None = None
@@ -493,7 +501,7 @@ class StepExecution:
             return await self._reject(unknown_outcome(reason, trace), undo=step.undo)
         ask = await self._next_call(step.reconcile, wants_key=takes_key(step.reconcile))
         try:
-            answer = await capture(ask.make(step.limit), execution.check_holds)
+            answer = await capture(ask.make(step.limit), execution.lifecycle.check_holds)
         finally:
             ask.leave()
         match answer:
@@ -505,7 +513,7 @@ class StepExecution:
             case Done(value):
                 return await self._resolve_reconciled(value)
             case Raised(NotBegun()):
-                execution.check_holds()
+                execution.lifecycle.check_holds()
                 return await self._reconcile(reason, is_over=is_over, trace=trace)
             case Raised(error):
                 failure = failure_of(error)
@@ -523,7 +531,9 @@ class StepExecution:
     async def _resolve(self, result: Result) -> Promise:
         """Record the result; one that the database refuses is a failure like any other."""
         try:
-            return await self._execution.write(self._resolved(result), blobs=self._step.blobs)
+            return await self._execution.recorder.write(
+                self._resolved(result), blobs=self._step.blobs
+            )
         except CheckpointRefused as error:
             if self._step.effect is Effect.ONCE:
                 await self._pause_over(NotEncodable(f"the call was made, and {error}"))
@@ -537,7 +547,7 @@ class StepExecution:
             settled_at=self._execution.now_ms,
             undo=undo,
         )
-        return await self._execution.write(settled, blobs=self._step.blobs)
+        return await self._execution.recorder.write(settled, blobs=self._step.blobs)
 
     @property
     def _key(self) -> str:

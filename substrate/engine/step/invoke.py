@@ -216,7 +216,7 @@ class Call:
 
     @property
     def _is_late(self) -> bool:
-        return not self._execution.holds or (
+        return not self._execution.lifecycle.holds or (
             self.bound is not None and self.bound.seconds_left <= 0.0
         )
 

@@ -22,14 +22,14 @@ async def rest(execution: Execution, row: Promise, due_at: int) -> Promise:
     while due_at > execution.now_ms:
         # Alarm and version are taken before the look: a signal that comes between wakes the wait.
         alarm: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        seen = execution.wake_version
-        execution.alarms.add(alarm)
+        seen = execution.wakeups.wake_version
+        execution.wakeups.alarms.add(alarm)
         try:
-            if asked := await execution.inbox(row.name, after=0, limit=_MANY):
+            if asked := await execution.access.inbox(row.name, after=0, limit=_MANY):
                 hurried = replace(row, attempts=cut_short(row, execution.now_ms))
-                return await execution.take(hurried, [each.dedup for each in asked])
-            async with execution.waiting(Wait(seen, due_at)):
-                await execution.come(due_at, unless=alarm)
+                return await execution.recorder.take(hurried, [each.dedup for each in asked])
+            async with execution.wakeups.waiting(Wait(seen, due_at)):
+                await execution.wakeups.come(due_at, unless=alarm)
         finally:
-            execution.alarms.discard(alarm)
+            execution.wakeups.alarms.discard(alarm)
     return row

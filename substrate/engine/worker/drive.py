@@ -8,11 +8,11 @@ or driving it failed, that is a crash of the run's own, which the worker counts.
 
 import asyncio
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from substrate.engine.context.call import Continuation, encoded_result, run_function
-from substrate.engine.context.context import Context
+from substrate.engine.context.call import Continuation, encoded_result
+from substrate.engine.context.context import Context, run_function
 from substrate.engine.context.task_state import TaskState
 from substrate.engine.failure import Raised, encode_failure, failure_of
 from substrate.engine.function.function import Durable
@@ -22,6 +22,7 @@ from substrate.engine.run.services import log
 from substrate.engine.run.unreadable import unreadable
 from substrate.engine.run.user_code import capture
 from substrate.engine.step.close import close_all, close_left
+from substrate.engine.worker.driven import DrivenRun
 from substrate.engine.worker.unwind import RunEnd, commit_decision, unwind
 from substrate.store.crashes import MAX_CRASHES
 from substrate.values.codec import is_long
@@ -53,36 +54,53 @@ Returned = JsonText | Continuation
 _OF_READING = (ValueError, KeyError, TypeError, AttributeError)
 """What is raised where a row holds what the kit never writes, by whoever reads it."""
 
-_TORN_AWAY = (
+_TASK_CANCELLED = (
     "its task was cancelled, and not by its worker: most likely a cancel scope that was entered in "
     "a step or in the function and never left, or code that cancels every task"
 )
 
 
-async def drive(execution: Execution, function: Durable[..., Any]) -> None:
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The function has not come to its end: the execution was shut, or its task cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unwinding:
+    """The function was not called: an earlier claim has decided to undo what the run did."""
+
+    decision: Promise
+
+
+Outcome = Returned | Raised[BaseException] | Interrupted | Unwinding
+"""What came of driving a run once."""
+
+
+async def drive(run: DrivenRun, function: Durable[..., Any]) -> None:
     """Drive a run until it leaves this worker: again where something came while it ended."""
-    execution.task = asyncio.current_task()
-    revealing(execution.revealed)
-    following: Execution | None = execution
-    while following is not None:
-        following = await _drive(following, function)
+    run.execution.lifecycle.task = asyncio.current_task()
+    revealing(run.execution.revealed)
+    has_left = False
+    while not has_left:
+        has_left = await _drive_once(run, function)
 
 
-async def _drive(execution: Execution, function: Durable[..., Any]) -> Execution | None:
-    """Load the journal, call the function, record what came of it; return who is to go on."""
-    outcome: Returned | Raised[BaseException] | None = None
-    decision: Promise | None = None
-    with suppress(asyncio.CancelledError, Interrupt), execution.tracked():
-        await execution.load()
-        decision = execution.journal.pop(UNWIND_KEY)
-        if decision is None:
-            outcome = await capture(_call(execution, function))
+async def _drive_once(run: DrivenRun, function: Durable[..., Any]) -> bool:
+    """Call the function and record what came of it; False where it is to be driven again."""
+    outcome = await _outcome_of(run.execution, function)
     with suppress(Interrupt):
-        if decision is not None and execution.interrupt is None:
-            await _unwind(execution.unwinding_execution(), decision)
-        else:
-            return await _record(execution, function, outcome)
-    return None
+        return await _record(run, function, outcome)
+    return True
+
+
+async def _outcome_of(execution: Execution, function: Durable[..., Any]) -> Outcome:
+    """Load the journal and call the function, unless the run is to be unwound."""
+    with suppress(asyncio.CancelledError, Interrupt), execution.lifecycle.tracked():
+        await execution.load()
+        if decision := execution.journal.pop(UNWIND_KEY):
+            return Unwinding(decision)
+        return await capture(_call(execution, function))
+    return Interrupted()
 
 
 async def give_up(execution: Execution, failure: Failure) -> None:
@@ -90,11 +108,12 @@ async def give_up(execution: Execution, failure: Failure) -> None:
 
     That says more than the death of a worker, which had others: it counts in full.
     """
-    if execution.crashes < MAX_CRASHES:
-        await execution.release_crashed(failure)
+    if execution.recorder.crashes < MAX_CRASHES:
+        await execution.recorder.release_crashed(failure)
         return
-    told = f"it ended {execution.crashes} times in a row without an outcome: {failure.message}"
-    details = {"crashes": execution.crashes}
+    crashes = execution.recorder.crashes
+    told = f"it ended {crashes} times in a row without an outcome: {failure.message}"
+    details = {"crashes": crashes}
     dead = Failure(RunDead.__name__, told, details, failure.traceback)
     ending = RunEnd(PromiseState.REJECTED, RunStatus.DEAD, dead)
     if _waits_for_person(execution, ending):
@@ -103,49 +122,52 @@ async def give_up(execution: Execution, failure: Failure) -> None:
         await _end(execution, ending)
 
 
-async def _record(
-    execution: Execution,
-    function: Durable[..., Any],
-    outcome: Returned | Raised[BaseException] | None,
-) -> Execution | None:
-    """Record what came of the run, if it is for this worker to say; return who is to go on."""
-    if outcome is None or execution.is_own_cancellation(outcome):
-        if execution.interrupt is None:  # nobody of the kit did that
-            execution.crash = Failure("TaskCancelled", _TORN_AWAY)
-        execution.shut(Shutdown("its task was cancelled"))
-    match execution.interrupt, outcome:
+async def _record(run: DrivenRun, function: Durable[..., Any], outcome: Outcome) -> bool:
+    """Record what came of the run, if that is for this worker to say; False: drive it again."""
+    execution, lifecycle = run.execution, run.execution.lifecycle
+    if isinstance(outcome, Interrupted) or lifecycle.is_own_cancellation(outcome):
+        if lifecycle.interrupt is None:  # nobody of the kit did that
+            lifecycle.crash = Failure("TaskCancelled", _TASK_CANCELLED)
+        lifecycle.shut(Shutdown("its task was cancelled"))
+    # What has shut the execution comes first: what the function made of that says nothing.
+    match lifecycle.interrupt, outcome:
         case Paused(failure=failure), _:
             await _pause(execution, failure)
         case Cancelled() as interrupt, _:
-            await _end_early(execution, interrupt)
+            await _end_early(run, interrupt)
+        case None, Unwinding(decision):
+            run.execution = execution.unwinding()
+            await _unwind(run.execution, decision)
         case None, Raised(error):
-            await _fail(execution, error)
+            await _fail(run, error)
         case None, Continuation() as following:
-            await _continue_as(execution, function, following)
+            await _continue_as(run, function, following)
         case None, str(value):
-            return await _finish(execution, JsonText(value))
+            return await _finish(run, JsonText(value))
         case interrupt, _:
-            log.info("run %s leaves this worker: %s", execution.fence.run_id, interrupt)
-    return None
+            log.info("run %s leaves this worker: %s", run.id, interrupt)
+    return True
 
 
 async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
     """Call the function with what the run was started with; return its result."""
     if execution.claim.run.cancel_requested:
-        execution.fail(Cancelled(f"run {execution.fence.run_id!r} was asked to end"))
-    execution.check_time()
-    execution.check_open()
+        execution.lifecycle.shut_and_raise(
+            Cancelled(f"run {execution.fence.run_id!r} was asked to end")
+        )
+    execution.wakeups.check_time()
+    execution.lifecycle.check_open()
     try:
         if is_long(execution.claim.input):
             arguments = await asyncio.to_thread(function.decode_arguments, execution.claim.input)
         else:
             arguments = function.decode_arguments(execution.claim.input)
     except Misuse as error:
-        execution.fail(Paused(failure_of(error)))
+        execution.lifecycle.shut_and_raise(Paused(failure_of(error)))
     except Exception:
         began = replace(own_promise(execution.claim.run), input=execution.claim.input)
         if failure := unreadable(began):
-            execution.fail(Paused(failure))
+            execution.lifecycle.shut_and_raise(Paused(failure))
         raise
     is_live = not execution.journal.has_scope(execution.generation_scope)
     task_state = TaskState(execution, execution.claim.run.generation_at, is_live=is_live)
@@ -156,23 +178,25 @@ async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
     return await encoded_result(execution, function, result)
 
 
-async def _finish(execution: Execution, value: JsonText) -> Execution | None:
-    """End the run with its result; return who goes on where a signal came that it may hear.
+async def _finish(run: DrivenRun, value: JsonText) -> bool:
+    """End the run with its result; False: a signal came that it may hear, so drive it again.
 
-    Who was driven again for one, and has heard nothing new, does not hear it: it ends.
+    A run that was driven again for one, and has heard nothing new, does not hear it: it ends.
     """
-    if forgotten := execution.journal.forgotten(execution.open.values()):
+    execution = run.execution
+    if forgotten := execution.journal.forgotten(execution.open.pending.values()):
         await _pause(execution, never_asked(forgotten))
-        return None
+        return True
     heard = () if execution.is_again and not execution.has_heard else execution.heard
     await close_left(execution)
     done = replace(_own(execution), state=PromiseState.RESOLVED, value=value)
     try:
-        if not await execution.finish(done, heard):
+        if not await execution.recorder.finish(done, heard):
             log.info("run %s is driven again: a signal came", execution.fence.run_id)
-            return await execution.again()
+            run.execution = await execution.again()
+            return False
     except CheckpointRefused as error:
-        await _fail(execution, error)
+        await _fail(run, error)
     else:
         if execution.heard and not heard:
             names = ", ".join(sorted(execution.heard))
@@ -181,55 +205,58 @@ async def _finish(execution: Execution, value: JsonText) -> Execution | None:
                 execution.fence.run_id,
                 names,
             )
-    return None
+    return True
 
 
 async def _continue_as(
-    execution: Execution, function: Durable[..., Any], following: Continuation
+    run: DrivenRun, function: Durable[..., Any], following: Continuation
 ) -> None:
+    execution = run.execution
     try:
         arguments = function.encode_arguments(following.args, following.keywords, "ctx.continue_as")
     except (Misuse, NotEncodable) as error:
-        await _fail(execution, error)
+        await _fail(run, error)
     else:
-        if forgotten := execution.journal.forgotten(execution.open.values()):
+        if forgotten := execution.journal.forgotten(execution.open.pending.values()):
             await _pause(execution, never_asked(forgotten))
             return
         await close_left(execution)
         try:
-            await execution.continue_as(function.with_defaults(arguments))
+            await execution.recorder.continue_as(function.with_defaults(arguments))
         except CheckpointRefused as error:
-            await _fail(execution, error)
+            await _fail(run, error)
 
 
-async def _fail(execution: Execution, error: BaseException) -> None:
+async def _fail(run: DrivenRun, error: BaseException) -> None:
+    execution = run.execution
     if isinstance(error, _OF_READING) and (failure := await execution.unreadable_row()):
         await _pause(execution, failure)
         return
     await _end_without_result(
-        execution, RunEnd(PromiseState.REJECTED, RunStatus.FAILED, failure_of(error))
+        run, RunEnd(PromiseState.REJECTED, RunStatus.FAILED, failure_of(error))
     )
 
 
-async def _end_early(execution: Execution, interrupt: Cancelled) -> None:
+async def _end_early(run: DrivenRun, interrupt: Cancelled) -> None:
     if isinstance(interrupt, TimedOut):
         failure = Failure("RunTimedOut", "it had not ended when its time was over")
         ending = RunEnd(PromiseState.EXPIRED, RunStatus.FAILED, failure)
     else:
         failure = Failure("RunCancelled", "it was asked to end")
         ending = RunEnd(PromiseState.CANCELLED, RunStatus.CANCELLED, failure)
-    await _end_without_result(execution, ending)
+    await _end_without_result(run, ending)
 
 
-async def _end_without_result(execution: Execution, ending: RunEnd) -> None:
+async def _end_without_result(run: DrivenRun, ending: RunEnd) -> None:
     """Undo what the run did, if it can be undone, and end the run."""
-    await execution.reread_open()
-    if not execution.undoable:
+    execution = run.execution
+    await execution.recorder.reread_open()
+    if not execution.open.undoable:
         await close_all(execution)
         await _end(execution, ending)
         return
-    heir = execution.unwinding_execution()
-    await _unwind(heir, await commit_decision(heir, ending))
+    run.execution = unwinding = execution.unwinding()
+    await _unwind(unwinding, await commit_decision(unwinding, ending))
 
 
 async def _unwind(execution: Execution, decision: Promise) -> None:
@@ -237,8 +264,8 @@ async def _unwind(execution: Execution, decision: Promise) -> None:
         await _pause(execution, failure)
         return
     ending = await unwind(execution, decision)
-    if isinstance(execution.interrupt, Paused):
-        await _pause(execution, execution.interrupt.failure)
+    if isinstance(execution.lifecycle.interrupt, Paused):
+        await _pause(execution, execution.lifecycle.interrupt.failure)
     elif ending is not None and _waits_for_person(execution, ending):
         await _pause(execution, ending.failure)
     elif ending is not None:
@@ -253,13 +280,13 @@ def _waits_for_person(execution: Execution, ending: RunEnd) -> bool:
 async def _end(execution: Execution, ending: RunEnd) -> None:
     error = encode_failure(ending.failure)
     ended = replace(_own(execution), state=ending.state, error=error)
-    await execution.end(ended, ending.status)
+    await execution.recorder.end(ended, ending.status)
 
 
 async def _pause(execution: Execution, failure: Failure) -> None:
     log.warning("run %s is paused: %s", execution.fence.run_id, failure.message)
     waiting = replace(own_promise(execution.claim.run), error=encode_failure(failure))
-    await execution.end(waiting, RunStatus.PAUSED)
+    await execution.recorder.end(waiting, RunStatus.PAUSED)
 
 
 def _own(execution: Execution) -> Promise:

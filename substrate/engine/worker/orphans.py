@@ -27,9 +27,9 @@ class Orphans:
 def longest_idle(executions: Iterable[Execution]) -> Sequence[tuple[float, Execution]]:
     """Return the executions that only wait and since when, who has waited longest first."""
     resting = [
-        (execution.idle.since, execution)
+        (execution.idle.idle_since, execution)
         for execution in executions
-        if execution.idle.since is not None
+        if execution.idle.idle_since is not None
     ]
     return sorted(resting, key=lambda each: each[0])
 

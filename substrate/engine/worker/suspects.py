@@ -59,7 +59,7 @@ class Suspects:
         return [*others, self._give_turn(chosen, is_alone=False)]
 
     def _is_turn(self, driven: Collection[Execution]) -> bool:
-        return self._now() < self._turn_ends and any(each.is_suspect for each in driven)
+        return self._now() < self._turn_ends and any(each.recorder.is_suspect for each in driven)
 
     def _give_turn(self, suspect: Claim, *, is_alone: bool) -> Claim:
         self._left_since.pop(suspect.run.id, None)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Self
 
-from substrate.engine.context.call import encoded_result, run_function
-from substrate.engine.context.context import Context
+from substrate.engine.context.call import encoded_result
+from substrate.engine.context.context import Context, run_function
 from substrate.engine.context.task_state import TaskState
 from substrate.engine.failure import Raised, encode_failure, failure_of
 from substrate.engine.function.function import Durable
@@ -59,10 +59,10 @@ class RunEnd:
 
 async def commit_decision(execution: Execution, ending: RunEnd) -> Promise:
     """Commit the decision to undo what the run did, newest first, and to end so."""
-    newest_first = sorted(execution.undoable.values(), key=lambda done: done.seq, reverse=True)
+    newest_first = sorted(execution.open.undoable.values(), key=lambda done: done.seq, reverse=True)
     value = ending.to_json() | {"keys": [done.key for done in newest_first]}
     now = execution.now_ms
-    return await execution.write(
+    return await execution.recorder.write(
         Promise(
             id=promise_id(execution.fence.run_id, UNWIND_KEY),
             run_id=execution.fence.run_id,
@@ -84,7 +84,7 @@ async def unwind(execution: Execution, decision: Promise) -> RunEnd | None:
     """
     record = decode(decision.value or JsonText("{}"))
     ending = RunEnd.from_json(record)
-    with suppress(asyncio.CancelledError, Interrupt), execution.tracked():
+    with suppress(asyncio.CancelledError, Interrupt), execution.lifecycle.tracked():
         await close_all(execution)
         for key in record["keys"]:
             if failure := await _undo(execution, Key(key), ending.failure):
@@ -108,14 +108,14 @@ async def _undo(execution: Execution, key: Key, why: Failure) -> Failure | None:
 
     Where no undo can be called, the run is paused; `why` it is undone is told as well.
     """
-    step, scope = execution.undoable.get(key), _next_try(execution, key)
+    step, scope = execution.open.undoable.get(key), _next_try(execution, key)
     if step is None or step.undo is None:
         return None
     if scope is None:
         await _close(execution, step)
         return None
-    if not step.is_settled and execution.never_began(step):
-        await execution.close(replace(as_abandoned(execution, step), undo=None))
+    if not step.is_settled and execution.open.never_began(step):
+        await execution.recorder.close(replace(as_abandoned(execution, step), undo=None))
         return None
     undo = Undo.from_json(decode(step.undo))
     await _wait_until_call_has_ended(execution, step, undo)
@@ -126,11 +126,13 @@ async def _undo(execution: Execution, key: Key, why: Failure) -> Failure | None:
             f"that was not tried; {_whereby(why)}. Give it to work([…]), or let a function that is "
             "known there name it, and resume the run: it goes on with that undo"
         )
-        execution.fail(Paused(Failure(UnknownFunction.__name__, told, {"undo": key})))
+        execution.lifecycle.shut_and_raise(
+            Paused(Failure(UnknownFunction.__name__, told, {"undo": key}))
+        )
     arguments = _arguments(execution, function, undo, step, why)
     outcome = await capture(_call(execution, function, arguments, scope))
-    execution.check_open()
-    await execution.write(_tried(execution, function, undo, scope, outcome))
+    execution.lifecycle.check_open()
+    await execution.recorder.write(_tried(execution, function, undo, scope, outcome))
     if isinstance(outcome, Raised):
         failure = failure_of(outcome.error)
         told = failure.traceback or failure.message
@@ -143,7 +145,7 @@ async def _undo(execution: Execution, key: Key, why: Failure) -> Failure | None:
 async def _close(execution: Execution, step: Promise) -> None:
     """Close a step that has been undone, if it had no outcome."""
     if not step.is_settled:
-        await execution.close(as_abandoned(execution, step))
+        await execution.recorder.close(as_abandoned(execution, step))
 
 
 def _next_try(execution: Execution, key: Key) -> Key | None:
@@ -163,7 +165,7 @@ async def _wait_until_call_has_ended(execution: Execution, step: Promise, undo: 
 
     What this claim has settled without a call of its own was over before that.
     """
-    if (calls := execution.calls.get(step.key)) is not None:
+    if (calls := execution.open.calls.get(step.key)) is not None:
         for call in calls:
             await call.over()
         return
@@ -174,7 +176,8 @@ async def _wait_until_call_has_ended(execution: Execution, step: Promise, undo: 
         attempt = under_way(step)
         if step.settled_at is not None:  # cut off then, it may have gone on
             attempt = replace(attempt, began_at=step.settled_at)
-        await execution.wait_until(attempt.over_at(undo.timeout, execution.services.lease_s))
+        over_at = attempt.over_at(undo.timeout, execution.services.lease_s)
+        await execution.wakeups.wait_until(over_at)
 
 
 def _arguments(
@@ -189,7 +192,9 @@ def _arguments(
             f"{step.key!r} cannot be undone by {undo.name!r}, version {undo.version}: {error}; "
             f"{_whereby(why)}. Give work([…]) one that takes what was recorded, and resume the run"
         )
-        execution.fail(Paused(Failure(Misuse.__name__, told, {"undo": step.key})))
+        execution.lifecycle.shut_and_raise(
+            Paused(Failure(Misuse.__name__, told, {"undo": step.key}))
+        )
 
 
 async def _call(

@@ -29,6 +29,7 @@ from substrate.engine.run.log_once import TroubleLog
 from substrate.engine.run.services import Listener, Services, tell_nobody
 from substrate.engine.run.threads import Threads
 from substrate.engine.worker.drive import drive, give_up
+from substrate.engine.worker.driven import DrivenRun
 from substrate.engine.worker.heartbeat import Heartbeat
 from substrate.engine.worker.options import DEFAULT_OPTIONS, WorkerOptions
 from substrate.engine.worker.orphans import Orphans, ended, longest_idle
@@ -90,7 +91,7 @@ class Worker:
         self._functions = {lane_of(queue, *key): key for key in self._registry}
         self._listener = on_event
         self._only = only
-        self._executions: dict[RunId, Execution] = {}
+        self._runs: dict[RunId, DrivenRun] = {}
         self._strays = Orphans()
         self._strangers = UnknownFunctions(store, options.lease)
         self._drives: set[asyncio.Task[None]] = set()
@@ -109,7 +110,7 @@ class Worker:
         self._threads = Threads(self.options.threads)
         self._committer = Committer(self.store, self._troubles)
         has_own_time = isinstance(self.store.clock, OffsetClock)
-        self._means = Services(
+        self._services = Services(
             self.store,
             self._committer,
             self.store.clock,
@@ -122,7 +123,6 @@ class Worker:
             queue=self._queue,
             on_wake=self.wake,
             on_idle=self._stand_by,
-            on_replaced=self._succeed,
             troubles=self._troubles,
         )
         self._trials = Suspects(asyncio.get_running_loop().time)
@@ -138,9 +138,9 @@ class Worker:
         self._is_stopping = True
         self._heart.retire(self.options.shutdown_grace.total_seconds() + _CLOSING)
         self.tick_soon()
-        for execution in list(self._executions.values()):
-            if execution.idle.since is None:
-                execution.drain(Shutdown(_STOPPING))
+        for execution in self._executions:
+            if execution.idle.idle_since is None:
+                execution.lifecycle.drain(Shutdown(_STOPPING))
         await to_its_end(self._close())
 
     def hurry(self) -> Sequence[Promise]:
@@ -149,7 +149,7 @@ class Worker:
         What else is under way is cut off, and done again by whoever drives its run next.
         """
         self._is_hurried = True
-        return [call for execution in self._executions.values() for call in _must_end(execution)]
+        return [call for execution in self._executions for call in _must_end(execution)]
 
     async def _close(self) -> None:
         """Close in order. The end of the event loop may cancel this, too: it goes on to the end."""
@@ -169,19 +169,19 @@ class Worker:
     async def _leave(self) -> None:
         """Suspend what only waits, and wait for the steps of all else to end."""
         await ended({asyncio.ensure_future(self._suspend_all())}, _LAST_WORD)
-        for execution in list(self._executions.values()):
-            execution.drain(Shutdown(_STOPPING))
+        for execution in self._executions:
+            execution.lifecycle.drain(Shutdown(_STOPPING))
         await self._wind_down()
 
     async def _suspend_all(self) -> None:
         with suppress(StoreError):  # then what waits is given back like all else
-            for execution in list(self._executions.values()):
-                await execution.suspend()
+            for execution in self._executions:
+                await execution.wakeups.suspend()
 
     @property
     def running(self) -> int:
         """How many runs are being driven."""
-        return len(self._executions)
+        return len(self._runs)
 
     def takes(self, lane: str, run_id: str) -> bool:
         """Whether this worker would claim a run of this id from the lane."""
@@ -193,7 +193,7 @@ class Worker:
 
         Raises `Misuse` for another function under a name that it knows.
         """
-        self._means.recognise(function)
+        self._services.recognise(function)
 
     async def start(self, new: NewRun) -> Run:
         """Create a run; where a place is free, already claimed by this worker."""
@@ -213,12 +213,18 @@ class Worker:
 
     def execution_of(self, run_id: RunId) -> Execution | None:
         """Return the execution of a run that is being driven here."""
-        return self._executions.get(run_id)
+        run = self._runs.get(run_id)
+        return run.execution if run else None
+
+    @property
+    def _executions(self) -> list[Execution]:
+        """What is being driven, as it stands now: the runs may leave while this is gone through."""
+        return [run.execution for run in self._runs.values()]
 
     def wake(self, run_id: RunId) -> None:
         """Say that something was done for a run, which may be driven here or elsewhere."""
-        if execution := self._executions.get(run_id):
-            execution.wake()
+        if run := self._runs.get(run_id):
+            run.execution.wakeups.wake()
         self.tick_soon()
 
     async def run_until_idle(self) -> None:
@@ -231,9 +237,9 @@ class Worker:
             self._stir.clear()
             self.tick_soon()
             await self._ticked()
-            for execution in list(self._executions.values()):
-                await execution.suspend()
-            if not (self._executions or self._starts or await self._has_work()):
+            for execution in self._executions:
+                await execution.wakeups.suspend()
+            if not (self._runs or self._starts or await self._has_work()):
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.options.poll.total_seconds()):
@@ -253,44 +259,42 @@ class Worker:
         """How many more runs may be taken on."""
         if self._is_stopping or self._committer.has_stopped or not self._heart.is_alive:
             return 0
-        if self._trials.keeps_others_out(self._executions.values()):
+        if self._trials.keeps_others_out(self._executions):
             return 0
-        return self.options.concurrency - len(self._executions) - len(self._starts)
+        return self.options.concurrency - len(self._runs) - len(self._starts)
 
     def _adopt(self, claim: Claim) -> None:
         """Drive a claimed run; one that comes too late for this incarnation is given back."""
         run = claim.run
         if self._is_stopping or claim.fence.owner != self._owner:
             return
-        if former := self._executions.get(run.id):
-            former.shut(LeaseLost(f"run {run.id!r} has been claimed anew"))
+        if former := self._runs.get(run.id):
+            former.execution.lifecycle.shut(LeaseLost(f"run {run.id!r} has been claimed anew"))
         log.info("run %s is taken, claim %d", run.id, run.epoch)
-        execution = self._executions[run.id] = Execution(claim, self._means)
-        task = asyncio.create_task(self._drive(execution), name=f"ostinato-run {run.id}")
-        execution.task = task
+        driven = self._runs[run.id] = DrivenRun(Execution(claim, self._services))
+        task = asyncio.create_task(self._drive(driven), name=f"ostinato-run {run.id}")
+        driven.execution.lifecycle.task = task
         self._drives.add(task)
-        task.add_done_callback(partial(self._drive_ended, execution))
+        task.add_done_callback(partial(self._drive_ended, driven))
 
-    async def _drive(self, execution: Execution) -> None:
-        run = execution.claim.run
+    async def _drive(self, driven: DrivenRun) -> None:
+        run = driven.execution.claim.run
         # Looked up here, where it fails this run alone: its lane may say something else.
-        await drive(execution, self._registry[run.function, run.version])
+        await drive(driven, self._registry[run.function, run.version])
 
-    def _drive_ended(self, execution: Execution, task: asyncio.Task[None]) -> None:
-        run_id = execution.fence.run_id
+    def _drive_ended(self, driven: DrivenRun, task: asyncio.Task[None]) -> None:
+        run_id, execution = driven.id, driven.execution
         self._drives.discard(task)
-        if (last := self._executions.get(run_id)) and last.task is task:
-            execution = last  # which the drive went on with
         if not task.cancelled() and (error := task.exception()):
             log.error("run %s crashed: its driver failed", run_id, exc_info=error)
-            execution.crash = failure_of(error)
-        elif execution.crash is not None:
-            log.error("run %s crashed: %s", run_id, execution.crash.message)
-        if execution.crash is not None:
+            execution.lifecycle.crash = failure_of(error)
+        elif execution.lifecycle.crash is not None:
+            log.error("run %s crashed: %s", run_id, execution.lifecycle.crash.message)
+        if execution.lifecycle.crash is not None:
             self._crashed.append(execution)
             self.tick_soon()
-        if (present := self._executions.get(run_id)) and present.task is task:
-            del self._executions[run_id]
+        if self._runs.get(run_id) is driven:  # not where the run has been claimed anew meanwhile
+            del self._runs[run_id]
         self._stir.set()
         # There may be more than we had room for, or that a suspect kept out.
         if self._free == 1 or is_suspect(execution.claim.run.crashes):
@@ -318,13 +322,8 @@ class Worker:
     def _stand_by(self) -> None:
         """Take note that a run only waits now."""
         self._stir.set()
-        if any(execution.is_suspect for execution in self._executions.values()):
+        if any(execution.recorder.is_suspect for execution in self._executions):
             self.tick_soon()
-
-    def _succeed(self, former: Execution, heir: Execution) -> None:
-        """Let another execution of the same claim take a run's place."""
-        if self._executions.get(former.fence.run_id) is former:
-            self._executions[former.fence.run_id] = heir
 
     async def _ticked(self) -> None:
         """Return when a whole tick has passed from now on."""
@@ -379,13 +378,13 @@ class Worker:
             self._threads.close()
 
     def _interrupt_all(self, interrupt: Interrupt) -> None:
-        for execution in list(self._executions.values()):
-            execution.shut(interrupt)
+        for execution in self._executions:
+            execution.lifecycle.shut(interrupt)
 
     async def _reregister(self) -> None:
         """Let go of everything, give back what nobody has taken, come back as another."""
-        if self._executions or self._starts:
-            log.warning("the lease has lapsed; letting go of %d runs", len(self._executions))
+        if self._runs or self._starts:
+            log.warning("the lease has lapsed; letting go of %d runs", len(self._runs))
         self._interrupt_all(LeaseLost("the worker's lease has lapsed"))
         await ended({*self._drives, *self._starts}, _LAST_WAIT)
         await self._release_all()
@@ -422,7 +421,7 @@ class Worker:
 
     async def _without_most_suspects(self, claims: Sequence[Claim]) -> Sequence[Claim]:
         """Return the claims that may be driven now; the others are given back before any is."""
-        chosen = self._trials.choose(claims, self._executions.values())
+        chosen = self._trials.choose(claims, self._executions)
         aside = [claim for claim in claims if claim not in chosen]
         if aside:
             with suppress(StoreError):  # then they are found to be strays, and given back later
@@ -431,28 +430,36 @@ class Worker:
 
     async def _check_own_runs(self) -> None:
         """Wake runs that something came for; let go of runs that are not ours any more."""
-        driven = dict(self._executions)
+        # Taken before the query: what is adopted or replaced meanwhile is not in its answer.
+        driven = [(run, run.execution) for run in self._runs.values()]
         owned_runs = {inbox.run_id: inbox for inbox in await self.store.owned_runs(self._owner)}
         is_robbed = False
-        for run_id, execution in driven.items():
+        for run, execution in driven:
+            run_id = run.id
             inbox = owned_runs.get(run_id)
             if inbox is not None and inbox.epoch == execution.fence.epoch:
-                execution.check_time()
-                await self._unless_broken(execution, execution.look(inbox))
-            elif self._executions.get(run_id) is execution and not execution.is_leaving:
-                execution.shut(LeaseLost(f"run {run_id!r} belongs to another worker now"))
+                execution.wakeups.check_time()
+                await self._unless_broken(execution, execution.wakeups.look(inbox))
+            elif self._is_present(run, execution) and not execution.lifecycle.is_leaving:
+                execution.lifecycle.shut(LeaseLost(f"run {run_id!r} belongs to another worker now"))
                 is_robbed = True
         if is_robbed:  # then we may have been struck off: what we claimed would count as a crash
             await self._heart.confirm()
         await self._release_orphans(list(owned_runs.values()))
 
+    def _is_present(self, run: DrivenRun, execution: Execution) -> bool:
+        """Whether a run is still driven here, and by this execution."""
+        return self._runs.get(run.id) is run and run.execution is execution
+
     async def _count_crashes(self) -> None:
         """Give back runs that crashed by themselves, while their worker goes on."""
         while self._crashed:
             execution = self._crashed.pop()
-            if execution.crash is not None:
+            if execution.lifecycle.crash is not None:
                 with suppress(Interrupt):
-                    await self._unless_broken(execution, give_up(execution, execution.crash))
+                    await self._unless_broken(
+                        execution, give_up(execution, execution.lifecycle.crash)
+                    )
 
     async def _unless_broken(self, execution: Execution, work: Awaitable[None]) -> None:
         """Do something for one run; where its rows are broken, that keeps up no other."""
@@ -467,23 +474,23 @@ class Worker:
             else:
                 who = f"run {run_id} and perhaps others"
                 self._troubles.make(f"{who} go on elsewhere or later", error)
-            execution.shut(Shutdown(f"the database fails: {error}"))
+            execution.lifecycle.shut(Shutdown(f"the database fails: {error}"))
 
     async def _suspend_idle(self) -> None:
         """Let go of runs that only wait: those that have for long, or whose place is needed."""
-        resting = longest_idle(self._executions.values())
+        resting = longest_idle(self._executions)
         needed = 0
         if resting and self._free <= 0 and self._heart.is_alive:
             needed = await self._backlog(len(resting))
         makes_room = self._trials.has_left_some  # an empty worker tries a suspect alone
         cold = asyncio.get_running_loop().time() - self.options.idle_timeout.total_seconds()
         for place, (since, execution) in enumerate(resting):
-            if place < needed or since <= cold or execution.is_suspect or makes_room:
-                await self._unless_broken(execution, execution.suspend())
+            if place < needed or since <= cold or execution.recorder.is_suspect or makes_room:
+                await self._unless_broken(execution, execution.wakeups.suspend())
 
     async def _release_orphans(self, seen: Sequence[OwnedRun]) -> None:
         """Give back runs that are ours and that nobody drives: a driver failed at the database."""
-        at_hand = self._executions.keys() | set(self._starts.values())
+        at_hand = self._runs.keys() | set(self._starts.values())
         strays = [inbox for inbox in seen if inbox.run_id not in at_hand]
         lasting = self._strays.lasting(strays, asyncio.get_running_loop().time())
         if lasting:
@@ -524,13 +531,17 @@ class Worker:
         ends, cut = now() + self.options.shutdown_grace.total_seconds(), set[asyncio.Task[None]]()
         late = await ended(tasks, _BRIEF)
         while late and now() < ends:
-            executions = list(self._executions.values())
+            executions = self._executions
             held = [each for each in executions if _must_end(each)]
             for each in executions:
-                if each.task is not None and each not in held and each.task not in cut:
-                    each.shut(Shutdown(_STOPPING))
-                    each.task.cancel()
-                    cut.add(each.task)
+                if (
+                    each.lifecycle.task is not None
+                    and each not in held
+                    and each.lifecycle.task not in cut
+                ):
+                    each.lifecycle.shut(Shutdown(_STOPPING))
+                    each.lifecycle.task.cancel()
+                    cut.add(each.lifecycle.task)
             late = await ended(late, _LOOK if held else _BRIEF)
             if not held:
                 break
@@ -539,5 +550,5 @@ class Worker:
 
 def _must_end(execution: Execution) -> Sequence[Promise]:
     """Return the calls under way in a run of which nobody would know whether they happened."""
-    steps = [each for each in execution.open.values() if each.effect is Effect.ONCE]
+    steps = [each for each in execution.open.pending.values() if each.effect is Effect.ONCE]
     return [each for each in steps if next_attempt_at(each) is None]

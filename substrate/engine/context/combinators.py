@@ -1,0 +1,232 @@
+"""Operations side by side: all of them, or the first by the order of the journal.
+
+- Whoever waits for all waits for all, also when some have failed: none is cut off half done.
+- A race is won by the outcome with the lowest change number, so a replay has the same winner.
+- Its losers are closed before the winner is returned. A loser may have settled in the same instant:
+  a signal that it took goes back into the inbox.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Collection, Coroutine, Iterator, Sequence
+from functools import partial
+from typing import Any, Generic, NamedTuple
+
+from typing_extensions import TypeVar
+
+from substrate.engine.context.pending import Branch, Pending, is_long
+from substrate.engine.context.scope import Scope
+from substrate.engine.failure import Raised
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.idle import Group
+from substrate.engine.step.close import close_branches, open_in, took_signals
+from substrate.values.errors import Interrupt, Misuse
+from substrate.values.ids import PromiseId
+from substrate.values.records import Promise
+
+T = TypeVar("T")
+Value_co = TypeVar("Value_co", covariant=True, default=Any)
+Place_co = TypeVar("Place_co", bound=int, covariant=True, default=int)
+
+_NOT_YET: Raised[Exception] = Raised(RuntimeError("it was not begun"))
+
+
+async def settle_all(
+    scope: Scope, pendings: Sequence[Pending[T]], limit: int | None = None
+) -> list[T]:
+    """Start all, at most `limit` at once; wait for all; return their values in order.
+
+    When some fail, the failure of the lowest index is raised after all have ended, with the others
+    in its `others`.
+    """
+    found = await _take_all(scope, pendings)
+    work = [
+        pending.live(promise)
+        for pending, promise in zip(pendings, found, strict=True)
+        if promise is None or not promise.is_settled
+    ]
+    fresh: Iterator[Promise | Raised[Exception]] = iter(())
+    if work:
+        group = Group(needs_any=limit is not None and limit < len(work))
+        together = partial(_together, scope.execution, work, limit, group)
+        fresh = iter(await scope.task_state.drive(together, group))
+    outcomes = [promise if promise and promise.is_settled else next(fresh) for promise in found]
+    values = [
+        await pending.read_aside(outcome) if is_long(outcome) else pending.read(outcome)
+        for pending, outcome in zip(pendings, outcomes, strict=True)
+    ]
+    failures = [value.error for value in values if isinstance(value, Raised)]
+    if failures:
+        raise _first_of(failures)
+    return [value for value in values if not isinstance(value, Raised)]
+
+
+class Winner(NamedTuple, Generic[Value_co, Place_co]):
+    """What won a race: its place among those that were started, and its value.
+
+    Of a race whose operations were given one by one, up to six, type checkers know the value by
+    its place: ``if winner.place == 0:``.
+    """
+
+    #: Its place among those that were started, from 0.
+    place: Place_co
+    #: What it came to.
+    value: Value_co
+
+    @property
+    def index(self) -> Place_co:  # type: ignore[override]  # a tuple's method, which nobody means
+        """The place of the winner, by the name that it has elsewhere."""
+        return self.place
+
+
+async def settle_first(scope: Scope, pendings: Sequence[Pending[Any]]) -> Winner[Any]:
+    """Start all; return the one that is settled first by the journal's order; end the others.
+
+    Raises the failure of the first, if that is what it came to.
+    """
+    found = await _take_all(scope, pendings, is_race=True)
+    if not pendings:
+        raise Misuse("a race needs at least one operation")
+    settled = {promise.id: promise for promise in found if promise and promise.is_settled}
+    if not settled:
+        work = [pending.live(promise) for pending, promise in zip(pendings, found, strict=True)]
+        race = partial(_race, scope.execution, work, [pending.id for pending in pendings])
+        settled = await scope.task_state.drive(race, Group(needs_any=True))
+    first = min(settled.values(), key=lambda promise: promise.seq)
+    await _close_losers(scope, [each for each in pendings if each.id != first.id], settled.values())
+    place = next(i for i, pending in enumerate(pendings) if pending.id == first.id)
+    value = await pendings[place].read_aside(first)
+    if isinstance(value, Raised):
+        raise value.error
+    return Winner(place, value)
+
+
+async def _close_losers(
+    scope: Scope, losers: Sequence[Pending[Any]], settled: Collection[Promise]
+) -> None:
+    """Close what lost a race, with all that it has begun; what it took goes back."""
+    ids = {loser.id for loser in losers}
+    scope.execution.journal.leave_out(loser.key for loser in losers)
+    # A loser may have settled in the same instant; a signal it took goes back to the inbox.
+    too_late = [each for each in settled if each.id in ids and took_signals(each)]
+    if too_late or open_in(scope.execution, ids):
+        await scope.task_state.drive(partial(close_branches, scope.execution, ids, too_late))
+
+
+async def _take_all(
+    scope: Scope, pendings: Sequence[Pending[Any]], *, is_race: bool = False
+) -> list[Promise | None]:
+    """Mark all as started; return what the journal has of each."""
+    try:
+        scope.task_state.check_use()
+        _check_pendings(pendings)
+        if is_race and not all(pending.leaves_a_row for pending in pendings):
+            raise Misuse("ctx.hear never waits and may leave no row, so it cannot race; await it")
+        return [pending.take(scope) for pending in pendings]
+    except Misuse as refusal:
+        everything: Sequence[object] = pendings
+        for given in everything:  # whoever gave them is told
+            if isinstance(given, Pending):
+                given.drop()
+            elif isinstance(given, Coroutine):  # what it holds is done by nobody: see `_call`
+                idle = scope.task_state.idle
+                idle.update({each: str(refusal) for each in _held_by(given) if each in idle})
+                given.close()
+        raise
+    except Interrupt:
+        await scope.execution.lifecycle.hold_up()
+        raise
+
+
+async def _together(
+    execution: Execution, branches: Sequence[Branch], limit: int | None, group: Group
+) -> Sequence[Promise | Raised[Exception]]:
+    """Bring all to their outcomes, at most `limit` at once."""
+    outcomes: list[Promise | Raised[Exception]] = [_NOT_YET] * len(branches)
+    count = min(limit or len(branches), len(branches))
+    turns = iter(enumerate(branches))
+    branches_at_work = execution.idle.branch_out(count)
+
+    async def next_branches() -> None:
+        for i, branch in turns:
+            # While more are to come, each child that ends makes room: the run must be woken then.
+            group.needs_any = i + 1 < len(branches)
+            outcomes[i] = await _as_data(branch)
+
+    running = [branches_at_work.start_branch(next_branches()) for _ in range(count)]
+    for ended in await asyncio.gather(*running, return_exceptions=True):
+        if ended is not None:
+            raise ended
+    return outcomes
+
+
+async def _race(
+    execution: Execution, branches: Sequence[Branch], ids: Sequence[PromiseId]
+) -> dict[PromiseId, Promise]:
+    """Return what has been settled when the first was, all the others having been cancelled."""
+    branches_at_work = execution.idle.branch_out(len(branches), needs_any=True)
+    running = [branches_at_work.start_branch(_as_data(branch)) for branch in branches]
+    try:
+        ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        if any(isinstance(_error_of(task), Interrupt) for task in ended):
+            # The run drains: calls in flight come to their end before the others are cut off.
+            await execution.lifecycle.wait_unless_draining()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+        # Asked for also where this task is cancelled: asyncio complains of errors nobody saw.
+        errors = [_error_of(task) for task in running]
+    execution.lifecycle.check_open()
+    if interrupt := next((error for error in errors if isinstance(error, Interrupt)), None):
+        raise interrupt
+    # Read back, since a branch that was cut off may have been settled without hearing of it.
+    settled = await execution.access.settled_of(ids)
+    if not settled:  # the first came to an error of which there is no row
+        await close_branches(execution, set(ids), ())
+        outcomes = [task.result() for task in ended if _error_of(task) is None]
+        raise next(each.error for each in outcomes if isinstance(each, Raised))
+    return settled
+
+
+def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """Return what ended a task that has ended, if that was an error or its cancellation."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+async def _as_data(branch: Branch) -> Promise | Raised[Exception]:
+    """Keep a branch's failure as data; let pass what ends the run."""
+    try:
+        return await branch()
+    except Exception as error:  # noqa: BLE001 - raised by who reads it
+        return Raised(error)
+
+
+def _held_by(coroutine: object) -> Sequence[Pending[Any]]:
+    """Return the operations that a coroutine was given which has not begun, as `ctx.map` is."""
+    if not inspect.iscoroutine(coroutine):
+        return []
+    values = inspect.getcoroutinelocals(coroutine).values()
+    return [
+        each
+        for value in values
+        for each in (value if isinstance(value, list | tuple) else (value,))
+        if isinstance(each, Pending)
+    ]
+
+
+def _first_of(failures: Sequence[Exception]) -> Exception:
+    """Return the failure of the lowest index, which brings the others along."""
+    first, *others = failures
+    first.others = tuple(others)  # type: ignore[attr-defined]
+    return first
+
+
+def _check_pendings(given: Sequence[object]) -> None:
+    strangers = [each for each in given if not isinstance(each, Pending)]
+    if strangers:
+        raise Misuse(
+            "a combinator takes pending operations of its own ctx, not "
+            f"{type(strangers[0]).__name__}; put several operations of one branch into a durable "
+            "function, and give it ctx.call(that_function, …)"
+        )

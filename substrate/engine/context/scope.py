@@ -1,0 +1,61 @@
+"""A scope: where the keys of one context stand, and the task whose turn it is.
+
+A key is taken when an operation is called: the scope, the name of what is done, and how many times
+this scope has done it. So it depends on no order in which operations run.
+"""
+
+from substrate.engine.context.task_state import TaskState
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.journal import Expected
+from substrate.values.ids import Key, RunId, check_name, promise_id
+from substrate.values.records import Promise, PromiseState
+
+
+class Scope:
+    """What the operations of a context know of it."""
+
+    __slots__ = ("_ordinals", "execution", "key", "task_state")
+
+    def __init__(self, execution: Execution, task_state: TaskState, key: str = "") -> None:
+        self.execution: Execution = execution
+        self.task_state: TaskState = task_state
+        self.key: str = key
+        """What all keys in it begin with, before a ``/``; ``""`` for that of a first generation."""
+        self._ordinals: dict[str, int] = {}
+
+    @property
+    def run_id(self) -> RunId:
+        """The id of the run."""
+        return self.execution.fence.run_id
+
+    def key_ahead(self, name: str) -> Key:
+        """Return the key that the next operation of this name will have."""
+        ordinal = self._ordinals.get(name, 0)
+        return Key(f"{self.key}/{name}.{ordinal}" if self.key else f"{name}.{ordinal}")
+
+    def next_key(self, name: str) -> Key:
+        """Take the key of the next operation of this name."""
+        self.task_state.check_use()
+        if name not in self._ordinals:  # looked at once: a name is often used in a loop
+            check_name(name)
+        key = self.key_ahead(name)
+        self._ordinals[name] = self._ordinals.get(name, 0) + 1
+        return key
+
+    def return_key(self, name: str) -> None:
+        """Give back the key that was taken last under a name: the next operation has it."""
+        self._ordinals[name] -= 1
+
+    def new_promise(self, expected: Expected) -> Promise:
+        """Return the pending promise of what the code asks for."""
+        return Promise(
+            id=promise_id(self.run_id, expected.key),
+            run_id=self.run_id,
+            key=expected.key,
+            kind=expected.kind,
+            name=expected.name,
+            state=PromiseState.PENDING,
+            created_at=self.execution.now_ms,
+            fingerprint=expected.fingerprint,
+            input=expected.input,
+        )

@@ -6,10 +6,11 @@ from substrate.engine.client import Client, connect
 from substrate.engine.context.child import Child
 from substrate.engine.context.combinators import Winner
 from substrate.engine.context.context import Context
+from substrate.engine.context.decorator import durable
 from substrate.engine.context.pending import Pending
 from substrate.engine.function.bound import Bound, bound
-from substrate.engine.function.function import Durable, durable
-from substrate.engine.step.step import Done, NotDone
+from substrate.engine.function.function import Durable
+from substrate.engine.step.options import Done, NotDone
 from substrate.engine.worker.options import WorkerOptions
 from substrate.engine.worker.worker import Worker
 from substrate.installed import version as _version

@@ -41,7 +41,7 @@ MUTANTS = {
     "tests/test_reconcile.py::test_after_a_lost_worker": Mutant(
         "reconcile is asked too early",
         ENGINE.format("step/execute"),
-        [("if not is_gone and (self._step.reconcile", "if False and (self._step.reconcile")],
+        [("if not has_ended and (step.reconcile", "if False and (step.reconcile")],
     ),
     "tests/test_undo.py::test_newest_first": Mutant(
         "the oldest is undone first",
@@ -50,13 +50,8 @@ MUTANTS = {
     ),
     "tests/test_undo.py::test_what_may_have_happened_counts": Mutant(
         "what may have happened is not undone",
-        ENGINE.format("step/execute"),
-        [
-            (
-                "unknown_outcome(reason, trace), undo=step.undo)",
-                "unknown_outcome(reason, trace), undo=None)",
-            )
-        ],
+        ENGINE.format("step/row"),
+        [("trace), undo=self.step.undo)", "trace), undo=None)")],
     ),
     "tests/test_undo.py::test_a_worker_that_leaves_in_the_middle": Mutant(
         "the decision to unwind is forgotten",
@@ -100,7 +95,7 @@ MUTANTS = {
     ),
     "tests/test_reconcile.py::test_a_lost_thread_may_still_do_it": Mutant(
         '"not done" is believed of a call that may be alive',
-        ENGINE.format("step/execute"),
+        ENGINE.format("step/reconcile"),
         [("if is_over or is_closed:", "if True:")],
     ),
     "tests/test_reconcile.py::test_a_thread_is_waited_for": Mutant(

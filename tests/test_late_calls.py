@@ -21,7 +21,7 @@ from substrate import (
     durable,
 )
 from substrate.agent.tool import tool
-from substrate.engine.run.attempts import under_way
+from substrate.engine.run.attempts import last_record
 from substrate.engine.step.step import LONGEST_CALL, Step
 from tests.late import charged_behind
 from tests.runs import QUICK, reached
@@ -56,7 +56,7 @@ async def test_a_new_intent(store_url):
 
         async def pay() -> str:
             row = next(p for p in await client.journal("run") if p.key == "pay.0")
-            seen.append((client.store.clock.now_ms() - under_way(row).began_at, row.attempts))
+            seen.append((client.store.clock.now_ms() - last_record(row).began_at, row.attempts))
             return "paid"
 
         @durable
@@ -237,7 +237,7 @@ async def test_its_timeout_is_in_the_intent(store_url):
         go.set()
         await client.result("run")
 
-    assert [under_way(row).timeout for row in rows] == [60_000, 300_000]
+    assert [last_record(row).timeout for row in rows] == [60_000, 300_000]
 
 
 def test_a_tool_ends_too():

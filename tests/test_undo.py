@@ -502,7 +502,7 @@ async def hires(ctx: Context, end: str) -> None:
 @pytest.mark.parametrize("end", ["cancel", "deadline", "fails"])
 async def test_an_undo_has_children(store_url: str, end: str):
     """What an undo gives to a child is done, though its run was cancelled or is out of time."""
-    timeout = timedelta(seconds=0.3) if end == "deadline" else None
+    timeout = timedelta(seconds=1) if end == "deadline" else None
     async with connect(store_url) as client, client.work([hires, refunds], options=QUICK):
         await client.start(hires, end, id="a", timeout=timeout)
         if end == "cancel":
@@ -518,7 +518,7 @@ async def test_an_undo_has_children(store_url: str, end: str):
 async def test_a_cancel_while_a_child_undoes(store_url: str, end: str):
     """A cancel that comes during an undo does not reach its child; the child's own does."""
     troubles["slow"] = 1
-    timeout = timedelta(seconds=0.3) if end == "deadline" else None
+    timeout = timedelta(seconds=1) if end == "deadline" else None
     child = RunId("a#unwind/book.0/0/refunds.0")
     async with connect(store_url) as client, client.work([hires, refunds], options=QUICK):
         await client.start(hires, end, id="a", timeout=timeout)

@@ -5,8 +5,8 @@ Starting, signalling and looking need no worker; driving runs does: `Client.work
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 from uuid import uuid4
@@ -14,30 +14,25 @@ from uuid import uuid4
 from substrate.engine.context.context import Context
 from substrate.engine.context.operation_types import Operation, Startable, StartOptions
 from substrate.engine.event_loop import check_loop
-from substrate.engine.failure import decode_failure, error_of_run
+from substrate.engine.follow import Looks, UnknownWatch, is_over, result_of_run
 from substrate.engine.function.bound import Bound, unbound
 from substrate.engine.function.function import Durable, Later, not_durable
 from substrate.engine.function.objects import encoded
 from substrate.engine.function.place import described
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.journal import acceptance
-from substrate.engine.run.services import Listener, log, tell_nobody
-from substrate.engine.run.unreadable import unreadable
+from substrate.engine.run.services import Listener, tell_nobody
 from substrate.engine.worker.options import DEFAULT_OPTIONS, WorkerOptions
-from substrate.engine.worker.unknown import missing_worker
 from substrate.engine.worker.worker import Worker
 from substrate.store.connect import open_store
 from substrate.store.shield import to_its_end
 from substrate.store.store import Store
 from substrate.values.clock import LONGEST, Clock, time_limit, to_ms
-from substrate.values.codec import decode, fingerprint, is_long
+from substrate.values.codec import fingerprint, is_long
 from substrate.values.errors import (
     InvalidId,
     Misuse,
-    RunFailed,
     RunNotFound,
-    RunPaused,
-    StoreUnusable,
 )
 from substrate.values.ids import (
     Key,
@@ -54,7 +49,6 @@ from substrate.values.records import (
     JsonText,
     NewRun,
     Promise,
-    PromiseState,
     Run,
     RunStatus,
     Signal,
@@ -62,8 +56,6 @@ from substrate.values.records import (
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-_UNKNOWN_S = 2.0  # seconds of waiting after which it is said that no worker knows the function
-_POLL = (0.02, 0.25)  # seconds between two looks at a run driven elsewhere: first, at most
 
 
 class Client:
@@ -230,18 +222,18 @@ class Client:
             raise Misuse(
                 f"{described(function)} is no durable function; put @durable on it, or leave it out"
             )
-        looks = _Looks(self._execution_of, RunId(id))
-        patience = _Patience(self.store)
+        looks = Looks(self._execution_of, RunId(id))
+        patience = UnknownWatch(self.store)
         while True:
             looks.begin()
             run = await self.get(id)
             await patience.look(run)
-            if _is_over(run):
+            if is_over(run):
                 promise = await self.store.promise(run.id)
                 if promise is not None and (promise.is_settled or promise.error):
                     if is_long(promise.value):
-                        return await asyncio.to_thread(_result, run, promise, function)
-                    return _result(run, promise, function)
+                        return await asyncio.to_thread(result_of_run, run, promise, function)
+                    return result_of_run(run, promise, function)
             await looks.last()
 
     async def follow(self, id: str, after: int = 0) -> AsyncIterator[Promise]:
@@ -257,7 +249,7 @@ class Client:
         Raises:
             RunNotFound: there is no such run.
         """
-        looks = _Looks(self._execution_of, RunId(id))
+        looks = Looks(self._execution_of, RunId(id))
         while True:
             looks.begin()
             run = await self.get(id)
@@ -265,7 +257,7 @@ class Client:
                 after = promise.seq
                 looks.found()
                 yield promise
-            if _is_over(run):
+            if is_over(run):
                 return
             await looks.next()
 
@@ -415,85 +407,6 @@ class Client:
         return next((execution for execution in found if execution), None)
 
 
-class _Patience:
-    """Says once of a run that is waited for that no worker could drive it, after a while."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._ends: float | None = asyncio.get_running_loop().time() + _UNKNOWN_S
-
-    async def look(self, run: Run) -> None:
-        """Look whether there is something to say, when it is time for it."""
-        now = asyncio.get_running_loop().time()
-        if self._ends is None or now < self._ends:
-            return
-        self._ends = now + _UNKNOWN_S
-        if missing := await missing_worker(self._store, run):
-            self._ends = None
-            log.warning(
-                "run %s waits for a worker of queue %r that knows %s, and there is none; give that "
-                "function to work([…]), or start the code that has it",
-                run.id,
-                run.queue,
-                missing,
-            )
-
-
-class _Looks:
-    """How often to look at a run: at each change where it is driven here, else less and less."""
-
-    def __init__(self, execution_of: Callable[[RunId], Execution | None], run_id: RunId) -> None:
-        self._execution_of = execution_of
-        self._run_id = run_id
-        self._changed: asyncio.Event | None = None
-        self._pause, self._longest = _POLL
-
-    def begin(self) -> None:
-        """Be told of every change from here on. Called before the look, so none is missed."""
-        execution = self._execution_of(self._run_id)
-        self._changed = execution.recorder.next_change if execution else None
-
-    def found(self) -> None:
-        """Look often again: something has changed."""
-        self._pause = _POLL[0]
-
-    async def last(self) -> None:
-        """Return when a run that is driven here has left its driver; of others, as `next` does."""
-        execution = self._execution_of(self._run_id)
-        if execution is None or execution.lifecycle.task is None:
-            await self.next()
-        else:
-            await asyncio.wait([execution.lifecycle.task], timeout=1)
-
-    async def next(self) -> None:
-        """Return when it is time for the next look."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._pause):
-                await (self._changed or asyncio.Event()).wait()
-        self._pause = min(self._pause * 1.5, self._longest)
-
-
-def _result(run: Run, promise: Promise, function: Durable[..., Any] | None) -> Any:
-    """Return what a run came to, or raise why it has no result."""
-    try:
-        return _read(run, promise, function)
-    except (RunPaused, RunFailed):
-        raise
-    except Exception:
-        if failure := unreadable(promise):
-            raise StoreUnusable(failure.message) from None
-        raise
-
-
-def _read(run: Run, promise: Promise, function: Durable[..., Any] | None) -> Any:
-    if promise.state is PromiseState.RESOLVED:
-        value = promise.value or JsonText("null")
-        return function.decode_result(value) if function else decode(value)
-    if run.status is RunStatus.PAUSED:
-        raise RunPaused(run.id, decode_failure(promise))
-    raise error_of_run(promise)
-
-
 def _priority(given: object) -> int:
     """Return a priority; raise `Misuse` for what is no whole number of minutes, or ages."""
     if not isinstance(given, int) or isinstance(given, bool) or abs(given) > LONGEST / 60:
@@ -516,11 +429,6 @@ def _known(id: str) -> RunId:
 
 def _unknown(id: str) -> RunNotFound:
     return RunNotFound(f"there is no run {id!r}; `runs` lists those there are")
-
-
-def _is_over(run: Run) -> bool:
-    """Whether nothing more happens unless a person does something."""
-    return run.status.has_ended or run.status is RunStatus.PAUSED
 
 
 @asynccontextmanager

@@ -59,18 +59,20 @@ from substrate.engine.run.execution import Execution
 from substrate.engine.run.journal import Expected
 from substrate.engine.step.close import give_up
 from substrate.engine.step.execute import run_step
-from substrate.engine.step.step import (
+from substrate.engine.step.options import (
     NO_OPTIONS,
     Options,
-    Step,
     StepOptions,
     TransactionOptions,
+    sorted_out,
+)
+from substrate.engine.step.step import (
+    Step,
     check_step,
     idempotency_key,
     name_of,
     read_step,
     read_typed,
-    sorted_out,
     step_of,
 )
 from substrate.engine.step.undo import undo_of

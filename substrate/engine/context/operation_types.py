@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, Required, TypeAlias, TypedDict, TypeVar, TypeVarTuple
 
 from substrate.engine.function.function import Later
-from substrate.engine.step.step import Done, NotDone
+from substrate.engine.step.options import Done, NotDone
 from substrate.values.records import OnDead
 
 T = TypeVar("T")

@@ -19,7 +19,8 @@ from substrate.engine.context.yes_no import answered
 from substrate.engine.failure import Raised, failure_of
 from substrate.engine.function.annotation import Annotation, shown
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.receiver import Accepted, OpenWait, Refusal, receiver_of
+from substrate.engine.run.open_wait import Accepted, OpenWait, Refusal
+from substrate.engine.run.receiver import receiver_of
 from substrate.engine.run.unreadable import value_of
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse, NotEncodable, Paused, SignalExpired

@@ -5,13 +5,12 @@ pydantic models or the like, they come back as these, live and on every replay a
 is refused, or pauses the run: see `annotation`.
 """
 
-import builtins
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType, UnionType
+from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -19,12 +18,8 @@ from typing import (
     Generic,
     ParamSpec,
     TypeVar,
-    Union,
     final,
-    get_args,
-    get_origin,
     get_type_hints,
-    overload,
 )
 
 from pydantic import PydanticUserError
@@ -35,8 +30,6 @@ from substrate.engine.function.place import described
 from substrate.engine.function.signature import check_meaning, near
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse, NotEncodable, NotKept
-from substrate.values.ids import check_name
-from substrate.values.number import is_whole
 from substrate.values.records import JsonText
 from substrate.values.secret import hidden_in, is_any_in
 
@@ -47,8 +40,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-_OPERATIONS = frozenset(
-    ("step", "call", "spawn", "sleep", "signal", "gather", "now", "emit", "run_id")
+OPERATIONS = frozenset(
+    ("step", "call", "spawn", "sleep", "receive", "gather", "now", "emit", "run_id")
 )
 """Some of what a context has: a type of one, or of a part of one, has at least one of these."""
 
@@ -87,7 +80,7 @@ class Durable(Generic[P, R_co]):
         Nothing is recorded of the call. In a run, that is `Context.call`. Raises `Misuse` where no
         context is given.
         """
-        if not any(hasattr(ctx, operation) for operation in _OPERATIONS):
+        if not any(hasattr(ctx, operation) for operation in OPERATIONS):
             raise Misuse(
                 f"{self.name}() is given {ctx!r} in the place of its ctx; write "
                 f"ctx.call({self.name}, …) inside a run, and client.start({self.name}, …, id=…) "
@@ -323,56 +316,6 @@ def _means(plain: type, value: object) -> bool:
         return True  # what it is will be told
 
 
-@overload
-def durable(
-    function: "Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]", /
-) -> Durable[P, R]: ...
-@overload
-def durable(
-    *, name: str | None = None, version: int = 1
-) -> "Callable[[Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]], Durable[P, R]]": ...
-def durable(function: Any = None, /, *, name: str | None = None, version: int = 1) -> Any:
-    """Make a durable function of an `async def f(ctx, …)`; use it bare or with options.
-
-    Args:
-        function: The function, where it is used bare. Its first parameter is the `Context`.
-        name: What the journal knows it by; the function's name, if not told otherwise.
-        version: An integer that you raise when old runs must stay on old code; give the worker both
-            versions until the old runs have ended.
-
-    Raises:
-        Misuse: it is no coroutine function that takes a context.
-
-    Example:
-        >>> @durable
-        ... async def greet(ctx, name: str) -> str:
-        ...     return f"Hello, {name}."
-        >>> greet.name, greet.version
-        ('greet', 1)
-    """
-
-    def make(target: Callable[..., Coroutine[Any, Any, Any]]) -> Durable[..., Any]:
-        called = check_name(str(getattr(target, "__name__", "")) if name is None else name)
-        if not is_whole(version) or version < 0:
-            raise Misuse(f"version={version!r} of {called!r} is no whole number; write 1, 2, …")
-        if not inspect.iscoroutinefunction(target):
-            raise Misuse(f"{called!r} is not async; write `async def {called}(ctx, …)`")
-        parameters = list(inspect.signature(target).parameters.values())
-        if not parameters:
-            raise Misuse(f"{called!r} takes no context; write `async def {called}(ctx, …)`")
-        if not _may_be_context(parameters[0].annotation, target):
-            raise Misuse(
-                f"the first parameter of {called!r} is {parameters[0]}, and a durable function is "
-                f"given its context there; write `async def {called}(ctx: Context, …)`"
-            )
-        for parameter in parameters:
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                raise Misuse(f"{called!r}: name each argument, *{parameter.name} has no record")
-        return Durable(target, called, version)
-
-    return make if function is None else make(function)
-
-
 def not_durable(given: object, instead: str = "") -> Misuse:
     """Return the refusal of what stands in the place of a durable function."""
     name = getattr(given, "name", None)
@@ -382,21 +325,3 @@ def not_durable(given: object, instead: str = "") -> Misuse:
             f"it is: {name}(…)"
         )
     return Misuse(f"{described(given)} is no durable function; put @durable on it{instead}")
-
-
-def _may_be_context(hint: Any, target: object) -> bool:
-    """Whether a parameter that says this of itself may be given a context.
-
-    Only what surely is something else is refused: a class that has none of its operations.
-    """
-    if isinstance(hint, str):  # as it is written, where annotations are not evaluated
-        name = hint.partition("[")[0]
-        hint = getattr(target, "__globals__", {}).get(name, getattr(builtins, name, Any))
-    origin = get_origin(hint)
-    if origin in (Union, UnionType):
-        return any(_may_be_context(each, target) for each in get_args(hint))
-    if origin is not None:
-        hint = origin
-    if not isinstance(hint, type) or hint in (Any, object, inspect.Parameter.empty):
-        return True
-    return not _OPERATIONS.isdisjoint(dir(hint))

@@ -12,7 +12,7 @@ fails, and what it has used up. A person who resumes a paused run begins a new s
 which the old one was given up says so.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from substrate.engine.failure import failure_of
@@ -92,15 +92,27 @@ def encode_failed(failed: list[Attempt], closed: int = 0) -> JsonText | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """No attempt is under way: the step waits for its next one."""
+
+    #: When that is due, in ms.
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnderWay:
-    """The attempt that is under way: since when, and how long it may last, in ms.
+    """An attempt that has no outcome: under way, or cut off somewhere."""
 
-    `timeout` is None where an older version wrote the row.
-    """
-
+    #: When it began, in ms.
     began_at: int
+    #: How long it may last, in ms; None where an older version wrote the row.
     timeout: int | None = None
+    #: Whether it is made in a thread, where nothing can stop it.
     is_in_thread: bool = False
+    #: What it came to here, where it was cut off or its result could not be kept.
+    failure: Failure | None = None
+    #: Whether it has come to its end, and only its result is lost.
+    has_returned: bool = False
 
     def over_at(self, longest: float, lease: float) -> int:
         """Return when it must be over, in ms; both in seconds, `longest` if it does not say."""
@@ -126,17 +138,6 @@ def _head(closed: int) -> list[Attempt]:
     return [{_CLOSED: closed}] if closed else []
 
 
-def failure_of_cut_off_attempt(promise: Promise) -> Failure | None:
-    """Return what the attempt in question came to here; None where nobody has seen it return.
-
-    That is one which was cut off: it has failed, and may be under way somewhere.
-    """
-    records = _records(promise)
-    if len(records) < 2 or _BEGAN not in records[-1] or _IN_DOUBT not in records[-2]:
-        return None
-    return Failure(records[-2]["type"], records[-2]["message"])
-
-
 def timed_out_attempt(error: BaseException, now_ms: int) -> Attempt:
     """Return the record of an attempt that failed here and may be under way somewhere."""
     return _record(error, now_ms) | {_IN_DOUBT: True}
@@ -147,10 +148,26 @@ def lost_result(error: BaseException, now_ms: int) -> Attempt:
     return _record(error, now_ms) | {_IN_DOUBT: True, _RETURNED: True}
 
 
-def lost_in(promise: Promise) -> Failure | None:
-    """Return why the result of the attempt in question could not be kept; None of any other."""
-    is_lost = failure_of_cut_off_attempt(promise) is not None and _RETURNED in _records(promise)[-2]
-    return failure_of_cut_off_attempt(promise) if is_lost else None
+def last_record(promise: Promise) -> Waiting | UnderWay:
+    """Return how a row without an outcome stands, from its last records."""
+    match _records(promise):
+        case [*_, {"waited_ms": waited, "at": at}]:
+            return Waiting(int(at) + int(waited))
+        case [*before, {"began_at": began_at} as now]:
+            attempt = UnderWay(int(began_at), now.get(_TIMEOUT), now.get(_IN_THREAD, False))
+            match before:
+                case [*_, {"in_doubt": True, "type": type_, "message": message} as failed]:
+                    failure = Failure(type_, message)
+                    has_returned = bool(failed.get(_RETURNED, False))
+                    return replace(attempt, failure=failure, has_returned=has_returned)
+            return attempt
+    return UnderWay(promise.created_at)  # nothing is said of it: it began when the row was written
+
+
+def next_attempt_at(promise: Promise) -> int | None:
+    """Return until when a row waits for its next attempt; None when one is under way."""
+    last = last_record(promise)
+    return last.until if isinstance(last, Waiting) else None
 
 
 def failed_in(promise: Promise) -> list[Attempt]:
@@ -158,28 +175,10 @@ def failed_in(promise: Promise) -> list[Attempt]:
     return [record for record in _records(promise) if "type" in record]
 
 
-def next_attempt_at(promise: Promise) -> int | None:
-    """Return until when a row waits for its next attempt; None when one is under way."""
-    records = _records(promise)
-    if not records or _WAITED not in records[-1]:
-        return None
-    last = records[-1]
-    return int(last["at"]) + int(last[_WAITED])
-
-
 def cut_short(promise: Promise, now_ms: int) -> JsonText | None:
     """Return the attempts of a row that rests, as if its wait had been to end at this moment."""
     *before, last = _records(promise)
     return encode_failed([*before, last | {_WAITED: max(now_ms - int(last["at"]), 0)}])
-
-
-def under_way(promise: Promise) -> UnderWay:
-    """Return what is known of the attempt that is under way."""
-    records = _records(promise)
-    if not records or _BEGAN not in records[-1]:
-        return UnderWay(promise.created_at)
-    last = records[-1]
-    return UnderWay(int(last[_BEGAN]), last.get(_TIMEOUT), last.get(_IN_THREAD, False))
 
 
 def _record(error: BaseException, now_ms: int, number: int | None = None) -> Attempt:

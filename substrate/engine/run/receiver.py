@@ -15,67 +15,23 @@
 
 import asyncio
 from bisect import insort
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from operator import attrgetter
 
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.idle import Wait
+from substrate.engine.run.open_wait import Accepted, OpenWait, Refusal
 from substrate.engine.run.unreadable import value_of
 from substrate.values.codec import decode, encode
 from substrate.values.errors import CheckpointRefused, Paused
-from substrate.values.ids import Place, place_of
 from substrate.values.records import JsonText, Kind, Promise, PromiseState, ReceivedSignal
-
-Refusal = dict[str, Any]
 
 MAX_NOTED = 100
 """So many refused values a wait notes, the last ones: each is written again with every other."""
 
 _BATCH = 128  # signals that are read at once, at most
 _POLL_BYTES = 8_000_000  # of values, about, that one poll takes; the next one takes the rest
-
-_NOT_LOOKED = -1
-"""The wake version of who has not looked yet: no run stands at it, so it is not let go."""
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What a wait records of a value that fits, and whether it does as it stands."""
-
-    value: JsonText
-    is_exact: bool = True
-
-
-Validate = Callable[[ReceivedSignal], Accepted | Refusal]
-
-
-@dataclass(slots=True, eq=False)
-class OpenWait:
-    """Who wants signals of a name: a wait wants one, a poll all that has come.
-
-    `judge` says what a wait makes of a value, or refuses it; a poll has none. A `silent` one
-    that finds nothing leaves no row.
-    """
-
-    promise: Promise
-    judge: Validate | None = None
-    due_at: int | None = None
-    is_silent: bool = False
-    is_due: bool = False
-    place: Place = field(init=False)
-    wait: Wait = field(init=False)
-    recorded: asyncio.Event = field(init=False)
-    settled: asyncio.Future[Promise] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.place = place_of(self.promise.key)
-        self.wait = Wait(_NOT_LOOKED, self.due_at)
-        self.recorded = asyncio.Event()
-        self.settled = asyncio.get_running_loop().create_future()
-        if self.promise.seq:
-            self.recorded.set()
 
 
 class Receiver:
@@ -98,7 +54,7 @@ class Receiver:
     async def settle(self, asker: OpenWait) -> Promise:
         """Return the asker's promise when it is settled: by a signal, or by its time."""
         self._absent.discard(asker.promise.key)
-        insort(self._polls if asker.judge is None else self._waits, asker, key=_place)
+        insort(self._polls if asker.judge is None else self._waits, asker, key=attrgetter("place"))
         self.look()
         try:
             async with self._execution.wakeups.waiting(asker.wait):
@@ -310,10 +266,6 @@ def receiver_of(execution: Execution, name: str) -> Receiver:
     if not isinstance(taker, Receiver):
         taker = execution.wakeups.takers[name] = Receiver(execution, name)
     return taker
-
-
-def _place(asker: OpenWait) -> Place:
-    return asker.place
 
 
 def _size(signals: Sequence[ReceivedSignal]) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 from substrate.engine.failure import Raised
 from substrate.engine.function.objects import encoded, holds_objects
 from substrate.engine.function.returns import Measured
+from substrate.engine.run.attempts import UnderWay
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.threads import Over, Running, Slot
 from substrate.values.clock import uptime
@@ -131,6 +132,13 @@ class Call:
         """Whether it is made in a thread, where nothing can stop it."""
         return self._slot is not None
 
+    @property
+    def under_way(self) -> UnderWay:
+        """What the intent to make it says: since when it is, and how long it may last."""
+        assert self.bound is not None, "an intent is written for a call that has a bound"
+        timeout = round(self.bound.seconds * 1000)
+        return UnderWay(self.bound.began_at, timeout, self.is_in_thread)
+
     async def make(self, seconds: float | None, running: Running | None = None) -> Any:
         """Make the call; return what it returned, or `Raised` where that happened in a thread.
 
@@ -219,6 +227,25 @@ class Call:
         return not self._execution.lifecycle.holds or (
             self.bound is not None and self.bound.seconds_left <= 0.0
         )
+
+
+async def free_slot(execution: Execution) -> Slot:
+    """Return a thread. A step that waits for one is not in flight: nothing is announced."""
+    threads = execution.services.threads
+    if not threads.is_full:
+        return await threads.slot()
+    slots: list[Slot] = []
+
+    async def wait() -> None:
+        slots.append(await threads.slot())
+
+    try:
+        await execution.lifecycle.between_attempts(wait)
+    except BaseException:  # the run ended while it waited: whoever is next has the thread
+        for slot in slots:
+            slot.leave()
+        raise
+    return slots.pop()
 
 
 def _discard(returned: object) -> None:

@@ -18,7 +18,7 @@ from substrate.engine.context.context import Context, run_function
 from substrate.engine.context.task_state import TaskState
 from substrate.engine.failure import Raised, encode_failure, failure_of
 from substrate.engine.function.function import Durable
-from substrate.engine.run.attempts import closed_keys, lost_in, next_attempt_at, under_way
+from substrate.engine.run.attempts import UnderWay, Waiting, closed_keys, last_record
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.services import log
 from substrate.engine.run.user_code import capture
@@ -169,15 +169,18 @@ async def _wait_until_call_has_ended(execution: Execution, step: Promise, undo: 
         for call in calls:
             await call.over()
         return
-    is_over = step.state is PromiseState.RESOLVED or next_attempt_at(step) is not None
-    is_over = is_over or lost_in(step) is not None
     run = execution.claim.run
-    if not is_over and step.epoch not in (run.epoch, run.exited_epoch):
-        attempt = under_way(step)
-        if step.settled_at is not None:  # cut off then, it may have gone on
-            attempt = replace(attempt, began_at=step.settled_at)
-        over_at = attempt.over_at(undo.timeout, execution.services.lease_s)
-        await execution.wakeups.wait_until(over_at)
+    # An epoch of a process that is known to have ended, or our own: no call of it is under way.
+    if step.state is PromiseState.RESOLVED or step.epoch in (run.epoch, run.exited_epoch):
+        return
+    match last_record(step):
+        case Waiting() | UnderWay(has_returned=True):
+            return
+        case UnderWay() as attempt:
+            if step.settled_at is not None:  # cut off then, it may have gone on
+                attempt = replace(attempt, began_at=step.settled_at)
+            over_at = attempt.over_at(undo.timeout, execution.services.lease_s)
+            await execution.wakeups.wait_until(over_at)
 
 
 def _arguments(

@@ -1,0 +1,108 @@
+"""Waiting for a run from outside: when to look at it again, and what it came to.
+
+Nothing is missed between two looks: whoever looks has itself told of changes before it looks.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from substrate.engine.failure import decode_failure, error_of_run
+from substrate.engine.function.function import Durable
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.services import log
+from substrate.engine.run.unreadable import unreadable
+from substrate.engine.worker.unknown import missing_worker
+from substrate.store.store import Store
+from substrate.values.codec import decode
+from substrate.values.errors import RunFailed, RunPaused, StoreUnusable
+from substrate.values.ids import RunId
+from substrate.values.records import JsonText, Promise, PromiseState, Run, RunStatus
+
+_UNKNOWN_S = 2.0  # seconds of waiting after which it is said that no worker knows the function
+_POLL = (0.02, 0.25)  # seconds between two looks at a run driven elsewhere: first, at most
+
+
+class UnknownWatch:
+    """Says once of a run that is waited for that no worker could drive it, after a while."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._ends: float | None = asyncio.get_running_loop().time() + _UNKNOWN_S
+
+    async def look(self, run: Run) -> None:
+        """Look whether there is something to say, when it is time for it."""
+        now = asyncio.get_running_loop().time()
+        if self._ends is None or now < self._ends:
+            return
+        self._ends = now + _UNKNOWN_S
+        if missing := await missing_worker(self._store, run):
+            self._ends = None
+            log.warning(
+                "run %s waits for a worker of queue %r that knows %s, and there is none; give that "
+                "function to work([…]), or start the code that has it",
+                run.id,
+                run.queue,
+                missing,
+            )
+
+
+class Looks:
+    """How often to look at a run: at each change where it is driven here, else less and less."""
+
+    def __init__(self, execution_of: Callable[[RunId], Execution | None], run_id: RunId) -> None:
+        self._execution_of = execution_of
+        self._run_id = run_id
+        self._changed: asyncio.Event | None = None
+        self._pause, self._longest = _POLL
+
+    def begin(self) -> None:
+        """Be told of every change from here on. Called before the look, so none is missed."""
+        execution = self._execution_of(self._run_id)
+        self._changed = execution.recorder.next_change if execution else None
+
+    def found(self) -> None:
+        """Look often again: something has changed."""
+        self._pause = _POLL[0]
+
+    async def last(self) -> None:
+        """Return when a run that is driven here has left its driver; of others, as `next` does."""
+        execution = self._execution_of(self._run_id)
+        if execution is None or execution.lifecycle.task is None:
+            await self.next()
+        else:
+            await asyncio.wait([execution.lifecycle.task], timeout=1)
+
+    async def next(self) -> None:
+        """Return when it is time for the next look."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause):
+                await (self._changed or asyncio.Event()).wait()
+        self._pause = min(self._pause * 1.5, self._longest)
+
+
+def result_of_run(run: Run, promise: Promise, function: Durable[..., Any] | None) -> Any:
+    """Return what a run came to, or raise why it has no result."""
+    try:
+        return _read(run, promise, function)
+    except (RunPaused, RunFailed):
+        raise
+    except Exception:
+        if failure := unreadable(promise):
+            raise StoreUnusable(failure.message) from None
+        raise
+
+
+def _read(run: Run, promise: Promise, function: Durable[..., Any] | None) -> Any:
+    if promise.state is PromiseState.RESOLVED:
+        value = promise.value or JsonText("null")
+        return function.decode_result(value) if function else decode(value)
+    if run.status is RunStatus.PAUSED:
+        raise RunPaused(run.id, decode_failure(promise))
+    raise error_of_run(promise)
+
+
+def is_over(run: Run) -> bool:
+    """Whether nothing more happens unless a person does something."""
+    return run.status.has_ended or run.status is RunStatus.PAUSED

@@ -1,0 +1,98 @@
+"""Makes the calls of one step: a thread first, then the intent, then the call.
+
+What is announced never queues for a thread, so a crash leaves no more calls in doubt than there are
+threads. A call that was too late to begin is announced anew, and was no attempt.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from substrate.engine.failure import Raised
+from substrate.engine.function.signature import is_async
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.user_code import capture
+from substrate.engine.step.invoke import Bound, Call, NotBegun, free_slot
+from substrate.engine.step.row import StepRow
+from substrate.engine.step.step import LONGEST_CALL, Step
+from substrate.values.records import Effect, Promise
+
+_CHANCES = 3
+"""So often a call is announced that is late each time, before its step is rejected."""
+
+
+class Caller:
+    """Calls a step's function, or its `reconcile`, for one execution of the step."""
+
+    __slots__ = ("_execution", "_is_recorded", "_row", "_step", "call")
+
+    def __init__(
+        self, execution: Execution, step: Step, row: StepRow, *, is_recorded: bool
+    ) -> None:
+        self._execution = execution
+        self._step = step
+        self._row = row
+        self._is_recorded = is_recorded
+        self.call: Call | None = None
+        """The last call of the function."""
+
+    @property
+    def longest_s(self) -> float:
+        """How many seconds a call may last that has an intent."""
+        return LONGEST_CALL if self._step.limit is None else self._step.limit
+
+    async def attempt(self) -> Any:
+        """Call the function once; return what it returned, or `Raised`.
+
+        That is the step's promise itself where another has settled it meanwhile.
+        """
+        step, check_holds = self._step, self._execution.lifecycle.check_holds
+        for _ in range(_CHANCES):
+            call = self.call = await self._next_call(step.call, wants_key=step.wants_key)
+            try:
+                if step.has_intent and (intent := await self._announce(call)).is_settled:
+                    return intent
+                outcome = await capture(call.make(step.limit, self._row.running), check_holds)
+            finally:
+                call.leave()
+            if not is_not_begun(outcome):
+                return outcome
+            check_holds()  # late for the lease: the run goes on elsewhere
+        told = f"{step.name!r} could not begin before its timeout was over, {_CHANCES} times"
+        return Raised(NotBegun(f"{told}; nothing was called. Give it a longer one"))
+
+    async def ask(self, reconcile: Callable[..., Any], *, wants_key: bool) -> Any:
+        """Call `reconcile`, which needs no intent; return what it returned, or `Raised`."""
+        call = await self._next_call(reconcile, wants_key=wants_key)
+        try:
+            check_holds = self._execution.lifecycle.check_holds
+            answer = await capture(call.make(self._step.limit), check_holds)
+        finally:
+            call.leave()
+        if is_not_begun(answer):
+            self._execution.lifecycle.check_holds()
+            return await self.ask(reconcile, wants_key=wants_key)
+        return answer
+
+    async def _announce(self, call: Call) -> Promise:
+        """Commit the intent to make a call, and have whoever closes or undoes the step know it."""
+        call.bound = Bound(self._execution, self.longest_s)
+        calls = self._execution.open.calls.setdefault(self._row.asked.key, [])
+        if self._step.undo is None:
+            calls.clear()  # what was called before is known not to have happened
+        calls.append(call)
+        return await self._row.write_intent(call.under_way)
+
+    async def _next_call(self, function: Callable[..., Any], *, wants_key: bool) -> Call:
+        """Return a call of a function, with a thread where it needs one."""
+        step = self._step
+        slot = None if is_async(function) else await free_slot(self._execution)
+        if wants_key:
+            function = partial(function, idempotency_key=self._row.idempotency_key)
+        is_first = step.effect is Effect.ONCE or not (self._is_recorded or self._row.is_in_doubt)
+        return Call(self._execution, step.name, function, slot, is_first=is_first)
+
+
+def is_not_begun(outcome: object) -> bool:
+    """Whether a call was too late to begin, so that nothing has happened."""
+    return isinstance(outcome, Raised) and isinstance(outcome.error, NotBegun)

@@ -1,0 +1,273 @@
+"""A step's row: what its attempts have come to so far, and each of the writes that say so.
+
+A row keeps the effect, the fingerprint and the time of the first execution that wrote it: what the
+code asks for now may differ where a person has accepted the record.
+"""
+
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from substrate.engine.failure import encode_failure, failure_of, unknown_outcome
+from substrate.engine.run.attempts import (
+    Attempt,
+    Series,
+    UnderWay,
+    closed_keys,
+    encode_failed,
+    encode_running,
+    failed_attempt,
+    failed_in,
+    given_up,
+    lost_result,
+    series_of,
+    with_attempt,
+)
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.journal import Expected
+from substrate.engine.step.invoke import Result
+from substrate.engine.step.step import Step, idempotency_key
+from substrate.values.clock import from_ms
+from substrate.values.codec import decode, encode
+from substrate.values.errors import (
+    CheckpointRefused,
+    Failure,
+    ModelError,
+    NotEncodable,
+    NotKept,
+    Paused,
+)
+from substrate.values.ids import PromiseId, promise_id
+from substrate.values.records import Effect, JsonText, Kind, Promise, PromiseState
+
+_NOT_AGAIN = (
+    "mend what it returns for later calls; this one is not made again. When the run is resumed, "
+    "`reconcile` says what it came to, or that is unknown"
+)
+
+
+class StepRow:
+    """The row of one step, as this execution knows and writes it."""
+
+    __slots__ = (
+        "_attempt",
+        "_created_at",
+        "_execution",
+        "_recorded",
+        "asked",
+        "closed",
+        "failed",
+        "is_in_doubt",
+        "step",
+        "used",
+    )
+
+    def __init__(
+        self, execution: Execution, step: Step, asked: Expected, recorded: Promise | None
+    ) -> None:
+        self._execution = execution
+        self.step = step
+        self.asked = asked
+        self._recorded = recorded
+        self._created_at = recorded.created_at if recorded else execution.now_ms
+        self._attempt: UnderWay | None = None
+        self.failed: list[Attempt] = failed_in(recorded) if recorded else []
+        """The attempts that have failed."""
+        self.closed: int = closed_keys(recorded) if recorded else 0
+        """How many of its idempotency keys `reconcile` has closed."""
+        self.used: JsonText | None = recorded.usage if recorded else None
+        """What the failed attempts have used."""
+        self.is_in_doubt: bool = (
+            recorded is not None
+            and recorded.undo is not None
+            and recorded.effect is not Effect.ONCE
+        )
+        """Whether an attempt may have happened that has no outcome."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The key for the other side, the same at every attempt until `reconcile` closes it."""
+        return idempotency_key(self.running[0], self.closed)
+
+    @property
+    def running(self) -> tuple[PromiseId, int]:
+        """What a call of this claim for this promise is found by."""
+        fence = self._execution.fence
+        return promise_id(fence.run_id, self.asked.key), fence.epoch
+
+    @property
+    def series(self) -> Series:
+        """What the attempts have come to that failed since a person has seen to the step."""
+        return series_of(self.failed)
+
+    @property
+    def undo(self) -> JsonText | None:
+        """What makes up for the attempts so far; None where none of them can have happened."""
+        return self.step.undo if self.is_in_doubt else None
+
+    def expect(self) -> None:
+        """Have it known that the row may be written any moment, and what would undo it."""
+        self._execution.open.track(self._promise(PromiseState.PENDING, undo=self.step.undo))
+
+    async def write_intent(self, attempt: UnderWay, *records: Attempt) -> Promise:
+        """Commit that an attempt is under way, after those that failed and these records."""
+        self._attempt = attempt
+        attempts = encode_running([*self.failed, *records], self.closed, attempt)
+        undo = self.step.undo
+        return await self._write(self._promise(PromiseState.PENDING, attempts=attempts, undo=undo))
+
+    def fail(self, error: BaseException, *, may_have_happened: bool) -> None:
+        """Take note that an attempt has failed, and what it used."""
+        self.is_in_doubt = self.is_in_doubt or may_have_happened
+        if isinstance(error, ModelError):
+            self.used = self._with_usage(error.usage and error.usage.to_json())
+
+    async def wait(self, error: Exception, delay: float, *, is_recorded: bool) -> Promise:
+        """Take note of a failed attempt that is followed by another, in so many seconds.
+
+        Returns the row, which is committed if it `is_recorded`.
+        """
+        execution, now = self._execution, self._execution.now_ms
+        before = self.series
+        series = Series(
+            before.count + 1,
+            now if before.since is None else before.since,
+            self.step.retry.after(before.spent, error, delay),
+        )
+        record = failed_attempt(error, now, delay, series)
+        self.failed = with_attempt(self.failed, record)
+        # A wait in memory may have no row: who is looking on is told of it now.
+        execution.tell({"event": "retry", "key": self.asked.key, "attempt": record})
+        attempts = encode_failed(self.failed, self.closed)
+        row = self._promise(PromiseState.PENDING, attempts=attempts, undo=self.undo)
+        if is_recorded:
+            await self._write(row, with_blobs=True)
+        return row
+
+    def put_back(self) -> None:
+        """Leave the row for whoever takes its key next: what earlier attempts used stays there."""
+        begun = self._execution.open.pending.get(self.asked.key)
+        if begun is not None:
+            self._execution.journal.put_back(begun)
+
+    async def resolve(self, result: Result) -> Promise:
+        """Record the result; one that the database refuses is a failure like any other."""
+        try:
+            return await self._write(self.resolved(result), with_blobs=True)
+        except CheckpointRefused as error:
+            if self.step.effect is Effect.ONCE:
+                await self.pause_over(NotEncodable(f"the call was made, and {error}"))
+            return await self.reject(failure_of(error), undo=self.step.undo)
+
+    async def reject(self, failure: Failure, undo: JsonText | None) -> Promise:
+        """Record the failure as the step's outcome."""
+        settled = self._promise(
+            PromiseState.REJECTED,
+            error=encode_failure(failure),
+            attempts=encode_failed(self.failed, self.closed),
+            settled_at=self._execution.now_ms,
+            undo=undo,
+        )
+        return await self._write(settled, with_blobs=True)
+
+    async def reject_unknown(self, reason: str, trace: str | None) -> Promise:
+        """Record that nobody knows whether the call happened. What may have is undone."""
+        return await self.reject(unknown_outcome(reason, trace), undo=self.step.undo)
+
+    async def pause_over(self, error: NotEncodable) -> NoReturn:
+        """Pause the run over the result of a ``once`` call: it has happened, whatever it gave.
+
+        Where there is JSON of it, that is its outcome. Else the intent stands without one: resumed,
+        the step is reconciled, or nobody knows what it came to.
+        """
+        told = failure_of(error)
+        told = replace(told, message=f"{self.step.name!r}: {told.message}")
+        if not isinstance(error, NotKept) or error.value is None:
+            told = replace(told, message=f"{told.message}; {_NOT_AGAIN}")
+            await self.leave_in_doubt(error, told)
+        await self.resolve(Result(JsonText(error.value)))
+        cure = "what it gave is recorded as JSON: mend what is wrong, and resume the run"
+        self._pause(replace(told, message=f"{told.message}; {cure}"))
+
+    async def leave_in_doubt(self, error: Exception, failure: Failure) -> NoReturn:
+        """Pause the run over a ``once`` call that has ended, and left nothing that is its outcome.
+
+        The intent stands: resumed, the step is reconciled, or nobody knows what it came to.
+        """
+        if self._attempt is not None:  # else the row stands as an earlier execution has left it
+            await self.write_intent(self._attempt, lost_result(error, self._execution.now_ms))
+        self._pause(failure)
+
+    async def leave_paused(self, error: Exception, failure: Failure) -> NoReturn:
+        """Leave it to a person, who begins a new series of attempts by resuming the run."""
+        series = self.series
+        if self.failed or self.used is not None:
+            record = given_up(error, self._execution.now_ms, series)
+            attempts = encode_failed(with_attempt(self.failed, record), self.closed)
+            row = self._promise(PromiseState.PENDING, attempts=attempts, undo=self.undo)
+            await self._write(row)
+        if series.since is not None:
+            since = from_ms(series.since).isoformat(sep=" ", timespec="seconds")
+            tried = f"{failure.message}; tried {series.count + 1} times since {since}"
+            failure = replace(failure, message=tried)
+        self._pause(failure)
+
+    def resolved(self, result: Result) -> Promise:
+        """Return the row as it is settled by a result."""
+        usage = result.usage
+        if self.used is not None and usage is not None:
+            usage = self._with_usage(decode(usage))
+        return self._promise(
+            PromiseState.RESOLVED,
+            value=result.value,
+            usage=usage,
+            attempts=encode_failed(self.failed, self.closed),
+            settled_at=self._execution.now_ms,
+            undo=self.step.undo,
+        )
+
+    def _pause(self, failure: Failure) -> NoReturn:
+        self._execution.lifecycle.drain_and_raise(Paused(failure))
+
+    def _with_usage(self, more: Any) -> JsonText | None:
+        """Return what this attempt and those before it used, as the row keeps it."""
+        add = self.step.add_usage
+        if add is None or more is None:
+            return self.used
+        return JsonText(encode(add(decode(self.used) if self.used else None, more)))
+
+    async def _write(self, row: Promise, *, with_blobs: bool = False) -> Promise:
+        blobs = self.step.blobs if with_blobs else ()
+        return await self._execution.recorder.write(row, blobs=blobs)
+
+    def _promise(
+        self,
+        state: PromiseState,
+        *,
+        value: JsonText | None = None,
+        error: JsonText | None = None,
+        usage: JsonText | None = None,
+        attempts: JsonText | None = None,
+        settled_at: int | None = None,
+        undo: JsonText | None = None,
+    ) -> Promise:
+        """Return the row as it is to stand now."""
+        run_id, asked, recorded = self._execution.fence.run_id, self.asked, self._recorded
+        return Promise(
+            id=promise_id(run_id, asked.key),
+            run_id=run_id,
+            key=asked.key,
+            kind=Kind.STEP,
+            name=self.step.name,
+            state=state,
+            created_at=self._created_at,
+            settled_at=settled_at,
+            effect=recorded.effect if recorded else self.step.effect,
+            fingerprint=recorded.fingerprint if recorded else asked.fingerprint,
+            # What is known by a fingerprint of its own may be given something else each time.
+            input=recorded.input if recorded and not asked.own_fingerprint else asked.input,
+            value=value,
+            error=error,
+            usage=usage or self.used,
+            attempts=attempts,
+            undo=undo,
+        )

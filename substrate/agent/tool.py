@@ -131,7 +131,7 @@ class Tool:
             try:
                 result = await self.function(ctx, **self.check(arguments))
                 if (
-                    ctx.task_state.idle
+                    ctx.task_state.unstarted
                 ):  # what it never awaited pauses the run, also if it returns that
                     return None
                 return as_json(self.function, result)

@@ -102,7 +102,8 @@ def error_of(promise: Promise) -> Exception:
 def error_of_run(promise: Promise) -> RunFailed:
     """Return the exception for a run that has come to no result, from the promise of its outcome.
 
-    What buried a run says so in its details: an error that a function let pass does not.
+    A run that the kit has declared dead has details; a `RunDead` that its function let pass, from a
+    child, has none.
     """
     failure = decode_failure(promise)
     if failure.type == RunDead.__name__ and failure.details is not None:

@@ -26,7 +26,7 @@ _SHOWN = 5
 class Continuation:
     """What a run returns to go on as its next generation, with these arguments.
 
-    Each is itself alone: a function's strand counts those that it made and may have forgotten.
+    Compared by identity: a task counts those that its function made and may have forgotten.
     """
 
     args: tuple[Any, ...]
@@ -38,16 +38,16 @@ def check_nothing_forgotten(
     function: Durable[..., Any],
     result: object,
     *,
-    idle: Mapping[object, str | None],
+    unstarted: Mapping[object, str | None],
 ) -> None:
     """Pause the run where a function has returned and left undone what it was to do.
 
     That is an operation that it made and never awaited, or a continuation that it does not return:
-    `idle`, see `TaskState`.
+    `unstarted`, see `TaskState`.
     """
-    if not idle:
+    if not unstarted:
         return
-    forgotten = {each: why for each, why in idle.items() if not isinstance(each, Continuation)}
+    forgotten = {each: why for each, why in unstarted.items() if not isinstance(each, Continuation)}
     if forgotten:
         execution.lifecycle.drain_and_raise(Paused(_never_awaited(function, forgotten)))
     if not isinstance(result, Continuation):
@@ -64,12 +64,12 @@ def _never_returned(function: Durable[..., Any]) -> Failure:
     )
 
 
-def _never_awaited(function: Durable[..., Any], idle: Mapping[object, str | None]) -> Failure:
+def _never_awaited(function: Durable[..., Any], unstarted: Mapping[object, str | None]) -> Failure:
     """Return the failure for operations that nobody began; where one was refused, it says why."""
-    keys = [str(pending) for pending in idle]
+    keys = [str(pending) for pending in unstarted]
     shown = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if keys[_SHOWN:] else "")
     cure = "await it, or give it to gather, map or race"
-    if refusal := next(filter(None, idle.values()), None):
+    if refusal := next(filter(None, unstarted.values()), None):
         cure = f"it was refused, and the code has swallowed that: {refusal}"
     return Failure(
         "NeverAwaited",
@@ -90,6 +90,7 @@ async def run_call(
         outcome = await capture(_encoded(execution, function, run))
         if execution.lifecycle.is_own_cancellation(outcome):
             raise asyncio.CancelledError
+        # While the run drains, a call may have failed for that alone: nothing of it is recorded.
         await execution.lifecycle.wait_unless_draining()
     return await execution.recorder.write(
         replace(_settled(promise, outcome), settled_at=execution.now_ms)

@@ -94,7 +94,7 @@ class Child(Pending[T]):
                 start = partial(start_child, scope.execution, self._spawn, new_promise)
                 found = await scope.task_state.drive(start)
             self._started = found
-            self._is_taken = False
+            self._is_taken = False  # it was begun, and may be awaited once
         return self
 
     def take(self, scope: Scope) -> Promise | None:
@@ -116,6 +116,7 @@ async def start_child(execution: Execution, spawn: Spawn, promise: Promise) -> P
         )
     if execution.services.is_strange(spawn.function, spawn.queue):
         await _check_known(execution, spawn)
+    # One commit: there is no promise without its run, and no run that nobody waits for.
     stands = await execution.recorder.write(promise, child=spawn.new_run(execution, promise))
     execution.services.on_wake(RunId(promise.id))
     return stands

@@ -129,8 +129,8 @@ async def _take_all(
             if isinstance(given, Pending):
                 given.drop()
             elif isinstance(given, Coroutine):  # what it holds is done by nobody: see `_call`
-                idle = scope.task_state.idle
-                idle.update({each: str(refusal) for each in _held_by(given) if each in idle})
+                made = scope.task_state.unstarted
+                made.update({each: str(refusal) for each in _held_by(given) if each in made})
                 given.close()
         raise
     except Interrupt:

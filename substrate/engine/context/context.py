@@ -788,7 +788,7 @@ class Context:
             raise Misuse("only the run's own function can continue as another generation of it")
         self.task_state.check_use()
         continuation = Continuation(args, keywords)
-        self.task_state.idle[continuation] = None
+        self.task_state.unstarted[continuation] = None
         # Type checkers are told that it never returns: a function of any result may return that.
         return continuation  # type: ignore[misc]
 
@@ -881,5 +881,5 @@ async def run_function(ctx: Context, function: Durable[..., T], arguments: Mappi
     """Call a function with its context; return its result, or pause the run: see `call`."""
     result = await function.function(ctx, **arguments)
     # Where it fails, what it has forgotten does not matter: the error is what there is to tell.
-    check_nothing_forgotten(ctx.execution, function, result, idle=ctx.task_state.idle)
+    check_nothing_forgotten(ctx.execution, function, result, unstarted=ctx.task_state.unstarted)
     return result

@@ -46,7 +46,7 @@ class Pending(Coroutine[Any, Any, T]):
         self._live = live
         self._read = read
         self._is_taken = False
-        scope.task_state.idle[self] = None
+        scope.task_state.unstarted[self] = None
 
     def __str__(self) -> str:
         return self._asked.key
@@ -73,6 +73,7 @@ class Pending(Coroutine[Any, Any, T]):
         except Interrupt:
             yield from scope.execution.lifecycle.hold_up().__await__()
             raise
+        # What is settled comes back without a yield: a replay of a thousand steps is one turn.
         if promise is None or not promise.is_settled:
             live = partial(self._live, promise)
             promise = yield from scope.task_state.drive(live).__await__()
@@ -176,7 +177,7 @@ class Pending(Coroutine[Any, Any, T]):
 
     def drop(self) -> None:
         """Count it no more as one that nobody asks for."""
-        self._scope.task_state.idle.pop(self, None)
+        self._scope.task_state.unstarted.pop(self, None)
 
 
 def is_long(outcome: Promise | Raised[Exception]) -> bool:

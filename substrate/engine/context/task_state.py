@@ -1,8 +1,8 @@
-"""A strand: what one task of a run does, one operation after another.
+"""One task of a run: it makes one operation after another, and nobody else uses its contexts.
 
-A context and those scoped from it share their task's strand. It keeps the time that the task has
-seen, whether it is still replaying, and that nothing uses the context but this task, in its turn:
-an operation begun from elsewhere would take its key in an order that a replay cannot repeat.
+A context and those scoped from it share the state of their task: the time that it has seen, whether
+it is still replaying, and what it has made and not begun. An operation begun from another task
+would take its key in an order that a replay cannot repeat, so it is refused.
 """
 
 import asyncio
@@ -19,15 +19,18 @@ T = TypeVar("T")
 
 
 class TaskState:
-    """One task's turn on a run."""
+    """What one task of a run has seen and made, and whose turn it is."""
 
     def __init__(self, execution: Execution, now_ms: int, *, is_live: bool) -> None:
         self.now_ms: int = now_ms
+        """The time of the last outcome that the task has seen, which a replay sees, too."""
         self.is_live: bool = is_live
+        """Whether the task is beyond what the journal had when the run was claimed."""
         self.seq: int = 0
         """The highest change number among the outcomes that the task has seen."""
         self.group: Group | None = None
-        self.idle: dict[object, str | None] = {}
+        """The branches that the task waits for now."""
+        self.unstarted: dict[object, str | None] = {}
         """Operations that were made and not begun yet, in the order in which they were made, with
         why where they were refused; and what the function is to return."""
         self._execution = execution
@@ -70,7 +73,7 @@ class TaskState:
         try:
             await self._execution.lifecycle.wait_unless_draining()
             return await work()
-        except Paused as paused:  # of a row that cannot be read, which nobody has left over yet
+        except Paused as paused:  # over a row that cannot be read: the run does not drain yet
             self._execution.lifecycle.drain_and_raise(paused)
         except asyncio.CancelledError:
             self._execution.lifecycle.check_open()

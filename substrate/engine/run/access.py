@@ -50,7 +50,7 @@ class StoreAccess:
             except StoreUnreachable as error:
                 self.complain("wait for the database", error)
                 await asyncio.sleep(_PAUSE)
-            except CheckpointRefused:
+            except CheckpointRefused:  # a `StoreError` as well, and the caller's to deal with
                 raise
             except StoreError as error:
                 self.give_up(error)

@@ -37,7 +37,7 @@ log = logging.getLogger("ostinato")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entry:
-    """A checkpoint and who waits for it."""
+    """A checkpoint, and the future of its caller."""
 
     checkpoint: Checkpoint
     waiter: asyncio.Future[CommitResult]
@@ -137,13 +137,16 @@ class Committer:
         while self._queue and len(batch) < MAX_ROWS and size < MAX_BYTES:
             entry = self._queue.popleft()
             promise, run = entry.checkpoint.promise.id, entry.checkpoint.fence.run_id
-            if entry.waiter.done():
+            if entry.waiter.done():  # cancelled before it was sent: nothing of it is written
                 continue
+            # In a batch of its own, later: one row twice in a statement has no order, and a write
+            # after the run's end would be stopped by the fence.
             if batch and (entry.must_go_alone or promise in taken or run in taken):
                 later.append(entry)
                 continue
             batch.append(entry)
             size += entry.size
+            # A run may have many writes in a batch; after its last one it may have none.
             taken.update((promise,) if entry.checkpoint.status is None else (promise, run))
             if entry.must_go_alone:
                 break
@@ -170,6 +173,7 @@ class Committer:
         if len(batch) == 1:
             batch[0].fail(error)
             return
+        # Nothing of the batch was written: it is one transaction.
         middle = len(batch) // 2
         await self._write(batch[:middle])
         await self._write(batch[middle:])
@@ -188,6 +192,7 @@ class Committer:
         """Find out what was committed before the connection died; send the rest again."""
         self._troubles.make("a commit was cut off and is being read back", error)
         for attempt in count():
+            # First a pause: the server may still be about to commit what it was sent.
             await asyncio.sleep(_BACK_OFF[min(attempt, len(_BACK_OFF) - 1)])
             waiting = [entry for entry in batch if not entry.waiter.done()]
             if not waiting:

@@ -63,6 +63,7 @@ class Journal:
                 self._rows[promise.key] = promise
             elif promise.key.startswith(ACCEPTED_SCOPE):
                 self._accepted.add(promise.key)
+        # Made once: rows are handed out, and a scope stays one that something was recorded in.
         self._scopes = _scopes_of(self._rows)
 
     def __len__(self) -> int:
@@ -137,6 +138,7 @@ class Journal:
         if left is None:
             within = f"{scope}/" if scope else ""
             left = self._left[scope] = [key for key in self._rows if key.startswith(within)]
+        # Rows were loaded in the order of their seq, so the last key is that of the newest.
         while left and (left[-1] not in self._rows or self._is_left_out(left[-1])):
             left.pop()
         return self._rows[left[-1]].seq if left else 0

@@ -113,6 +113,7 @@ class Lifecycle:
         """End the execution: the first interrupt stands, and every task of the run is cancelled."""
         if self.interrupt is None:
             self.interrupt = interrupt
+            # The current task is left alone: it raises the interrupt by itself.
             for task in self._tasks - {asyncio.current_task()}:
                 task.cancel()
 
@@ -146,6 +147,7 @@ class Lifecycle:
         Most likely that was a timeout of asyncio's, which takes the cancellation back when it sees
         the error. Where nobody does, the task is to end: see `is_own_cancellation`.
         """
+        # How deep the task is cancelled now: `asyncio.timeout` takes its own back, others don't.
         self._cancellation = (cancellations(), error := Misuse(_CANCELLED))
         return error
 
@@ -178,7 +180,7 @@ class Lifecycle:
         """Return when the run may go on. While it drains, that is never: it waits to be shut."""
         self.check_open()
         if self._draining is not None:
-            await asyncio.Event().wait()
+            await asyncio.Event().wait()  # until `shut` cancels it, after the last step in flight
 
     async def begin_step(self) -> None:
         """Count a step as in flight: from before its intent until its outcome is recorded."""
@@ -198,7 +200,7 @@ class Lifecycle:
             self.check_open()
             await pause()
             await self._may_call()
-        finally:
+        finally:  # also when it raises: `end_step` takes it off once more
             self._steps_in_flight += 1
 
     async def _may_call(self) -> None:

@@ -63,7 +63,7 @@ class Receiver:
                 return await asker.settled
         except BaseException:
             self._dismiss(asker)
-            await self._wait_until_answered()
+            await self._wait_until_answered()  # a pass may be writing for this one: see `give_back`
             raise
 
     async def _until_due(self, asker: OpenWait, due_at: int) -> None:
@@ -108,6 +108,7 @@ class Receiver:
     async def _run(self) -> None:
         execution = self._execution
         with execution.lifecycle.tracked():
+            # Before the look: a signal taken while the run is suspended would be lost to it.
             await execution.idle.wait_until_decided()
             execution.lifecycle.check_open()
             self._is_wanted = False

@@ -110,6 +110,7 @@ class Recorder:
                 stands = first
             case Fenced() | Locked():
                 self._access.lost()
+        # Only now: a commit that failed has kept none of them.
         self._kept.update(blob.hash for blob in new)
         return self._recorded(stands)
 
@@ -172,6 +173,7 @@ class Recorder:
         For when tasks of the run have been cancelled: they have not heard what became of the
         writes that they had sent.
         """
+        # A write that was sent may still be on its way, though its caller is gone.
         await self._services.committer.barrier()
         known = (*self._open.pending.values(), *self._open.undoable.values())
         unsure = {each.id: each for each in known if not each.is_settled and concerns(each)}
@@ -221,6 +223,7 @@ class Recorder:
     async def release_crashed(self, failure: Failure) -> None:
         """Give the run back as one that crashed by itself; why stands in its own row."""
         told = replace(own_promise(self._claim.run), error=encode_failure(failure))
+        # The reason first: where the fence stops it, the run is another's, and no crash is counted.
         if isinstance(await self._commit(Checkpoint(self._fence, told)), Written):
             await self._services.store.release([self._fence], is_crash=True)
 

@@ -1,8 +1,8 @@
-"""What a run waits for, how it hears of it, and how it is let go meanwhile.
+"""What a run waits for, how its tasks are woken, and how it is suspended meanwhile.
 
-No wake-up is lost: a run is let go by a compare-and-set on the wake version that was known before
-it last looked, and each cause of waking moves that in its own transaction. Whoever is woken while
-the decision is on its way waits for it.
+No wake-up is lost. Each cause of waking moves the run's wake version in its own transaction, and a
+run is suspended by a compare-and-set on the version that was known before it last looked. A task
+that is woken while the suspension is on its way waits until that has succeeded or failed.
 """
 
 import asyncio

@@ -24,6 +24,7 @@ async def close_branches(
     """
     for promise in late:
         await execution.recorder.give_back(promise)
+    # Taken now: the branches were cancelled, and begin nothing more.
     concerned = {promise.id for promise in open_in(execution, ids)}
     await execution.recorder.reread_open(lambda promise: promise.id in concerned)
     await _close(execution, open_in(execution, ids))

@@ -78,7 +78,7 @@ class Bound:
     """Until when a call may begin and last: so many seconds from now on.
 
     It goes by two clocks. The run's is the one by which others tell that the call must be over;
-    the other goes on while the process stands still, whatever is done to the first.
+    the other goes on while the process is stopped, and nobody can set it back.
     """
 
     __slots__ = ("_end", "_execution", "began_at", "over_at", "seconds")

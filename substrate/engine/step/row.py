@@ -180,6 +180,7 @@ class StepRow:
         the step is reconciled, or nobody knows what it came to.
         """
         told = failure_of(error)
+        # A call that happened is never made again, so its result is kept in whatever form it has.
         told = replace(told, message=f"{self.step.name!r}: {told.message}")
         if not isinstance(error, NotKept) or error.value is None:
             told = replace(told, message=f"{told.message}; {_NOT_AGAIN}")
@@ -200,6 +201,7 @@ class StepRow:
     async def leave_paused(self, error: Exception, failure: Failure) -> NoReturn:
         """Leave it to a person, who begins a new series of attempts by resuming the run."""
         series = self.series
+        # Without an earlier attempt there is nothing to keep: no row, and it begins anew.
         if self.failed or self.used is not None:
             record = given_up(error, self._execution.now_ms, series)
             attempts = encode_failed(with_attempt(self.failed, record), self.closed)

@@ -1,9 +1,12 @@
-"""The life of a run on one worker: loaded, called, and what came of it recorded.
+"""Driving a run: its journal is loaded, its function is called, and the outcome is recorded.
 
-A run leaves in one of these ways: it is done; it has failed, was cancelled or ran out of time, and
-what it did was undone; it is paused; it goes on as its next generation; or it was interrupted and
-goes on elsewhere or later, of which nothing is recorded. Where nobody of the kit interrupted it,
-or driving it failed, that is a crash of the run's own, which the worker counts.
+A run leaves its worker in exactly one of these ways:
+
+- It is done.
+- It has failed, was cancelled or ran out of time, and what it did was undone.
+- It is paused, or goes on as its next generation.
+- It was interrupted, and goes on elsewhere or later. Nothing is recorded of that. Where the kit has
+  not interrupted it, or its driver failed, the worker counts a crash of the run's own.
 """
 
 import asyncio
@@ -88,6 +91,7 @@ async def drive(run: DrivenRun, function: Durable[..., Any]) -> None:
 async def _drive_once(run: DrivenRun, function: Durable[..., Any]) -> bool:
     """Call the function and record what came of it; False where it is to be driven again."""
     outcome = await _outcome_of(run.execution, function)
+    # Interrupted while that is recorded: whoever drives the run next records it.
     with suppress(Interrupt):
         return await _record(run, function, outcome)
     return True
@@ -126,7 +130,7 @@ async def _record(run: DrivenRun, function: Durable[..., Any], outcome: Outcome)
     """Record what came of the run, if that is for this worker to say; False: drive it again."""
     execution, lifecycle = run.execution, run.execution.lifecycle
     if isinstance(outcome, Interrupted) or lifecycle.is_own_cancellation(outcome):
-        if lifecycle.interrupt is None:  # nobody of the kit did that
+        if lifecycle.interrupt is None:  # the kit did not cancel it: user code did
             lifecycle.crash = Failure("TaskCancelled", _TASK_CANCELLED)
         lifecycle.shut(Shutdown("its task was cancelled"))
     # What has shut the execution comes first: what the function made of that says nothing.
@@ -156,7 +160,7 @@ async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
             Cancelled(f"run {execution.fence.run_id!r} was asked to end")
         )
     execution.wakeups.check_time()
-    execution.lifecycle.check_open()
+    execution.lifecycle.check_open()  # the two above may have ended the run before it began
     try:
         if is_long(execution.claim.input):
             arguments = await asyncio.to_thread(function.decode_arguments, execution.claim.input)
@@ -187,6 +191,7 @@ async def _finish(run: DrivenRun, value: JsonText) -> bool:
     if forgotten := execution.journal.forgotten(execution.open.pending.values()):
         await _pause(execution, never_asked(forgotten))
         return True
+    # Driven again and nothing heard: it would come to the same end for ever.
     heard = () if execution.is_again and not execution.has_heard else execution.heard
     await close_left(execution)
     done = replace(_own(execution), state=PromiseState.RESOLVED, value=value)
@@ -250,11 +255,13 @@ async def _end_early(run: DrivenRun, interrupt: Cancelled) -> None:
 async def _end_without_result(run: DrivenRun, ending: RunEnd) -> None:
     """Undo what the run did, if it can be undone, and end the run."""
     execution = run.execution
+    # Its branches were cancelled: what their last writes came to is not known here.
     await execution.recorder.reread_open()
     if not execution.open.undoable:
         await close_all(execution)
         await _end(execution, ending)
         return
+    # Replaced first: from here on nothing but the unwinding can write, a late branch neither.
     run.execution = unwinding = execution.unwinding()
     await _unwind(unwinding, await commit_decision(unwinding, ending))
 

@@ -101,7 +101,9 @@ class Heartbeat:
 
     def _live(self) -> None:
         try:
-            sent = uptime()
+            sent = (
+                uptime()
+            )  # before it is sent: the database counts the lease from some later moment
             heartbeat = self._store.heartbeat(self._owner, self._lease)
             self._sent = sent
             self._tell(self._is_born)
@@ -109,7 +111,7 @@ class Heartbeat:
         except BaseException as error:  # noqa: BLE001 - it is raised where the birth is awaited
             self._fault = error
             self._is_struck_off = True
-        finally:
+        finally:  # whoever waits for either is answered, whatever has happened
             self._tell(self._is_born, self._has_ended)
 
     def _beat(self, heartbeat: HeartbeatConnection) -> None:
@@ -130,13 +132,14 @@ class Heartbeat:
     def _rest(self) -> bool:
         """Wait until the next beat is due; return whether there is to be none."""
         until_last = max(0.0, self._last_moment - uptime())
+        # A third of the lease: two beats in a row may be lost before it lapses.
         self._hurry.wait(min(self._lease.total_seconds() / 3, until_last))
         self._hurry.clear()
         return self._is_stopping or self._is_struck_off or uptime() >= self._last_moment
 
     def _take_answer(self, now_ms: int | None, sent: float) -> None:
         """Prolong the lease, and set the store's clock by the database's time half-way."""
-        if now_ms is None:
+        if now_ms is None:  # our row is gone: another worker has declared this one dead
             self._is_struck_off = True
             return
         self._sent = sent

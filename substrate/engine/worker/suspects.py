@@ -50,7 +50,7 @@ class Suspects:
         others = [claim for claim in claims if claim not in suspects]
         if self._is_turn(driven):
             return others
-        if not driven:
+        if not driven:  # alone: a crash then says that this run is to blame
             return [self._give_turn(suspects[0], is_alone=True)]
         chosen = self._left_long_enough(suspects)
         if chosen is None:

@@ -1,4 +1,4 @@
-"""Unwinding: what makes up for what a run did, when it comes to nothing.
+"""Unwinding: a run that ends without a result has its steps undone.
 
 The decision is a promise of its own, committed before the first undo: from then on nothing else of
 the run is called, whatever becomes of its worker. The undos run newest first, each once. What may
@@ -85,7 +85,7 @@ async def unwind(execution: Execution, decision: Promise) -> RunEnd | None:
     record = decode(decision.value or JsonText("{}"))
     ending = RunEnd.from_json(record)
     with suppress(asyncio.CancelledError, Interrupt), execution.lifecycle.tracked():
-        await close_all(execution)
+        await close_all(execution)  # before any undo: nothing is under way that one would race with
         for key in record["keys"]:
             if failure := await _undo(execution, Key(key), ending.failure):
                 message = (
@@ -111,9 +111,10 @@ async def _undo(execution: Execution, key: Key, why: Failure) -> Failure | None:
     step, scope = execution.open.undoable.get(key), _next_try(execution, key)
     if step is None or step.undo is None:
         return None
-    if scope is None:
+    if scope is None:  # undone before a crash, which came before the step was closed
         await _close(execution, step)
         return None
+    # What was announced and not called needs no undo, and is withdrawn: it can't begin any more.
     if not step.is_settled and execution.open.never_began(step):
         await execution.recorder.close(replace(as_abandoned(execution, step), undo=None))
         return None
@@ -131,7 +132,7 @@ async def _undo(execution: Execution, key: Key, why: Failure) -> Failure | None:
         )
     arguments = _arguments(execution, function, undo, step, why)
     outcome = await capture(_call(execution, function, arguments, scope))
-    execution.lifecycle.check_open()
+    execution.lifecycle.check_open()  # what an interrupt has made of the undo is no outcome of it
     await execution.recorder.write(_tried(execution, function, undo, scope, outcome))
     if isinstance(outcome, Raised):
         failure = failure_of(outcome.error)

@@ -1,9 +1,8 @@
 """A worker: claims runs of the lanes it knows, drives them, and gives back what it cannot end.
 
-Correctness rests on one tick: take back the runs of dead workers, wake those whose moment has come,
-look how our own stand, let go of those that only wait, claim what is ready. Hints only make it come
-sooner. What the database says is ours and nobody
-here drives is given back, however that came about.
+Correctness rests on one tick: take back the runs of dead workers, wake those whose time has come,
+check our own, suspend idle ones, claim ready ones. A hint only makes the tick come sooner. A run
+that is ours in the database and is not driven here is given back, however that came about.
 
 A worker that closes tells its heartbeat first, and at once, when to end at the latest; the rest
 runs in a task that no cancellation of its caller reaches. So however it is cut off, at worst its
@@ -16,23 +15,24 @@ from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 from substrate.engine.failure import failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import described
 from substrate.engine.function.registry import Registry
-from substrate.engine.run.attempts import next_attempt_at
 from substrate.engine.run.committer import Committer
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.log_once import TroubleLog
 from substrate.engine.run.services import Listener, Services, tell_nobody
 from substrate.engine.run.threads import Threads
+from substrate.engine.worker.closing import STOPPING, calls_that_must_end, wind_down
 from substrate.engine.worker.drive import drive, give_up
 from substrate.engine.worker.driven import DrivenRun
 from substrate.engine.worker.heartbeat import Heartbeat
+from substrate.engine.worker.lanes import Lanes
 from substrate.engine.worker.options import DEFAULT_OPTIONS, WorkerOptions
 from substrate.engine.worker.orphans import Orphans, ended, longest_idle
+from substrate.engine.worker.registration import LAST_WAIT, Registration
 from substrate.engine.worker.suspects import Suspects
 from substrate.engine.worker.unknown import UnknownFunctions
 from substrate.engine.worker.watchdog import LoopWatch
@@ -49,18 +49,14 @@ from substrate.values.errors import (
     StoreError,
     StoreUnreachable,
 )
-from substrate.values.ids import RunId, check_name, lane_of, part_of
-from substrate.values.records import Claim, Effect, Fence, NewRun, OwnedRun, Owner, Promise, Run
+from substrate.values.ids import RunId, check_name, part_of
+from substrate.values.records import Claim, Fence, NewRun, OwnedRun, Owner, Promise, Run
 
 log = logging.getLogger("ostinato")
 
-_STOPPING = "the worker is stopping"
 _TROUBLE = "the database does not answer as it should"
-_LAST_WAIT = 2.0  # seconds for tasks to end after they were cancelled, and for threads to end
 _LAST_WORD = 5.0  # seconds for what is still told to the database; one that is silent is left
-_BRIEF = 0.3  # seconds in which a step may end before it is cut off, by who is in a hurry
-_LOOK = 0.05  # seconds between two looks whether a call is over that must end
-_CLOSING = 2 * _LAST_WORD + 3 * _LAST_WAIT  # seconds of closing beyond the grace period, at most
+_CLOSING = 2 * _LAST_WORD + 3 * LAST_WAIT  # seconds of closing beyond the grace period, at most
 
 
 class Worker:
@@ -88,12 +84,12 @@ class Worker:
         self.options = options
         self._registry = Registry(functions)
         self._queue = check_name(queue)
-        self._functions = {lane_of(queue, *key): key for key in self._registry}
+        self._lanes = Lanes(store, self._registry, queue=self._queue, only=only)
         self._listener = on_event
         self._only = only
         self._runs: dict[RunId, DrivenRun] = {}
-        self._strays = Orphans()
-        self._strangers = UnknownFunctions(store, options.lease)
+        self._orphans = Orphans()
+        self._unknown = UnknownFunctions(store, options.lease)
         self._drives: set[asyncio.Task[None]] = set()
         self._crashed: list[Execution] = []
         self._starts: dict[asyncio.Future[None], RunId] = {}
@@ -103,10 +99,19 @@ class Worker:
         self._is_stopping = False
         self._is_hurried = False
         self._troubles = TroubleLog()
+        self._registration = Registration(store, self._lanes.names, options.lease, self._troubles)
+
+    @property
+    def _owner(self) -> Owner:
+        return self._registration.owner
+
+    @property
+    def _heartbeat(self) -> Heartbeat:
+        return self._registration.heartbeat
 
     async def open(self) -> None:
         """Register, and begin to claim. Cancelled meanwhile, it leaves nothing behind."""
-        await self._register()
+        await self._registration.register()
         self._threads = Threads(self.options.threads)
         self._committer = Committer(self.store, self._troubles)
         has_own_time = isinstance(self.store.clock, OffsetClock)
@@ -116,7 +121,7 @@ class Worker:
             self.store.clock,
             self._threads,
             self._listener,
-            lambda: self._heart.is_alive,
+            lambda: self._heartbeat.is_alive,
             lease_s=self.options.lease.total_seconds(),
             warm_s=self.options.idle_timeout.total_seconds() if has_own_time else 0.0,
             functions=self._registry,
@@ -125,7 +130,7 @@ class Worker:
             on_idle=self._stand_by,
             troubles=self._troubles,
         )
-        self._trials = Suspects(asyncio.get_running_loop().time)
+        self._suspects = Suspects(asyncio.get_running_loop().time)
         self._watch = LoopWatch(self._give_leases_up)
         self._watching = asyncio.create_task(self._watch_lease(), name="ostinato-lease")
         self._ticking = asyncio.create_task(self._tick_forever(), name="ostinato-tick")
@@ -136,11 +141,11 @@ class Worker:
         Who is cancelled meanwhile gets the cancellation when that has been done.
         """
         self._is_stopping = True
-        self._heart.retire(self.options.shutdown_grace.total_seconds() + _CLOSING)
+        self._heartbeat.retire(self.options.shutdown_grace.total_seconds() + _CLOSING)
         self.tick_soon()
         for execution in self._executions:
             if execution.idle.idle_since is None:
-                execution.lifecycle.drain(Shutdown(_STOPPING))
+                execution.lifecycle.drain(Shutdown(STOPPING))
         await to_its_end(self._close())
 
     def hurry(self) -> Sequence[Promise]:
@@ -149,7 +154,7 @@ class Worker:
         What else is under way is cut off, and done again by whoever drives its run next.
         """
         self._is_hurried = True
-        return [call for execution in self._executions for call in _must_end(execution)]
+        return [call for execution in self._executions for call in calls_that_must_end(execution)]
 
     async def _close(self) -> None:
         """Close in order. The end of the event loop may cancel this, too: it goes on to the end."""
@@ -162,16 +167,21 @@ class Worker:
                 self._watching.cancel()
                 self._watch.stop()
                 self._threads.close()
-                self._heart.stop()
-                await ended({asyncio.ensure_future(self._committer.close())}, _LAST_WAIT)
-                await self._heart.ended(_LAST_WAIT)
+                self._heartbeat.stop()
+                await ended({asyncio.ensure_future(self._committer.close())}, LAST_WAIT)
+                await self._heartbeat.ended(LAST_WAIT)
 
     async def _leave(self) -> None:
         """Suspend what only waits, and wait for the steps of all else to end."""
         await ended({asyncio.ensure_future(self._suspend_all())}, _LAST_WORD)
         for execution in self._executions:
-            execution.lifecycle.drain(Shutdown(_STOPPING))
-        await self._wind_down()
+            execution.lifecycle.drain(Shutdown(STOPPING))
+        await wind_down(
+            {self._ticking, *self._starts, *self._drives},
+            lambda: self._executions,
+            self.options.shutdown_grace.total_seconds(),
+            is_hurried=self._is_hurried,
+        )
 
     async def _suspend_all(self) -> None:
         with suppress(StoreError):  # then what waits is given back like all else
@@ -185,8 +195,7 @@ class Worker:
 
     def takes(self, lane: str, run_id: str) -> bool:
         """Whether this worker would claim a run of this id from the lane."""
-        is_below = self._only is None or run_id == self._only
-        return lane in self._functions and (is_below or run_id.startswith(f"{self._only}#"))
+        return self._lanes.takes(lane, run_id)
 
     def recognise(self, function: Durable[..., Any]) -> None:
         """See that what is started here is what this worker drives; take up what is redefined.
@@ -247,7 +256,7 @@ class Worker:
 
     async def _has_work(self) -> bool:
         """Whether a run of its lanes is ready, or on its way to this worker or from it."""
-        ready = await self._backlog(1)
+        ready = await self._lanes.count_ready(1)
         return bool(ready or await self.store.owned_runs(self._owner))
 
     def tick_soon(self) -> None:
@@ -257,9 +266,9 @@ class Worker:
     @property
     def _free(self) -> int:
         """How many more runs may be taken on."""
-        if self._is_stopping or self._committer.has_stopped or not self._heart.is_alive:
+        if self._is_stopping or self._committer.has_stopped or not self._heartbeat.is_alive:
             return 0
-        if self._trials.keeps_others_out(self._executions):
+        if self._suspects.keeps_others_out(self._executions):
             return 0
         return self.options.concurrency - len(self._runs) - len(self._starts)
 
@@ -300,25 +309,6 @@ class Worker:
         if self._free == 1 or is_suspect(execution.claim.run.crashes):
             self.tick_soon()
 
-    async def _register(self) -> None:
-        owner = Owner(str(uuid4()))
-        heart = Heartbeat(self.store, owner, self.options.lease, self._troubles)
-        try:
-            await heart.born()
-            self._heart, self._owner, self._has_told = heart, owner, False
-            with suppress(StoreError):  # then the tick tells it: nothing hangs on that
-                await self._tell_lanes()
-        except BaseException:
-            heart.stop()
-            await to_its_end(heart.ended(_LAST_WAIT))
-            raise
-
-    async def _tell_lanes(self) -> None:
-        """Let others know what this worker knows."""
-        if not self._has_told:
-            await self.store.write_lanes(self._owner, list(self._functions))
-            self._has_told = True
-
     def _stand_by(self) -> None:
         """Take note that a run only waits now."""
         self._stir.set()
@@ -352,7 +342,7 @@ class Worker:
                     await self._tick_soon.wait()
 
     async def _tick(self) -> None:
-        if not self._heart.is_alive:
+        if not self._heartbeat.is_alive:
             await self._reregister()
         await self.store.recover()
         await self.store.wake_due()
@@ -360,20 +350,20 @@ class Worker:
         await self._check_own_runs()
         await self._suspend_idle()
         await self._claim()
-        await self._tell_lanes()
+        await self._registration.tell_lanes()
         if self._only is None:
-            await self._strangers.look(asyncio.get_running_loop().time())
+            await self._unknown.look(asyncio.get_running_loop().time())
 
     async def _watch_lease(self) -> None:
         """Let go of every run at the moment the lease lapses, whatever the tick is waiting for."""
         while True:
-            await asyncio.sleep(min(max(self._heart.seconds_left, 0.05), 1.0))
-            if not self._heart.is_alive:
+            await asyncio.sleep(min(max(self._heartbeat.seconds_left, 0.05), 1.0))
+            if not self._heartbeat.is_alive:
                 self._interrupt_all(LeaseLost("the worker's lease has lapsed"))
 
     def _give_leases_up(self) -> None:
         """Give every lease up. Called from a thread, also when nobody can close this any more."""
-        self._heart.give_up()
+        self._heartbeat.give_up()
         if self._ticking.get_loop().is_closed():
             self._threads.close()
 
@@ -386,45 +376,25 @@ class Worker:
         if self._runs or self._starts:
             log.warning("the lease has lapsed; letting go of %d runs", len(self._runs))
         self._interrupt_all(LeaseLost("the worker's lease has lapsed"))
-        await ended({*self._drives, *self._starts}, _LAST_WAIT)
+        await ended({*self._drives, *self._starts}, LAST_WAIT)
         await self._release_all()
-        self._heart.stop()
-        await self._heart.ended(_LAST_WAIT)
-        await self._register()
+        await self._registration.unregister()
+        await self._registration.register()
 
     async def _claim(self) -> None:
         claims: list[Claim] = []
         try:
-            for lane in list(self._functions):
-                if self._free <= len(claims):
-                    break
-                claims += await self._claim_from(lane, self._free - len(claims))
+            await self._lanes.claim(self._owner, lambda: self._free, claims)
         finally:
             for claim in await self._without_most_suspects(claims):
                 self._adopt(claim)
-        if len(self._functions) > 1:  # every lane is first in its turn
-            lane, key = next(iter(self._functions.items()))
-            del self._functions[lane]
-            self._functions[lane] = key
-
-    async def _claim_from(self, lane: str, limit: int) -> Sequence[Claim]:
-        if self._only is None:
-            return await self.store.claim(lane, limit, self._owner)
-        return await self.store.claim_below(self._only, lane, limit, self._owner)
-
-    async def _backlog(self, limit: int) -> int:
-        """Return how many runs there are that this worker would claim; `limit` at most."""
-        lanes = list(self._functions)
-        if self._only is None:
-            return await self.store.count_ready(lanes, limit)
-        return await self.store.count_ready_below(self._only, lanes, limit)
 
     async def _without_most_suspects(self, claims: Sequence[Claim]) -> Sequence[Claim]:
         """Return the claims that may be driven now; the others are given back before any is."""
-        chosen = self._trials.choose(claims, self._executions)
+        chosen = self._suspects.choose(claims, self._executions)
         aside = [claim for claim in claims if claim not in chosen]
         if aside:
-            with suppress(StoreError):  # then they are found to be strays, and given back later
+            with suppress(StoreError):  # then they are found to be orphans, and given back later
                 await self.store.release([claim.fence for claim in aside])
         return chosen
 
@@ -433,7 +403,7 @@ class Worker:
         # Taken before the query: what is adopted or replaced meanwhile is not in its answer.
         driven = [(run, run.execution) for run in self._runs.values()]
         owned_runs = {inbox.run_id: inbox for inbox in await self.store.owned_runs(self._owner)}
-        is_robbed = False
+        has_lost_run = False
         for run, execution in driven:
             run_id = run.id
             inbox = owned_runs.get(run_id)
@@ -442,9 +412,11 @@ class Worker:
                 await self._unless_broken(execution, execution.wakeups.look(inbox))
             elif self._is_present(run, execution) and not execution.lifecycle.is_leaving:
                 execution.lifecycle.shut(LeaseLost(f"run {run_id!r} belongs to another worker now"))
-                is_robbed = True
-        if is_robbed:  # then we may have been struck off: what we claimed would count as a crash
-            await self._heart.confirm()
+                has_lost_run = True
+        if has_lost_run:
+            # We may have been struck off the register. Then whoever did so has counted a crash for
+            # each run of ours, and would for what we claim now under a name that is no more.
+            await self._heartbeat.confirm()
         await self._release_orphans(list(owned_runs.values()))
 
     def _is_present(self, run: DrivenRun, execution: Execution) -> bool:
@@ -480,9 +452,9 @@ class Worker:
         """Let go of runs that only wait: those that have for long, or whose place is needed."""
         resting = longest_idle(self._executions)
         needed = 0
-        if resting and self._free <= 0 and self._heart.is_alive:
-            needed = await self._backlog(len(resting))
-        makes_room = self._trials.has_left_some  # an empty worker tries a suspect alone
+        if resting and self._free <= 0 and self._heartbeat.is_alive:
+            needed = await self._lanes.count_ready(len(resting))
+        makes_room = self._suspects.has_left_some  # an empty worker tries a suspect alone
         cold = asyncio.get_running_loop().time() - self.options.idle_timeout.total_seconds()
         for place, (since, execution) in enumerate(resting):
             if place < needed or since <= cold or execution.recorder.is_suspect or makes_room:
@@ -491,8 +463,8 @@ class Worker:
     async def _release_orphans(self, seen: Sequence[OwnedRun]) -> None:
         """Give back runs that are ours and that nobody drives: a driver failed at the database."""
         at_hand = self._runs.keys() | set(self._starts.values())
-        strays = [inbox for inbox in seen if inbox.run_id not in at_hand]
-        lasting = self._strays.lasting(strays, asyncio.get_running_loop().time())
+        orphans = [inbox for inbox in seen if inbox.run_id not in at_hand]
+        lasting = self._orphans.lasting(orphans, asyncio.get_running_loop().time())
         if lasting:
             told = f"giving back {len(lasting)} runs, {lasting[0].run_id} among them"
             self._troubles.make(told, "nobody drives them")
@@ -509,46 +481,3 @@ class Worker:
         await self.store.release(
             [Fence(i.run_id, part_of(i.run_id), i.epoch, self._owner) for i in owned_runs]
         )
-
-    async def _wind_down(self) -> None:
-        """Wait for everything to end, cancel what does not, leave behind what will not."""
-        tasks = {self._ticking, *self._starts, *self._drives}
-        if self._is_hurried:
-            late = await self._cut_off(tasks)
-        else:
-            late = await ended(tasks, self.options.shutdown_grace.total_seconds())
-        if late:
-            log.warning("%d tasks did not end in the grace period", len(late))
-            self._interrupt_all(Shutdown(_STOPPING))
-            for task in late:
-                task.cancel()
-            if left := await ended(late, _LAST_WAIT):
-                log.error("%d tasks ignore their cancellation and are left behind", len(left))
-
-    async def _cut_off(self, tasks: set[asyncio.Future[None]]) -> set[asyncio.Future[None]]:
-        """Cut each run off that has no call under way that must end; wait for the others."""
-        now = asyncio.get_running_loop().time
-        ends, cut = now() + self.options.shutdown_grace.total_seconds(), set[asyncio.Task[None]]()
-        late = await ended(tasks, _BRIEF)
-        while late and now() < ends:
-            executions = self._executions
-            held = [each for each in executions if _must_end(each)]
-            for each in executions:
-                if (
-                    each.lifecycle.task is not None
-                    and each not in held
-                    and each.lifecycle.task not in cut
-                ):
-                    each.lifecycle.shut(Shutdown(_STOPPING))
-                    each.lifecycle.task.cancel()
-                    cut.add(each.lifecycle.task)
-            late = await ended(late, _LOOK if held else _BRIEF)
-            if not held:
-                break
-        return late
-
-
-def _must_end(execution: Execution) -> Sequence[Promise]:
-    """Return the calls under way in a run of which nobody would know whether they happened."""
-    steps = [each for each in execution.open.pending.values() if each.effect is Effect.ONCE]
-    return [each for each in steps if next_attempt_at(each) is None]

@@ -66,7 +66,7 @@ NAMED = {
     "expires_at": 1,
 }
 FREQUENT = {
-    "write": (journal._WRITE_FREE, NAMED),
+    "write": (journal._WRITE_SKIPPING, NAMED),
     "write, waiting": (journal._WRITE_WAITING, NAMED),
     "journal": (promises._SELECT_JOURNAL, ("run", 0)),
     "promise": (promises._SELECT_PROMISE, ("run", 1)),

@@ -54,7 +54,7 @@ from substrate.values.records import Owner
 
 async def main(url, owner, lane):
     store = await open_store(url)
-    pulse = await asyncio.to_thread(store.pulse, owner, timedelta(seconds=60))
+    heartbeat = await asyncio.to_thread(store.heartbeat, owner, timedelta(seconds=60))
     print(*[claim.run.id for claim in await store.claim(lane, 10, owner)], flush=True)
     sys.stdin.read()
 

@@ -191,7 +191,7 @@ async def test_a_result_that_cannot_be_read(store_url):
 
 
 async def test_a_lane_of_another_version(store_url, caplog):
-    """A run whose row says another version than its lane stands still: one line, no crash."""
+    """A run whose row says another version than its lane is left out: one line, no crash."""
     async with connect(store_url) as client:
         await client.start(order, "a", id="run")
         with database(store_url) as db:
@@ -207,9 +207,8 @@ async def test_a_lane_of_another_version(store_url, caplog):
     assert (run.status, run.crashes) == (RunStatus.READY, 0)
     (told,) = caplog.records
     assert told.exc_info is None
-    assert (
-        "run 'run' stands still, and the others go on: its lane is 'default/order/1', and by"
-        in (told.getMessage())
+    assert "run 'run' cannot go on, and the others do: its lane is 'default/order/1', and by" in (
+        told.getMessage()
     )
     assert "'default/order/99'" in told.getMessage()
     assert RunId("run") in told.getMessage()

@@ -91,7 +91,7 @@ async def offloaded(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint
 
 
-def told(payload: JsonText | None) -> str | None:
+def identity_of(payload: JsonText | None) -> str | None:
     """Return what tells a payload from others, whether it lies in its row or in a blob."""
     if payload is None:
         return None

@@ -1,8 +1,8 @@
-"""Runs that stand still because their own rows are broken, and keep up no other run.
+"""Runs that cannot go on because their own rows are broken, and hold no other run up.
 
 A statement over many runs is refused as a whole for one row that cannot be changed: a counter at
 its end, a value that another program has put there. Then it is done for half of them at a time,
-until the guilty one stands alone. That one is told of, once, and left out for a while, so that the
+until the broken one is found. That one is logged, once, and left out for a while, so that the
 next statement over many is one statement again.
 """
 
@@ -18,7 +18,7 @@ from substrate.values.ids import RunId
 T = TypeVar("T")
 
 LEFT_OUT_FOR = 60.0
-"""For how many seconds a run that stands still is not tried again."""
+"""For how many seconds a run with a broken row is not tried again."""
 
 log = logging.getLogger("ostinato")
 
@@ -29,7 +29,7 @@ class Stuck:
     def __init__(self, now: Callable[[], float] = uptime) -> None:
         self._now = now
         self._until: dict[RunId, float] = {}
-        self._told: dict[RunId, str] = {}
+        self._logged: dict[RunId, str] = {}
 
     @property
     def ids(self) -> list[RunId]:
@@ -40,12 +40,12 @@ class Stuck:
         return list(self._until)
 
     def note(self, run_id: RunId, why: object) -> None:
-        """Leave a run out for a while; say why, unless that was said of it before."""
+        """Leave a run out for a while; log why, unless that was logged of it before."""
         self._until[run_id] = self._now() + LEFT_OUT_FOR
-        if self._told.get(run_id) != str(why):
-            self._told[run_id] = str(why)
+        if self._logged.get(run_id) != str(why):
+            self._logged[run_id] = str(why)
             log.error(
-                "run %.200r stands still, and the others go on: %s; look at its row in `runs`, put"
+                "run %.200r cannot go on, and the others do: %s; look at its row in `runs`, put"
                 " it right or delete it; it is tried again each minute",
                 run_id,
                 why,
@@ -84,9 +84,9 @@ class Stuck:
         try:
             return await act(ids)
         except CheckpointRefused as error:
-            told = str(error)
+            why = str(error)
         if len(ids) == 1:
-            self.note(ids[0], told)
+            self.note(ids[0], why)
             return []
         middle = len(ids) // 2
         return [*await self.apart(ids[:middle], act), *await self.apart(ids[middle:], act)]

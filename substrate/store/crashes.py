@@ -1,14 +1,14 @@
 """What a crash says about each of the runs that a dead worker had: which of them may have done it.
 
 A worker that dies takes all its runs with it, and at most one of them is guilty. Nobody saw which.
-So a crash proves little, and a run is buried only on evidence that grows:
+So a crash proves little, and a run is declared dead only on evidence that grows:
 
 - Its crashes are counted one after the other; whatever it settles sets the count back.
 - From `MAX_CRASHES - 1` on it is a *suspect*. A worker drives one suspect at a time, alone if it
   can, and the crash of a worker that had nothing else is a proof against that run.
 - When other workers die too, without this run, something else kills workers, too: a storm, a bad
   deploy, want of memory. Each such loss allows the run one more crash, and so does a first crash
-  among others: what is buried stands out.
+  among others: a run is dead when it crashes more often than the rest.
 - Crashes among others prove less: where no other suspect was there, twice as many are needed. After
   `MAX_ANYWAY` a run that has got nowhere is dead whatever else happens.
 

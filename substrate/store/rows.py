@@ -1,13 +1,18 @@
-"""How rows and values correspond, the same for every store."""
+"""How rows and values correspond, the same for every dialect.
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+The columns of `runs` and `promises` that are read have the names of the fields of `Run` and
+`Promise`, and are read in the order of the fields: a field that is added there is read here, too.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from datetime import timedelta
+from operator import attrgetter
 from typing import Any
 
 import orjson
 
-from substrate.store.blobs import told
+from substrate.store.blobs import identity_of
 from substrate.store.broken import Stuck
 from substrate.values.codec import encode
 from substrate.values.errors import IdTaken, RunEnded
@@ -21,8 +26,10 @@ from substrate.values.records import (
     CommitResult,
     Effect,
     Fence,
+    Fenced,
     JsonText,
     Kind,
+    Locked,
     NewRun,
     OnDead,
     Owner,
@@ -40,20 +47,23 @@ Row = Sequence[Any]
 Claimed = tuple[Run, JsonText | None]
 """A run that was claimed, and what it was begun with; None where somebody has deleted that."""
 
-RUN_COLUMNS = (
-    "id, root_id, parent_id, function, version, queue, status, epoch, lease_owner, wake_version, "
-    "crashes, cancel_requested, deadline_at, last_seq, seed, generation, generation_seq, "
-    "exited_epoch, generation_at, created_at, ended_at, on_dead"
-)
-PROMISE_COLUMNS = (
-    "id, run_id, key, kind, name, state, created_at, settled_at, seq, epoch, effect, fingerprint, "
-    "input, value, error, usage, attempts, undo"
-)
-PAYLOADS = slice(12, None)
-"""Where a row of `PROMISE_COLUMNS` has its payloads."""
+RUN_FIELDS = tuple(field.name for field in fields(Run))
+RUN_COLUMNS = ", ".join(RUN_FIELDS)
+"""What is read of a run."""
+
+PROMISE_FIELDS = tuple(field.name for field in fields(Promise))
+PROMISE_COLUMNS = ", ".join(PROMISE_FIELDS)
+"""What is read of a promise, and written; `part` and `tenant` are written only."""
+
+PAYLOADS = slice(PROMISE_FIELDS.index("input"), None)
+"""Where a row of `PROMISE_COLUMNS` has its payloads: they are its last fields."""
+
+values_of: Callable[[Promise], tuple[Any, ...]] = attrgetter(*PROMISE_FIELDS)
+"""Returns a promise as a row of `PROMISE_COLUMNS`."""
 
 KEPT_DONE = timedelta(days=30)
 KEPT_FAILED = timedelta(days=90)
+"""For how long a run is kept after it has ended: `done`, or otherwise."""
 
 UNDO = f"{UNWIND_KEY}/"
 """What the keys of an undo begin with. What it spawns inherits neither a cancel nor a deadline."""
@@ -62,9 +72,30 @@ WHO_REOPENS = "only a paused run is reopened, or a failed or dead one that no ot
 
 WHAT_IS_DISCARDED = "only a dead, failed or paused run is discarded; cancel one that goes on"
 
+Convert = Callable[[Any], Any]
+
+
+def _conversions(names: Sequence[str], **by_name: Convert) -> Sequence[tuple[int, Convert]]:
+    """Return what is done to a row of these columns, by place: a lookup of names is for once."""
+    return [(names.index(name), convert) for name, convert in by_name.items()]
+
+
+# Dictionaries, not the enums: a journal is thousands of rows, and a call of an enum is slow.
 _KINDS = {kind.value: kind for kind in Kind}
 _STATES = {state.value: state for state in PromiseState}
 _EFFECTS: Mapping[str | None, Effect | None] = {None: None, **{e.value: e for e in Effect}}
+_OF_RUN = _conversions(
+    RUN_FIELDS,
+    status=RunStatus,
+    cancel_requested=bool,  # SQLite has no booleans
+    on_dead=OnDead,
+)
+_OF_PROMISE = _conversions(
+    PROMISE_FIELDS,
+    kind=_KINDS.__getitem__,
+    state=_STATES.__getitem__,
+    effect=_EFFECTS.__getitem__,
+)
 _MINUTE_MS = 60_000
 
 
@@ -75,6 +106,7 @@ def id_list(ids: Iterable[str]) -> str:
 
 def range_of(prefix: str) -> tuple[str, str]:
     """Return the first id that begins so, and the first behind all that do."""
+    # Ids are compared by code point in both dialects (BINARY, COLLATE "C"), as Python does.
     return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
@@ -89,12 +121,11 @@ def ranges_of(prefix: str, skipping: Sequence[str]) -> Iterator[tuple[str, str]]
 
 
 def run(row: Row) -> Run:
-    """Make a run of `RUN_COLUMNS`."""
-    fields = list(row)
-    fields[6] = RunStatus(fields[6])
-    fields[11] = bool(fields[11])
-    fields[21] = OnDead(fields[21])
-    return Run(*fields)
+    """Make a run of `RUN_COLUMNS`. Raises `ValueError` for a word that is none of ours."""
+    values = list(row)
+    for place, convert in _OF_RUN:
+        values[place] = convert(values[place])
+    return Run(*values)
 
 
 def listed(found: Iterable[Row], stuck: Stuck) -> Sequence[Run]:
@@ -110,18 +141,28 @@ def listed(found: Iterable[Row], stuck: Stuck) -> Sequence[Run]:
 
 def promise(row: Row) -> Promise:
     """Make a promise of `PROMISE_COLUMNS`. Raises `ValueError` for a word that is none of ours."""
-    fields = list(row)
+    values = list(row)
     try:
-        fields[3] = _KINDS[fields[3]]
-        fields[5] = _STATES[fields[5]]
-        fields[10] = _EFFECTS[fields[10]]
+        for place, convert in _OF_PROMISE:
+            values[place] = convert(values[place])
     except KeyError as error:
         raise ValueError(f"{row[0]!r} has {error}, which is no kind, state or effect") from None
-    return Promise(*fields)
+    return Promise(*values)
+
+
+def parameters_of(promise: Promise) -> dict[str, Any]:
+    """Return a promise as parameters by the names of its columns."""
+    return dict(zip(PROMISE_FIELDS, values_of(promise), strict=True)) | {
+        # Words: psycopg would send the name of an enum's member.
+        "kind": promise.kind.value,
+        "state": promise.state.value,
+        "effect": None if promise.effect is None else promise.effect.value,
+    }
 
 
 def first_run(new: NewRun, now: int, owner: Owner | None) -> Run:
     """Return the run that a start creates: claimed, when there is an owner and nothing is due."""
+    # Claimed before its moment, it would run at once.
     owner = None if new.due_at is not None else owner
     return Run(
         id=new.id,
@@ -216,25 +257,6 @@ def began_generation(
     )
 
 
-def settled_row(promise: Promise, seq: int) -> dict[str, Any]:
-    """Return the parameters of a row that a store writes about a run, with no claim on it."""
-    return {
-        "id": promise.id,
-        "part": part_of(promise.id),
-        "run_id": promise.run_id,
-        "key": promise.key,
-        "seq": seq,
-        "kind": promise.kind.value,
-        "name": promise.name,
-        "state": promise.state.value,
-        "fingerprint": promise.fingerprint,
-        "input": promise.input,
-        "value": promise.value,
-        "created_at": promise.created_at,
-        "settled_at": promise.settled_at,
-    }
-
-
 def claim_of(run: Run, input_: JsonText) -> Claim:
     """Return the claim on a run that has just become ours."""
     if run.lease_owner is None:
@@ -274,6 +296,17 @@ def check_same(new: NewRun, existing: Run, outcome: Promise | None) -> None:
     )
 
 
+def as_it_stands(checkpoint: Checkpoint, result: CommitResult) -> Promise | Fenced:
+    """Return the promise as it stands after its checkpoint, whoever has settled it."""
+    match result:
+        case Written(seq):
+            return checkpoint.promise.written(seq, checkpoint.fence.epoch)
+        case Adopted(first):
+            return first
+        case Fenced() | Locked():
+            return Fenced()
+
+
 def compare(checkpoint: Checkpoint, row: Promise | None) -> CommitResult | None:
     """Say what became of a checkpoint, from the row that stands there now; None: not written."""
     if row is None:
@@ -281,6 +314,7 @@ def compare(checkpoint: Checkpoint, row: Promise | None) -> CommitResult | None:
     ours = replace(checkpoint.promise, epoch=checkpoint.fence.epoch)
     if row.is_settled:
         return Written(row.seq) if _outcome(ours) == _outcome(row) else Adopted(row)
+    # A pending row of ours may be an older one under the same key, whose attempts differ.
     is_our_intent = not ours.is_settled and _outcome(ours) == _outcome(row)
     return Written(row.seq) if is_our_intent else None
 
@@ -290,7 +324,7 @@ def _outcome(promise: Promise) -> tuple[object, ...]:
         promise.state,
         promise.epoch,
         promise.settled_at,
-        *map(told, (promise.value, promise.error, promise.attempts, promise.undo)),
+        *map(identity_of, (promise.value, promise.error, promise.attempts, promise.undo)),
     )
 
 
@@ -319,11 +353,11 @@ def dead_error(crashes: int) -> JsonText:
 
 def why_not_reopened(run: Run) -> str:
     """Return why a run is not reopened, and what else there is to do."""
-    told = f"run {run.id!r} is {run.status}"
+    fact = f"run {run.id!r} is {run.status}"
     if run.parent_id is None or not run.status.awaits_person:
-        return f"{told}; {WHO_REOPENS}"
+        return f"{fact}; {WHO_REOPENS}"
     return (
-        f"{told}, and its parent {run.parent_id!r} was told so and has gone on, so that outcome "
+        f"{fact}, and its parent {run.parent_id!r} was told so and has gone on, so that outcome "
         "stands. Let the parent start another; one that is spawned with on_dead='wait' is paused "
         "instead of dead, and can be resumed"
     )
@@ -338,7 +372,7 @@ def takes_no_signal(run: Run, signal: Signal, now: int) -> RunEnded:
     elif run.deadline_at is not None and run.deadline_at <= now:
         state = "has run out of time"
     else:
-        state = "has come to nothing and is being undone"
+        state = "has failed and is being undone"
     return RunEnded(f"run {run.id!r} {state}; it takes no signal {signal.name!r}")
 
 

@@ -39,7 +39,16 @@ LOCK = "ORDER BY id FOR NO KEY UPDATE"
 LOCK_SKIP_LOCKED = "ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
 """How run rows are locked: all of them, or those that nobody else has locked."""
 
+# How a new promise's columns are given to `_WRITE_NEW`, and what types they have in a batch.
+_GIVEN = {name: f"%({name})s" for name in rows.PROMISE_FIELDS}
+_GIVEN |= {name: f"%({name})s::json" for name in PAYLOADS} | {"seq": "last_seq"}
+_TYPES = dict.fromkeys(rows.PROMISE_FIELDS, "text") | dict.fromkeys(PAYLOADS, "json")
+_TYPES |= {"epoch": "integer", "created_at": "bigint", "settled_at": "bigint"}
+del _TYPES["seq"]  # it is the run's next one, which is known when the run is locked
+
 _WRITE_NEW = f"""
+-- advanced: the fence, and the lock that makes it hold until COMMIT. A run that somebody else has
+-- locked is skipped, so this waits for nobody.
 WITH advanced AS (
     UPDATE runs
        SET last_seq = last_seq + 1,
@@ -52,29 +61,30 @@ WITH advanced AS (
                   {LOCK_SKIP_LOCKED})
     RETURNING last_seq, tenant
 )
-INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, effect, fingerprint,
-                      input, value, error, usage, attempts, undo, epoch, created_at, settled_at)
-SELECT %(id)s, %(part)s, tenant, %(run_id)s, %(key)s, last_seq, %(kind)s, %(name)s, %(state)s,
-       %(effect)s, %(fingerprint)s, %(input)s::json, %(value)s::json, %(error)s::json,
-       %(usage)s::json, %(attempts)s::json, %(undo)s::json, %(epoch)s, %(created_at)s,
-       %(settled_at)s
+INSERT INTO promises ({rows.PROMISE_COLUMNS}, part, tenant)
+SELECT {", ".join(_GIVEN.values())}, %(part)s, tenant
   FROM advanced
 RETURNING seq
 """
 
-_WRITE_BATCH = """
+_WRITE_BATCH = f"""
+-- batch: a row a checkpoint, in the order in which they were handed over
 WITH batch AS MATERIALIZED (
     SELECT *
       FROM json_to_recordset(%(batch)s::json) AS batch (
-           ord integer, fence_run text, part integer, epoch integer, owner text, status text,
-           now bigint, expires_at bigint, id text, run_id text, key text, kind text, name text,
-           state text, effect text, fingerprint text, input json, value json, error json,
-           usage json, attempts json, undo json, created_at bigint, settled_at bigint, child json)
+           {", ".join(map(" ".join, _TYPES.items()))}, part integer,
+           ord integer, fence_run text, owner text, status text, now bigint, expires_at bigint,
+           child json)
+
+-- locked: every run that is touched, in the order of ids, so that two batches cannot deadlock
 ), locked AS MATERIALIZED (
     SELECT id, tenant, root_id, epoch, lease_owner, last_seq, deadline_at, cancel_requested
       FROM runs
      WHERE id = ANY (ARRAY(SELECT fence_run FROM batch UNION SELECT run_id FROM batch))
-     {lock}
+     {{lock}}
+
+-- judged: fence is the run that commits, journal the one in whose journal the promise stands. Both
+-- must be locked: a claim that is over has another epoch or owner now, and cannot get it back.
 ), judged AS MATERIALIZED (
     SELECT batch.*, journal.tenant, journal.root_id, journal.last_seq, journal.deadline_at,
            journal.cancel_requested,
@@ -83,10 +93,14 @@ WITH batch AS MATERIALIZED (
       FROM batch
       LEFT JOIN locked AS fence ON fence.id = batch.fence_run
       LEFT JOIN locked AS journal ON journal.id = batch.run_id
+
+-- owned: what is written, each with the next change number of its journal
 ), owned AS MATERIALIZED (
     SELECT *, last_seq + row_number() OVER (PARTITION BY run_id ORDER BY ord) AS seq
       FROM judged
      WHERE is_locked AND is_ours
+
+-- touched: what each checkpoint does to its journal's run, and to its own
 ), touched AS (
     SELECT run_id AS id, part, 1 AS seqs,
            (run_id <> fence_run AND state <> 'pending')::integer AS wakes,
@@ -95,11 +109,15 @@ WITH batch AS MATERIALIZED (
      UNION ALL
     SELECT fence_run, part, 0, 0, status, state <> 'pending', now, expires_at
       FROM owned
+
+-- changes: all that is done to a run, as one row, since an UPDATE changes a row only once
 ), changes AS (
     SELECT id, part, sum(seqs) AS seqs, sum(wakes)::integer AS wakes, max(status) AS status,
            bool_or(is_settled) AS is_settled, max(now) AS now, max(expires_at) AS expires_at
       FROM touched
      GROUP BY id, part
+
+-- advanced: the last child that a suspended run needs makes it ready; a status gives the run up
 ), advanced AS (
     UPDATE runs
        SET last_seq = runs.last_seq + changes.seqs,
@@ -120,12 +138,11 @@ WITH batch AS MATERIALIZED (
       FROM changes
      WHERE runs.id = ANY (ARRAY(SELECT id FROM locked))
        AND runs.id = changes.id AND runs.part = changes.part
+
+-- written: a row that has its outcome is left alone, and has no row here
 ), written AS (
-    INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, effect,
-                          fingerprint, input, value, error, usage, attempts, undo, epoch,
-                          created_at, settled_at)
-    SELECT id, part, tenant, run_id, key, seq, kind, name, state, effect, fingerprint, input,
-           value, error, usage, attempts, undo, epoch, created_at, settled_at
+    INSERT INTO promises ({rows.PROMISE_COLUMNS}, part, tenant)
+    SELECT {rows.PROMISE_COLUMNS}, part, tenant
       FROM owned
         ON CONFLICT (id, part) DO UPDATE
        SET seq = excluded.seq, state = excluded.state,
@@ -134,6 +151,9 @@ WITH batch AS MATERIALIZED (
            undo = excluded.undo, epoch = excluded.epoch, settled_at = excluded.settled_at
      WHERE promises.state = 'pending'
     RETURNING id, seq
+
+-- spawned: the runs of new children, in the same commit as their promises. An undo's child has no
+-- deadline and no cancel from above, since nothing stops an undo.
 ), spawned AS (
     INSERT INTO runs (id, part, tenant, root_id, parent_id, function, version, queue, lane, rank,
                       status, epoch, wake_version, need, deadline_at, crashes, cancel_requested,
@@ -141,9 +161,9 @@ WITH batch AS MATERIALIZED (
                       generation_at, on_dead)
     SELECT owned.id, part, tenant, root_id, run_id, child.function, child.version, child.queue,
            child.lane, child.rank, 'ready', 0, 0, 0,
-           CASE WHEN starts_with(owned.key, '{undo}'::text) THEN child.deadline_at
+           CASE WHEN starts_with(owned.key, '{rows.UNDO}'::text) THEN child.deadline_at
                 ELSE least(child.deadline_at, owned.deadline_at) END,
-           0, cancel_requested AND NOT starts_with(owned.key, '{undo}'::text), 1, child.seed,
+           0, cancel_requested AND NOT starts_with(owned.key, '{rows.UNDO}'::text), 1, child.seed,
            0, 0, 0, created_at, created_at, child.on_dead
       FROM owned
       JOIN written USING (id),
@@ -159,8 +179,8 @@ SELECT is_locked, is_ours, written.seq
  ORDER BY ord
 """
 
-_WRITE_FREE = _WRITE_BATCH.format(lock=LOCK_SKIP_LOCKED, undo=rows.UNDO)
-_WRITE_WAITING = _WRITE_BATCH.format(lock=LOCK, undo=rows.UNDO)
+_WRITE_SKIPPING = _WRITE_BATCH.format(lock=LOCK_SKIP_LOCKED)
+_WRITE_WAITING = _WRITE_BATCH.format(lock=LOCK)
 
 
 async def write_batch(
@@ -196,6 +216,7 @@ async def _write_new(db: Cursor, checkpoint: Checkpoint) -> int | None:
     try:
         cursor = await db.execute(_WRITE_NEW, _parameters(checkpoint))
     except psycopg.errors.UniqueViolation:
+        # No ON CONFLICT here: most rows are new, and for those a plain INSERT is cheaper.
         return None
     row = await cursor.fetchone()
     return row[0] if row else None
@@ -215,7 +236,7 @@ async def _write_with_blobs(
 async def _write(db: Cursor, batch: Sequence[Checkpoint], *, wait: bool) -> Sequence[CommitResult]:
     records = [_record(i, checkpoint) for i, checkpoint in enumerate(batch)]
     cursor = await db.execute(
-        _WRITE_WAITING if wait else _WRITE_FREE, {"batch": orjson.dumps(records).decode()}
+        _WRITE_WAITING if wait else _WRITE_SKIPPING, {"batch": orjson.dumps(records).decode()}
     )
     outcomes: list[CommitResult] = []
     found = zip(batch, await cursor.fetchall(), strict=True)
@@ -232,33 +253,15 @@ async def _write(db: Cursor, batch: Sequence[Checkpoint], *, wait: bool) -> Sequ
 
 
 def _parameters(checkpoint: Checkpoint) -> dict[str, Any]:
-    fence, promise = checkpoint.fence, checkpoint.promise
-    return {
-        "part": fence.part,
-        "epoch": fence.epoch,
-        "owner": fence.owner,
-        "id": promise.id,
-        "run_id": promise.run_id,
-        "key": promise.key,
-        "kind": promise.kind.value,
-        "name": promise.name,
-        "state": promise.state.value,
-        "effect": promise.effect.value if promise.effect else None,
-        "fingerprint": promise.fingerprint,
-        "input": promise.input,
-        "value": promise.value,
-        "error": promise.error,
-        "usage": promise.usage,
-        "attempts": promise.attempts,
-        "undo": promise.undo,
-        "created_at": promise.created_at,
-        "settled_at": promise.settled_at,
-    }
+    fence = checkpoint.fence
+    mine = {"epoch": fence.epoch, "part": fence.part, "owner": fence.owner}
+    return rows.parameters_of(checkpoint.promise) | mine
 
 
 def _record(ord_: int, checkpoint: Checkpoint) -> dict[str, Any]:
     """Return a row of the batch's JSON parameter; payloads go in as the JSON they are."""
     record = _parameters(checkpoint)
+    del record["seq"]  # the statement gives the next one
     for name in PAYLOADS:
         if record[name] is not None:
             record[name] = orjson.Fragment(record[name])

@@ -1,7 +1,7 @@
 """No wait for the database lasts for ever: a connection that does not answer in time is cut.
 
 A peer that has gone is noticed by the kernel. One that is there and never answers is not: a frozen
-pooler, a load balancer that lost its state, a backend that stands still. Cancelling the wait would
+pooler, a load balancer that lost its state, a backend that hangs. Cancelling the wait would
 not do, since the driver first asks that same peer to cancel. So the socket is shut, which ends
 every wait on it at once, and needs nobody at the other end.
 

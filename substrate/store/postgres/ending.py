@@ -30,6 +30,7 @@ from substrate.values.records import (
 )
 
 _CANCEL = f"""
+-- locked: those of the tree that can still be asked, in the order of ids, parents before children
 WITH locked AS MATERIALIZED (
     SELECT id
       FROM runs
@@ -113,6 +114,7 @@ async def cancelled_run(db: Cursor, run_id: RunId, now: int) -> Run:
     return run
 
 
+# A run and its parent, in the order of ids: the parent is woken where its promise is settled here.
 _LOCK_BOTH = f"""
 SELECT id
   FROM runs
@@ -193,6 +195,8 @@ async def _close_open(db: Cursor, where: dict[str, Any]) -> None:
         await db.execute(_CLOSE, where | closed)
 
 
+# The run, and the parent in whose journal its promise stands. The fence is compared in Python, by
+# who has the lock: until COMMIT no other claim can begin.
 _LOCK_FENCED = f"""
 SELECT id, epoch, lease_owner
   FROM runs

@@ -102,7 +102,8 @@ async def insert_settled(db: Cursor, promise: Promise, seq: int) -> None:
 
     The caller holds the run's row. What stands there under this key already stays.
     """
-    await db.execute(_INSERT_SETTLED, rows.settled_row(promise, seq))
+    row = rows.parameters_of(promise) | {"part": part_of(promise.id), "seq": seq}
+    await db.execute(_INSERT_SETTLED, row)
 
 
 async def load_promises(db: Cursor, found: Sequence[rows.Row]) -> Sequence[Promise]:

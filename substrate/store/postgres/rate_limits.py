@@ -1,4 +1,4 @@
-"""What providers told of their limits, in Postgres: for the processes that were not told."""
+"""What providers reported of their limits, in Postgres: for processes that had no report."""
 
 from collections.abc import Sequence
 

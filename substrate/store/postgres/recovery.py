@@ -6,8 +6,9 @@ database's host may set its own by hours.
 
 It is dead before that only where nothing else explains what is seen: its heartbeat's backend is
 gone, in two looks `PATIENCE` apart, with no beat between them and no restart of the server since.
-Behind a pooler a backend outlives its client, so there the pulse registers none and the lease
-decides. Nor is a cut connection a death: a worker that looks and misses itself vouches for itself.
+Behind a pooler a backend outlives its client, so there the heartbeat registers none and the lease
+decides. Nor is a cut connection a death: a process that looks and misses a worker of its own leaves
+that one to its lease.
 
 Dead in this sense only means that its runs are taken back, which the fence makes safe: a process
 that was cut off may live, in the middle of a call. Known to have *ended* is only one whose lock on
@@ -129,6 +130,7 @@ async def leave_to_lease(db: Cursor, owners: Sequence[Owner]) -> None:
     await db.execute(_LEAVE_TO_LEASE, (owners,))
 
 
+# A compare-and-set on the lease: a beat since the look has moved it, and then nobody is struck off.
 _STRIKE_OFF = """
 DELETE FROM workers
  WHERE incarnation = %(owner)s AND lease_until = %(lease_until)s
@@ -147,6 +149,8 @@ SELECT id, part, parent_id, crashes, losses_seen, on_dead, deadline_at
  WHERE lease_owner = %(owner)s AND status = 'running'
 """
 
+# What it still has, and the parents that are to learn of it. Locked rows are skipped: a worker that
+# was declared dead may hold one in the middle of a commit, and is fenced off when that has ended.
 _LOCK_LOST = f"""
 SELECT id, part, parent_id, crashes, losses_seen, on_dead, deadline_at,
        coalesce(lease_owner = %(owner)s AND status = 'running', false)
@@ -155,6 +159,7 @@ SELECT id, part, parent_id, crashes, losses_seen, on_dead, deadline_at,
  {LOCK_SKIP_LOCKED}
 """
 
+# The bound keeps the counter below what its column allows, and so a takeover from being refused.
 _COUNT_LOSS = """
 INSERT INTO fleet AS known (tenant, losses)
 VALUES ('', %(counted)s)
@@ -225,12 +230,15 @@ async def _take_back(
     cursor = await db.execute(_SELECT_LOST, {"owner": dead.owner})
     lost = LostRun.all_of(await cursor.fetchall(), stuck)
     taken = await _locked(db, dead.owner, lost) if lost else []
-    if is_whole and len(lost) == 1 and not taken:  # what it was alone with must not be forgotten
+    if is_whole and len(lost) == 1 and not taken:
+        # Its only run is locked. Struck off now, it would be unknown next time that it had no
+        # other.
         raise psycopg.Rollback
     loss = Loss.of(lost, is_whole=is_whole)
     cursor = await db.execute(_COUNT_LOSS, {"counted": int(is_whole)})
     (losses,) = await cursor.fetchone() or (0,)
-    # All runs first, then the promises: a parent that is taken back, too, is told after that.
+    # All runs first, then their promises: a parent that is taken back here, too, is woken after
+    # that.
     judged = [(run, judge(run, replace(loss, losses=losses), now)) for run in taken]
     if stuck is not None:
         return [each[0].id for each in judged if await _alone(db, each, dead, now, stuck)]

@@ -16,6 +16,7 @@ from substrate.values.ids import RunId, part_of
 from substrate.values.records import Fence, NewRun, OwnedRun, Owner, Promise, Run, RunStatus
 
 _INSERT_RUN = """
+-- created: nothing where the id is known, and then the promise below is not written either
 WITH created AS (
     INSERT INTO runs (id, part, tenant, root_id, function, version, queue, lane, rank, status,
                       epoch, lease_owner, wake_version, need, due_at, deadline_at, crashes,
@@ -105,6 +106,7 @@ async def ready_runs(db: Cursor, lane: str, limit: int, without: Sequence[RunId]
 
 
 _CLAIM = f"""
+-- picked: the lowest ranks, without those that another worker is claiming at this moment
 WITH picked AS MATERIALIZED (
     SELECT id
       FROM runs
@@ -112,6 +114,8 @@ WITH picked AS MATERIALIZED (
      ORDER BY rank
      LIMIT %(limit)s
        FOR NO KEY UPDATE SKIP LOCKED
+
+-- claimed: the new epoch fences off whoever had the run before
 ), claimed AS (
     UPDATE runs
        SET status = 'running', epoch = epoch + 1, lease_owner = %(owner)s
@@ -151,6 +155,7 @@ async def claim_these(
 
 async def _claimed(db: Cursor, cursor: Cursor) -> Sequence[rows.Claimed]:
     found = [(rows.run(row[:-1]), row[-1]) for row in await cursor.fetchall()]
+    # One query for the blobs of all claims: most runs have none, and then there is no query at all.
     digests = [digest for _, input_ in found if (digest := digest_in(input_))]
     contents = await read_blobs(db, [run.root_id for run, _ in found], digests) if digests else {}
     return [
@@ -173,6 +178,8 @@ async def read_owned_runs(db: Cursor, owner: Owner) -> Sequence[OwnedRun]:
 
 
 _RELEASE = f"""
+-- locked: in the order of ids, as a batch of checkpoints locks them: they never wait in a circle.
+-- The fence is compared below, with what stands in the row once its lock is held.
 WITH locked AS MATERIALIZED (
     SELECT id, status, epoch, lease_owner
       FROM runs
@@ -228,7 +235,7 @@ async def reopen_run(db: Cursor, run_id: RunId, accepted: Promise | None, now: i
     async with db.connection.transaction():
         cursor = await db.execute(_REOPEN_RUN, where | {"now": now, "numbers": numbers})
         reopened = await cursor.fetchone()
-        if reopened is None:
+        if reopened is None:  # it is in no state to be reopened, or is not there
             run = await existing_run(db, run_id)
             raise RunEnded(rows.why_not_reopened(run))
         last_seq = reopened[0]

@@ -1,7 +1,6 @@
 """Signals in Postgres: numbered when sent, taken once, in order. Each is one transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from substrate.store import rows
 from substrate.store.blobs import offload
@@ -11,14 +10,12 @@ from substrate.store.postgres.runs import existing_run
 from substrate.store.postgres.session import Cursor
 from substrate.values.ids import PromiseId, RunId, part_of
 from substrate.values.records import (
-    Adopted,
     Checkpoint,
     Fence,
     Fenced,
     Promise,
     ReceivedSignal,
     Signal,
-    Written,
 )
 
 # What a run takes: once it is to end, only what one of its undos waits for.
@@ -36,6 +33,9 @@ _TAKES = """
 """
 
 _SEND = f"""
+-- woken: the run, while it takes signals and has not got this one. Its row's lock orders all
+-- signals of a run: no two have the same n. A run that has never been claimed (epoch 0) waits for
+-- its due_at, and no signal wakes it before.
 WITH woken AS (
     UPDATE runs
        SET last_seq = last_seq + 1,
@@ -78,6 +78,7 @@ async def send_signal(db: Cursor, signal: Signal, now: int) -> bool:
     cursor = await db.execute(_SEND, row)
     if await cursor.fetchone():
         return True
+    # Only now is it asked why nothing was written: nearly every signal is new, and taken.
     cursor = await db.execute(_IS_KNOWN, row)
     if await cursor.fetchone():
         return False
@@ -124,6 +125,7 @@ SELECT id
  {LOCK}
 """
 
+# Those that this very promise took before count too: asked again, it finds the same answer.
 _COUNT_UNTAKEN = """
 SELECT count(*)
   FROM signals
@@ -143,8 +145,8 @@ async def take_signals(
 ) -> Promise | Fenced:
     """Write a promise and mark its signals as taken; see `Store.take_signals`.
 
-    The run's lock is held from the first look on: of two takers of one signal, one sees the other's
-    mark.
+    The run's lock is held from the first look to COMMIT. So of two promises that want one signal,
+    the second sees the mark of the first.
     """
     held = {"run_id": fence.run_id, "part": fence.part, "epoch": fence.epoch, "owner": fence.owner}
     marks = {
@@ -164,13 +166,9 @@ async def take_signals(
         if free != (len(set(dedups)),):
             return first or rows.unsettled(promise)
         await db.execute(_MARK_TAKEN, marks)
-        (outcome,) = await write_batch(db, [offload(Checkpoint(fence, promise))], wait=True)
-        match outcome:
-            case Written(seq):
-                return replace(promise, seq=seq, epoch=fence.epoch)
-            case Adopted(first):
-                return first
-    return Fenced()
+        checkpoint = Checkpoint(fence, promise)
+        (outcome,) = await write_batch(db, [offload(checkpoint)], wait=True)
+        return rows.as_it_stands(checkpoint, outcome)
 
 
 _RETURN_SIGNALS = """

@@ -1,4 +1,4 @@
-"""Runs that wait in Postgres: laid to rest, woken when they are due, and what came for them.
+"""Runs that wait in Postgres: suspended, woken when they are due, and which children have ended.
 
 Each function is one statement, and so one transaction.
 """
@@ -11,6 +11,8 @@ from substrate.store.postgres.session import Cursor
 from substrate.values.ids import RunId
 from substrate.values.records import Fence, Promise
 
+# A compare-and-set: whatever wakes the run moves its wake version in the same transaction. So
+# either that comes first, and no row is found here, or it finds the run suspended and wakes it.
 _SUSPEND = """
 UPDATE runs
    SET status = 'suspended', lease_owner = NULL, need = %(need)s, due_at = %(due_at)s, crashes = 0
@@ -25,7 +27,7 @@ async def suspend_run(
 ) -> bool:
     """Let a run go until something wakes it; see `Store.suspend`.
 
-    Who wakes it holds its row: then this waits, and finds another version.
+    Where somebody is waking it, this waits for the row's lock and then finds another version.
     """
     seen = {
         "id": fence.run_id,
@@ -71,6 +73,8 @@ async def due_runs(db: Cursor, now: int, limit: int, without: Sequence[RunId]) -
 
 
 _WAKE_DUE = """
+-- due: the earliest first. One that is locked is left for the next time: its owner of the moment
+-- may be waking it, and no tick should wait for that.
 WITH due AS MATERIALIZED (
     SELECT id
       FROM runs
@@ -104,6 +108,7 @@ async def wake_these(db: Cursor, now: int, ids: Sequence[RunId]) -> Sequence[Run
     return [row[0] for row in await cursor.fetchall()]
 
 
+# The LIMIT is inside: it stops to count where the answer cannot change any more.
 _COUNT_READY = """
 SELECT count(*)
   FROM (SELECT 1

@@ -4,8 +4,8 @@ The user's thread hands each statement to the event loop, which runs it and hand
 
 - One statement at a time goes over the extended protocol, where the server takes no more than one;
   so its first word tells whether it would end or nest the transaction, and nothing hides behind it.
-- The run's row is locked last, in the statement that writes the promise, so a slow step keeps
-  nobody from its run, least of all its heir.
+- The run's row is locked last, in the statement that writes the promise: a slow step keeps nobody
+  from its run, and a worker that takes the run over need not wait for it.
 - A statement that fails has spoilt its transaction, as ever in Postgres: a function that goes on
   all the same fails with that statement's error.
 """
@@ -13,12 +13,12 @@ The user's thread hands each statement to the event loop, which runs it and hand
 import asyncio
 import re
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from substrate.store import rows
 from substrate.store.blobs import offload
 from substrate.store.postgres.checkpoints import write_batch
 from substrate.store.postgres.connections import Connections
@@ -27,7 +27,6 @@ from substrate.store.postgres.session import Cursor, users_cursor
 from substrate.store.transaction import LEAVE_OUT, Call, answer, check_call, closed, refused
 from substrate.values.errors import Misuse
 from substrate.values.records import (
-    Adopted,
     Checkpoint,
     Fence,
     Fenced,
@@ -167,12 +166,10 @@ async def _answer(connection: AnyConnection, call: Call) -> Promise:
 async def _write(db: Cursor, checkpoint: Checkpoint) -> Promise:
     """Write the promise under the fence, which takes the run's lock, or undo everything."""
     (outcome,) = await write_batch(db, [offload(checkpoint)], wait=True)
-    match outcome:
-        case Written(seq):
-            return replace(checkpoint.promise, seq=seq, epoch=checkpoint.fence.epoch)
-        case Adopted(first):
-            raise _Undone(first)
-    raise _Undone(Fenced())
+    stands = rows.as_it_stands(checkpoint, outcome)
+    if not isinstance(outcome, Written) or isinstance(stands, Fenced):
+        raise _Undone(stands)
+    return stands
 
 
 def _check_statement(statement: str) -> None:

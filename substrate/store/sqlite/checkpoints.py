@@ -24,6 +24,7 @@ from substrate.values.records import (
     Written,
 )
 
+# The fence. A claim that is over finds no row here, and then nothing of its checkpoint is written.
 _ADVANCE = """
 UPDATE runs
    SET last_seq = last_seq + ?, crashes = CASE WHEN ? THEN 0 ELSE crashes END
@@ -31,6 +32,7 @@ UPDATE runs
 RETURNING last_seq, tenant
 """
 
+# The same, for a checkpoint that gives the run up: the next one of this claim is fenced off.
 _ADVANCE_AND_LEAVE = """
 UPDATE runs
    SET last_seq = last_seq + ?, crashes = CASE WHEN ? THEN 0 ELSE crashes END,
@@ -39,10 +41,13 @@ UPDATE runs
 RETURNING last_seq, tenant
 """
 
-_WRITE_PROMISE = """
-INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, effect, fingerprint,
-                      input, value, error, usage, attempts, undo, epoch, created_at, settled_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+_MARKS = ", ".join("?" for _ in rows.PROMISE_FIELDS)
+
+# A row that is there is settled by this, or its intent is written anew. One that has its outcome is
+# left alone, and then no row comes back.
+_WRITE_PROMISE = f"""
+INSERT INTO promises ({rows.PROMISE_COLUMNS}, part, tenant)
+VALUES ({_MARKS}, ?, ?)
     ON CONFLICT (id, part) DO UPDATE
    SET seq = excluded.seq, state = excluded.state,
        input = coalesce(excluded.input, promises.input),
@@ -66,31 +71,8 @@ def write_checkpoint(db: apsw.Connection, checkpoint: Checkpoint) -> CommitResul
     if held is None:
         return Fenced()
     seq, tenant = held
-    written = db.execute(
-        _WRITE_PROMISE,
-        (
-            promise.id,
-            part,
-            tenant,
-            promise.run_id,
-            promise.key,
-            seq,
-            promise.kind,
-            promise.name,
-            promise.state,
-            promise.effect,
-            promise.fingerprint,
-            promise.input,
-            promise.value,
-            promise.error,
-            promise.usage,
-            promise.attempts,
-            promise.undo,
-            checkpoint.fence.epoch,
-            promise.created_at,
-            promise.settled_at,
-        ),
-    ).fetchone()
+    row = rows.values_of(promise.written(seq, checkpoint.fence.epoch))
+    written = db.execute(_WRITE_PROMISE, (*row, part, tenant)).fetchone()
     if written is None:
         return Adopted(_first(db, promise))
     if checkpoint.child is not None:
@@ -99,6 +81,8 @@ def write_checkpoint(db: apsw.Connection, checkpoint: Checkpoint) -> CommitResul
     return Written(seq)
 
 
+# The earlier deadline counts: min() of both, where one is missing the other. An undo's child has no
+# deadline and no cancel from above, since nothing stops an undo.
 _INSERT_CHILD = """
 INSERT INTO runs (id, part, tenant, root_id, parent_id, function, version, queue, lane, rank,
                   status, epoch, wake_version, need, deadline_at, crashes, cancel_requested,
@@ -124,6 +108,8 @@ def _insert_child(db: apsw.Connection, new: NewRun, promise: Promise) -> None:
 def _advance(db: apsw.Connection, checkpoint: Checkpoint) -> tuple[int, str] | None:
     """Take the next change number of the promise's journal, or None when fenced off."""
     fence, promise, status = checkpoint.fence, checkpoint.promise, checkpoint.status
+    # The fence is on the run that commits. The number is of the run in whose journal the promise
+    # stands, which is another one where a child settles its parent's promise.
     owned = (fence.run_id, fence.part, fence.epoch, fence.owner)
     change = (promise.run_id == fence.run_id, promise.is_settled)
     now = promise.settled_at or promise.created_at
@@ -137,6 +123,8 @@ def _advance(db: apsw.Connection, checkpoint: Checkpoint) -> tuple[int, str] | N
     return wake_run(db, promise.run_id, fence.part, now, ends=promise.is_settled)
 
 
+# `need` counts the children that must still end: only the last of them makes its parent ready.
+# `wake_version` moves for each, so that a parent which is about to suspend looks again.
 _WAKE = """
 UPDATE runs
    SET last_seq = last_seq + 1,

@@ -154,6 +154,7 @@ def _is_open(db: apsw.Connection, run_id: RunId) -> bool:
     return db.execute(_IS_OPEN, (run_id, part_of(run_id))).fetchone() is not None
 
 
+# What it finds is true until COMMIT: this runs inside a write transaction, and there is one writer.
 _CHECK_FENCE = """
 SELECT 1
   FROM runs

@@ -97,7 +97,8 @@ def insert_settled(db: apsw.Connection, promise: Promise, seq: int) -> None:
 
     The caller holds the run's row. What stands there under this key already stays.
     """
-    db.execute(_INSERT_SETTLED, rows.settled_row(promise, seq))
+    row = rows.parameters_of(promise) | {"part": part_of(promise.id), "seq": seq}
+    db.execute(_INSERT_SETTLED, row)
 
 
 def load_promises(db: apsw.Connection, found: Iterable[rows.Row]) -> list[Promise]:

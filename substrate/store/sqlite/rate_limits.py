@@ -1,4 +1,4 @@
-"""What providers told of their limits, in SQLite: for the processes that were not told."""
+"""What providers reported of their limits, in SQLite: for processes that had no report."""
 
 from collections.abc import Sequence
 

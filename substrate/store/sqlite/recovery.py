@@ -73,6 +73,7 @@ class Suspicions:
         return now - self._since[one.owner, one.lease_until] >= lease_s
 
 
+# A compare-and-set on the lease: a beat since the look has moved it, and then nobody is struck off.
 _STRIKE_OFF = """
 DELETE FROM workers
  WHERE incarnation = ? AND lease_until = ?
@@ -91,6 +92,7 @@ SELECT id, part, parent_id, crashes, losses_seen, on_dead, deadline_at
  WHERE lease_owner = ? AND status = 'running'
 """
 
+# The bound keeps the counter below what its column allows, and so a takeover from being refused.
 _COUNT_LOSS = """
 INSERT INTO fleet (tenant, losses)
 VALUES ('', :counted)
@@ -141,7 +143,8 @@ def _take_back(
     lost = LostRun.all_of(db.execute(_SELECT_LOST, (dead.owner,)).fetchall(), stuck)
     loss = Loss.of(lost, is_whole=is_whole)
     (losses,) = db.execute(_COUNT_LOSS, {"counted": is_whole}).fetchone() or (0,)
-    # All runs first, then the promises: a parent that is taken back, too, is told after that.
+    # All runs first, then their promises: a parent that is taken back here, too, is woken after
+    # that.
     judged = [(run, judge(run, replace(loss, losses=losses), now)) for run in lost]
     if stuck is not None:
         return [each[0].id for each in judged if _alone(db, each, dead, now, stuck)]

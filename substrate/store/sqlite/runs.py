@@ -111,6 +111,8 @@ def ready_runs(db: apsw.Connection, lane: str, limit: int, without: Sequence[Run
     return [row[0] for row in db.execute(_READY, asked)]
 
 
+# The new epoch fences off whoever had the run before. RETURNING gives rows in no order: hence
+# `rank`.
 _CLAIM = f"""
 UPDATE runs
    SET status = 'running', epoch = epoch + 1, lease_owner = :owner
@@ -125,7 +127,7 @@ RETURNING rank, {rows.RUN_COLUMNS}
 _CLAIM_NEXT = _CLAIM.format(
     which="lane = :lane AND status = 'ready' AND id NOT IN (SELECT value FROM json_each(:ids))"
 )
-# By their ids: with the plus it does not go through all that is ready in the lane.
+# By their ids: the plus keeps SQLite from going through all that is ready in the lane instead.
 _CLAIM_THESE = _CLAIM.format(
     which="+lane = :lane AND +status = 'ready' AND id IN (SELECT value FROM json_each(:ids))"
 )

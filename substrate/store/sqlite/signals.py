@@ -4,7 +4,6 @@ Each function runs inside one transaction that its caller opened.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import apsw
 import orjson
@@ -16,14 +15,12 @@ from substrate.store.sqlite.promises import read_promise
 from substrate.store.sqlite.runs import existing_run
 from substrate.values.ids import PromiseId, RunId, part_of
 from substrate.values.records import (
-    Adopted,
     Checkpoint,
     Fence,
     Fenced,
     Promise,
     ReceivedSignal,
     Signal,
-    Written,
 )
 
 _IS_KNOWN = """
@@ -45,6 +42,8 @@ _TAKES = """
                       AND name = :name))
 """
 
+# The run, while it takes signals. Its change number becomes the signal's n. A run that has never
+# been claimed (epoch 0) waits for its due_at, and no signal wakes it before.
 _WAKE_FOR_SIGNAL = f"""
 UPDATE runs
    SET last_seq = last_seq + 1,
@@ -122,6 +121,7 @@ SELECT 1
  WHERE id = ? AND part = ? AND epoch = ? AND lease_owner = ?
 """
 
+# Those that this very promise took before count too: asked again, it finds the same answer.
 _COUNT_UNTAKEN = """
 SELECT count(*)
   FROM signals
@@ -158,12 +158,8 @@ def take_signals(
     if db.execute(_COUNT_UNTAKEN, marks).fetchone() != (len(set(dedups)),):
         return first or rows.unsettled(promise)
     db.execute(_MARK_TAKEN, marks)
-    match write_checkpoint(db, offload(Checkpoint(fence, promise))):
-        case Written(seq):
-            return replace(promise, seq=seq, epoch=fence.epoch)
-        case Adopted(first):
-            return first
-    return Fenced()
+    checkpoint = Checkpoint(fence, promise)
+    return rows.as_it_stands(checkpoint, write_checkpoint(db, offload(checkpoint)))
 
 
 _RETURN_SIGNALS = """

@@ -1,4 +1,4 @@
-"""Runs that wait in SQLite: laid to rest, woken when they are due, and what came for them.
+"""Runs that wait in SQLite: suspended, woken when they are due, and which children have ended.
 
 Each function runs inside one transaction that its caller opened.
 """
@@ -12,6 +12,8 @@ from substrate.store.sqlite.promises import load_promises
 from substrate.values.ids import RunId
 from substrate.values.records import Fence, Promise
 
+# A compare-and-set: whatever wakes the run moves its wake version in the same transaction. So
+# either that comes first, and no row is found here, or it finds the run suspended and wakes it.
 _SUSPEND = """
 UPDATE runs
    SET status = 'suspended', lease_owner = NULL, need = :need, due_at = :due_at, crashes = 0
@@ -98,6 +100,7 @@ def wake_these(db: apsw.Connection, now: int, ids: Sequence[RunId]) -> Sequence[
     return [row[0] for row in db.execute(_WAKE_THESE, asked)]
 
 
+# The LIMIT is inside: it stops to count where the answer cannot change any more.
 _COUNT_READY = """
 SELECT count(*)
   FROM (SELECT 1

@@ -10,10 +10,10 @@ the shortest that any worker of this file has, and begins only when no heartbeat
 
 import threading
 import time
-from dataclasses import replace
 
 import apsw
 
+from substrate.store import rows
 from substrate.store.blobs import offload
 from substrate.store.sqlite.checkpoints import write_checkpoint
 from substrate.store.sqlite.file import LOCK_WAIT, IsLeft, SqliteFile, begin, explained
@@ -30,7 +30,6 @@ from substrate.store.transaction import (
 from substrate.values.clock import OffsetClock
 from substrate.values.errors import Misuse
 from substrate.values.records import (
-    Adopted,
     Checkpoint,
     CommitResult,
     Fence,
@@ -124,12 +123,7 @@ async def transact(file: SqliteFile, fence: Fence, call: Call) -> Promise | Fenc
         except BaseException:
             await file.in_thread(lambda: _roll_back(db))
             raise
-    match outcome:
-        case Written(seq):
-            return replace(promise, seq=seq, epoch=fence.epoch)
-        case Adopted(first):
-            return first
-    return Fenced()
+    return rows.as_it_stands(Checkpoint(fence, promise), outcome)
 
 
 _LEASES = """

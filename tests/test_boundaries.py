@@ -82,7 +82,7 @@ async def test_what_reads_commits_nothing(store_url):
 
 def contents(db: Any) -> list[Any]:
     """Return all rows of all tables."""
-    tables = ("runs", "promises", "signals", "workers", "blobs", "limits", "fleet", "lanes")
+    tables = ("runs", "promises", "signals", "workers", "blobs", "rate_limits", "fleet", "lanes")
     return [sorted(map(str, db.rows(f"SELECT * FROM {table}"))) for table in tables]
 
 

@@ -17,7 +17,7 @@ RIGHTS: Mapping[str, str] = {
     "runs": "SELECT, INSERT, UPDATE",
     "promises": "SELECT, INSERT, UPDATE",
     "signals": "SELECT, INSERT, UPDATE",
-    "limits": "SELECT, INSERT, UPDATE",
+    "rate_limits": "SELECT, INSERT, UPDATE",
     "fleet": "SELECT, INSERT, UPDATE",
     "workers": "SELECT, INSERT, UPDATE, DELETE",
     "lanes": "SELECT, INSERT, UPDATE, DELETE",

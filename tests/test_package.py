@@ -65,7 +65,13 @@ def test_sdist_has_what_somebody_wrote(sdist):
 
     assert sdist.stat().st_size < 1_000_000
     assert [name for name, content in files.items() if not is_written(content)] == []
-    for needed in ("copier.yml", "template/pyproject.toml.jinja", "examples/demo.py", "LICENSE"):
+    for needed in (
+        "copier.yml",
+        "template/pyproject.toml.jinja",
+        "examples/demo.py",
+        "docs/README.md",
+        "LICENSE",
+    ):
         assert needed in files
     assert sources("substrate", "skills") <= files.keys()
     assert not any(name.startswith(("tests/", "requirements")) for name in files)

@@ -27,17 +27,7 @@ SUMMARY_HEAD = "What you did so far, in your own summary:"
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The system prompt, the task, and all that was said since.
-
-    `opening` is the task as the model was told it, with the day. `messages` are what the model is
-    told: a summary has taken the place of those before it.
-    `replies` are all that it said, in order, and `used` is what these and the `summaries` took.
-    `elsewhere` is what was used in and below the run by others than this loop. `version` is that of
-    the prompt, where it has some. `peak` is the most that one call since the last summary took: its
-    tokens, counted as input, and its cost. `faults` are what went wrong (see `models_used_up`), and
-    `made_room_at` the turn before which a full context was last summed up. `chain` knows which rows
-    hold the messages.
-    """
+    """The system prompt, the task, and all that was said since. It is never changed in place."""
 
     #: What the agent was given.
     task: Task
@@ -62,8 +52,11 @@ class Transcript:
     #: The most that one call since the last summary took: its tokens, counted as input, and its
     #: cost.
     peak: Usage = NOTHING
+    #: What went wrong so far: see `models_used_up`.
     faults: tuple[bool | None, ...] = ()
+    #: The turn before which a full context was last summed up.
     made_room_at: int | None = None
+    #: Which rows hold the messages.
     chain: Chain = field(default_factory=Chain, compare=False, repr=False)
     #: The task as the model was told it, with the day.
     opening: UserMessage | None = None

@@ -2,7 +2,7 @@
 
 Invariants: what is not known is said, never shown as 0; what a model or a tool said cannot move
 the cursor, turn a line round or hide in one, since characters that control or format text, and
-those without a look of their own, are shown as escapes.
+invisible ones, are shown as escapes.
 """
 
 import json

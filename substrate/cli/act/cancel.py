@@ -1,4 +1,4 @@
-"""`cancel` and `discard`: ask a run to end, or give one up that stands still.
+"""`cancel` and `discard`: ask a run to end, or give up one that is dead, failed or paused.
 
 Neither drives anything: a cancelled run is ended, and what it did undone, by the worker that drives
 it, or by the next one that knows it.

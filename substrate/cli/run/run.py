@@ -1,6 +1,6 @@
 """`run` and `resume`: find or start a run, have it driven, and say how it stands.
 
-Invariants: a run that stands still is reported and calls nothing; no run is started or resumed
+Invariants: a run that has ended or is paused is reported, and calls nothing; no run is started or resumed
 that could not go on for want of a key, or that the loop does not know.
 """
 
@@ -84,7 +84,7 @@ async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int
 
 
 async def _hurry(client: Client, run: Run) -> None:
-    """Ask for the next attempt of what rests between two now, whenever it is due."""
+    """Ask for the next attempt of a step that waits between two now, whenever it is due."""
     journal = await read_journal(client, run)
     steps = (each.promise for each in waits_of(run, journal) if each.promise.kind is Kind.STEP)
     for name in sorted({step.name for step in steps}):
@@ -113,7 +113,7 @@ async def _same(client: Client, fork: Fork, id_: RunId, task: Task) -> Run:
 
 
 async def _go_on(invocation: Invocation, client: Client, fork: Fork, known: Run) -> int:
-    """Report a run that stands still; drive any other."""
+    """Report a run that has ended or is paused; drive any other."""
     if known.status.has_ended or known.status is RunStatus.PAUSED:
         return report(await read_history(client, known.id), invocation)
     fork.check_knows(known)

@@ -36,7 +36,7 @@ def explanation(history: RunHistory, invocation: Invocation) -> list[Text]:
 
 
 def next_commands(history: RunHistory, invocation: Invocation) -> list[Text]:
-    """Return what to type next about a run that has come to nothing."""
+    """Return what to type next about a run that has no answer."""
     run, failure = history.run, history.failure
     show = invocation.command("show", run.id)
     resume = invocation.command("resume", run.id)

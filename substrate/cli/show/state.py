@@ -53,9 +53,9 @@ def state_lines(state: State, invocation: Invocation) -> Iterator[Text]:
             yield _standing(state)
         yield from how_to_answer(state.questions, invocation)
         if run.status is RunStatus.SUSPENDED:
-            resting = [wait for wait in state.waits if wait.promise.kind is Kind.STEP]
+            pausing = [wait for wait in state.waits if wait.promise.kind is Kind.STEP]
             now = invocation.command("resume", run.id)
-            yield from [Text(f"to try at once: {now}", "dim")] if resting else []
+            yield from [Text(f"to try at once: {now}", "dim")] if pausing else []
     if state.inbox:
         yield Text("")
         yield Text("in the inbox, taken by nobody:", "dim")

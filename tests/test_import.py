@@ -42,7 +42,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["substrate", "substrate.agent.turn", "substrate.agent.tool", "skills.sql", "skills.web"],
+    ["substrate", "substrate.agent", "substrate.agent.events", "skills.sql", "skills.web"],
 )
 def test_nothing_heavy_is_loaded(module: str) -> None:
     """Neither the substrate nor the loop nor a skill loads an SDK, psycopg or the terminal."""
@@ -52,7 +52,13 @@ def test_nothing_heavy_is_loaded(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["substrate", "substrate.agent.turn", "substrate.cli.show.runs", "substrate.cli.act.signal"],
+    [
+        "substrate",
+        "substrate.agent",
+        "substrate.agent.turn",
+        "substrate.cli.show.runs",
+        "substrate.cli.act.signal",
+    ],
 )
 def test_only_what_every_program_needs_is_loaded(module: str) -> None:
     """Importing loads no store, reads no package's metadata and builds no schema."""
@@ -71,7 +77,7 @@ def test_import_opens_and_writes_nothing() -> None:
         "    if event == 'open' and isinstance(args[1], str) and set(args[1]) & set('wax+'):\n"
         "        seen.append(args[0])\n"
         "sys.addaudithook(hook)\n"
-        "import substrate, substrate.agent.turn, substrate.models.model\n"
+        "import substrate, substrate.agent, substrate.agent.history.run, substrate.models.model\n"
         "print(seen)"
     )
     assert python(watch, PYTHONDONTWRITEBYTECODE="1").stdout.strip() == "[]"

@@ -32,17 +32,17 @@ _LAST_WORDS = (
 
 
 async def last_reply(
-    ctx: Context, model: Model, transcript: Transcript, tools: Sequence[Tool], make: Make
+    ctx: Context, model: Model, transcript: Transcript, *, tools: Sequence[Tool], make: Make
 ) -> Reply:
     """Have the model say what it has, at the end of a loop that was cut short."""
     if turn_ahead(ctx, transcript) is not None:
         return await replay_reply(ctx, transcript)
-    row, transcript = await call_model(ctx, model, transcript, tools, make)
+    row, transcript = await call_model(ctx, model, transcript, tools=tools, make=make)
     return note_reply(row, transcript)
 
 
 async def call_model(
-    ctx: Context, model: Model, transcript: Transcript, tools: Sequence[Tool], make: Make
+    ctx: Context, model: Model, transcript: Transcript, *, tools: Sequence[Tool], make: Make
 ) -> tuple[Promise, Transcript]:
     """Ask; return the reply's row, and the transcript that was really asked.
 

@@ -197,7 +197,7 @@ async def ask(
     transcript = await recall(ctx, transcript)
     model, known = model_of(ctx, model), tools_of(ctx, tools)
     make = partial(turn_model_call, model=model, tools=known, typed=_typed(ctx, answer))
-    row, transcript = await call_model(ctx, model, transcript, known, make)
+    row, transcript = await call_model(ctx, model, transcript, tools=known, make=make)
     return note_reply(row, transcript)
 
 
@@ -254,7 +254,7 @@ async def finish(
     if taken is None and (row or end.reason in (EndReason.MAX_TURNS, EndReason.BUDGET)):
         model, known = model_of(ctx, model), tools_of(ctx, tools)
         make = partial(last_model_call, model=model, end=end, tools=known, typed=typed)
-        transcript += await last_reply(ctx, model, transcript, known, make)
+        transcript += await last_reply(ctx, model, transcript, tools=known, make=make)
         transcript.chain.was_cut_short = True
     await close(ctx, transcript)
     end = replace(end, detail="; ".join(filter(None, (end.detail, await _unread(ctx, transcript)))))

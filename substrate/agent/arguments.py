@@ -92,7 +92,7 @@ def arguments_of(name: str, function: Callable[..., Any]) -> type[BaseModel]:
         if parameter.name not in hints:
             raise Misuse(f"tool {name!r}: give the parameter {parameter.name!r} a type")
         if _is_secret(hints[parameter.name]):
-            _check_secret(name, parameter)
+            _check_secret(name, parameter)  # it has no field, so no model can give it
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
         field = Field(default=default, alias=parameter.name)

@@ -52,6 +52,8 @@ async def call_model(
     asked = make(transcript)
     emit(ctx, TurnStart(transcript.turns + 1, asked.model.id))
     if can_sum_up(transcript):
+        # A full context is no outcome here: `attempt` gives the key back, and what is asked after
+        # the summary has it. So a replay finds one `model.n` for the turn.
         try:
             return await ctx.attempt(model_step(ctx, asked.raising_overflow())), transcript
         except ContextOverflow:

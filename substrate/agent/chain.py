@@ -114,6 +114,8 @@ class Chain:
     def note_asked(self, key: str, digest: str, messages: Messages) -> None:
         """Note what a model call was asked: the next one goes on from there."""
         if self._last is not None and not _goes_on(messages, self._last.messages):
+            # What was before a summary is never sent again: its entries go, or a long conversation
+            # would keep all of its messages in memory.
             kept = set(map(id, messages))
             self._entries = {k: each for k, each in self._entries.items() if k in kept}
         self._last = _Asked(key, digest, messages)

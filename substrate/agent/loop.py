@@ -113,6 +113,7 @@ class Turn:
         account) pause the run: it goes on from here once they are mended and it is resumed.
         """
         ctx, hooks, answer = self._ctx, self._hooks, self._answer
+        # Here and not in `stop`, which is no coroutine: a fork's `while` asks it as a plain call.
         transcript = await turn.follow_advice(
             ctx, hooks.model, self._transcript, self._verdict, hooks.tools
         )
@@ -129,6 +130,7 @@ class Turn:
         has come meanwhile is added after them.
         """
         self._transcript += await turn.call_tools(self._ctx, self._hooks.tools, reply)
+        # After the results: a provider wants them right behind the reply that asks for them.
         self._transcript += await turn.hear(self._ctx)
 
     async def finish(self, end: End) -> Answer:

@@ -120,6 +120,7 @@ def next_model_call(
 def model_step(ctx: Context, asked: ModelCall) -> Step:
     """Prepare a model call. Its fingerprint is its name only: prompts and tools may change."""
     request, model = asked.request, asked.model
+    # The fallback belongs to it: who may answer is a part of what was asked.
     described = frame(model.id, request, model.describe_fallback())
     blob = asked.chain.frame(root_of(ctx.run_id), described)
     input_ = asked.chain.link(tuple(request.messages), blob.hash) | dict(asked.more)

@@ -51,6 +51,7 @@ def shortened(messages: Sequence[Message], room: int) -> tuple[Message, ...]:
     True
     """
     found = list(messages)
+    # What is least missed goes first, and more only where that was too little.
     for shorten in (_without_old_results, _without_old_turns, _with_results_cut):
         excess = size(found) - room
         if excess > 0:
@@ -60,7 +61,7 @@ def shortened(messages: Sequence[Message], room: int) -> tuple[Message, ...]:
 
 def _without_old_results(messages: list[Message], excess: int) -> list[Message]:
     found = list(messages)
-    for i in _places(found, ToolMessage)[:-1]:
+    for i in _places(found, ToolMessage)[:-1]:  # the last are what the model is about to read
         if excess <= 0:
             break
         found[i] = _mapped(found[i], _left_out)
@@ -74,6 +75,7 @@ def _without_old_turns(messages: list[Message], excess: int) -> list[Message]:
     for begin, end in pairwise(replies):
         if excess <= 0:
             break
+        # A reply goes with the results of its calls, which no provider takes alone.
         turn = [i for i in range(begin, end) if not isinstance(messages[i], UserMessage)]
         gone.update(turn)
         excess -= sum(_size(messages[i]) for i in turn)

@@ -135,6 +135,7 @@ class Transcript:
         if not summary.text.strip() or summary.stop is StopReason.REFUSAL:
             return counted
         at = max(i for i, each in enumerate(self.messages) if isinstance(each, Reply))
+        # The last turn is kept: its results answer calls whose reply the model still needs to see.
         kept = self.messages[at:]
         if room is not None:
             kept = shortened(kept, room)

@@ -71,7 +71,7 @@ class Drive:
     new: Path | None = None
 
     async def to_its_end(self, start: Start | None = None) -> int:
-        """Drive the run until it has ended or is paused, after starting it if need be, and report it."""
+        """Start the run if need be, drive it until it has ended or is paused, and report it."""
         screen = open_screen(is_quiet=self.invocation.is_json)
         self._introduce(screen)
         is_plain = self.invocation.is_json or self.invocation.is_debug
@@ -133,7 +133,7 @@ class Drive:
                     progress.on_row(legible(promise))
 
     async def _watch(self, worker: Worker, progress: Progress, journal: Sequence[Promise]) -> None:
-        """Tell what the run does until it has ended or is paused; `journal` is what was there before."""
+        """Tell what the run does until it ends or is paused; `journal` is what was there before."""
         following = 0
         if len(journal) > 1:
             following = await self._say_who_drives(worker, progress, journal)

@@ -1,7 +1,7 @@
 """`run` and `resume`: find or start a run, have it driven, and say how it stands.
 
-Invariants: a run that has ended or is paused is reported, and calls nothing; no run is started or resumed
-that could not go on for want of a key, or that the loop does not know.
+Invariants: a run that has ended or is paused is reported, and calls nothing; no run is started or
+resumed that could not go on for want of a key, or that the loop does not know.
 """
 
 import secrets

@@ -15,7 +15,7 @@ class UsageError(Misuse):
     """The command line cannot be understood. Nothing was done."""
 
 
-def tell(error: Exception, invocation: Invocation, code: Exit | None = None) -> int:
+def report_error(error: Exception, invocation: Invocation, code: Exit | None = None) -> int:
     """Say what went wrong, and return the exit code for it, or the one that is given."""
     if invocation.is_debug:
         sys.stderr.write(trace_of(error))

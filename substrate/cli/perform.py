@@ -9,10 +9,10 @@ import re
 import typer
 
 from substrate.cli.app import app
-from substrate.cli.errors import UsageError, report_fault, tell
+from substrate.cli.errors import UsageError, report_error, report_fault
 from substrate.cli.exit import Exit
 from substrate.cli.invocation import FLAGS, Invocation
-from substrate.cli.secrecy import Discreet
+from substrate.cli.secrecy import RedactingFormatter
 from substrate.values.errors import OstinatoError
 from substrate.values.near import did_you_mean
 
@@ -25,7 +25,7 @@ def perform(invocation: Invocation) -> int:
     try:
         return _dispatch(invocation)
     except OstinatoError as error:
-        return tell(error, invocation)
+        return report_error(error, invocation)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the edge: told in a sentence, whole with --debug
@@ -60,9 +60,9 @@ def _worded(told: str) -> str:
 def _tell_the_log(*, is_debug: bool) -> None:
     """Show the log on standard error: warnings as sentences, or all of it with its origin."""
     if logging.lastResort is not None:
-        logging.lastResort.setFormatter(Discreet("%(message)s"))
+        logging.lastResort.setFormatter(RedactingFormatter("%(message)s"))
     if is_debug:
         handler = logging.StreamHandler()
-        handler.setFormatter(Discreet("%(levelname)s:%(name)s:%(message)s"))
+        handler.setFormatter(RedactingFormatter("%(levelname)s:%(name)s:%(message)s"))
         logging.basicConfig(level=logging.INFO, handlers=[handler])
         logging.getLogger("ostinato").setLevel(logging.DEBUG)

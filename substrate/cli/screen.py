@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 
 from substrate.cli.format import visible
-from substrate.cli.streams import Patient
+from substrate.cli.streams import PipeSafeStream
 
 PAPER_WIDTH = 120
 """How wide a page is where there is no terminal to ask."""
@@ -49,7 +49,7 @@ class _Visible:
 
 
 def _console(*, is_error: bool, is_quiet: bool) -> Console:
-    stream = cast(IO[str], Patient(sys.stderr if is_error else sys.stdout))
+    stream = cast(IO[str], PipeSafeStream(sys.stderr if is_error else sys.stdout))
     console = Console(file=stream, quiet=is_quiet, markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = PAPER_WIDTH

@@ -30,7 +30,7 @@ def trace_of(error: BaseException) -> str:
     return hidden("".join(format_exception(error)))
 
 
-class Discreet(logging.Formatter):
+class RedactingFormatter(logging.Formatter):
     """Formats a line of the log as it may be shown, exceptions included."""
 
     def format(self, record: logging.LogRecord) -> str:

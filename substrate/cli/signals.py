@@ -33,7 +33,7 @@ class Stopped(Exception):
 
 
 class Stop:
-    """Whether a signal has come. Made by `heeding_signals`."""
+    """Whether a signal has come. Made by `stopping_on_signals`."""
 
     def __init__(self) -> None:
         self.last_words = ""
@@ -78,7 +78,7 @@ def _say_last(words: str) -> None:
 
 
 @contextmanager
-def heeding_signals() -> Iterator[Stop]:
+def stopping_on_signals() -> Iterator[Stop]:
     """Heed SIGINT and SIGTERM for as long as the block is open."""
     stop = Stop()
     before = {number: signal.signal(number, stop.handle) for number in _HEEDED}

@@ -1,6 +1,6 @@
-"""Standard streams that nobody may read any more.
+"""Standard streams whose reader may have gone.
 
-Who has stopped reading, as ``head`` does, misses the rest, and keeps nobody from going on.
+A reader that stops early, as ``head`` does, misses the rest, and stops no command.
 """
 
 import os
@@ -10,12 +10,12 @@ from typing import IO, Any
 
 def write(text: str) -> None:
     """Write to standard output, alone and at once."""
-    Patient(sys.stdout).write(text)
-    Patient(sys.stdout).flush()
+    PipeSafeStream(sys.stdout).write(text)
+    PipeSafeStream(sys.stdout).flush()
 
 
-class Patient:
-    """A stream of text that is written to nowhere once nobody reads it any more."""
+class PipeSafeStream:
+    """A stream of text whose reader may have gone: what is written then is lost, and no error."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream

@@ -21,7 +21,7 @@ from substrate.agent.history.questions import Question, read_questions
 from substrate.agent.history.waits import Wait, awaits_signal, read_waits
 from substrate.agent.inbox import MESSAGE
 from substrate.cli.database import opened
-from substrate.cli.errors import UsageError, tell
+from substrate.cli.errors import UsageError, report_error
 from substrate.cli.exit import Exit
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import of_wait, print_document
@@ -62,7 +62,7 @@ async def send(
         try:
             counts = await client.signal(run_id, name, sent, id_)
         except RunEnded as error:
-            return tell(error, invocation, Exit.USAGE)
+            return report_error(error, invocation, Exit.USAGE)
         if run.status is RunStatus.RUNNING and (why := await _refusal(client, run.id, id_)):
             raise NotTaken(f"{name!r} was sent to run {run_id}, which refused it: {why}")
         waits = before if awaits_signal(before, name) else await _waits(client, run)

@@ -31,8 +31,8 @@ from substrate.cli.screen import open_screen, put
 from substrate.cli.show.outcome import report
 from substrate.cli.show.questions import how_to_answer
 from substrate.cli.show.waits import wait_words
-from substrate.cli.signals import Stop, Stopped, heeding_signals
-from substrate.cli.streams import Patient
+from substrate.cli.signals import Stop, Stopped, stopping_on_signals
+from substrate.cli.streams import PipeSafeStream
 from substrate.engine.client import Client
 from substrate.engine.run.unreadable import legible
 from substrate.engine.worker.worker import Worker
@@ -81,14 +81,14 @@ class Drive:
         progress.begin_after(journal)
         try:
             with (
-                heeding_signals() as stop,
-                redirect_stdout(Patient(sys.stderr)),
+                stopping_on_signals() as stop,
+                redirect_stdout(PipeSafeStream(sys.stderr)),
                 progress,
                 _warnings(self.id, is_quiet=self.invocation.is_json),
             ):
                 await self._work(stop, progress, journal, start)
         except Stopped as stopped:
-            return await self._part(stopped)
+            return await self._report_stopped(stopped)
         finally:
             await disconnect()
         return report(await read_history(self.client, self.id), self.invocation)
@@ -222,7 +222,7 @@ class Drive:
         """Return where a call stands: its key, or its whole id where another run makes it."""
         return call.key if call.run_id == self.id else call.id
 
-    async def _part(self, stopped: Stopped) -> int:
+    async def _report_stopped(self, stopped: Stopped) -> int:
         """Say how the run was left behind."""
         history = await read_history(self.client, self.id)
         status = history.run.status

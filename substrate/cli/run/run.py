@@ -58,7 +58,7 @@ async def run(
         if task is None:
             return await _go_on(invocation, client, fork, await client.get(id_))
         if await client.store.get(id_) is not None:
-            return await _go_on(invocation, client, fork, await _same(client, fork, id_, task))
+            return await _go_on(invocation, client, fork, await _same_run(client, fork, id_, task))
         fork.check_key()
         drive = Drive(invocation, client, fork, id_, new=new)
         return await drive.to_its_end(lambda: client.start(fork.agent, task, id=id_))
@@ -79,11 +79,11 @@ async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int
             known = await client.resume(run_id, accept, by=getuser())
         elif known.status is RunStatus.SUSPENDED:
             fork.check_knows(known)
-            await _hurry(client, known)
+            await _retry_now(client, known)
         return await _go_on(invocation, client, fork, known)
 
 
-async def _hurry(client: Client, run: Run) -> None:
+async def _retry_now(client: Client, run: Run) -> None:
     """Ask for the next attempt of a step that waits between two now, whenever it is due."""
     journal = await read_journal(client, run)
     steps = (each.promise for each in waits_of(run, journal) if each.promise.kind is Kind.STEP)
@@ -98,7 +98,7 @@ def _task(question: str, files: Sequence[Path]) -> Task:
         raise UsageError(str(error)) from None
 
 
-async def _same(client: Client, fork: Fork, id_: RunId, task: Task) -> Run:
+async def _same_run(client: Client, fork: Fork, id_: RunId, task: Task) -> Run:
     """Return the run that has this id, if this is what it was asked."""
     own = await client.store.promise(id_)
     try:

@@ -12,9 +12,9 @@ from substrate.cli.database import missing_file, open_or_make_database
 from substrate.cli.fork import load_fork
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import print_document
-from substrate.cli.secrecy import Discreet
-from substrate.cli.signals import heeding_signals
-from substrate.cli.streams import Patient
+from substrate.cli.secrecy import RedactingFormatter
+from substrate.cli.signals import stopping_on_signals
+from substrate.cli.streams import PipeSafeStream
 from substrate.engine.worker.options import WorkerOptions
 from substrate.models.model import disconnect
 
@@ -26,14 +26,14 @@ async def work(invocation: Invocation, queue: str, options: WorkerOptions) -> in
     fork = load_fork(invocation.package)
     fork.check_key()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Discreet("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+    handler.setFormatter(RedactingFormatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(handler)
     log.setLevel(logging.DEBUG if invocation.is_debug else logging.INFO)
     new = missing_file()
     async with open_or_make_database() as client:
         if new is not None:
             log.info("the database %r is new", str(new))
-        with heeding_signals() as stop, redirect_stdout(Patient(sys.stderr)):
+        with stopping_on_signals() as stop, redirect_stdout(PipeSafeStream(sys.stderr)):
             async with client.work(fork.functions, queue=queue, options=options):
                 lanes = ", ".join(f"{each.name} v{each.version}" for each in fork.functions)
                 log.info(

@@ -16,7 +16,7 @@ from substrate.engine.context.context import Context
 from substrate.engine.failure import failure_of
 from substrate.engine.function.place import in_place
 from substrate.models.model import Model
-from substrate.values.errors import Misuse, Paused
+from substrate.values.errors import Misuse
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def hook(ctx: Context, name: str) -> Iterator[None]:
         at = f" ({failure.frame[0]}:{failure.frame[1]})" if failure.frame else ""
         told = f"the hook `{name}`{at} is at fault: {failure.type}: {failure.message}"
         told += "; mend it, and resume the run: it goes on from here"
-        ctx.execution.lifecycle.drain_and_raise(Paused(replace(failure, message=told)))
+        ctx.pause(replace(failure, message=told))
 
 
 def verdict_of(ctx: Context, stop: Callable[[Any], Any], transcript: object) -> Verdict:

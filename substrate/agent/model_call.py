@@ -152,7 +152,7 @@ def reply_of(promise: Promise) -> Reply:
 
 async def _answer(ctx: Context, asked: ModelCall) -> Measured:
     try:
-        async with shared_limits(ctx.execution.services.store) as limits:
+        async with shared_limits(ctx.store) as limits:
             reply = await asked.model.answer(
                 asked.request,
                 lambda text: emit(ctx, TextDelta(text)),

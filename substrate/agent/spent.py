@@ -63,7 +63,7 @@ async def _count(ctx: Context, before: Mapping[str, Json] | None, turn: str) -> 
     What was counted of a turn in which nothing goes on stands. So this takes as long in a long
     conversation as in a short one.
     """
-    execution, below = ctx.execution, ctx.id_prefix
+    below = ctx.id_prefix
     name, _, number = turn.rpartition(".")
     # Tools that take a ctx may be new since the last restart: then all turns are looked at, once.
     since = [f"{name}.{i}" for i in range(int(number))] if before is None else before["open"]
@@ -71,15 +71,15 @@ async def _count(ctx: Context, before: Mapping[str, Json] | None, turn: str) -> 
     going_on, open_ = NOTHING, []
     for each in (*since, turn):
         inside = f"{below}{each}/"
-        goes_on = await execution.access.has_open_runs(inside)  # first: what it uses then is seen
-        used = summed(await execution.access.usages(inside))
+        goes_on = await ctx.has_open_runs_below(inside)  # first: what it uses then is seen
+        used = summed(await ctx.usages_below(inside))
         if goes_on:
             going_on += used
             open_.append(each)
         else:
             closed += used
     # Our own rows are left out though they use nothing: there is one for each turn.
-    others = summed(await execution.access.usages(below, (*_LOOP_CALLS, f"{SPENT}.", f"{name}.")))
+    others = summed(await ctx.usages_below(below, (*_LOOP_CALLS, f"{SPENT}.", f"{name}.")))
     total = closed + going_on + others
     return {**total.to_json(), "closed": closed.to_json(), "open": open_}
 

@@ -31,12 +31,12 @@ from substrate.agent.task import InvalidTask
 from substrate.agent.tool_options import check_durable, check_options, effect_of, errors_of
 from substrate.agent.tool_result import as_json, return_type_problem
 from substrate.engine.context.context import Context
-from substrate.engine.failure import Raised, failure_of
+from substrate.engine.failure import failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import comes_from_code, described, in_place, place_of
 from substrate.models.messages import Json
 from substrate.models.request import ToolSpec
-from substrate.values.errors import Failure, InvalidId, Misuse, Paused
+from substrate.values.errors import Failure, InvalidId, Misuse
 from substrate.values.ids import check_name
 from substrate.values.records import AnyEffect, Effect
 from substrate.values.retry import NO_RETRY, Retry
@@ -137,9 +137,9 @@ class Tool:
                 return as_json(self.function, result)
             except Exception as error:
                 failure = self.fault_in(error)
-                if failure is None or ctx.execution.lifecycle.is_own_cancellation(Raised(error)):
+                if failure is None or ctx.is_own_cancellation(error):
                     raise
-                ctx.execution.lifecycle.drain_and_raise(Paused(failure))
+                ctx.pause(failure)
 
         # What goes wrong in it is told of the tool's own function, at its own line.
         run.__signature__ = inspect.signature(run)  # type: ignore[attr-defined]

@@ -29,7 +29,7 @@ from substrate.engine.run.services import log
 from substrate.engine.step.step import Step
 from substrate.models.messages import Json, ToolCall
 from substrate.values.codec import encode, fingerprint
-from substrate.values.errors import InvalidId, Misuse, Paused
+from substrate.values.errors import InvalidId, Misuse
 from substrate.values.ids import check_name
 from substrate.values.records import Effect, JsonText, Kind
 
@@ -142,7 +142,7 @@ def _check_secrets(scope: Context, tool: Tool) -> None:
         for each in tool.secrets:
             each.check()
     except Misuse as error:
-        scope.execution.lifecycle.drain_and_raise(Paused(failure_of(error)))
+        scope.pause(failure_of(error))
 
 
 def _takes_ctx(tool: Tool) -> bool:

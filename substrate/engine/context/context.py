@@ -6,7 +6,7 @@ adding a step elsewhere moves none. They return a `Pending`, to be awaited or gi
 """
 
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -48,7 +48,7 @@ from substrate.engine.context.receive import (
 )
 from substrate.engine.context.scope import Scope
 from substrate.engine.context.task_state import TaskState
-from substrate.engine.failure import failure_of
+from substrate.engine.failure import Raised, failure_of
 from substrate.engine.function.annotation import Annotation
 from substrate.engine.function.arguments import Arguments
 from substrate.engine.function.bound import Bound, unbound
@@ -76,11 +76,12 @@ from substrate.engine.step.step import (
     step_of,
 )
 from substrate.engine.step.undo import undo_of
+from substrate.store.store import Store
 from substrate.store.transaction import Transaction
 from substrate.values.clock import from_ms, seconds_of, time_limit, to_ms
 from substrate.values.codec import decode, fingerprint
-from substrate.values.errors import Misuse, Paused, UnknownFunction
-from substrate.values.ids import Key, RunId, check_name
+from substrate.values.errors import Failure, Misuse, Paused, UnknownFunction
+from substrate.values.ids import Key, PromiseId, RunId, check_name
 from substrate.values.number import check_count
 from substrate.values.records import JsonText, Kind, OnDead, Promise
 
@@ -754,6 +755,35 @@ class Context:
         """
         if self.task_state.is_live and self.execution.lifecycle.interrupt is None:
             self.execution.tell(event)
+
+    @property
+    def store(self) -> Store:
+        """The store in which the run is kept, for what belongs to no run: limits of models."""
+        return self.execution.services.store
+
+    async def usages_below(
+        self, prefix: str, skipping: Sequence[str] = ()
+    ) -> Sequence[tuple[PromiseId, JsonText]]:
+        """Return what each promise below an id's prefix has used, in this run and its children.
+
+        Left out is what begins, behind the prefix, with one of `skipping`.
+        """
+        return await self.execution.access.usages(prefix, skipping)
+
+    async def has_open_runs_below(self, prefix: str) -> bool:
+        """Whether a child below an id's prefix, or one of its own, has not ended."""
+        return await self.execution.access.has_open_runs(prefix)
+
+    def pause(self, failure: Failure) -> NoReturn:
+        """Pause the run: a person has to mend what the failure says, and to resume it.
+
+        Steps in flight in other branches come to their end first.
+        """
+        self.execution.lifecycle.drain_and_raise(Paused(failure))
+
+    def is_own_cancellation(self, error: Exception) -> bool:
+        """Whether an error is but the end of the run's task, which says nothing of the code."""
+        return self.execution.lifecycle.is_own_cancellation(Raised(error))
 
     def continue_as(self, *args: Any, **keywords: Any) -> NoReturn:
         """Return what ends this generation of the run: ``return ctx.continue_as(…)``.

@@ -33,20 +33,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from substrate.models.messages import (
-    Document,
-    Image,
-    Message,
-    Reply,
-    ReplyPart,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolMessage,
-    ToolResult,
-    UserMessage,
-    UserPart,
-)
+from substrate.models import messages as m
 from substrate.models.once import Once
 from substrate.models.order import in_order, is_in_order
 from substrate.models.request import Request, ToolSpec
@@ -61,7 +48,7 @@ def mended(request: Request) -> Request:
 
     Raises `BadRequest` for a value that contains itself, which nobody can send.
     """
-    messages: Sequence[Message] = [sound(message) for message in request.messages]
+    messages: Sequence[m.Message] = [sound(message) for message in request.messages]
     if not is_in_order(messages):
         messages = in_order(messages)
     elif all(a is b for a, b in zip(messages, request.messages, strict=True)):
@@ -76,53 +63,53 @@ def mended(request: Request) -> Request:
     )
 
 
-def _sound(message: Message) -> Message:
+def _sound(message: m.Message) -> m.Message:
     """Return a message that can be encoded, without parts that say nothing."""
     match message:
-        case UserMessage(parts):
+        case m.UserMessage(parts):
             said = _each(_user_part, parts)
-            return message if said is parts else UserMessage(tuple(said))
-        case ToolMessage(results):
+            return message if said is parts else m.UserMessage(tuple(said))
+        case m.ToolMessage(results):
             given = _each(_result, results)
             return message if given is results else replace(message, results=tuple(given))
-        case Reply(parts):
+        case m.Reply(parts):
             written = _each(_reply_part, parts)
             return message if written is parts else replace(message, parts=tuple(written))
 
 
-sound: Once[Message, Message] = Once(_sound)
+sound: Once[m.Message, m.Message] = Once(_sound)
 """The mended form of each message, by itself."""
 
 
-def _user_part(part: UserPart) -> UserPart | None:
+def _user_part(part: m.UserPart) -> m.UserPart | None:
     match part:
-        case Text(text):
+        case m.Text(text):
             return changed(part, text=whole(text)) if text.strip() else None
-        case Image(data):
-            return part if data else Text("(an empty picture)")
-        case Document(data, title=title):
+        case m.Image(data):
+            return part if data else m.Text("(an empty picture)")
+        case m.Document(data, title=title):
             title = title and whole(title)
             if not data.strip():
-                return Text(f"(an empty document{f': {title}' if title else ''})")
+                return m.Text(f"(an empty document{f': {title}' if title else ''})")
             return changed(part, title=title)
 
 
-def _result(result: ToolResult) -> ToolResult:
+def _result(result: m.ToolResult) -> m.ToolResult:
     content, name, call_id = map(whole, (result.content, result.name, result.call_id))
     return changed(result, content=content, name=name, call_id=call_id)
 
 
-def _reply_part(part: ReplyPart) -> ReplyPart | None:
+def _reply_part(part: m.ReplyPart) -> m.ReplyPart | None:
     native = sendable(part.native)
     match part:
-        case Text(text):  # one that carries a signature or an id keeps its place without a word
+        case m.Text(text):  # one that carries a signature or an id keeps its place without a word
             is_said = native or text.strip()
             return changed(part, text=whole(text), native=native) if is_said else None
-        case Thinking(text):
+        case m.Thinking(text):
             return changed(part, text=whole(text), native=native)
-        case ToolCall(id, name, arguments, malformed):
+        case m.ToolCall(id, name, arguments, malformed):
             if malformed is not None:  # complete ones too, of a reply that was cut off
-                arguments = ToolCall.read("", "", malformed).arguments
+                arguments = m.ToolCall.read("", "", malformed).arguments
             named = {"id": whole(id), "name": whole(name), "native": native}
             return changed(part, **named, arguments=sendable(arguments), malformed=None)
 

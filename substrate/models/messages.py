@@ -267,7 +267,7 @@ class Reply:
             StopReason(record["stop"]),
             record["provider"],
             record["model"],
-            usage,
+            usage,  # kept beside the record: what was said and what it cost are two columns
             record["response_id"],
             tuple(PassedOver.from_json(each) for each in record.get("passed_over") or ()),
             None if invalid is None else Invalid.from_json(invalid),

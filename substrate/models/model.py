@@ -232,6 +232,7 @@ class Model:
     ) -> list[Candidate]:
         """Return this model and those of its fallback that can be asked, ready to be asked this."""
         asking = partial(self.ask, request, on_delta, on_event, limits, PATIENCE_S)
+        # Where others may answer at once, a limit is waited for only briefly.
         found = [Candidate(self.id, frozenset(), asking, self.place)]
         for each in self.successors:
             model = each.model

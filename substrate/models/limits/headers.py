@@ -41,11 +41,14 @@ _PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 
 @dataclass(frozen=True, slots=True)
 class RemainingLimit:
-    """What is left of one limit (of requests, of tokens), and in how many seconds it is whole."""
+    """What is left of one limit."""
 
+    #: ``requests``, ``tokens``, ``input-tokens``, ….
     resource: str
     remaining: int
+    #: The whole; None where the headers do not say.
     limit: int | None
+    #: In how many seconds it is whole again.
     resets_in_s: float
 
 
@@ -61,7 +64,7 @@ def retry_after(headers: Mapping[str, str], body: object, now: datetime) -> floa
         _in_message(body),
     ]
     waits = [each for each in asked if each is not None]
-    if not waits:
+    if not waits:  # a limit that is not used up was not the cause
         waits = [each.resets_in_s for each in allowances(headers, now) if each.remaining <= 0]
     return _bounded(max(waits)) if waits else None
 

@@ -76,7 +76,7 @@ def rejected(
     if status is not None and 300 <= status < 400:
         return _redirected(model, status, headers or {})
     words, message = _said(body)
-    status = status or _status_in(body)
+    status = status or _status_in(body)  # an error inside a stream may name one
     wait = retry_after(headers or {}, body, datetime.now(UTC))
     kind = _kind(status, words, message)
     if is_daily := kind is RateLimited and _is_daily(body):
@@ -88,7 +88,7 @@ def rejected(
         text += f" (it asks for a wait of {days} or more, which is not believed)"
         wait = None
     if kind is QuotaExhausted and not is_daily and (wait or 0) < SHORTEST_QUOTA_S:
-        wait = None
+        wait = None  # the SDK's usual seconds, which fill no account
     remedy = REMEDIES[kind]
     if kind in (RateLimited, QuotaExhausted) and wait is not None:
         remedy = f"wait {wait:g} s, then ask again"

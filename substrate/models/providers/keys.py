@@ -126,6 +126,7 @@ def hide_in(error: ModelError, keys: Mask) -> None:
     if error.body is not None:
         error.body = keys.hide(error.body)
     whole = "".join(format_exception(error))
+    # A trace too long to be looked through counts as one that tells a key.
     if len(whole) > LONGEST_TRACE or keys.is_in(whole):
         error.__cause__ = error.__context__ = None
 
@@ -149,6 +150,7 @@ class Words:
 
     def take(self, words: str) -> None:
         """Pass words on, as far as they are surely no key."""
+        # A key may come in two pieces: what may be the beginning of one waits for the next.
         hidden = self._keys.hide_keys(self._kept + words)
         count = self._keys.begun_at_the_end(hidden)
         self._kept = hidden[len(hidden) - count :]

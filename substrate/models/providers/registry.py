@@ -46,17 +46,17 @@ class Provider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Where a provider's adapter is, the SDK that it imports, and what it needs to be reached.
+    """Where a provider's adapter is, the SDK that it imports, and what it needs to be reached."""
 
-    The SDK comes with the kit's `extra`. One of `keys` must be set, unless the model has an address
-    of its own or one of `addresses`, variables with a base URL whose server may ask for no key, is
-    set.
-    """
-
+    #: The adapter's.
     module: str
+    #: The extra of the kit with which the SDK comes.
     extra: str
+    #: The SDK's package.
     sdk: str
+    #: The variables of which one must be set, unless the next says otherwise.
     keys: tuple[str, ...]
+    #: Variables with a base URL whose server may ask for no key; so may a model's own.
     addresses: tuple[str, ...] = ()
 
     @property
@@ -115,6 +115,7 @@ async def adapter_of(provider: str, address: Address) -> Provider:
     """
     adapters = (await _of_this_loop()).adapters
     if (provider, address) not in adapters:
+        # In a thread: an SDK takes seconds to import, and other runs go on meanwhile.
         adapter = await asyncio.to_thread(_connect, provider, address)
         adapters.setdefault((provider, address), adapter)  # another task may have been quicker
     return adapters[provider, address]

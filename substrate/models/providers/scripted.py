@@ -127,7 +127,7 @@ def _finish(reply: Reply, model: str, request: Request) -> Reply:
         for i, part in enumerate(reply.parts)
     )
     usage = reply.usage
-    if usage == Usage():
+    if usage == Usage():  # a script may play a provider that counts in its own way
         usage = Usage(
             input_tokens=estimate(request),
             output_tokens=tokens(reply.to_json()["parts"]),

@@ -70,13 +70,16 @@ Opening = Awaitable[AbstractAsyncContextManager[Stream]]
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long an answer is waited for: in silence, in seconds, and until when at most.
+    """How long an answer is waited for.
 
     An answer that comes in several calls, one after the other, is one answer.
     """
 
+    #: For how many seconds nothing may be said.
     silence_s: float
+    #: For how many seconds it may come in.
     whole_s: float
+    #: When these are over, by the event loop's clock.
     ends: float
 
     @classmethod

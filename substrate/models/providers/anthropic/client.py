@@ -68,7 +68,7 @@ class Anthropic:
         except BadRequest as error:
             longest = longest_in(error.body)
             if longest is None or longest == self._longest.get(model):
-                raise
+                raise  # of something else, or asked for as much as it said already
             self._longest[model] = longest
             return await self._answer(model, self._limited(model, request), on_delta)
 
@@ -87,6 +87,7 @@ class Anthropic:
                 if drafts[-1].stop != "pause_turn" or replies.calls_ours(drafts[-1]):
                     with parsing(f"{PROVIDER}:{model}"):
                         return replies.reply(model, request, drafts)
+                # What it has said so far goes back as the last message: the API goes on from there.
                 so_far = paused(drafts)
                 turn = [{"role": "assistant", "content": so_far}] if so_far else []
                 body["messages"] = [*asked, *turn]

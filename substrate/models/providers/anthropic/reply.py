@@ -37,12 +37,19 @@ class Draft:
     """One message as far as its stream has come."""
 
     id: str | None = None
+    #: By their index, as they have grown.
     blocks: dict[int, dict[str, Json]] = field(default_factory=dict)
+    #: By the index of a tool's block, its input as JSON text.
     inputs: dict[int, str] = field(default_factory=dict)
+    #: The API's counts, the latest of each.
     usage: dict[str, Json] = field(default_factory=dict)
+    #: Whether the output was counted, which comes at the end.
     is_counted: bool = False
+    #: Why it stopped, in the API's word.
     stop: str | None = None
+    #: What a refusal says of its cause.
     stop_details: dict[str, Json] | None = None
+    #: Whether `message_stop` has come.
     is_complete: bool = False
 
     @property

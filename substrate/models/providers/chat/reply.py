@@ -45,10 +45,13 @@ _FILTERED = frozenset({"content_filter", "safety", "sensitive", "refusal"})
 class _Call:
     """One call as far as its pieces have come."""
 
+    #: Its place among the calls; not every server counts.
     index: int
     id: str = ""
     name: str = ""
+    #: JSON text.
     arguments: str = ""
+    #: What else the server hung on it.
     native: dict[str, Json] = field(default_factory=dict)
 
 
@@ -58,10 +61,13 @@ class _Draft:
 
     id: str | None = None
     text: str = ""
+    #: By the name under which the server sends it.
     reasoning: dict[str, str] = field(default_factory=dict)
+    #: OpenRouter's blocks of reasoning, which it wants back.
     details: list[dict[str, Json]] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
     counts: dict[str, Json] = field(default_factory=dict)
+    #: Why it stopped, in the server's word.
     finish: str | None = None
     has_begun: bool = False
 
@@ -97,9 +103,10 @@ async def answer(
                 if words:
                     on_delta(words)
                 if draft.finish is not None:
-                    break
+                    break  # some servers send an end without closing their stream
             if draft.finish is None:
                 raise transport_failed(called, "ended its stream before the answer was complete")
+            # The counts come after the end, in a chunk of their own.
             async for event in drain(coming, COUNTS_S):
                 draft.counts = _counts(event) or draft.counts
         with parsing(called):

@@ -17,18 +17,18 @@ from substrate.values.errors import BadRequest
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What one server of the protocol does in its own way.
-
-    `limit` is its name for the longest output; `takes_files` whether it reads documents that are
-    not text, `takes_formats` whether it streams answers that fit a schema; `prices` the provider in
-    the price list, or else the `address` that tells it.
-    """
+    """What one server of the protocol does in its own way."""
 
     provider: str
+    #: Its name for the longest output.
     limit: str
+    #: Whether it reads documents that are not text.
     takes_files: bool
+    #: Whether it streams answers that fit a schema.
     takes_formats: bool
+    #: The provider in the price list.
     prices: str | None = None
+    #: Where there is none: the base URL, by which the list may know it.
     address: str | None = None
 
     def name(self, model: str) -> str:
@@ -51,6 +51,7 @@ def body_of(server: Server, model: str, request: Request) -> dict[str, Json]:
         for tool in request.tools
     ]
     tools += parameters.pop("tools", [])
+    # Asked for both, most servers would write the answer and call no tool.
     is_formatted = server.takes_formats and request.answer_schema is not None and not tools
     system = request.system if is_formatted else in_words(request)
     messages = [{"role": "system", "content": system}] if system else []

@@ -46,11 +46,17 @@ class Draft:
     """One answer as far as its stream has come."""
 
     id: str | None = None
+    #: As they came, words joined to the words before them.
     parts: list[dict[str, Json]] = field(default_factory=list)
+    #: The API's counts, the latest of each.
     counts: dict[str, Json] = field(default_factory=dict)
+    #: Why it stopped, in the API's word.
     finish: str | None = None
+    #: What the API adds to that in prose: also the call that it could not read.
     message: str = ""
+    #: Why the prompt was refused, so that nothing was written.
     blocked: str | None = None
+    #: What goes back for the rest of an answer that the server has cut.
     continuation: str | None = None
 
     @property
@@ -74,7 +80,7 @@ class Draft:
             self.blocked = feedback["blockReason"]
             self.message = feedback.get("blockReasonMessage") or ""
         words = ""
-        for candidate in (chunk.get("candidates") or ())[:1]:
+        for candidate in (chunk.get("candidates") or ())[:1]:  # a setting may ask for several
             self.finish = candidate.get("finishReason") or self.finish
             self.message = candidate.get("finishMessage") or self.message
             self.continuation = candidate.get("continuationToken") or self.continuation

@@ -125,10 +125,11 @@ def _written(text: str) -> Iterator[tuple[str, str]]:
     for name, arguments in _TAGGED.findall(text):
         yield name, arguments.strip()
     if "<function=" in text:
-        return
+        return  # the rest is no call, though it may look like JSON
     if bare := _BARE.match(text):
         yield bare[1], bare[2]
         return
+    # Words may stand around the JSON: from its first bracket to its last.
     start, end = min((text + "{[").find(each) for each in "{["), max(map(text.rfind, "}]"))
     yield from _of_json(_json(text[start : end + 1]))
 

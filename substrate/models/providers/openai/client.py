@@ -64,6 +64,7 @@ class OpenAI:
         except BadRequest as error:
             if ENCRYPTED not in body.get("include", ()) or not _INCLUDE.search(error.body or ""):
                 raise
+        # Nothing was charged for the refusal, so asking again costs a round trip and no more.
         self._without_reasoning.add(model)
         return await self._answer(model, request, without_reasoning(body), on_delta)
 
@@ -87,7 +88,7 @@ class OpenAI:
                     if event.get("type") == "error":
                         raise rejected(called, event)
                     if event.get("type") in replies.ENDS:
-                        await finish(coming)
+                        await finish(coming)  # else the connection could not be used again
                         with parsing(called):
                             return replies.reply(model, request, draft)
             raise transport_failed(called, "ended its stream before the answer was complete")

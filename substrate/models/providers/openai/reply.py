@@ -23,11 +23,15 @@ _IDLE = frozenset({"response.in_progress", "response.queued", "keepalive", "ping
 
 @dataclass(slots=True)
 class Draft:
-    """One answer as far as its stream has come: each item as it was when it was complete."""
+    """One answer as far as its stream has come."""
 
+    #: By its id, each item as it was when it was complete.
     done: dict[str, dict[str, Json]] = field(default_factory=dict)
+    #: The response of the event that ends the stream; empty before.
     response: dict[str, Json] = field(default_factory=dict)
+    #: All deltas, to be counted where no item was completed.
     written: list[str] = field(default_factory=list)
+    #: Whether the provider has begun to work, which it charges for.
     has_begun: bool = False
 
 
@@ -59,7 +63,9 @@ def reply(model: str, request: Request, draft: Draft) -> m.Reply:
     is_failed = response.get("status") in ("failed", "cancelled")
     if response.get("error") or (is_failed and unfinished != "content_filter"):
         raise _failed(called, response)
+    # Some servers end with a response that has no output: then the completed items are all.
     last = response.get("output") or list(draft.done.values())
+    # The last event encrypts reasoning anew: what goes back is the item as it was completed.
     items = [draft.done.get(item.get("id"), item) for item in last]
     stop = _stop(called, response, items)
     parts = [_part(item) for item in items]
@@ -97,6 +103,7 @@ def _stop(called: str, response: dict[str, Json], items: list[dict[str, Json]]) 
         return m.StopReason.LENGTH
     if unfinished is not None:
         raise unknown_stop(called, unfinished)
+    # Some servers cut an answer off without a reason: a call says itself that it is not whole.
     status = response.get("status")
     calls = [item for item in items if item["type"] == "function_call"]
     if status == "incomplete" or any(each.get("status") in _UNFINISHED for each in calls):

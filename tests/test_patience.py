@@ -13,7 +13,6 @@ from substrate.agent.budget import budget
 from substrate.agent.stop import answered, any_of
 from substrate.agent.tool import tool
 from substrate.engine.run.attempts import FIRST_KEPT, LAST_KEPT
-from substrate.models.limits.model_limits import ModelLimits
 from substrate.models.messages import Reply, Usage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
@@ -222,7 +221,6 @@ async def test_a_person_need_not_wait(store_url):
         for _ in range(3):
             async with client.work([agent], options=COLD) as worker:
                 await worker.run_until_idle()
-            ModelLimits.of(client.store).limiter.unblock("scripted:away")
             clock.advance(60)
             await client.signal("a/1", "model")
         async with client.work([agent], options=COLD):
@@ -246,7 +244,6 @@ async def test_a_signal_to_a_warm_run(sqlite_url):
         async with asyncio.timeout(10):
             while not clock.sleepers:
                 await asyncio.sleep(0)
-        ModelLimits.of(client.store).limiter.unblock("scripted:away")
         clock.advance(60)
         await client.signal("a/1", "model")
         assert (await client.result("a/1", agent)).text == "At last."

@@ -26,7 +26,7 @@ from substrate.engine.function.returns import Measured
 from substrate.engine.step.step import Step
 from substrate.models.fallback_reason import FallbackReason
 from substrate.models.frame import frame
-from substrate.models.limits.model_limits import shared_limits
+from substrate.models.limits.model_limits import ModelLimits, shared_limits
 from substrate.models.messages import Invalid, Json, PassedOver, Reply, StopReason, Text, Usage
 from substrate.models.model import PATIENCE, Model
 from substrate.models.request import Request
@@ -136,6 +136,7 @@ def model_step(ctx: Context, asked: ModelCall) -> Step:
         pause_on=(Exception,),
         let_through=(ContextOverflow,) if asked.raises_overflow else (),
         add_usage=_add_usage,
+        on_hurried=partial(_unblock, ctx, model),
         blobs=(blob,),
     )
 
@@ -168,6 +169,13 @@ async def _answer(ctx: Context, asked: ModelCall) -> Measured:
         emit(ctx, ModelPassedOver(each.model, each.reason))
     usage = {"model": f"{reply.provider}:{reply.model}", **reply.usage.to_json()}
     return Measured(reply.to_json(), usage)
+
+
+def _unblock(ctx: Context, model: Model) -> None:
+    """Ask the models at once, whatever wait they asked for: a person says that they answer now."""
+    others = [each.model for each in model.successors if isinstance(each.model, Model)]
+    places = [each.place for each in (model.available(), *others)]
+    ModelLimits.of(ctx.execution.services.store).unblock(places)
 
 
 def _add_usage(before: Json, more: Json) -> Json:

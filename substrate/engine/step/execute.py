@@ -204,7 +204,10 @@ class StepExecution:
     async def _wait_until(self, row: Promise, due_at: int) -> None:
         """Return when it is time for the next attempt."""
         if self._step.pause_on:  # a person decides when it can go on, and may know better
-            self._row.failed = failed_in(await rest(self._execution, row, due_at))
+            rested = await rest(self._execution, row, due_at)
+            if rested is not row:  # a signal came before the time, and changed the row
+                self._step.on_hurried()
+            self._row.failed = failed_in(rested)
         else:
             await self._execution.wakeups.wait_until(due_at)
 

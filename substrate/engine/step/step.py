@@ -41,6 +41,10 @@ def _is_none(error: Exception) -> None:
     return None
 
 
+def _ignore() -> None:
+    """Do nothing about a person's hurry: nothing but the wait itself is in the way."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """What is to be called, and how. `input` is what the journal shows of its arguments.
@@ -61,6 +65,8 @@ class Step:
 
     `add_usage` adds up what two attempts used, each as its record or None: then what failed
     attempts used counts as well, and the step's row tells it already while it waits.
+
+    `on_hurried` is called where a person asks for the next attempt before it is due.
     """
 
     name: str
@@ -78,6 +84,7 @@ class Step:
     fault_in: Callable[[Exception], Failure | None] = _is_none
     keep: Callable[[Any], Any] | None = None
     add_usage: Callable[[Any, Any], Any] | None = None
+    on_hurried: Callable[[], None] = _ignore
     blobs: tuple[Blob, ...] = ()
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ Invariant: nothing here outlives the store, or the loop, to which it belongs.
 
 import asyncio
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -50,6 +50,12 @@ class ModelLimits:
         """Return the limits that calls outside of runs share, while this event loop runs."""
         loop = asyncio.get_running_loop()
         return _of_loops.get(loop) or _of_loops.setdefault(loop, cls.on(OffsetClock()))
+
+    def unblock(self, places: Iterable[str]) -> None:
+        """Let models be asked at once: a person knows that they answer again."""
+        for place in places:
+            self.limiter.unblock(place)
+            self.breakers.succeeded(place)
 
 
 @asynccontextmanager

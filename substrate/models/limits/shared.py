@@ -86,7 +86,7 @@ class Sharing:
     def _report_once(self, model: str, row: str) -> None:
         if (model, row) not in self._reported:
             self._reported.add((model, row))
-            log.warning("the row of %s in `limits` is not read: %.200s; delete it", model, row)
+            log.warning("the row of %s in `rate_limits` is not read: %.200s; delete it", model, row)
 
 
 async def _quietly(store: Store, act: Callable[[Store], Awaitable[None]]) -> None:

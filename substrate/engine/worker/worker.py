@@ -13,10 +13,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
-from substrate.engine.failure import failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import described
 from substrate.engine.function.registry import Registry
@@ -27,7 +25,7 @@ from substrate.engine.run.services import Listener, Services, tell_nobody
 from substrate.engine.run.threads import Threads
 from substrate.engine.worker.closing import STOPPING, calls_that_must_end, wind_down
 from substrate.engine.worker.drive import drive, give_up
-from substrate.engine.worker.driven import DrivenRun
+from substrate.engine.worker.driven import DrivenRun, DrivenRuns
 from substrate.engine.worker.heartbeat import Heartbeat
 from substrate.engine.worker.lanes import Lanes
 from substrate.engine.worker.options import DEFAULT_OPTIONS, WorkerOptions
@@ -73,10 +71,12 @@ class Worker:
         only: RunId | None = None,
     ) -> None:
         if not isinstance(options, WorkerOptions):
-            raise Misuse(f"limits={options!r} is no Limits; write Limits(concurrency=8)")
+            raise Misuse(
+                f"options={options!r} is no WorkerOptions; write WorkerOptions(concurrency=8)"
+            )
         if not callable(on_event):
             raise Misuse(
-                f"listener={described(on_event)} is no function; it is given run_id and event"
+                f"on_event={described(on_event)} is no function; it is given run_id and event"
             )
         #: The open store.
         self.store = store
@@ -87,10 +87,9 @@ class Worker:
         self._lanes = Lanes(store, self._registry, queue=self._queue, only=only)
         self._listener = on_event
         self._only = only
-        self._runs: dict[RunId, DrivenRun] = {}
+        self._runs = DrivenRuns(self._drive, self._has_left)
         self._orphans = Orphans()
         self._unknown = UnknownFunctions(store, options.lease)
-        self._drives: set[asyncio.Task[None]] = set()
         self._crashed: list[Execution] = []
         self._starts: dict[asyncio.Future[None], RunId] = {}
         self._tick_soon = asyncio.Event()
@@ -143,7 +142,7 @@ class Worker:
         self._is_stopping = True
         self._heartbeat.retire(self.options.shutdown_grace.total_seconds() + _CLOSING)
         self.tick_soon()
-        for execution in self._executions:
+        for execution in self._runs.executions:
             if execution.idle.idle_since is None:
                 execution.lifecycle.drain(Shutdown(STOPPING))
         await to_its_end(self._close())
@@ -154,7 +153,9 @@ class Worker:
         What else is under way is cut off, and done again by whoever drives its run next.
         """
         self._is_hurried = True
-        return [call for execution in self._executions for call in calls_that_must_end(execution)]
+        return [
+            call for execution in self._runs.executions for call in calls_that_must_end(execution)
+        ]
 
     async def _close(self) -> None:
         """Close in order. The end of the event loop may cancel this, too: it goes on to the end."""
@@ -174,18 +175,18 @@ class Worker:
     async def _leave(self) -> None:
         """Suspend what only waits, and wait for the steps of all else to end."""
         await ended({asyncio.ensure_future(self._suspend_all())}, _LAST_WORD)
-        for execution in self._executions:
+        for execution in self._runs.executions:
             execution.lifecycle.drain(Shutdown(STOPPING))
         await wind_down(
-            {self._ticking, *self._starts, *self._drives},
-            lambda: self._executions,
+            {self._ticking, *self._starts, *self._runs.tasks},
+            lambda: self._runs.executions,
             self.options.shutdown_grace.total_seconds(),
             is_hurried=self._is_hurried,
         )
 
     async def _suspend_all(self) -> None:
         with suppress(StoreError):  # then what waits is given back like all else
-            for execution in self._executions:
+            for execution in self._runs.executions:
                 await execution.wakeups.suspend()
 
     @property
@@ -222,18 +223,12 @@ class Worker:
 
     def execution_of(self, run_id: RunId) -> Execution | None:
         """Return the execution of a run that is being driven here."""
-        run = self._runs.get(run_id)
-        return run.execution if run else None
-
-    @property
-    def _executions(self) -> list[Execution]:
-        """What is being driven, as it stands now: the runs may leave while this is gone through."""
-        return [run.execution for run in self._runs.values()]
+        return self._runs.execution_of(run_id)
 
     def wake(self, run_id: RunId) -> None:
         """Say that something was done for a run, which may be driven here or elsewhere."""
-        if run := self._runs.get(run_id):
-            run.execution.wakeups.wake()
+        if execution := self._runs.execution_of(run_id):
+            execution.wakeups.wake()
         self.tick_soon()
 
     async def run_until_idle(self) -> None:
@@ -246,7 +241,7 @@ class Worker:
             self._stir.clear()
             self.tick_soon()
             await self._ticked()
-            for execution in self._executions:
+            for execution in self._runs.executions:
                 await execution.wakeups.suspend()
             if not (self._runs or self._starts or await self._has_work()):
                 return
@@ -268,7 +263,7 @@ class Worker:
         """How many more runs may be taken on."""
         if self._is_stopping or self._committer.has_stopped or not self._heartbeat.is_alive:
             return 0
-        if self._suspects.keeps_others_out(self._executions):
+        if self._suspects.keeps_others_out(self._runs.executions):
             return 0
         return self.options.concurrency - len(self._runs) - len(self._starts)
 
@@ -277,33 +272,19 @@ class Worker:
         run = claim.run
         if self._is_stopping or claim.fence.owner != self._owner:
             return
-        if former := self._runs.get(run.id):
-            former.execution.lifecycle.shut(LeaseLost(f"run {run.id!r} has been claimed anew"))
         log.info("run %s is taken, claim %d", run.id, run.epoch)
-        driven = self._runs[run.id] = DrivenRun(Execution(claim, self._services))
-        task = asyncio.create_task(self._drive(driven), name=f"ostinato-run {run.id}")
-        driven.execution.lifecycle.task = task
-        self._drives.add(task)
-        task.add_done_callback(partial(self._drive_ended, driven))
+        self._runs.adopt(Execution(claim, self._services))
 
     async def _drive(self, driven: DrivenRun) -> None:
         run = driven.execution.claim.run
         # Looked up here, where it fails this run alone: its lane may say something else.
         await drive(driven, self._registry[run.function, run.version])
 
-    def _drive_ended(self, driven: DrivenRun, task: asyncio.Task[None]) -> None:
-        run_id, execution = driven.id, driven.execution
-        self._drives.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.error("run %s crashed: its driver failed", run_id, exc_info=error)
-            execution.lifecycle.crash = failure_of(error)
-        elif execution.lifecycle.crash is not None:
-            log.error("run %s crashed: %s", run_id, execution.lifecycle.crash.message)
+    def _has_left(self, execution: Execution) -> None:
+        """Take note that a run is driven here no more."""
         if execution.lifecycle.crash is not None:
             self._crashed.append(execution)
             self.tick_soon()
-        if self._runs.get(run_id) is driven:  # not where the run has been claimed anew meanwhile
-            del self._runs[run_id]
         self._stir.set()
         # There may be more than we had room for, or that a suspect kept out.
         if self._free == 1 or is_suspect(execution.claim.run.crashes):
@@ -312,7 +293,7 @@ class Worker:
     def _stand_by(self) -> None:
         """Take note that a run only waits now."""
         self._stir.set()
-        if any(execution.recorder.is_suspect for execution in self._executions):
+        if any(execution.recorder.is_suspect for execution in self._runs.executions):
             self.tick_soon()
 
     async def _ticked(self) -> None:
@@ -359,7 +340,7 @@ class Worker:
         while True:
             await asyncio.sleep(min(max(self._heartbeat.seconds_left, 0.05), 1.0))
             if not self._heartbeat.is_alive:
-                self._interrupt_all(LeaseLost("the worker's lease has lapsed"))
+                self._runs.shut_all(LeaseLost("the worker's lease has lapsed"))
 
     def _give_leases_up(self) -> None:
         """Give every lease up. Called from a thread, also when nobody can close this any more."""
@@ -367,16 +348,12 @@ class Worker:
         if self._ticking.get_loop().is_closed():
             self._threads.close()
 
-    def _interrupt_all(self, interrupt: Interrupt) -> None:
-        for execution in self._executions:
-            execution.lifecycle.shut(interrupt)
-
     async def _reregister(self) -> None:
         """Let go of everything, give back what nobody has taken, come back as another."""
         if self._runs or self._starts:
             log.warning("the lease has lapsed; letting go of %d runs", len(self._runs))
-        self._interrupt_all(LeaseLost("the worker's lease has lapsed"))
-        await ended({*self._drives, *self._starts}, LAST_WAIT)
+        self._runs.shut_all(LeaseLost("the worker's lease has lapsed"))
+        await ended({*self._runs.tasks, *self._starts}, LAST_WAIT)
         await self._release_all()
         await self._registration.unregister()
         await self._registration.register()
@@ -391,7 +368,7 @@ class Worker:
 
     async def _without_most_suspects(self, claims: Sequence[Claim]) -> Sequence[Claim]:
         """Return the claims that may be driven now; the others are given back before any is."""
-        chosen = self._suspects.choose(claims, self._executions)
+        chosen = self._suspects.choose(claims, self._runs.executions)
         aside = [claim for claim in claims if claim not in chosen]
         if aside:
             with suppress(StoreError):  # then they are found to be orphans, and given back later
@@ -401,16 +378,16 @@ class Worker:
     async def _check_own_runs(self) -> None:
         """Wake runs that something came for; let go of runs that are not ours any more."""
         # Taken before the query: what is adopted or replaced meanwhile is not in its answer.
-        driven = [(run, run.execution) for run in self._runs.values()]
+        driven = self._runs.executions
         owned_runs = {inbox.run_id: inbox for inbox in await self.store.owned_runs(self._owner)}
         has_lost_run = False
-        for run, execution in driven:
-            run_id = run.id
+        for execution in driven:
+            run_id = execution.fence.run_id
             inbox = owned_runs.get(run_id)
             if inbox is not None and inbox.epoch == execution.fence.epoch:
                 execution.wakeups.check_time()
                 await self._unless_broken(execution, execution.wakeups.look(inbox))
-            elif self._is_present(run, execution) and not execution.lifecycle.is_leaving:
+            elif self.execution_of(run_id) is execution and not execution.lifecycle.is_leaving:
                 execution.lifecycle.shut(LeaseLost(f"run {run_id!r} belongs to another worker now"))
                 has_lost_run = True
         if has_lost_run:
@@ -418,10 +395,6 @@ class Worker:
             # each run of ours, and would for what we claim now under a name that is no more.
             await self._heartbeat.confirm()
         await self._release_orphans(list(owned_runs.values()))
-
-    def _is_present(self, run: DrivenRun, execution: Execution) -> bool:
-        """Whether a run is still driven here, and by this execution."""
-        return self._runs.get(run.id) is run and run.execution is execution
 
     async def _count_crashes(self) -> None:
         """Give back runs that crashed by themselves, while their worker goes on."""
@@ -450,7 +423,7 @@ class Worker:
 
     async def _suspend_idle(self) -> None:
         """Let go of runs that only wait: those that have for long, or whose place is needed."""
-        resting = longest_idle(self._executions)
+        resting = longest_idle(self._runs.executions)
         needed = 0
         if resting and self._free <= 0 and self._heartbeat.is_alive:
             needed = await self._lanes.count_ready(len(resting))
@@ -462,7 +435,7 @@ class Worker:
 
     async def _release_orphans(self, seen: Sequence[OwnedRun]) -> None:
         """Give back runs that are ours and that nobody drives: a driver failed at the database."""
-        at_hand = self._runs.keys() | set(self._starts.values())
+        at_hand = self._runs.ids | set(self._starts.values())
         orphans = [inbox for inbox in seen if inbox.run_id not in at_hand]
         lasting = self._orphans.lasting(orphans, asyncio.get_running_loop().time())
         if lasting:

@@ -72,7 +72,7 @@ async def test_it_is_paused_and_named(store_url, function):
 
 
 async def test_the_code_that_asks_is_told(store_url):
-    """Requeued under the code that asks for it, the run hears that nobody knows."""
+    """Resumed under the code that asks for it, the run hears that nobody knows."""
     async with connect(store_url) as client:
         await begin(client)
         await paused(client, renamed)

@@ -136,7 +136,7 @@ async def test_nothing_is_lost_and_no_crash_counted(store_url):
 
 
 async def test_it_goes_on_under_the_old_code(store_url):
-    """Requeued where the old code is, a paused run goes on as if nothing had been."""
+    """Resumed where the old code is, a paused run goes on as if nothing had been."""
     async with taken_over(store_url, old, new) as client:
         await paused(client)
     async with connect(store_url) as client, client.work([old], options=QUICK):
@@ -147,7 +147,7 @@ async def test_it_goes_on_under_the_old_code(store_url):
 
 
 async def test_the_recorded_value_is_accepted(store_url):
-    """Requeued with accept=key, a run goes on with what was recorded there, now and ever after."""
+    """Resumed with accept=key, a run goes on with what was recorded there, now and ever after."""
     async with taken_over(store_url, old, new) as client:
         await paused(client)
         await client.resume("run", accept="fetch.0")
@@ -157,7 +157,7 @@ async def test_the_recorded_value_is_accepted(store_url):
 
 
 async def test_requeued_alone_it_pauses_again(store_url):
-    """Requeued under code that still asks for something else, a run is paused again."""
+    """Resumed under code that still asks for something else, a run is paused again."""
     async with taken_over(store_url, old, new) as client:
         first = await paused(client)
         await client.resume("run")

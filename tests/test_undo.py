@@ -169,7 +169,7 @@ async def test_an_undo_that_fails_makes_the_run_dead(store_url):
             RunDead, match=r"'book\.0' could not be undone: OSError: the other side"
         ) as dead:
             await client.result("run")
-        assert "; the run is undone for ValueError: the trip is off. Requeued" in str(dead.value)
+        assert "; the run is undone for ValueError: the trip is off. Resumed" in str(dead.value)
         assert (await client.get("run")).status is RunStatus.DEAD
         assert did[2:] == ["release b B 36"]
         await client.resume("run")
@@ -180,7 +180,7 @@ async def test_an_undo_that_fails_makes_the_run_dead(store_url):
 
 
 async def test_an_undo_whose_own_step_failed(store_url):
-    """Requeued, it is tried anew, and what its step had come to is no part of that."""
+    """Resumed, it is tried anew, and what its step had come to is no part of that."""
 
     async def flaky(what: str) -> None:
         troubles["flaky"] += 1

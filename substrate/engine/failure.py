@@ -66,8 +66,8 @@ def failure_of(error: BaseException) -> Failure:
 
 def unknown_outcome(reason: str, trace: str | None = None) -> Failure:
     """Return the record of an effect of which nobody knows whether it happened."""
-    told = f"{reason}; it may have happened, and is not made again. Look first."
-    return Failure(UNKNOWN, told, traceback=trace)
+    message = f"{reason}; it may have happened, and is not made again. Look first."
+    return Failure(UNKNOWN, message, traceback=trace)
 
 
 def encode_failure(failure: Failure) -> JsonText:
@@ -151,26 +151,26 @@ def _made(name: str, args: Sequence[object]) -> Exception | None:
 def _message(error: BaseException, depth: int = 0) -> str:
     """Return what an exception says; of a group, also what its first members say."""
     try:
-        told = str(error)
+        text = str(error)
     except Exception as broken:  # noqa: BLE001 - an exception's own __str__ is user code too
         return f"(no message: its __str__ raises {type(broken).__name__})"
     if not isinstance(error, BaseExceptionGroup) or depth >= _DEPTH:
-        return told
+        return text
     first = error.exceptions[:_MEMBERS_TOLD]
     members = [f"{type(one).__name__}: {_message(one, depth + 1)}"[:_MEMBER_LIMIT] for one in first]
     left = len(error.exceptions) - len(first)
-    return f"{told}: {'; '.join(members)}{f'; and {left} more' if left else ''}"
+    return f"{text}: {'; '.join(members)}{f'; and {left} more' if left else ''}"
 
 
 def _members(group: BaseExceptionGroup[BaseException], depth: int = 0) -> list[object]:
     """Return what a group holds, as its record lists it: type and message, and their members."""
-    told: list[object] = []
+    records: list[object] = []
     for error in group.exceptions[:_ALL_MEMBERS]:
         record: dict[str, object] = {"type": type(error).__name__, "message": _message(error)}
         if isinstance(error, BaseExceptionGroup) and depth < _DEPTH:
             record["members"] = _members(error, depth + 1)
-        told.append(record)
-    return told
+        records.append(record)
+    return records
 
 
 def _details(error: BaseException) -> object:

@@ -36,9 +36,13 @@ _MOMENT = 0.5  # seconds between two looks at what the workers know
 class Spawn:
     """A child to be started."""
 
+    #: What it runs.
     function: Durable[..., Any]
+    #: Whose workers drive it.
     queue: str
+    #: After how many seconds it is ended.
     timeout: float | None
+    #: What becomes of it where it would be dead.
     on_dead: OnDead
 
     def new_run(self, execution: Execution, promise: Promise) -> NewRun:
@@ -135,11 +139,11 @@ async def _check_known(execution: Execution, spawn: Spawn) -> None:
             return
         if pause is not None:
             await asyncio.sleep(pause)
-    told = (
+    message = (
         f"no worker knows {function.name!r}, version {function.version}{in_place(function)}, so "
         f"nobody could drive it: {how_to_be_found(function)}; then resume the run"
     )
-    execution.lifecycle.drain_and_raise(Paused(failure_of(UnknownFunction(told))))
+    execution.lifecycle.drain_and_raise(Paused(failure_of(UnknownFunction(message))))
 
 
 def read_child(function: Durable[..., T], promise: Promise) -> T | Raised[Exception]:

@@ -128,10 +128,10 @@ def _judged(type_: Any, run_id: str, name: str, received: ReceivedSignal) -> Acc
             JsonText(encode(annotation.dump(made))), annotation.is_exact(received.value, value)
         )
     except (ValidationError, NotEncodable) as error:
-        told = str(error)
+        why = str(error)
     except Exception as error:  # noqa: BLE001 - a type's own validators are user code
-        told = f"reading it raises {type(error).__name__}: {error}"
-    message = f"the value sent is not a {shown(type_)}: {told}"[:1000]
+        why = f"reading it raises {type(error).__name__}: {error}"
+    message = f"the value sent is not a {shown(type_)}: {why}"[:1000]
     return {
         "type": "Refused",
         "message": message,

@@ -23,11 +23,11 @@ class _YesOrNo:
         strict = core_schema.bool_schema(strict=True)
         # Lax or strict, so that in `bool | str` the text "yes" stays the text that it is.
         return core_schema.lax_or_strict_schema(
-            core_schema.no_info_before_validator_function(_said, strict), strict
+            core_schema.no_info_before_validator_function(_parsed, strict), strict
         )
 
 
-def _said(value: Any) -> Any:
+def _parsed(value: Any) -> Any:
     if isinstance(value, bool):
         return value
     word = value.strip().casefold() if isinstance(value, str) else None

@@ -92,10 +92,10 @@ class Annotation:
         try:
             return self._adapter.validate_python(value)
         except ValidationError as error:
-            told = str(error)
+            message = str(error)
         except Exception as error:  # noqa: BLE001 - a type's own validators are user code
-            told = f"reading it raises {type(error).__name__}: {error}"
-        raise Misuse(f"{self._owner}: the recorded {self._name} no longer fits its type: {told}")
+            message = f"reading it raises {type(error).__name__}: {error}"
+        raise Misuse(f"{self._owner}: the recorded {self._name} no longer fits its type: {message}")
 
     def refusal(self, value: Any) -> str | None:
         """Say why a value is not of the type as it stands, without being made so; None if it is."""
@@ -144,9 +144,9 @@ class Annotation:
         return difference(value, back, self._name, allow)
 
     def _not_encodable(self, error: Exception | None) -> NotEncodable:
-        told = _VALUES.sub("", str(error))  # which may be secret
+        message = _VALUES.sub("", str(error))  # which may be secret
         return NotEncodable(
-            f"{self._owner}: {self._name} has no JSON form as {shown(self._hint)}: {told}"
+            f"{self._owner}: {self._name} has no JSON form as {shown(self._hint)}: {message}"
         )
 
     def _is_not(self, lost: str) -> str:
@@ -157,8 +157,10 @@ class Annotation:
             text = encode(dumped)
         except NotEncodable:
             text = _MASK
-        told = f"{self._owner}: {self._name} would not read back as {shown(self._hint)}"
-        return NotKept(f"{told}: {lost}; {_cure_of(lost)}", lost, None if _MASK in text else text)
+        message = f"{self._owner}: {self._name} would not read back as {shown(self._hint)}"
+        return NotKept(
+            f"{message}: {lost}; {_cure_of(lost)}", lost, None if _MASK in text else text
+        )
 
     @cached_property
     def schema(self) -> dict[str, Any]:

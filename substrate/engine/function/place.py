@@ -25,8 +25,8 @@ def described(thing: object) -> str:
     if callable(thing) and isinstance(name, str):
         kind = "the class" if isinstance(thing, type) else "the function"
         return f"{kind} {name.rpartition('<locals>.')[2]}{in_place(thing)}"
-    told = _ADDRESS.sub("", " ".join(f"{thing!r:.300}".split()))
-    return told if len(told) <= 80 else f"{told[:79]}…"
+    text = _ADDRESS.sub("", " ".join(f"{thing!r:.300}".split()))
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def comes_from_code(error: BaseException) -> bool:

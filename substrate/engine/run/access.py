@@ -66,8 +66,8 @@ class StoreAccess:
 
     def lost(self) -> NoReturn:
         """Shut the run: the fence did not hold, so another worker has it."""
-        told = f"run {self._run_id!r} belongs to another worker now"
-        self._lifecycle.shut_and_raise(LeaseLost(told))
+        message = f"run {self._run_id!r} belongs to another worker now"
+        self._lifecycle.shut_and_raise(LeaseLost(message))
 
     async def run(self) -> Run | None:
         """Return the run's row as it stands now."""

@@ -7,8 +7,8 @@ long it may last, and whether it is made in a thread. Where `reconcile` has clos
 that did not happen, the first record counts them: the calls since then have another key.
 
 A step may be tried a thousand times, and its row is written each time, so it keeps the first few
-records and the last few. What the whole series has come to stands in the last one: since when it
-fails, and what it has used up. A person who resumes a paused run begins a new series; the record at
+records and the last few. The last record says of the whole series since when it fails, and
+what it has used up. A person who resumes a paused run begins a new series; the record at
 which the old one was given up says so.
 """
 
@@ -40,10 +40,13 @@ _GAVE_UP = "gave_up"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Attempts that failed one after the other: how many, since when (ms), what that used up."""
+    """Attempts that failed one after the other."""
 
+    #: How many there are.
     count: int = 0
+    #: When the first of them failed, in ms.
     since: int | None = None
+    #: What they have used up of the retry policy.
     spent: Spent = NOTHING_SPENT
 
 
@@ -52,11 +55,11 @@ def series_of(failed: list[Attempt]) -> Series:
     if not failed or _GAVE_UP in failed[-1]:
         return Series()
     last = failed[-1]
-    told = last.get(_SERIES, {})
+    kept = last.get(_SERIES, {})
     ends = [i for i, each in enumerate(failed) if _GAVE_UP in each]
     first = failed[ends[-1] + 1 if ends else 0]
-    spent = Spent(told.get("paid", 0), told.get("patience_ms", 0) / 1000)
-    return Series(last.get(_NUMBER, len(failed)), told.get("since", first["at"]), spent)
+    spent = Spent(kept.get("paid", 0), kept.get("patience_ms", 0) / 1000)
+    return Series(last.get(_NUMBER, len(failed)), kept.get("since", first["at"]), spent)
 
 
 def failed_attempt(error: Exception, now_ms: int, delay_s: float, series: Series) -> Attempt:
@@ -67,8 +70,8 @@ def failed_attempt(error: Exception, now_ms: int, delay_s: float, series: Series
     record = _record(error, now_ms, series.count) | {_WAITED: round(delay_s * 1000)}
     if series.spent == NOTHING_SPENT:
         return record
-    told = {"paid": series.spent.paid, "patience_ms": round(series.spent.waited_s * 1000)}
-    return record | {_SERIES: told | {"since": series.since}}
+    kept = {"paid": series.spent.paid, "patience_ms": round(series.spent.waited_s * 1000)}
+    return record | {_SERIES: kept | {"since": series.since}}
 
 
 def given_up(error: Exception, now_ms: int, series: Series) -> Attempt:

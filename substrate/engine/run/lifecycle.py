@@ -106,8 +106,8 @@ class Lifecycle:
     def check_holds(self) -> None:
         """Raise what keeps the run from acting, if anything does."""
         if not self.holds:
-            told = f"the lease on run {self._run_id!r} has lapsed"
-            self.shut_and_raise(LeaseLost(told))
+            message = f"the lease on run {self._run_id!r} has lapsed"
+            self.shut_and_raise(LeaseLost(message))
 
     def shut(self, interrupt: Interrupt) -> None:
         """End the execution: the first interrupt stands, and every task of the run is cancelled."""

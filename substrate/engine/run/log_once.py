@@ -37,9 +37,9 @@ class TroubleLog:
         key, now, times = f"{apart}: {cause}", self._now(), ""
         with self._lock:
             if key in self._told:
-                told, untold = self._told[key]
-                if now - told < _AGAIN_AFTER:
-                    self._told[key] = told, untold + 1
+                last, untold = self._told[key]
+                if now - last < _AGAIN_AFTER:
+                    self._told[key] = last, untold + 1
                     return
                 times = f" ({untold} times more since this was last told)" if untold else ""
             elif len(self._told) >= _MOST_CAUSES:

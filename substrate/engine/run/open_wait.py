@@ -10,16 +10,18 @@ from substrate.values.ids import Place, place_of
 from substrate.values.records import JsonText, Promise, ReceivedSignal
 
 _NOT_LOOKED = -1
-"""The wake version of who has not looked yet: no run stands at it, so it is not let go."""
+"""The wake version of a wait that has not looked yet: no run has it, so none is suspended by it."""
 
 Refusal = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What a wait records of a value that fits, and whether it does as it stands."""
+    """What a wait records of a value that it accepts."""
 
+    #: The value as its type makes it.
     value: JsonText
+    #: Whether that is the value as it was sent.
     is_exact: bool = True
 
 
@@ -28,20 +30,25 @@ Validate = Callable[[ReceivedSignal], Accepted | Refusal]
 
 @dataclass(slots=True, eq=False)
 class OpenWait:
-    """Who wants signals of a name: a wait wants one, a poll all that has come.
+    """An operation that wants signals of a name: a wait wants one, a poll all that have come."""
 
-    `judge` says what a wait makes of a value, or refuses it; a poll has none. A `silent` one
-    that finds nothing leaves no row.
-    """
-
+    #: Its row, as it stands.
     promise: Promise
+    #: What a wait makes of a value, or why it refuses it; a poll has none.
     judge: Validate | None = None
+    #: Until when it waits, in ms.
     due_at: int | None = None
+    #: Whether it leaves no row where it finds nothing.
     is_silent: bool = False
+    #: Whether its time has come, so that the next pass decides on it.
     is_due: bool = False
+    #: Its place in the order of keys.
     place: Place = field(init=False)
+    #: What the run's idleness knows of it.
     wait: Wait = field(init=False)
+    #: Set when its row is in the database.
     recorded: asyncio.Event = field(init=False)
+    #: Its row, when it is settled.
     settled: asyncio.Future[Promise] = field(init=False)
 
     def __post_init__(self) -> None:

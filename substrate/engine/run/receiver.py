@@ -1,16 +1,17 @@
-"""Who gets a signal: one taker for each name that a run waits for, not one for each wait.
+"""Hands out a run's signals: one receiver for each name, not one for each wait.
 
-- The oldest signal goes to the first open wait, in the order of keys, that accepts its value, so
-  that which question an answer belongs to depends on no connection and no task. One that would
-  have to make another value of it comes after all that accept it as it is. What no open wait
-  accepts goes to a poll, or else is refused: it counts as taken, and the first wait notes why.
+- The oldest signal goes to the first open wait, in the order of keys, that accepts its value. So
+  the order of connections and tasks does not decide which question an answer belongs to. A wait
+  that would make another value of it comes after all that accept it as it is.
+- A signal that no open wait accepts goes to a poll, or else is refused: it counts as taken, and the
+  first wait notes why.
 - A wait that the journal has as pending is open, though this replay has not come back to it.
   Until it has, nothing is handed out; once nothing of the run is at work, the code does not ask
   for it any more.
 - A pass over the inbox is work: a run is not let go while one is under way, nor before one has
   looked in vain since the last wake-up.
-- Who stops waiting is given nothing from then on. A write for it that is under way is waited for,
-  so that what it took can be given back.
+- A wait that is cancelled is given nothing from then on. A write for it that is under way is waited
+  for, so that a signal it took can be given back.
 """
 
 import asyncio

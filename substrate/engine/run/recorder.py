@@ -134,8 +134,8 @@ class Recorder:
             try:
                 stands = await self._services.store.transact(self._fence, call)
             except StoreUnreachable as error:
-                told = "a transaction was cut off and is being read back, in run"
-                who = f"{told} {self._fence.run_id} and perhaps others"
+                message = "a transaction was cut off and is being read back, in run"
+                who = f"{message} {self._fence.run_id} and perhaps others"
                 self._services.troubles.make(who, error)
                 found = await self._access.settled_of([id_])
                 if id_ not in found:
@@ -222,9 +222,9 @@ class Recorder:
 
     async def release_crashed(self, failure: Failure) -> None:
         """Give the run back as one that crashed by itself; why stands in its own row."""
-        told = replace(own_promise(self._claim.run), error=encode_failure(failure))
+        reason = replace(own_promise(self._claim.run), error=encode_failure(failure))
         # The reason first: where the fence stops it, the run is another's, and no crash is counted.
-        if isinstance(await self._commit(Checkpoint(self._fence, told)), Written):
+        if isinstance(await self._commit(Checkpoint(self._fence, reason)), Written):
             await self._services.store.release([self._fence], is_crash=True)
 
     def tell_change(self) -> None:

@@ -1,4 +1,4 @@
-"""What every execution of a worker shares: its ways to the database, to time, to threads."""
+"""What every execution of a worker shares: the database, the time, threads, and who is told."""
 
 import logging
 from collections.abc import Callable
@@ -30,26 +30,33 @@ def _nobody_else(*who: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What every execution of a worker shares.
+    """What every execution of a worker shares."""
 
-    `functions` are those that the worker knows, by name and version. A run that waits is let go
-    after `warm_s` seconds, and a wait between two attempts that is longer is recorded. `on_wake` is
-    called when something was done for a run, `on_idle` when one only waits. Trouble with the
-    database goes to `troubles`.
-    """
-
+    #: The open store.
     store: Store
+    #: What turns the writes of all runs into group commits.
     committer: Committer
+    #: The time of the database, or a test's own.
     clock: Clock
+    #: Threads for steps that are plain functions.
     threads: Threads
+    #: Is given live events.
     on_event: Listener
+    #: Whether the worker's lease holds; asked in any thread.
     lease_holds: Callable[[], bool]
+    #: How long a lease is, in seconds.
     lease_s: float = 10.0
+    #: After how many seconds an idle run is suspended; a longer wait for an attempt is recorded.
     warm_s: float = 20.0
+    #: The functions that the worker knows, by name and version.
     functions: Registry | None = None
+    #: Whose runs the worker claims.
     queue: str = "default"
+    #: Is called when something was done for a run, which may be driven here.
     on_wake: Callable[[RunId], None] = _nobody_else
+    #: Is called when a run has become idle.
     on_idle: Callable[[], None] = _nobody_else
+    #: Where trouble with the database is told.
     troubles: TroubleLog = field(default_factory=TroubleLog)
 
     def recognise(self, function: Durable[..., Any]) -> None:

@@ -24,7 +24,7 @@ def unreadable(promise: Promise) -> Failure | None:
     for column in _COLUMNS:
         text = getattr(promise, column)
         if text is not None and (why := _fault(promise.kind, column, text)):
-            return _told(promise, column, why)
+            return _failure(promise, column, why)
     return None
 
 
@@ -52,15 +52,15 @@ def value_of(received: ReceivedSignal, run_id: str, name: str) -> Any:
         return decode(received.value)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         row = f"{run_id}, {name}, {received.dedup}"
-        told = (
+        message = (
             f"the row ({row}) of signals cannot be read: its value is no JSON of ours ({error}); "
             "put it right in the database, or delete it, then resume the run"
         )
         details = {"row": row, "column": "value"}
-        raise Paused(Failure(UNREADABLE, told, details)) from None
+        raise Paused(Failure(UNREADABLE, message, details)) from None
 
 
-def _told(promise: Promise, column: str, why: str) -> Failure:
+def _failure(promise: Promise, column: str, why: str) -> Failure:
     return Failure(
         UNREADABLE,
         f"the row {promise.id!r} of promises cannot be read: its {column} {why}, as the kit writes "

@@ -58,8 +58,8 @@ class Caller:
             if not is_not_begun(outcome):
                 return outcome
             check_holds()  # late for the lease: the run goes on elsewhere
-        told = f"{step.name!r} could not begin before its timeout was over, {_CHANCES} times"
-        return Raised(NotBegun(f"{told}; nothing was called. Give it a longer one"))
+        message = f"{step.name!r} could not begin before its timeout was over, {_CHANCES} times"
+        return Raised(NotBegun(f"{message}; nothing was called. Give it a longer one"))
 
     async def ask(self, reconcile: Callable[..., Any], *, wants_key: bool) -> Any:
         """Call `reconcile`, which needs no intent; return what it returned, or `Raised`."""

@@ -194,8 +194,8 @@ class StepExecution:
         is_recorded = is_long or step.has_intent or isinstance(error, ModelError)
         row = await self._row.wait(error, delay, is_recorded=is_recorded)
         if is_long:
-            told = (execution.fence.run_id, step.name, delay, attempt, hidden(str(error)))
-            log.info("run %s waits at %s for %.0f s after attempt %d: %s", *told)
+            details = (execution.fence.run_id, step.name, delay, attempt, hidden(str(error)))
+            log.info("run %s waits at %s for %.0f s after attempt %d: %s", *details)
             pause = partial(self._wait_until, row, next_attempt_at(row) or execution.now_ms)
         else:
             pause = partial(execution.services.clock.sleep, delay)

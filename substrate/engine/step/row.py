@@ -179,15 +179,15 @@ class StepRow:
         Where there is JSON of it, that is its outcome. Else the intent stands without one: resumed,
         the step is reconciled, or nobody knows what it came to.
         """
-        told = failure_of(error)
+        failure = failure_of(error)
         # A call that happened is never made again, so its result is kept in whatever form it has.
-        told = replace(told, message=f"{self.step.name!r}: {told.message}")
+        failure = replace(failure, message=f"{self.step.name!r}: {failure.message}")
         if not isinstance(error, NotKept) or error.value is None:
-            told = replace(told, message=f"{told.message}; {_NOT_AGAIN}")
-            await self.leave_in_doubt(error, told)
+            failure = replace(failure, message=f"{failure.message}; {_NOT_AGAIN}")
+            await self.leave_in_doubt(error, failure)
         await self.resolve(Result(JsonText(error.value)))
         cure = "what it gave is recorded as JSON: mend what is wrong, and resume the run"
-        self._pause(replace(told, message=f"{told.message}; {cure}"))
+        self._pause(replace(failure, message=f"{failure.message}; {cure}"))
 
     async def leave_in_doubt(self, error: Exception, failure: Failure) -> NoReturn:
         """Pause the run over a ``once`` call that has ended, and left nothing that is its outcome.

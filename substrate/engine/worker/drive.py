@@ -116,9 +116,9 @@ async def give_up(execution: Execution, failure: Failure) -> None:
         await execution.recorder.release_crashed(failure)
         return
     crashes = execution.recorder.crashes
-    told = f"it ended {crashes} times in a row without an outcome: {failure.message}"
+    message = f"it ended {crashes} times in a row without an outcome: {failure.message}"
     details = {"crashes": crashes}
-    dead = Failure(RunDead.__name__, told, details, failure.traceback)
+    dead = Failure(RunDead.__name__, message, details, failure.traceback)
     ending = RunEnd(PromiseState.REJECTED, RunStatus.DEAD, dead)
     if _waits_for_person(execution, ending):
         await _pause(execution, dead)

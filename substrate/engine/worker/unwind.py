@@ -33,10 +33,13 @@ from substrate.values.records import UNWIND_KEY, JsonText, Kind, Promise, Promis
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """What a run comes to that has no result."""
+    """How a run ends that has no result."""
 
+    #: The state of its own promise.
     state: PromiseState
+    #: The status of the run.
     status: RunStatus
+    #: Why there is no result.
     failure: Failure
 
     def to_json(self) -> dict[str, Any]:
@@ -90,10 +93,10 @@ async def unwind(execution: Execution, decision: Promise) -> RunEnd | None:
             if failure := await _undo(execution, Key(key), ending.failure):
                 message = (
                     f"{key!r} could not be undone: {failure.type}: {failure.message}; "
-                    f"{_whereby(ending.failure)}. Requeued, it goes on with that undo"
+                    f"{_whereby(ending.failure)}. Resumed, it goes on with that undo"
                 )
-                told = Failure("RunDead", message, {"undo": key}, failure.traceback)
-                return RunEnd(PromiseState.REJECTED, RunStatus.DEAD, told)
+                dead = Failure("RunDead", message, {"undo": key}, failure.traceback)
+                return RunEnd(PromiseState.REJECTED, RunStatus.DEAD, dead)
         return ending
     return None
 
@@ -122,13 +125,13 @@ async def _undo(execution: Execution, key: Key, why: Failure) -> Failure | None:
     await _wait_until_call_has_ended(execution, step, undo)
     function = execution.services.function(undo.name, undo.version)
     if function is None:
-        told = (
+        message = (
             f"nobody here knows {undo.name!r}, version {undo.version}, which undoes {key!r}, so "
             f"that was not tried; {_whereby(why)}. Give it to work([…]), or let a function that is "
             "known there name it, and resume the run: it goes on with that undo"
         )
         execution.lifecycle.shut_and_raise(
-            Paused(Failure(UnknownFunction.__name__, told, {"undo": key}))
+            Paused(Failure(UnknownFunction.__name__, message, {"undo": key}))
         )
     arguments = _arguments(execution, function, undo, step, why)
     outcome = await capture(_call(execution, function, arguments, scope))
@@ -136,8 +139,8 @@ async def _undo(execution: Execution, key: Key, why: Failure) -> Failure | None:
     await execution.recorder.write(_tried(execution, function, undo, scope, outcome))
     if isinstance(outcome, Raised):
         failure = failure_of(outcome.error)
-        told = failure.traceback or failure.message
-        log.error("%s#%s failed: %s", execution.fence.run_id, scope, told)
+        message = failure.traceback or failure.message
+        log.error("%s#%s failed: %s", execution.fence.run_id, scope, message)
         return failure
     await _close(execution, step)
     return None
@@ -192,12 +195,12 @@ def _arguments(
     try:
         return function.decode_arguments(JsonText(encode(arguments)))
     except Misuse as error:
-        told = (
+        message = (
             f"{step.key!r} cannot be undone by {undo.name!r}, version {undo.version}: {error}; "
             f"{_whereby(why)}. Give work([…]) one that takes what was recorded, and resume the run"
         )
         execution.lifecycle.shut_and_raise(
-            Paused(Failure(Misuse.__name__, told, {"undo": step.key}))
+            Paused(Failure(Misuse.__name__, message, {"undo": step.key}))
         )
 
 

@@ -313,8 +313,8 @@ class Worker:
             except StoreError as error:
                 self._troubles.make(_TROUBLE, error)
             except Exception as error:  # noqa: BLE001 - told with its trace; the next tick comes
-                told = "the worker stumbled, and goes on"
-                self._troubles.make(told, repr(error), trace=error)
+                message = "the worker stumbled, and goes on"
+                self._troubles.make(message, repr(error), trace=error)
             for tick in awaited:
                 if not tick.done():
                     tick.set_result(None)
@@ -439,8 +439,8 @@ class Worker:
         orphans = [inbox for inbox in seen if inbox.run_id not in at_hand]
         lasting = self._orphans.lasting(orphans, asyncio.get_running_loop().time())
         if lasting:
-            told = f"giving back {len(lasting)} runs, {lasting[0].run_id} among them"
-            self._troubles.make(told, "nobody drives them")
+            message = f"giving back {len(lasting)} runs, {lasting[0].run_id} among them"
+            self._troubles.make(message, "nobody drives them")
             await self._release(lasting)
 
     async def _release_all(self) -> None:

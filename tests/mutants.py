@@ -15,8 +15,8 @@ from tests.warm import Warm
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = ("-q", "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin", "--tb=no")
-# The whole test needs one or two: a mutant that takes so long hangs, and has failed.
-LIMIT_S = 10
+# One test needs a second or two: a mutant that takes so long hangs, and has failed.
+LIMIT_S = 15
 
 # Nothing of the kit or its tests, of which each mutant has its own, and no plugin of pytest, which
 # wants to import those itself.
@@ -49,7 +49,9 @@ class Mutant:
         path.write_text(text)
 
 
-def failures(mutant: Mutant, folder: Path, tests: str, only: str, dsn: str) -> set[str]:
+def failures(
+    mutant: Mutant, folder: Path, tests: str, only: str, dsn: str, limit_s: float = LIMIT_S
+) -> set[str]:
     """Run some tests of a file on a mutant; return the names of those that fail, or never end."""
     mutant.grow(folder)
     environment = os.environ | {"PYTHONPATH": str(folder), DSN_VARIABLE: dsn}
@@ -57,7 +59,7 @@ def failures(mutant: Mutant, folder: Path, tests: str, only: str, dsn: str) -> s
     environment.pop("PYTEST_ADDOPTS", None)
     process = PYTEST.start("pytest", *OPTIONS, tests, "-k", only, cwd=folder, env=environment)
     try:
-        out, err = process.communicate(LIMIT_S)
+        out, err = process.communicate(limit_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()

@@ -50,7 +50,7 @@ class Mutant:
 
 
 def failures(
-    mutant: Mutant, folder: Path, tests: str, only: str, dsn: str, limit_s: float = LIMIT_S
+    mutant: Mutant, folder: Path, tests: str, only: str, dsn: str, *, limit_s: float = LIMIT_S
 ) -> set[str]:
     """Run some tests of a file on a mutant; return the names of those that fail, or never end."""
     mutant.grow(folder)

@@ -301,7 +301,8 @@ MUTANTS = [
 def test_mutants(mutant: Mutant, breaches: set[str], tmp_path: Path, postgres_dsn: str):
     """These tests pass on the kit as it is, and fail when the lock or the fence is taken out."""
     # None of them hangs; a slow machine is left the time for all of these tests.
-    failed = failures(mutant, tmp_path, "tests/test_fence.py", "not mutants", postgres_dsn, 120)
+    all_of_them = ("tests/test_fence.py", "not mutants")
+    failed = failures(mutant, tmp_path, *all_of_them, postgres_dsn, limit_s=120)
 
     assert breaches <= failed
     assert bool(breaches) == bool(failed)

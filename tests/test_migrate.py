@@ -40,6 +40,7 @@ REFUSED = (apsw.ConstraintError, psycopg.errors.CheckViolation)
 
 OPEN = """
 import asyncio, os, sys
+import substrate.store.postgres, substrate.store.sqlite  # a user of less rights may not read Python
 from substrate.store.connect import open_store
 from substrate.values.errors import StoreError
 

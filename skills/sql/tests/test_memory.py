@@ -193,7 +193,7 @@ VALUES = {
 @pytest.mark.parametrize("expression, value", VALUES.values(), ids=VALUES)
 async def test_values_come_as_the_server_writes_them(postgres_shop, owner, expression, value):
     """A value that is not cut is what it would be without the cutting, whatever its type."""
-    owner.execute("CREATE FUNCTION nothing() RETURNS void LANGUAGE sql AS ''")
+    owner.execute("CREATE FUNCTION nothing() RETURNS void LANGUAGE plpgsql AS 'BEGIN END'")
 
     answer = await query_sql(postgres_shop).function(f"SELECT {expression}")
 

@@ -27,6 +27,7 @@ from pydantic import PydanticUserError
 from substrate.engine.function.annotation import Annotation, shown
 from substrate.engine.function.bound import Bound
 from substrate.engine.function.place import described
+from substrate.engine.function.plain import PLAIN, is_plain, may_be_plain
 from substrate.engine.function.signature import check_meaning, near
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse, NotEncodable, NotKept
@@ -47,9 +48,6 @@ OPERATIONS = frozenset(
 
 DEFAULTS = "(default)"
 """Under this name, which no parameter can have, a record has the defaults of its call."""
-
-_PLAIN = (Any, None, type(None), bool, int, float, str, bytes, list, dict)
-"""What is JSON already, or nearly, and needs no adapter."""
 
 
 @final
@@ -199,7 +197,7 @@ class Durable(Generic[P, R_co]):
         """Return arguments as they are recorded, by parameter name."""
         typed = self._annotations
         for name, plain in self._plain.items():
-            if name in arguments and not _means(plain, arguments[name]):
+            if name in arguments and not may_be_plain(plain, arguments[name]):
                 self._refuse(name, arguments[name])
         if typed.keys().isdisjoint(arguments):
             return dict(arguments)
@@ -224,7 +222,7 @@ class Durable(Generic[P, R_co]):
     def _check_plain(self, value: object) -> None:
         """Refuse a result that is not of the plain type that the function says it returns."""
         plain = self._hints.get("return", Any)
-        if plain is not Any and not _is(plain, value):
+        if plain is not Any and not is_plain(plain, value):
             raise self._wrong(value)
 
     def _refuse(self, name: str, value: object) -> None:
@@ -277,7 +275,7 @@ class Durable(Generic[P, R_co]):
         return {
             name: hint
             for name, hint in self._hints.items()
-            if name != "return" and hint in _PLAIN and hint not in (Any, None, type(None))
+            if name != "return" and hint in PLAIN and hint not in (Any, None, type(None))
         }
 
     @cached_property
@@ -287,7 +285,7 @@ class Durable(Generic[P, R_co]):
             return {
                 name: Annotation(f"{self.name}()", name, hint)
                 for name, hint in self._hints.items()
-                if hint not in _PLAIN
+                if hint not in PLAIN
             }
         except (NameError, PydanticUserError) as error:
             raise self._unreadable(error) from None
@@ -297,23 +295,6 @@ class Durable(Generic[P, R_co]):
             f"the types of {self.name}() cannot be read: {error}; use types that pydantic "
             "knows, imported where the function is defined"
         )
-
-
-def _is(plain: type, value: object) -> bool:
-    """Whether a value is of a plain type; JSON has one kind of array, and of number nearly."""
-    if isinstance(value, plain) or (plain is float and isinstance(value, int)):
-        return True
-    return plain is list and isinstance(value, tuple)
-
-
-def _means(plain: type, value: object) -> bool:
-    """Whether a value is of a plain type, or JSON makes one of it: a UUID is text."""
-    if _is(plain, value):
-        return True
-    try:
-        return _is(plain, decode(encode(value)))
-    except NotEncodable:
-        return True  # what it is will be told
 
 
 def not_durable(given: object, instead: str = "") -> Misuse:

@@ -100,6 +100,19 @@ def test_operations_that_are_named_are_there(page: Path) -> None:
                 assert hasattr(KNOWN[of], name) or name == "store", f"{named(page)}: {spoken}"
 
 
+@pytest.mark.parametrize("dialect", ["sqlite", "postgres"])
+def test_tables_and_columns_that_are_named_are_there(dialect: str) -> None:
+    """Each table and column that the page of the tables lists is one of the schema."""
+    page = (KIT / "docs" / "internals.md").read_text(encoding="utf-8")
+    part = page.partition("\n## The tables\n")[2].partition("\n## ")[0]
+    heads = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", part, re.MULTILINE)
+    told = {name for head in heads for name in re.findall(r"\w+", head)}
+    files = (KIT / "substrate" / "store" / "schema" / dialect).glob("*.sql")
+    there = set(re.findall(r"\w+", "".join(each.read_text(encoding="utf-8") for each in files)))
+    assert len(told) > 15
+    assert told - there == {"ostinato_migrations"}  # which migrating itself makes
+
+
 def test_options_that_are_named_are_there() -> None:
     """The how-to of workers names the options that a worker has."""
     page = KIT / "docs" / "how-to" / "many-workers.md"

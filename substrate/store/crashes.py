@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
-from substrate.store import rows
+from substrate.store import refusals
 from substrate.store.broken import Stuck
 from substrate.values.errors import CheckpointRefused
 from substrate.values.ids import RunId
@@ -55,12 +55,19 @@ class Company(StrEnum):
 class LostRun:
     """A run whose worker has died. `losses_seen`: see `Loss`."""
 
+    #: The run.
     id: RunId
+    #: Its part of the tables.
     part: int
+    #: Who waits for its outcome.
     parent_id: RunId | None
+    #: Its crashes in a row before this one.
     crashes: int
+    #: How many lost workers it has seen.
     losses_seen: int
+    #: Whether it is paused where it would be dead.
     on_dead: OnDead
+    #: When its time is over: it waits no longer than until then.
     deadline_at: int | None
 
     @classmethod
@@ -148,7 +155,7 @@ def judge(run: LostRun, loss: Loss, now: int) -> Verdict:
         seen = loss.losses - (company is Company.CROWD)
     if crashes >= _allowed(company, max(loss.losses - seen, 0)):
         status = RunStatus.PAUSED if run.on_dead is OnDead.WAIT else RunStatus.DEAD
-        return Verdict(crashes, seen, status, error=rows.dead_error(crashes))
+        return Verdict(crashes, seen, status, error=refusals.dead_error(crashes))
     if crashes < MAX_CRASHES:
         return Verdict(crashes, seen, RunStatus.READY)
     due_at = now + FIRST_DELAY_MS * 2 ** (crashes - MAX_CRASHES)

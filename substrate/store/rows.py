@@ -14,8 +14,7 @@ import orjson
 
 from substrate.store.blobs import identity_of
 from substrate.store.broken import Stuck
-from substrate.values.codec import encode
-from substrate.values.errors import IdTaken, RunEnded
+from substrate.values.errors import IdTaken
 from substrate.values.ids import Key, lane_of, part_of, promise_id, root_of
 from substrate.values.records import (
     OWN_KEY,
@@ -37,7 +36,6 @@ from substrate.values.records import (
     PromiseState,
     Run,
     RunStatus,
-    Signal,
     Written,
     generation_key,
 )
@@ -67,10 +65,6 @@ KEPT_FAILED = timedelta(days=90)
 
 UNDO = f"{UNWIND_KEY}/"
 """What the keys of an undo begin with. What it spawns inherits neither a cancel nor a deadline."""
-
-WHO_REOPENS = "only a paused run is reopened, or a failed or dead one that no other run waits for"
-
-WHAT_IS_DISCARDED = "only a dead, failed or paused run is discarded; cancel one that goes on"
 
 Convert = Callable[[Any], Any]
 
@@ -339,52 +333,6 @@ def unsettled(promise: Promise) -> Promise:
         usage=None,
         attempts=None,
     )
-
-
-def dead_error(crashes: int) -> JsonText:
-    """Return the error of a run that has crashed too often."""
-    message = (
-        f"its workers ended {crashes} times in a row without giving it back; "
-        "find out why, then resume it (the command: resume)"
-    )
-    details = {"crashes": crashes}
-    return JsonText(encode({"type": "RunDead", "message": message, "details": details}))
-
-
-def why_not_reopened(run: Run) -> str:
-    """Return why a run is not reopened, and what else there is to do."""
-    fact = f"run {run.id!r} is {run.status}"
-    if run.parent_id is None or not run.status.awaits_person:
-        return f"{fact}; {WHO_REOPENS}"
-    return (
-        f"{fact}, and its parent {run.parent_id!r} was told so and has gone on, so that outcome "
-        "stands. Let the parent start another; one that is spawned with on_dead='wait' is paused "
-        "instead of dead, and can be resumed"
-    )
-
-
-def takes_no_signal(run: Run, signal: Signal, now: int) -> RunEnded:
-    """Return why a run takes a signal no more."""
-    if run.status.has_ended:
-        state = f"is {run.status}"
-    elif run.cancel_requested:
-        state = "was asked to end"
-    elif run.deadline_at is not None and run.deadline_at <= now:
-        state = "has run out of time"
-    else:
-        state = "has failed and is being undone"
-    return RunEnded(f"run {run.id!r} {state}; it takes no signal {signal.name!r}")
-
-
-def discarded() -> JsonText:
-    """Return the error of the promise of a run that was given up while it was open."""
-    return JsonText(encode({"type": "RunCancelled", "message": "it was discarded"}))
-
-
-def unknown_at_discard() -> JsonText:
-    """Return the error of an effect that was under way in a run that was given up."""
-    message = "the run was discarded while it was called; it may have happened. Look first."
-    return JsonText(encode({"type": "OutcomeUnknown", "message": message}))
 
 
 def expiry(status: RunStatus | None, now: int) -> int | None:

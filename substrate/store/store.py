@@ -152,6 +152,7 @@ class Store:
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """Take up to `limit` ready runs of a lane, lowest rank first. Each claim is a new epoch."""
         db, sql, left_out = self._db, self._sql.runs, self._stuck.ids
+        # Every worker asks at each tick, mostly for nothing: a look keeps nobody's write waiting.
         if self.backend.has_one_writer and not await db.read(sql.ready_runs, lane, 1, left_out):
             return []
         found = await self._stuck.whole_or_apart(
@@ -171,6 +172,7 @@ class Store:
         """Do as `claim` does, of a run and those below it alone."""
         db, sql, left_out = self._db, self._sql, self._stuck.ids
         ids = await db.read(sql.below.ready_below, run_id, [lane], limit)
+        # By their ids from the start: whoever drives one tree takes few runs, and none beside it.
         found = await self._stuck.apart(
             [id_ for id_ in ids if id_ not in left_out],
             lambda some: db.write(sql.runs.claim_these, lane, some, owner),
@@ -237,6 +239,7 @@ class Store:
         run up. An exception means that nothing of the batch was written, unless it is
         `StoreUnreachable`: then nobody knows; see `read_back`.
         """
+        # Before the transaction begins: to hash and to compress need no lock.
         light = [offload(checkpoint) for checkpoint in batch]
         return await self.backend.commit(light, wait=wait)
 
@@ -252,11 +255,11 @@ class Store:
         """
         now, ours = self.clock.now_ms(), {fence.run_id: fence for fence in fences}
 
-        def give_back(ids: Sequence[RunId]) -> Awaitable[Sequence[RunId]]:
+        def release_some(ids: Sequence[RunId]) -> Awaitable[Sequence[RunId]]:
             some = [ours[id_] for id_ in ids]
             return self._db.write(self._sql.runs.release_runs, some, now, is_crash=is_crash)
 
-        return len(await self._stuck.apart(list(ours), give_back))
+        return len(await self._stuck.apart(list(ours), release_some))
 
     async def transact(self, fence: Fence, call: Call) -> Promise | Fenced:
         """Let a function write to the database, and commit that together with its promise.
@@ -371,6 +374,7 @@ class Store:
 
     async def _drivable(self, found: Sequence[rows.Claimed], lane: str) -> Sequence[Claim]:
         """Return the claims on runs that can be driven; give the others back."""
+        # What is wrong with a run is seen in what its claim returns, so it is claimed by now.
         claims, broken = rows.claims_of(found, lane, self._stuck)
         if broken:
             await self.release(broken)

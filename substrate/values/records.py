@@ -42,7 +42,7 @@ class RunStatus(StrEnum):
 
     @property
     def awaits_person(self) -> bool:
-        """Whether the run stands still until somebody mends the cause and resumes it."""
+        """Whether the run does nothing until somebody mends the cause and resumes it."""
         return self in (RunStatus.PAUSED, RunStatus.FAILED, RunStatus.DEAD)
 
 
@@ -64,10 +64,15 @@ class PromiseState(StrEnum):
 class Kind(StrEnum):
     """What a promise stands for."""
 
+    #: The outcome of a root run, or the beginning of a generation.
     RUN = "run"
+    #: A call of a function, recorded.
     STEP = "step"
+    #: A moment that is waited for.
     TIMER = "timer"
+    #: A signal that is waited for.
     SIGNAL = "signal"
+    #: The outcome of a run that this one spawned.
     CHILD = "child"
 
 
@@ -131,7 +136,7 @@ class Promise:
     input: JsonText | None = None
     #: What it came to, as JSON.
     value: JsonText | None = None
-    #: Why it came to nothing: type, message and more, as JSON.
+    #: Why it has no value: type, message and more, as JSON.
     error: JsonText | None = None
     #: What a model call used: tokens and cost, as JSON.
     usage: JsonText | None = None
@@ -267,17 +272,29 @@ class NewRun:
     parent's.
     """
 
+    #: Chosen from outside; a child's is its parent's, ``#`` and the key.
     id: RunId
+    #: The name of its durable function.
     function: str
+    #: That function's version.
     version: int
+    #: Whose workers drive it.
     queue: str
+    #: The function's arguments, as JSON.
     input: JsonText
+    #: A hash of function and arguments: another one under the same id is refused.
     fingerprint: str
+    #: What `uuid` and `random` of its context are made from.
     seed: int
+    #: By how many minutes it goes behind others of its lane; before them, if below 0.
     priority: int = 0
+    #: Whose it is, where one database serves several.
     tenant: str = ""
+    #: Not before this moment.
     due_at: int | None = None
+    #: When its time is over.
     deadline_at: int | None = None
+    #: What it does to its parent where it would be dead.
     on_dead: OnDead = OnDead.RAISE
 
 
@@ -285,9 +302,13 @@ class NewRun:
 class Fence:
     """The proof that a run is ours: the commit holds only while both still stand in its row."""
 
+    #: The run.
     run_id: RunId
+    #: Its part of the tables, which every key ends with.
     part: int
+    #: The number of the claim.
     epoch: int
+    #: The worker that has it.
     owner: Owner
 
 
@@ -295,8 +316,11 @@ class Fence:
 class Claim:
     """A run that a worker has just taken, with what it was started with."""
 
+    #: The run, as it is with this claim.
     run: Run
+    #: What each of its commits must prove.
     fence: Fence
+    #: What its present generation was begun with, as JSON.
     input: JsonText
 
 
@@ -304,8 +328,11 @@ class Claim:
 class Blob:
     """Bytes too long for a row, known by the sha256 of what they hold. Kept once per tree."""
 
+    #: In whose tree it is kept.
     root_id: RunId
+    #: The sha256 of the content, in hexadecimal.
     hash: str
+    #: The content, compressed.
     data: bytes
 
 
@@ -320,24 +347,31 @@ class Checkpoint:
     the tenant, the deadline and the cancel request of its parent.
     """
 
+    #: The claim that must still hold.
     fence: Fence
+    #: The row to write. Its `seq` and `epoch` are given by the store.
     promise: Promise
+    #: The run's new status, where it is given up.
     status: RunStatus | None = None
+    #: What the row refers to.
     blobs: tuple[Blob, ...] = ()
+    #: The run to create.
     child: NewRun | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The checkpoint is committed, as the run's change number `seq`."""
+    """The checkpoint is committed."""
 
+    #: The change number of its row.
     seq: int
 
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """Somebody settled the promise first; this is the outcome that counts."""
+    """Somebody settled the promise first. Nothing was written."""
 
+    #: It, with the outcome that counts.
     promise: Promise
 
 
@@ -363,21 +397,31 @@ CommitResult = Written | Adopted | Fenced | Locked
 class Signal:
     """A value sent to a run from outside. The same `dedup` for the same name counts once."""
 
+    #: Whose inbox it is for.
     run_id: RunId
+    #: What a run waits for it by.
     name: str
+    #: What it says, as JSON.
     value: JsonText
+    #: What tells it from others of its name.
     dedup: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedSignal:
-    """A signal in an inbox. `n` orders it among all that was sent to its run."""
+    """A signal in an inbox."""
 
+    #: What a run waits for it by.
     name: str
+    #: What tells it from others of its name.
     dedup: str
+    #: Its place among all that was sent to its run: the change number that the run then had.
     n: int
+    #: What it says, as JSON.
     value: JsonText
+    #: When it was sent.
     sent_at: int
+    #: The promise that has it; None while it is to be taken.
     taken_by: PromiseId | None
 
 
@@ -385,7 +429,11 @@ class ReceivedSignal:
 class OwnedRun:
     """How one running run stands: what its owner reads to learn that something came for it."""
 
+    #: The run.
     run_id: RunId
+    #: The number of its present claim.
     epoch: int
+    #: It has moved since the last look where something came for the run.
     wake_version: int
+    #: Whether it was asked to end.
     cancel_requested: bool

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from substrate.store import rows
+from substrate.store import refusals, rows
 from substrate.store.blobs import offload, offload_payload
 from substrate.store.postgres.blobs import insert_blobs
 from substrate.store.postgres.checkpoints import LOCK, wake_run, write_batch
@@ -154,11 +154,11 @@ async def discard_run(db: Cursor, run_id: RunId, now: int) -> Run:
         given_up = await cursor.fetchone()
         if given_up is None:
             run = await existing_run(db, run_id)
-            raise RunEnded(f"run {run_id!r} is {run.status}; {rows.WHAT_IS_DISCARDED}")
+            raise RunEnded(f"run {run_id!r} is {run.status}; {refusals.WHAT_IS_DISCARDED}")
         parent_id, seq = given_up
         if parent_id is not None and await (await db.execute(_IS_OPEN, where)).fetchone():
             seq = await wake_run(db, parent_id, now) or seq
-        await db.execute(_SETTLE_DISCARDED, where | {"error": rows.discarded(), "seq": seq})
+        await db.execute(_SETTLE_DISCARDED, where | {"error": refusals.discarded(), "seq": seq})
         await _close_open(db, where)
         return await existing_run(db, run_id)
 
@@ -191,7 +191,7 @@ async def _close_open(db: Cursor, where: dict[str, Any]) -> None:
     found = await (await db.execute(_SELECT_OPEN, where)).fetchall()
     for (id_,) in found:
         (seq,) = await (await db.execute(_NEXT_SEQ, where)).fetchone() or (0,)
-        closed = {"promise_id": id_, "seq": seq, "unknown": rows.unknown_at_discard()}
+        closed = {"promise_id": id_, "seq": seq, "unknown": refusals.unknown_at_discard()}
         await db.execute(_CLOSE, where | closed)
 
 

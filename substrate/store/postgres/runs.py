@@ -5,7 +5,7 @@ Each function is one transaction.
 
 from collections.abc import Sequence
 
-from substrate.store import rows
+from substrate.store import refusals, rows
 from substrate.store.blobs import digest_in, load, offload_input
 from substrate.store.postgres.blobs import insert_blobs, read_blobs
 from substrate.store.postgres.checkpoints import LOCK
@@ -237,7 +237,7 @@ async def reopen_run(db: Cursor, run_id: RunId, accepted: Promise | None, now: i
         reopened = await cursor.fetchone()
         if reopened is None:  # it is in no state to be reopened, or is not there
             run = await existing_run(db, run_id)
-            raise RunEnded(rows.why_not_reopened(run))
+            raise RunEnded(refusals.why_not_reopened(run))
         last_seq = reopened[0]
         await db.execute(_REOPEN_OUTCOME, where | {"seq": last_seq - numbers + 1})
         if accepted is not None:

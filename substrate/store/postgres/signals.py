@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from substrate.store import rows
+from substrate.store import refusals, rows
 from substrate.store.blobs import offload
 from substrate.store.postgres.checkpoints import LOCK, write_batch
 from substrate.store.postgres.promises import read_promise
@@ -82,7 +82,7 @@ async def send_signal(db: Cursor, signal: Signal, now: int) -> bool:
     cursor = await db.execute(_IS_KNOWN, row)
     if await cursor.fetchone():
         return False
-    raise rows.takes_no_signal(await existing_run(db, signal.run_id), signal, now)
+    raise refusals.takes_no_signal(await existing_run(db, signal.run_id), signal, now)
 
 
 _SELECT_UNTAKEN = """

@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 import orjson
 
-from substrate.store import rows
+from substrate.store import refusals, rows
 from substrate.store.blobs import offload, offload_payload
 from substrate.store.sqlite.blobs import insert_blobs
 from substrate.store.sqlite.checkpoints import wake_run, write_checkpoint
@@ -101,12 +101,12 @@ def discard_run(db: apsw.Connection, run_id: RunId, now: int) -> Run:
     given_up = db.execute(_DISCARD, where | {"expires_at": expires}).fetchone()
     run = existing_run(db, run_id)
     if given_up is None:
-        raise RunEnded(f"run {run_id!r} is {run.status}; {rows.WHAT_IS_DISCARDED}")
+        raise RunEnded(f"run {run_id!r} is {run.status}; {refusals.WHAT_IS_DISCARDED}")
     parent_id, seq = given_up
     if parent_id is not None and _is_open(db, run_id):
         woken = wake_run(db, parent_id, part, now)
         seq = woken[0] if woken else seq
-    db.execute(_SETTLE_DISCARDED, where | {"error": rows.discarded(), "seq": seq})
+    db.execute(_SETTLE_DISCARDED, where | {"error": refusals.discarded(), "seq": seq})
     _close_open(db, where)
     return existing_run(db, run_id)
 
@@ -139,7 +139,7 @@ def _close_open(db: apsw.Connection, where: dict[str, Any]) -> None:
     open_ids = [id_ for (id_,) in db.execute(_SELECT_OPEN, where).fetchall()]
     for id_ in open_ids:
         (seq,) = db.execute(_NEXT_SEQ, where).fetchone() or (0,)
-        closed = {"promise_id": id_, "seq": seq, "unknown": rows.unknown_at_discard()}
+        closed = {"promise_id": id_, "seq": seq, "unknown": refusals.unknown_at_discard()}
         db.execute(_CLOSE, where | closed)
 
 

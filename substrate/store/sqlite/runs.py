@@ -8,7 +8,7 @@ from operator import itemgetter
 
 import apsw
 
-from substrate.store import rows
+from substrate.store import refusals, rows
 from substrate.store.blobs import digest_in, load, offload_input
 from substrate.store.sqlite.blobs import insert_blobs, read_blobs
 from substrate.store.sqlite.promises import insert_settled
@@ -237,7 +237,7 @@ def reopen_run(db: apsw.Connection, run_id: RunId, accepted: Promise | None, now
     reopened = db.execute(_REOPEN_RUN, where | {"now": now, "numbers": numbers}).fetchone()
     if reopened is None:
         run = existing_run(db, run_id)
-        raise RunEnded(rows.why_not_reopened(run))
+        raise RunEnded(refusals.why_not_reopened(run))
     last_seq = reopened[0]
     db.execute(_REOPEN_OUTCOME, where | {"seq": last_seq - numbers + 1})
     if accepted is not None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import apsw
 import orjson
 
-from substrate.store import rows
+from substrate.store import refusals, rows
 from substrate.store.blobs import offload
 from substrate.store.sqlite.checkpoints import write_checkpoint
 from substrate.store.sqlite.promises import read_promise
@@ -76,7 +76,7 @@ def send_signal(db: apsw.Connection, signal: Signal, now: int) -> bool:
         return False
     woken = db.execute(_WAKE_FOR_SIGNAL, row).fetchone()
     if woken is None:
-        raise rows.takes_no_signal(existing_run(db, signal.run_id), signal, now)
+        raise refusals.takes_no_signal(existing_run(db, signal.run_id), signal, now)
     tenant, n = woken
     db.execute(_INSERT_SIGNAL, row | {"tenant": tenant, "n": n})
     return True

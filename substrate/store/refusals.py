@@ -1,0 +1,58 @@
+"""What a store says where it writes an outcome by itself, or does not do what it was asked to.
+
+Both dialects say the same: a message is the fact, the value and what to do.
+"""
+
+from substrate.values.codec import encode
+from substrate.values.errors import RunEnded
+from substrate.values.records import JsonText, Run, Signal
+
+WHO_REOPENS = "only a paused run is reopened, or a failed or dead one that no other run waits for"
+
+WHAT_IS_DISCARDED = "only a dead, failed or paused run is discarded; cancel one that goes on"
+
+
+def dead_error(crashes: int) -> JsonText:
+    """Return the error of a run that has crashed too often."""
+    message = (
+        f"its workers ended {crashes} times in a row without giving it back; "
+        "find out why, then resume it (the command: resume)"
+    )
+    details = {"crashes": crashes}
+    return JsonText(encode({"type": "RunDead", "message": message, "details": details}))
+
+
+def why_not_reopened(run: Run) -> str:
+    """Return why a run is not reopened, and what else there is to do."""
+    fact = f"run {run.id!r} is {run.status}"
+    if run.parent_id is None or not run.status.awaits_person:
+        return f"{fact}; {WHO_REOPENS}"
+    return (
+        f"{fact}, and its parent {run.parent_id!r} was told so and has gone on, so that outcome "
+        "stands. Let the parent start another; one that is spawned with on_dead='wait' is paused "
+        "instead of dead, and can be resumed"
+    )
+
+
+def takes_no_signal(run: Run, signal: Signal, now: int) -> RunEnded:
+    """Return why a run takes a signal no more."""
+    if run.status.has_ended:
+        state = f"is {run.status}"
+    elif run.cancel_requested:
+        state = "was asked to end"
+    elif run.deadline_at is not None and run.deadline_at <= now:
+        state = "has run out of time"
+    else:
+        state = "has failed and is being undone"
+    return RunEnded(f"run {run.id!r} {state}; it takes no signal {signal.name!r}")
+
+
+def discarded() -> JsonText:
+    """Return the error of the promise of a run that was given up while it was open."""
+    return JsonText(encode({"type": "RunCancelled", "message": "it was discarded"}))
+
+
+def unknown_at_discard() -> JsonText:
+    """Return the error of an effect that was under way in a run that was given up."""
+    message = "the run was discarded while it was called; it may have happened. Look first."
+    return JsonText(encode({"type": "OutcomeUnknown", "message": message}))

@@ -17,7 +17,8 @@ import apsw
 import pytest
 
 from substrate.store.sqlite.checkpoints import write_checkpoint
-from substrate.store.sqlite.file import open_file, transact
+from substrate.store.sqlite.file import transact
+from substrate.store.sqlite.opening import open_file
 from substrate.store.store import Store
 from substrate.values.records import Checkpoint, Claim, CommitResult, Fenced, Locked, Written
 from tests.mutants import Mutant, failures

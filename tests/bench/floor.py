@@ -10,7 +10,7 @@ from statistics import median
 import apsw
 import psycopg
 
-from substrate.store.sqlite.file import open_file
+from substrate.store.sqlite.opening import open_file
 from tests.bench.workloads import PAYLOAD
 
 COLUMNS = (

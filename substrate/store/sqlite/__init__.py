@@ -20,8 +20,9 @@ from substrate.store.sqlite import (
     signals,
     suspend,
 )
-from substrate.store.sqlite.file import SqliteFile, open_file
+from substrate.store.sqlite.file import SqliteFile
 from substrate.store.sqlite.heartbeat import SqliteHeartbeat, remove_lock
+from substrate.store.sqlite.opening import open_file
 from substrate.store.sqlite.schema import migrate
 from substrate.store.sqlite.transaction import transact
 from substrate.store.transaction import Call

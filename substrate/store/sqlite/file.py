@@ -1,10 +1,6 @@
-"""A SQLite file: opened safely, written by one turn at a time, shared with other processes.
+"""An open SQLite file: written by one turn at a time, shared with other processes.
 
 - Only apsw opens it: another driver in the same process would drop its locks. See `exclusive`.
-- WAL and ``synchronous=FULL``: what was committed survives power loss. ``fullfsync`` is for macOS,
-  whose ``fsync`` leaves data in the disk's cache; elsewhere it does nothing.
-- What is made here is its owner's alone, whatever the umask; a file that is there keeps its rights.
-  SQLite gives the files beside it the same.
 - A write transaction begins ``IMMEDIATE``, so it fails at its first statement or not at all.
 - A short transaction runs on the event loop, where it costs no hand-over; one that must wait for
   another process's lock, or that has lately been slow, runs in the writer thread. So does a long
@@ -12,8 +8,6 @@
 """
 
 import asyncio
-import os
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,6 +22,7 @@ import apsw
 from substrate.store.backend import CLOSED
 from substrate.store.shield import to_its_end
 from substrate.store.sqlite import exclusive
+from substrate.store.sqlite.opening import LOCK_WAIT, open_file, pause, unusable
 from substrate.values.errors import CheckpointRefused, StoreError, StoreUnreachable, StoreUnusable
 
 T = TypeVar("T")
@@ -39,18 +34,9 @@ Work = Callable[[apsw.Connection], T]
 Asked = Callable[Concatenate[apsw.Connection, P], T]
 """The same, with arguments of its own."""
 
-LOCK_WAIT = 30.0
-"""How many seconds a transaction waits for other processes' writes."""
-
 _READ_WAIT = 5.0  # a read waits only while another process opens or leaves the file
-_RETRY_PAUSE = 0.0003  # the built-in busy handler is unfair: waits of 0.7 s where these take 0.1
-_SOON = 1.0  # for so many seconds a lock is thought to be free soon; then it costs no CPU to wait
-_LONG_PAUSE = 0.01
 _SLOW = 0.002  # a commit longer than this no longer belongs on the event loop
 
-_DURABLE = """
-PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON
-"""
 REFUSALS = (
     apsw.ConstraintError,
     apsw.TooBigError,
@@ -69,57 +55,6 @@ IsLeft = Callable[[], bool]
 def somebody_waits() -> bool:
     """Return that nobody has left."""
     return False
-
-
-def open_file(path: Path) -> apsw.Connection:
-    """Open the file for reading and writing, creating it; raise `StoreUnusable` when impossible."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            _create(path.resolve())
-        connection = apsw.Connection(str(path))
-    except (apsw.Error, OSError) as error:
-        raise unusable(path, error) from error
-    try:
-        _set_up(connection)
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, apsw.Error | OSError):
-            raise unusable(path, error) from error
-        raise
-    return connection
-
-
-def _create(path: Path) -> None:
-    """Make the file, empty and for its owner only, unless somebody else has just made it.
-
-    It is made under another name: were it opened and closed here under its own, a connection that
-    another thread has to it meanwhile would lose its locks by that.
-    """
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        os.fchmod(handle, 0o600)
-        os.close(handle)
-        with suppress(OSError):  # it is there, or its disk has no links, and no rights to give
-            os.link(draft, path)
-    finally:
-        Path(draft).unlink()
-
-
-def unusable(path: Path | str, error: Exception) -> StoreUnusable:
-    """Return the error that says what is wrong with the file and what to do."""
-    match error:
-        case apsw.NotADBError() | apsw.CorruptError():
-            cure = "restore it from a backup, or move it away to begin with an empty one"
-        case apsw.ReadOnlyError() | PermissionError():
-            cure = "make the file and its folder writable for this user"
-        case apsw.CantOpenError() | OSError():
-            cure = "check that its folder exists and is writable for this user"
-        case apsw.FullError():
-            cure = "free some space on its disk"
-        case _:
-            cure = "check the file and its disk"
-    return StoreUnusable(f"SQLite cannot use {str(path)!r} ({error}); {cure}")
 
 
 def transact(
@@ -170,7 +105,7 @@ def begin(connection: apsw.Connection, wait: float, is_left: IsLeft = somebody_w
             waited = time.monotonic() - began
             if waited >= wait or is_left():
                 raise
-            time.sleep(_RETRY_PAUSE if waited < _SOON else _LONG_PAUSE)
+            pause(waited)
         else:
             return
 
@@ -289,31 +224,6 @@ class SqliteFile:
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Run in a thread, to its end: cancelled or not, it uses our connection until then."""
         return await to_its_end(asyncio.get_running_loop().run_in_executor(self._threads, call))
-
-
-def _set_up(connection: apsw.Connection) -> None:
-    if connection.readonly("main"):
-        raise PermissionError("it is read-only")
-    _enter_wal(connection)
-    connection.execute(_DURABLE).fetchall()
-    connection.execute("PRAGMA schema_version").fetchall()
-
-
-def _enter_wal(connection: apsw.Connection) -> None:
-    """Switch to WAL, as the first of perhaps several processes that all want to."""
-    began = time.monotonic()
-    while True:
-        try:
-            ((mode,),) = connection.execute("PRAGMA journal_mode = WAL")
-        except apsw.BusyError:
-            waited = time.monotonic() - began
-            if waited > LOCK_WAIT:
-                raise
-            time.sleep(_RETRY_PAUSE if waited < _SOON else _LONG_PAUSE)
-            continue
-        if mode != "wal":
-            raise OSError("its file system has no shared memory, as a local disk does")
-        return
 
 
 def _busy(waited: float) -> StoreError:

@@ -12,7 +12,8 @@ import apsw
 
 from substrate.store import life_lock, rows
 from substrate.store.life_lock import LifeLock
-from substrate.store.sqlite.file import open_file, transact, unusable
+from substrate.store.sqlite.file import transact
+from substrate.store.sqlite.opening import open_file, unusable
 from substrate.values.clock import OffsetClock
 from substrate.values.records import Owner
 

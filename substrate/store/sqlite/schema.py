@@ -12,7 +12,8 @@ from substrate.store.migrate import (
     migrations,
     pending,
 )
-from substrate.store.sqlite.file import LOCK_WAIT, transact, unusable
+from substrate.store.sqlite.file import transact
+from substrate.store.sqlite.opening import LOCK_WAIT, unusable
 
 _INSERT_APPLIED = f"""
 INSERT INTO {TABLE} (version, name, sha256, applied_at)

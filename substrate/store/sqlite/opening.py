@@ -1,0 +1,109 @@
+"""How a SQLite file is opened: made where it is missing, and set up so that commits last.
+
+- WAL and ``synchronous=FULL``: what was committed survives power loss. ``fullfsync`` is for macOS,
+  whose ``fsync`` leaves data in the disk's cache; elsewhere it does nothing.
+- What is made here is its owner's alone, whatever the umask; a file that is there keeps its rights.
+  SQLite gives the files beside it the same.
+"""
+
+import os
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import apsw
+
+from substrate.values.errors import StoreUnusable
+
+LOCK_WAIT = 30.0
+"""How many seconds a transaction waits for other processes' writes."""
+
+_RETRY_PAUSE = 0.0003  # the built-in busy handler is unfair: waits of 0.7 s where these take 0.1
+_SOON = 1.0  # for so many seconds a lock is thought to be free soon; then it costs no CPU to wait
+_LONG_PAUSE = 0.01
+
+_DURABLE = """
+PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON
+"""
+
+
+def pause(waited: float) -> None:
+    """Sleep before a lock is asked for again that others have held for so many seconds."""
+    time.sleep(_RETRY_PAUSE if waited < _SOON else _LONG_PAUSE)
+
+
+def open_file(path: Path) -> apsw.Connection:
+    """Open the file for reading and writing, creating it; raise `StoreUnusable` when impossible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _create(path.resolve())
+        connection = apsw.Connection(str(path))
+    except (apsw.Error, OSError) as error:
+        raise unusable(path, error) from error
+    try:
+        _set_up(connection)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, apsw.Error | OSError):
+            raise unusable(path, error) from error
+        raise
+    return connection
+
+
+def _create(path: Path) -> None:
+    """Make the file, empty and for its owner only, unless somebody else has just made it.
+
+    It is made under another name: were it opened and closed here under its own, a connection that
+    another thread has to it meanwhile would lose its locks by that.
+    """
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        os.fchmod(handle, 0o600)
+        os.close(handle)
+        with suppress(OSError):  # it is there, or its disk has no links, and no rights to give
+            os.link(draft, path)
+    finally:
+        Path(draft).unlink()
+
+
+def unusable(path: Path | str, error: Exception) -> StoreUnusable:
+    """Return the error that says what is wrong with the file and what to do."""
+    match error:
+        case apsw.NotADBError() | apsw.CorruptError():
+            cure = "restore it from a backup, or move it away to begin with an empty one"
+        case apsw.ReadOnlyError() | PermissionError():
+            cure = "make the file and its folder writable for this user"
+        case apsw.CantOpenError() | OSError():
+            cure = "check that its folder exists and is writable for this user"
+        case apsw.FullError():
+            cure = "free some space on its disk"
+        case _:
+            cure = "check the file and its disk"
+    return StoreUnusable(f"SQLite cannot use {str(path)!r} ({error}); {cure}")
+
+
+def _set_up(connection: apsw.Connection) -> None:
+    if connection.readonly("main"):
+        raise PermissionError("it is read-only")
+    _enter_wal(connection)
+    connection.execute(_DURABLE).fetchall()
+    connection.execute("PRAGMA schema_version").fetchall()
+
+
+def _enter_wal(connection: apsw.Connection) -> None:
+    """Switch to WAL, as the first of perhaps several processes that all want to."""
+    began = time.monotonic()
+    while True:
+        try:
+            ((mode,),) = connection.execute("PRAGMA journal_mode = WAL")
+        except apsw.BusyError:
+            waited = time.monotonic() - began
+            if waited > LOCK_WAIT:
+                raise
+            pause(waited)
+            continue
+        if mode != "wal":
+            raise OSError("its file system has no shared memory, as a local disk does")
+        return

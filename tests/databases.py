@@ -1,9 +1,12 @@
 """Fixtures for tests of the kit and of the skills: their databases.
 
 A test takes the narrowest it needs: `store_url` runs it on SQLite and on PostgreSQL, `sqlite_url`
-and `postgres_url` on one of them; each is empty and, while the test runs, its own. PostgreSQL is
-real, and started once a session, when first asked for. With pytest-xdist the controller starts it
-and hands its URL to the workers. Where it is missing, the tests that want it fail; none is skipped.
+and `postgres_url` on one of them; each is empty and, while the test runs, its own. On PostgreSQL
+`store_url` has the kit's tables already; a test about their making takes `database_url`.
+
+PostgreSQL is real, and started once a session, when first asked for. With pytest-xdist the
+controller starts it and hands its URL to the workers. Where it is missing, the tests that want it
+fail; none is skipped.
 
 This is a pytest plugin, named in `pyproject.toml`, since a conftest.py serves one folder only.
 """
@@ -15,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.migrated import Migrated
 from tests.postgres import (
     PostgresUnavailableError,
     create_database,
@@ -83,8 +87,36 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'ostinato.db'}"
 
 
+@pytest.fixture(scope="session")
+def migrated_databases(postgres_dsn: str) -> Iterator[list[Migrated]]:
+    """Keep the databases with tables that tests are done with, without a row."""
+    kept: list[Migrated] = []
+    yield kept
+    for database in kept:
+        drop_database(postgres_dsn, database.url)
+
+
+@pytest.fixture
+def migrated_url(postgres_dsn: str, migrated_databases: list[Migrated]) -> Iterator[str]:
+    """Provide the URL of a PostgreSQL database with the kit's tables and no row."""
+    database = migrated_databases.pop() if migrated_databases else Migrated.make(postgres_dsn)
+    yield database.url
+    if database.cleared():
+        migrated_databases.append(database)
+    else:
+        drop_database(postgres_dsn, database.url)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def store_url(request: pytest.FixtureRequest) -> str:
     """Return the URL of an empty store: the test runs once on each kind."""
+    kind = {"sqlite": "sqlite_url", "postgres": "migrated_url"}[request.param]
+    url: str = request.getfixturevalue(kind)
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Return the URL of a database in which there is nothing: once of each kind."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url

@@ -62,6 +62,12 @@ asyncio.run(main(url))
 """
 
 
+@pytest.fixture
+def store_url(database_url: str) -> str:
+    """Return the URL of a database with nothing in it: who makes its tables is the matter here."""
+    return database_url
+
+
 @contextmanager
 def opening(url: str, user: int = 0) -> Iterator[subprocess.Popen[str]]:
     """Make a process that opens the store, as this user if it can, once its standard input ends."""

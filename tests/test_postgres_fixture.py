@@ -182,9 +182,9 @@ def catalog_of(url: str) -> list[list[tuple[str, ...]]]:
         return [connection.execute(question).fetchall() for question in questions]
 
 
-def test_store_url_names_an_empty_store(store_url: str):
-    """The URL that runs a test on both stores names an empty store of each kind."""
-    url = urlsplit(store_url)
+def test_database_url_names_an_empty_database(database_url: str):
+    """The URL that runs a test on both databases names one of each kind, with nothing in it."""
+    url = urlsplit(database_url)
     if url.scheme == "sqlite":
         assert url.netloc == ""
         file = Path(url.path[1:])
@@ -193,7 +193,7 @@ def test_store_url_names_an_empty_store(store_url: str):
         assert not file.exists()
     else:
         assert url.scheme == "postgresql"
-        with psycopg.connect(store_url) as connection:
+        with psycopg.connect(database_url) as connection:
             tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
             assert connection.execute(tables).fetchone() == (0,)
 

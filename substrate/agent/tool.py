@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, Generic, NoReturn, TypeVar, get_args, overload
+from typing import Any, Generic, TypeVar, get_args, overload
 
 from pydantic import BaseModel, ValidationError
 
@@ -28,12 +28,19 @@ from substrate.agent.arguments import (
 )
 from substrate.agent.history.result import render
 from substrate.agent.task import InvalidTask
-from substrate.agent.tool_options import check_durable, check_options, effect_of, errors_of
+from substrate.agent.tool_options import (
+    check_durable,
+    check_options,
+    effect_of,
+    errors_of,
+    name_of_function,
+    refuse,
+)
 from substrate.agent.tool_result import as_json, return_type_problem
 from substrate.engine.context.context import Context
 from substrate.engine.failure import failure_of
 from substrate.engine.function.function import Durable
-from substrate.engine.function.place import comes_from_code, described, in_place, place_of
+from substrate.engine.function.place import comes_from_code, in_place, place_of
 from substrate.models.messages import Json
 from substrate.models.request import ToolSpec
 from substrate.values.errors import Failure, InvalidId, Misuse
@@ -229,7 +236,7 @@ def tool(
     """
 
     def make(target: Callable[..., Any]) -> FunctionTool[Callable[..., Any]]:
-        called = check_name(name or _name_of(target))
+        called = check_name(name or name_of_function(target))
         told = description or inspect.getdoc(target)
         if not told:
             raise Misuse(
@@ -259,38 +266,13 @@ def as_tool(thing: object) -> Tool:
         return thing
     if inspect.isroutine(thing):
         return _tool_of(thing)
-    return tool(thing) if callable(thing) else _no_tool(thing)
+    return tool(thing) if callable(thing) else refuse(thing)
 
 
 @lru_cache(maxsize=512)
 def _tool_of(function: Callable[..., Any]) -> Tool:
     """Return a function as a tool: its schema is made once, not with each turn."""
     return tool(function)
-
-
-def _no_tool(thing: object) -> NoReturn:
-    if isinstance(thing, Durable):
-        raise Misuse(
-            f"{thing.name!r} is a durable function{in_place(thing)}; put @tool on it, in the place "
-            "of @durable, or let a tool ctx.call it"
-        )
-    raise Misuse(
-        f"{described(thing)} is no function; give functions with a docstring, or what @tool makes "
-        "of one"
-    )
-
-
-def _name_of(target: object) -> str:
-    """Return the name of a function. Raises `Misuse` for all else."""
-    if isinstance(target, Durable):
-        _no_tool(target)
-    if not inspect.isroutine(target):
-        kind = "a class" if isinstance(target, type) else type(target).__name__
-        raise Misuse(
-            f"{target!r:.80} is {kind}, and what a model is told of a tool comes from a function: "
-            "write one that calls it, with a docstring and typed parameters"
-        )
-    return str(target.__name__)
 
 
 def _check_returned(name: str, function: Callable[..., Any]) -> None:

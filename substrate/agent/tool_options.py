@@ -1,11 +1,12 @@
-"""The options of `@tool`: each is checked where the tool is made, before any model is asked."""
+"""What `@tool` is given: checked where the tool is made, before any model is asked."""
 
 import inspect
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
-from substrate.engine.function.place import described
+from substrate.engine.function.function import Durable
+from substrate.engine.function.place import described, in_place
 from substrate.values.errors import Misuse
 from substrate.values.records import Effect
 from substrate.values.retry import Retry
@@ -52,3 +53,29 @@ def check_durable(name: str, function: Callable[..., Any], given: Sequence[str])
             f"tool {name!r} takes a ctx, so {given[0]}= would say nothing of it: what it does are "
             f"its steps, so write ctx.step(…, {given[0]}=…), and leave it out here"
         )
+
+
+def refuse(thing: object) -> NoReturn:
+    """Say why a thing is no tool, and what to give. Raises `Misuse`."""
+    if isinstance(thing, Durable):
+        raise Misuse(
+            f"{thing.name!r} is a durable function{in_place(thing)}; put @tool on it, in the place "
+            "of @durable, or let a tool ctx.call it"
+        )
+    raise Misuse(
+        f"{described(thing)} is no function; give functions with a docstring, or what @tool makes "
+        "of one"
+    )
+
+
+def name_of_function(target: object) -> str:
+    """Return the name of a function. Raises `Misuse` for all else."""
+    if isinstance(target, Durable):
+        refuse(target)
+    if not inspect.isroutine(target):
+        kind = "a class" if isinstance(target, type) else type(target).__name__
+        raise Misuse(
+            f"{target!r:.80} is {kind}, and what a model is told of a tool comes from a function: "
+            "write one that calls it, with a docstring and typed parameters"
+        )
+    return str(target.__name__)

@@ -52,7 +52,6 @@ from substrate.engine.step.step import Step
 from substrate.models.messages import (
     Json,
     Reply,
-    ReplyPart,
     StopReason,
     ToolCall,
     ToolMessage,
@@ -189,7 +188,8 @@ async def ask(
         transcript = await recall(ctx, transcript)
         reply = await replay_reply(ctx, transcript)
         # Last words, of a loop that asks `stop` by itself: what they call was not to be called.
-        return replace(reply, parts=_words(reply)) if end_in(row) else reply
+        words = tuple(part for part in reply.parts if not isinstance(part, ToolCall))
+        return replace(reply, parts=words) if end_in(row) else reply
     last = transcript.messages[-1]
     if isinstance(last, Reply) and not last.tool_calls:
         with hook(ctx, "stop"):
@@ -281,10 +281,6 @@ def _answer(transcript: Transcript, end: End, typed: TypedAnswer | None) -> Answ
             if end.reason is EndReason.ANSWERED:  # it fitted the type that it was asked for
                 end = End(EndReason.FAILED, f"the answer fits its type no more: {error}")
     return Answer(text, end.reason.value, end.detail, transcript.turns, transcript.usage, value)
-
-
-def _words(reply: Reply) -> tuple[ReplyPart, ...]:
-    return tuple(part for part in reply.parts if not isinstance(part, ToolCall))
 
 
 def _typed(ctx: Context, answer: Any) -> TypedAnswer | None:

@@ -22,6 +22,7 @@ KIT = Path(__file__).resolve().parent.parent
 PUBLIC = {
     "substrate",
     "substrate.agent",
+    "substrate.agent.events",
     "substrate.agent.prompt",
     "substrate.agent.stop",
     "substrate.agent.task",

@@ -82,7 +82,7 @@ MUTANTS = {
     "tests/test_store_transact.py::test_adopted": Mutant(
         "a transactional step commits without its promise, on Postgres",
         POSTGRES.format("transaction"),
-        [("raise _Undone(first)", "return first")],
+        [("raise _Undone(stands)", "return stands")],
     ),
     "tests/test_store_transact.py::test_refused_statement": Mutant(
         "a transactional step commits by itself",

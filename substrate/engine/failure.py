@@ -2,12 +2,16 @@
 
 A recorded error comes back as itself only where its class makes the same of its args again; in
 every other case its reader gets a `StepFailed` that tells what it was, live and on every replay.
+
+An exception is user code as long as one looks at it: its text, its args, any attribute. What it
+raises then is data, too, `SystemExit` and `KeyboardInterrupt` included: a worker has other runs.
 """
 
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from substrate.values.codec import decode, encode
 from substrate.values.difference import Allow, difference
@@ -33,6 +37,7 @@ _ALL_MEMBERS = 100
 _DEPTH = 10
 UNKNOWN = OutcomeUnknown.__name__
 
+T = TypeVar("T")
 E_co = TypeVar("E_co", bound=BaseException, covariant=True)
 
 
@@ -49,19 +54,9 @@ def failure_of(error: BaseException) -> Failure:
     A recorded error's details are its args, as a list where these make it anew, else under
     ``args``. Those of a group are its members.
     """
-    cls: Callable[..., BaseException] = type(error)
-    details: object
-    message = hidden(_message(error))
-    if isinstance(error, Exception) and recorded_class(cls.__name__) is cls:
-        args = hidden_in(list(error.args))
-        comes_back = args == list(error.args) and _comes_back(error)
-        details = args if comes_back else {"args": args}
-    elif isinstance(error, BaseExceptionGroup):
-        details = _members(error)
-    else:
-        details = _details(error)
-    trace = hidden("".join(traceback.format_exception(error)))[-_TRACEBACK_LIMIT:]
-    return Failure(cls.__name__, message, details, trace)
+    details = _or(partial(_details, error), lambda _: None)
+    trace = hidden(_or(partial(_trace, error), lambda _: _frames(error)))[-_TRACEBACK_LIMIT:]
+    return Failure(_name(error), hidden(_message(error)), details, trace)
 
 
 def unknown_outcome(reason: str, trace: str | None = None) -> Failure:
@@ -141,40 +136,70 @@ def _made(name: str, args: Sequence[object]) -> Exception | None:
     registered = recorded_class(name)
     if registered is None:
         return None
-    try:
-        made = registered(*args)
-    except Exception:  # noqa: BLE001 - an exception's own __init__ is user code
-        return None
-    return made
+    return _or(partial(registered, *args), lambda _: None)
 
 
 def _message(error: BaseException, depth: int = 0) -> str:
     """Return what an exception says; of a group, also what its first members say."""
-    try:
-        text = str(error)
-    except Exception as broken:  # noqa: BLE001 - an exception's own __str__ is user code too
-        return f"(no message: its __str__ raises {type(broken).__name__})"
-    if not isinstance(error, BaseExceptionGroup) or depth >= _DEPTH:
-        return text
-    first = error.exceptions[:_MEMBERS_TOLD]
-    members = [f"{type(one).__name__}: {_message(one, depth + 1)}"[:_MEMBER_LIMIT] for one in first]
-    left = len(error.exceptions) - len(first)
-    return f"{text}: {'; '.join(members)}{f'; and {left} more' if left else ''}"
+
+    def tell() -> str:
+        text = str.__str__(str(error))  # which may give a subclass, with methods of its own
+        return f"{text}: {_members_told(error, depth)}" if _is_group(error, depth) else text
+
+    return _or(tell, lambda broken: f"(no message: its __str__ raises {_name(broken)})")
 
 
-def _members(group: BaseExceptionGroup[BaseException], depth: int = 0) -> list[object]:
+def _members_told(group: Any, depth: int) -> str:
+    first = group.exceptions[:_MEMBERS_TOLD]
+    members = [f"{_name(one)}: {_message(one, depth + 1)}"[:_MEMBER_LIMIT] for one in first]
+    left = len(group.exceptions) - len(first)
+    return f"{'; '.join(members)}{f'; and {left} more' if left else ''}"
+
+
+def _is_group(error: BaseException, depth: int) -> bool:
+    return isinstance(error, BaseExceptionGroup) and depth < _DEPTH
+
+
+def _members(group: Any, depth: int = 0) -> list[object]:
     """Return what a group holds, as its record lists it: type and message, and their members."""
     records: list[object] = []
     for error in group.exceptions[:_ALL_MEMBERS]:
-        record: dict[str, object] = {"type": type(error).__name__, "message": _message(error)}
-        if isinstance(error, BaseExceptionGroup) and depth < _DEPTH:
-            record["members"] = _members(error, depth + 1)
+        record: dict[str, object] = {"type": _name(error), "message": _message(error)}
+        if _or(partial(_is_group, error, depth), lambda _: False):
+            record["members"] = _or(partial(_members, error, depth + 1), lambda _: [])
         records.append(record)
     return records
 
 
 def _details(error: BaseException) -> object:
+    cls = type(error)
+    if isinstance(error, Exception) and recorded_class(_name(error)) is cls:
+        args = hidden_in(list(error.args))
+        comes_back = args == list(error.args) and _comes_back(error)
+        return args if comes_back else {"args": args}
+    if isinstance(error, BaseExceptionGroup):
+        return _members(error)
+    return getattr(error, "details", None)
+
+
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def _frames(error: BaseException) -> str:
+    """Return where an exception was raised, without asking it anything."""
+    trace = BaseException.__dict__["__traceback__"].__get__(error)
+    return "".join(traceback.format_tb(trace)) + _name(error)
+
+
+def _name(error: BaseException) -> str:
+    """Return the name of its class, which a metaclass may hide."""
+    return str(type.__dict__["__name__"].__get__(type(error)))
+
+
+def _or(ask: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T:
+    """Return what an exception says when it is asked; `otherwise` where that raises."""
     try:
-        return getattr(error, "details", None)
-    except Exception:  # noqa: BLE001 - a property of an exception is user code too
-        return None
+        return ask()
+    except BaseException as broken:  # noqa: BLE001 - it is user code, and no part of this process
+        return otherwise(broken)

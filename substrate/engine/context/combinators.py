@@ -19,6 +19,7 @@ from substrate.engine.context.scope import Scope
 from substrate.engine.failure import Raised
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.idle import Group
+from substrate.engine.run.user_code import is_ctrl_c
 from substrate.engine.step.close import close_branches, open_in, took_signals
 from substrate.values.errors import Interrupt, Misuse
 from substrate.values.ids import PromiseId
@@ -200,6 +201,11 @@ async def _as_data(branch: Branch) -> Promise | Raised[Exception]:
         return await branch()
     except Exception as error:  # noqa: BLE001 - raised by who reads it
         return Raised(error)
+    except (SystemExit, KeyboardInterrupt) as error:
+        # Of a value or an error that was looked at. From a task, it would end the whole process.
+        if is_ctrl_c(error):
+            raise
+        return Raised(RuntimeError(f"code of the run raised {type(error).__name__}"))
 
 
 def _held_by(coroutine: object) -> Sequence[Pending[Any]]:

@@ -134,11 +134,13 @@ def _take_back(task: asyncio.Task[Any], times: int) -> Generator[None, Any, None
 def _is_for_the_task(error: BaseException, task: asyncio.Task[Any], before: int) -> bool:
     if isinstance(error, asyncio.CancelledError):
         return task.cancelling() > before
-    return isinstance(error, KeyboardInterrupt) and _is_ctrl_c(error)
+    return is_ctrl_c(error)
 
 
-def _is_ctrl_c(error: KeyboardInterrupt) -> bool:
+def is_ctrl_c(error: BaseException) -> bool:
     """Whether a signal caused it, which only the main thread hears, and no `raise` of the code."""
+    if not isinstance(error, KeyboardInterrupt):
+        return False
     if threading.current_thread() is not threading.main_thread():
         return False
     handler: Any = signal.getsignal(signal.SIGINT)

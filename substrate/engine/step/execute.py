@@ -45,7 +45,6 @@ from substrate.engine.step.verdict import Next, judge
 from substrate.store.transaction import Transaction
 from substrate.values.errors import ModelError, NotEncodable
 from substrate.values.records import Effect, Promise
-from substrate.values.secret import hidden
 
 
 class _Failed(Exception):
@@ -194,7 +193,7 @@ class StepExecution:
         is_recorded = is_long or step.has_intent or isinstance(error, ModelError)
         row = await self._row.wait(error, delay, is_recorded=is_recorded)
         if is_long:
-            details = (execution.fence.run_id, step.name, delay, attempt, hidden(str(error)))
+            details = (execution.fence.run_id, step.name, delay, attempt, failure_of(error).message)
             log.info("run %s waits at %s for %.0f s after attempt %d: %s", *details)
             pause = partial(self._wait_until, row, next_attempt_at(row) or execution.now_ms)
         else:

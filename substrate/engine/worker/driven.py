@@ -85,8 +85,10 @@ class DrivenRuns:
         lifecycle = run.execution.lifecycle
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("run %s crashed: its driver failed", run.id, exc_info=error)
             lifecycle.crash = failure_of(error)
+            # Its traceback is told as text: logging would ask the error itself.
+            trace = lifecycle.crash.traceback
+            log.error("run %s crashed: its driver failed\n%s", run.id, trace)
         elif lifecycle.crash is not None:
             log.error("run %s crashed: %s", run.id, lifecycle.crash.message)
         if self._runs.get(run.id) is run:  # not where it has been claimed anew meanwhile

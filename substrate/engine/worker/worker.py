@@ -23,6 +23,7 @@ from substrate.engine.run.execution import Execution
 from substrate.engine.run.log_once import TroubleLog
 from substrate.engine.run.services import Listener, Services, tell_nobody
 from substrate.engine.run.threads import Threads
+from substrate.engine.run.user_code import is_ctrl_c
 from substrate.engine.worker.closing import STOPPING, calls_that_must_end, wind_down
 from substrate.engine.worker.drive import drive, give_up
 from substrate.engine.worker.driven import DrivenRun, DrivenRuns
@@ -277,8 +278,14 @@ class Worker:
 
     async def _drive(self, driven: DrivenRun) -> None:
         run = driven.execution.claim.run
-        # Looked up here, where it fails this run alone: its lane may say something else.
-        await drive(driven, self._registry[run.function, run.version])
+        try:
+            # Looked up here, where it fails this run alone: its lane may say something else.
+            await drive(driven, self._registry[run.function, run.version])
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Of a value or an error that the kit has looked at. asyncio would end the worker by it.
+            if is_ctrl_c(error):
+                raise
+            raise RuntimeError(f"code of the run raised {type(error).__name__}") from error
 
     def _has_left(self, execution: Execution) -> None:
         """Take note that a run is driven here no more."""

@@ -18,8 +18,8 @@ from substrate.agent.prompt import Prompt
 from substrate.agent.task import Task
 from substrate.agent.tool import Tool, as_tool
 from substrate.agent.transcript import Transcript
-from substrate.agent.unawaited import unawaited
 from substrate.engine.function.place import described
+from substrate.engine.function.unawaited import unawaited
 from substrate.models.messages import Reply, StopReason, Text, Usage
 from substrate.models.model import Model
 from substrate.values.errors import Misuse

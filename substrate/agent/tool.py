@@ -138,7 +138,7 @@ class Tool:
             try:
                 result = await self.function(ctx, **self.check(arguments))
                 if (
-                    ctx.task_state.unstarted
+                    ctx.task_state.forgotten()
                 ):  # what it never awaited pauses the run, also if it returns that
                     return None
                 return as_json(self.function, result)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from substrate.engine.failure import Raised, encode_failure, error_of, failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import in_place
+from substrate.engine.function.unawaited import unawaited_below
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.user_code import capture
 from substrate.values.codec import decode, is_long
@@ -52,6 +53,14 @@ def check_nothing_forgotten(
         execution.lifecycle.drain_and_raise(Paused(_never_awaited(function, forgotten)))
     if not isinstance(result, Continuation):
         execution.lifecycle.drain_and_raise(Paused(_never_returned(function)))
+
+
+def check_all_awaited(execution: Execution, function: Durable[..., Any]) -> None:
+    """Pause the run where the source of a function has a call that nobody awaits, before any."""
+    if problem := unawaited_below(function.function):
+        told = f"{function.name}() was not called: in {problem}, and resume the run"
+        failure = Failure("NeverAwaited", told, {"function": function.name, "keys": []})
+        execution.lifecycle.drain_and_raise(Paused(failure))
 
 
 def _never_returned(function: Durable[..., Any]) -> Failure:

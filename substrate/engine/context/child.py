@@ -86,7 +86,7 @@ class Child(Pending[T]):
     async def start(self) -> "Child[T]":
         """Start it, if it was not started before; return itself, to be awaited later."""
         scope = self._scope
-        scope.task_state.check_use()
+        scope.task_state.check_use(self._asked.key)
         if self._started is None:
             try:
                 found = super().take(scope)

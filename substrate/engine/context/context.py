@@ -19,6 +19,7 @@ from typing_extensions import TypeForm
 from substrate.engine.context.call import (
     MAX_CALLS,
     Continuation,
+    check_all_awaited,
     check_nothing_forgotten,
     read_call,
     run_call,
@@ -909,7 +910,8 @@ class Context:
 
 async def run_function(ctx: Context, function: Durable[..., T], arguments: Mapping[str, Any]) -> T:
     """Call a function with its context; return its result, or pause the run: see `call`."""
+    check_all_awaited(ctx.execution, function)
     result = await function.function(ctx, **arguments)
     # Where it fails, what it has forgotten does not matter: the error is what there is to tell.
-    check_nothing_forgotten(ctx.execution, function, result, unstarted=ctx.task_state.unstarted)
+    check_nothing_forgotten(ctx.execution, function, result, unstarted=ctx.task_state.forgotten())
     return result

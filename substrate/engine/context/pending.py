@@ -64,7 +64,7 @@ class Pending(Coroutine[Any, Any, T]):
     def __await__(self) -> Generator[Any, Any, T]:
         scope = self._scope
         try:
-            scope.task_state.check_use()
+            scope.task_state.check_use(self._asked.key)
         except Misuse:
             self.drop()  # whoever awaits it is told
             raise

@@ -35,10 +35,10 @@ class Scope:
 
     def next_key(self, name: str) -> Key:
         """Take the key of the next operation of this name."""
-        self.task_state.check_use()
+        key = self.key_ahead(name)
+        self.task_state.check_use(key)
         if name not in self._ordinals:  # looked at once: a name is often used in a loop
             check_name(name)
-        key = self.key_ahead(name)
         self._ordinals[name] = self._ordinals.get(name, 0) + 1
         return key
 

@@ -7,7 +7,10 @@ would take its key in an order that a replay cannot repeat, so it is refused.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from inspect import currentframe
 from threading import get_ident
+from traceback import walk_stack, walk_tb
+from types import FrameType
 from typing import TypeVar
 
 from substrate.engine.run.execution import Execution
@@ -38,21 +41,43 @@ class TaskState:
         self._task = asyncio.current_task()
         self._thread = get_ident()
         self._is_waiting = False
+        self._refusals: list[tuple[str, Misuse, frozenset[FrameType]]] = []
 
-    def check_use(self) -> None:
+    def check_use(self, what: str = "a combinator") -> None:
         """Refuse to be used from another task, or while this one waits for an operation."""
         # In another thread the loop's current task may well be the run's own: it waits there.
         if get_ident() != self._thread or asyncio.current_task(self._loop) is not self._task:
-            raise Misuse(
+            refusal = Misuse(
                 "this ctx is used in a task or thread that is not its own; asyncio.gather, "
                 "wait_for and create_task make such tasks: use ctx.gather or ctx.map, and "
                 "ctx.call for a branch of several operations"
             )
+            # A task of the kit's own is awaited: what it is told, or makes of that, is a result.
+            if get_ident() != self._thread or not self._execution.lifecycle.is_in_own_task:
+                stack = frozenset(frame for frame, _ in walk_stack(currentframe()))
+                self._refusals.append((what, refusal, stack))
+            raise refusal
         if self._is_waiting:
             raise Misuse(
                 "this ctx is used inside one of its own operations, whose record would hide that "
                 "from a replay; make that a durable function and ctx.call it: it has its own ctx"
             )
+
+    def forgotten(self) -> dict[object, str | None]:
+        """Return what is unstarted, when the function has returned.
+
+        What was refused in a task that the code made and left was told to nobody: such a task keeps
+        its error to itself. Who is told raises it again, in a frame that was not there yet; and of
+        several that were refused, one says it for all.
+        """
+        refusals, self._refusals = self._refusals, []
+        is_told = any(
+            any(frame not in stack for frame, _ in walk_tb(refusal.__traceback__))
+            for _, refusal, stack in refusals
+        )
+        if not is_told:
+            self.unstarted.update({what: str(refusal) for what, refusal, _ in refusals})
+        return self.unstarted
 
     def observe(self, promise: Promise) -> None:
         """Take note of an outcome that the task has seen: its time moves on to it."""

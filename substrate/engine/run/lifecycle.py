@@ -163,6 +163,11 @@ class Lifecycle:
         is_it = isinstance(outcome, Raised) and outcome.error is error
         return is_it and cancellations() >= depth
 
+    @property
+    def is_in_own_task(self) -> bool:
+        """Whether the current task is one of the run's, and none that its code has made."""
+        return asyncio.current_task() in self._tasks
+
     @contextmanager
     def tracked(self) -> Iterator[None]:
         """Count the current task as one of the run's, to be cancelled when the run is shut."""

@@ -1,0 +1,148 @@
+"""A call of an async function that nobody awaits, found in the source before anything is called.
+
+Python makes a coroutine of it, and does nothing. It warns when that goes away, at whatever line
+that is, and the run has gone on. Only what is surely so is found: a call that stands alone as a
+statement, or is what an async function returns, of a name that is an async function.
+"""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from types import FunctionType, ModuleType
+from typing import Any
+
+from substrate.engine.function.place import place_of
+
+_Made = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def unawaited(function: Callable[..., Any]) -> str | None:
+    """Say which call in a function nobody awaits, with its line; None where none is found."""
+    function = inspect.unwrap(function)
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):  # it was typed in, or is not Python's
+        return None
+    made = tree.body[0] if len(tree.body) == 1 else None
+    code = getattr(function, "__code__", None)
+    # Of another name, the file has changed since it was imported.
+    if not isinstance(made, _Made) or getattr(code, "co_name", None) != made.name:
+        return None
+    file, _, first = place_of(function).rpartition(":")
+    inside = _defined_in(made)
+    for call in _left_alone(made):
+        if _is_async(call.func, function, inside):
+            said = ast.unparse(call.func)
+            return (
+                f"{file}:{int(first) + call.lineno - 1}: {said}(…) is async, and nobody awaits it, "
+                f"so it does nothing; write `await {said}(…)`"
+            )
+    return None
+
+
+@lru_cache(maxsize=512)
+def unawaited_below(function: Callable[..., Any]) -> str | None:
+    """Say the same of a function and of the async ones of its module that it names, and so on."""
+    left, seen = [inspect.unwrap(function)], set()
+    while left:
+        each = left.pop()
+        if problem := unawaited(each):
+            return problem
+        seen.add(each)
+        code, names = getattr(each, "__code__", None), getattr(each, "__globals__", {})
+        for name in getattr(code, "co_names", ()):
+            found = names.get(name)
+            is_of_module = isinstance(found, FunctionType) and found.__globals__ is names
+            if is_of_module and inspect.iscoroutinefunction(found) and found not in seen:
+                left.append(found)
+    return None
+
+
+def _left_alone(made: _Made) -> Iterator[ast.Call]:
+    """Yield the calls of a function's own that are statements, or that an async one returns."""
+    for node in _own(made):
+        match node:
+            case ast.Expr(value=ast.Call() as call):
+                yield call
+            case ast.Return(value=ast.Call() as call) if isinstance(made, ast.AsyncFunctionDef):
+                yield call
+
+
+def _own(made: _Made) -> Iterator[ast.AST]:
+    """Yield what stands in a function, in order, and not in the functions in it."""
+    left: list[ast.AST] = list(made.body)
+    while left:
+        node = left.pop(0)
+        yield node
+        if not isinstance(node, _Made | ast.Lambda | ast.ClassDef):
+            left[:0] = ast.iter_child_nodes(node)
+
+
+def _defined_in(made: _Made) -> frozenset[str]:
+    """Return the names that are async functions inside of a function, and nothing else there."""
+    arguments = made.args
+    given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    bound = [each.arg for each in (*given, arguments.vararg, arguments.kwarg) if each]
+    for node in ast.walk(made):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                bound.append(name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                bound.append(name)
+            case ast.ClassDef(name=name) | ast.ExceptHandler(name=str(name)):
+                bound.append(name)
+            case ast.alias(name=name, asname=other):
+                bound.append(other or name.partition(".")[0])
+            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                bound.append(name)
+            case ast.MatchMapping(rest=str(name)):
+                bound.append(name)
+    plain = (each for each in _own(made) if isinstance(each, ast.AsyncFunctionDef))
+    return frozenset(
+        each.name
+        for each in plain
+        if bound.count(each.name) == 1 and not each.decorator_list and not _yields(each)
+    )
+
+
+def _yields(made: _Made) -> bool:
+    return any(isinstance(each, ast.Yield | ast.YieldFrom) for each in _own(made))
+
+
+def _is_async(name: ast.expr, function: Callable[..., Any], inside: frozenset[str]) -> bool:
+    """Whether a name in a function surely stands for an async function."""
+    if isinstance(name, ast.Name) and name.id in inside:
+        return True
+    found = _meant(name, function)
+    # Of a tool or a durable function, which are called as the function that they are.
+    return inspect.iscoroutinefunction(getattr(found, "function", found))
+
+
+def _meant(name: ast.expr, function: Callable[..., Any]) -> object:
+    """Return what a name in a function stands for, as far as that is known without running it."""
+    if isinstance(name, ast.Name):
+        code = function.__code__
+        if name.id in (*code.co_varnames, *code.co_cellvars):
+            return None
+        if name.id in code.co_freevars:
+            return _closed_over(name.id, function)
+        return function.__globals__.get(name.id)
+    if isinstance(name, ast.Attribute):
+        within = _meant(name.value, function)
+        if isinstance(within, ModuleType):
+            return vars(within).get(name.attr)
+        if name.attr == "function" and inspect.iscoroutinefunction(
+            getattr(within, "function", None)
+        ):
+            return getattr(within, "function", None)
+    return None
+
+
+def _closed_over(name: str, function: Callable[..., Any]) -> object:
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
+    try:
+        return cells[name].cell_contents
+    except (KeyError, ValueError):  # it is not assigned yet
+        return None

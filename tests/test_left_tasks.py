@@ -171,6 +171,10 @@ async def test_who_was_told_goes_on(store_url):
         assert await client.result("run") == "it went on"
 
 
+async def makes(ctx: Context) -> Any:
+    return helper(ctx, 4)
+
+
 async def test_what_is_no_such_call(store_url):
     """A helper that is awaited, given to a task, or means something else here, is let through."""
 
@@ -187,9 +191,10 @@ async def test_what_is_no_such_call(store_url):
 
         helper = decides_not
         helper()
+        await (await makes(ctx))
         task = asyncio.create_task(waits())
-        return [await waits(), await task, await decides(), await ctx.step(charge, 4)]
+        return [await waits(), await task, await decides(), await ctx.step(charge, 5)]
 
     async with connect(store_url) as client, client.work([run], options=QUICK):
         await client.start(run, id="run")
-        assert await client.result("run", run) == [1, 1, 3, 4]
+        assert await client.result("run", run) == [1, 1, 3, 5]

@@ -353,6 +353,31 @@ async def test_the_outer_ctx_in_a_call(store_url):
     assert in_a_branch.startswith("this ctx is used in a task or thread that is not its own")
 
 
+@pytest.mark.parametrize("combinator", ["map", "gather", "race"])
+async def test_a_combinator_in_a_combinator(sqlite_url, combinator):
+    """A combinator that is given to another is refused by its name, with what to write instead."""
+
+    @durable
+    async def nests(ctx: Context) -> str:
+        inside = {
+            "map": lambda: ctx.map(fetch, [1]),
+            "gather": lambda: ctx.gather(ctx.step(fetch)),
+            "race": lambda: ctx.race(ctx.step(fetch)),
+        }
+        try:
+            await ctx.gather(inside[combinator](), ctx.step(fetch))
+        except Misuse as error:
+            raise ValueError(str(error)) from None
+        return "not refused"
+
+    async with connect(sqlite_url) as client, client.work([nests], options=QUICK):
+        await client.start(nests, id="run")
+        with pytest.raises(
+            RunFailed, match=rf"not coroutine of ctx\.{combinator}\(…\), which is several; put"
+        ):
+            await client.result("run")
+
+
 @pytest.mark.parametrize("bad", ["", "a b", "run#1", "x" * 201, "ü", "a\n"])
 async def test_bad_run_ids(sqlite_url, bad):
     """An id that the grammar does not allow is refused when a run is started, with the grammar."""

@@ -212,3 +212,16 @@ async def test_a_lane_of_another_version(store_url, caplog):
     )
     assert "'default/order/99'" in told.getMessage()
     assert RunId("run") in told.getMessage()
+
+
+@pytest.mark.parametrize("which", ["run_id = 'run'", "id = 'run#act.0'"])
+async def test_a_row_of_another_run(store_url, which):
+    """A row that was moved to another run pauses its own, which goes on once it is put back."""
+    await plant(store_url, f"UPDATE promises SET run_id = 'other' WHERE {which}")
+    failure = await paused_of(store_url)
+
+    assert failure.type == "RowUnreadable"
+    assert "has the run_id 'other', so its own run does not find it" in failure.message
+    assert calls.count("a") <= 2
+    back = "UPDATE promises SET run_id = 'run' WHERE run_id = 'other'"
+    assert (await mended(store_url, back))[1] == 1

@@ -233,6 +233,17 @@ def _check_pendings(given: Sequence[object]) -> None:
     if strangers:
         raise Misuse(
             "a combinator takes pending operations of its own ctx, not "
-            f"{type(strangers[0]).__name__}; put several operations of one branch into a durable "
+            f"{_named(strangers[0])}; put several operations of one branch into a durable "
             "function, and give it ctx.call(that_function, …)"
         )
+
+
+def _named(stranger: object) -> str:
+    """Return what was given; of a combinator, which one: type checkers don't see that it's none."""
+    kind = type(stranger).__name__
+    if not inspect.iscoroutine(stranger):
+        return kind
+    is_map = stranger.cr_code is settle_all.__code__
+    name = "map" if is_map else stranger.__qualname__.removeprefix("Context.")
+    is_several = name in ("map", "gather", "race")
+    return f"{kind} of ctx.{name}(…), which is several" if is_several else kind

@@ -18,8 +18,11 @@ from substrate.engine.function.place import place_of
 _Made = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def unawaited(function: Callable[..., Any]) -> str | None:
-    """Say which call in a function nobody awaits, with its line; None where none is found."""
+def unawaited(function: Callable[..., Any], *, is_helper: bool = False) -> str | None:
+    """Say which call in a function nobody awaits, with its line; None where none is found.
+
+    Who calls a helper may await what that returns.
+    """
     function = inspect.unwrap(function)
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
@@ -32,7 +35,7 @@ def unawaited(function: Callable[..., Any]) -> str | None:
         return None
     file, _, first = place_of(function).rpartition(":")
     inside = _defined_in(made)
-    for call in _left_alone(made):
+    for call in _left_alone(made, is_helper=is_helper):
         if _is_async(call.func, function, inside):
             said = ast.unparse(call.func)
             return (
@@ -45,10 +48,11 @@ def unawaited(function: Callable[..., Any]) -> str | None:
 @lru_cache(maxsize=512)
 def unawaited_below(function: Callable[..., Any]) -> str | None:
     """Say the same of a function and of the async ones of its module that it names, and so on."""
-    left, seen = [inspect.unwrap(function)], set()
+    left: list[Callable[..., Any]] = [inspect.unwrap(function)]
+    seen: set[Callable[..., Any]] = set()
     while left:
         each = left.pop()
-        if problem := unawaited(each):
+        if problem := unawaited(each, is_helper=bool(seen)):
             return problem
         seen.add(each)
         code, names = getattr(each, "__code__", None), getattr(each, "__globals__", {})
@@ -60,13 +64,14 @@ def unawaited_below(function: Callable[..., Any]) -> str | None:
     return None
 
 
-def _left_alone(made: _Made) -> Iterator[ast.Call]:
+def _left_alone(made: _Made, *, is_helper: bool) -> Iterator[ast.Call]:
     """Yield the calls of a function's own that are statements, or that an async one returns."""
+    is_last = isinstance(made, ast.AsyncFunctionDef) and not is_helper
     for node in _own(made):
         match node:
             case ast.Expr(value=ast.Call() as call):
                 yield call
-            case ast.Return(value=ast.Call() as call) if isinstance(made, ast.AsyncFunctionDef):
+            case ast.Return(value=ast.Call() as call) if is_last:
                 yield call
 
 

@@ -16,6 +16,7 @@ from substrate.engine.run.access import StoreAccess
 from substrate.engine.run.lifecycle import Lifecycle
 from substrate.engine.run.open import OpenPromises
 from substrate.engine.run.services import Services, log
+from substrate.engine.run.unreadable import misplaced
 from substrate.engine.run.wakeups import Wakeups
 from substrate.store.blobs import offloaded
 from substrate.store.crashes import is_suspect
@@ -23,6 +24,7 @@ from substrate.store.transaction import Transaction
 from substrate.values.errors import (
     CheckpointRefused,
     Failure,
+    Paused,
     Shutdown,
     StoreError,
     StoreUnreachable,
@@ -244,6 +246,8 @@ class Recorder:
             self._services.on_wake(self._claim.run.parent_id)
 
     def _recorded(self, stands: Promise) -> Promise:
+        if failure := misplaced(stands, self._fence.run_id):
+            self._lifecycle.drain_and_raise(Paused(failure))
         if stands.is_settled and not self._has_settled:
             was_suspect, self._has_settled = self.is_suspect, True
             if was_suspect:

@@ -28,6 +28,21 @@ def unreadable(promise: Promise) -> Failure | None:
     return None
 
 
+def misplaced(promise: Promise, run_id: str) -> Failure | None:
+    """Return what is wrong with a row that stands in another run's journal; None where none is.
+
+    Its run would not find it, and do it again each time.
+    """
+    if promise.run_id == run_id:
+        return None
+    return Failure(
+        UNREADABLE,
+        f"the row {promise.id!r} of promises has the run_id {promise.run_id!r}, so its own run "
+        "does not find it; put it right in the database, then resume the run",
+        {"key": promise.key, "row": promise.id, "column": "run_id"},
+    )
+
+
 def unreadable_among(promises: Iterable[Promise]) -> Failure | None:
     """Return what cannot be read of the first of these rows that cannot be read whole."""
     return next(filter(None, map(unreadable, promises)), None)

@@ -1,6 +1,7 @@
 """What a call returns is kept as what it is, or that it can't be is told before it is lost."""
 
 import threading
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -117,6 +118,82 @@ async def test_objects_in_signals(sqlite_url):
         await client.start(hears, id="run")
         await client.signal("run", "go", {"all": [REPORT]})
         assert await client.result("run")
+
+
+async def ordered() -> OrderedDict[str, int]:
+    return OrderedDict(a=1, b=2)
+
+
+async def counted() -> Counter[str]:
+    return Counter("aab")
+
+
+async def counted_inside() -> dict[str, Counter]:  # type: ignore[type-arg]
+    return {"it": Counter("aab")}
+
+
+async def defaulted() -> defaultdict[str, list[int]]:
+    return defaultdict(list, a=[1])
+
+
+async def queued() -> deque[int]:
+    return deque([2, 1])
+
+
+async def raw() -> bytearray:
+    return bytearray(b"a\xff")
+
+
+async def raw_text() -> bytearray:
+    return bytearray(b"text")
+
+
+COLLECTIONS = [ordered, counted, counted_inside, defaulted, queued, raw, raw_text]
+
+
+@pytest.mark.parametrize("fn", COLLECTIONS, ids=lambda fn: fn.__name__)
+async def test_collections(store_url, fn):
+    """A collection that a step says it returns comes back as that, live and on a replay."""
+    seen: list[Any] = []
+
+    @durable
+    async def run(ctx: Context) -> None:
+        seen.append(await ctx.step(fn))
+        await ctx.receive("go")
+
+    async with taken_over(store_url, run) as client:
+        await client.result("run")
+    made = await fn()
+    assert [(type(each), each) for each in seen] == [(type(made), made)] * 2
+    if isinstance(made, defaultdict):
+        assert [each.default_factory for each in seen] == [list, list]
+    if isinstance(made, dict):
+        assert [type(each.get("it")) for each in seen] == [type(made.get("it"))] * 2
+
+
+async def unordered() -> OrderedDict[str, int]:
+    called.append("unordered")
+    return OrderedDict(b=1, a=2)
+
+
+async def bounded() -> deque[int]:
+    called.append("bounded")
+    return deque([1, 2], maxlen=2)
+
+
+@pytest.mark.parametrize("fn", [unordered, bounded])
+async def test_what_a_collection_would_lose(store_url, fn):
+    """What no record of a collection gives back, its order or its bound, is told and not lost."""
+
+    @durable
+    async def run(ctx: Context) -> None:
+        await ctx.step(fn, effect="once")
+
+    async with connect(store_url) as client, client.work([run], options=CALM):
+        await client.start(run, id="run")
+        with pytest.raises(RunPaused, match="would not read back as collections"):
+            await client.result("run")
+    assert len(called) == 1
 
 
 async def opaque() -> Opaque:

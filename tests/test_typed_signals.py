@@ -96,6 +96,85 @@ async def test_a_type_that_does_not_read_back(sqlite_url, hint):
     assert "would not read back" in refused["message"]
 
 
+class Ordered(BaseModel):
+    item: str
+    count: int = 1
+    tags: list[str] = []
+
+
+class Point(BaseModel):
+    x: int = 0
+
+
+class Place(BaseModel):
+    x: int = 0
+    y: int = 0
+
+
+@pytest.mark.parametrize("hint", [Any, dict[str, Any]], ids=["any", "dict"])
+async def test_a_model_is_sent_whole(store_url, hint):
+    """Who does not read a model as its class hears all of its fields, those not set included."""
+
+    @durable
+    async def run(ctx: Context) -> list[Any]:
+        first = await ctx.receive("order", hint)
+        return [first, *await ctx.receive("order", list[Any]), *await ctx.poll("order")]
+
+    order, whole = Ordered(item="owl"), {"item": "owl", "count": 1, "tags": []}
+    async with connect(store_url) as client:
+        await client.start(run, id="run")
+        for value in (order, [order], {"it": order}):
+            await client.signal("run", "order", value)
+        async with client.work([run], options=QUICK):
+            assert await client.result("run", run) == [whole, whole, {"it": whole}]
+
+
+async def test_the_one_of_a_union_that_was_sent(sqlite_url):
+    """Of several classes a model is read as the one whose fields it has."""
+
+    @durable
+    async def run(ctx: Context) -> str:
+        return type(await ctx.receive("it", Point | Place)).__name__
+
+    async with connect(sqlite_url) as client, client.work([run], options=QUICK):
+        await client.start(run, id="run")
+        await client.signal("run", "it", Place())
+        assert await client.result("run", run) == "Place"
+
+
+class Weighed(BaseModel):
+    grams: float
+
+
+@pytest.mark.parametrize(
+    "hint, right, wrong",
+    [
+        (float, 2**53, 2**53 + 1),
+        (list[float], [5], [1, 2**53 + 1]),
+        (Weighed, {"grams": 5}, {"grams": 2**53 + 1}),
+        (dict[str, Weighed], {"a": {"grams": 5}}, {"a": {"grams": -(2**53) - 1}}),
+        (float | str, 5, 2**60 + 1),
+    ],
+    ids=str,
+)
+async def test_a_number_that_no_float_holds(sqlite_url, hint, right, wrong):
+    """A whole number that would become another one as a float is refused; any other is taken."""
+    function = takes(hint)
+
+    seen.clear()
+    async with connect(sqlite_url) as client, client.work([function], options=QUICK):
+        await client.start(function, id="run")
+        await client.signal("run", "charge", wrong)
+        await client.signal("run", "charge", right)
+        await client.signal("run", "go")
+        await client.result("run")
+        (row,) = [each for each in await client.journal("run") if each.key == "charge.0"]
+
+    (refused,) = decode(row.attempts or "[]")
+    assert "is an integer that no float holds" in refused["message"]
+    assert len(seen) == 1
+
+
 async def test_a_validator_that_raises(sqlite_url):
     """A value on which a type's own code fails is refused like any other."""
 

@@ -1,7 +1,7 @@
 """What is recorded of a typed value reads back as what was given, or it is not recorded as that."""
 
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -145,6 +145,11 @@ class Point(NamedTuple):
     y: int
 
 
+@dataclass
+class Anything:
+    it: Any
+
+
 class Movie(TypedDict):
     title: str
 
@@ -224,6 +229,9 @@ KEPT: dict[str, tuple[Any, Any]] = {
     "int enum": (Size, Size.S),
     "enum or text": (Level | int, Level.LOW),
     "int keys": (dict[int, str], {1: "a"}),
+    "counter": (Counter[str], Counter("aab")),
+    "deque": (deque[int], deque([2, 1])),
+    "default factory": (defaultdict[str, list[int]], defaultdict(list, a=[1])),
     "enum keys": (dict[Level, bytes], {Level.LOW: b"\xff"}),
     "tuple": (tuple[int, str], (1, "a")),
     "set": (set[int], {1, 2}),
@@ -365,6 +373,24 @@ LOST: dict[str, tuple[Any, Any, str]] = {
         tuple[Color | str, Any],
         (Color.RED, Color.RED),
         "[0] is Color and would come back as str",
+    ),
+    "plain enum": (Any, Level.LOW, " is Level and would come back as str"),
+    "plain enum in a list": (Any, [1, {"a": Level.LOW}], " holds Level and would come back as str"),
+    "plain enum in any": (
+        dict[str, Any],
+        {"a": Level.LOW},
+        "['a'] is Level and would come back as str",
+    ),
+    "plain enum in a field": (
+        Anything,
+        Anything([Level.LOW]),
+        ".it[0] is Level and would come back as str",
+    ),
+    "maxlen": (deque[int], deque([1], maxlen=2), " would come back as another deque"),
+    "default factory": (
+        defaultdict[str, list[int]],
+        defaultdict(lambda: [1], a=[2]),
+        " has a default_factory, which would be lost",
     ),
     "extra key": (Movie, {"title": "a", "year": 1}, "['year'] would be lost"),
     "rounded": (Rounded, 1.25, " would come back as another float"),

@@ -5,6 +5,7 @@ import math
 import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import orjson
@@ -237,6 +238,16 @@ def test_durations():
         WorkerOptions(poll=math.inf)
     with pytest.raises(Misuse, match="is no duration"):
         Retry(max_delay="60")
+
+
+class Nothing(Enum):
+    AT_ALL = None
+
+
+@pytest.mark.parametrize("value", [Nothing.AT_ALL, [Nothing.AT_ALL], {"a": (Nothing.AT_ALL,)}])
+def test_a_member_that_stands_for_none(value):
+    """An enum member whose value is None is written as that, wherever it stands."""
+    assert "null" in encode(value)
 
 
 def test_moments_without_a_zone():

@@ -269,7 +269,8 @@ class Client:
         Args:
             id: The run's id; a child has an inbox of its own.
             name: What the run waits for by this name.
-            value: JSON, or a dataclass or model.
+            value: JSON, or a dataclass or model, all of whose fields are sent. The class is not:
+                the wait says as what it is read.
             dedup: The same name with the same `dedup` counts once; without one, each call counts.
                 It has the form of a run's id.
 
@@ -283,7 +284,7 @@ class Client:
             InvalidId: the name, or `dedup`, has another form.
         """
         key = str(uuid4()) if dedup is None else check_dedup(dedup)
-        signal = Signal(_known(id), check_name(name), encoded(value), key)
+        signal = Signal(_known(id), check_name(name), encoded(value, is_whole=True), key)
         is_new = await self.store.send_signal(signal)
         self._wake_here(signal.run_id)
         return is_new

@@ -125,6 +125,8 @@ def _may_hold_nan(value: Any) -> bool:
         return not math.isfinite(value)
     if kind in _HARMLESS:
         return False
+    if kind is not dict and kind is not list and kind is not tuple:
+        return True  # an enum member, whose value may be anything
     stack = [value]
     while stack:
         each = stack.pop()

@@ -8,7 +8,7 @@ for a float, a subclass of a plain type and the type itself, two time zones of o
 may count as the same is said by `Allow`.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -31,10 +31,12 @@ class Allow(Flag):
     """What counts as the same beside what always does."""
 
     NOTHING = 0
-    #: In places without a type: an enum member for its value, a UUID for its text.
+    #: In places without a type: a member that is text or a number for that, a UUID for its text.
     OPEN = auto()
     #: A field of a model that was not set, and comes back as set: its default is another each time.
     MADE = auto()
+    #: A field of a model that was not set, and comes back as set: nobody knows who reads it.
+    WHOLE = auto()
     #: What a program that means the annotated type gives in its place: a member for its text or
     #: number, an int for a Decimal, a set and a frozenset for each other.
     CONVERTED = auto()
@@ -77,8 +79,9 @@ def difference(given: Any, back: Any, path: str = "", allow: Allow = Allow.NOTHI
 def _allowed(given: Any, back: Any, allow: Allow) -> Any:
     """Return what a value counts as, where something of another type has come back."""
     if isinstance(given, Enum):
-        is_known = Allow.CONVERTED in allow and isinstance(given, (str, int))
-        return given.value if is_known or Allow.OPEN in allow else given
+        # Any other is no text and no number, and what stands for it is not equal to it.
+        is_known = bool(allow & (Allow.CONVERTED | Allow.OPEN)) and isinstance(given, (str, int))
+        return given.value if is_known else given
     if isinstance(given, UUID) and Allow.OPEN in allow:
         return str(given)
     if Allow.CONVERTED in allow:
@@ -130,6 +133,9 @@ def _of_dicts(given: Any, back: Any, path: str, allow: Allow) -> str | None:
     is_ordered = isinstance(given, OrderedDict) and isinstance(back, OrderedDict)
     if is_ordered and list(given) != sorted(given, key=_written_key):  # as they are in a record
         return f"{path} has an order, which would be lost"
+    are_made = isinstance(given, defaultdict) and isinstance(back, defaultdict)
+    if are_made and given.default_factory is not back.default_factory:
+        return f"{path} has a default_factory, which would be lost"
     keys = {key: key for key in back}
     for key, value in given.items():
         if key not in keys:
@@ -164,8 +170,10 @@ def _of_set_fields(given: BaseModel, back: BaseModel, path: str, allow: Allow) -
         return None
     for name in sorted(given.model_fields_set ^ back.model_fields_set):
         was_set = name in given.model_fields_set
-        field = type(given).model_fields.get(name) if Allow.MADE in allow else None
-        if field is not None and (field.exclude if was_set else not is_remade(given, name)):
+        is_lenient = bool(allow & (Allow.MADE | Allow.WHOLE))
+        field = type(given).model_fields.get(name) if is_lenient else None
+        may_be_set = Allow.WHOLE in allow or (field is not None and not is_remade(given, name))
+        if field is not None and (field.exclude if was_set else may_be_set):
             continue
         was, would = ("set", "not set") if was_set else ("not set", "set")
         return f"{path}.{name} was {was} and would come back as {would}"
@@ -229,6 +237,8 @@ def _is_equal(given: Any, back: Any) -> bool:
         return str(given) == str(back)  # 2.0 and 2.00 are equal, and are not the same
     if isinstance(given, datetime):
         return _moment(given) == _moment(back)
+    if isinstance(given, deque) and given.maxlen != back.maxlen:
+        return False
     try:
         return bool(given == back)
     except Exception:  # noqa: BLE001 - an object's own __eq__ is user code

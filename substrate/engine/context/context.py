@@ -598,7 +598,7 @@ class Context:
 
         Args:
             *pendings: Operations that were not awaited. Of up to six, type checkers know each one's
-                type.
+                type. A `map`, `gather` or `race` is several, and goes into a function for `call`.
 
         Returns:
             The values, in the order of the operations.

@@ -124,6 +124,8 @@ def _judged(type_: Any, run_id: str, name: str, received: ReceivedSignal) -> Acc
     annotation = annotation_of(type_, name)
     try:
         made = annotation.make(value)
+        if rounded := _rounded(value, made, "value"):
+            raise NotEncodable(rounded)
         return Accepted(
             JsonText(encode(annotation.dump(made))), annotation.is_exact(received.value, value)
         )
@@ -138,6 +140,20 @@ def _judged(type_: Any, run_id: str, name: str, received: ReceivedSignal) -> Acc
         "dedup": received.dedup,
         "at": received.sent_at,
     }
+
+
+def _rounded(sent: Any, made: Any, path: str) -> str | None:
+    """Say which whole number would be another one as the float that was made of it."""
+    if type(sent) is int and type(made) is float:
+        return None if sent == made else f"{path} is an integer that no float holds"
+    if isinstance(sent, list) and isinstance(made, list | tuple) and len(sent) == len(made):
+        pairs = [(f"{path}[{i}]", *both) for i, both in enumerate(zip(sent, made, strict=True))]
+    elif isinstance(sent, dict):
+        inside = made.get if isinstance(made, dict) else partial(getattr, made)
+        pairs = [(f"{path}.{name}", each, inside(name, None)) for name, each in sent.items()]
+    else:
+        return None
+    return next(filter(None, (_rounded(one, other, at) for at, one, other in pairs)), None)
 
 
 def _wants(type_: Any, *, waiting_for: str) -> dict[str, Any] | None:

@@ -55,8 +55,11 @@ class Annotation:
         except Exception as error:  # noqa: BLE001 - pydantic_core raises several kinds of its own
             raise self._not_encodable(error) from None
 
-    def dump(self, value: Any) -> Any:
+    def dump(self, value: Any, *, is_whole: bool = False) -> Any:
         """Return what is recorded of a value: the same in every process.
+
+        Whole are models of which all fields are written, for who reads them as another type, or as
+        none: then they come back as set.
 
         Raises `NotEncodable` where it has no JSON form, `NotKept` where none gives it back.
         """
@@ -64,7 +67,7 @@ class Annotation:
         found: str | None = None
         shown: Any = None
         is_of_type = False
-        for form, allow in self._tries():
+        for form, allow in self._tries(is_whole=is_whole):
             try:
                 dumped = self._in_form(form, value, allow)
             except Exception as error:  # noqa: BLE001 - pydantic_core raises several kinds
@@ -116,11 +119,13 @@ class Annotation:
                 return False
         return True
 
-    def _tries(self) -> Iterator[tuple[Form, Allow]]:
+    def _tries(self, *, is_whole: bool) -> Iterator[tuple[Form, Allow]]:
         """Give the forms to be tried, and what counts as the same in each."""
         is_open = Allow.OPEN if self._is_open else Allow.NOTHING
-        lenient = Allow.MADE | Allow.CONVERTED
-        for more in (Allow.NOTHING, Allow.MADE, lenient):
+        levels = (Allow.NOTHING, Allow.MADE, Allow.MADE | Allow.CONVERTED)
+        if is_whole:
+            levels = (Allow.NOTHING, Allow.WHOLE, Allow.WHOLE | Allow.CONVERTED)
+        for more in levels:
             for form in FORMS:
                 yield form, is_open | more
 

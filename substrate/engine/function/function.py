@@ -27,7 +27,7 @@ from pydantic import PydanticUserError
 from substrate.engine.function.annotation import Annotation, shown
 from substrate.engine.function.bound import Bound
 from substrate.engine.function.place import described
-from substrate.engine.function.plain import PLAIN, is_plain, may_be_plain
+from substrate.engine.function.plain import PLAIN, changes_in, is_plain, may_be_plain
 from substrate.engine.function.signature import check_meaning, near
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse, NotEncodable, NotKept
@@ -178,6 +178,7 @@ class Durable(Generic[P, R_co]):
         annotation = self._annotations.get("return")
         if annotation is None:
             self._check_plain(value)
+            self._check_members("return", value)
             return JsonText(encode(hidden_in(value)))
         try:
             return JsonText(encode(hidden_in(annotation.dump(value))))
@@ -199,6 +200,8 @@ class Durable(Generic[P, R_co]):
         for name, plain in self._plain.items():
             if name in arguments and not may_be_plain(plain, arguments[name]):
                 self._refuse(name, arguments[name])
+        for name in arguments.keys() - typed.keys():
+            self._check_members(name, arguments[name])
         if typed.keys().isdisjoint(arguments):
             return dict(arguments)
         if known is not None:
@@ -218,6 +221,14 @@ class Durable(Generic[P, R_co]):
     def _load(self, name: str, value: Any) -> Any:
         annotation = self._annotations.get(name)
         return value if annotation is None else annotation.load(value)
+
+    def _check_members(self, name: str, value: object) -> None:
+        """Refuse an enum member where nothing says that it is one, so that it would not stay it."""
+        if lost := changes_in(value, name):
+            told = (
+                f"{self.name}(): {lost}; annotate it with the type that it has, or give its value"
+            )
+            raise NotKept(told, lost, encode(hidden_in(value)))
 
     def _check_plain(self, value: object) -> None:
         """Refuse a result that is not of the plain type that the function says it returns."""

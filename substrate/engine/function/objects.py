@@ -18,24 +18,27 @@ from substrate.values.records import JsonText
 from substrate.values.secret import hidden_in
 
 
-def encoded(value: Any) -> JsonText:
-    """Return a value as JSON. Raises `NotEncodable` where a part of it has no form that is kept."""
+def encoded(value: Any, *, is_whole: bool = False) -> JsonText:
+    """Return a value as JSON. Raises `NotEncodable` where a part of it has no form that is kept.
+
+    `is_whole`: with the fields of models that were not set, too. For what is not read as its class.
+    """
     try:
         return JsonText(encode(value))
     except NotEncodable:
         if not holds_objects(value):
             raise
-    return JsonText(encode(hidden_in(_written(value))))
+    return JsonText(encode(hidden_in(_written(value, is_whole=is_whole))))
 
 
-def _written(value: object) -> object:
+def _written(value: object, *, is_whole: bool) -> object:
     if _is_object(value):
         kind: Any = type(value)
-        return _annotation_of(kind).dump(value)
+        return _annotation_of(kind).dump(value, is_whole=is_whole)
     if isinstance(value, Mapping):
-        return {key: _written(each) for key, each in value.items()}
+        return {key: _written(each, is_whole=is_whole) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_written(each) for each in value]
+        return [_written(each, is_whole=is_whole) for each in value]
     return value
 
 

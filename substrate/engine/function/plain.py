@@ -1,5 +1,6 @@
 """Plain types: those that JSON has a form for, so that a value needs a look and no adapter."""
 
+from enum import Enum
 from typing import Any
 
 from substrate.values.codec import decode, encode
@@ -24,3 +25,22 @@ def may_be_plain(plain: type, value: object) -> bool:
         return is_plain(plain, decode(encode(value)))
     except NotEncodable:
         return True  # what it is will be told
+
+
+def changes_in(value: object, path: str) -> str | None:
+    """Say which enum member would come back as its value; None where none would.
+
+    One that is text or a number is equal to that, and stands for it.
+    """
+    left, seen = [value], set()
+    while left:
+        each = left.pop()
+        if isinstance(each, Enum):
+            if not isinstance(each, (str, int)):
+                kind = type(each)
+                back = f"{kind.__name__} and would come back as {type(each.value).__name__}"
+                return f"{path} {'is' if each is value else 'holds'} {back}"
+        elif isinstance(each, (dict, list, tuple)) and id(each) not in seen:
+            seen.add(id(each))
+            left.extend(each.values() if isinstance(each, dict) else each)
+    return None

@@ -6,6 +6,7 @@ enum member its value.
 """
 
 import inspect
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -13,10 +14,11 @@ from decimal import Decimal
 from enum import Enum
 from functools import lru_cache, partial
 from types import MappingProxyType, NoneType
-from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, get_args, get_origin, get_type_hints, is_typeddict
 from uuid import UUID
 
-from pydantic import PydanticUserError, TypeAdapter
+from pydantic import GetCoreSchemaHandler, PydanticUserError, TypeAdapter
+from pydantic_core import core_schema
 
 from substrate.engine.function.annotation import Annotation, gist_of, shown
 from substrate.engine.function.place import in_place
@@ -34,9 +36,12 @@ class Measured:
 _HELD = (NoneType, int, float, str, bytes, bytearray, date, Decimal, list, tuple, dict, UUID, Enum)
 """The classes of what the codec writes, and their subclasses."""
 
+_COUNTED = (OrderedDict, Counter, defaultdict)
+"""Dicts that are more than a dict, and come back as what they are."""
+
 _PLAIN = frozenset(
     (None, Any, bool, Measured, *_HELD, "None", "Any", "bool", "int", "float", "str", "bytes")
-)
+) - {bytearray}
 """Annotations that need no closer look; as text where they are not evaluated.
 
 `Measured` holds a value of any type.
@@ -79,6 +84,8 @@ def _typed(fn: Callable[..., Any]) -> Annotation | None:
     hint = _resolved(fn)
     if not _needs_type(hint, set()):
         return None
+    if hint is bytearray:
+        hint = Annotated[bytearray, _BYTES]
     try:
         return Annotation(f"{getattr(fn, '__name__', 'it')}()", "result", hint)
     except (NameError, PydanticUserError):
@@ -89,7 +96,7 @@ def _typed(fn: Callable[..., Any]) -> Annotation | None:
 def _problem(fn: Callable[..., Any]) -> str | None:
     """Say why the type of a function's result has no JSON form; None where it may have one."""
     hint = _resolved(fn)
-    return no_form(hint) if _needs_type(hint, set()) else None
+    return no_form(hint) if hint is not bytearray and _needs_type(hint, set()) else None
 
 
 def no_form(hint: Any) -> str | None:
@@ -120,9 +127,28 @@ def _needs_type(hint: Any, seen: set[int]) -> bool:
 
 def _is_strange(kind: type) -> bool:
     """Whether the codec holds no values of a class."""
+    if kind in (*_COUNTED, bytearray):
+        return True
     if kind is object or issubclass(kind, _HELD) or kind.__module__ == "typing":
         return False
     return not (inspect.isabstract(kind) or getattr(kind, "_is_protocol", False))
+
+
+class _AsBytes:
+    """Has pydantic write a bytearray as bytes, and make one of them."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            bytearray,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                bytes, when_used="unless-none"
+            ),
+        )
+
+
+_BYTES = _AsBytes()
 
 
 def _resolved(fn: Callable[..., Any]) -> Any:

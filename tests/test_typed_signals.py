@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import AfterValidator, BaseModel, Field, PrivateAttr
 
-from substrate import Context, RunPaused, RunStatus, connect, durable
+from substrate import Context, Misuse, RunFailed, RunPaused, RunStatus, connect, durable
 from substrate.values.codec import decode
 from tests.runs import QUICK, reached
 
@@ -194,6 +194,44 @@ async def test_a_validator_that_raises(sqlite_url):
 
     (refused,) = decode(row.attempts or "[]")
     assert "ZeroDivisionError" in refused["message"]
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt])
+async def test_a_validator_that_would_end_the_process(store_url, raised):
+    """A type whose code raises what ends a process has refused the value, and no worker ends."""
+
+    def leaves(value: int) -> int:
+        raise raised
+
+    own = Annotated[int, AfterValidator(leaves)]
+    function = takes(own | str)
+
+    @durable
+    async def returns(ctx: Context) -> own:  # type: ignore[valid-type]
+        return 1
+
+    @durable
+    async def asks(ctx: Context, value: own) -> None:  # type: ignore[valid-type]
+        return None
+
+    seen.clear()
+    functions = [function, returns, asks]
+    async with connect(store_url) as client, client.work(functions, options=QUICK):
+        await client.start(function, id="run")
+        await client.signal("run", "charge", 5)
+        await client.signal("run", "charge", "none")
+        await client.start(returns, id="returns")
+        with pytest.raises((RunFailed, RunPaused)):
+            await client.result("returns")
+        with pytest.raises(Misuse):
+            await client.start(asks, 1, id="asks")
+        await client.signal("run", "go")
+        await client.result("run")
+        (row,) = [each for each in await client.journal("run") if each.key == "charge.0"]
+
+    (refused,) = decode(row.attempts or "[]")
+    assert f"its type's own code raised {raised.__name__}" in refused["message"]
+    assert seen == ["none"]
 
 
 async def test_a_signal_that_fits_no_more_pauses_the_run(store_url):

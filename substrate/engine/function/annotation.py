@@ -39,6 +39,25 @@ _KEEP_OUT = (
 )
 
 
+class _OwnCode:
+    """Where a type's own code is called: what would end the process there is an error of the type.
+
+    A signal is looked at in a task of the worker's, which asyncio would end the loop for.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        if kind is not None and issubclass(kind, (SystemExit, KeyboardInterrupt)):
+            raise RuntimeError(f"its type's own code raised {kind.__name__}") from error
+
+
+_OWN_CODE = _OwnCode()
+
+
 class Annotation:
     """The type of a parameter, of a result or of a signal. `owner` and `name` say of which."""
 
@@ -51,7 +70,8 @@ class Annotation:
     def as_ever(self, value: Any) -> Any:
         """Return the first form of a value, unread. Raises `NotEncodable` where it has none."""
         try:
-            return FORMS[0].of(self._adapter, value)
+            with _OWN_CODE:
+                return FORMS[0].of(self._adapter, value)
         except Exception as error:  # noqa: BLE001 - pydantic_core raises several kinds of its own
             raise self._not_encodable(error) from None
 
@@ -88,12 +108,13 @@ class Annotation:
 
     def make(self, value: Any) -> Any:
         """Return a JSON value as the type. Raises `ValidationError`, or what its validators do."""
-        return self._adapter.validate_python(value)
+        with _OWN_CODE:
+            return self._adapter.validate_python(value)
 
     def load(self, value: Any) -> Any:
         """Return a recorded value as the type. Raises `Misuse` where it fits the type no more."""
         try:
-            return self._adapter.validate_python(value)
+            return self.make(value)
         except ValidationError as error:
             message = str(error)
         except Exception as error:  # noqa: BLE001 - a type's own validators are user code
@@ -103,7 +124,8 @@ class Annotation:
     def refusal(self, value: Any) -> str | None:
         """Say why a value is not of the type as it stands, without being made so; None if it is."""
         try:
-            self._adapter.validate_python(value, strict=True)
+            with _OWN_CODE:
+                self._adapter.validate_python(value, strict=True)
         except ValidationError as error:
             return problem_in(error, self._name)
         return None
@@ -111,10 +133,12 @@ class Annotation:
     def is_exact(self, text: str, value: Any) -> bool:
         """Whether a JSON text, or the value that it stands for, is of the type without coercion."""
         try:
-            self._adapter.validate_json(text, strict=True)
+            with _OWN_CODE:
+                self._adapter.validate_json(text, strict=True)
         except Exception:  # noqa: BLE001 - a type's own validators are user code
             try:
-                self._adapter.validate_python(value, strict=True)
+                with _OWN_CODE:
+                    self._adapter.validate_python(value, strict=True)
             except Exception:  # noqa: BLE001 - likewise
                 return False
         return True
@@ -130,7 +154,8 @@ class Annotation:
                 yield form, is_open | more
 
     def _in_form(self, form: Form, value: Any, allow: Allow) -> Any:
-        dumped = form.of(self._adapter, value, is_lenient=Allow.CONVERTED in allow)
+        with _OWN_CODE:
+            dumped = form.of(self._adapter, value, is_lenient=Allow.CONVERTED in allow)
         drops = Allow.MADE in allow
         if drops or self._may_hold_sets:
             dumped = form.arranged(value, dumped, drops=drops)
@@ -139,7 +164,7 @@ class Annotation:
     def _lost(self, value: Any, dumped: Any, allow: Allow) -> str | None:
         """Say what of a value a form does not give back; None where it gives back all."""
         try:
-            back = self._adapter.validate_python(dumped)
+            back = self.make(dumped)
         except ValidationError as error:
             return f"{self._name} would be refused when it is read: {problem_in(error, self._name)}"
         except Exception as error:  # noqa: BLE001 - a type's own validators are user code

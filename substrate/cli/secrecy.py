@@ -41,8 +41,17 @@ class RedactingFormatter(logging.Formatter):
 def _secrets() -> set[str]:
     found = set(secrets_of(Address(), os.environ))
     with suppress(BadDatabaseUrl):  # which nobody quotes
-        found.add(PostgresUrl.read(database_url()).password)
+        found |= _passwords(database_url(), *map(os.environ.get, _PLACES))
     return found
+
+
+_PLACES = ("PGPASSWORD", "PGPASSFILE", "PGSERVICEFILE", "PGSYSCONFDIR", "HOME")
+"""What decides where passwords are looked for: the files are read once, not with each line."""
+
+
+@lru_cache(maxsize=4)
+def _passwords(url: str, *places: str | None) -> frozenset[str]:
+    return frozenset(PostgresUrl.read(url).passwords())
 
 
 @lru_cache(maxsize=4)

@@ -2,15 +2,19 @@
 
 A URL that was mistyped has its password anywhere, so what cannot be understood is not quoted:
 neither whole nor in part. Of one that is understood, names are told: its hosts, ports, database and
-user, each where it looks like a name, which what a generator made for a password does not.
+user, each where it looks like a name, which what a generator made for a password does not. A server
+may repeat what it was sent, so in others' messages all passwords that it may be are hidden.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
 
+from substrate.store.passwords import passwords_outside
 from substrate.values.errors import BadDatabaseUrl
+from substrate.values.mask import MASK, Mask
 
 FORMS = "write sqlite:///runs.db, sqlite:////absolute/runs.db, or postgresql://user@host/database"
 _CURE = (
@@ -82,22 +86,46 @@ class PostgresUrl:
         return f"postgresql://{user}{hosts}{f'/{name}' * bool(name)}{at}"
 
     def hide_in(self, message: str) -> str:
-        """Return somebody else's message without what is not told of the URL."""
-        for secret in sorted(self._secrets(), key=len, reverse=True):
-            message = message.replace(secret, "…")
+        """Return somebody else's message without what is not told of the URL, nor a password.
+
+        In whatever spelling (see `Mask`); what is shorter than that knows, as it is written.
+        """
+        secrets, told = self._secrets()
+        lower = {each.lower() for each in told}
+        message = _mask(frozenset(each for each in secrets if each.lower() not in lower)).hide(
+            message
+        )
+        for secret in sorted(secrets, key=len, reverse=True):
+            message = message.replace(secret, MASK)
         return message
 
-    def _secrets(self) -> Iterator[str]:
-        """Yield what no message may repeat, as it is written and as it is meant."""
-        hidden = [value for name, value in self.options if "pass" in name or "secret" in name]
+    def passwords(self) -> Iterator[str]:
+        """Yield the passwords that a connection may use, as written and as meant, in no order."""
+        for each in (self.password, *self._hidden_options()):
+            yield from (each, unquote(each))
+        yield from passwords_outside({name: unquote(value) for name, value in self.options})
+
+    def _hidden_options(self) -> list[str]:
+        named = [(name, value) for name, value in self.options if name != "passfile"]
+        return [value for name, value in named if "pass" in name or "secret" in name]
+
+    def _secrets(self) -> tuple[set[str], set[str]]:
+        """Return what no message may repeat, as written and as meant, and what it may."""
+        hidden = self._hidden_options()
         others = [value for _, value in self.options if value not in hidden]
         hosts = [re.sub(r":[0-9]*$", "", each) for each in self.hosts]
         names = [self.user, self.database, *self.hosts, *hosts, *others]
         told = {unquote(each) for each in names if _is_place(unquote(each))}
-        for part in (self.password, *hidden, *names):
-            for each in {part, unquote(part), repr(unquote(part))[1:-1]}:
-                if len(each) >= _SHORTEST and each not in told:
-                    yield each
+        parts = (*self.passwords(), *names)
+        forms = {
+            form for each in parts for form in (each, unquote(each), repr(unquote(each))[1:-1])
+        }
+        return {each for each in forms if len(each) >= _SHORTEST and each not in told}, told
+
+
+@lru_cache(maxsize=16)
+def _mask(secrets: frozenset[str]) -> Mask:
+    return Mask(secrets)
 
 
 def shown_url(url: str) -> str:

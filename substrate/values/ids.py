@@ -12,6 +12,7 @@ from typing import NewType
 from zlib import crc32
 
 from substrate.values.errors import InvalidId
+from substrate.values.secret import is_any_in
 
 RunId = NewType("RunId", str)
 PromiseId = NewType("PromiseId", str)
@@ -64,6 +65,11 @@ def may_be_id(text: object) -> bool:
 
 def check_name(text: object) -> str:
     """Return the text if it can name a step, function or signal, or raise `InvalidId`."""
+    if isinstance(text, str) and is_any_in(text):
+        raise InvalidId(
+            "a name holds a secret that was revealed, and names are recorded and shown; give "
+            "another one"
+        )
     if not isinstance(text, str) or not _NAME.fullmatch(text):
         raise InvalidId(
             f"{text!r} cannot be a name; start with a letter or _, then up to 63 letters, "

@@ -16,6 +16,8 @@ import re
 from base64 import b64encode
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from operator import is_
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -33,9 +35,15 @@ PIECE = 12
 _LAYERS = 6
 """So many escapes and encodings around each other are undone."""
 
+_LONGEST_NUMBER = 4000
+"""In bits of an integer, and in digits of a Decimal: a longer one is no secret."""
+
+_SURE_FLOAT = 2**53
+"""A float holds each whole number below."""
+
 Span = tuple[int, int]
 
-_LIKE_A_KEY = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z]).{16,}", re.DOTALL)
+LIKE_A_KEY = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z]).{16,}", re.DOTALL)
 """What no text holds by chance, and nobody gives as a key that nobody asks for, like 'lm-studio'"""
 
 
@@ -49,23 +57,23 @@ class Mask:
 
     def __init__(self, secrets: Iterable[str], *, are_sure: bool = False) -> None:
         known = {each.strip() for each in secrets if len(each.strip()) >= SHORTEST}
-        forms = {form for each in known for form in _forms(each)}
+        forms = {form for each in known for form in forms_of(each)}
         #: All pieces of all forms, by their length: as a rule there is one.
         self._pieces: dict[int, frozenset[str]] = {}
         for size in {min(len(form), PIECE) for form in forms}:
             fitting = (form for form in forms if min(len(form), PIECE) == size)
             self._pieces[size] = frozenset(piece for form in fitting for piece in _cut(form, size))
-        keys = (each for each in known if are_sure or _LIKE_A_KEY.fullmatch(each))
+        keys = (each for each in known if are_sure or LIKE_A_KEY.fullmatch(each))
         #: Whole forms, in order, of what is surely a key.
-        self._keys = sorted({form for key in keys for form in _forms(key)})
+        self._keys = sorted({form for key in keys for form in forms_of(key)})
 
     def __bool__(self) -> bool:
         return bool(self._pieces)
 
     def hide(self, text: str) -> str:
         """Return the text without the secrets and without pieces of them."""
-        found = _everywhere(text, self._pieces_in) if self._pieces else []
-        return _without(text, sorted(found)) if found else text
+        found = everywhere(text, self._pieces_in) if self._pieces else []
+        return without_spans(text, sorted(found)) if found else text
 
     def is_in(self, text: str) -> bool:
         """Whether a text holds a secret, or a piece of one."""
@@ -77,19 +85,12 @@ class Mask:
         For texts that have to stay as they are otherwise: a word that is also somebody's password
         stays, and so does the beginning that all keys of a provider share.
         """
-        found = _everywhere(text, self._keys_in) if self._keys else []
-        return _without(text, sorted(found)) if found else text
+        found = everywhere(text, self._keys_in) if self._keys else []
+        return without_spans(text, sorted(found)) if found else text
 
     def hide_keys_in(self, value: Any) -> Any:
-        """Return a JSON value without them, in its texts and in the names of its fields."""
-        if isinstance(value, str):
-            return self.hide_keys(value)
-        if isinstance(value, dict):
-            hidden = {self.hide_keys_in(key): each for key, each in value.items()}
-            return {key: self.hide_keys_in(each) for key, each in hidden.items()}
-        if isinstance(value, (list, tuple)):
-            return [self.hide_keys_in(each) for each in value]
-        return value
+        """Return a JSON value without them; see `hidden_within`."""
+        return hidden_within(value, self.hide_keys)
 
     def begun_at_the_end(self, text: str) -> int:
         """Return how many characters at the end of a text may be the beginning of such a key."""
@@ -108,7 +109,7 @@ class Mask:
 
     def _begun(self, text: str, longest: int) -> int:
         """Return how many characters at its end, as they stand, may be the beginning of a key."""
-        low = _lower(text[-longest:])
+        low = lower(text[-longest:])
         for count in range(min(len(low), longest - 1), 0, -1):
             begun = low[-count:]
             place = bisect_left(self._keys, begun)
@@ -118,7 +119,7 @@ class Mask:
 
     def _pieces_in(self, text: str) -> list[Span]:
         """Return where pieces of secrets stand in a text, as it is written."""
-        low = _lower(text)
+        low = lower(text)
         return [
             (start, start + size)
             for size, pieces in self._pieces.items()
@@ -128,16 +129,60 @@ class Mask:
 
     def _keys_in(self, text: str) -> list[Span]:
         """Return where whole keys stand in a text, as it is written."""
-        low = _lower(text)
-        return [
-            (each.start(), each.end())
-            for form in self._keys
-            if form in low
-            for each in re.finditer(re.escape(form), low)
-        ]
+        low = lower(text)
+        return [span for form in self._keys if form in low for span in spans_of(form, low)]
 
 
-def _everywhere(text: str, find: Callable[[str], list[Span]], layers: int = _LAYERS) -> list[Span]:
+def hidden_within(value: Any, hide: Callable[[str], str]) -> Any:
+    """Return a JSON value with `hide` done to all that tells something in it.
+
+    Those are its texts, the names of its fields, its bytes, also as a list of numbers, and its
+    numbers, in whose place a text stands. A value in which nothing is hidden is returned itself.
+    """
+    if isinstance(value, str):
+        return hide(value)
+    if isinstance(value, dict):
+        made = {hidden_within(key, hide): hidden_within(each, hide) for key, each in value.items()}
+        is_same = all(map(is_, made, value)) and all(map(is_, made.values(), value.values()))
+        return value if is_same else made
+    if isinstance(value, (list, tuple)):
+        if _are_octets(value) and (octets := bytes(value)) != (left := _without_in(octets, hide)):
+            return list(left)
+        within = [hidden_within(each, hide) for each in value]
+        return value if all(map(is_, within, value)) else within
+    if isinstance(value, (bytes, bytearray)):
+        return _without_in(value, hide)
+    if isinstance(value, (int, float, Decimal)):
+        digits = _digits(value)
+        return value if hide(digits) == digits else MASK
+    return value
+
+
+def _without_in(octets: bytes | bytearray, hide: Callable[[str], str]) -> bytes | bytearray:
+    text = octets.decode("latin-1")
+    hidden = hide(text)
+    if hidden == text:
+        return octets
+    return MASK.encode().join([each.encode("latin-1") for each in hidden.split(MASK)])
+
+
+def _are_octets(values: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether these may be bytes as numbers, and enough for a secret."""
+    return len(values) >= SHORTEST and all(type(each) is int and 0 <= each < 256 for each in values)
+
+
+def _digits(value: float | Decimal) -> str:
+    """Return a number's digits; ``""`` of what is too short, or too long, for a secret."""
+    if isinstance(value, int):
+        is_any = abs(value) >= 10 ** (SHORTEST - 1) and value.bit_length() < _LONGEST_NUMBER
+        return str(int(value)) if is_any else ""
+    if isinstance(value, float):
+        return f"{value:.17g}" if value.is_integer() and abs(value) < _SURE_FLOAT else ""
+    is_plain = value.is_finite() and abs(value.adjusted()) < _LONGEST_NUMBER
+    return format(value, "f") if is_plain else ""
+
+
+def everywhere(text: str, find: Callable[[str], list[Span]], layers: int = _LAYERS) -> list[Span]:
     """Return where a text holds what is looked for, in whatever it is wrapped; in no order.
 
     Of what is encoded it is not known which letters stand for which: all of it is found.
@@ -146,14 +191,19 @@ def _everywhere(text: str, find: Callable[[str], list[Span]], layers: int = _LAY
     if layers == 0:
         return found
     if view := unescaped(text):
-        found += [view.span(*each) for each in _everywhere(view.text, find, layers - 1)]
+        found += [view.span(*each) for each in everywhere(view.text, find, layers - 1)]
     for decoded, start, stop in encoded_in(text):
-        if _everywhere(decoded, find, layers - 1):
+        if everywhere(decoded, find, layers - 1):
             found.append((start, stop))
     return found
 
 
-def _forms(secret: str) -> Iterator[str]:
+def spans_of(form: str, text: str) -> Iterator[Span]:
+    """Yield where a form stands in a text in lower case."""
+    return ((each.start(), each.end()) for each in re.finditer(re.escape(form), text))
+
+
+def forms_of(secret: str) -> Iterator[str]:
     """Yield a secret in lower case as others may spell it."""
     octets = secret.encode(errors="surrogatepass")
     plain = [secret, repr(octets)[2:-1], octets.hex(), octets.decode("latin-1"), *_base64(octets)]
@@ -170,7 +220,7 @@ def _forms(secret: str) -> Iterator[str]:
             json.dumps(ascii(each)[1:-1])[1:-1],
             html.escape(each),
         ):
-            yield _lower(spelled)
+            yield lower(spelled)
 
 
 def _base64(octets: bytes) -> Iterator[str]:
@@ -189,12 +239,12 @@ def _cut(form: str, size: int) -> Iterator[str]:
 _CAPITALS = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
 
 
-def _lower(text: str) -> str:
+def lower(text: str) -> str:
     """Return a text of the same length whose ASCII is lower case."""
     return text.lower() if text.isascii() else text.translate(_CAPITALS)
 
 
-def _without(text: str, found: Iterable[tuple[int, int]]) -> str:
+def without_spans(text: str, found: Iterable[tuple[int, int]]) -> str:
     """Return a text with a mask in place of each stretch; those that touch are one."""
     told: list[str] = []
     end = -1

@@ -6,17 +6,18 @@ round, recorded and compared is a name, and the code that needs the secret asks 
 there: ``key.reveal()``. It is read from the environment variable of that name, or by a function
 that is registered for the part before a colon: `secret_source`.
 
-Invariants: a `Secret` holds no secret, so nothing that is done with one can tell it. What a run has
-revealed is hidden where it comes back: in results, errors, logs and in the arguments of steps. That
-is known by its spelling (see `Mask`): what was made of a secret (a hash, a half) is not known for
-one, nor is a secret of less than 8 characters, nor one that was read in another way than here.
+Invariants: a `Secret` holds no secret, so nothing that is done with one can tell it. What a process
+has revealed is hidden in all that a run records there, and so is what the run was given by name,
+also after a restart: in results, errors, logs and in the arguments of steps. That is known by its
+spelling (see `Mask`): what was made of a secret (a hash, a half) is not known for one, nor is a
+secret of less than 8 characters, nor one that was read in another way than here.
 """
 
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
-from functools import cached_property
 from typing import Any, Generic, cast
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -24,7 +25,8 @@ from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypeVar
 
 from substrate.values.errors import Misuse
-from substrate.values.mask import Mask
+from substrate.values.known_keys import KnownKeys
+from substrate.values.mask import hidden_within
 
 T_co = TypeVar("T_co", bound=str, covariant=True, default=str)
 Source = TypeVar("Source", bound=Callable[[str], str])
@@ -64,6 +66,8 @@ class Secret(Generic[T_co]):
                 'the secret itself; write Secret("STRIPE_KEY")'
             )
         object.__setattr__(self, "name", name)
+        if (revealed := _revealed.get()) is not None:
+            revealed.name(name)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name} of a Secret cannot be set; make another one")
@@ -80,14 +84,14 @@ class Secret(Generic[T_co]):
     def reveal(self) -> T_co:
         """Return the secret as it is now.
 
-        A secret that is read in a run is hidden from then on in what the run records. Raises
-        `SecretMissing` where it is not set, or empty, and `Misuse` for a source that is not
-        registered.
+        It is hidden from then on in what the runs of this process record. Raises `SecretMissing`
+        where it is not set, or empty, and `Misuse` for a source that is not registered.
         """
         if ":" in self.name:
             value = self._found(self._source()(self.name.partition(":")[2]))
         else:
             value = self._found(os.environ.get(self.name, ""))
+        _process.add(value)
         if (revealed := _revealed.get()) is not None:
             revealed.add(value)
         return cast(T_co, value)
@@ -177,48 +181,91 @@ def secret_source(name: str) -> Callable[[Source], Source]:
     return register
 
 
-class Revealed:
-    """What a run has revealed so far: hidden in all that it records from then on."""
+class Revealed(KnownKeys):
+    """What a run knows of secrets: those that it has revealed, or been given by name.
+
+    The name is enough, so that what one claim has hidden the next one hides as well.
+    """
+
+    __slots__ = ("_read", "_unread")
 
     def __init__(self) -> None:
-        self._values: frozenset[str] = frozenset()
+        super().__init__()
+        self._unread: set[str] = set()
+        self._read: set[str] = set()
 
-    def __bool__(self) -> bool:
-        return bool(self._values)
+    def name(self, name: str) -> None:
+        """Take note of the name of a secret; one of a source is not read before `look_up`."""
+        if ":" in name:
+            if name not in self._read:
+                self._unread.add(name)
+        elif value := os.environ.get(name, ""):
+            self.add(value)
 
-    def add(self, value: str) -> None:
-        """Add a secret. From whatever thread it is read in."""
-        if value not in self._values:
-            self._values |= {value}
-            self.__dict__.pop("mask", None)
+    def look_up(self) -> None:
+        """Read what was named and has a source. It may take its time; what fails is left out."""
+        while self._unread:
+            name = self._unread.pop()
+            self._read.add(name)
+            with suppress(Exception):  # it is not needed yet, and will be asked for again
+                self.add(Secret(name).reveal())
 
-    @cached_property
-    def mask(self) -> Mask:
-        """What hides them."""
-        return Mask(self._values, are_sure=True)
+    @property
+    def has_unread(self) -> bool:
+        """Whether `look_up` has something to do."""
+        return bool(self._unread)
 
+
+_process = KnownKeys()
+"""What was revealed in this process, in whatever run and thread: who has it may tell it anywhere.
+"""
 
 _revealed: ContextVar[Revealed | None] = ContextVar("_revealed", default=None)
 
 
 def revealing(into: Revealed) -> None:
-    """Let what is revealed in this task, and in the tasks and threads that it starts, be known."""
+    """Let what this task, and those that it starts, reveal and name be known to a run."""
     _revealed.set(into)
 
 
 def hidden(text: str) -> str:
-    """Return text without what this run has revealed."""
-    revealed = _revealed.get()
-    return revealed.mask.hide_keys(text) if revealed else text
+    """Return text without what this process has revealed, and what this run has named."""
+    if _process:
+        text = _process.hide(text)
+    return _hidden_by_run(text)
 
 
 def hidden_in(value: Any) -> Any:
     """Return a JSON value without it."""
-    revealed = _revealed.get()
-    return revealed.mask.hide_keys_in(value) if revealed else value
+    return _within(value, hidden) if is_any_known() else value
+
+
+def hidden_arguments(value: Any) -> Any:
+    """Return what a step is known by, without what this run knows by itself.
+
+    What other runs have revealed stays, since the next process may not know it, and would take the
+    step for another one; it is hidden where the row is written.
+    """
+    return _within(value, _hidden_by_run) if _revealed.get() else value
 
 
 def is_any_in(text: str) -> bool:
-    """Whether a text holds something that this run has revealed."""
+    """Whether a text holds something of it."""
+    return is_any_known() and hidden(text) != text
+
+
+def _within(value: Any, hide: Callable[[str], str]) -> Any:
+    try:
+        return hidden_within(value, hide)
+    except RecursionError:  # it contains itself, which whoever writes it says
+        return value
+
+
+def _hidden_by_run(text: str) -> str:
     revealed = _revealed.get()
-    return bool(revealed) and revealed is not None and revealed.mask.hide_keys(text) != text
+    return revealed.hide(text) if revealed else text
+
+
+def is_any_known() -> bool:
+    """Whether there is anything to hide."""
+    return bool(_process or _revealed.get())

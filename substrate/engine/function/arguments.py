@@ -17,7 +17,7 @@ from uuid import UUID
 
 from substrate.engine.function.objects import encoded
 from substrate.values.records import JsonText
-from substrate.values.secret import Secret, hidden_in
+from substrate.values.secret import Secret, hidden_arguments
 
 _FIXED = frozenset(
     (str, int, float, bool, type(None), bytes, datetime, date, Decimal, UUID, Secret)
@@ -68,9 +68,9 @@ class Arguments(NamedTuple):
         Not what the run has revealed of its secrets, which the function is given all the same.
         """
         if not self.keywords:
-            return encoded(hidden_in(list(self.args)))
+            return encoded(hidden_arguments(list(self.args)))
         shown = {"args": list(self.args), "keywords": dict(self.keywords)}
-        return encoded(hidden_in(shown))
+        return encoded(hidden_arguments(shown))
 
     @property
     def _may_change(self) -> bool:

@@ -32,7 +32,7 @@ from substrate.engine.function.signature import check_meaning, near
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse, NotEncodable, NotKept
 from substrate.values.records import JsonText
-from substrate.values.secret import hidden_in, is_any_in
+from substrate.values.secret import hidden_in
 
 if TYPE_CHECKING:
     from substrate.engine.context.context import Context
@@ -123,8 +123,10 @@ class Durable(Generic[P, R_co]):
         except TypeError as error:
             hint = near(keywords, self.signature, caller, options)
             raise Misuse(f"{self.name}() cannot be called so: {error}{hint}") from None
-        text = encode(self._written(bound, known))
-        if is_any_in(text):  # who is called would be given what stands in its place
+        written = self._written(bound, known)
+        text = encode(written)
+        # Who is called would be given what stands in its place; what is recorded stands as it is.
+        if known is None and hidden_in(written) is not written:
             raise Misuse(
                 f"an argument of {self.name}() holds a secret that was revealed, and arguments are "
                 "recorded; give it the Secret itself, and reveal it there"
@@ -179,9 +181,9 @@ class Durable(Generic[P, R_co]):
         if annotation is None:
             self._check_plain(value)
             self._check_members("return", value)
-            return JsonText(encode(hidden_in(value)))
+            return JsonText(encode(value))
         try:
-            return JsonText(encode(hidden_in(annotation.dump(value))))
+            return JsonText(encode(annotation.dump(value)))
         except NotKept:
             if reason := annotation.refusal(value):
                 raise self._wrong(value, reason) from None

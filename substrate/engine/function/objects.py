@@ -15,7 +15,7 @@ from substrate.engine.function.annotation import Annotation
 from substrate.values.codec import encode
 from substrate.values.errors import NotEncodable
 from substrate.values.records import JsonText
-from substrate.values.secret import hidden_in
+from substrate.values.secret import hidden_arguments
 
 
 def encoded(value: Any, *, is_whole: bool = False) -> JsonText:
@@ -28,7 +28,7 @@ def encoded(value: Any, *, is_whole: bool = False) -> JsonText:
     except NotEncodable:
         if not holds_objects(value):
             raise
-    return JsonText(encode(hidden_in(_written(value, is_whole=is_whole))))
+    return JsonText(encode(hidden_arguments(_written(value, is_whole=is_whole))))
 
 
 def _written(value: object, *, is_whole: bool) -> object:

@@ -6,6 +6,9 @@ task left over from the one before, which was shut, writes nothing through the n
 """
 
 import asyncio
+import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +25,12 @@ from substrate.values.errors import Failure, Paused
 from substrate.values.ids import Key
 from substrate.values.records import OWN_KEY, Claim, Fence, Promise, generation_key
 from substrate.values.secret import Revealed, hidden_in
+
+_LOOK_UP_S = 5.0
+"""So long a run waits for the sources of secrets that an earlier claim may have revealed."""
+
+_NAMED = re.compile(r'"\$secret":"([\w:./@#-]+)"')
+"""A secret in JSON, as the codec writes its name."""
 
 
 class Execution:
@@ -121,12 +130,31 @@ class Execution:
         if run.last_seq > max(1, run.generation_seq):
             promises = await self.access.journal(run.generation_seq)
             self.journal = Journal(promises)
+            await self._know_secrets(promises)
             for promise in promises:
                 if promise.key != OWN_KEY:
                     self.open.track(promise)
             for promise in (*self.open.pending.values(), *self.open.undoable.values()):
                 self.check_readable(promise)  # what is called next hangs on what they say
+        elif run.generation:
+            await self._know_secrets(())
         self.lifecycle.is_loaded = True
+
+    async def _know_secrets(self, promises: Sequence[Promise]) -> None:
+        """Know what an earlier claim may have revealed, by the names that are recorded."""
+        recorded = (text for row in promises for text in (row.input, row.undo))
+        for each in (self.claim.input, *recorded):
+            if each and '"$secret"' in each:
+                for name in _NAMED.findall(each):
+                    self.revealed.name(name)
+        await self.look_up_secrets()
+
+    async def look_up_secrets(self) -> None:
+        """Read what the run was given by name, and may have revealed before it was loaded."""
+        if self.revealed.has_unread and (len(self.journal) or self.claim.run.generation):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_UP_S):
+                    await asyncio.to_thread(self.revealed.look_up)
 
     def check_readable(self, promise: Promise) -> None:
         """Pause the run where a row of its own cannot be read."""

@@ -3,6 +3,7 @@
 - A write that the fence stops shuts the run: another worker has it.
 - What is returned is the row as it stands in the database, which may be somebody else's outcome.
 - Each outcome is told to whoever looks on, and to what waits for its turn behind a suspect.
+- No row tells a secret that is known here: see `discreet`.
 - A run leaves once: `end`, `finish` and `continue_as` are its last write.
 """
 
@@ -13,6 +14,7 @@ from dataclasses import replace
 
 from substrate.engine.failure import encode_failure
 from substrate.engine.run.access import StoreAccess
+from substrate.engine.run.discreet import discreet
 from substrate.engine.run.lifecycle import Lifecycle
 from substrate.engine.run.open import OpenPromises
 from substrate.engine.run.services import Services, log
@@ -100,6 +102,7 @@ class Recorder:
 
         Raises `CheckpointRefused` when the database rejects what it holds.
         """
+        promise = await discreet(promise)
         self._lifecycle.check_open()
         # Before the commit: where this task is cancelled meanwhile, the row may be there.
         if not promise.is_settled:
@@ -118,6 +121,7 @@ class Recorder:
 
     async def take(self, promise: Promise, dedups: Sequence[str]) -> Promise:
         """Commit a promise that takes signals; return it as it stands."""
+        promise = await discreet(promise)
         self._lifecycle.check_open()
         stands = await self._access.retry_until_reachable(
             lambda: self._services.store.take_signals(self._fence, promise, dedups)
@@ -131,10 +135,14 @@ class Recorder:
 
         Where the connection dies in COMMIT, the outcome is read back.
         """
+
+        async def call_discreetly(tx: Transaction) -> Promise:
+            return await discreet(await call(tx))
+
         while True:
             self._lifecycle.check_open()
             try:
-                stands = await self._services.store.transact(self._fence, call)
+                stands = await self._services.store.transact(self._fence, call_discreetly)
             except StoreUnreachable as error:
                 message = "a transaction was cut off and is being read back, in run"
                 who = f"{message} {self._fence.run_id} and perhaps others"
@@ -151,7 +159,7 @@ class Recorder:
 
     async def close(self, promise: Promise) -> None:
         """Commit the outcome of what nobody waits for any more, also when this one is shut."""
-        await self._commit(Checkpoint(self._fence, promise))
+        await self._commit(Checkpoint(self._fence, await discreet(promise)))
         self._open.closed(promise.key)
         self._wakeups.look_for(promise.name)
 
@@ -191,7 +199,7 @@ class Recorder:
         self._lifecycle.is_leaving = True
         outcome: CommitResult | None = None
         with suppress(Shutdown):
-            outcome = await self._commit(Checkpoint(self._fence, promise, status))
+            outcome = await self._commit(Checkpoint(self._fence, await discreet(promise), status))
         self._has_left(outcome, status)
 
     async def finish(self, promise: Promise, heard: Collection[str]) -> bool:
@@ -203,7 +211,7 @@ class Recorder:
             await self.end(promise, RunStatus.DONE)
             return True
         self._lifecycle.is_leaving = True
-        done = Checkpoint(self._fence, promise, RunStatus.DONE)
+        done = Checkpoint(self._fence, await discreet(promise), RunStatus.DONE)
         outcome = await self._access.retry_until_reachable(
             lambda: self._services.store.finish(done, heard)
         )

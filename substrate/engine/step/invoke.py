@@ -20,10 +20,9 @@ from substrate.engine.run.attempts import UnderWay
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.threads import Over, Running, Slot
 from substrate.values.clock import uptime
-from substrate.values.codec import decode, encode, is_long
+from substrate.values.codec import encode, is_long
 from substrate.values.errors import NotEncodable, NotKept
 from substrate.values.records import JsonText
-from substrate.values.secret import hidden_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +58,15 @@ _MADE = "the call was made, and its result cannot be kept"
 def _whole(returned: Any, part: str) -> str:
     """Return the JSON of a result by its own class, where that tells more than what is declared."""
     try:
-        return encoded(hidden_in(returned))
+        return encoded(returned)
     except NotEncodable:
-        return encode(hidden_in(decode(part)))
+        return part
 
 
 def _written(returned: Any, keep: Callable[[Any], Any] | None) -> Result:
     if isinstance(returned, Measured):
-        return Result(JsonText(encode(hidden_in(returned.value))), JsonText(encode(returned.usage)))
-    return Result(JsonText(encode(hidden_in(returned if keep is None else keep(returned)))))
+        return Result(JsonText(encode(returned.value)), JsonText(encode(returned.usage)))
+    return Result(JsonText(encode(returned if keep is None else keep(returned))))
 
 
 class NotBegun(Exception):

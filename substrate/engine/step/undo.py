@@ -18,6 +18,7 @@ from substrate.engine.step.step import LONGEST_CALL
 from substrate.values.codec import encode
 from substrate.values.errors import Misuse, UnknownFunction
 from substrate.values.records import JsonText
+from substrate.values.secret import hidden_in
 
 RESULT = "result"
 KEY = "idempotency_key"
@@ -81,6 +82,11 @@ def undo_of(
             f"process could not find it; {how_to_be_found(undo)}"
         )
     arguments = undo.encode_some(_bound(undo, given, _names_of(fn)))
+    if hidden_in(arguments) is not arguments:  # it would be called with what stands in its place
+        raise Misuse(
+            f"an argument of the undo {undo.name!r} holds a secret that was revealed, and "
+            "arguments are recorded; give the step the Secret itself, and reveal it there"
+        )
     longest = LONGEST_CALL if timeout is None else timeout
     return Undo(undo.name, undo.version, arguments, longest).to_json()
 

@@ -173,6 +173,7 @@ async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
         if failure := unreadable(began):
             execution.lifecycle.shut_and_raise(Paused(failure))
         raise
+    await execution.look_up_secrets()  # arguments of a type of theirs have named some by now
     is_live = not execution.journal.has_scope(execution.generation_scope)
     task_state = TaskState(execution, execution.claim.run.generation_at, is_live=is_live)
     ctx = Context(execution, task_state, execution.generation_scope)

@@ -8,7 +8,7 @@ from statistics import median
 
 import pytest
 
-from substrate.engine.run.committer import MAX_POOLED, Committer
+from substrate.engine.run.committer import MAX_ASIDE, Committer
 from substrate.values.errors import CheckpointRefused, StoreUnusable
 from substrate.values.records import (
     Adopted,
@@ -278,7 +278,7 @@ async def test_locked_run_holds_nobody_up(postgres_url: str):
 async def test_many_locked_runs_hold_nobody_up(postgres_url: str):
     """When more runs are locked than can be waited for, one that is freed is written at once."""
     async with committing(postgres_url) as (store, committer):
-        claims = [await claimed(store, f"run-{i}") for i in range(MAX_POOLED + 3)]
+        claims = [await claimed(store, f"run-{i}") for i in range(MAX_ASIDE + 3)]
         with database(postgres_url) as rival, database(postgres_url) as friend:
             rival.rows("BEGIN")
             rival.rows("SELECT id FROM runs WHERE id <> 'run-6' FOR UPDATE")
@@ -288,7 +288,7 @@ async def test_many_locked_runs_hold_nobody_up(postgres_url: str):
                 asyncio.create_task(committer.commit(checkpoint(claim.fence, "a.0")))
                 for claim in claims
             ]
-            await eventually(lambda: len(committer._aside) == MAX_POOLED)
+            await eventually(lambda: len(committer._aside) == MAX_ASIDE)
 
             friend.rows("COMMIT")
 

@@ -15,7 +15,7 @@ from psycopg import Connection
 from skills.sql.answer import QueryFailed
 
 JOURNAL = (
-    *("runs", "promises", "signals", "workers", "blobs", "limits", "fleet", "lanes"),
+    *("runs", "promises", "signals", "workers", "blobs", "rate_limits", "fleet", "lanes"),
     "ostinato_migrations",
 )
 """Tables in which the kit records what every agent did and was told."""

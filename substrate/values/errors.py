@@ -436,14 +436,14 @@ def recorded_error(cls: _E) -> _E:
 
     Example:
         >>> @recorded_error
-        ... class OutOfStock(Exception): ...
+        ... class SoldOut(Exception): ...
         >>> async def take(item: str) -> str:
-        ...     raise OutOfStock(item)
+        ...     raise SoldOut(item)
         >>> @durable
         ... async def order(ctx: Context, item: str) -> str:
         ...     try:
         ...         return await ctx.step(take, item)
-        ...     except OutOfStock as error:
+        ...     except SoldOut as error:
         ...         return f"no {error}"
         >>> await drive(order, "lamp")
         'no lamp'

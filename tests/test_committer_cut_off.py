@@ -29,7 +29,7 @@ CUT = r"""
 SELECT pg_terminate_backend(pid)
   FROM pg_stat_activity
  WHERE datname = current_database() AND pid <> pg_backend_pid()
-   AND state = 'active' AND query ~ '\mINSERT INTO promises\M'
+   AND state = 'active' AND query ~ '^\s*(-- .*\n\s*)*WITH'
 """
 
 

@@ -116,6 +116,18 @@ async def test_release_of_what_is_ours(store: Store):
     assert (await store.get(RunId("ended"))).status is RunStatus.DONE
 
 
+async def test_release_of_an_earlier_claim_as_well(store: Store):
+    """Where two claims on one run are given back, in any order, the one that holds counts."""
+    for order in (1, -1):
+        earlier = await claimed(store, f"run-{order}")
+        await store.release([earlier.fence])
+        (later,) = await store.claim(LANE, 1, earlier.fence.owner)
+
+        assert await store.release([later.fence, earlier.fence][::order]) == 1
+        assert (await store.get(later.run.id)).status is RunStatus.READY
+        await store.claim(LANE, 1, OTHER)
+
+
 # ------------------------------------------------------------------------- taken from the dead
 
 

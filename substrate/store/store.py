@@ -253,7 +253,9 @@ class Store:
 
         With `is_crash` they have crashed by themselves, which is counted.
         """
-        now, ours = self.clock.now_ms(), {fence.run_id: fence for fence in fences}
+        now = self.clock.now_ms()
+        # Of two claims on one run only the later can still be ours.
+        ours = {fence.run_id: fence for fence in sorted(fences, key=lambda each: each.epoch)}
 
         def release_some(ids: Sequence[RunId]) -> Awaitable[Sequence[RunId]]:
             some = [ours[id_] for id_ in ids]

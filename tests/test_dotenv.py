@@ -103,6 +103,16 @@ LOADERS = [
     "PKCS11_MODULE_PATH",
     "COVERAGE_PROCESS_START",
     "LIBPATH",
+    "HOME",
+    "PGSERVICE",
+    "PGSERVICEFILE",
+    "PGSYSCONFDIR",
+    "SSLKEYLOGFILE",
+    "PSYCOPG_IMPL",
+    "PYDANTIC_DISABLE_PLUGINS",
+    "VIRTUAL_ENV",
+    "UV_PYTHON",
+    "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES",
 ]
 
 
@@ -115,6 +125,43 @@ def test_loaders(tmp_path, name):
         read_dotenv(tmp_path / ".env")
 
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "PGSSLKEY=/tmp/owls.so:key",
+        "DATABASE_URL=postgresql://u@127.0.0.1/db?sslmode=require&sslkey=/tmp/owls.so:key",
+        "DATABASE_URL=postgresql://u@127.0.0.1/db?sslkey=/tmp/owls.so%3akey",
+        "DATABASE_URL=postgresql://u@127.0.0.1/db?ssl%6bey=/tmp/owls.so:key",
+        "DATABASE_URL=postgresql://u@127.0.0.1/db?service=owls",
+        "OTHER_URL=postgresql://u@127.0.0.1/db?a=b&servicefile=/tmp/owls",
+        "OTHER_DSN=host=127.0.0.1 sslkey='/tmp/owls.so:key'",
+    ],
+)
+def test_engines_of_a_database(tmp_path, line):
+    """A database's address loads no code either: libpq takes an engine for the key of a client."""
+    (tmp_path / ".env").write_text(f"{line}\n")
+
+    with pytest.raises(DotenvBroken, match=r"\.env:1 sets \w+, whose sslkey or service") as caught:
+        read_dotenv(tmp_path / ".env")
+
+    assert "owls" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "PGSSLKEY=/home/me/client.key",
+        "DATABASE_URL=postgresql://u:sslkey@127.0.0.1:5432/db?sslkey=/home/me/client.key",
+        "SERVICE_URL=https://127.0.0.1/?service=owls",
+    ],
+)
+def test_keys_of_a_database(tmp_path, line):
+    """A client's key that is a file is set."""
+    (tmp_path / ".env").write_text(f"{line}\n")
+
+    assert read_dotenv(tmp_path / ".env") == dict([line.split("=", 1)])
 
 
 @pytest.mark.parametrize("name", ["PYTHON_VERSION_OF_OWLS", "LD_OWLS"])

@@ -119,15 +119,16 @@ async def test_a_call_in_line_that_nobody_waits_for_is_not_made():
 async def test_a_call_is_told_that_nobody_waits():
     """A call that runs can ask whether it was left, and end."""
     threads = OwnThreads("told", 1)
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     def work(is_left):
+        begun.set()
         while not is_left():
             threading.Event().wait(0.005)
         ended.set()
 
     call = asyncio.create_task(threads.call(work))
-    await until(lambda: named("told"))
+    await until(begun.is_set)  # what has not begun by then is never made
     assert not ended.is_set()
     call.cancel()
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from io import StringIO
 from pathlib import Path
+from urllib.parse import unquote
 
 from dotenv.parser import parse_stream
 
@@ -29,9 +30,16 @@ _LOADERS = re.compile(
     r"LD_\w+|DYLD_\w+|PYTHON\w*|PATH|IFS|ENV|BASH_ENV|BASH_FUNC_\w+|GCONV_PATH|GLIBC_TUNABLES"
     r"|LOCPATH|OPENSSL_(CONF|MODULES|ENGINES)|NODE_OPTIONS|NODE_PATH|PERL5(LIB|OPT|DB)|PERLLIB"
     r"|LIBPATH|SHLIB_PATH|KRB5_CONFIG|KRB5_\w*PATH|GSS_MECH_CONFIG|GSSAPI_\w+|SASL_(CONF_)?PATH"
-    r"|PKCS11_\w+|P11_KIT_\w+|COVERAGE_PROCESS_\w+|RUBY(LIB|OPT)|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|GIT_(SSH|EXEC_PATH|CONFIG\w*|SSH_COMMAND)",
+    r"|PKCS11_\w+|P11_KIT_\w+|COVERAGE_PROCESS_\w+|RUBY(LIB|OPT)|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS"
+    r"|GIT_(SSH|EXEC_PATH|CONFIG\w*|SSH_COMMAND)|HOME|XDG_CONFIG_\w+|VIRTUAL_ENV|UV_\w+"
+    r"|PSYCOPG_\w+|PYDANTIC_\w+|PGSERVICE\w*|PGSYSCONFDIR|SSLKEYLOGFILE"
+    r"|GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES",
     re.IGNORECASE,
 )
+# libpq takes ``sslkey=ENGINE:KEY`` for an OpenSSL engine, and loads it as a file where the name is
+# a path; a service's file may say so as well.
+_ENGINE = re.compile(r"\bsslkey\s*=\s*'?[^&\s]*:", re.IGNORECASE)
+_SERVICE = re.compile(r"[?&\s](service|servicefile)\s*=", re.IGNORECASE)
 
 
 class DotenvBroken(Misuse):
@@ -94,4 +102,18 @@ def _settings(name: str, text: str) -> Iterator[tuple[str, str]]:
                 f"{place} sets {binding.key}, which decides what code is loaded, and a file beside "
                 "the agent may not; set it outside, where the command is started"
             )
+        if _names_an_engine(binding.key, binding.value):
+            raise DotenvBroken(
+                f"{place} sets {binding.key}, whose sslkey or service decides what code is loaded,"
+                " and a file beside the agent may not; give sslkey the path of a key, without ':',"
+                " and name a service outside, where the command is started"
+            )
         yield binding.key, binding.value
+
+
+def _names_an_engine(key: str, value: str) -> bool:
+    """Return whether libpq would load an engine for this: its own variable, or any database URL."""
+    if key.upper() == "PGSSLKEY":
+        return ":" in value
+    plain = unquote(value)  # libpq undoes the escapes of a URL's options, and of their names
+    return bool(_ENGINE.search(plain) or (_SERVICE.search(plain) and "postgres" in plain))

@@ -73,9 +73,15 @@ async def test_a_call_that_hangs_gives_its_place_up():
     """Calls that hang and are left do not keep the next from being made."""
     threads = OwnThreads("hangs", 2)
 
+    begun = []
     with gate() as block:
-        calls = [asyncio.create_task(threads.call(block)) for _ in range(2)]
-        await until(lambda: len(named("hangs")) == 2)
+
+        def hang(is_left):
+            begun.append(1)
+            return block(is_left)
+
+        calls = [asyncio.create_task(threads.call(hang)) for _ in range(2)]
+        await until(lambda: len(begun) == 2)  # what is left before it began hangs nowhere
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)

@@ -81,7 +81,7 @@ def any_of(*conditions: Stop) -> Stop:
 
     Example:
         >>> def short(transcript: Transcript) -> End | None:
-        ...     return End(Reason.BUDGET, "long enough") if transcript.turns > 3 else None
+        ...     return End(EndReason.BUDGET, "long enough") if transcript.turns > 3 else None
         >>> stop = any_of(answered(), short)
     """
     _check_all("any_of", conditions)

@@ -21,6 +21,7 @@ from substrate.agent.end import Advice, End, EndReason, Measure, Stop, Verdict
 from substrate.agent.transcript import Transcript
 from substrate.models.messages import Reply, Usage
 from substrate.values.errors import Misuse
+from substrate.values.number import is_amount, is_whole
 
 Mode = Literal["hard", "soft", "adaptive"]
 
@@ -43,7 +44,9 @@ class _Limit:
     told: Callable[[Decimal], str]
 
 
-def budget(*, usd: float | None = None, tokens: int | None = None, mode: Mode = "hard") -> Stop:
+def budget(
+    *, usd: float | Decimal | None = None, tokens: int | None = None, mode: Mode = "hard"
+) -> Stop:
     """Keep a run, and every run below it, within so many dollars or tokens, in and out.
 
     The loop ends when there is no room for one more turn and, after it, one last call without
@@ -60,15 +63,17 @@ def budget(*, usd: float | None = None, tokens: int | None = None, mode: Mode = 
         mode: ``"hard"``, ``"soft"`` or ``"adaptive"``.
 
     Raises:
-        Misuse: a budget of nothing, or a mode that there is not.
+        Misuse: a budget of nothing, an amount that is none, or a mode that there is not.
 
     Example:
         >>> stop = any_of(answered(), budget(usd=0.50, tokens=200_000))
     """
     if usd is None and tokens is None:
         raise Misuse("budget() limits nothing; give usd= or tokens=")
-    if (usd is not None and usd <= 0) or (tokens is not None and tokens <= 0):
-        raise Misuse("a budget must be more than 0")
+    if usd is not None and (not is_amount(usd) or usd <= 0):
+        raise Misuse(f"usd={usd!r:.60} must be a number of dollars above 0; write usd=0.50")
+    if tokens is not None and (not is_whole(tokens) or tokens < 1):
+        raise Misuse(f"tokens={tokens!r:.60} must be a whole number above 0; write tokens=200_000")
     if mode not in ("hard", "soft", "adaptive"):
         raise Misuse(f"mode={mode!r} is none; write 'hard', 'soft' or 'adaptive'")
     limits = [*([] if usd is None else [_dollars(usd)]), *([] if tokens is None else [_of(tokens)])]
@@ -83,7 +88,7 @@ def budget(*, usd: float | None = None, tokens: int | None = None, mode: Mode = 
     return stop
 
 
-def _dollars(usd: float) -> _Limit:
+def _dollars(usd: float | Decimal) -> _Limit:
     most = Decimal(str(usd))
     told = f"of ${most:.2f} spent" if most >= Decimal("0.01") else f"of ${most} spent"
     return _Limit(most, lambda usage: usage.cost_usd, lambda spent: f"${spent:.4f} {told}")

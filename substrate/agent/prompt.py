@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from inspect import iscoroutine
-from math import isfinite
 from typing import Any
 
 from substrate.agent.task import Task
 from substrate.engine.function.place import in_place
 from substrate.values.errors import Misuse
 from substrate.values.ids import check_name
+from substrate.values.number import is_number
 
 Text = str | Callable[[Task], str]
 """A system prompt, or a function of the task that gives it."""
@@ -60,19 +60,24 @@ class Prompt:
             >>> prompt.choose("order/42") == prompt.choose("order/42")
             True
         """
-        if not texts:
-            raise Misuse('a prompt needs a version; write Prompt.versions({"v1": "…"})')
+        given_texts: object = texts
+        if not isinstance(given_texts, Mapping) or not texts:
+            raise Misuse(
+                f'{texts!r:.200} holds no version of a prompt; write Prompt.versions({{"v1": "…"}})'
+            )
         for each in (name, *texts):
             check_name(each)
-        given = dict(split or {})
-        if unknown := sorted(given.keys() - texts.keys()):
-            raise Misuse(f"split names {unknown[0]!r}; there are: {', '.join(texts)}")
-        if not all(isfinite(share) and 0 <= share <= 1 for share in given.values()):
-            raise Misuse(f"split={given!r}: a share is a number from 0 to 1")
+        for version, text in texts.items():
+            if not isinstance(text, str) and not callable(text):
+                raise Misuse(f"the version {version!r} is {text!r:.200}; give text, or a function")
+        given = _shares(split, texts)
         others = [version for version in texts if version not in given]
         left = 1 - sum(given.values())
         if left < -1e-9 or (not others and left > 1e-9):
-            raise Misuse(f"split={given!r} makes {1 - left:g} together; it must make 1")
+            raise Misuse(
+                f"split={given!r} makes {1 - left:g} together; it must make 1: leave a version "
+                "out of it, which takes what is left"
+            )
         shares = given | {version: max(left, 0) / len(others) for version in others}
         return cls(dict(texts), {version: shares[version] for version in texts}, name)
 
@@ -90,6 +95,20 @@ class Prompt:
                 return version
             point -= share
         return last  # where the shares make a hair less than 1
+
+
+def _shares(split: object, texts: Mapping[str, Text]) -> dict[str, float]:
+    """Return what a split gives, as floats. Raises `Misuse` for what is none of these versions."""
+    if split is None:
+        return {}
+    if not isinstance(split, Mapping):
+        raise Misuse(f'split={split!r:.200} is no split; write split={{"v2": 0.1}}')
+    for version, share in split.items():
+        if version not in texts:
+            raise Misuse(f"split names {version!r}; there are: {', '.join(texts)}")
+        if not is_number(share) or not 0 <= share <= 1:
+            raise Misuse(f"split={dict(split)!r:.200}: a share is a number from 0 to 1; write 0.1")
+    return {version: float(share) for version, share in split.items()}
 
 
 def rendered(text: Text, task: Task) -> str:

@@ -31,6 +31,7 @@ from substrate.agent.task import InvalidTask
 from substrate.agent.tool_options import (
     check_durable,
     check_options,
+    description_of,
     effect_of,
     errors_of,
     name_of_function,
@@ -236,21 +237,16 @@ def tool(
     """
 
     def make(target: Callable[..., Any]) -> FunctionTool[Callable[..., Any]]:
-        called = check_name(name or name_of_function(target))
-        told = description or inspect.getdoc(target)
-        if not told:
-            raise Misuse(
-                f"tool {called!r} has no docstring; write one that says what it does: the model "
-                "chooses tools by it"
-            )
+        called = check_name(name_of_function(target) if name is None else name)
+        told = description_of(called, target, description)
         if "ctx" in inspect.signature(target).parameters:
             given = {"effect": effect, "timeout": timeout, "retry": retry}
             check_durable(called, target, [word for word in given if given[word] is not None])
         arguments = arguments_of(called, target)
         _check_returned(called, target)
         effect_ = Effect.ONCE if effect is None else effect_of(called, effect)
-        retry_ = retry or NO_RETRY
         check_options(called, timeout, retry)
+        retry_ = NO_RETRY if retry is None else retry
         errors = errors_of(called, pause_on)
         return FunctionTool(called, told, target, arguments, effect_, timeout, retry_, errors)
 

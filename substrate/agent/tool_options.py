@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import described, in_place
+from substrate.values.clock import time_limit
 from substrate.values.errors import Misuse
 from substrate.values.records import Effect
 from substrate.values.retry import Retry
@@ -20,12 +21,32 @@ def effect_of(name: str, effect: Effect | str) -> Effect:
     return Effect(effect)
 
 
+def description_of(name: str, target: object, given: object) -> str:
+    """Return what a model is told of a tool. Raises `Misuse` for what tells it nothing."""
+    if not callable(target):
+        refuse(target)
+    if given is None and not (inspect.getdoc(target) or "").strip():
+        raise Misuse(
+            f"tool {name!r} has no docstring; write one that says what it does: the model chooses "
+            "tools by it"
+        )
+    told = inspect.getdoc(target) if given is None else given
+    if not isinstance(told, str) or not told.strip():
+        raise Misuse(
+            f"tool {name!r}: description={given!r:.200} is no text; write what it does: the model "
+            "chooses tools by it"
+        )
+    return told
+
+
 def check_options(name: str, timeout: object, retry: object) -> None:
     """Refuse a timeout that is no duration, and a retry that is no `Retry`."""
     if timeout is not None and not isinstance(timeout, timedelta):
         raise Misuse(
             f"tool {name!r}: timeout={timeout!r} is no duration; write timedelta(seconds=5)"
         )
+    if timeout is not None:
+        time_limit(timeout)
     if retry is not None and not isinstance(retry, Retry):
         raise Misuse(f"tool {name!r}: retry={retry!r} is no Retry; write Retry(max_attempts=3)")
 

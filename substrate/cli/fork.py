@@ -270,14 +270,23 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
 def _place(module: ModuleType, name: str) -> str:
     """Return the file, and the line on which a name is set, if it is."""
     file = Path(module.__file__ or module.__name__)
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        targets = [node.name] if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else []
-        if isinstance(node, ast.Assign | ast.AnnAssign):
-            given = node.targets if isinstance(node, ast.Assign) else [node.target]
-            targets = [target.id for target in given if isinstance(target, ast.Name)]
-        if name in targets:
-            return f"{_short(str(file))}:{node.lineno}"
-    return _short(str(file))
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    lines = [line for bound, line in _bound(tree) if bound == name]
+    # Where it is set twice, what the module does last is in force.
+    return f"{_short(str(file))}:{max(lines)}" if lines else _short(str(file))
+
+
+def _bound(node: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield each name that a module's code binds, with its line; not those inside of functions."""
+    for each in ast.iter_child_nodes(node):
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield each.name, each.lineno
+        elif isinstance(each, ast.alias):
+            yield each.asname or each.name.partition(".")[0], each.lineno
+        elif isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
+            yield each.id, each.lineno
+        elif not isinstance(each, ast.Lambda):
+            yield from _bound(each)
 
 
 def _origin(error: BaseException, folder: Path) -> str:

@@ -17,11 +17,12 @@ from substrate.models.checks import (
     check_base_url,
     check_fallback,
     check_id,
+    check_key,
     check_output,
     check_patience,
     check_price,
     check_script,
-    check_timeouts,
+    check_settings,
 )
 from substrate.models.fallback import Candidate, first_answer
 from substrate.models.fallback_reason import PATIENCE_S, FallbackReason
@@ -94,11 +95,14 @@ class Model:
         """Check the name now, so that a typo is found at start-up and not in the night."""
         check_id(self.id, (*PROVIDERS, *SCRIPTED))
         check_script(self.id, self.script, is_scripted=self.provider in SCRIPTED)
-        check_timeouts(self.settings)
+        check_settings(self.settings)
         check_output(self.max_output_tokens)
         check_patience(self.patience)
         check_base_url(self.id, self.base_url)
-        check_fallback(self.fallback)
+        check_key(self.id, self.key)
+        check_fallback(self.fallback, lambda each: isinstance(each, str | Model | Fallback))
+        if self.offline is not None and not isinstance(self.offline, Model):
+            raise Misuse(f'offline={self.offline!r:.200} is no model; write Model("scripted:…", …)')
         check_price(self.price)
         _ = self.successors  # a typo in one of them is found now, too
 
@@ -286,7 +290,7 @@ class Model:
 class Fallback:
     """A model to ask instead, for some reasons: ``Fallback("openai:…", on=["context"])``.
 
-    Raises `Misuse` for a reason that there is not.
+    Raises `Misuse` for what is no model, and for a reason that there is not.
     """
 
     #: Who is asked.
@@ -296,6 +300,14 @@ class Fallback:
 
     def __post_init__(self) -> None:
         """Check the reasons now, so that a typo is found at start-up and not in the night."""
-        if isinstance(self.on, str) or not set(self.on) <= set(FallbackReason):
+        if isinstance(self.model, str):
+            check_id(self.model, (*PROVIDERS, *SCRIPTED))
+        elif not isinstance(self.model, Model):
+            raise Misuse(f'{self.model!r:.200} is no model; write Fallback("provider:name")')
+        on: object = self.on
+        is_list = isinstance(on, Collection) and not isinstance(on, str | bytes)
+        if not is_list or not all(each in tuple(FallbackReason) for each in self.on):
             known = ", ".join(FallbackReason)
-            raise Misuse(f"on={self.on!r} names a reason that there is not; known are {known}")
+            raise Misuse(
+                f"on={on!r:.200} names a reason that there is not; give a list of some of {known}"
+            )

@@ -105,21 +105,22 @@ def from_ms(ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=ms)
 
 
-def seconds_of(duration: timedelta | float) -> float:
-    """Return a duration in seconds.
+def seconds_of(duration: timedelta | float, name: str = "") -> float:
+    """Return a duration in seconds. `name` is what a message calls it by.
 
     Raises `Misuse` for what is no duration: text, NaN, infinity, more than a thousand years.
     """
     given: object = duration
+    shown = f"{name}={given!r:.200}" if name else f"{given!r:.200}"
     if isinstance(given, timedelta):
         seconds = given.total_seconds()
     elif isinstance(given, (int, float)) and not isinstance(given, bool):
         seconds = float(given) if abs(given) <= LONGEST else math.inf
     else:
-        raise Misuse(f"{given!r} is no duration; give seconds or a timedelta")
+        raise Misuse(f"{shown} is no duration; give seconds or a timedelta")
     if not abs(seconds) <= LONGEST:  # also for NaN, which no comparison is true of
         raise Misuse(
-            f"{duration!r} is no duration to wait for, being more than a thousand years; where "
+            f"{shown} is no duration to wait for, being more than a thousand years; where "
             "there is to be no limit, leave it out"
         )
     return seconds
@@ -156,7 +157,7 @@ class Duration:
         return self._default if instance is None else getattr(instance, self._name)
 
     def __set__(self, instance: object, value: timedelta | float) -> None:
-        object.__setattr__(instance, self._name, _kept(value))
+        object.__setattr__(instance, self._name, _kept(self._name, value))
 
 
 class OptionalDuration:
@@ -169,9 +170,10 @@ class OptionalDuration:
         return None if instance is None else getattr(instance, self._name)
 
     def __set__(self, instance: object, value: timedelta | float | None) -> None:
-        object.__setattr__(instance, self._name, None if value is None else _kept(value))
+        kept = None if value is None else _kept(self._name, value)
+        object.__setattr__(instance, self._name, kept)
 
 
-def _kept(value: timedelta | float) -> timedelta:
-    seconds = seconds_of(value)
+def _kept(name: str, value: timedelta | float) -> timedelta:
+    seconds = seconds_of(value, name.lstrip("_"))
     return value if isinstance(value, timedelta) else timedelta(seconds=seconds)

@@ -72,10 +72,19 @@ def check_name(text: object) -> str:
         )
     if not isinstance(text, str) or not _NAME.fullmatch(text):
         raise InvalidId(
-            f"{text!r} cannot be a name; start with a letter or _, then up to 63 letters, "
-            "digits, _ or -; a lambda or partial needs name="
+            f"{text!r:.200} cannot be a name; {_name_for(text)}: a letter or _, then up to 63 "
+            "letters, digits, _ or -"
         )
     return text
+
+
+def _name_for(text: object) -> str:
+    """Return what to write where a text cannot be a name: one like it, where there is one."""
+    if text == "<lambda>":
+        return "a lambda needs name="
+    near = re.sub("[^A-Za-z0-9_-]+", "_", text).strip("_") if isinstance(text, str) else ""
+    near = f"_{near}"[:64] if near[:1].isdigit() or near[:1] == "-" else near[:64]
+    return f"write {near!r}" if near else "give one"
 
 
 def promise_id(run_id: RunId, key: Key) -> PromiseId:

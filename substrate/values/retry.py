@@ -43,7 +43,9 @@ def _check_errors(name: str, given: object) -> None:
         raise Misuse(f"{name}={given!r} is no tuple of error classes; write {name}=(OSError,)")
     for each in given:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise Misuse(f"{name}= holds {each!r}, which is no error class")
+            raise Misuse(
+                f"{name}= holds {each!r}, which is no error class; write OSError or its like"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,9 @@ from substrate.values.clock import Duration
 from substrate.values.errors import Misuse
 from substrate.values.number import check_count
 
+MOST = 1_000_000
+"""More runs or threads at once than that are a mistake, and no number of a database."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
@@ -34,10 +37,10 @@ class WorkerOptions:
 
     def __post_init__(self) -> None:
         """Refuse limits under which nothing would ever run."""
-        check_count("concurrency", self.concurrency)
-        check_count("threads", self.threads)
+        check_count("concurrency", self.concurrency, MOST)
+        check_count("threads", self.threads, MOST)
         if self.lease < timedelta(milliseconds=300):
-            raise Misuse(f"a lease of {self.lease} is too short; 0.3 s is the least, 10 s usual")
+            raise Misuse(f"lease={self.lease!r} is too short; 0.3 s is the least, 10 s usual")
         if self.poll <= timedelta(0):
             raise Misuse(f"poll={self.poll!r} must be more than 0; 0.25 s is usual")
         for name in ("shutdown_grace", "idle_timeout"):

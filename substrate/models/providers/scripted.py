@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+from substrate.models.checks import TURNS
 from substrate.models.messages import (
     Json,
     Reply,
@@ -36,8 +37,6 @@ Turn = str | ReplyPart | Reply | Mapping[str, Mapping[str, Json]] | Sequence[str
 
 Script = Sequence[Turn] | Callable[[Request], Turn | Awaitable[Turn]]
 """The turns in order, or a function that gets the request and gives the turn."""
-
-_TURNS = "say(…), call(…), text, a list of these, {tool: {argument: value}}, or a Reply"
 
 
 def say(*parts: str | ReplyPart) -> Reply:
@@ -112,7 +111,7 @@ def _read(turn: object, request: Request) -> Reply:
             return say(*(ToolCall("", str(tool), dict(each)) for tool, each in turn.items()))
         case list() | tuple() if all(isinstance(each, str | ReplyPart) for each in turn):
             return say(*turn)
-    raise BadRequest(f"turn {_number_of(request) + 1} of the script is {turn!r}; give {_TURNS}")
+    raise BadRequest(f"turn {_number_of(request) + 1} of the script is {turn!r}; give {TURNS}")
 
 
 def _reply(parts: tuple[ReplyPart, ...]) -> Reply:

@@ -53,8 +53,8 @@ async def test_leases_are_given_up(store_url):
     slow = WorkerOptions(poll=QUICK.poll)
     async with connect(store_url) as client, client.work([waits], options=slow) as worker:
         await client.start(waits, id="run")
-        first = worker._owner
-        watch = LoopWatch(worker._give_leases_up, tell_after=0.05, give_up_after=0.1)
+        first = worker.lines[0].owner
+        watch = LoopWatch(worker.give_leases_up, tell_after=0.05, give_up_after=0.1)
         await eventually(watch._answered.is_set)
         block_for(0.4)
         await asyncio.to_thread(watch.stop)
@@ -68,4 +68,4 @@ async def test_leases_are_given_up(store_url):
 async def taken_anew(client: Client, worker: Worker, first: str) -> Run | None:
     """Return the run as soon as the worker has it under another name than at first."""
     run = await client.get("run")
-    return run if run.lease_owner == worker._owner != first else None
+    return run if run.lease_owner == worker.lines[0].owner != first else None

@@ -385,7 +385,7 @@ async def test_a_graceful_end_in_the_middle_of_a_map(store_url):
             await client.start(maps, id="run")
             await eventually(lambda: called["item 1"])
             closing = asyncio.create_task(worker.close())
-            await eventually(lambda: worker._is_stopping)
+            await eventually(lambda: worker.is_stopping)
             let_go[0].set()
             await reached(client, "run", "item.0/0")
             let_go[1].set()

@@ -25,7 +25,7 @@ MUTANTS = {
     ),
     "tests/test_suspend.py::test_a_place_that_is_needed": Mutant(
         "no place is made for who is ready",
-        ENGINE.format("worker/worker"),
+        ENGINE.format("worker/line"),
         [("if place < needed or since <= cold", "if since <= cold")],
     ),
     "tests/test_suspend.py::test_a_long_rest_is_no_place": Mutant(

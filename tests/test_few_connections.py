@@ -118,14 +118,14 @@ async def test_the_heartbeat_comes_first(postgres_url):
         async with connect(url) as client, client.work([job, child], options=LIMITS) as worker:
             await client.start(job, "run", id="run")
             await reached(client, "run", "go.0")
-            last_beat = worker._heartbeat._sent
+            last_beat = worker.lines[0].registration.heartbeat._sent
             with database(postgres_url) as db:
                 db.rows(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE datname = current_database() AND application_name = 'ostinato'"
                 )
             async with asyncio.timeout(LIMITS.lease.total_seconds()):
-                while worker._heartbeat._sent == last_beat:
+                while worker.lines[0].registration.heartbeat._sent == last_beat:
                     listing = (client.list() for _ in range(20))
                     await asyncio.gather(*listing, return_exceptions=True)
             await client.signal("run", "go", "done")

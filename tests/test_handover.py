@@ -71,7 +71,7 @@ async def test_a_start_that_meets_the_end(store_url):
             starting = asyncio.create_task(client.start(quick, id="run"))
             await eventually(lambda: store.held["start"])
             closing = asyncio.create_task(worker.close())
-            await eventually(lambda: worker._is_stopping)
+            await eventually(lambda: worker.is_stopping)
             held.set()
             await asyncio.gather(starting, closing)
             assert await given_back(client, "run")
@@ -87,7 +87,7 @@ async def test_a_claim_that_meets_the_end(store_url):
         async with client.work([quick], options=QUICK) as worker:
             await eventually(lambda: store.held["claim"])
             closing = asyncio.create_task(worker.close())
-            await eventually(lambda: worker._is_stopping)
+            await eventually(lambda: worker.is_stopping)
             held.set()
             await closing
             assert await given_back(client, "run")
@@ -112,7 +112,7 @@ async def test_strays_are_given_back(store_url):
     """A run that is its worker's and that nobody drives is given back, and ends after all."""
     new = NewRun(RunId("run"), "quick", 1, "default", JsonText("{}"), "", seed=1)
     async with connect(store_url) as client, client.work([quick], options=QUICK) as worker:
-        await client.store.start(new, worker._owner)
+        await client.store.start(new, worker.lines[0].owner)
         assert await client.result("run") == "work"
         run = await client.get("run")
 
@@ -177,7 +177,7 @@ async def test_a_lapsed_lease_and_a_tick_that_hangs(store_url):
         await reached(client, "run", "go.0")
         held = store.hold("owned_runs")
         await eventually(lambda: store.held["owned_runs"])
-        worker._give_leases_up()
+        worker.give_leases_up()
         await eventually(lambda: worker.running == 0)
         held.set()
 
@@ -187,9 +187,9 @@ async def test_a_worker_that_was_struck_off(store_url, db: Database):
     async with connect(store_url) as client, client.work([waits], options=QUICK) as worker:
         await client.start(waits, id="run")
         await reached(client, "run", "go.0")
-        first = worker._owner
+        first = worker.lines[0].owner
         db.rows("DELETE FROM workers")
-        await eventually(lambda: worker._owner != first)
+        await eventually(lambda: worker.lines[0].owner != first)
         await client.signal("run", "go", "still here")
         assert await client.result("run") == "still here"
 

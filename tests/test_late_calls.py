@@ -137,7 +137,7 @@ async def test_a_worker_that_ends_begins_none_of_the_queue(store_url):
             await client.start(pays, id="run")
             await eventually(lambda: calls["pay"])
             closing = asyncio.create_task(worker.close())
-            await eventually(lambda: worker._is_stopping)
+            await eventually(lambda: worker.is_stopping)
             go.set()
             await closing
         assert calls["pay"] == 1
@@ -162,7 +162,7 @@ async def test_a_lease_lost_and_regained(store_url):
     async with connect(store_url) as client, client.work([pays], options=QUICK) as worker:
         await client.start(pays, id="run")
         await eventually(lambda: calls["pay"])
-        worker._give_leases_up()
+        worker.give_leases_up()
 
         async def is_claimed_anew() -> bool:
             run = await client.get("run")

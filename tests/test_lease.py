@@ -208,7 +208,7 @@ async def test_strays_are_given_back(store_url):
 
     new = NewRun(RunId("run"), "quick", 1, "default", JsonText("{}"), "", seed=1)
     async with connect(store_url) as client, client.work([quick], options=QUICK) as worker:
-        await client.store.start(new, worker._owner)
+        await client.store.start(new, worker.lines[0].owner)
         async with asyncio.timeout(10):
             assert await client.result("run") == "done"
         run = await client.get("run")

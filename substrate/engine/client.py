@@ -225,6 +225,7 @@ class Client:
         looks = Looks(self._execution_of, RunId(id))
         patience = UnknownWatch(self.store)
         while True:
+            was_driven = await looks.last()  # before that there is no result to look for
             looks.begin()
             run = await self.get(id)
             await patience.look(run)
@@ -234,7 +235,8 @@ class Client:
                     if is_long(promise.value):
                         return await asyncio.to_thread(result_of_run, run, promise, function)
                     return result_of_run(run, promise, function)
-            await looks.last()
+            if not was_driven:
+                await looks.next()
 
     async def follow(self, id: str, after: int = 0) -> AsyncIterator[Promise]:
         """Yield the run's promises as they are written and settled, until it ends or is paused.
@@ -286,7 +288,7 @@ class Client:
         key = str(uuid4()) if dedup is None else check_dedup(dedup)
         signal = Signal(_known(id), check_name(name), encoded(value, is_whole=True), key)
         is_new = await self.store.send_signal(signal)
-        self._wake_here(signal.run_id)
+        self._wake_here(signal.run_id, for_signal=True)
         return is_new
 
     async def cancel(self, id: str) -> Run:
@@ -397,10 +399,10 @@ class Client:
             self._workers.remove(worker)
             await worker.close()
 
-    def _wake_here(self, run_id: RunId) -> None:
+    def _wake_here(self, run_id: RunId, *, for_signal: bool = False) -> None:
         """Tell this process's workers that something was done for a run."""
         for worker in self._workers:
-            worker.wake(run_id)
+            worker.wake(run_id, for_signal=for_signal)
 
     def _execution_of(self, run_id: RunId) -> Execution | None:
         """Return the execution of a run that is driven in this process."""

@@ -66,13 +66,13 @@ class Looks:
         """Look often again: something has changed."""
         self._pause = _POLL[0]
 
-    async def last(self) -> None:
-        """Return when a run that is driven here has left its driver; of others, as `next` does."""
+    async def last(self) -> bool:
+        """Return when a run has left its driver here, or after a second; False: it has none."""
         execution = self._execution_of(self._run_id)
         if execution is None or execution.lifecycle.task is None:
-            await self.next()
-        else:
-            await asyncio.wait([execution.lifecycle.task], timeout=1)
+            return False
+        await asyncio.wait([execution.lifecycle.task], timeout=1)
+        return True
 
     async def next(self) -> None:
         """Return when it is time for the next look."""

@@ -178,6 +178,10 @@ class Lanes(Protocol):
 
     def ready_lanes(self, db: Any, limit: int, /) -> Answer[Sequence[str]]: ...
 
+    def lanes_with_ready(
+        self, db: Any, lanes: Sequence[str], without: Sequence[RunId], /
+    ) -> Answer[frozenset[str]]: ...
+
 
 class Promises(Protocol):
     """Journals."""

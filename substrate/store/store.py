@@ -51,6 +51,21 @@ class Store:
         self._db = backend.db
         self._sql = backend.sql
         self._stuck = Stuck()
+        #: The numbers of its lines. A *line* is what commits in one transaction: one SQLite file,
+        #: one server, one node. These stores are one.
+        self.lines: Sequence[int] = (0,)
+
+    def line_of(self, part: int) -> int:
+        """Return the line on which a part lies, and so each tree of runs of that part."""
+        return self.lines[0]
+
+    def on_line(self, line: int) -> "Store":
+        """Return the store through which one line is asked, and no other.
+
+        A worker asks each line by itself for what is ready, due, its own or a dead worker's, so
+        that one that is slow or away costs its own runs only. So order by rank holds within a line.
+        """
+        return self
 
     async def start(self, new: NewRun, claim_for: Owner | None = None) -> tuple[Run, Claim | None]:
         """Create the run, or return the one that has this id.
@@ -152,15 +167,23 @@ class Store:
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """Take up to `limit` ready runs of a lane, lowest rank first. Each claim is a new epoch."""
         db, sql, left_out = self._db, self._sql.runs, self._stuck.ids
-        # Every worker asks at each tick, mostly for nothing: a look keeps nobody's write waiting.
-        if self.backend.has_one_writer and not await db.read(sql.ready_runs, lane, 1, left_out):
-            return []
         found = await self._stuck.whole_or_apart(
             lambda: db.write(sql.claim_runs, lane, limit, owner, left_out),
             lambda: db.read(sql.ready_runs, lane, limit, left_out),
             lambda ids: db.write(sql.claim_these, lane, ids, owner),
         )
         return await self._drivable(found, lane)
+
+    async def lanes_with_ready(self, lanes: Sequence[str]) -> Sequence[str]:
+        """Return those of these lanes, in their order, from which a claim may get a run.
+
+        One question for all of them, that keeps nobody's write waiting: every worker asks it at
+        each tick, mostly for nothing.
+        """
+        if len(lanes) == 1 and not self.backend.has_one_writer:
+            return lanes  # a claim there is one question as well
+        found = await self._db.read(self._sql.lanes.lanes_with_ready, lanes, self._stuck.ids)
+        return [lane for lane in lanes if lane in found]
 
     async def count_ready(self, lanes: Sequence[str], limit: int) -> int:
         """Return how many runs of these lanes are ready; `limit` at most."""
@@ -232,7 +255,7 @@ class Store:
     async def commit(
         self, batch: Sequence[Checkpoint], *, wait: bool = False
     ) -> Sequence[CommitResult]:
-        """Write a batch of checkpoints in one transaction; return their outcomes, in order.
+        """Write a batch of one line in one transaction; return its outcomes, in order.
 
         Without `wait`, a checkpoint that touches a locked run is left out as `Locked`. No two
         checkpoints of a batch may write the same promise, and none may follow one that gives its

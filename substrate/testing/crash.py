@@ -43,6 +43,7 @@ READS = frozenset(
         "read_back",
         "rate_limits",
         "known_lanes",
+        "lanes_with_ready",
         "ready_lanes",
         "close",
     }

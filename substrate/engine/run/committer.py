@@ -1,4 +1,7 @@
-"""One task that turns everything waiting to be written into group commits.
+"""One task that turns everything waiting to be written on one line into group commits.
+
+A batch is one transaction, so it is of one line. Each line has a committer of its own, and with it
+a turn and a pause of its own: one that is slow or away holds up no other.
 
 - It takes what is there, up to `MAX_ROWS` or `MAX_BYTES`, and commits it as one transaction; it
   never lingers for more. Callers go on only after the COMMIT has been acknowledged.

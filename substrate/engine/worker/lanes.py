@@ -38,7 +38,9 @@ class Lanes:
 
         What was claimed is in the list also where a later lane fails: it has to be driven.
         """
-        for lane in self.names:
+        if free() <= 0:
+            return
+        for lane in await self._lanes_to_ask():
             if free() <= len(claims):
                 break
             claims += await self._claim_from(lane, free() - len(claims), owner)
@@ -49,6 +51,10 @@ class Lanes:
         if self._only is None:
             return await self._store.count_ready(self.names, limit)
         return await self._store.count_ready_below(self._only, self.names, limit)
+
+    async def _lanes_to_ask(self) -> Sequence[str]:
+        """Return the lanes that are worth a claim: one question for all of them."""
+        return self.names if self._only else await self._store.lanes_with_ready(self.names)
 
     async def _claim_from(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         if self._only is None:

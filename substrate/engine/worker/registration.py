@@ -21,13 +21,7 @@ LAST_WAIT = 2.0
 
 
 class Registration:
-    """One name of a worker after the other. `register` comes first."""
-
-    owner: Owner
-    """The present name, which the worker's claims are made under."""
-
-    heartbeat: Heartbeat
-    """What keeps the lease of that name."""
+    """One name of a worker after the other, on one line. Until `register`, it has no lease."""
 
     def __init__(
         self, store: Store, lanes: Sequence[str], lease: timedelta, troubles: TroubleLog
@@ -37,6 +31,20 @@ class Registration:
         self._lease = lease
         self._troubles = troubles
         self._has_told_lanes = False
+        self.owner: Owner = Owner("")
+        """The present name, which the worker's claims are made under."""
+        self.heartbeat: Heartbeat | None = None
+        """What keeps the lease of that name."""
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the lease holds from now, unless another beat is acknowledged."""
+        return 0.0 if self.heartbeat is None else self.heartbeat.seconds_left
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the lease holds. Asked in any thread."""
+        return self.seconds_left > 0
 
     async def register(self) -> None:
         """Begin to beat under a new name. Cancelled meanwhile, it leaves nothing behind."""
@@ -54,8 +62,33 @@ class Registration:
 
     async def unregister(self) -> None:
         """Let the heartbeat end, and strike the name off."""
-        self.heartbeat.stop()
-        await self.heartbeat.ended(LAST_WAIT)
+        self.stop()
+        await self.ended()
+
+    async def confirm(self) -> None:
+        """Beat now; return when it is known whether the name still stands."""
+        if self.heartbeat is not None:
+            await self.heartbeat.confirm()
+
+    def give_up(self) -> None:
+        """Give the lease up at once. Called from any thread."""
+        if self.heartbeat is not None:
+            self.heartbeat.give_up()
+
+    def retire(self, seconds: float) -> None:
+        """Beat so long at most, whatever becomes of the event loop."""
+        if self.heartbeat is not None:
+            self.heartbeat.retire(seconds)
+
+    def stop(self) -> None:
+        """Let the heartbeat strike the name off, and end. Returns at once."""
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
+
+    async def ended(self) -> None:
+        """Return when the heartbeat has ended, or after a while: its database may not answer."""
+        if self.heartbeat is not None:
+            await self.heartbeat.ended(LAST_WAIT)
 
     async def tell_lanes(self) -> None:
         """Let others know what this worker knows, if they were not told under this name."""

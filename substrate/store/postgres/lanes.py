@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from substrate.store.postgres.connections import NOW
 from substrate.store.postgres.session import Cursor
+from substrate.values.ids import RunId
 from substrate.values.records import Owner
 
 _WRITE_LANES = """
@@ -78,3 +79,22 @@ async def ready_lanes(db: Cursor, limit: int) -> Sequence[str]:
     """Return lanes that have a run which could be claimed."""
     cursor = await db.execute(_SELECT_READY, {"limit": limit})
     return [row[0] for row in await cursor.fetchall()]
+
+
+_AMONG = """
+-- Each lane has its own look into the index, however many runs are ready in it.
+SELECT asked.lane
+  FROM pg_catalog.unnest(%(lanes)s::text[]) AS asked (lane)
+ WHERE EXISTS (SELECT 1
+                 FROM runs
+                WHERE runs.lane = asked.lane AND runs.status = 'ready'
+                  AND runs.id <> ALL (%(ids)s::text[]))
+"""
+
+
+async def lanes_with_ready(
+    db: Cursor, lanes: Sequence[str], without: Sequence[RunId]
+) -> frozenset[str]:
+    """Return those of these lanes that have a run which could be claimed."""
+    cursor = await db.execute(_AMONG, {"lanes": list(lanes), "ids": list(without)})
+    return frozenset(row[0] for row in await cursor.fetchall())

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import apsw
 
+from substrate.store import rows
 from substrate.values.clock import OffsetClock
+from substrate.values.ids import RunId
 from substrate.values.records import Owner
 
 _FORGET_LANES = """
@@ -69,3 +71,22 @@ SELECT lane
 def ready_lanes(db: apsw.Connection, limit: int) -> Sequence[str]:
     """Return lanes that have a run which could be claimed."""
     return [row[0] for row in db.execute(_SELECT_READY, {"limit": limit})]
+
+
+_AMONG = """
+-- Each lane has its own look into the index, however many runs are ready in it.
+SELECT asked.value
+  FROM json_each(:lanes) AS asked
+ WHERE EXISTS (SELECT 1
+                 FROM runs
+                WHERE runs.lane = asked.value AND runs.status = 'ready'
+                  AND runs.id NOT IN (SELECT value FROM json_each(:ids)))
+"""
+
+
+def lanes_with_ready(
+    db: apsw.Connection, lanes: Sequence[str], without: Sequence[RunId]
+) -> frozenset[str]:
+    """Return those of these lanes that have a run which could be claimed."""
+    asked = {"lanes": rows.id_list(lanes), "ids": rows.id_list(without)}
+    return frozenset(row[0] for row in db.execute(_AMONG, asked))

@@ -1,0 +1,390 @@
+"""One line of a worker: its lease there, its tick, and the runs that it drives of that line.
+
+A *line* is what commits in one transaction: one SQLite file, one server, one node. A whole tree of
+runs lies on one. A worker has a `Line` for each, with a lease, a committer and a tick of its own:
+a database that is slow or away costs the runs of its own line, and nobody else waits for it. Most
+stores are one line; then all this is there once. (A *lane* is another thing: queue / function /
+version, what is claimed from. Every line has runs of every lane.)
+
+Correctness rests on the whole tick, at each poll: take back the runs of dead workers, wake those
+whose time has come, check our own, suspend idle ones, claim ready ones. A hint makes a tick come
+sooner, and that one looks only for what the hint was about. A run that is ours in the database and
+is not driven here is given back, however that came about.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from substrate.engine.function.registry import Registry
+from substrate.engine.run.committer import Committer
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.log_once import TroubleLog
+from substrate.engine.run.services import Services
+from substrate.engine.run.user_code import is_ctrl_c
+from substrate.engine.worker.drive import drive, give_up
+from substrate.engine.worker.driven import DrivenRun, DrivenRuns
+from substrate.engine.worker.lanes import Lanes
+from substrate.engine.worker.options import WorkerOptions
+from substrate.engine.worker.orphans import Orphans, ended
+from substrate.engine.worker.places import Places
+from substrate.engine.worker.registration import LAST_WAIT, Registration
+from substrate.engine.worker.unknown import UnknownFunctions
+from substrate.store.crashes import is_suspect
+from substrate.store.store import Store
+from substrate.values.errors import (
+    CheckpointRefused,
+    Interrupt,
+    LeaseLost,
+    Shutdown,
+    StoreError,
+    StoreUnreachable,
+)
+from substrate.values.ids import RunId, part_of
+from substrate.values.records import Claim, Fence, NewRun, OwnedRun, Owner, Run
+
+log = logging.getLogger("ostinato")
+
+_TROUBLE = "the database does not answer as it should"
+
+_RECOVER_EVERY = 0.4
+"""Seconds between two looks for dead workers. Postgres needs two of them, so a takeover takes twice
+this and a poll: about a second."""
+
+
+class Line:
+    """What a worker does on one line. `stir` is set when a run has left, or only waits now."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        *,
+        queue: str,
+        only: RunId | None,
+        options: WorkerOptions,
+        places: Places,
+        stir: asyncio.Event,
+    ) -> None:
+        self.store: Store = store
+        """Through which this line, and no other, is asked."""
+        self.lanes: Lanes = Lanes(store, registry, queue=queue, only=only)
+        """What it claims from."""
+        self.runs: DrivenRuns = DrivenRuns(self._drive, self._has_left)
+        """What it drives."""
+        self.starts: dict[asyncio.Future[None], RunId] = {}
+        """The runs that are being created here; each is done when that is over."""
+        self.troubles: TroubleLog = TroubleLog()
+        """Where trouble with this line's database is told."""
+        self.registration: Registration = Registration(
+            store, self.lanes.names, options.lease, self.troubles
+        )
+        """Under which name it is known, and for how long."""
+        self._registry = registry
+        self._only = only
+        self._options = options
+        self._places = places
+        self._stir = stir
+        self._orphans = Orphans()
+        self._unknown = UnknownFunctions(store, options.lease)
+        self._crashed: list[Execution] = []
+        self._is_to_check = self._is_to_claim = self._is_to_tick = False
+        self._tick_soon = asyncio.Event()
+        self._awaited: list[asyncio.Future[None]] = []
+        self._next_whole = self._next_recovery = 0.0
+
+    @property
+    def owner(self) -> Owner:
+        """The name under which it claims."""
+        return self.registration.owner
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its lease holds. Asked in any thread."""
+        return self.registration.is_alive
+
+    @property
+    def executions(self) -> list[Execution]:
+        """What it drives. A list of its own: runs may leave while it is gone through."""
+        return self.runs.executions
+
+    def open(self, services: Callable[["Line", Committer], Services]) -> None:
+        """Begin to tick. Whether it is registered yet or not: the tick sees to that."""
+        self.committer: Committer = Committer(self.store, self.troubles)
+        self.services: Services = services(self, self.committer)
+        self._now = asyncio.get_running_loop().time
+        self._watching = asyncio.create_task(self._watch_lease(), name="ostinato-lease")
+        self.ticking: asyncio.Task[None] = asyncio.create_task(
+            self._tick_forever(), name="ostinato-tick"
+        )
+
+    async def close(self, last_word: float) -> None:
+        """Give back what is left, and be known no more. The tick has ended by then."""
+        try:
+            await ended({asyncio.ensure_future(self._release_all())}, last_word)
+        finally:
+            self._watching.cancel()
+            self.registration.stop()
+            await ended({asyncio.ensure_future(self.committer.close())}, LAST_WAIT)
+            await self.registration.ended()
+
+    async def start(self, new: NewRun) -> Run:
+        """Create a run of this line; where a place is free, already claimed."""
+        owner = self.owner if self._free > 0 else None
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.starts[over] = new.id
+        try:
+            run, claim = await self.store.start(new, owner)
+            if claim is None:
+                self.claim_soon()
+            else:
+                self._adopt(claim)
+            return run
+        finally:
+            del self.starts[over]
+            over.set_result(None)
+
+    def wake(self, run_id: RunId, *, for_signal: bool = False) -> None:
+        """Say that something was done for a run, which may be driven here or elsewhere.
+
+        A signal to a run that is driven here is found by who waits for it: no tick is needed.
+        """
+        execution = self.runs.execution_of(run_id)
+        if execution is None:
+            self.claim_soon()
+            return
+        execution.wakeups.wake()
+        # One that is leaving may have been suspended before this was done: then it is ready. And a
+        # suspect that has recorded something lets the next one be driven.
+        if execution.lifecycle.is_leaving or is_suspect(execution.claim.run.crashes):
+            self._is_to_claim = True
+        elif for_signal:
+            return
+        self._is_to_check = True
+        self._tick_soon.set()
+
+    def claim_soon(self) -> None:
+        """Say that there may be a run to claim, so that a tick comes now."""
+        self._is_to_claim = True
+        self._tick_soon.set()
+
+    def tick_soon(self) -> None:
+        """Say that there may be anything to do, so that a whole tick comes now."""
+        self._is_to_tick = True
+        self._tick_soon.set()
+
+    async def ticked(self) -> None:
+        """Return when a whole tick has passed from now on, also in vain."""
+        tick = asyncio.get_running_loop().create_future()
+        self._awaited.append(tick)
+        self.tick_soon()
+        await tick
+
+    async def has_work(self) -> bool:
+        """Whether a run of its lanes is ready, or on its way to this line or from it."""
+        ready = await self.lanes.count_ready(1)
+        return bool(ready or await self.store.owned_runs(self.owner))
+
+    @property
+    def _free(self) -> int:
+        """How many more runs may be taken on from this line."""
+        if self.committer.has_stopped or not self.is_alive:
+            return 0
+        return self._places.free
+
+    def _adopt(self, claim: Claim) -> None:
+        """Drive a claimed run; one that comes too late for this incarnation is given back."""
+        run = claim.run
+        if self._places.is_closed or claim.fence.owner != self.owner:
+            return
+        log.info("run %s is taken, claim %d", run.id, run.epoch)
+        self.runs.adopt(Execution(claim, self.services))
+
+    async def _drive(self, driven: DrivenRun) -> None:
+        run = driven.execution.claim.run
+        try:
+            # Looked up here, where it fails this run alone: its lane may say something else.
+            await drive(driven, self._registry[run.function, run.version])
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Of a value or an error that the kit has looked at. asyncio would end the worker by it.
+            if is_ctrl_c(error):
+                raise
+            raise RuntimeError(f"code of the run raised {type(error).__name__}") from error
+
+    def _has_left(self, execution: Execution) -> None:
+        """Take note that a run is driven here no more."""
+        if execution.lifecycle.crash is not None:
+            self._crashed.append(execution)
+            self.claim_soon()
+        self._stir.set()
+        # There may be more than we had room for, on any line, or that a suspect kept out.
+        if self._places.free == 1 or is_suspect(execution.claim.run.crashes):
+            self._places.claim_soon()
+
+    async def _tick_forever(self) -> None:
+        while not self._places.is_closed:
+            self._tick_soon.clear()
+            awaited, self._awaited = self._awaited, []
+            is_whole = self._is_to_tick or self._now() >= self._next_whole
+            self._is_to_tick = False
+            try:
+                await self._tick(is_whole=is_whole, is_awaited=bool(awaited))
+                self.troubles.end(_TROUBLE)
+            except StoreError as error:
+                self.troubles.make(_TROUBLE, error)
+            except Exception as error:  # noqa: BLE001 - told with its trace; the next tick comes
+                message = "the worker stumbled, and goes on"
+                self.troubles.make(message, repr(error), trace=error)
+            for tick in awaited:
+                if not tick.done():
+                    tick.set_result(None)
+            if is_whole:  # from its end: a database that is slow has its pause, too
+                self._next_whole = self._now() + self._options.poll.total_seconds()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(self._next_whole - self._now(), 0.0)):
+                    await self._tick_soon.wait()
+
+    async def _tick(self, *, is_whole: bool, is_awaited: bool) -> None:
+        """Do what hints were about, or all there is to do."""
+        # Taken before they are acted on: a hint that comes meanwhile is for the next tick.
+        is_to_check, self._is_to_check = is_whole or self._is_to_check, False
+        is_to_claim, self._is_to_claim = is_whole or self._is_to_claim, False
+        if not self.is_alive:
+            await self._reregister()
+        if is_whole:
+            await self._recover(is_due=is_awaited or self._now() >= self._next_recovery)
+            await self.store.wake_due()
+        await self._count_crashes()
+        if is_to_check:
+            await self._check_own_runs()
+        await self._suspend_idle()
+        if is_to_claim:
+            await self._claim()
+        await self.registration.tell_lanes()
+        if is_whole and self._only is None:
+            await self._unknown.look(self._now())
+
+    async def _recover(self, *, is_due: bool) -> None:
+        """Take back the runs of dead workers, if it is time to look for them again."""
+        if is_due:
+            await self.store.recover()
+            self._next_recovery = self._now() + _RECOVER_EVERY
+
+    async def _watch_lease(self) -> None:
+        """Let go of every run at the moment the lease lapses, whatever the tick is waiting for."""
+        while True:
+            await asyncio.sleep(min(max(self.registration.seconds_left, 0.05), 1.0))
+            if not self.is_alive:
+                self.runs.shut_all(LeaseLost("the worker's lease has lapsed"))
+
+    async def _reregister(self) -> None:
+        """Let go of everything, give back what nobody has taken, come back as another."""
+        if self.runs or self.starts:
+            log.warning("the lease has lapsed; letting go of %d runs", len(self.runs))
+        self.runs.shut_all(LeaseLost("the worker's lease has lapsed"))
+        await ended({*self.runs.tasks, *self.starts}, LAST_WAIT)
+        await self._release_all()
+        await self.registration.unregister()
+        await self.registration.register()
+
+    async def _claim(self) -> None:
+        claims: list[Claim] = []
+        try:
+            await self.lanes.claim(self.owner, lambda: self._free, claims)
+        finally:
+            for claim in await self._without_most_suspects(claims):
+                self._adopt(claim)
+
+    async def _without_most_suspects(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Return the claims that may be driven now; the others are given back before any is."""
+        chosen = self._places.suspects.choose(claims, self._places.executions)
+        aside = [claim for claim in claims if claim not in chosen]
+        if aside:
+            with suppress(StoreError):  # then they are found to be orphans, and given back later
+                await self.store.release([claim.fence for claim in aside])
+        return chosen
+
+    async def _check_own_runs(self) -> None:
+        """Wake runs that something came for; let go of runs that are not ours any more."""
+        # Taken before the query: what is adopted or replaced meanwhile is not in its answer.
+        driven = self.executions
+        owned_runs = {inbox.run_id: inbox for inbox in await self.store.owned_runs(self.owner)}
+        has_lost_run = False
+        for execution in driven:
+            run_id = execution.fence.run_id
+            inbox = owned_runs.get(run_id)
+            if inbox is not None and inbox.epoch == execution.fence.epoch:
+                execution.wakeups.check_time()
+                await self._unless_broken(execution, execution.wakeups.look(inbox))
+            elif self.runs.execution_of(run_id) is execution and not execution.lifecycle.is_leaving:
+                execution.lifecycle.shut(LeaseLost(f"run {run_id!r} belongs to another worker now"))
+                has_lost_run = True
+        if has_lost_run:
+            # We may have been struck off the register. Then whoever did so has counted a crash for
+            # each run of ours, and would for what we claim now under a name that is no more.
+            await self.registration.confirm()
+        await self._release_orphans(list(owned_runs.values()))
+
+    async def _count_crashes(self) -> None:
+        """Give back runs that crashed by themselves, while their worker goes on."""
+        while self._crashed:
+            execution = self._crashed.pop()
+            if execution.lifecycle.crash is not None:
+                with suppress(Interrupt):
+                    await self._unless_broken(
+                        execution, give_up(execution, execution.lifecycle.crash)
+                    )
+
+    async def _unless_broken(self, execution: Execution, work: Awaitable[None]) -> None:
+        """Do something for one run; where its rows are broken, that keeps up no other."""
+        try:
+            await work
+        except StoreUnreachable:
+            raise
+        except StoreError as error:
+            run_id = execution.fence.run_id
+            if isinstance(error, CheckpointRefused):  # its own rows are at fault: each is named
+                self.troubles.make(f"run {run_id} stands still", error, apart=run_id)
+            else:
+                who = f"run {run_id} and perhaps others"
+                self.troubles.make(f"{who} go on elsewhere or later", error)
+            execution.lifecycle.shut(Shutdown(f"the database fails: {error}"))
+
+    async def _suspend_idle(self) -> None:
+        """Let go of runs that only wait: those that have for long, or whose place is needed."""
+        resting = self._places.longest_idle()
+        wanted = 0
+        if resting and self._free <= 0 and self.is_alive:
+            wanted = await self.lanes.count_ready(len(resting))
+        needed = self._places.want(self, wanted)
+        makes_room = self._places.suspects.has_left_some  # an empty worker tries a suspect alone
+        cold = self._now() - self._options.idle_timeout.total_seconds()
+        ours = self.executions
+        for place, (since, execution) in enumerate(resting):
+            if execution not in ours:
+                continue
+            if place < needed or since <= cold or execution.recorder.is_suspect or makes_room:
+                await self._unless_broken(execution, execution.wakeups.suspend())
+
+    async def _release_orphans(self, seen: Sequence[OwnedRun]) -> None:
+        """Give back runs that are ours and that nobody drives: a driver failed at the database."""
+        at_hand = self.runs.ids | set(self.starts.values())
+        orphans = [inbox for inbox in seen if inbox.run_id not in at_hand]
+        lasting = self._orphans.lasting(orphans, self._now())
+        if lasting:
+            message = f"giving back {len(lasting)} runs, {lasting[0].run_id} among them"
+            self.troubles.make(message, "nobody drives them")
+            await self._release(lasting)
+
+    async def _release_all(self) -> None:
+        """Give back whatever the database says is ours, driven or not."""
+        try:
+            await self._release(await self.store.owned_runs(self.owner))
+        except StoreError as error:
+            self.troubles.make("runs not given back; their lease will lapse", error)
+
+    async def _release(self, owned_runs: Sequence[OwnedRun]) -> None:
+        await self.store.release(
+            [Fence(i.run_id, part_of(i.run_id), i.epoch, self.owner) for i in owned_runs]
+        )

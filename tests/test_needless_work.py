@@ -1,0 +1,194 @@
+"""A worker asks its database for what the moment needs, and no more: each transaction counts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from substrate import Client, Context, WorkerOptions, durable
+from substrate.store.connect import open_store
+from substrate.store.store import Store
+from substrate.values.records import Checkpoint, CommitResult
+from tests.stores import eventually
+
+QUIET = WorkerOptions(poll=timedelta(minutes=10))
+"""No tick comes by itself: each one that is counted was asked for."""
+
+TAKING = ("lanes_with_ready", "claim_runs", "commit")
+"""What it takes to drive a run that does nothing."""
+
+
+class CountingDatabase:
+    """A database like another; `asked` names what was run there, a transaction each."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+        self.asked: list[str] = []
+
+    async def read(self, work: Any, /, *args: Any, **named: Any) -> Any:
+        self.asked.append(work.__name__)
+        return await self._db.read(work, *args, **named)
+
+    async def scan(self, work: Any, /, *args: Any, **named: Any) -> Any:
+        self.asked.append(work.__name__)
+        return await self._db.scan(work, *args, **named)
+
+    async def write(self, work: Any, /, *args: Any, **named: Any) -> Any:
+        self.asked.append(work.__name__)
+        return await self._db.write(work, *args, **named)
+
+    async def close(self) -> None:
+        await self._db.close()
+
+
+class CountingBackend:
+    """A backend like another, that counts what it is asked."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self.db = CountingDatabase(backend.db)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    async def commit(self, batch: Sequence[Checkpoint], *, wait: bool) -> Sequence[CommitResult]:
+        self.db.asked.append("commit")
+        return await self._backend.commit(batch, wait=wait)
+
+    async def recover(self, now: int, stuck: Any) -> Any:
+        self.db.asked.append("recover")
+        return await self._backend.recover(now, stuck)
+
+
+@asynccontextmanager
+async def counting(url: str) -> AsyncIterator[tuple[Client, list[str]]]:
+    """Open a client, and the list of what its database is asked."""
+    backend: Any = CountingBackend((await open_store(url)).backend)
+    store = Store(backend)
+    try:
+        yield Client(store), backend.db.asked
+    finally:
+        await store.close()
+
+
+async def quiet(asked: list[str]) -> None:
+    """Return when nothing has been asked for a moment, and forget what was."""
+    await still(asked)
+    asked.clear()
+
+
+async def still(asked: list[str]) -> list[str]:
+    """Return what was asked when nothing more is, for a moment."""
+    before = -1
+    while before != len(asked):
+        before = len(asked)
+        await asyncio.sleep(0.05)
+    return list(asked)
+
+
+@durable
+async def listens(ctx: Context) -> int:
+    """Receive two signals."""
+    return await ctx.receive("go", int) + await ctx.receive("go", int)
+
+
+@durable
+async def other(ctx: Context) -> None:
+    """Make a second lane."""
+
+
+@durable
+async def sleeps(ctx: Context) -> None:
+    """Sleep for a moment, in memory."""
+    await ctx.sleep(timedelta(milliseconds=30))
+
+
+@durable
+async def parent(ctx: Context) -> None:
+    """Wait for a child."""
+    await ctx.spawn(other)
+
+
+ALL = [listens, other, sleeps, parent]
+
+
+async def test_a_signal(store_url: str):
+    """A signal to a run in memory is sent, found and taken; the tick has nothing to do with it."""
+    async with counting(store_url) as (client, asked), client.work(ALL, options=QUIET):
+        await client.start(listens, id="run")
+        await eventually(lambda: asked.count("read_inbox") == 1)
+        await quiet(asked)
+
+        await client.signal("run", "go", 1)
+        await eventually(lambda: "take_signals" in asked)
+        next_wait = ["read_inbox", "commit"]
+        await eventually(lambda: asked[-2:] == next_wait)
+
+        assert await still(asked) == ["send_signal", "read_inbox", "take_signals", *next_wait]
+
+
+async def test_an_empty_run(store_url: str):
+    """A run is created claimed and ended: two commits, and one look for what it came to."""
+    async with counting(store_url) as (client, asked), client.work(ALL, options=QUIET):
+        await quiet(asked)
+
+        await client.start(other, id="run")
+        await client.result("run")
+
+        assert await still(asked) == ["insert_run", "commit", "read_run", "read_promise"]
+
+
+async def test_a_sleep(store_url: str):
+    """A sleep in memory is written as it begins and as it ends, and asks for nothing else."""
+    async with counting(store_url) as (client, asked), client.work(ALL, options=QUIET):
+        await quiet(asked)
+
+        await client.start(sleeps, id="run")
+        await client.result("run")
+
+        writes = ["insert_run", "commit", "commit", "commit"]
+        assert await still(asked) == [*writes, "read_run", "read_promise"]
+
+
+async def test_a_child(store_url: str):
+    """A child is spawned, claimed and ended, and its parent looks once for what it came to."""
+    async with counting(store_url) as (client, asked), client.work(ALL, options=QUIET):
+        await quiet(asked)
+
+        await client.start(parent, id="run")
+        await client.result("run")
+
+        spawn = ["insert_run", "commit", "lanes_with_ready", "claim_runs"]
+        end = ["commit", "read_owned_runs", "read_settled_children", "commit"]
+        assert await still(asked) == [*spawn, *end, "read_run", "read_promise"]
+
+
+async def test_a_queue(store_url: str):
+    """Who takes the next run in its turn asks for one in all lanes at once, and for no more."""
+    alone = replace(QUIET, concurrency=1)
+    async with counting(store_url) as (client, asked):
+        for number in range(4):
+            await client.start(other, id=f"run/{number}")
+        async with client.work(ALL, options=alone):
+            await eventually(lambda: asked.count("commit") == 4)
+
+            taken = [name for name in await still(asked) if name in TAKING]
+
+        # The first claim is that of the first tick. The last look finds nothing.
+        assert taken == ["lanes_with_ready", "claim_runs", "commit"] * 4 + ["lanes_with_ready"]
+
+
+async def test_an_idle_worker(store_url: str):
+    """A worker with nothing to do asks four questions at each poll, however many lanes it has."""
+    async with counting(store_url) as (client, asked):
+        often = WorkerOptions(poll=timedelta(milliseconds=20))
+        async with client.work(ALL, options=often):
+            await eventually(lambda: asked.count("lanes_with_ready") > 40)
+            polls = asked.count("lanes_with_ready")
+            looks_for_the_dead = asked.count("recover")
+
+    assert "claim_runs" not in asked
+    assert asked.count("read_owned_runs") <= polls + 2  # one more as it closes
+    assert looks_for_the_dead < polls / 4

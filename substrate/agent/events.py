@@ -30,8 +30,28 @@ from substrate.agent.history.rows import (
     words_of,
 )
 from substrate.engine.context.context import Context
+from substrate.engine.run.services import STEP_RETRY
 from substrate.models.messages import Json, PassedOver
+from substrate.models.request import ModelAsked, ModelWaits
 from substrate.values.records import Promise, PromiseState
+
+__all__ = [
+    "LiveEvent",
+    "ModelAsked",
+    "ModelPassedOver",
+    "ModelWaits",
+    "RowEvent",
+    "StepRetry",
+    "TextDelta",
+    "ToolEnd",
+    "ToolStart",
+    "TurnEnd",
+    "TurnStart",
+    "emit",
+    "event_in",
+    "event_json",
+    "event_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +61,6 @@ class TurnStart:
     #: Which turn it is; the first is 1.
     turn: int
     #: The model that is to answer, as ``provider:name``.
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelWaits:
-    """A model is not asked before its limits allow it."""
-
-    #: The model.
-    model: str
-    #: How long it waits.
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class ModelAsked:
-    """A model is asked from the beginning: the text that came before, if any, is void."""
-
-    #: The model.
     model: str
 
 
@@ -148,7 +150,7 @@ _NAMES: Mapping[type[LiveEvent], str] = {
     TextDelta: "text_delta",
     ModelPassedOver: "passed_over",
     ToolStart: "tool_start",
-    StepRetry: "retry",
+    StepRetry: STEP_RETRY,
 }
 _KINDS = {name: kind for kind, name in _NAMES.items()}
 

@@ -157,7 +157,7 @@ async def _answer(ctx: Context, asked: ModelCall) -> Measured:
             reply = await asked.model.answer(
                 asked.request,
                 lambda text: emit(ctx, TextDelta(text)),
-                ctx.emit,
+                lambda event: emit(ctx, event),
                 limits,
             )
     except Refused as error:

@@ -33,7 +33,16 @@ from substrate.models.messages import Json, Message, Reply, Usage
 from substrate.models.providers.address import Address
 from substrate.models.providers.registry import PROVIDERS, Provider, adapter_of, disconnect
 from substrate.models.providers.scripted import Script, Scripted
-from substrate.models.request import OURS, OnText, Request, Tell, ToolSpec, tell_nobody
+from substrate.models.request import (
+    OURS,
+    ModelAsked,
+    ModelWaits,
+    OnModelEvent,
+    OnText,
+    Request,
+    ToolSpec,
+    ignore_event,
+)
 from substrate.values.errors import BadRequest, Misuse, ModelError
 
 __all__ = ["PROVIDERS", "Fallback", "Model", "OnText", "Provider", "Script", "disconnect"]
@@ -207,7 +216,7 @@ class Model:
         self,
         request: Request,
         on_delta: OnText = lambda text: None,
-        on_event: Tell = tell_nobody,
+        on_event: OnModelEvent = ignore_event,
         limits: ModelLimits | None = None,
     ) -> Reply:
         """Ask once, with no retry, exactly what the request says; see `request`.
@@ -232,7 +241,7 @@ class Model:
         return await first_answer(candidates, limits.breakers)
 
     def candidates(
-        self, request: Request, on_delta: OnText, on_event: Tell, limits: ModelLimits
+        self, request: Request, on_delta: OnText, on_event: OnModelEvent, limits: ModelLimits
     ) -> list[Candidate]:
         """Return this model and those of its fallback that can be asked, ready to be asked this."""
         asking = partial(self.ask, request, on_delta, on_event, limits, PATIENCE_S)
@@ -253,21 +262,21 @@ class Model:
         self,
         request: Request,
         on_delta: OnText,
-        on_event: Tell,
+        on_event: OnModelEvent,
         limits: ModelLimits,
         patience_s: float,
     ) -> Reply:
         """Ask this model and no other, once, having waited for its limits no longer than that."""
 
         def waits(seconds: float) -> None:
-            on_event({"event": "model_waits", "model": self.id, "seconds": round(seconds, 1)})
+            on_event(ModelWaits(self.id, round(seconds, 1)))
 
         adapter = await self.adapter()
         # A script gets what was said; a provider gets what it can take.
         sent = request if self.provider in SCRIPTED else mended(request)
         try:
             async with limits.limiter.call(self.place, request, patience_s, waits):
-                on_event({"event": "model_asked", "model": self.id})
+                on_event(ModelAsked(self.id))
                 reply = await adapter.answer(self.name, sent, on_delta)
         except ModelError as error:
             error.usage = self._priced(error.usage)

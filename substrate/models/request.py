@@ -3,24 +3,37 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from substrate.models.messages import Json, Message, Reply
 
 OnText = Callable[[str], None]
 """Gets each piece of text as it comes in: live only, never recorded."""
 
-Tell = Callable[[dict[str, Any]], None]
-"""Gets an event for what becomes of a call: live only, never recorded.
 
-``{"event": "model_asked", "model"}``: a model is asked from the beginning, so the text that came
-before, if any, is void. ``{"event": "model_waits", "model", "seconds"}``: it is not asked before
-its limits allow it.
-"""
+@dataclass(frozen=True, slots=True)
+class ModelWaits:
+    """A model is not asked before its limits allow it."""
+
+    #: The model.
+    model: str
+    #: How long it waits.
+    seconds: float
 
 
-def tell_nobody(event: dict[str, Any]) -> None:
-    """Do nothing with an event: there is nobody to tell."""
+@dataclass(frozen=True, slots=True)
+class ModelAsked:
+    """A model is asked from the beginning: the text that came before, if any, is void."""
+
+    #: The model.
+    model: str
+
+
+OnModelEvent = Callable[[ModelWaits | ModelAsked], None]
+"""Gets an event for each turn that a call takes: live only, never recorded."""
+
+
+def ignore_event(event: ModelWaits | ModelAsked) -> None:
+    """Do nothing with an event: nobody is interested."""
 
 
 READ_TIMEOUT_S = 600.0

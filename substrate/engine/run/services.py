@@ -17,6 +17,9 @@ from substrate.values.ids import RunId
 Listener = Callable[[str, dict[str, Any]], None]
 """Is told live events: the run's id, and the event. A step's thread may tell it, too."""
 
+STEP_RETRY = "retry"
+"""The engine's own live event: ``{"event": "retry", "key": …, "attempt": …}``."""
+
 log = logging.getLogger("ostinato")
 
 

@@ -24,6 +24,7 @@ from substrate.engine.run.attempts import (
 )
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.journal import Expected
+from substrate.engine.run.services import STEP_RETRY
 from substrate.engine.step.invoke import Result
 from substrate.engine.step.step import Step, idempotency_key
 from substrate.values.clock import from_ms
@@ -136,7 +137,7 @@ class StepRow:
         record = failed_attempt(error, now, delay, series)
         self.failed = with_attempt(self.failed, record)
         # A wait in memory may have no row: who is looking on is told of it now.
-        execution.tell({"event": "retry", "key": self.asked.key, "attempt": record})
+        execution.tell({"event": STEP_RETRY, "key": self.asked.key, "attempt": record})
         attempts = encode_failed(self.failed, self.closed)
         row = self._promise(PromiseState.PENDING, attempts=attempts, undo=self.undo)
         if is_recorded:

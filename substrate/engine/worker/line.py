@@ -109,8 +109,13 @@ class Line:
         """What it drives. A list of its own: runs may leave while it is gone through."""
         return self.runs.executions
 
+    def register(self) -> asyncio.Task[None]:
+        """Begin to register the worker on this line; return the task of it."""
+        self._registering = asyncio.create_task(self.registration.register())
+        return self._registering
+
     def open(self, services: Callable[["Line", Committer], Services]) -> None:
-        """Begin to tick. Whether it is registered yet or not: the tick sees to that."""
+        """Begin to tick, once it is registered. A line that is away is tried again by its tick."""
         self.committer: Committer = Committer(self.store, self.troubles)
         self.services: Services = services(self, self.committer)
         self._now = asyncio.get_running_loop().time
@@ -119,12 +124,19 @@ class Line:
             self._tick_forever(), name="ostinato-tick"
         )
 
+    def retire(self, seconds: float) -> None:
+        """Beat so long at most, and tick no more, whatever becomes of the event loop."""
+        self._registering.cancel()
+        self.registration.retire(seconds)
+        self.tick_soon()
+
     async def close(self, last_word: float) -> None:
         """Give back what is left, and be known no more. The tick has ended by then."""
         try:
             await ended({asyncio.ensure_future(self._release_all())}, last_word)
         finally:
             self._watching.cancel()
+            await ended({self._registering}, LAST_WAIT)
             self.registration.stop()
             await ended({asyncio.ensure_future(self.committer.close())}, LAST_WAIT)
             await self.registration.ended()
@@ -223,6 +235,9 @@ class Line:
             self._places.claim_soon()
 
     async def _tick_forever(self) -> None:
+        await asyncio.wait([self._registering])
+        if not self._registering.cancelled() and (error := self._registering.exception()):
+            self.troubles.make(_TROUBLE, repr(error))
         while not self._places.is_closed:
             self._tick_soon.clear()
             awaited, self._awaited = self._awaited, []

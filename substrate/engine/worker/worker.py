@@ -112,8 +112,8 @@ class Worker:
     async def open(self) -> None:
         """Register, and begin to claim. Cancelled meanwhile, it leaves nothing behind.
 
-        A line that is away is tried again by its tick; where all are, what keeps the first from it
-        is raised.
+        It is open when it is registered on one of its lines: the others take up their runs when
+        they can be reached. Where none can be, it raises why.
         """
         await self._register()
         self._threads = Threads(self.options.threads)
@@ -123,17 +123,22 @@ class Worker:
             line.open(self._services_of)
 
     async def _register(self) -> None:
-        names = [line.registration for line in self.lines.values()]
+        lines = self.lines.values()
+        tasks = [line.register() for line in lines]
         try:
-            outcomes = await asyncio.gather(
-                *(name.register() for name in names), return_exceptions=True
-            )
-            faults = [each for each in outcomes if each is not None]
-            grave = [each for each in faults if not isinstance(each, StoreError)]
-            if len(faults) == len(names) or grave:
-                raise (grave or faults)[0]
+            fault: StoreError | None = None
+            for registered in asyncio.as_completed(tasks):
+                try:
+                    return await registered
+                except StoreError as error:
+                    fault = fault or error
+            if fault is not None:
+                raise fault
         except BaseException:
-            await to_its_end(asyncio.gather(*(name.unregister() for name in names)))
+            for task in tasks:
+                task.cancel()
+            await to_its_end(asyncio.gather(*tasks, return_exceptions=True))
+            await to_its_end(asyncio.gather(*(line.registration.unregister() for line in lines)))
             raise
 
     def _services_of(self, line: Line, committer: Committer) -> Services:
@@ -162,8 +167,7 @@ class Worker:
         """
         self._places.is_closed = True
         for line in self.lines.values():
-            line.registration.retire(self.options.shutdown_grace.total_seconds() + _CLOSING)
-            line.tick_soon()
+            line.retire(self.options.shutdown_grace.total_seconds() + _CLOSING)
         for execution in self._places.executions:
             if execution.idle.idle_since is None:
                 execution.lifecycle.drain(Shutdown(STOPPING))

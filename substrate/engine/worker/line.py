@@ -114,6 +114,12 @@ class Line:
         self._registering = asyncio.create_task(self.registration.register())
         return self._registering
 
+    async def unregister(self) -> None:
+        """Break registering off, and leave nothing behind of it."""
+        self._registering.cancel()
+        await asyncio.gather(self._registering, return_exceptions=True)
+        await self.registration.unregister()
+
     def open(self, services: Callable[["Line", Committer], Services]) -> None:
         """Begin to tick, once it is registered. A line that is away is tried again by its tick."""
         self.committer: Committer = Committer(self.store, self.troubles)

@@ -135,10 +135,8 @@ class Worker:
             if fault is not None:
                 raise fault
         except BaseException:
-            for task in tasks:
-                task.cancel()
-            await to_its_end(asyncio.gather(*tasks, return_exceptions=True))
-            await to_its_end(asyncio.gather(*(line.registration.unregister() for line in lines)))
+            # In one piece: who is cancelled a second time goes on only when all of it is done.
+            await to_its_end(asyncio.gather(*(line.unregister() for line in lines)))
             raise
 
     def _services_of(self, line: Line, committer: Committer) -> Services:

@@ -208,6 +208,26 @@ def test_a_name_that_nobody_waits_for(sqlite_fork):
     assert commands_in(sent.err) == [["signal", "first#asks.0", "pay", "true"]]
 
 
+@pytest.mark.parametrize("word, means", [("yes", "true"), ("No", "false")])
+def test_an_answer_before_it_is_asked(sqlite_fork, word, means):
+    """A yes that nobody asks for yet is not sent: it is told what is kept, and how it is read."""
+    drive(sqlite_fork, above)
+
+    refused = sqlite_fork.do("signal", "first", "ship-8", word)
+    kept = sqlite_fork.do("signal", "first", "ship-8", means)
+
+    assert (refused.code, refused.out) == (2, "")
+    assert f"{word!r} is no JSON" in refused.err
+    assert "nothing waits for 'ship-8' yet, so nobody knows its type" in refused.err
+    assert (
+        f"if it is a yes or no that will be asked: python -m agent signal first ship-8 {means}"
+        in (refused.err)
+    )
+    assert f"signal first ship-8 '\"{word}\"'" in refused.err
+    assert kept.code == 0
+    assert f"'ship-8' is kept in the inbox of run first as {means}" in kept.out
+
+
 def test_sixty_columns(sqlite_fork):
     """In a narrow terminal `runs` drops columns, and cuts neither an id nor a status."""
     sqlite_fork.write("agent/hooks.py", HOOKS.replace("script=script", "script=TURNS[:1]"))

@@ -1,7 +1,10 @@
 """Whatever ends a command, its runs go on from where they were: a kill, a signal, a stuck tool."""
 
+import os
+import pty
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -44,10 +47,12 @@ def test_killed_and_run_again(tmp_path, store_url):
 
 
 @pytest.mark.parametrize(
-    "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"]
+    "number, code",
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["int", "term", "hup"],
 )
 def test_a_signal_gives_the_run_back(tmp_path, store_url, number, code):
-    """Ctrl-C and SIGTERM let a call end that may not be made twice, and leave the run ready."""
+    """Ctrl-C, SIGTERM and SIGHUP let a `once` call end, and leave the run ready."""
     fork = Fork.make(tmp_path, store_url, HOOKS.replace('effect="pure"', 'effect="once"'))
     fork.replace("agent/hooks.py", "print(", "await asyncio.sleep(0.5)  # not ")
     process = fork.open_held("run", OWLS, "--id", "first")
@@ -67,6 +72,95 @@ def test_a_signal_gives_the_run_back(tmp_path, store_url, number, code):
     assert run["journal"][-1]["state"] == "resolved", "what was under way is recorded"
     assert (resumed.code, resumed.out) == (0, ANSWER)
     assert fork.calls == ["model", "look", "model"]
+
+
+IN_A_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "agent", *sys.argv[1:]])
+"""
+
+
+def test_a_terminal_that_is_closed(fork):
+    """A terminal that goes away stops a run as SIGTERM does: what is under way ends."""
+    fork.write("agent/hooks.py", HOOKS.replace('effect="pure"', 'effect="once"'))
+    fork.hold()
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, "run", OWLS, "--id", "first"],
+        cwd=fork.folder,
+        env=fork.environment(TERM="xterm"),
+        **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
+    )
+    os.close(theirs)
+    try:
+        assert wait_until((fork.folder / "looking").exists, LIMIT_S)
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)  # as the shell does, beside the system
+        assert not wait_until(lambda: process.poll() is not None, 0.3)
+        fork.let_go()
+        assert process.wait(LIMIT_S) == 129
+    finally:
+        process.kill()
+        process.wait()
+    run = fork.run("first")
+
+    assert (run["status"], run["crashes"]) == ("ready", 0)
+    assert run["journal"][-1]["state"] == "resolved", "what was under way is recorded"
+
+
+def test_under_nohup_a_hang_up_stays_ignored(fork):
+    """Where SIGHUP is ignored when the command starts, it goes on to the answer."""
+    fork.hold()
+    process = subprocess.Popen(
+        ["nohup", sys.executable, "-m", "agent", "run", OWLS, "--id", "first"],
+        cwd=fork.folder,
+        env=fork.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert wait_until((fork.folder / "looking").exists, LIMIT_S)
+    process.send_signal(signal.SIGHUP)
+    fork.let_go()
+
+    done = end(process)
+
+    assert (done.code, done.out) == (0, ANSWER)
+
+
+@pytest.mark.parametrize("is_document", [False, True])
+def test_a_disk_that_is_full(fork, is_document):
+    """Where nothing can be saved the command ends with what the database says, and stays not."""
+    hooks = HOOKS.replace("TURNS = [", "TURNS = [say('x' * 9, call('look', what='y'))] * 400 + [")
+    fork.write("agent/hooks.py", hooks.replace("max_turns(5)", "max_turns(390)"))
+    assert fork.do("runs").code == 0
+    process = subprocess.Popen(
+        [sys.executable, "-c", FULL, "run", OWLS, "--id", "first", *["--json"] * is_document],
+        cwd=fork.folder,
+        env=fork.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    done = end(process)
+
+    assert done.code == 1
+    said = done.document["error"]["message"] if is_document else done.err
+    assert "disk I/O error" in said
+    assert "check the file and its disk" in said
+    assert "Traceback" not in done.err
+    assert fork.run("first")["status"] in ("running", "ready"), "and goes on from what was saved"
+
+
+FULL = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+os.execv(sys.executable, [sys.executable, "-m", "agent", *sys.argv[1:]])
+"""
 
 
 def read_until(process: subprocess.Popen[str] | Command, text: str) -> str:

@@ -1,5 +1,6 @@
 """What a run has done can be looked at: as a tree, as a table, as JSON, at once and unharmed."""
 
+import asyncio
 import os
 import re
 import subprocess
@@ -9,7 +10,9 @@ from dataclasses import replace
 
 import pytest
 
+from substrate import Context, connect, durable
 from tests.fork import LIMIT_S, Fork
+from tests.runs import QUICK
 from tests.stores import database
 
 OWLS = "How many owls?"
@@ -56,6 +59,46 @@ def test_show(fork):
     assert any(re.match(r"model\.0 .* tokens  \$0", line) for line in lines)
     assert any('I look first. · look(what="owls")' in line for line in lines)
     assert lines[-1] == "Two owls."
+
+
+@durable
+async def branches(ctx: Context) -> list[int]:
+    """Do two things in each of three branches, the second after a signal."""
+    return list(await ctx.gather(*(ctx.call(branch, i) for i in range(3))))
+
+
+@durable
+async def branch(ctx: Context, i: int) -> int:
+    """Do a thing, and in the middle branch wait before the next."""
+    await ctx.step(abs, i)
+    if i == 1:
+        await ctx.receive("go", bool)
+    return int(await ctx.step(abs, i))
+
+
+def test_where_another_claim_went_on(fork):
+    """The line of another claim stands between the branches of a tree, and is none of them."""
+
+    async def drive() -> None:
+        async with connect(fork.absolute_url) as client:
+            await client.start(branches, id="tree")
+            async with client.work([branches], options=QUICK) as worker:
+                await worker.run_until_idle()
+            await client.signal("tree", "go", True)
+            async with client.work([branches], options=QUICK) as worker:
+                await worker.run_until_idle()
+
+    asyncio.run(drive())
+    lines = fork.do("show", "tree").out.splitlines()
+    at = lines.index("│   — claim 2: another process went on from here —")
+
+    assert lines[at - 2].startswith("├── abs.0")
+    assert lines[at - 1].startswith("│     [1]")
+    assert lines[at + 1].startswith("├── go.0")
+    assert lines[at + 3].startswith("└── abs.1")
+    assert lines[at + 4].startswith("      [1]")
+    assert lines[at + 5].startswith("branch.2")
+    assert sum(line.startswith("└── ") for line in lines) == 3
 
 
 def test_show_one_promise(fork):

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: the first asks to stop, and all is given back; the second does not ask.
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks to stop, and all is given back; the second, not.
+
+A terminal that is closed hangs up, and often twice, the shell and the system each for itself: that
+asks once. Where hanging up is ignored, as under ``nohup``, it stays so.
 
 The handlers are plain ones, not the event loop's, so they work while a tool blocks the loop. What
 stops a command is an ordinary exception in its main task: so it leaves the block of `Client.work`
@@ -62,6 +65,8 @@ class Stop:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Take note of the first signal; at the second, end the process."""
         if self._number is not None:
+            if number == signal.SIGHUP:
+                return
             _say_last(self.last_words)
             os._exit(128 + number)
         self._number = number
@@ -79,9 +84,10 @@ def _say_last(words: str) -> None:
 
 @contextmanager
 def stopping_on_signals() -> Iterator[Stop]:
-    """Heed SIGINT and SIGTERM for as long as the block is open."""
+    """Heed SIGINT, SIGTERM and SIGHUP for as long as the block is open."""
     stop = Stop()
-    before = {number: signal.signal(number, stop.handle) for number in _HEEDED}
+    heeded = [each for each in _HEEDED if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop.handle) for number in heeded}
     try:
         yield stop
     finally:
@@ -89,4 +95,4 @@ def stopping_on_signals() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-_HEEDED = (signal.SIGINT, signal.SIGTERM)
+_HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -1,8 +1,10 @@
 """Standard streams whose reader may have gone.
 
-A reader that stops early, as ``head`` does, misses the rest, and stops no command.
+A reader that stops early, as ``head`` does, and a terminal that was closed miss the rest, and stop
+no command.
 """
 
+import errno
 import os
 import sys
 from typing import IO, Any
@@ -12,6 +14,10 @@ def write(text: str) -> None:
     """Write to standard output, alone and at once."""
     PipeSafeStream(sys.stdout).write(text)
     PipeSafeStream(sys.stdout).flush()
+
+
+_NOBODY_READS = (errno.EPIPE, errno.EIO)
+"""What a pipe without a reader fails with, and a terminal that was closed."""
 
 
 class PipeSafeStream:
@@ -24,22 +30,25 @@ class PipeSafeStream:
         """Write text; return how many characters that are."""
         try:
             return self._stream.write(text)
-        except BrokenPipeError:
-            self._to_nowhere()
+        except OSError as error:
+            self._to_nowhere(error)
             return len(text)
 
     def flush(self) -> None:
         """See that what was written is on its way."""
         try:
             self._stream.flush()
-        except BrokenPipeError:
-            self._to_nowhere()
+        except OSError as error:
+            self._to_nowhere(error)
 
     def __getattr__(self, name: str) -> Any:
         """Be asked what else a stream is asked: whether it is a terminal, its encoding."""
         return getattr(self._stream, name)
 
-    def _to_nowhere(self) -> None:
+    def _to_nowhere(self, error: OSError) -> None:
+        """See that nothing more fails where nobody reads; raise what is wrong with a file."""
+        if error.errno not in _NOBODY_READS:
+            raise error
         # What is left in its buffer would be written again, at the latest when Python ends.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())

@@ -20,6 +20,7 @@ from substrate.agent.history.journal import read_journal
 from substrate.agent.history.questions import Question, read_questions
 from substrate.agent.history.waits import Wait, awaits_signal, read_waits
 from substrate.agent.inbox import MESSAGE
+from substrate.cli import format as wording
 from substrate.cli.database import opened
 from substrate.cli.errors import UsageError, report_error
 from substrate.cli.exit import Exit
@@ -39,6 +40,9 @@ from substrate.values.records import Kind, Run, RunStatus
 
 _LOOK_S, _LOOKS = 0.05, 20
 """How often, and how many times, one looks whether a worker has refused what was just sent."""
+
+
+_AS_JSON = {"yes": "true", "no": "false"}
 
 
 class NotTaken(UsageError):
@@ -77,7 +81,7 @@ async def send(
         told = f"{name!r} was sent to run {run_id} under {dedup!r} before; this one does not count"
         put(open_page(), told)
     else:
-        put(open_page(), *_told(run_id, name, taker, waits))
+        put(open_page(), *_told(run_id, name, sent, taker, waits))
     put(open_screen(), *_hints(invocation, run_id, taker, asked))
     return 0
 
@@ -100,7 +104,9 @@ async def _refusal(client: Client, run_id: str, dedup: str) -> str | None:
     return None
 
 
-def _told(run_id: str, name: str, taker: Wait | None, waits: Sequence[Wait]) -> list[str]:
+def _told(
+    run_id: str, name: str, sent: Any, taker: Wait | None, waits: Sequence[Wait]
+) -> list[str]:
     if taker is not None:
         return [f"{name!r} is sent to run {run_id}, which waits for it at {taker.promise.key}"]
     if name == MESSAGE:
@@ -108,7 +114,9 @@ def _told(run_id: str, name: str, taker: Wait | None, waits: Sequence[Wait]) -> 
     near = did_you_mean(
         name, [each.promise.name for each in waits if each.promise.kind is Kind.SIGNAL]
     )
-    kept = f"{name!r} is kept in the inbox of run {run_id}: no wait of that name is open{near}"
+    value = wording.short(wording.as_json(sent))
+    kept = f"{name!r} is kept in the inbox of run {run_id} as {value}: no wait of that name is open"
+    kept += near
     if not waits:
         return [f"{kept}; it waits for nothing just now"]
     return [
@@ -136,7 +144,7 @@ def _read(text: str | None, waits: Sequence[Wait], name: str, command: Callable[
     wanted = [wait.wanted for wait in signals if wait.promise.name == name]
     if not wanted or any(each.is_anything for each in wanted):
         others = [] if wanted else sorted({wait.promise.name for wait in signals})
-        return None if text is None else _json(text, name, command, others)
+        return None if text is None else _json(text, name, command, others, is_early=not wanted)
     for each in wanted:
         for value in _readings(text, each):
             if each.refusal(value) is None:
@@ -157,8 +165,10 @@ def _readings(text: str | None, wanted: Wanted) -> Sequence[Any]:
     return [text, value] if wanted.is_text and not isinstance(value, str) else [value, text]
 
 
-def _json(text: str, name: str, command: Callable[..., str], others: Sequence[str]) -> Any:
-    """Return the value of JSON that somebody typed.
+def _json(
+    text: str, name: str, command: Callable[..., str], others: Sequence[str], *, is_early: bool
+) -> Any:
+    """Return the value of JSON that somebody typed; `is_early` where no wait of the name is open.
 
     Raises `UsageError` with how to quote it, or with the name of a wait that was meant.
     """
@@ -170,12 +180,15 @@ def _json(text: str, name: str, command: Callable[..., str], others: Sequence[st
                 f"nothing was sent: the run waits for no {name!r}, but for {near!r}; to send "
                 f"{text!r} to that: {command(near, text)}"
             ) from None
-        quoted = json.dumps(text, ensure_ascii=False)
         asked = f", and what the run waits for is {', '.join(others)}" if others else ""
-        raise UsageError(
-            f"{text!r} is no JSON{asked}; text has quotes for JSON and, around these, for the "
-            f"shell: {command(name, quoted)}"
-        ) from None
+        quoted = command(name, json.dumps(text, ensure_ascii=False))
+        told = f"text has quotes for JSON and, around these, for the shell: {quoted}"
+        if is_early:
+            asked += f"; nothing waits for {name!r} yet, so nobody knows its type, and only JSON is"
+            asked += " kept"
+        if is_early and (word := _AS_JSON.get(text.lower())):
+            told = f"if it is a yes or no that will be asked: {command(name, word)}; {told}"
+        raise UsageError(f"{text!r} is no JSON{asked}; {told}") from None
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -37,7 +37,7 @@ from substrate.engine.client import Client
 from substrate.engine.run.unreadable import legible
 from substrate.engine.worker.worker import Worker
 from substrate.models.model import disconnect
-from substrate.values.errors import StoreError
+from substrate.values.errors import StoreError, StoreUnreachable
 from substrate.values.ids import RunId
 from substrate.values.records import Promise, Run, RunStatus
 
@@ -107,6 +107,7 @@ class Drive:
         self, stop: Stop, progress: Progress, journal: Sequence[Promise], start: Start | None
     ) -> None:
         watching: asyncio.Task[None] | None = None
+        saving: asyncio.Task[None] | None = None
         looking = asyncio.create_task(self._look_below(progress))
         try:
             async with self.client.work(
@@ -118,14 +119,18 @@ class Drive:
                 if start is not None:
                     await start()
                 watching = asyncio.create_task(self._watch(worker, progress, journal))
+                saving = asyncio.create_task(self._give_back_what_is_left(worker))
+                either = asyncio.create_task(_first_of(watching, saving))
                 try:
-                    await stop.or_end(watching)
+                    await stop.or_end(either)
                 except Stopped as stopped:
                     self._say_what_is_waited_for(stop, stopped, worker, progress)
                     raise
         finally:  # the worker has closed: what it has let end is told before we go
-            looking.cancel()
-            await asyncio.wait([looking])
+            others = [looking, *([] if saving is None else [saving, either])]
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
             if watching is not None and not watching.done():
                 watching.cancel()
                 await asyncio.wait([watching])
@@ -142,6 +147,20 @@ class Drive:
                 following = promise.epoch
                 progress.say(Text(wording.claim(promise.epoch), "yellow"))
             progress.on_row(legible(promise))
+
+    async def _give_back_what_is_left(self, worker: Worker) -> None:
+        """Give the run back where the worker has let go of it and it is still ours.
+
+        So it does when the database fails what it writes. Raises what the database says where this
+        fails, too: nothing can be saved, and to stay would save nothing either.
+        """
+        looks = 0  # for how many looks nobody here has driven it: its claim may be on its way
+        while True:
+            await asyncio.sleep(_LOOK_BELOW)
+            looks = looks + 1 if worker.execution_of(self.id) is None else 0
+            if looks > 1:
+                with suppress(StoreUnreachable):  # that is waited for
+                    await worker.give_back(self.id)
 
     async def _look_below(self, progress: Progress) -> None:
         """Tell, now and then, what the runs below this one ask: its own journal does not."""
@@ -239,6 +258,13 @@ class Drive:
             answers = list(how_to_answer(questions, self.invocation))
             put(open_screen(), "", Text(message, "yellow"), *answers, Text(again, "dim"))
         return stopped.exit_code
+
+
+async def _first_of(*tasks: asyncio.Task[None]) -> None:
+    """Return when one of the tasks has ended; raise what it raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
 
 
 @contextmanager

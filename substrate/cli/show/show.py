@@ -15,7 +15,6 @@ from typing import Any
 
 from rich.console import RenderableType
 from rich.text import Text
-from rich.tree import Tree
 
 from substrate.agent.history.accepted import accepted_in
 from substrate.agent.history.inbox import read_inbox
@@ -33,6 +32,7 @@ from substrate.cli.show.outcome import run_document, summary, text_of
 from substrate.cli.show.row import STATE_STYLES, WORDS, Reading
 from substrate.cli.show.runs import STYLES
 from substrate.cli.show.state import State, state_lines
+from substrate.cli.show.tree import GUIDE, Node
 from substrate.cli.suspects import suspect_lines
 from substrate.engine.failure import decode_failure
 from substrate.engine.worker.unknown import missing_worker
@@ -42,7 +42,6 @@ from substrate.values.near import did_you_mean
 from substrate.values.records import OWN_KEY, JsonText, Kind, Promise, RunStatus
 
 _LOOK = re.compile(r" What (it|this one) did: .*")
-_GUIDE = 4  # characters a level of the tree takes
 
 
 async def show(invocation: Invocation, run_id: str, key: str | None) -> int:
@@ -136,30 +135,34 @@ def _head(history: RunHistory) -> Iterator[Text]:
         yield Text(wording.visible(question), "italic")
 
 
-def _tree(steps: Sequence[Promise], reading: Reading) -> Tree:
+def _tree(steps: Sequence[Promise], reading: Reading) -> Node:
     """Return promises nested by their scopes, and a line where another claim went on."""
-    tree = Tree("", guide_style="dim", hide_root=True)
-    scopes: dict[str, Tree] = {"": tree}
+    tree = Node()
+    scopes: dict[str, Node] = {"": tree}
     last = 1
     for promise in steps:
         if promise.epoch > last:
             last = promise.epoch
-            _nearest(scopes, promise.key).add(Text(wording.claim(last), "yellow"))
-        indent = _GUIDE * promise.key.count("/")
+            claimed = Text(wording.claim(last), "yellow")
+            _nearest(scopes, promise.key).add(claimed, is_remark=True)
+        indent = GUIDE * promise.key.count("/")
         lines = [reading.line(promise, indent), *reading.details(promise, indent)]
         _scope(scopes, promise.key).label = Text("\n  ").join(lines)
     return tree
 
 
-def _nearest(scopes: Mapping[str, Tree], key: str) -> Tree:
-    """Return the innermost scope around a key that has a place in the tree already."""
-    above = key.rpartition("/")[0]
+def _nearest(scopes: Mapping[str, Node], key: str) -> Node:
+    """Return the innermost scope around a key that has a place in the tree already.
+
+    That is the key itself where something was done below it before: it was settled after that.
+    """
+    above = key
     while above not in scopes:
         above = above.rpartition("/")[0]
     return scopes[above]
 
 
-def _scope(scopes: dict[str, Tree], key: str) -> Tree:
+def _scope(scopes: dict[str, Node], key: str) -> Node:
     if key not in scopes:
         above, _, name = key.rpartition("/")
         scopes[key] = _scope(scopes, above).add(Text(name, "dim"))
@@ -167,7 +170,7 @@ def _scope(scopes: dict[str, Tree], key: str) -> Tree:
 
 
 def _name_width(promise: Promise) -> int:
-    return _GUIDE * promise.key.count("/") + len(promise.key.rpartition("/")[2])
+    return GUIDE * promise.key.count("/") + len(promise.key.rpartition("/")[2])
 
 
 def _show_promise(invocation: Invocation, promise: Promise) -> None:

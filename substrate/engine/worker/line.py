@@ -89,6 +89,7 @@ class Line:
         self._orphans = Orphans()
         self._unknown = UnknownFunctions(store, options.lease)
         self._crashed: list[Execution] = []
+        self._refusal: StoreError | None = None  # what the last tick was answered
         self._is_to_check = self._is_to_claim = self._is_to_tick = False
         self._tick_soon = asyncio.Event()
         self._awaited: list[asyncio.Future[None]] = []
@@ -252,8 +253,10 @@ class Line:
             try:
                 await self._tick(is_whole=is_whole, is_awaited=bool(awaited))
                 self.troubles.end(_TROUBLE)
+                self._refusal = None
             except StoreError as error:
                 self.troubles.make(_TROUBLE, error)
+                self._refusal = None if isinstance(error, StoreUnreachable) else error
             except Exception as error:  # noqa: BLE001 - told with its trace; the next tick comes
                 message = "the worker stumbled, and goes on"
                 self.troubles.make(message, repr(error), trace=error)
@@ -387,6 +390,14 @@ class Line:
                 continue
             if place < needed or since <= cold or execution.recorder.is_suspect or makes_room:
                 await self._unless_broken(execution, execution.wakeups.suspend())
+
+    async def give_back(self, run_id: RunId) -> None:
+        """Give a run back that is ours and that nobody drives; see `Worker.give_back`."""
+        if run_id not in self.runs.ids | set(self.starts.values()):
+            owned = await self.store.owned_runs(self.owner)
+            await self._release([each for each in owned if each.run_id == run_id])
+            if self._refusal is not None:
+                raise self._refusal
 
     async def _release_orphans(self, seen: Sequence[OwnedRun]) -> None:
         """Give back runs that are ours and that nobody drives: a driver failed at the database."""

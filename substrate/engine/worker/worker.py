@@ -242,6 +242,15 @@ class Worker:
         line = self._line_of(run_id)
         return line.runs.execution_of(run_id) if line else None
 
+    async def give_back(self, run_id: RunId) -> None:
+        """Give a run back that is this worker's and that nobody here drives.
+
+        Raises the `StoreError` with which the database refuses that, or refuses what the worker did
+        last; one that cannot be reached is waited for.
+        """
+        if line := self._line_of(run_id):
+            await line.give_back(run_id)
+
     def wake(self, run_id: RunId, *, for_signal: bool = False) -> None:
         """Say that something was done for a run, which may be driven here or elsewhere.
 

@@ -28,6 +28,7 @@ from substrate.store.postgres.deadline import (
     Unanswered,
     is_usable,
 )
+from substrate.store.postgres.options import check_options, meant_option
 from substrate.store.postgres.pool import CROWDED_FOR, IDLE_FOR, Crowded, Pool, crowded
 from substrate.store.postgres.rights import grant_for
 from substrate.store.postgres.session import Connection, Cursor, new_cursor, set_up
@@ -84,13 +85,17 @@ def prepare(url: str) -> str:
     """Return the URL as a libpq connection string, or raise `BadDatabaseUrl`."""
     shown = PostgresUrl.read(url).shown
     try:
-        return make_conninfo(**_DEFAULTS | conninfo_to_dict(url) | _ENCODING)
+        params = conninfo_to_dict(url)
+        made = make_conninfo(**_DEFAULTS | params | _ENCODING)
     except psycopg.ProgrammingError as error:
         reason = re.sub(r"[\"'].*[\"']", '"…"', _first_line(error))  # what it quotes may be secret
+        near = meant_option(url)
         raise BadDatabaseUrl(
-            f"{shown!r} has an option or a spelling that no Postgres URL has ({reason}); "
+            f"{shown!r} has an option or a spelling that no Postgres URL has ({reason}){near}; "
             "write postgresql://user:password@host:5432/database"
         ) from None
+    check_options(params, shown)
+    return made
 
 
 def unreachable(url: str, error: Exception) -> StoreUnreachable:

@@ -35,6 +35,11 @@ def pause(waited: float) -> None:
 
 def open_file(path: Path) -> apsw.Connection:
     """Open the file for reading and writing, creating it; raise `StoreUnusable` when impossible."""
+    if path.is_dir():
+        raise StoreUnusable(
+            f"SQLite cannot use {str(path)!r}, since it is a folder; name a file in it, as in "
+            f"{str(path / 'runs.db')!r}"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():

@@ -125,8 +125,11 @@ INNER = {
     "Worker": {
         "close",
         "execution_of",
-        "tick_soon",
+        "give_back",
+        "give_leases_up",
         "hurry",
+        "lines",
+        "tick_soon",
         "open",
         "recognise",
         "start",

@@ -180,7 +180,7 @@ async def test_fault_leaves_nobody_waiting(sqlite_url: str, caplog: pytest.LogCa
 
         assert [type(outcome) for outcome in outcomes] == [StoreUnusable] * 3
         assert "ZeroDivisionError" in str(outcomes[0])
-        assert "stands still" in caplog.text
+        assert "has stopped" in caplog.text
         await committer.close()
 
 

@@ -1,16 +1,26 @@
 """A worker asks its database for what the moment needs, and no more: each transaction counts."""
 
 import asyncio
+import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from types import FrameType
 from typing import Any
 
-from substrate import Client, Context, WorkerOptions, durable
+from substrate import Client, Context, WorkerOptions, connect, durable
+from substrate.agent import answered
+from substrate.models import messages
+from substrate.models.model import Model
+from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from substrate.store.connect import open_store
 from substrate.store.store import Store
 from substrate.values.records import Checkpoint, CommitResult
+from tests.bench.conversation import look
+from tests.loops import TASK, make_agent
 from tests.stores import eventually
 
 QUIET = WorkerOptions(poll=timedelta(minutes=10))
@@ -192,3 +202,55 @@ async def test_an_idle_worker(store_url: str):
     assert "claim_runs" not in asked
     assert asked.count("read_owned_runs") <= polls + 2  # one more as it closes
     assert looks_for_the_dead < polls / 4
+
+
+TURNS = 20
+
+
+class MadeJson:
+    """Counts how often each of a conversation's messages is made JSON, and a frame kept."""
+
+    def __init__(self) -> None:
+        self.messages: Counter[int] = Counter()
+        self.frames = 0
+        self._kept: list[Any] = []  # so that no two of them have one identity
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+        if event != "call":
+            return
+        code = frame.f_code
+        if code.co_name == "to_json" and code.co_filename == messages.__file__:
+            made = frame.f_locals["self"]
+            if isinstance(made, messages.Message):
+                self._kept.append(made)
+                self.messages[id(made)] += 1
+        elif code.co_name == "make_blob":
+            self.frames += 1
+
+
+async def test_a_model_call(sqlite_url: str):
+    """However long a conversation is, a message is made JSON as it comes, and a frame once a tree.
+
+    A reply for its row, and what is sent for its size, where nobody has counted it: four a turn.
+    """
+    asked = 0
+
+    def answer(request: Request) -> messages.Reply:
+        nonlocal asked
+        asked += 1
+        return say("done") if asked > TURNS else say("a moment", call("look", n=asked))
+
+    agent = make_agent(Model("scripted:talk", script=answer), [look], answered())
+    made = MadeJson()
+    async with connect(sqlite_url) as client, client.work([agent]) as worker:
+        await client.start(agent, TASK, id="a/1")
+        sys.setprofile(made)
+        try:
+            await worker.run_until_idle()
+        finally:
+            sys.setprofile(None)
+
+    assert asked == TURNS + 1
+    assert made.frames == 1
+    assert max(made.messages.values()) == 1
+    assert made.messages.total() <= 4 * asked

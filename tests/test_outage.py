@@ -228,7 +228,7 @@ async def test_a_worker_that_can_write_nothing_claims_nothing(sqlite_url, caplog
             assert await other.result("run") == "done"
 
     assert (left.status, left.epoch, left.crashes) == (RunStatus.READY, claims, 0)
-    assert "the committer stands still" in caplog.text
+    assert "the committer has stopped" in caplog.text
 
 
 async def test_trouble_that_lasts_is_told_once(sqlite_url, caplog):

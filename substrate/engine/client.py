@@ -5,7 +5,7 @@ Starting, signalling and looking need no worker; driving runs does: `Client.work
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
@@ -125,17 +125,8 @@ class Client:
             "at": at,
             "timeout": timeout,
         }
-
-        def written() -> tuple[JsonText, JsonText]:
-            given = function.encode_arguments(args, keywords, "start", options)
-            return given, function.with_defaults(given)
-
-        is_in_thread = is_long((args, keywords))
-        given, arguments = await asyncio.to_thread(written) if is_in_thread else written()
-        seconds = time_limit(timeout)
-        now = self.store.clock.now_ms()
-        deadline_at = None if seconds is None else now + round(seconds * 1000)
-        moments = [] if at is None else [at for at in (to_ms(at), deadline_at) if at is not None]
+        given, arguments = await _written(function, args, keywords, options)
+        due_at, deadline_at = _moments(at, timeout, self.store.clock.now_ms())
         new = NewRun(
             id=check_root_id(id),
             function=function.name,
@@ -145,13 +136,18 @@ class Client:
             fingerprint=fingerprint(function.name, given),  # a default may be another one by then
             seed=secrets.randbits(62),
             priority=_priority(priority),
-            due_at=min(moments, default=None),
+            due_at=due_at,
             deadline_at=deadline_at,
         )
-        lane = lane_of(queue, function.name, function.version)
-        ours = next((worker for worker in self._workers if worker.takes(lane, id)), None)
+        return await self._start(function, new)
+
+    async def _start(self, function: Durable[..., Any], new: NewRun) -> Run:
+        """Create a run, by a worker of this process that may drive it at once, if there is one."""
+        lane = lane_of(new.queue, new.function, new.version)
+        ours = next((worker for worker in self._workers if worker.takes(lane, new.id)), None)
         if ours is None:
             return (await self.store.start(new))[0]
+        # Before the run is there: it may be claimed at once, and driven as it is defined now.
         ours.recognise(function)
         return await ours.start(new)
 
@@ -408,6 +404,35 @@ class Client:
         """Return the execution of a run that is driven in this process."""
         found = (worker.execution_of(run_id) for worker in self._workers)
         return next((execution for execution in found if execution), None)
+
+
+async def _written(
+    function: Durable[..., Any],
+    args: Sequence[Any],
+    keywords: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> tuple[JsonText, JsonText]:
+    """Return the arguments as they were given, and with the defaults of those that were not."""
+
+    def written() -> tuple[JsonText, JsonText]:
+        given = function.encode_arguments(args, keywords, "start", options)
+        return given, function.with_defaults(given)
+
+    # Long ones in a thread: the event loop drives other runs meanwhile.
+    return await asyncio.to_thread(written) if is_long((args, keywords)) else written()
+
+
+def _moments(
+    at: datetime | None, timeout: timedelta | float | None, now: int
+) -> tuple[int | None, int | None]:
+    """Return when a run is due, if not at once, and when its time is over; in ms."""
+    seconds = time_limit(timeout)
+    deadline_at = None if seconds is None else now + round(seconds * 1000)
+    if at is None:
+        return None, deadline_at
+    due_at = to_ms(at)
+    # One whose time is over before it is due is woken for that: to be ended.
+    return due_at if deadline_at is None else min(due_at, deadline_at), deadline_at
 
 
 def _priority(given: object) -> int:

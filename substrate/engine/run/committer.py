@@ -127,9 +127,9 @@ class Committer:
         if fault is None:
             return
         self._task.cancel()
-        log.critical("the committer stands still", exc_info=fault)
+        log.critical("the committer has stopped", exc_info=fault)
         for entry in self._unanswered:
-            entry.fail(StoreUnusable(f"the committer stands still: {fault!r}; report this fault"))
+            entry.fail(StoreUnusable(f"the committer has stopped: {fault!r}; report this fault"))
 
     def _drain(self) -> Sequence[_Entry]:
         """Take the next batch off the queue, in order, leaving what has to come after it."""

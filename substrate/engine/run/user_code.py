@@ -82,16 +82,21 @@ def capture(
     if stopped is not None:
         raise stopped
     if own and task.cancelling() > before:
-        yield from _take_back(task, min(own, task.cancelling() - before))
-        if task.cancelling() > before:  # somebody else has cancelled it, too
-            raise asyncio.CancelledError
-        is_cancelled = isinstance(outcome, Raised) and isinstance(
-            outcome.error, asyncio.CancelledError
-        )
-        return Raised(Misuse(_CANCELLED_ITSELF)) if is_cancelled else outcome
-    if isinstance(outcome, Raised) and _is_for_the_task(outcome.error, task, before):
+        outcome = yield from _without_own(task, before, own, outcome)
+    elif isinstance(outcome, Raised) and _is_for_the_task(outcome.error, task, before):
         raise outcome.error
     return outcome  # type: ignore[no-any-return]
+
+
+def _without_own(
+    task: asyncio.Task[Any], before: int, own: int, outcome: Any
+) -> Generator[Any, Any, Any]:
+    """Return what code came to that has cancelled its own task; take that cancellation back."""
+    yield from _take_back(task, min(own, task.cancelling() - before))
+    if task.cancelling() > before:  # somebody else has cancelled it, too
+        raise asyncio.CancelledError
+    is_cancelled = isinstance(outcome, Raised) and isinstance(outcome.error, asyncio.CancelledError)
+    return Raised(Misuse(_CANCELLED_ITSELF)) if is_cancelled else outcome
 
 
 def cancellations() -> int:

@@ -59,16 +59,16 @@ class Wakeups:
     def _now_ms(self) -> int:
         return self._services.clock.now_ms()
 
-    async def look(self, inbox: OwnedRun) -> None:
+    async def look(self, stands: OwnedRun) -> None:
         """Take note of how the run stands: whether something came, whether it is to end."""
-        if inbox.cancel_requested:
+        if stands.cancel_requested:
             self._lifecycle.end_early(Cancelled(f"run {self._fence.run_id!r} was asked to end"))
-        if inbox.wake_version != self.wake_version:
-            self.wake_version = inbox.wake_version
+        if stands.wake_version != self.wake_version:
+            self.wake_version = stands.wake_version
             self.wake()
-        if self._children and self._looked != inbox.wake_version:
+        if self._children and self._looked != stands.wake_version:
             await self._look_for_children()
-            self._looked = inbox.wake_version
+            self._looked = stands.wake_version
 
     def check_time(self) -> None:
         """End the run when its time is over."""

@@ -8,13 +8,12 @@ version, what is claimed from. Every line has runs of every lane.)
 
 Correctness rests on the whole tick, at each poll: take back the runs of dead workers, wake those
 whose time has come, check our own, suspend idle ones, claim ready ones. A hint makes a tick come
-sooner, and that one looks only for what the hint was about. A run that is ours in the database and
-is not driven here is given back, however that came about.
+sooner, and that one looks only for what the hint was about.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from substrate.engine.function.registry import Registry
@@ -23,26 +22,20 @@ from substrate.engine.run.execution import Execution
 from substrate.engine.run.log_once import TroubleLog
 from substrate.engine.run.services import Services
 from substrate.engine.run.user_code import is_ctrl_c
-from substrate.engine.worker.drive import drive, give_up
+from substrate.engine.worker.drive import drive
 from substrate.engine.worker.driven import DrivenRun, DrivenRuns
 from substrate.engine.worker.lanes import Lanes
 from substrate.engine.worker.options import WorkerOptions
-from substrate.engine.worker.orphans import Orphans, ended
+from substrate.engine.worker.orphans import ended
+from substrate.engine.worker.own_runs import OwnRuns
 from substrate.engine.worker.places import Places
 from substrate.engine.worker.registration import LAST_WAIT, Registration
 from substrate.engine.worker.unknown import UnknownFunctions
 from substrate.store.crashes import is_suspect
 from substrate.store.store import Store
-from substrate.values.errors import (
-    CheckpointRefused,
-    Interrupt,
-    LeaseLost,
-    Shutdown,
-    StoreError,
-    StoreUnreachable,
-)
-from substrate.values.ids import RunId, part_of
-from substrate.values.records import Claim, Fence, NewRun, OwnedRun, Owner, Run
+from substrate.values.errors import LeaseLost, StoreError, StoreUnreachable
+from substrate.values.ids import RunId
+from substrate.values.records import Claim, NewRun, Owner, Run
 
 log = logging.getLogger("ostinato")
 
@@ -86,10 +79,9 @@ class Line:
         self._options = options
         self._places = places
         self._stir = stir
-        self._orphans = Orphans()
         self._unknown = UnknownFunctions(store, options.lease)
-        self._crashed: list[Execution] = []
-        self._refusal: StoreError | None = None  # what the last tick was answered
+        self._own = OwnRuns(store, self.runs, self.starts, self.registration, self.troubles)
+        self._refusal: StoreError | None = None  # what the last whole tick was answered
         self._is_to_check = self._is_to_claim = self._is_to_tick = False
         self._tick_soon = asyncio.Event()
         self._awaited: list[asyncio.Future[None]] = []
@@ -140,7 +132,7 @@ class Line:
     async def close(self, last_word: float) -> None:
         """Give back what is left, and be known no more. The tick has ended by then."""
         try:
-            await ended({asyncio.ensure_future(self._release_all())}, last_word)
+            await ended({asyncio.ensure_future(self._own.release_all())}, last_word)
         finally:
             self._watching.cancel()
             await ended({self._registering}, LAST_WAIT)
@@ -234,7 +226,7 @@ class Line:
     def _has_left(self, execution: Execution) -> None:
         """Take note that a run is driven here no more."""
         if execution.lifecycle.crash is not None:
-            self._crashed.append(execution)
+            self._own.crashed(execution)
             self.claim_soon()
         self._stir.set()
         # There may be more than we had room for, on any line, or that a suspect kept out.
@@ -252,8 +244,9 @@ class Line:
             self._is_to_tick = False
             try:
                 await self._tick(is_whole=is_whole, is_awaited=bool(awaited))
-                self.troubles.end(_TROUBLE)
-                self._refusal = None
+                if is_whole:  # others may have asked nothing
+                    self.troubles.end(_TROUBLE)
+                    self._refusal = None
             except StoreError as error:
                 self.troubles.make(_TROUBLE, error)
                 self._refusal = None if isinstance(error, StoreUnreachable) else error
@@ -279,9 +272,9 @@ class Line:
         if is_whole:
             await self._recover(is_due=is_awaited or self._now() >= self._next_recovery)
             await self.store.wake_due()
-        await self._count_crashes()
+        await self._own.count_crashes()
         if is_to_check:
-            await self._check_own_runs()
+            await self._own.check()
         await self._suspend_idle()
         if is_to_claim:
             await self._claim()
@@ -308,7 +301,7 @@ class Line:
             log.warning("the lease has lapsed; letting go of %d runs", len(self.runs))
         self.runs.shut_all(LeaseLost("the worker's lease has lapsed"))
         await ended({*self.runs.tasks, *self.starts}, LAST_WAIT)
-        await self._release_all()
+        await self._own.release_all()
         await self.registration.unregister()
         await self.registration.register()
 
@@ -329,52 +322,6 @@ class Line:
                 await self.store.release([claim.fence for claim in aside])
         return chosen
 
-    async def _check_own_runs(self) -> None:
-        """Wake runs that something came for; let go of runs that are not ours any more."""
-        # Taken before the query: what is adopted or replaced meanwhile is not in its answer.
-        driven = self.executions
-        owned_runs = {inbox.run_id: inbox for inbox in await self.store.owned_runs(self.owner)}
-        has_lost_run = False
-        for execution in driven:
-            run_id = execution.fence.run_id
-            inbox = owned_runs.get(run_id)
-            if inbox is not None and inbox.epoch == execution.fence.epoch:
-                execution.wakeups.check_time()
-                await self._unless_broken(execution, execution.wakeups.look(inbox))
-            elif self.runs.execution_of(run_id) is execution and not execution.lifecycle.is_leaving:
-                execution.lifecycle.shut(LeaseLost(f"run {run_id!r} belongs to another worker now"))
-                has_lost_run = True
-        if has_lost_run:
-            # We may have been struck off the register. Then whoever did so has counted a crash for
-            # each run of ours, and would for what we claim now under a name that is no more.
-            await self.registration.confirm()
-        await self._release_orphans(list(owned_runs.values()))
-
-    async def _count_crashes(self) -> None:
-        """Give back runs that crashed by themselves, while their worker goes on."""
-        while self._crashed:
-            execution = self._crashed.pop()
-            if execution.lifecycle.crash is not None:
-                with suppress(Interrupt):
-                    await self._unless_broken(
-                        execution, give_up(execution, execution.lifecycle.crash)
-                    )
-
-    async def _unless_broken(self, execution: Execution, work: Awaitable[None]) -> None:
-        """Do something for one run; where its rows are broken, that keeps up no other."""
-        try:
-            await work
-        except StoreUnreachable:
-            raise
-        except StoreError as error:
-            run_id = execution.fence.run_id
-            if isinstance(error, CheckpointRefused):  # its own rows are at fault: each is named
-                self.troubles.make(f"run {run_id} stands still", error, apart=run_id)
-            else:
-                who = f"run {run_id} and perhaps others"
-                self.troubles.make(f"{who} go on elsewhere or later", error)
-            execution.lifecycle.shut(Shutdown(f"the database fails: {error}"))
-
     async def _suspend_idle(self) -> None:
         """Let go of runs that only wait: those that have for long, or whose place is needed."""
         resting = self._places.longest_idle()
@@ -389,34 +336,9 @@ class Line:
             if execution not in ours:
                 continue
             if place < needed or since <= cold or execution.recorder.is_suspect or makes_room:
-                await self._unless_broken(execution, execution.wakeups.suspend())
+                await self._own.unless_broken(execution, execution.wakeups.suspend())
 
     async def give_back(self, run_id: RunId) -> None:
         """Give a run back that is ours and that nobody drives; see `Worker.give_back`."""
-        if run_id not in self.runs.ids | set(self.starts.values()):
-            owned = await self.store.owned_runs(self.owner)
-            await self._release([each for each in owned if each.run_id == run_id])
-            if self._refusal is not None:
-                raise self._refusal
-
-    async def _release_orphans(self, seen: Sequence[OwnedRun]) -> None:
-        """Give back runs that are ours and that nobody drives: a driver failed at the database."""
-        at_hand = self.runs.ids | set(self.starts.values())
-        orphans = [inbox for inbox in seen if inbox.run_id not in at_hand]
-        lasting = self._orphans.lasting(orphans, self._now())
-        if lasting:
-            message = f"giving back {len(lasting)} runs, {lasting[0].run_id} among them"
-            self.troubles.make(message, "nobody drives them")
-            await self._release(lasting)
-
-    async def _release_all(self) -> None:
-        """Give back whatever the database says is ours, driven or not."""
-        try:
-            await self._release(await self.store.owned_runs(self.owner))
-        except StoreError as error:
-            self.troubles.make("runs not given back; their lease will lapse", error)
-
-    async def _release(self, owned_runs: Sequence[OwnedRun]) -> None:
-        await self.store.release(
-            [Fence(i.run_id, part_of(i.run_id), i.epoch, self.owner) for i in owned_runs]
-        )
+        if await self._own.give_back(run_id) and self._refusal is not None:
+            raise self._refusal

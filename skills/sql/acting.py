@@ -34,6 +34,9 @@ _HARMLESS = [
 ]
 """Volatile since what they tell changes; they change nothing."""
 
+_WRITING = ["txid_current", "pg_current_xact_id"]
+"""Said to be stable, and each takes a number that the server then writes to its log of changes."""
+
 # Functions that take `internal` are the server's own: no statement can call one, and `system`, a
 # method of TABLESAMPLE, is many a column's name.
 _NAMED = """
@@ -43,7 +46,10 @@ WHERE proname = ANY (%(words)s::name[]) AND proname <> ALL (%(harmless)s::name[]
     AND 'internal'::regtype::oid <> ALL (proargtypes::oid[])
     AND has_schema_privilege(pronamespace, 'USAGE') AND has_function_privilege(oid, 'EXECUTE')
     AND (
-        (provolatile = 'v' AND pronamespace = 'pg_catalog'::regnamespace)
+        (
+            pronamespace = 'pg_catalog'::regnamespace
+            AND (provolatile = 'v' OR proname = ANY (%(writing)s::name[]))
+        )
         OR EXISTS (
             SELECT FROM pg_catalog.pg_depend
             JOIN pg_catalog.pg_extension AS extension ON extension.oid = refobjid
@@ -64,7 +70,8 @@ def refuse_acting(connection: Connection, sql: str) -> None:
     if _ESCAPED.search(sql):
         raise QueryFailed('an identifier written as U&"…" is not taken; write it as it is')
     words = sorted(word for word in set(map(_folded, _WORD.findall(sql))) if word.isascii())
-    row = connection.execute(_NAMED.encode(), {"words": words, "harmless": _HARMLESS}).fetchone()
+    named = {"words": words, "harmless": _HARMLESS, "writing": _WRITING}
+    row = connection.execute(_NAMED.encode(), named).fetchone()
     if row and row[0]:
         raise QueryFailed(
             f"only reading is allowed, and the statement names {row[0]}, which may do more than "

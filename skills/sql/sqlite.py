@@ -6,6 +6,7 @@ What keeps a query harmless, each on its own:
   would let ``VACUUM INTO`` and ``ATTACH`` make files;
 - a progress handler stops the statement at its deadline; where it computes inside of one function,
   which nothing interrupts, the process that it runs in is ended (`process`);
+- the database of the kit itself is refused, by what is in it, under whatever name;
 - `MAX_VALUE` bounds every value that the statement reads or makes, `MAX_HEAP` all memory that
   SQLite takes, and the process's limits what a sort writes to temporary files.
 
@@ -72,6 +73,13 @@ WHERE hidden <> 1
 ORDER BY cid
 """
 
+# Of the kit's own database: together no other has these, whatever the file is called.
+_OF_THE_KIT = """
+SELECT count(*) = 3 FROM sqlite_schema
+WHERE type = 'table' AND name IN ('runs', 'promises', 'signals')
+    AND sql LIKE '%part%' AND (name <> 'promises' OR sql LIKE '%fingerprint%')
+"""
+
 _FOREIGN_KEYS = """
 SELECT "table", group_concat("from", ', ' ORDER BY seq), group_concat("to", ', ' ORDER BY seq)
 FROM pragma_foreign_key_list(?)
@@ -93,6 +101,7 @@ def reading(url: str, seconds: float) -> Iterator["Database"]:
         # Half of the time, so that "database is locked" is heard before the deadline.
         connection.set_busy_timeout(int(seconds * 500))
         connection.set_progress_handler(lambda: monotonic() > until, PROGRESS_STEPS)
+        _refuse_the_kits(connection)
         yield Database(connection)
     except apsw.InterruptError:
         raise TimeoutError from None
@@ -132,6 +141,16 @@ def _open(path: str) -> apsw.Connection:
             f"the database file {path!r} can't be opened for reading: {error}; "
             "it must exist before the first query"
         ) from None
+
+
+def _refuse_the_kits(connection: apsw.Connection) -> None:
+    """Refuse the database in which the kit keeps its runs: what all of them say stands there."""
+    [(is_the_kits,)] = _ask(connection, _OF_THE_KIT)
+    if is_the_kits:
+        raise QueryFailed(
+            "this is the database in which the kit keeps its runs, and what each was told; "
+            "give query_sql a database of its own"
+        )
 
 
 def _authorize(

@@ -42,7 +42,11 @@ _HEADERS = [
 # Of others httpx2 would give the compressed bytes, or unpack them by codings unknown here.
 _CODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 
-# Ports of other services, some of which act on what a GET says. No browser asks them either:
+PAGE_PORTS = frozenset({80, 443})
+"""Ports of public addresses that may be asked, unless more are named."""
+
+# Ports of other services, some of which act on what a GET says, for addresses that were opened: any
+# other port there may be a page's. First those that no browser asks either:
 # https://fetch.spec.whatwg.org/#port-blocking
 _OTHER_PORTS = frozenset(
     {
@@ -51,6 +55,11 @@ _OTHER_PORTS = frozenset(
         *(179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563),
         *(587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061),
         *(6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
+        # Databases, queues, and what drives machines: they speak text, or HTTP that acts.
+        *(1433, 1434, 1521, 2181, 2375, 2376, 2379, 2380, 3306, 4222, 4369, 5432, 5433, 5672),
+        *(5984, 5985, 5986, 6379, 6380, 6432, 7000, 7001, 7199, 7473, 7474, 7687, 8086, 8123),
+        *(8500, 8529, 9000, 9009, 9042, 9092, 9160, 9200, 9300, 10250, 10255, 11211, 15672),
+        *(16379, 26257, 26379, 27017, 27018, 27019, 28015, 50000),
     }
 )
 _WIRE_ERRORS = (
@@ -67,13 +76,23 @@ class FetchFailed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a fetch may do. `opened` are networks beside the public ones; no hosts means any."""
+    """What a fetch may do. `opened` are networks beside the public ones; no hosts means any.
+
+    `ports` may be asked everywhere, beside those of pages.
+    """
 
     max_bytes: int = 1_000_000
     timeout: timedelta = timedelta(seconds=20)
     max_redirects: int = 5
     opened: tuple[Network, ...] = ()
     hosts: tuple[str, ...] | None = None
+    ports: frozenset[int] = frozenset()
+
+    def allow_port(self, port: int, address: Address) -> bool:
+        """Say whether an address that may be connected to may be asked at a port."""
+        if port in PAGE_PORTS | self.ports:
+            return True
+        return not is_open(address, ()) and port not in _OTHER_PORTS
 
     def allow_host(self, host: str) -> bool:
         """Say whether the host, in lower case, is one of the allowed."""
@@ -170,8 +189,13 @@ def _check(url: httpx2.URL, rules: Rules) -> None:
     if not rules.allow_host(host):
         allowed = ", ".join(rules.hosts or ()) or "none"
         raise FetchFailed(f"the host {told!r} is not one of those allowed: {allowed}")
-    if not 0 < _port(url) < 2**16 or _port(url) in _OTHER_PORTS:
-        raise FetchFailed(f"the port {cut(str(url.port))} of {told!r} is not one that serves pages")
+    if not 0 < _port(url) < 2**16:
+        raise _no_page_port(url)
+
+
+def _no_page_port(url: httpx2.URL) -> FetchFailed:
+    told = cut(_host(url))
+    return FetchFailed(f"the port {cut(str(url.port))} of {told!r} is not one that serves pages")
 
 
 async def _addresses(url: httpx2.URL, rules: Rules, resolve: Resolve) -> list[Address]:
@@ -187,6 +211,8 @@ async def _addresses(url: httpx2.URL, rules: Rules, resolve: Resolve) -> list[Ad
                 f"the host {host!r} has the address {address}, which is not public; "
                 "only pages of the public web can be read"
             )
+        if not rules.allow_port(_port(url), address):
+            raise _no_page_port(url)
     return addresses
 
 

@@ -27,6 +27,8 @@ _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w-]{1,40}
 _HTML_START = re.compile(r"\s*(?:<!--[^>]*-->\s*)?<(?:!doctype html|html)\b", re.IGNORECASE)
 # References to characters that there are not: Python's own reading of them refuses long numbers.
 _ZEROS = re.compile(r"&#0+(?=[0-9])")
+# One that begins no tag is a character, as it is in an attribute; the parser takes each by itself.
+_NO_TAG = re.compile(r"<(?![A-Za-z/!?])")
 _NO_CHARACTER = re.compile(r"&#[1-9][0-9]{7,};?")
 # Codecs of Python that no page is written in, and that take quadratic time.
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape"})
@@ -99,7 +101,7 @@ def _decode(body: bytes, charset: str | None) -> str:
 
 
 def _html_text(html: str, url: str, is_left: Callable[[], bool]) -> str:
-    html = _NO_CHARACTER.sub("\ufffd", _ZEROS.sub("&#", html))
+    html = _NO_TAG.sub("&lt;", _NO_CHARACTER.sub("\ufffd", _ZEROS.sub("&#", html)))
     reader = _Reader(url, is_left)
     reader.feed(html + "\n")  # without it, a last word with an & in it is held back
     return reader.text()

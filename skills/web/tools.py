@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from ipaddress import ip_network
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -18,6 +19,7 @@ from substrate.agent.own_threads import IsLeft, OwnThreads
 from substrate.agent.tool import Tool, tool
 from substrate.models.messages import Json
 from substrate.values.errors import Misuse
+from substrate.values.number import is_whole
 
 if TYPE_CHECKING:
     from skills.web.fetch import Fetched
@@ -42,6 +44,7 @@ def fetch_url(
     max_redirects: int = 5,
     allow_private: bool | Sequence[str] = False,
     allowed_hosts: Sequence[str] | None = None,
+    allowed_ports: Sequence[int] = (),
 ) -> Tool:
     """Make a tool that reads a page of the web and returns its text.
 
@@ -49,7 +52,7 @@ def fetch_url(
     "content_type", "text", "truncated"}``, where `url` is the last of the redirects and a status
     of 404 is a result like any other, and a ``note`` where something is left. One result holds
     50,000 characters. HTML is reduced to readable text, binary content is refused by its type's
-    name. Only public addresses are connected to.
+    name. Only public addresses are connected to, at the ports 80 and 443.
 
     Names are looked up in eight threads of the tool's own, and pages made text of in two: neither
     can hold up another tool or a model. Eight names more may hang, left by their callers, until
@@ -57,15 +60,18 @@ def fetch_url(
 
     Args:
         max_bytes: How much of a page is read, decompressed.
-        timeout: How long a fetch may take, with all its redirects.
+        timeout: How long a fetch may take, with all its redirects and with making text of it; that
+            has a second at least.
         max_redirects: How many it follows.
         allow_private: True opens addresses that are not public, too; a list such as
             ``["10.1.0.0/16"]`` these networks only.
         allowed_hosts: Where a fetch and its redirects may go; ``*.example.com`` is any host below
             example.com. None is everywhere.
+        allowed_ports: Ports that may be asked beside 80 and 443. What `allow_private` opens may be
+            asked at any port but those of databases and other services that speak text.
 
     Raises:
-        Misuse: a limit that lets nothing through, a network or a host that is none.
+        Misuse: a limit that lets nothing through, a network, a host or a port that is none.
 
     Example:
         >>> fetch_url(allowed_hosts=["docs.python.org"]).name
@@ -77,6 +83,7 @@ def fetch_url(
             f"max_redirects={max_redirects!r} not negative"
         )
     opened = _networks(allow_private)
+    ports = _ports(allowed_ports)
     hosts = None if allowed_hosts is None else tuple(_host_rule(host) for host in allowed_hosts)
     only = f" Only from: {', '.join(hosts)}." if hosts is not None else ""
     resolve = Resolver("ostinato-fetch_url-names")
@@ -103,9 +110,12 @@ def fetch_url(
             max_redirects=max_redirects,
             opened=opened,
             hosts=hosts,
+            ports=ports,
         )
+        until = monotonic() + timeout.total_seconds()
         fetched = await fetch(url, rules, resolve=resolve)
-        return to_result(fetched, await text_of(fetched, readers), start)
+        left = timedelta(seconds=max(until - monotonic(), 1))
+        return to_result(fetched, await text_of(fetched, readers, min(left, READING)), start)
 
     return run
 
@@ -121,7 +131,9 @@ async def text_of(fetched: "Fetched", readers: OwnThreads, within: timedelta = R
             return await readers.call(read)
     except TimeoutError:
         seconds = within.total_seconds()
-        raise NotRead(f"{fetched.url!r} came, and was not made text of in {seconds:g} s") from None
+        raise NotRead(
+            f"{fetched.url!r} came, and was not made text of in {seconds:.3g} s"
+        ) from None
 
 
 def to_result(fetched: "Fetched", text: str, start: int) -> dict[str, Json]:
@@ -149,6 +161,13 @@ def _networks(given: bool | Sequence[str]) -> tuple[Network, ...]:  # noqa: FBT0
         return tuple(ip_network(text) for text in given)
     except ValueError as error:
         raise Misuse(f"allow_private: {error}; write a network like 10.1.0.0/16") from None
+
+
+def _ports(given: Sequence[int]) -> frozenset[int]:
+    wrong = [each for each in given if not is_whole(each) or not 0 < each < 2**16]
+    if wrong:
+        raise Misuse(f"allowed_ports: {wrong[0]!r} is no port; write a number from 1 to 65535")
+    return frozenset(given)
 
 
 def _host_rule(host: str) -> str:

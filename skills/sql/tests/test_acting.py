@@ -27,6 +27,8 @@ ACTING = {
     "sleep for a while": "SELECT pg_sleep_for('1 s')",
     "the log of changes": "SELECT pg_logical_emit_message(false, 'x', repeat('x', 9))",
     "a snapshot": "SELECT pg_export_snapshot()",
+    "a transaction's number": "SELECT txid_current()",
+    "the same, as it is called now": "SELECT pg_current_xact_id()",
     "a notification": "SELECT pg_notify('a', 'b')",
     "a setting": "SELECT set_config('role', 'none', false)",
     "a large object": "SELECT lo_from_bytea(0, 'x')",

@@ -5,13 +5,14 @@ import ssl
 import subprocess
 from ipaddress import ip_address, ip_network
 
+import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skills.web import fetch_url
 from skills.web.address import Resolver, is_open
-from skills.web.fetch import FetchFailed, Rules, _system_trust, fetch
+from skills.web.fetch import FetchFailed, Rules, _addresses, _system_trust, fetch
 from skills.web.tools import _host_rule
 from substrate.values.errors import Misuse
 
@@ -130,7 +131,51 @@ async def test_a_redirect_to_a_special_address_is_refused(site, host, scheme):
     assert len(site.requests) == 1
 
 
-@pytest.mark.parametrize("port", [*("0", "22", "25", "6000", "65536", "99999", "9" * 400), "-1"])
+@pytest.mark.parametrize(
+    "port, listed, is_asked",
+    [
+        *((80, (), True), (443, (), True), (8080, (), False), (6379, (), False), (81, (), False)),
+        *((8080, (8080,), True), (8081, (8080,), False), (6379, (6379,), True)),
+    ],
+)
+def test_a_public_address_is_asked_at_ports_of_pages_only(port, listed, is_asked):
+    """Of the public web the ports 80 and 443 are asked, and what the tool's author has listed."""
+    rules = Rules(ports=frozenset(listed), opened=(ip_network("0.0.0.0/0"),))
+
+    assert rules.allow_port(port, ip_address("93.184.215.14")) is is_asked
+
+
+@pytest.mark.parametrize(
+    "port, is_asked", [(80, True), (8080, True), (6379, False), (5432, False), (22, False)]
+)
+def test_an_address_that_was_opened_is_asked_at_other_ports(port, is_asked):
+    """In a network that was opened all ports are, but those of other services."""
+    rules = Rules(opened=(ip_network("10.1.0.0/16"),))
+
+    assert rules.allow_port(port, ip_address("10.1.2.3")) is is_asked
+
+
+async def test_a_public_address_at_another_port_is_none_to_connect_to():
+    """A public host has no address to connect to at a port that serves no pages."""
+
+    async def public(host, port):
+        return [ip_address("192.0.32.7")]
+
+    with pytest.raises(FetchFailed, match=r"the port 8080 of 'pages\.test' is not one that serves"):
+        await _addresses(httpx2.URL("http://pages.test:8080/"), Rules(), public)
+    assert await _addresses(httpx2.URL("http://pages.test/"), Rules(), public)
+
+
+@pytest.mark.parametrize("port", [0, 65536, "80", True, None])
+def test_what_is_no_port_is_refused(port):
+    """What `allowed_ports` has that is no port is told as the tool is made."""
+    with pytest.raises(Misuse, match="is no port; write a number from 1 to 65535"):
+        fetch_url(allowed_ports=[port])
+
+
+@pytest.mark.parametrize(
+    "port", ["0", "22", "6000", "6379", "5432", "9200", "11211", "65536", "9" * 400, "-1"]
+)
 async def test_ports_of_other_services_are_refused(site, port):
     """A port that no browser asks, or that there is not, is refused, in a redirect too."""
     url = site.redirect("/", f"http://127.0.0.1:{port}/")

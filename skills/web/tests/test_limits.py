@@ -13,7 +13,7 @@ import pytest
 
 from skills.web import fetch_url
 from skills.web.fetch import Fetched, FetchFailed
-from skills.web.page import NotRead
+from skills.web.page import NotRead, readable
 from skills.web.tools import MAX_TEXT, text_of
 from substrate.agent.own_threads import OwnThreads
 
@@ -348,3 +348,25 @@ def test_importing_the_skill_loads_no_http_client():
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
 
     assert printed.stdout.split() == [b"False"]
+
+
+async def test_making_text_is_within_the_time_of_a_fetch(site):
+    """What a page costs to be made text of counts in `timeout`, but for its last second."""
+    site.page("/", "<p>x" * 750_000, "text/html")
+    tool = fetch_url(allow_private=True, timeout=SHORT, max_bytes=3_000_000)
+    begun = monotonic()
+
+    with pytest.raises(NotRead, match="was not made text of in 1 s"):
+        await tool.function(site.url("/"))
+
+    assert monotonic() - begun < 3
+
+
+def test_what_begins_no_tag_costs_no_more_than_words():
+    """A megabyte of ``<`` is made text of in a fraction of a second, and stays what it is."""
+    begun = process_time()
+
+    text = readable(b"<" * 1_000_000 + b" 1 < 2", "text/html", None, "http://h.test/")
+
+    assert process_time() - begun < 1.2
+    assert text == "<" * 1_000_000 + " 1 < 2"

@@ -29,6 +29,8 @@ METHODS = {name for name in vars(Store) if not name.startswith("_")} - {
     "clock",
     "heartbeat",
     "close",
+    "line_of",
+    "on_line",
 }
 
 

@@ -159,8 +159,8 @@ async def test_a_right_that_is_taken_away(users, caplog):
             with pytest.raises(StoreUnusable, match="GRANT SELECT, INSERT, UPDATE ON runs TO"):
                 await client.signal("run", "go", "on")
             await eventually(lambda: "does not allow it" in caplog.text)
-            ticks = store.calls["recover"]
-            await eventually(lambda: store.calls["recover"] > ticks + 50)
+            ticks = store.calls["wake_due"]
+            await eventually(lambda: store.calls["wake_due"] > ticks + 50)
             users.grant()
             await client.signal("run", "go", "on")
             assert await client.result("run") == "on"

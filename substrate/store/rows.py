@@ -98,6 +98,21 @@ def id_list(ids: Iterable[str]) -> str:
     return orjson.dumps(list(ids)).decode()
 
 
+AMONG_THESE = """id IN (SELECT value FROM json_each(:ids))
+                    AND part IN (SELECT value FROM json_each(:parts))"""
+"""A condition of SQLite, with `these` as its parameters."""
+
+
+def these(ids: Iterable[str]) -> dict[str, str]:
+    """Return what `AMONG_THESE` is given."""
+    return {"ids": id_list(ids), "parts": orjson.dumps(parts_of(ids)).decode()}
+
+
+def parts_of(ids: Iterable[str]) -> list[int]:
+    """Return in which parts these ids lie."""
+    return sorted({part_of(each) for each in ids})
+
+
 def range_of(prefix: str) -> tuple[str, str]:
     """Return the first id that begins so, and the first behind all that do."""
     # Ids are compared by code point in both dialects (BINARY, COLLATE "C"), as Python does.

@@ -18,8 +18,12 @@ RunId = NewType("RunId", str)
 PromiseId = NewType("PromiseId", str)
 Key = NewType("Key", str)
 
-PARTS = 64
-"""How many partitions there are. Never changes: it is in every primary key."""
+PARTS = 4096
+"""How many partitions there are. It never changes: it is in every primary key.
+
+So many that they divide evenly among any number of tables, shards or servers that one may want;
+64 would leave some of 32 shards empty.
+"""
 
 _ROOT = re.compile(r"(?!-)[A-Za-z0-9._:@/-]{1,200}")
 _DEDUP = re.compile(r"[A-Za-z0-9._:@/-]{1,200}")
@@ -113,7 +117,7 @@ def root_of(any_id: str) -> RunId:
 
 
 def part_of(any_id: str) -> int:
-    """Return the partition of any run or promise id: crc32 of its root, modulo 64."""
+    """Return the partition of any run or promise id: crc32 of its root, modulo `PARTS`."""
     return crc32(root_of(any_id).encode()) % PARTS
 
 

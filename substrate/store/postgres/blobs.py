@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from substrate.store import rows
 from substrate.store.blobs import open_blob
 from substrate.store.postgres.session import Cursor
 from substrate.values.ids import RunId, part_of, root_of
@@ -35,7 +36,7 @@ async def insert_blobs(db: Cursor, blobs: Sequence[Blob]) -> None:
 _SELECT_BLOBS = """
 SELECT hash, data
   FROM blobs
- WHERE root_id = ANY (%s) AND hash = ANY (%s)
+ WHERE root_id = ANY (%s) AND part = ANY (%s) AND hash = ANY (%s)
 """
 
 
@@ -46,5 +47,6 @@ async def read_blob(db: Cursor, run_id: RunId, digest: str) -> bytes | None:
 
 async def read_blobs(db: Cursor, roots: Sequence[str], digests: Sequence[str]) -> dict[str, bytes]:
     """Return the contents of those blobs of these trees that there are, by hash."""
-    cursor = await db.execute(_SELECT_BLOBS, (roots, digests), binary=True)
+    asked = (roots, rows.parts_of(roots), digests)
+    cursor = await db.execute(_SELECT_BLOBS, asked, binary=True)
     return {digest: open_blob(data) for digest, data in await cursor.fetchall()}

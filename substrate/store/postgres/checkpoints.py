@@ -81,6 +81,7 @@ WITH batch AS MATERIALIZED (
     SELECT id, tenant, root_id, epoch, lease_owner, last_seq, deadline_at, cancel_requested
       FROM runs
      WHERE id = ANY (ARRAY(SELECT fence_run FROM batch UNION SELECT run_id FROM batch))
+       AND part = ANY (%(parts)s::integer[])
      {{lock}}
 
 -- judged: fence is the run that commits, journal the one in whose journal the promise stands. Both
@@ -137,6 +138,7 @@ WITH batch AS MATERIALIZED (
            expires_at = coalesce(changes.expires_at, runs.expires_at)
       FROM changes
      WHERE runs.id = ANY (ARRAY(SELECT id FROM locked))
+       AND runs.part = ANY (%(parts)s::integer[])
        AND runs.id = changes.id AND runs.part = changes.part
 
 -- written: a row that has its outcome is left alone, and has no row here
@@ -235,8 +237,10 @@ async def _write_with_blobs(
 
 async def _write(db: Cursor, batch: Sequence[Checkpoint], *, wait: bool) -> Sequence[CommitResult]:
     records = [_record(i, checkpoint) for i, checkpoint in enumerate(batch)]
+    parts = sorted({checkpoint.fence.part for checkpoint in batch})
     cursor = await db.execute(
-        _WRITE_WAITING if wait else _WRITE_SKIPPING, {"batch": orjson.dumps(records).decode()}
+        _WRITE_WAITING if wait else _WRITE_SKIPPING,
+        {"batch": orjson.dumps(records).decode(), "parts": parts},
     )
     outcomes: list[CommitResult] = []
     found = zip(batch, await cursor.fetchall(), strict=True)

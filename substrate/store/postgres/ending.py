@@ -34,7 +34,7 @@ _CANCEL = f"""
 WITH locked AS MATERIALIZED (
     SELECT id
       FROM runs
-     WHERE {{among}}
+     WHERE part = %(part)s AND {{among}}
        AND status IN ('ready', 'running', 'suspended', 'paused')
        AND NOT (%(again)s AND cancel_requested)
      {LOCK}
@@ -44,7 +44,7 @@ UPDATE runs
        wake_version = wake_version + 1,
        rank = CASE WHEN status IN ('suspended', 'paused') THEN %(now)s ELSE rank END,
        status = CASE WHEN status IN ('suspended', 'paused') THEN 'ready' ELSE status END
- WHERE id = ANY (ARRAY(SELECT id FROM locked))
+ WHERE part = %(part)s AND id = ANY (ARRAY(SELECT id FROM locked))
 RETURNING id
 """
 
@@ -59,7 +59,7 @@ _CANCEL_THESE = _CANCEL.format(among="id = ANY (%(ids)s::text[])")
 _SELECT_TREE = f"""
 SELECT id
   FROM runs
- WHERE {_TREE}
+ WHERE part = %(part)s AND {_TREE}
    AND status IN ('ready', 'running', 'suspended', 'paused')
 """
 
@@ -87,7 +87,7 @@ async def _cancel(db: Cursor, run_id: RunId, now: int) -> Run:
     statement that waited did not see it: the next one does. Once a parent is marked, whatever it
     spawns inherits that.
     """
-    asked = {"id": run_id, "now": now, "again": False}
+    asked = {"id": run_id, "part": part_of(run_id), "now": now, "again": False}
     async with db.connection.transaction():
         while await (await db.execute(_CANCEL_TREE, asked)).fetchall():
             asked["again"] = True
@@ -96,13 +96,14 @@ async def _cancel(db: Cursor, run_id: RunId, now: int) -> Run:
 
 async def open_below(db: Cursor, run_id: RunId) -> list[RunId]:
     """Return the runs of a tree that have not ended."""
-    cursor = await db.execute(_SELECT_TREE, {"id": run_id})
+    cursor = await db.execute(_SELECT_TREE, {"id": run_id, "part": part_of(run_id)})
     return [row[0] for row in await cursor.fetchall()]
 
 
 async def cancel_these(db: Cursor, ids: Sequence[RunId], now: int) -> Sequence[RunId]:
-    """Ask these runs to end, and nothing below them; return which were asked."""
-    cursor = await db.execute(_CANCEL_THESE, {"ids": list(ids), "now": now, "again": False})
+    """Ask these runs of one tree to end, and nothing below them; return which were asked."""
+    asked = {"ids": list(ids), "part": part_of(ids[0]), "now": now, "again": False}
+    cursor = await db.execute(_CANCEL_THESE, asked)
     return [row[0] for row in await cursor.fetchall()]
 
 
@@ -118,7 +119,7 @@ async def cancelled_run(db: Cursor, run_id: RunId, now: int) -> Run:
 _LOCK_BOTH = f"""
 SELECT id
   FROM runs
- WHERE id = ANY (%(ids)s)
+ WHERE id = ANY (%(ids)s) AND part = %(part)s
  {LOCK}
 """
 
@@ -148,7 +149,7 @@ async def discard_run(db: Cursor, run_id: RunId, now: int) -> Run:
     where: dict[str, Any] = {"id": run_id, "part": part_of(run_id), "now": now}
     parent = run_id.rpartition("#")[0]
     async with db.connection.transaction():
-        await db.execute(_LOCK_BOTH, {"ids": [run_id, parent]})
+        await db.execute(_LOCK_BOTH, where | {"ids": [run_id, parent]})
         expires = rows.expiry(RunStatus.CANCELLED, now)
         cursor = await db.execute(_DISCARD, where | {"expires_at": expires})
         given_up = await cursor.fetchone()
@@ -200,7 +201,7 @@ async def _close_open(db: Cursor, where: dict[str, Any]) -> None:
 _LOCK_FENCED = f"""
 SELECT id, epoch, lease_owner
   FROM runs
- WHERE id = ANY (%(ids)s)
+ WHERE id = ANY (%(ids)s) AND part = %(part)s
  {LOCK}
 """
 
@@ -219,10 +220,10 @@ async def finish_run(db: Cursor, done: Checkpoint, heard: Collection[str]) -> Co
     waits for it.
     """
     fence = done.fence
-    ids = [fence.run_id, done.promise.run_id]
+    ours = {"ids": [fence.run_id, done.promise.run_id], "part": fence.part}
     inbox = {"run_id": fence.run_id, "part": fence.part, "names": list(heard)}
     async with db.connection.transaction():
-        locked = await (await db.execute(_LOCK_FENCED, {"ids": ids})).fetchall()
+        locked = await (await db.execute(_LOCK_FENCED, ours)).fetchall()
         if (fence.run_id, fence.epoch, fence.owner) not in locked:
             return Fenced()
         if await (await db.execute(_ANY_UNREAD, inbox)).fetchone():

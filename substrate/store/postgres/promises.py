@@ -26,27 +26,27 @@ async def read_promise(db: Cursor, any_id: str) -> Promise | None:
 _SELECT_PROMISES = f"""
 SELECT {rows.PROMISE_COLUMNS}
   FROM promises
- WHERE id = ANY (%s)
+ WHERE id = ANY (%s) AND part = ANY (%s)
 """
 
 
 async def read_promises(db: Cursor, ids: Sequence[str]) -> dict[str, Promise]:
     """Return those of the promises that there are, by id."""
-    cursor = await db.execute(_SELECT_PROMISES, (list(ids),))
+    cursor = await db.execute(_SELECT_PROMISES, (list(ids), rows.parts_of(ids)))
     return {promise.id: promise for promise in await load_promises(db, await cursor.fetchall())}
 
 
 _SELECT_JOURNAL = f"""
 SELECT {rows.PROMISE_COLUMNS}
   FROM promises
- WHERE run_id = %s AND seq > %s
+ WHERE run_id = %s AND part = %s AND seq > %s
  ORDER BY seq
 """
 
 
 async def read_journal(db: Cursor, run_id: RunId, after: int) -> Sequence[Promise]:
     """Return the promises of a run above a seq, in order."""
-    cursor = await db.execute(_SELECT_JOURNAL, (run_id, after))
+    cursor = await db.execute(_SELECT_JOURNAL, (run_id, part_of(run_id), after))
     return await load_promises(db, await cursor.fetchall())
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
-from substrate.store import life_lock
+from substrate.store import life_lock, rows
 from substrate.store.broken import Stuck
 from substrate.store.crashes import Loss, LostRun, Verdict, judge
 from substrate.store.postgres.checkpoints import LOCK_SKIP_LOCKED, wake_run
@@ -96,26 +96,35 @@ class Suspicions:
         return is_over or (one.has_lapsed and not sign.was_awaited)
 
 
-_LOOK = f"""
+_SELECT_OWNERS = """
+SELECT DISTINCT lease_owner
+  FROM runs
+ WHERE lease_owner IS NOT NULL AND id <> ALL (%(ids)s::text[])
+"""
+
+_SELECT_WORKERS = f"""
 SELECT incarnation, lease_until, beat_at, lease_until < {NOW},
        backend_pid IS NOT NULL AND server_start = {SERVER_START}
        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = backend_pid)
   FROM workers
- UNION ALL
-SELECT DISTINCT lease_owner, 0, 0, true, false
-  FROM runs
- WHERE lease_owner IS NOT NULL AND lease_owner NOT IN (SELECT incarnation FROM workers)
-   AND id <> ALL (%(ids)s::text[])
 """
 
 
 async def look(db: Cursor, without: Sequence[RunId] = ()) -> Sequence[WorkerSeen]:
-    """Return how the workers stand, and the owners of runs that are no workers any more."""
-    cursor = await db.execute(_LOOK, {"ids": list(without)})
-    return [
+    """Return how the workers stand, and the owners of runs that are no workers any more.
+
+    Owners come first: a worker is registered before it owns a run. So an owner that is seen here,
+    and is not among the workers a moment later, has been struck off or has left.
+    """
+    cursor = await db.execute(_SELECT_OWNERS, {"ids": list(without)})
+    owners = {owner for (owner,) in await cursor.fetchall()}
+    cursor = await db.execute(_SELECT_WORKERS)
+    seen = [
         WorkerSeen(owner, until, until - beat_at, has_lapsed, is_missing)
         for owner, until, beat_at, has_lapsed, is_missing in await cursor.fetchall()
     ]
+    strangers = sorted(owners - {one.owner for one in seen})
+    return [*seen, *(WorkerSeen(owner, 0, 0, True, False) for owner in strangers)]
 
 
 _LEAVE_TO_LEASE = """
@@ -155,7 +164,7 @@ _LOCK_LOST = f"""
 SELECT id, part, parent_id, crashes, losses_seen, on_dead, deadline_at,
        coalesce(lease_owner = %(owner)s AND status = 'running', false)
   FROM runs
- WHERE id = ANY (%(ids)s)
+ WHERE id = ANY (%(ids)s) AND part = ANY (%(parts)s)
  {LOCK_SKIP_LOCKED}
 """
 
@@ -272,7 +281,7 @@ async def _locked(db: Cursor, owner: Owner, lost: Sequence[LostRun]) -> Sequence
     """
     parents = {run.parent_id for run in lost if run.is_suspect and run.parent_id}
     ids = [*parents, *(run.id for run in lost)]
-    cursor = await db.execute(_LOCK_LOST, {"owner": owner, "ids": ids})
+    cursor = await db.execute(_LOCK_LOST, {"owner": owner, "ids": ids, "parts": rows.parts_of(ids)})
     found = await cursor.fetchall()
     locked = {row[0] for row in found}
     ours = [LostRun.of(*row[:-1]) for row in found if row[-1]]

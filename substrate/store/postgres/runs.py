@@ -108,7 +108,7 @@ async def ready_runs(db: Cursor, lane: str, limit: int, without: Sequence[RunId]
 _CLAIM = f"""
 -- picked: the lowest ranks, without those that another worker is claiming at this moment
 WITH picked AS MATERIALIZED (
-    SELECT id
+    SELECT id, part
       FROM runs
      WHERE lane = %(lane)s AND status = 'ready' AND {{among}}
      ORDER BY rank
@@ -119,7 +119,7 @@ WITH picked AS MATERIALIZED (
 ), claimed AS (
     UPDATE runs
        SET status = 'running', epoch = epoch + 1, lease_owner = %(owner)s
-     WHERE id = ANY (ARRAY(SELECT id FROM picked))
+     WHERE id = ANY (ARRAY(SELECT id FROM picked)) AND part = ANY (ARRAY(SELECT part FROM picked))
     RETURNING {rows.RUN_COLUMNS}, part, rank
 )
 SELECT {rows.RUN_COLUMNS},
@@ -134,7 +134,9 @@ SELECT {rows.RUN_COLUMNS},
 """
 
 _CLAIM_NEXT = _CLAIM.format(among="id <> ALL (%(ids)s::text[])")
-_CLAIM_THESE = _CLAIM.format(among="id = ANY (%(ids)s::text[])")
+_CLAIM_THESE = _CLAIM.format(
+    among="id = ANY (%(ids)s::text[]) AND part = ANY (%(parts)s::integer[])"
+)
 
 
 async def claim_runs(
@@ -149,7 +151,8 @@ async def claim_these(
     db: Cursor, lane: str, ids: Sequence[RunId], owner: Owner
 ) -> Sequence[rows.Claimed]:
     """Take those of these runs of a lane that are ready, as `claim_runs` does."""
-    asked = {"lane": lane, "limit": len(ids), "owner": owner, "ids": list(ids)}
+    these = {"ids": list(ids), "parts": rows.parts_of(ids)}
+    asked = {"lane": lane, "limit": len(ids), "owner": owner, **these}
     return await _claimed(db, await db.execute(_CLAIM_THESE, asked))
 
 
@@ -183,12 +186,13 @@ _RELEASE = f"""
 WITH locked AS MATERIALIZED (
     SELECT id, status, epoch, lease_owner
       FROM runs
-     WHERE id = ANY (%(ids)s)
+     WHERE id = ANY (%(ids)s) AND part = ANY (%(parts)s)
      {LOCK}
 )
 UPDATE runs
    SET status = 'ready', lease_owner = NULL, rank = %(now)s, crashes = crashes + %(crash)s
- WHERE id = ANY (ARRAY(SELECT id
+ WHERE part = ANY (%(parts)s)
+   AND id = ANY (ARRAY(SELECT id
                          FROM locked
                          JOIN unnest(%(ids)s::text[], %(epochs)s::integer[], %(owners)s::text[])
                               AS ours (id, epoch, owner) USING (id, epoch)
@@ -203,6 +207,7 @@ async def release_runs(
     """Give back the runs that still are ours; return which."""
     ours = {
         "ids": [fence.run_id for fence in fences],
+        "parts": [fence.part for fence in fences],
         "epochs": [fence.epoch for fence in fences],
         "owners": [fence.owner for fence in fences],
         "now": now,

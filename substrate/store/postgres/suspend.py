@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from substrate.store import rows
 from substrate.store.postgres.promises import load_promises
 from substrate.store.postgres.session import Cursor
-from substrate.values.ids import RunId
+from substrate.values.ids import RunId, part_of
 from substrate.values.records import Fence, Promise
 
 # A compare-and-set: whatever wakes the run moves its wake version in the same transaction. So
@@ -76,7 +76,7 @@ _WAKE_DUE = """
 -- due: the earliest first. One that is locked is left for the next time: its owner of the moment
 -- may be waking it, and no tick should wait for that.
 WITH due AS MATERIALIZED (
-    SELECT id
+    SELECT id, part
       FROM runs
      WHERE status = 'suspended' AND due_at <= %(now)s AND {among}
      ORDER BY due_at
@@ -85,13 +85,15 @@ WITH due AS MATERIALIZED (
 )
 UPDATE runs
    SET status = 'ready', rank = %(now)s, wake_version = wake_version + 1
- WHERE id = ANY (ARRAY(SELECT id FROM due))
+ WHERE id = ANY (ARRAY(SELECT id FROM due)) AND part = ANY (ARRAY(SELECT part FROM due))
 RETURNING id
 """
 
 
 _WAKE_NEXT = _WAKE_DUE.format(among="id <> ALL (%(ids)s::text[])")
-_WAKE_THESE = _WAKE_DUE.format(among="id = ANY (%(ids)s::text[])")
+_WAKE_THESE = _WAKE_DUE.format(
+    among="id = ANY (%(ids)s::text[]) AND part = ANY (%(parts)s::integer[])"
+)
 
 
 async def wake_due_runs(
@@ -104,7 +106,8 @@ async def wake_due_runs(
 
 async def wake_these(db: Cursor, now: int, ids: Sequence[RunId]) -> Sequence[RunId]:
     """Make those of these runs ready that are suspended and due; return which."""
-    cursor = await db.execute(_WAKE_THESE, {"now": now, "limit": len(ids), "ids": list(ids)})
+    asked = {"now": now, "limit": len(ids), "ids": list(ids), "parts": rows.parts_of(ids)}
+    cursor = await db.execute(_WAKE_THESE, asked)
     return [row[0] for row in await cursor.fetchall()]
 
 
@@ -127,12 +130,12 @@ async def count_ready(db: Cursor, lanes: Sequence[str], limit: int) -> int:
 _SELECT_SETTLED_CHILDREN = f"""
 SELECT {rows.PROMISE_COLUMNS}
   FROM promises
- WHERE run_id = %s AND seq > %s AND kind = 'child' AND state <> 'pending'
+ WHERE run_id = %s AND part = %s AND seq > %s AND kind = 'child' AND state <> 'pending'
  ORDER BY seq
 """
 
 
 async def read_settled_children(db: Cursor, run_id: RunId, after: int) -> Sequence[Promise]:
     """Return the run's children that have been settled above a seq, in order of seq."""
-    cursor = await db.execute(_SELECT_SETTLED_CHILDREN, (run_id, after))
+    cursor = await db.execute(_SELECT_SETTLED_CHILDREN, (run_id, part_of(run_id), after))
     return await load_promises(db, await cursor.fetchall())

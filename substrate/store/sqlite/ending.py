@@ -34,7 +34,7 @@ UPDATE runs
        wake_version = wake_version + 1,
        rank = CASE WHEN status IN ('suspended', 'paused') THEN :now ELSE rank END,
        status = CASE WHEN status IN ('suspended', 'paused') THEN 'ready' ELSE status END
- WHERE {among}
+ WHERE part = :part AND {among}
    AND status IN ('ready', 'running', 'suspended', 'paused')
 RETURNING id
 """
@@ -50,25 +50,27 @@ _CANCEL_THESE = _CANCEL.format(among="id IN (SELECT value FROM json_each(:ids))"
 _SELECT_TREE = f"""
 SELECT id
   FROM runs
- WHERE {_TREE}
+ WHERE part = :part AND {_TREE}
    AND status IN ('ready', 'running', 'suspended', 'paused')
 """
 
 
 def cancel_run(db: apsw.Connection, run_id: RunId, now: int) -> Run:
     """Ask a run and everything below it to end; see `Store.cancel`."""
-    db.execute(_CANCEL_TREE, {"id": run_id, "now": now}).fetchall()
+    db.execute(_CANCEL_TREE, {"id": run_id, "part": part_of(run_id), "now": now}).fetchall()
     return existing_run(db, run_id)
 
 
 def open_below(db: apsw.Connection, run_id: RunId) -> list[RunId]:
     """Return the runs of a tree that have not ended."""
-    return [row[0] for row in db.execute(_SELECT_TREE, {"id": run_id})]
+    asked = {"id": run_id, "part": part_of(run_id)}
+    return [row[0] for row in db.execute(_SELECT_TREE, asked)]
 
 
 def cancel_these(db: apsw.Connection, ids: Sequence[RunId], now: int) -> Sequence[RunId]:
-    """Ask these runs to end, and nothing below them; return which were asked."""
-    return [row[0] for row in db.execute(_CANCEL_THESE, {"ids": rows.id_list(ids), "now": now})]
+    """Ask these runs of one tree to end, and nothing below them; return which were asked."""
+    asked = {"ids": rows.id_list(ids), "part": part_of(ids[0]), "now": now}
+    return [row[0] for row in db.execute(_CANCEL_THESE, asked)]
 
 
 def cancelled_run(db: apsw.Connection, run_id: RunId, now: int) -> Run:

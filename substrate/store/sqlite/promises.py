@@ -35,14 +35,14 @@ def read_promises(db: apsw.Connection, ids: Iterable[str]) -> dict[str, Promise]
 _SELECT_JOURNAL = f"""
 SELECT {rows.PROMISE_COLUMNS}
   FROM promises
- WHERE run_id = ? AND seq > ?
+ WHERE run_id = ? AND part = ? AND seq > ?
  ORDER BY seq
 """
 
 
 def read_journal(db: apsw.Connection, run_id: RunId, after: int) -> Sequence[Promise]:
     """Return the promises of a run above a seq, in order."""
-    return load_promises(db, db.execute(_SELECT_JOURNAL, (run_id, after)))
+    return load_promises(db, db.execute(_SELECT_JOURNAL, (run_id, part_of(run_id), after)))
 
 
 _SELECT_USAGES = """

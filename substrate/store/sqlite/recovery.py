@@ -34,20 +34,24 @@ class WorkerSeen:
     """Whether its process is known to have ended, whatever its lease."""
 
 
-_LOOK = """
+_SELECT_OWNERS = """
+SELECT DISTINCT lease_owner
+  FROM runs
+ WHERE lease_owner IS NOT NULL AND id NOT IN (SELECT value FROM json_each(:ids))
+"""
+
+_SELECT_WORKERS = """
 SELECT incarnation, host, beat_at, lease_until
   FROM workers
- UNION ALL
-SELECT DISTINCT lease_owner, '', 0, 0
-  FROM runs
- WHERE lease_owner IS NOT NULL AND lease_owner NOT IN (SELECT incarnation FROM workers)
-   AND id NOT IN (SELECT value FROM json_each(:ids))
 """
 
 
 def look(db: apsw.Connection, without: Sequence[RunId] = ()) -> Sequence[WorkerSeen]:
     """Return how the workers stand, and the owners of runs that are no workers any more."""
-    return [WorkerSeen(*row) for row in db.execute(_LOOK, {"ids": rows.id_list(without)})]
+    owners = {owner for (owner,) in db.execute(_SELECT_OWNERS, {"ids": rows.id_list(without)})}
+    seen = [WorkerSeen(*row) for row in db.execute(_SELECT_WORKERS)]
+    strangers = sorted(owners - {one.owner for one in seen})
+    return [*seen, *(WorkerSeen(owner, "", 0, 0) for owner in strangers)]
 
 
 class Suspicions:

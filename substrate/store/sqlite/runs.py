@@ -128,9 +128,7 @@ _CLAIM_NEXT = _CLAIM.format(
     which="lane = :lane AND status = 'ready' AND id NOT IN (SELECT value FROM json_each(:ids))"
 )
 # By their ids: the plus keeps SQLite from going through all that is ready in the lane instead.
-_CLAIM_THESE = _CLAIM.format(
-    which="+lane = :lane AND +status = 'ready' AND id IN (SELECT value FROM json_each(:ids))"
-)
+_CLAIM_THESE = _CLAIM.format(which=f"+lane = :lane AND +status = 'ready' AND {rows.AMONG_THESE}")
 
 _SELECT_INPUT = """
 SELECT input
@@ -151,7 +149,7 @@ def claim_these(
     db: apsw.Connection, lane: str, ids: Sequence[RunId], owner: Owner
 ) -> Sequence[rows.Claimed]:
     """Take those of these runs of a lane that are ready, as `claim_runs` does."""
-    asked = {"lane": lane, "limit": len(ids), "owner": owner, "ids": rows.id_list(ids)}
+    asked = {"lane": lane, "limit": len(ids), "owner": owner, **rows.these(ids)}
     return _claimed(db, db.execute(_CLAIM_THESE, asked))
 
 

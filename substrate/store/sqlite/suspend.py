@@ -9,7 +9,7 @@ import apsw
 
 from substrate.store import rows
 from substrate.store.sqlite.promises import load_promises
-from substrate.values.ids import RunId
+from substrate.values.ids import RunId, part_of
 from substrate.values.records import Fence, Promise
 
 # A compare-and-set: whatever wakes the run moves its wake version in the same transaction. So
@@ -83,7 +83,7 @@ RETURNING id
 
 
 _WAKE_NEXT = _WAKE_DUE.format(among="id NOT IN (SELECT value FROM json_each(:ids))")
-_WAKE_THESE = _WAKE_DUE.format(among="id IN (SELECT value FROM json_each(:ids))")
+_WAKE_THESE = _WAKE_DUE.format(among=rows.AMONG_THESE)
 
 
 def wake_due_runs(
@@ -96,7 +96,7 @@ def wake_due_runs(
 
 def wake_these(db: apsw.Connection, now: int, ids: Sequence[RunId]) -> Sequence[RunId]:
     """Make those of these runs ready that are suspended and due; return which."""
-    asked = {"now": now, "limit": len(ids), "ids": rows.id_list(ids)}
+    asked = {"now": now, "limit": len(ids), **rows.these(ids)}
     return [row[0] for row in db.execute(_WAKE_THESE, asked)]
 
 
@@ -122,11 +122,12 @@ def count_ready(db: apsw.Connection, lanes: Sequence[str], limit: int) -> int:
 _SELECT_SETTLED_CHILDREN = f"""
 SELECT {rows.PROMISE_COLUMNS}
   FROM promises
- WHERE run_id = ? AND seq > ? AND kind = 'child' AND state <> 'pending'
+ WHERE run_id = ? AND part = ? AND seq > ? AND kind = 'child' AND state <> 'pending'
  ORDER BY seq
 """
 
 
 def read_settled_children(db: apsw.Connection, run_id: RunId, after: int) -> Sequence[Promise]:
     """Return the run's children that have been settled above a seq, in order of seq."""
-    return load_promises(db, db.execute(_SELECT_SETTLED_CHILDREN, (run_id, after)))
+    asked = (run_id, part_of(run_id), after)
+    return load_promises(db, db.execute(_SELECT_SETTLED_CHILDREN, asked))

@@ -20,7 +20,7 @@
 -- blobs        payloads above 16 KB, and requests of models of any size: zstd, by the sha256 of
 --              their text, once per tree of runs.
 --
--- `part` is crc32(root id) mod 64, last in every key: a whole tree lies in one part.
+-- `part` is crc32(root id) mod 4,096, last in every key: a whole tree lies in one part.
 -- Times are milliseconds since 1970 UTC. Payloads are JSON text, written by substrate.values.codec.
 -- There are no foreign keys, triggers or generated values: what a row says, a statement wrote.
 --

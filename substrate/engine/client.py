@@ -317,6 +317,7 @@ class Client:
             RunNotFound: there is no such run.
         """
         run = await self.store.discard(_known(id))
+        # Nobody drives such a run; its parent may wait for it here.
         if run.parent_id is not None:
             self._wake_here(run.parent_id)
         return run
@@ -388,10 +389,12 @@ class Client:
             only=None if only is None else _known(only),
         )
         await worker.open()
+        # Only once it is open: a start may be claimed for it from now on.
         self._workers.append(worker)
         try:
             yield worker
         finally:
+            # First, so that nothing is claimed any more for a worker that closes.
             self._workers.remove(worker)
             await worker.close()
 

@@ -48,6 +48,7 @@ def check_nothing_forgotten(
     """
     if not unstarted:
         return
+    # A continuation apart: it is not awaited but returned, which ends the run.
     forgotten = {each: why for each, why in unstarted.items() if not isinstance(each, Continuation)}
     if forgotten:
         execution.lifecycle.drain_and_raise(Paused(_never_awaited(function, forgotten)))
@@ -97,6 +98,7 @@ async def run_call(
     """Run the function, and record what came of it under its key."""
     with execution.lifecycle.tracked():
         outcome = await capture(_encoded(execution, function, run))
+        # A loser of a race, or a branch of a run that is let go: nobody waits for an outcome.
         if execution.lifecycle.is_own_cancellation(outcome):
             raise asyncio.CancelledError
         # While the run drains, a call may have failed for that alone: nothing of it is recorded.

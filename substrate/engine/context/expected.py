@@ -1,11 +1,11 @@
-"""What a wait wants, as its row tells it: in words, and whether a value fits.
+"""The type that a wait expects, read from its row: described in words, and checked against a value.
 
-A wait records the JSON Schema of the type that it waits for. So whoever answers, in a process that
-does not have that type, can say what to send, and refuses a slip of the finger before it is sent.
-The wait itself decides: what only its type's own validators know is not known here.
+A wait records the JSON Schema of its type. A process that does not have the type, such as the
+command line, can so say what to send, and refuse a typing error before it is sent. The wait itself
+decides in the end: the validators of its type are not known here.
 
-Invariants: a value that the wait takes is never refused here; a row that tells no type, as in older
-journals and for types without a schema, wants anything.
+Invariants: a value that the wait would accept is never refused here. A row without a schema, as in
+older journals and for types that have none, expects anything.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -25,25 +25,25 @@ from substrate.values.records import JsonText, Kind, Promise
 
 Schema = Mapping[str, Any]
 Seen = Callable[[Any], Schema]
-"""Returns a part of a schema, or what it refers to."""
+"""Returns a part of a schema; for a `$ref`, the part that it points to."""
 
 T = TypeVar("T")
 
-_DEEPEST, _DEEPEST_TOLD = 8, 2  # a type may hold itself
-_MOST_LOOKS = 10_000  # at parts of a schema, to tell one thing of it
+_DEEPEST, _DEEPEST_TOLD = 8, 2  # levels that are checked and described: a type may hold itself
+_MOST_LOOKS = 10_000  # parts of a schema that are read to answer one question
 _ANYTHING = "any JSON"
 _FEW = 6  # fields and choices that are named, at most
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a wait wants."""
+    """What a wait expects."""
 
     schema: Schema = field(default_factory=dict)
 
     @classmethod
     def by(cls, promise: Promise) -> "Wanted":
-        """Return what the row of a wait tells."""
+        """Return what the row of a wait says."""
         if promise.kind is not Kind.SIGNAL:
             return cls()
         found = decode(promise.input or JsonText("{}")).get("wants")
@@ -51,7 +51,7 @@ class Wanted:
 
     @property
     def is_anything(self) -> bool:
-        """Whether no type is known."""
+        """Whether any value is right: no type is known."""
         return not self.schema
 
     @property
@@ -61,19 +61,19 @@ class Wanted:
 
     @property
     def is_text(self) -> bool:
-        """Whether it is text, whose quotes nobody needs to type."""
+        """Whether it is text, which a person types without quotes."""
         choices = self.schema.get("enum") or [self.schema.get("const")]
         is_named = isinstance(choices, list) and any(isinstance(each, str) for each in choices)
         return self.schema.get("type") == "string" or is_named
 
     @property
     def words(self) -> str:
-        """What is wanted: ``true, false, yes or no``, ``an object with amount and note``."""
+        """The type in words: ``true, false, yes or no``, ``an object with amount and note``."""
         return self._told(lambda seen: _words(self.schema, seen, 0), _ANYTHING)
 
     @property
     def example(self) -> Any:
-        """What to send, with a word in capitals where somebody has to write something."""
+        """A value of the type, with a word in capitals where a person has to fill something in."""
         return self._told(lambda seen: _example(self.schema, seen, 0), "VALUE")
 
     def refusal(self, value: Any) -> str | None:
@@ -81,9 +81,10 @@ class Wanted:
         return self._told(lambda seen: _problem(self.schema, value, seen, "", 0), None)
 
     def _told(self, tell: Callable[[Seen], T], otherwise: T) -> T:
-        """Return what is told of the schema: nothing of one that is none, or has no end.
+        """Return an answer about the schema, or `otherwise` if it is no schema or has no end.
 
-        A row may have been written by hand, and who looks at it is to see the others all the same.
+        A row may have been written by hand. A broken one must not keep a page from showing the
+        other rows.
         """
         looks = count()
 
@@ -148,7 +149,7 @@ def _example(schema: Any, seen: Seen, depth: int) -> Any:
 
 
 def _problem(schema: Any, value: Any, seen: Seen, at: str, depth: int) -> str | None:
-    """Say what is surely wrong with a value. What pydantic may make of it is not wrong."""
+    """Return what is certainly wrong with a value. What pydantic may convert is not wrong."""
     here = f"{at}: " if at else ""
     match found := seen(schema):
         case _ if depth > _DEEPEST:
@@ -192,7 +193,7 @@ def _problem_of_object(schema: Schema, value: Any, seen: Seen, at: str, depth: i
 
 
 def _fits(type_: str, schema: Schema, value: Any) -> bool:
-    """Whether pydantic makes something of a value, where a type has no validators of its own."""
+    """Whether pydantic converts a value to a type that has no validators of its own."""
     if type_ == "null":
         return value is None
     if type_ == "string":

@@ -37,6 +37,8 @@ async def await_timer(
     execution: Execution, recorded: Promise | None, new_promise: Promise, due: Callable[[], int]
 ) -> Promise:
     """Return the settled timer. `due` is asked only when nothing was recorded yet."""
+    # The moment is written before it is waited for: after a restart what is left of the sleep is
+    # left, and it does not begin anew.
     timer = recorded or await execution.recorder.write(replace(new_promise, input=_until(due())))
     due_at = _due_at(timer) or 0
     await execution.wakeups.wait_until(due_at)
@@ -59,14 +61,16 @@ async def await_signal(
 ) -> Promise:
     """Return the promise, resolved with a signal or expired. A signal that is there wins."""
     waiting = recorded
+    # Not written here: the receiver writes it when it has looked in vain, so that a signal which is
+    # there already costs one row's write and not two.
     if waiting is None:
         due = None if seconds is None else execution.now_ms + round(seconds * 1000)
         waiting = replace(
             new_promise, input=_until(due, _wants(type_, waiting_for=new_promise.name))
         )
     judge = partial(_judged, type_, waiting.run_id, waiting.name)
-    asker = OpenWait(waiting, judge, _due_at(waiting))
-    return await receiver_of(execution, waiting.name).settle(asker)
+    waiter = OpenWait(waiting, judge, _due_at(waiting))
+    return await receiver_of(execution, waiting.name).settle(waiter)
 
 
 async def poll_signals(execution: Execution, new_promise: Promise) -> Promise:
@@ -124,6 +128,7 @@ def _judged(type_: Any, run_id: str, name: str, received: ReceivedSignal) -> Acc
     annotation = annotation_of(type_, name)
     try:
         made = annotation.make(value)
+        # pydantic makes 2**53 + 1 the float 2**53 without a word: another amount than was sent.
         if rounded := _rounded(value, made, "value"):
             raise NotEncodable(rounded)
         return Accepted(

@@ -36,7 +36,7 @@ _POLL_BYTES = 8_000_000  # of values, about, that one poll takes; the next one t
 
 
 class Receiver:
-    """Hands the signals of one name to who waits for them, one pass after another."""
+    """Hands the signals of one name to its waiters, waits and polls, one pass after another."""
 
     def __init__(self, execution: Execution, name: str) -> None:
         self._execution = execution
@@ -52,27 +52,29 @@ class Receiver:
         self._is_wanted = False
         self._is_held = False
 
-    async def settle(self, asker: OpenWait) -> Promise:
-        """Return the asker's promise when it is settled: by a signal, or by its time."""
-        self._absent.discard(asker.promise.key)
-        insort(self._polls if asker.judge is None else self._waits, asker, key=attrgetter("place"))
+    async def settle(self, waiter: OpenWait) -> Promise:
+        """Return the waiter's promise when it is settled: by a signal, or by its time."""
+        self._absent.discard(waiter.promise.key)
+        insort(
+            self._polls if waiter.judge is None else self._waits, waiter, key=attrgetter("place")
+        )
         self.look()
         try:
-            async with self._execution.wakeups.waiting(asker.wait):
-                if asker.due_at is not None:
-                    await self._until_due(asker, asker.due_at)
-                return await asker.settled
+            async with self._execution.wakeups.waiting(waiter.wait):
+                if waiter.due_at is not None:
+                    await self._until_due(waiter, waiter.due_at)
+                return await waiter.settled
         except BaseException:
-            self._dismiss(asker)
+            self._dismiss(waiter)
             await self._wait_until_answered()  # a pass may be writing for this one: see `give_back`
             raise
 
-    async def _until_due(self, asker: OpenWait, due_at: int) -> None:
-        """Return when the asker is settled, or its time has come and a pass is to decide on it."""
-        await asker.recorded.wait()
-        await self._execution.wakeups.come(due_at, asker.settled)
-        if not asker.settled.done():
-            asker.is_due = True
+    async def _until_due(self, waiter: OpenWait, due_at: int) -> None:
+        """Return when the waiter is settled, or its time has come and a pass is to decide on it."""
+        await waiter.recorded.wait()
+        await self._execution.wakeups.come(due_at, waiter.settled)
+        if not waiter.settled.done():
+            waiter.is_due = True
             self.look()
 
     def look(self) -> None:
@@ -100,8 +102,8 @@ class Receiver:
         self._pass = None
         fault = asyncio.CancelledError() if task.cancelled() else task.exception()
         if isinstance(fault, Exception | Paused):
-            for asker in (*self._waits, *self._polls):
-                self._fail(asker, fault)
+            for waiter in (*self._waits, *self._polls):
+                self._fail(waiter, fault)
         elif fault is None and self._is_wanted:
             self.look()
         self._execution.idle.end_work()
@@ -119,12 +121,12 @@ class Receiver:
                 return
             seen = execution.wakeups.wake_version  # before the look: what comes later has another
             looked = await self._hand_out()
-            for asker in looked:
-                asker.wait.seen_wake_version = seen
+            for waiter in looked:
+                waiter.wait.seen_wake_version = seen
             await asyncio.gather(*(self._record(each) for each in looked if each in self._waits))
 
     async def _hand_out(self) -> Sequence[OpenWait]:
-        """Hand out what has come; return who has seen all of it and still waits."""
+        """Hand out what has come; return the waiters that have seen all of it and still wait."""
         after, limit = 0, len(self._waits)
         left: list[ReceivedSignal] = []
         while asked := (*self._waits, *self._polls):
@@ -136,7 +138,7 @@ class Receiver:
                 return asked
             if _size(left) > _POLL_BYTES:
                 await self._answer_polls(self._unwanted(left, asked))
-                self._is_wanted = True  # for who waits beside the poll: there is more to see
+                self._is_wanted = True  # for the waits beside the poll: there is more to see
             after, limit = found[-1].n, limit * 2
         return ()
 
@@ -201,10 +203,10 @@ class Receiver:
         attempts = JsonText(encode([*noted, refusal][-MAX_NOTED:]))
         await self._take(wait, replace(wait.promise, attempts=attempts), [received])
 
-    async def _take(self, asker: OpenWait, row: Promise, found: Sequence[ReceivedSignal]) -> None:
-        """Commit the asker's row, and that it has taken these signals."""
+    async def _take(self, waiter: OpenWait, row: Promise, found: Sequence[ReceivedSignal]) -> None:
+        """Commit the waiter's row, and that it has taken these signals."""
         stands = await self._execution.recorder.take(row, [received.dedup for received in found])
-        self._stands(asker, stands)
+        self._stands(waiter, stands)
 
     async def _record(self, wait: OpenWait) -> None:
         """Write what has become of a wait that was given nothing: that it waits, or is over."""
@@ -226,39 +228,39 @@ class Receiver:
         now = self._execution.now_ms
         return replace(promise, state=PromiseState.RESOLVED, value=value, settled_at=now)
 
-    def _stands(self, asker: OpenWait, stands: Promise) -> None:
-        """Take note of an asker's row as it stands now."""
-        asker.promise = stands
+    def _stands(self, waiter: OpenWait, stands: Promise) -> None:
+        """Take note of a waiter's row as it stands now."""
+        waiter.promise = stands
         if stands.is_settled:
-            self._answer(asker, stands)
+            self._answer(waiter, stands)
         elif stands.seq:
-            asker.recorded.set()
+            waiter.recorded.set()
 
-    def _answer(self, asker: OpenWait, stands: Promise) -> None:
-        """Tell an asker its outcome. It is at work from now on, not from when it has its turn."""
-        self._dismiss(asker)
-        self._execution.idle.resume(asker.wait)
-        asker.recorded.set()
-        if not asker.settled.done():
-            asker.settled.set_result(stands)
+    def _answer(self, waiter: OpenWait, stands: Promise) -> None:
+        """Tell a waiter its outcome. It is at work from now on, not from when it has its turn."""
+        self._dismiss(waiter)
+        self._execution.idle.resume(waiter.wait)
+        waiter.recorded.set()
+        if not waiter.settled.done():
+            waiter.settled.set_result(stands)
 
-    def _fail(self, asker: OpenWait, error: Exception | Paused) -> None:
-        self._dismiss(asker)
-        asker.recorded.set()
-        if not asker.settled.done():
-            asker.settled.set_exception(error)
+    def _fail(self, waiter: OpenWait, error: Exception | Paused) -> None:
+        self._dismiss(waiter)
+        waiter.recorded.set()
+        if not waiter.settled.done():
+            waiter.settled.set_exception(error)
 
-    def _dismiss(self, asker: OpenWait) -> None:
-        """Give an asker nothing more."""
-        for askers in (self._waits, self._polls):
-            if asker in askers:
-                askers.remove(asker)
+    def _dismiss(self, waiter: OpenWait) -> None:
+        """Give a waiter nothing more."""
+        for waiters in (self._waits, self._polls):
+            if waiter in waiters:
+                waiters.remove(waiter)
 
     async def _wait_until_answered(self) -> None:
-        """Return when no pass is under way that may write for who has just left."""
+        """Return when no pass is under way that may write for a waiter that has just left."""
         task = self._pass
         while task is not None and not task.done():
-            with suppress(asyncio.CancelledError):  # who is cancelled here ends right after
+            with suppress(asyncio.CancelledError):  # the caller ends right after, cancelled or not
                 await asyncio.wait([task])
 
 

@@ -50,6 +50,7 @@ def unreadable_among(promises: Iterable[Promise]) -> Failure | None:
 
 def legible(promise: Promise) -> Promise:
     """Return the promise as it can be looked at: without what cannot be read of its row."""
+    # Each look tells of one column: as many looks as there are broken ones.
     while failure := unreadable(promise):
         left_out: dict[str, Any] = {failure.details["column"]: None}
         promise = replace(promise, **left_out)
@@ -99,6 +100,7 @@ def _has_form(kind: Kind, column: str, value: Any) -> bool:
         case "attempts":
             return isinstance(value, list) and all(isinstance(each, dict) for each in value)
         case "undo":
+            # Its arguments are looked at when it is called, by its own types.
             is_whole = isinstance(value, dict) and isinstance(value.get("arguments"), dict)
             return is_whole and _are_texts(value.get("name"))
         case "input" if kind in (Kind.RUN, Kind.TIMER, Kind.SIGNAL):

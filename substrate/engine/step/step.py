@@ -138,6 +138,7 @@ def check_step(fn: Callable[..., Any], arguments: Arguments, options: Options) -
     if options:
         _check_options(options)
     effect = _effect_of(options.get("effect", Effect.PURE))
+    # None stands for the transaction, which there is only when the call is made.
     args = (None, *arguments.args) if effect is Effect.TRANSACTIONAL else arguments.args
     check_fit(
         "ctx.step",
@@ -148,6 +149,7 @@ def check_step(fn: Callable[..., Any], arguments: Arguments, options: Options) -
         given=options.keys(),
     )
     if effect is Effect.ONCE or options.get("undo") is not None:
+        # Now: a result that cannot be recorded would be found when its effect has been made.
         check_result(fn)
     if (reconcile := options.get("reconcile")) is not None:
         keywords = _with_key(reconcile, arguments.keywords)
@@ -263,7 +265,7 @@ def _no_function(given: object) -> Misuse:
     if isinstance(given, Durable):
         return Misuse(f"{given.name!r} is a durable function; use ctx.call, which gives it a ctx")
     if isinstance(given, Coroutine):
-        given.close()
+        given.close()  # else Python warns of it besides, at some later moment
         return Misuse(
             "a step takes a function and its arguments, so that it can tell whether to call it; "
             "write ctx.step(fetch, url), not ctx.step(fetch(url))"

@@ -4,7 +4,7 @@ Its lines share the places and the suspects, since they share the process: what 
 runs of all lines along.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, Protocol
 
 from substrate.engine.run.execution import Execution
@@ -18,6 +18,10 @@ class Occupant(Protocol):
     @property
     def executions(self) -> Sequence[Execution]:
         """What is driven."""
+
+    @property
+    def runs(self) -> Sized:
+        """The same, to be counted."""
 
     @property
     def starts(self) -> Mapping[Any, Any]:
@@ -50,7 +54,8 @@ class Places:
         """How many more runs may be taken on."""
         if self.is_closed or self.suspects.keeps_others_out(self.executions):
             return 0
-        taken = sum(len(line.executions) + len(line.starts) for line in self.lines)
+        # A start counts before it is known whether it was claimed: else one more might be taken on.
+        taken = sum(len(line.runs) + len(line.starts) for line in self.lines)
         return self._concurrency - taken
 
     def claim_soon(self) -> None:

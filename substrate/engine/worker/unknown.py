@@ -36,6 +36,7 @@ class UnknownFunctions:
         self._next = now_s + self._every
         fresh = frozenset(await self._store.ready_lanes()) - self._said
         known = await self._store.known_lanes() if fresh else None
+        # None: a live worker has told nothing yet, and may know any lane.
         unknown = frozenset() if known is None else fresh - known
         for lane in sorted(unknown & self._suspected):
             queue, function, version = parts_of_lane(lane)
@@ -47,6 +48,7 @@ class UnknownFunctions:
                 queue,
             )
             self._said.add(lane)
+        # Only what this look has found as well is said at the next.
         self._suspected = unknown
 
 

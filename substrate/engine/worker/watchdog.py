@@ -56,6 +56,7 @@ class LoopWatch:
             if not self._has_answered(self._give_up_after - self._tell_after):
                 log.error("the event loop is blocked for good; the worker gives its leases up")
                 self._give_up()
+                # It may answer after all. Until then there is nothing more to say or to give up.
                 while not self._has_answered(self._tell_after):
                     pass
             log.warning("the event loop was blocked for %.1f s", time.monotonic() - asked)

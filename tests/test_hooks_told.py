@@ -3,10 +3,12 @@
 import re
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
-from typing import Any
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import BeforeValidator, Field
 
 from skills.web import fetch_url
 from substrate import Context, Misuse, Retry, durable
@@ -48,6 +50,40 @@ def opaque() -> Opaque:
 def locked(lock: threading.Event) -> str:
     """Wait."""
     return str(lock)
+
+
+def counted(count: int = "x") -> str:  # type: ignore[assignment]
+    """Count."""
+    return str(count)
+
+
+def named(name: str = None) -> str:  # noqa: RUF013  # type: ignore[assignment]
+    """Name."""
+    return name
+
+
+def filed(file: Path = "x") -> str:  # type: ignore[assignment]
+    """Read."""
+    return str(file)
+
+
+def fielded(count: int = Field(5)) -> str:
+    """Count."""
+    return str(count)
+
+
+def right(  # noqa: PLR0917
+    a: int = 1,
+    b: float = 1,
+    c: str | None = None,
+    d: Path = Path(),
+    e: Literal["x", "y"] = "x",
+    f: tuple[int, ...] = (1, 2),
+    g: Any = 5,
+    h: Annotated[date, BeforeValidator(date.fromisoformat)] = date.min,
+) -> str:
+    """Have defaults that are of their types."""
+    return f"{a}{b}{c}{d}{e}{f}{g}{h}"
 
 
 def yields(count: int) -> Iterator[int]:
@@ -120,6 +156,13 @@ TOOLS = {
     ),
     "a generator": ([yields], "it yields, and a model is told one value; return a list"),
     "an async generator": ([yields_later], "it yields, and a model is told one value"),
+    "a default of another type": (
+        [counted],
+        "the default count='x' is not of its type int; give one that is",
+    ),
+    "no default": ([named], r"the default name=None is not of its type str; .* name: str \| None"),
+    "a default of another class": ([filed], "the default file='x' is not of its type Path"),
+    "a field for a default": ([fielded], r"count=.* is no default; write it into the type"),
     "by position only": ([unpacked], "tool 'unpacked': what is given by name; leave the `/` out"),
     "no list": (look, "is the tool 'look'; write a list of functions, even of one or none"),
     "a generator of tools": (
@@ -136,7 +179,7 @@ def test_tools(tools, told):
     assert re.match(f"`tools` .*{told}", tools_fault(tools) or "")
 
 
-@pytest.mark.parametrize("tools", [[], [look], (look,), [look, fetch_url()]])
+@pytest.mark.parametrize("tools", [[], [look], (look,), [look, fetch_url()], [right]])
 def test_tools_that_hold(tools):
     """Lists and tuples of tools and plain functions are taken, even empty ones."""
     assert tools_fault(tools) is None

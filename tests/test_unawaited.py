@@ -64,7 +64,35 @@ async def with_ctx(ctx: Context, what: str) -> str:
     return await ctx.step(fetch, what)
 
 
-FOUND = [alone, within, another_tool, returned, plain, with_ctx]
+async def kept(what: str) -> str:
+    made = fetch(what)  # noqa: F841
+    return what
+
+
+async def kept_with_its_type(what: str) -> str:
+    made: Any = fetch(what)  # noqa: F841
+    return what
+
+
+async def kept_in_passing(what: str) -> str:
+    (made := fetch(what))  # noqa: F841, PLW0131
+    return what
+
+
+async def several_kept(what: str) -> str:
+    made = [fetch(what) for _ in what]  # noqa: F841
+    return what
+
+
+async def kept_twice(what: str) -> str:
+    made = fetch(what)
+    made = fetch(what)  # noqa: F841
+    return what
+
+
+KEPT = [kept, kept_with_its_type, kept_in_passing, several_kept, kept_twice]
+
+FOUND = [alone, within, another_tool, returned, plain, with_ctx, *KEPT]
 
 
 @pytest.mark.parametrize("function", FOUND, ids=lambda each: each.__name__)

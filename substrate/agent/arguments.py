@@ -19,8 +19,9 @@ from pydantic import (
     ValidationError,
     create_model,
 )
+from pydantic.fields import FieldInfo
 
-from substrate.engine.function.annotation import gist_of
+from substrate.engine.function.annotation import gist_of, shown
 from substrate.engine.function.place import in_place
 from substrate.models.messages import Json
 from substrate.values.codec import encode
@@ -95,6 +96,8 @@ def arguments_of(name: str, function: Callable[..., Any]) -> type[BaseModel]:
             _check_secret(name, parameter)  # it has no field, so no model can give it
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
+        if default is not ...:
+            _check_default(name, parameter, hints[parameter.name])
         field = Field(default=default, alias=parameter.name)
         fields[f"field_{len(fields)}"] = (hints[parameter.name], field)
     config = ConfigDict(extra="forbid")
@@ -112,6 +115,39 @@ def arguments_of(name: str, function: Callable[..., Any]) -> type[BaseModel]:
             f"recorded and sent back to it; {_NAME_IT}"
         )
     return arguments
+
+
+def _check_default(name: str, parameter: inspect.Parameter, hint: Any) -> None:
+    """Refuse a default that is not of its parameter's type: the function is given it as it is.
+
+    A model that leaves the argument out is not who could mend that.
+    """
+    default = parameter.default
+    if isinstance(default, FieldInfo):
+        raise Misuse(
+            f"tool {name!r}: {parameter.name}={default!r:.200} is no default; write it into the "
+            f"type, {parameter.name}: Annotated[…, Field(…)], and the default after it"
+        )
+    kind = _bare(hint)
+    try:
+        if kind is type(default):
+            return  # its own checks may take only what a model writes
+        TypeAdapter(hint).validate_python(default, strict=True)
+    except ValidationError:
+        cure = f", or write {parameter.name}: {shown(hint)} | None" if default is None else ""
+        raise Misuse(
+            f"tool {name!r}: the default {parameter.name}={default!r:.200} is not of its type "
+            f"{shown(hint)}; give one that is{cure}"
+        ) from None
+    except Exception:  # noqa: BLE001 - a type's own validators, and types that are refused later
+        return
+
+
+def _bare(hint: Any) -> Any:
+    """Return the class that a type is of, without what pydantic is told beside it."""
+    while get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    return get_origin(hint) or hint
 
 
 def _is_secret(hint: Any) -> bool:

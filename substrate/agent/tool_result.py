@@ -5,9 +5,10 @@ that is not of the type is a mistake of the tool's author: nobody tells it to th
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from functools import lru_cache
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
@@ -55,7 +56,8 @@ def as_json(function: Callable[..., Any], value: Any) -> Json:
         raise NotEncodable(f"{_name(function)} returned {kind}, no JSON form: {error}") from None
     hint = _hint(function)
     wrong = _wrong(hint, value)
-    if wrong and _wrong(hint, plain):  # a Decimal in the place of JSON means what it is written as
+    # A Decimal in the place of JSON means what it is written as; what yields is no list, though.
+    if wrong and (isinstance(value, Iterator) or _wrong(hint, plain)):
         raise NotKept(
             f"{_name(function)} returned {wrong}, and says that it returns {shown(hint)}; return "
             "that, or change what it says",
@@ -68,8 +70,10 @@ def as_json(function: Callable[..., Any], value: Any) -> Json:
 def _wrong(hint: Any, value: Any) -> str | None:
     """Say what a value is that is not of the type; None where it is, or means it."""
     kind = type(value).__name__
-    if hint in _ANYTHING or isinstance(value, Iterator):  # looking into that would use it up
+    if hint in _ANYTHING:
         return None
+    if isinstance(value, Iterator):  # looking into that would use it up
+        return None if _may_yield(hint) else f"a {kind}, which yields"
     if hint in _PLAIN:
         plain = type(None) if hint is None else hint
         means_it = (plain is float and isinstance(value, int)) or (
@@ -86,6 +90,13 @@ def _wrong(hint: Any, value: Any) -> str | None:
     except Exception as error:  # noqa: BLE001 - a type's own validators are user code
         return f"a {kind} of which its own check raises {type(error).__name__}"
     return None
+
+
+def _may_yield(hint: Any) -> bool:
+    """Whether a type is one of what yields, or may be."""
+    each = get_args(hint) if get_origin(hint) in (Annotated, Union, UnionType) else ()
+    kind = get_origin(hint) or hint
+    return any(map(_may_yield, each)) or kind in (Iterator, Iterable, Generator, *_ANYTHING)
 
 
 def _hint(function: Callable[..., Any]) -> Any:

@@ -2,7 +2,8 @@
 
 Python makes a coroutine of it, and does nothing. It warns when that goes away, at whatever line
 that is, and the run has gone on. Only what is surely so is found: a call that stands alone as a
-statement, or is what an async function returns, of a name that is an async function.
+statement, is kept in a name that nothing reads, or is what an async function returns, of a name
+that is an async function.
 """
 
 import ast
@@ -11,11 +12,12 @@ import textwrap
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 from substrate.engine.function.place import place_of
 
 _Made = ast.FunctionDef | ast.AsyncFunctionDef
+_Outer = ast.Global | ast.Nonlocal
 
 
 def unawaited(function: Callable[..., Any], *, is_helper: bool = False) -> str | None:
@@ -65,14 +67,38 @@ def unawaited_below(function: Callable[..., Any]) -> str | None:
 
 
 def _left_alone(made: _Made, *, is_helper: bool) -> Iterator[ast.Call]:
-    """Yield the calls of a function's own that are statements, or that an async one returns."""
+    """Yield the calls that are statements, that nothing reads, or that an async one returns."""
     is_last = isinstance(made, ast.AsyncFunctionDef) and not is_helper
+    read = {node.id for node in ast.walk(made) if _is_read(node)}
+    read |= {name for node in ast.walk(made) if isinstance(node, _Outer) for name in node.names}
     for node in _own(made):
         match node:
             case ast.Expr(value=ast.Call() as call):
                 yield call
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+                | ast.Expr(value=ast.NamedExpr(target=ast.Name(id=name), value=value))
+            ) if name not in read:
+                yield from _calls_in(value)
             case ast.Return(value=ast.Call() as call) if is_last:
                 yield call
+
+
+def _is_read(node: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+
+
+def _calls_in(value: ast.expr) -> Iterator[ast.Call]:
+    """Yield the calls whose results a value is, or holds in a list."""
+    match value:
+        case ast.Call():
+            yield value
+        case ast.List(elts=inside) | ast.Tuple(elts=inside):
+            for each in inside:
+                yield from _calls_in(each)
+        case ast.ListComp(elt=one):
+            yield from _calls_in(one)
 
 
 def _own(made: _Made) -> Iterator[ast.AST]:

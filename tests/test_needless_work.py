@@ -2,15 +2,16 @@
 
 import asyncio
 import sys
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from types import FrameType
 from typing import Any
 
-from substrate import Client, Context, WorkerOptions, connect, durable
+from substrate import Client, Context, RunStatus, WorkerOptions, connect, durable
 from substrate.agent import answered
 from substrate.models import messages
 from substrate.models.model import Model
@@ -21,6 +22,7 @@ from substrate.store.store import Store
 from substrate.values.records import Checkpoint, CommitResult
 from tests.bench.conversation import look
 from tests.loops import TASK, make_agent
+from tests.processes import PROCESSES
 from tests.stores import eventually
 
 QUIET = WorkerOptions(poll=timedelta(minutes=10))
@@ -202,6 +204,49 @@ async def test_an_idle_worker(store_url: str):
     assert "claim_runs" not in asked
     assert asked.count("read_owned_runs") <= polls + 2  # one more as it closes
     assert looks_for_the_dead < polls / 4
+
+
+def work_until_killed(url: str) -> None:
+    """Be a worker process until killed."""
+
+    async def forever() -> None:
+        async with connect(url) as client, client.work(ALL):
+            await asyncio.Event().wait()
+
+    asyncio.run(forever())
+
+
+async def test_a_takeover(store_url: str, record_property: Callable[[str, object], None]):
+    """However rarely the dead are looked for, a killed worker's run goes on within 1.5 seconds."""
+    async with connect(store_url) as client:
+        await client.start(listens, id="run")
+        killed = PROCESSES.Process(target=work_until_killed, args=(store_url,))
+        killed.start()
+        try:
+            await eventually(lambda: is_waiting(client))
+            async with client.work(ALL):
+                before = await client.get("run")
+                began = time.monotonic()
+                killed.kill()
+                await eventually(lambda: is_taken_over(client, before.epoch))
+                took = time.monotonic() - began
+        finally:
+            killed.kill()
+            killed.join()
+
+    record_property("takeover after SIGKILL, seconds", round(took, 2))
+    assert took < 1.5
+
+
+async def is_waiting(client: Client) -> bool:
+    """Return whether the run has recorded its first wait."""
+    return len(await client.journal("run")) == 2
+
+
+async def is_taken_over(client: Client, epoch: int) -> bool:
+    """Return whether the run is driven under a later claim."""
+    run = await client.get("run")
+    return run.epoch > epoch and run.status is RunStatus.RUNNING
 
 
 TURNS = 20

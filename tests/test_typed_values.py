@@ -25,6 +25,7 @@ from pydantic import (
     computed_field,
     model_serializer,
 )
+from pydantic_core import to_jsonable_python
 from typing_extensions import TypedDict
 
 from substrate import Context, Durable, Misuse, RunFailed, RunPaused, RunStatus, connect, durable
@@ -584,7 +585,9 @@ async def test_what_counts_as_the_same(sqlite_url, hint, value):
 
     async with connect(sqlite_url) as client, client.work([function], options=QUICK):
         await client.start(function, id="run")
-        await client.result("run", function)
+        came = await client.result("run")
+
+    assert came == to_jsonable_python(value)
 
 
 MEANT: dict[str, tuple[Any, Any, Any]] = {

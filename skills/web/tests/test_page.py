@@ -217,7 +217,8 @@ def test_any_markup_is_read(pieces):
 
     for kind in ("text/html", ""):
         text = readable(b"<html>" + body, kind, None, "http://h.test/")
-        text.encode()  # it can be recorded
+        assert (text, "\0" in text) == (text.strip(), False)
+        assert text.encode().decode() == text, "it can be recorded"
 
 
 @given(
@@ -227,7 +228,9 @@ def test_any_markup_is_read(pieces):
 def test_any_bytes_are_read(body, charset):
     """No bytes in any encoding that Python knows are an error."""
     for kind in ("text/html", "text/plain", ""):
-        readable(body, kind, charset, "http://h.test/").encode()
+        text = readable(body, kind, charset, "http://h.test/")
+        assert "\0" not in text
+        assert text.encode().decode() == text, "it can be recorded"
 
 
 def test_reading_stops_when_nobody_waits():

@@ -1,0 +1,55 @@
+"""Whose a file of a fork is: its README and the page on updates say what `copier.yml` does."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+KIT = Path(__file__).resolve().parent.parent
+COPIER: dict[str, Any] = yaml.safe_load((KIT / "copier.yml").read_text(encoding="utf-8"))
+PAGES = ["template/README.md.jinja", "docs/how-to/update-a-fork.md"]
+OF_UPDATES = re.compile(r"\{% if _copier_operation == 'update' %\}(.+?)\{% endif %\}")
+NOT_BROUGHT_BACK = {found[1] for each in COPIER["_exclude"] for found in OF_UPDATES.finditer(each)}
+OF_NO_FORK = {"kit", "provider", "{{ _copier_conf.answers_file }}"}
+
+
+def told(page: str, whose: str) -> set[str]:
+    """Return the files that a page says are somebody's."""
+    text = (KIT / page).read_text(encoding="utf-8")
+    [row] = re.findall(rf"^\| {whose} \| (.*?) \|", text, re.MULTILINE)
+    return set(re.findall(r"`([^`]+)`", row))
+
+
+def files() -> set[str]:
+    """Return what the template makes, a folder's files as the folder where all of it is shared."""
+    template = KIT / "template"
+    names = {
+        re.sub(r"\{%.*?%\}", "", str(file.relative_to(template)).removesuffix(".jinja"))
+        for file in template.rglob("*")
+        if file.is_file() and "cache" not in str(file)
+    }
+    return {".github/" if name.startswith(".github/") else name for name in names - OF_NO_FORK}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_yours(page):
+    """Yours is what no update touches, and what the template has nothing of."""
+    assert told(page, "yours") == {*COPIER["_skip_if_exists"], "skills/"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_shared(page):
+    """Shared is all else that the template makes."""
+    assert told(page, "shared") == files() - set(COPIER["_skip_if_exists"])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_brought_back(page):
+    """Of what is yours, an update makes again what the pages name as the one that it does."""
+    text = (KIT / page).read_text(encoding="utf-8")
+    [row] = re.findall(r"^\| yours \|.*$", text, re.MULTILINE)
+
+    assert set(COPIER["_skip_if_exists"]) - NOT_BROUGHT_BACK == {".env"}
+    assert re.search(r"\(but `\.env`, .*\)", row)

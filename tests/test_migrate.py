@@ -250,7 +250,7 @@ async def test_folder_in_its_place(tmp_path: Path):
     """A folder is no database."""
     message = await refusal(f"sqlite:///{tmp_path}", StoreUnusable)
 
-    assert "check that its folder exists and is writable" in message
+    assert "since it is a folder; name a file in it" in message
 
 
 async def test_folders_are_made(tmp_path: Path):

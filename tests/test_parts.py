@@ -17,7 +17,8 @@ import pytest
 
 from substrate.store import postgres, sqlite
 from substrate.store.store import Store
-from substrate.values.ids import PARTS, RunId, part_of
+from substrate.values.errors import InvalidId
+from substrate.values.ids import PARTS, RunId, check_root_id, part_of
 from substrate.values.records import Claim, JsonText, RunStatus
 from tests.stores import (
     LANE,
@@ -86,10 +87,13 @@ def test_each_statement_names_the_part(dialect: ModuleType) -> None:
 
 
 def test_a_tree_has_one_part() -> None:
-    """A run, its promises, its children and theirs are of one part; ids spread over all parts."""
-    tree = ["a/1", "a/1#work.0", "a/1#child.0", "a/1#child.0#work.3/x.1"]
+    """A run, its promises, children and branches are of one part; ids spread over all parts."""
+    tree = ["a/1", "a/1#work.0", "a/1#child.0#work.3/x.1", "a/1~b", "a/1~b#child.0", "a/1#c.0~b"]
     assert len({part_of(each) for each in tree}) == 1
     assert PARTS == 4096
+    for ours in ("a/1~b", "a/1#work.0"):
+        with pytest.raises(InvalidId):
+            check_root_id(ours)
     spread = Counter(part_of(f"run/{i}") % 32 for i in range(32_000))
     assert len(spread) == 32
     assert max(spread.values()) < 1.25 * min(spread.values())

@@ -1,7 +1,8 @@
 """The grammar of ids, names and keys.
 
 - A **root id** is the caller's: 1 to 200 characters of ``[A-Za-z0-9._:@/-]``, the first no ``-``.
-- ``#`` is ours: ``root#key`` is a promise; a child's run id is the id of the promise it settles.
+- ``#`` and ``~`` are ours: ``root#key`` is a promise, and a child's run id is the id of the promise
+  that it settles; ``root~name`` is a branch of a run, in the part of its root.
 - A **key** is ``name.ordinal``; scopes are joined by ``/``: ``tools.3/search.0``.
 
 Any id tells its root, and its root tells its **part**: a whole tree lives in one partition.
@@ -113,7 +114,7 @@ def _rank_of(segment: str) -> tuple[str, int]:
 
 def root_of(any_id: str) -> RunId:
     """Return the root run of any run or promise id."""
-    return RunId(any_id.partition("#")[0])
+    return RunId(any_id.partition("#")[0].partition("~")[0])
 
 
 def part_of(any_id: str) -> int:

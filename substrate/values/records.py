@@ -126,6 +126,9 @@ class Promise:
     settled_at: int | None = None
     #: The run's change number at which the row came to be as it is.
     seq: int = 0
+    #: The run's change number that its driver knew when this began. It never changes. So what was
+    #: open at a change number S began at S or before, and is pending still or has a later `seq`.
+    began: int = 0
     #: The claim on the run that wrote it last.
     epoch: int = 0
     #: A step's.
@@ -164,6 +167,7 @@ class Promise:
             self.created_at,
             self.settled_at,
             seq,
+            self.began,
             epoch,
             self.effect,
             self.fingerprint,

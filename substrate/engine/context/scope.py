@@ -56,6 +56,7 @@ class Scope:
             name=expected.name,
             state=PromiseState.PENDING,
             created_at=self.execution.now_ms,
+            began=self.execution.recorder.known_seq,
             fingerprint=expected.fingerprint,
             input=expected.input,
         )

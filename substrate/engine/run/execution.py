@@ -94,7 +94,7 @@ class Execution:
 
     def unwinding(self) -> "Execution":
         """Return the execution that unwinds what this one did; shut this one."""
-        return Execution(
+        following = Execution(
             self.claim,
             self.services,
             lifecycle=self.lifecycle.for_unwinding(),
@@ -102,6 +102,8 @@ class Execution:
             open_promises=self.open,
             revealed=self.revealed,
         )
+        following.recorder.known_seq = self.recorder.known_seq
+        return following
 
     async def again(self) -> "Execution":
         """Return an execution of the same claim that begins with the journal anew; shut this one.

@@ -70,6 +70,8 @@ class Recorder:
         self._lifecycle = lifecycle
         self._open = open_promises
         self._wakeups = wakeups
+        self.known_seq: int = claim.run.last_seq
+        """The highest change number of the run that is known here: what begins now began there."""
         self._has_settled = False
         self._changed: asyncio.Event | None = None
         self._kept: set[str] = set()
@@ -260,6 +262,7 @@ class Recorder:
             was_suspect, self._has_settled = self.is_suspect, True
             if was_suspect:
                 self._services.on_wake(self._fence.run_id)  # now the next suspect may be driven
+        self.known_seq = max(self.known_seq, stands.seq)
         self._open.track(stands)
         self.tell_change()
         return stands

@@ -51,6 +51,7 @@ class StepRow:
 
     __slots__ = (
         "_attempt",
+        "_began",
         "_created_at",
         "_execution",
         "_recorded",
@@ -69,6 +70,7 @@ class StepRow:
         self.step = step
         self.asked = asked
         self._recorded = recorded
+        self._began = recorded.began if recorded else execution.recorder.known_seq
         self._created_at = recorded.created_at if recorded else execution.now_ms
         self._attempt: UnderWay | None = None
         self.failed: list[Attempt] = failed_in(recorded) if recorded else []
@@ -264,6 +266,7 @@ class StepRow:
             state=state,
             created_at=self._created_at,
             settled_at=settled_at,
+            began=self._began,
             effect=recorded.effect if recorded else self.step.effect,
             fingerprint=recorded.fingerprint if recorded else asked.fingerprint,
             # What is known by a fingerprint of its own may be given something else each time.

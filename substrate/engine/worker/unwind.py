@@ -75,6 +75,7 @@ async def commit_decision(execution: Execution, ending: RunEnd) -> Promise:
             state=PromiseState.RESOLVED,
             created_at=now,
             settled_at=now,
+            began=execution.recorder.known_seq,
             value=JsonText(encode(value)),
         )
     )
@@ -239,6 +240,7 @@ def _tried(
         state=PromiseState.RESOLVED,
         created_at=now,
         settled_at=now,
+        began=execution.recorder.known_seq,
         input=JsonText(encode(undo.arguments)),
     )
     if isinstance(outcome, Raised):

@@ -43,7 +43,7 @@ LOCK_SKIP_LOCKED = "ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
 _GIVEN = {name: f"%({name})s" for name in rows.PROMISE_FIELDS}
 _GIVEN |= {name: f"%({name})s::json" for name in PAYLOADS} | {"seq": "last_seq"}
 _TYPES = dict.fromkeys(rows.PROMISE_FIELDS, "text") | dict.fromkeys(PAYLOADS, "json")
-_TYPES |= {"epoch": "integer", "created_at": "bigint", "settled_at": "bigint"}
+_TYPES |= {"began": "bigint", "epoch": "integer", "created_at": "bigint", "settled_at": "bigint"}
 del _TYPES["seq"]  # it is the run's next one, which is known when the run is locked
 
 _WRITE_NEW = f"""

@@ -87,10 +87,10 @@ async def has_open_runs(db: Cursor, prefix: str) -> bool:
 
 
 _INSERT_SETTLED = """
-INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, fingerprint, input,
-                      value, epoch, created_at, settled_at)
-SELECT %(id)s, part, tenant, id, %(key)s, %(seq)s, %(kind)s, %(name)s, %(state)s, %(fingerprint)s,
-       %(input)s::json, %(value)s::json, epoch, %(created_at)s, %(settled_at)s
+INSERT INTO promises (id, part, tenant, run_id, key, seq, began, kind, name, state, fingerprint,
+                      input, value, epoch, created_at, settled_at)
+SELECT %(id)s, part, tenant, id, %(key)s, %(seq)s, %(seq)s, %(kind)s, %(name)s, %(state)s,
+       %(fingerprint)s, %(input)s::json, %(value)s::json, epoch, %(created_at)s, %(settled_at)s
   FROM runs
  WHERE id = %(run_id)s AND part = %(part)s
     ON CONFLICT (id, part) DO NOTHING

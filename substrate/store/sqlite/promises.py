@@ -82,9 +82,9 @@ def has_open_runs(db: apsw.Connection, prefix: str) -> bool:
 
 
 _INSERT_SETTLED = """
-INSERT INTO promises (id, part, tenant, run_id, key, seq, kind, name, state, fingerprint, input,
-                      value, epoch, created_at, settled_at)
-SELECT :id, part, tenant, id, :key, :seq, :kind, :name, :state, :fingerprint, :input,
+INSERT INTO promises (id, part, tenant, run_id, key, seq, began, kind, name, state, fingerprint,
+                      input, value, epoch, created_at, settled_at)
+SELECT :id, part, tenant, id, :key, :seq, :seq, :kind, :name, :state, :fingerprint, :input,
        :value, epoch, :created_at, :settled_at
   FROM runs
  WHERE id = :run_id AND part = :part

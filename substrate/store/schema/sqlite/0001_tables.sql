@@ -42,6 +42,7 @@ CREATE TABLE runs (
     -- its place in the lane: the lowest is claimed first
     rank             INTEGER NOT NULL,
     status           TEXT    NOT NULL
+                     CONSTRAINT runs_status
                      CHECK (status IN ('ready', 'running', 'suspended', 'paused', 'done', 'failed',
                                        'cancelled', 'dead')),
     -- the number of the present claim: with lease_owner the fence of every commit
@@ -75,7 +76,14 @@ CREATE TABLE runs (
     -- what a child that would be dead does: its parent gets the error, or a person is waited for
     on_dead          TEXT    NOT NULL DEFAULT 'raise'
                      CONSTRAINT runs_on_dead CHECK (on_dead IN ('raise', 'wait')),
+    -- whether what it does reaches the world; false of a branch that only looks
+    live             INTEGER NOT NULL DEFAULT 1
+                     CONSTRAINT runs_live CHECK (live IN (0, 1)),
+    -- of a branch: the run that it copies, and up to which of its change numbers
+    origin_id        TEXT,
+    origin_seq       INTEGER,
     PRIMARY KEY (id, part),
+    CONSTRAINT runs_origin CHECK ((origin_id IS NULL) = (origin_seq IS NULL)),
     CONSTRAINT runs_counters CHECK (
           epoch BETWEEN 0 AND 2000000000
           AND exited_epoch BETWEEN 0 AND 2000000000
@@ -85,7 +93,8 @@ CREATE TABLE runs (
           AND crashes BETWEEN 0 AND 1000000
           AND last_seq BETWEEN 0 AND 9007199254740991
           AND generation_seq BETWEEN 0 AND 9007199254740991
-          AND losses_seen BETWEEN -1 AND 9007199254740991),
+          AND losses_seen BETWEEN -1 AND 9007199254740991
+          AND origin_seq BETWEEN 0 AND 9007199254740991),
     CONSTRAINT runs_moments CHECK (
           created_at BETWEEN -62135596800000 AND 253402300799999
           AND generation_at BETWEEN -62135596800000 AND 253402300799999
@@ -109,12 +118,17 @@ CREATE TABLE promises (
     key              TEXT    NOT NULL,
     -- the change number of the run at which the row came to be as it is
     seq              INTEGER NOT NULL,
+    -- the change number that the run's driver knew when this began; it never changes
+    began            INTEGER NOT NULL DEFAULT 0,
     kind             TEXT    NOT NULL
+                     CONSTRAINT promises_kind
                      CHECK (kind IN ('run', 'step', 'timer', 'signal', 'child')),
     name             TEXT    NOT NULL,
     state            TEXT    NOT NULL
+                     CONSTRAINT promises_state
                      CHECK (state IN ('pending', 'resolved', 'rejected', 'cancelled', 'expired')),
     effect           TEXT
+                     CONSTRAINT promises_effect
                      CHECK (effect IN ('pure', 'idempotent', 'once', 'transactional')),
     -- a hash of what was asked for under this key
     fingerprint      TEXT,
@@ -133,7 +147,8 @@ CREATE TABLE promises (
     PRIMARY KEY (id, part),
     CONSTRAINT promises_counters CHECK (
           epoch BETWEEN 0 AND 2000000000
-          AND seq BETWEEN 0 AND 9007199254740991),
+          AND seq BETWEEN 0 AND 9007199254740991
+          AND began BETWEEN 0 AND 9007199254740991),
     CONSTRAINT promises_moments CHECK (
           created_at BETWEEN -62135596800000 AND 253402300799999
           AND settled_at BETWEEN -62135596800000 AND 253402300799999)

@@ -107,11 +107,24 @@ LOADERS = [
     "PGSERVICE",
     "PGSERVICEFILE",
     "PGSYSCONFDIR",
-    "SSLKEYLOGFILE",
     "PSYCOPG_IMPL",
     "PYDANTIC_DISABLE_PLUGINS",
     "VIRTUAL_ENV",
     "UV_PYTHON",
+    "XDG_DATA_HOME",
+    "XDG_CACHE_HOME",
+    "PIP_INDEX_URL",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_EXTERNAL_DIFF",
+    "PAGER",
+    "EDITOR",
+    "SHELL",
+    "TMPDIR",
+    "HOSTALIASES",
+    "KUBECONFIG",
+    "AWS_CONFIG_FILE",
+    "OWLS_ALLOW_EXECUTABLES",
+    "JDK_JAVA_OPTIONS",
     "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES",
 ]
 
@@ -122,6 +135,23 @@ def test_loaders(tmp_path, name):
     (tmp_path / ".env").write_text(f"OWLS=7\nexport {name}={SECRET}\n")
 
     with pytest.raises(DotenvBroken, match=rf"\.env:2 sets {name}, which decides") as caught:
+        read_dotenv(tmp_path / ".env")
+
+    assert SECRET not in str(caught.value)
+
+
+BETWEEN = [
+    *("HTTP_PROXY", "https_proxy", "ALL_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSLKEYLOGFILE"),
+]
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_who_stands_between(tmp_path, name):
+    """A file beside the agent does not decide who reads along on the way to a server."""
+    (tmp_path / ".env").write_text(f"OWLS=7\n{name}={SECRET}\n")
+
+    with pytest.raises(DotenvBroken, match=rf"\.env:2 sets {name}, which decides who") as caught:
         read_dotenv(tmp_path / ".env")
 
     assert SECRET not in str(caught.value)
@@ -174,7 +204,13 @@ def test_loaders_by_their_family(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["DATABASE_URL", "MY_PATH", "PATHS", "OPENAI_API_KEY", "ENVIRONMENT"]
+    "name",
+    [
+        *("DATABASE_URL", "MY_PATH", "PATHS", "OPENAI_API_KEY", "ENVIRONMENT", "MY_API_KEY"),
+        *("OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "GOOGLE_CLOUD_PROJECT", "AWS_ACCESS_KEY_ID"),
+        *("PGPASSWORD", "PGHOST", "MY_PROXY_URL", "OSTINATO_TIMEZONE", "SHOP_TOKEN", "TMP_OWLS"),
+        *("NODE_ENV", "AWS_PROFILE", "GIT_AUTHOR_NAME", "NPM_TOKEN", "PGSSLMODE"),
+    ],
 )
 def test_others(tmp_path, name):
     """Names that only look like those are set."""

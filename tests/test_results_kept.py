@@ -148,7 +148,21 @@ async def raw_text() -> bytearray:
     return bytearray(b"text")
 
 
-COLLECTIONS = [ordered, counted, counted_inside, defaulted, queued, raw, raw_text]
+async def raw_in_a_list() -> list[bytearray]:
+    return [bytearray(b"a\xff")]
+
+
+async def raw_or_nothing() -> bytearray | None:
+    return bytearray(b"a")
+
+
+async def raw_among_others() -> dict[str, tuple[bytearray, ...] | int]:
+    return {"a": (bytearray(b"a"),), "b": 1}
+
+
+RAW = [raw, raw_text, raw_in_a_list, raw_or_nothing, raw_among_others]
+
+COLLECTIONS = [ordered, counted, counted_inside, defaulted, queued, *RAW]
 
 
 @pytest.mark.parametrize("fn", COLLECTIONS, ids=lambda fn: fn.__name__)
@@ -165,6 +179,7 @@ async def test_collections(store_url, fn):
         await client.result("run")
     made = await fn()
     assert [(type(each), each) for each in seen] == [(type(made), made)] * 2
+    assert [repr(each) for each in seen] == [repr(made)] * 2, "a bytearray equals its bytes"
     if isinstance(made, defaultdict):
         assert [each.default_factory for each in seen] == [list, list]
     if isinstance(made, dict):
@@ -204,6 +219,34 @@ async def opaque() -> Opaque:
 async def hides() -> list[threading.Event]:
     called.append("hides")
     return []
+
+
+async def defaults() -> defaultdict:  # type: ignore[type-arg]
+    called.append("defaults")
+    return defaultdict(int)
+
+
+async def defaults_inside() -> list[defaultdict]:  # type: ignore[type-arg]
+    called.append("defaults_inside")
+    return []
+
+
+@pytest.mark.parametrize("effect", ["pure", "once"])
+@pytest.mark.parametrize("fn", [defaults, defaults_inside])
+async def test_a_defaultdict_of_nothing_said(store_url, fn, effect):
+    """A defaultdict whose type does not tell of what is refused before the call."""
+
+    @durable
+    async def run(ctx: Context) -> None:
+        await ctx.step(fn, effect=effect)
+
+    async with connect(store_url) as client, client.work([run], options=CALM):
+        await client.start(run, id="run")
+        with pytest.raises(
+            RunFailed, match=r"nothing was called: write it as defaultdict\[str, int\]"
+        ):
+            await client.result("run")
+    assert called == []
 
 
 @pytest.mark.parametrize("fn", [opaque, hides])

@@ -3,7 +3,8 @@
 What is set outside wins over the file. A line of it is ``KEY=VALUE``, as python-dotenv reads it,
 with ``export`` before it or without; ``$`` and braces in a value stand for themselves.
 
-Invariants: the file sets nothing that decides which code this process or its children load; a line
+Invariants: the file sets nothing that decides which code this process or its children load, or who
+stands between it and a server, as far as such variables are known; a line
 that is refused is named by its number and never shown, since it may hold a secret.
 """
 
@@ -32,8 +33,21 @@ _LOADERS = re.compile(
     r"|LIBPATH|SHLIB_PATH|KRB5_CONFIG|KRB5_\w*PATH|GSS_MECH_CONFIG|GSSAPI_\w+|SASL_(CONF_)?PATH"
     r"|PKCS11_\w+|P11_KIT_\w+|COVERAGE_PROCESS_\w+|RUBY(LIB|OPT)|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS"
     r"|GIT_(SSH|EXEC_PATH|CONFIG\w*|SSH_COMMAND)|HOME|XDG_CONFIG_\w+|VIRTUAL_ENV|UV_\w+"
-    r"|PSYCOPG_\w+|PYDANTIC_\w+|PGSERVICE\w*|PGSYSCONFDIR|SSLKEYLOGFILE"
-    r"|GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES",
+    r"|PSYCOPG_\w+|PYDANTIC_\w+|PGSERVICE\w*|PGSYSCONFDIR"
+    r"|MALLOC_\w+|\w*_TRACEBACK_HOOK|SITECUSTOMIZE|USERBASE|PIP_\w+|POETRY_\w+|CONDA_\w+|HATCH_\w+"
+    r"|GIT_(ASKPASS|EDITOR|EXTERNAL_\w+|PAGER|PROXY_COMMAND|SEQUENCE_EDITOR|TEMPLATE_DIR)"
+    r"|RUSTC?_\w+|JDK_JAVA_OPTIONS|JAVA_OPTS|NODE_(EXTRA_CA_CERTS|REPL_\w+)|NPM_CONFIG_\w+|ZDOTDIR|SHELLOPTS|BASHOPTS|PS4"
+    r"|PROMPT_COMMAND|INPUTRC|EDITOR|VISUAL|PAGER|BROWSER|SHELL|LESSOPEN|LESSCLOSE|MANPAGER|SUDO_\w+"
+    r"|TERMINFO(_DIRS)?|TERMCAP|XDG_\w+|USERPROFILE|APPDATA|LOCALAPPDATA|NLSPATH|HOSTALIASES"
+    r"|RES_OPTIONS|LOCALDOMAIN|GETCONF_DIR|TMPDIR|TEMP|TMP|DOCKER_CONFIG|AWS_(CONFIG|SHARED_CREDENTIALS)_FILE"
+    r"|CLOUDSDK_(PYTHON\w*|CONFIG)|BOTO_(CONFIG|PATH)|KUBECONFIG|\w+_ALLOW_EXECUTABLES?|\w+_EXECUTABLE",
+    re.IGNORECASE,
+)
+# What is said on the line to a server goes elsewhere by these, or is read along: a file beside the
+# agent names servers by their base URLs, and no third one that stands in between.
+_BETWEEN = re.compile(
+    r"(HTTPS?|ALL|FTP|WSS?|SOCKS)_PROXY|NO_PROXY|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE"
+    r"|SSLKEYLOGFILE|PYTHONHTTPSVERIFY",
     re.IGNORECASE,
 )
 # libpq takes ``sslkey=ENGINE:KEY`` for an OpenSSL engine, and loads it as a file where the name is
@@ -101,6 +115,12 @@ def _settings(name: str, text: str) -> Iterator[tuple[str, str]]:
             raise DotenvBroken(
                 f"{place} sets {binding.key}, which decides what code is loaded, and a file beside "
                 "the agent may not; set it outside, where the command is started"
+            )
+        if _BETWEEN.fullmatch(binding.key):
+            raise DotenvBroken(
+                f"{place} sets {binding.key}, which decides who reads along on the way to a "
+                "server, and a file beside the agent may not; set it outside, where the command is "
+                "started"
             )
         if _names_an_engine(binding.key, binding.value):
             raise DotenvBroken(

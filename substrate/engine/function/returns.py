@@ -13,8 +13,17 @@ from datetime import date
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache, partial
-from types import MappingProxyType, NoneType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints, is_typeddict
+from types import MappingProxyType, NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 from uuid import UUID
 
 from pydantic import GetCoreSchemaHandler, PydanticUserError, TypeAdapter
@@ -51,7 +60,10 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def result_of(fn: Callable[..., Any]) -> Annotation | None:
-    """Return the type of a function's result, where its values need one; else None."""
+    """Return the type of a function's result, where its values need one; else None.
+
+    Raises `Misuse` for a type that does not tell what its values are read back as.
+    """
     hint = _hint(fn)
     try:
         if hint in _PLAIN:
@@ -84,8 +96,7 @@ def _typed(fn: Callable[..., Any]) -> Annotation | None:
     hint = _resolved(fn)
     if not _needs_type(hint, set()):
         return None
-    if hint is bytearray:
-        hint = Annotated[bytearray, _BYTES]
+    hint = _told(fn, hint)
     try:
         return Annotation(f"{getattr(fn, '__name__', 'it')}()", "result", hint)
     except (NameError, PydanticUserError):
@@ -96,7 +107,31 @@ def _typed(fn: Callable[..., Any]) -> Annotation | None:
 def _problem(fn: Callable[..., Any]) -> str | None:
     """Say why the type of a function's result has no JSON form; None where it may have one."""
     hint = _resolved(fn)
-    return no_form(hint) if hint is not bytearray and _needs_type(hint, set()) else None
+    return no_form(_told(fn, hint)) if _needs_type(hint, set()) else None
+
+
+def _told(fn: Callable[..., Any], hint: Any) -> Any:
+    """Return a type with what pydantic has to be told of a bytearray, wherever in it that stands.
+
+    Raises `Misuse` for a `defaultdict` that does not tell of what: its factory has no JSON form.
+    """
+    if hint is bytearray:
+        return Annotated[bytearray, _BYTES]
+    if hint is defaultdict:
+        raise Misuse(
+            f"{getattr(fn, '__name__', fn)}(){in_place(fn)} says that it returns a "
+            "defaultdict, and not of what, so nobody can make it again; nothing was called: write "
+            "it as defaultdict[str, int], or return a dict"
+        )
+    origin, inside = get_origin(hint), get_args(hint)
+    if not inside or origin in (Literal, Callable):
+        return hint
+    told = tuple(_told(fn, each) for each in inside)
+    if told == inside:
+        return hint
+    if origin is Annotated:
+        return Annotated[(told[0], *hint.__metadata__)]
+    return Union[told] if origin in (Union, UnionType) else origin[told]  # noqa: UP007
 
 
 def no_form(hint: Any) -> str | None:
@@ -141,11 +176,17 @@ class _AsBytes:
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(
-            bytearray,
+            _bytearray_of,
             serialization=core_schema.plain_serializer_function_ser_schema(
                 bytes, when_used="unless-none"
             ),
         )
+
+
+def _bytearray_of(given: object) -> bytearray:
+    if not isinstance(given, bytes | bytearray):  # a number would be so many zeros
+        raise ValueError("it is no bytes")  # noqa: TRY004 - what pydantic hears
+    return bytearray(given)
 
 
 _BYTES = _AsBytes()

@@ -268,7 +268,8 @@ class Client:
             id: The run's id; a child has an inbox of its own.
             name: What the run waits for by this name.
             value: JSON, or a dataclass or model, all of whose fields are sent. The class is not:
-                the wait says as what it is read.
+                the wait says as what it is read, so that an object of a subclass comes as one of
+                the class that the wait names, without the fields that the subclass adds.
             dedup: The same name with the same `dedup` counts once; without one, each call counts.
                 It has the form of a run's id.
 

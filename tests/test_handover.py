@@ -11,7 +11,7 @@ import pytest
 from substrate import Client, Context, PromiseState, RunStatus, WorkerOptions, connect, durable
 from substrate.engine.run.committer import Committer
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.services import Services, tell_nobody
+from substrate.engine.run.services import Services, ignore_event
 from substrate.engine.run.threads import Threads
 from substrate.engine.worker.drive import drive
 from substrate.engine.worker.driven import DrivenRun
@@ -214,7 +214,7 @@ async def test_no_step_is_begun_under_a_lapsed_lease(store_url):
         assert claim is not None
         committer = Committer(store)
         services = Services(
-            store, committer, store.clock, Threads(1), tell_nobody, lambda: lease["holds"]
+            store, committer, store.clock, Threads(1), ignore_event, lambda: lease["holds"]
         )
         await drive(DrivenRun(Execution(claim, services)), two)
         await committer.close()

@@ -271,12 +271,12 @@ def test_trouble_that_stays_is_told_each_minute(caplog):
     now = 0.0
     troubles = TroubleLog(now=lambda: now)
     for i in range(1000):
-        troubles.make("away" if i % 2 == 0 else "no heartbeat", "nobody answers")
-        troubles.end("away")  # whoever finds now and then that it works makes no more lines
+        troubles.report("away" if i % 2 == 0 else "no heartbeat", "nobody answers")
+        troubles.resolved("away")  # whoever finds now and then that it works makes no more lines
         now += 0.25
 
     assert (
         caplog.messages
         == ["away: nobody answers"]
-        + ["away: nobody answers (239 times more since this was last told)"] * 4
+        + ["away: nobody answers (239 times more since the last report)"] * 4
     )

@@ -21,7 +21,7 @@ from substrate.engine.function.objects import encoded
 from substrate.engine.function.place import described
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.journal import acceptance
-from substrate.engine.run.services import Listener, tell_nobody
+from substrate.engine.run.services import Listener, ignore_event
 from substrate.engine.worker.options import DEFAULT_OPTIONS, WorkerOptions
 from substrate.engine.worker.worker import Worker
 from substrate.store.connect import open_store
@@ -360,7 +360,7 @@ class Client:
         *,
         queue: str = "default",
         options: WorkerOptions = DEFAULT_OPTIONS,
-        on_event: Listener = tell_nobody,
+        on_event: Listener = ignore_event,
         only: str | None = None,
     ) -> AsyncIterator[Worker]:
         """Drive runs of these functions in this process for as long as the block is open.

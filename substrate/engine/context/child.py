@@ -91,7 +91,7 @@ class Child(Pending[T]):
             try:
                 found = super().take(scope)
             except Interrupt:
-                await scope.execution.lifecycle.hold_up()
+                await scope.execution.lifecycle.delay_refusal()
                 raise
             if found is None:
                 new_promise = scope.new_promise(self._asked)

@@ -135,7 +135,7 @@ async def _take_all(
                 given.close()
         raise
     except Interrupt:
-        await scope.execution.lifecycle.hold_up()
+        await scope.execution.lifecycle.delay_refusal()
         raise
 
 

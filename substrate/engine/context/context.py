@@ -755,7 +755,7 @@ class Context:
             event: JSON; whoever works with a `on_event` is given it.
         """
         if self.task_state.is_live and self.execution.lifecycle.interrupt is None:
-            self.execution.tell(event)
+            self.execution.emit(event)
 
     @property
     def store(self) -> Store:

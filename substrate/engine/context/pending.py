@@ -71,7 +71,7 @@ class Pending(Coroutine[Any, Any, T]):
         try:
             promise = self.take(scope)
         except Interrupt:
-            yield from scope.execution.lifecycle.hold_up().__await__()
+            yield from scope.execution.lifecycle.delay_refusal().__await__()
             raise
         # What is settled comes back without a yield: a replay of a thousand steps is one turn.
         if promise is None or not promise.is_settled:

@@ -1,6 +1,11 @@
-"""One claim on one run: its journal, its writes under the fence, and how it is let go.
+"""One claim on one run: its journal, its writes under the fence, its waits and its release.
 
-What it keeps true: nothing is written but under the fence, and nothing after an interrupt; the
-first interrupt wins; a run that waits loses no wake-up; callers go on after COMMIT. Steps and
-contexts work through it, a worker holds one for each run that it drives.
+What the package keeps true:
+
+- A run writes only under its fence, and writes nothing after an interrupt. The first interrupt
+  wins.
+- A waiting run loses no wake-up.
+- A caller continues only after COMMIT.
+
+Steps and contexts read and write through an `Execution`; a worker holds one for each run it drives.
 """

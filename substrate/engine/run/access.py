@@ -1,7 +1,7 @@
-"""How a run asks the database: again until it answers, and no more once it answers with an error.
+"""Database access for one run: an unreachable database is retried, an error is not.
 
-An outage costs a run its time and nothing else. An error that is not about a row of the run's own
-has it given up here: it goes on elsewhere or later.
+An outage costs a run its time and nothing else. When the database answers with an error that is
+not about one of the run's own rows, this worker gives the run up: it continues elsewhere or later.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _PAUSE = 0.2  # seconds before an unreachable database is asked again
 
 
 class StoreAccess:
-    """What one run reads, and the patience with which it reads and writes."""
+    """The reads of one run, and the retry loop that its reads and writes share."""
 
     def __init__(self, run_id: RunId, services: Services, lifecycle: Lifecycle) -> None:
         self._run_id = run_id
@@ -39,38 +39,39 @@ class StoreAccess:
         return self._services.store
 
     async def retry_until_reachable(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Ask the database until it answers; give the run up when it answers with an error.
+        """Repeat the call until the database answers; give the run up when it answers an error.
 
-        Raises `CheckpointRefused` where it rejects a row: it would do so again, and whoever wrote
-        the row is told.
+        Raises `CheckpointRefused` when the database rejects a row. A retry would be rejected too,
+        so the caller that wrote the row has to handle it.
         """
         while True:
             try:
                 return await call()
             except StoreUnreachable as error:
-                self.complain("wait for the database", error)
+                self.log_trouble("wait for the database", error)
                 await asyncio.sleep(_PAUSE)
-            except CheckpointRefused:  # a `StoreError` as well, and the caller's to deal with
+            except CheckpointRefused:  # also a `StoreError`, but the caller handles it
                 raise
             except StoreError as error:
                 self.give_up(error)
 
-    def complain(self, what: str, error: StoreError) -> None:
-        """Tell of trouble with the database, which other runs most likely have as well."""
-        self._services.troubles.make(f"run {self._run_id} and perhaps others {what}", error)
+    def log_trouble(self, consequence: str, error: StoreError) -> None:
+        """Log an error of the database, which most likely affects other runs as well."""
+        message = f"run {self._run_id} and perhaps others {consequence}"
+        self._services.troubles.report(message, error)
 
     def give_up(self, error: StoreError) -> NoReturn:
         """Shut the run: the database answers with an error, and another worker may fare better."""
-        self.complain("go on elsewhere or later", error)
+        self.log_trouble("go on elsewhere or later", error)
         self._lifecycle.shut_and_raise(Shutdown(f"the database fails: {error}"))
 
     def lost(self) -> NoReturn:
-        """Shut the run: the fence did not hold, so another worker has it."""
+        """Shut the run: its fence did not match, so another worker owns the run."""
         message = f"run {self._run_id!r} belongs to another worker now"
         self._lifecycle.shut_and_raise(LeaseLost(message))
 
     async def run(self) -> Run | None:
-        """Return the run's row as it stands now."""
+        """Return the run's current row."""
         return await self.retry_until_reachable(lambda: self._store.get(self._run_id))
 
     async def journal(self, generation_seq: int) -> Sequence[Promise]:
@@ -80,18 +81,18 @@ class StoreAccess:
         )
 
     async def promises(self, ids: Sequence[PromiseId]) -> Mapping[str, Promise]:
-        """Return those of these promises that there are, by id."""
+        """Return the promises that exist among these ids, by id."""
         if not ids:
             return {}
         return await self.retry_until_reachable(lambda: self._store.promises(ids))
 
     async def settled_of(self, ids: Sequence[PromiseId]) -> dict[PromiseId, Promise]:
-        """Return those of these promises that have been settled, by id."""
+        """Return the settled promises among these ids, by id."""
         found = await self.promises(ids)
         return {each.id: each for each in found.values() if each.is_settled}
 
     async def inbox(self, name: str, after: int, limit: int) -> Sequence[ReceivedSignal]:
-        """Return the oldest signals of a name above an n that nobody has taken, `limit` at most."""
+        """Return the oldest untaken signals of a name with `n` above `after`, at most `limit`."""
         self._lifecycle.check_open()
         read = self._store.inbox
         return await self.retry_until_reachable(
@@ -101,13 +102,13 @@ class StoreAccess:
     async def usages(
         self, prefix: str, skipping: Sequence[str] = ()
     ) -> Sequence[tuple[PromiseId, JsonText]]:
-        """Return what the promises whose id begins so have used, in this run and below it."""
+        """Return the recorded usage of the promises whose id has this prefix, with their ids."""
         return await self.retry_until_reachable(lambda: self._store.usages(prefix, skipping))
 
     async def known_lanes(self) -> frozenset[str] | None:
-        """Return what living workers know; see `Store.known_lanes`."""
+        """Return the lanes that living workers serve; see `Store.known_lanes`."""
         return await self.retry_until_reachable(self._store.known_lanes)
 
     async def has_open_runs(self, prefix: str) -> bool:
-        """Return whether a run below this one whose id begins so has not ended."""
+        """Return whether any descendant run whose id has this prefix has not ended."""
         return await self.retry_until_reachable(lambda: self._store.has_open_runs(prefix))

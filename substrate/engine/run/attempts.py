@@ -1,15 +1,16 @@
-"""The attempts at a step, as its row keeps them, and what they tell of a row without an outcome.
+"""The attempts at a step: the records in its row's `attempts` column, and how to read them.
 
-Each failed attempt is a record: its number, its error's type and message, when it failed, and for
-how long the step waited then. A row whose last record is such a one *rests*: nothing is under way.
-While an attempt of a step with an intent is under way, the last record says when that began, how
-long it may last, and whether it is made in a thread. Where `reconcile` has closed the keys of calls
-that did not happen, the first record counts them: the calls since then have another key.
+A failed attempt is one record: its number, its error's type and message, when it failed, and how
+long the step waited afterwards. If that is the last record, the step *rests*: no call is under way.
 
-A step may be tried a thousand times, and its row is written each time, so it keeps the first few
-records and the last few. The last record says of the whole series since when it fails, and
-what it has used up. A person who resumes a paused run begins a new series; the record at
-which the old one was given up says so.
+While a call with an intent is under way, the last record says when the call began, how long it may
+last, and whether it runs in a thread. When `reconcile` has closed the idempotency keys of calls
+that did not happen, the first record counts the closed keys: later calls use another key.
+
+A step may fail a thousand times, and each time its row is written. So the row keeps only the first
+few records and the last few. The last record also says when the whole series of failures began,
+and how much of the retry policy the series has used. When a person resumes a paused run, a new
+series begins: the record of the last attempt before the pause is marked as given up.
 """
 
 from dataclasses import dataclass, replace
@@ -42,16 +43,16 @@ _GAVE_UP = "gave_up"
 class Series:
     """Attempts that failed one after the other."""
 
-    #: How many there are.
+    #: How many attempts failed.
     count: int = 0
     #: When the first of them failed, in ms.
     since: int | None = None
-    #: What they have used up of the retry policy.
+    #: How much of the retry policy they have used.
     spent: Spent = NOTHING_SPENT
 
 
 def series_of(failed: list[Attempt]) -> Series:
-    """Return what the attempts have come to that failed since the step was last given up."""
+    """Return the series of attempts that failed since the step was last given up."""
     if not failed or _GAVE_UP in failed[-1]:
         return Series()
     last = failed[-1]
@@ -63,9 +64,9 @@ def series_of(failed: list[Attempt]) -> Series:
 
 
 def failed_attempt(error: Exception, now_ms: int, delay_s: float, series: Series) -> Attempt:
-    """Return the record of an attempt that failed and is followed by another.
+    """Return the record of a failed attempt that another attempt follows.
 
-    `series` is what it has come to with this attempt.
+    `series` already includes this attempt.
     """
     record = _record(error, now_ms, series.count) | {_WAITED: round(delay_s * 1000)}
     if series.spent == NOTHING_SPENT:
@@ -75,12 +76,13 @@ def failed_attempt(error: Exception, now_ms: int, delay_s: float, series: Series
 
 
 def given_up(error: Exception, now_ms: int, series: Series) -> Attempt:
-    """Return the record of an attempt after which a person has to decide."""
+    """Return the record of the last attempt before the run is paused for a person."""
     return _record(error, now_ms, series.count + 1) | {_GAVE_UP: True}
 
 
 def with_attempt(failed: list[Attempt], record: Attempt) -> list[Attempt]:
-    """Return the records that a row keeps, once there is another."""
+    """Return the records with this one added, without those that a row has no room for."""
+    # Only the newest record says how the series stands; an older one would contradict it.
     before = [{k: v for k, v in each.items() if k != _SERIES} for each in failed]
     kept = [*before, record]
     if len(kept) > FIRST_KEPT + LAST_KEPT:
@@ -89,7 +91,7 @@ def with_attempt(failed: list[Attempt], record: Attempt) -> list[Attempt]:
 
 
 def encode_failed(failed: list[Attempt], closed: int = 0) -> JsonText | None:
-    """Return what a row keeps of the attempts that failed, and of the keys that were closed."""
+    """Return the `attempts` column while no call is under way: closed keys, then failures."""
     records = [*_head(closed), *failed]
     return JsonText(encode(records)) if records else None
 
@@ -98,33 +100,36 @@ def encode_failed(failed: list[Attempt], closed: int = 0) -> JsonText | None:
 class Waiting:
     """No attempt is under way: the step waits for its next one."""
 
-    #: When that is due, in ms.
+    #: When the next attempt is due, in ms.
     until: int
 
 
 @dataclass(frozen=True, slots=True)
 class UnderWay:
-    """An attempt that has no outcome: under way, or cut off somewhere."""
+    """An attempt without an outcome: it is running, or was cut off."""
 
     #: When it began, in ms.
     began_at: int
     #: How long it may last, in ms; None where an older version wrote the row.
     timeout: int | None = None
-    #: Whether it is made in a thread, where nothing can stop it.
+    #: Whether it runs in a thread, where nothing can stop it.
     is_in_thread: bool = False
-    #: What it came to here, where it was cut off or its result could not be kept.
+    #: Its error in this process, if it was cut off or its result could not be recorded.
     failure: Failure | None = None
-    #: Whether it has come to its end, and only its result is lost.
+    #: Whether the call returned, and only its result is lost.
     has_returned: bool = False
 
     def over_at(self, longest: float, lease: float) -> int:
-        """Return when it must be over, in ms; both in seconds, `longest` if it does not say."""
+        """Return when the attempt must have ended, in ms.
+
+        `longest` and `lease` are in seconds; `longest` counts if the record has no timeout.
+        """
         timeout = round(longest * 1000) if self.timeout is None else self.timeout
         return self.began_at + timeout + round(lease * 1000)
 
 
 def encode_running(failed: list[Attempt], closed: int, now: UnderWay) -> JsonText:
-    """Return what a row keeps while the attempt after these is under way."""
+    """Return the `attempts` column while the attempt `now` is under way, after these failures."""
     record: Attempt = {_BEGAN: now.began_at, _TIMEOUT: now.timeout}
     if now.is_in_thread:
         record[_IN_THREAD] = True
@@ -142,17 +147,17 @@ def _head(closed: int) -> list[Attempt]:
 
 
 def timed_out_attempt(error: BaseException, now_ms: int) -> Attempt:
-    """Return the record of an attempt that failed here and may be under way somewhere."""
+    """Return the record of an attempt that timed out here, and may still be running."""
     return _record(error, now_ms) | {_IN_DOUBT: True}
 
 
 def lost_result(error: BaseException, now_ms: int) -> Attempt:
-    """Return the record of an attempt that came to its end, and whose result cannot be kept."""
+    """Return the record of an attempt that returned a result which cannot be recorded."""
     return _record(error, now_ms) | {_IN_DOUBT: True, _RETURNED: True}
 
 
 def last_record(promise: Promise) -> Waiting | UnderWay:
-    """Return how a row without an outcome stands, from its last records."""
+    """Return the state of an unsettled step, from its last records."""
     match _records(promise):
         case [*_, {"waited_ms": waited, "at": at}]:
             return Waiting(int(at) + int(waited))
@@ -164,11 +169,11 @@ def last_record(promise: Promise) -> Waiting | UnderWay:
                     has_returned = bool(failed.get(_RETURNED, False))
                     return replace(attempt, failure=failure, has_returned=has_returned)
             return attempt
-    return UnderWay(promise.created_at)  # nothing is said of it: it began when the row was written
+    return UnderWay(promise.created_at)  # no record: it began when the row was written
 
 
 def next_attempt_at(promise: Promise) -> int | None:
-    """Return until when a row waits for its next attempt; None when one is under way."""
+    """Return when the next attempt is due, in ms; None while an attempt is under way."""
     last = last_record(promise)
     return last.until if isinstance(last, Waiting) else None
 
@@ -179,7 +184,7 @@ def failed_in(promise: Promise) -> list[Attempt]:
 
 
 def cut_short(promise: Promise, now_ms: int) -> JsonText | None:
-    """Return the attempts of a row that rests, as if its wait had been to end at this moment."""
+    """Return the `attempts` column of a resting step, with its wait cut to end at `now_ms`."""
     *before, last = _records(promise)
     return encode_failed([*before, last | {_WAITED: max(now_ms - int(last["at"]), 0)}])
 

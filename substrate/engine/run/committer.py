@@ -193,7 +193,7 @@ class Committer:
 
     async def _read_back(self, batch: Sequence[_Entry], error: StoreError) -> None:
         """Find out what was committed before the connection died; send the rest again."""
-        self._troubles.make("a commit was cut off and is being read back", error)
+        self._troubles.report("a commit was cut off and is being read back", error)
         for attempt in count():
             # First a pause: the server may still be about to commit what it was sent.
             await asyncio.sleep(_BACK_OFF[min(attempt, len(_BACK_OFF) - 1)])

@@ -1,7 +1,7 @@
-"""The last look at what a run is about to write: no secret that is known here, wherever it stands.
+"""Hides secrets in each row before it is written: no row holds a secret that this process knows.
 
-Results, errors, signals, undos, and what a call is known by: all of them become a row, and here
-they are looked through before they do. Where nothing is known, that is free.
+Results, errors, signals, undos and the inputs of calls all become columns of a row. Each of these
+payloads is searched before the write. While this process knows no secret, the search costs nothing.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from substrate.values.records import JsonText, Promise
 from substrate.values.secret import hidden_in, is_any_known
 
 _QUICK = 64 * 1024
-"""Of more characters, a payload is looked through in a thread."""
+"""A promise with more characters of payload than this is searched in a thread."""
 
 
 async def discreet(promise: Promise) -> Promise:
-    """Return the promise as it may be written."""
+    """Return the promise with all known secrets hidden, ready to be written."""
     if not is_any_known():
         return promise
     if sum(len(getattr(promise, name) or "") for name in PAYLOADS) > _QUICK:
@@ -27,21 +27,22 @@ async def discreet(promise: Promise) -> Promise:
 
 
 def discreet_at_once(promise: Promise) -> Promise:
-    """Return the promise as it may be written; for who is in a thread, or in a transaction."""
+    """Do the same as `discreet`, synchronously: for callers in a thread or in a transaction."""
     if not is_any_known():
         return promise
     changed: dict[str, Any] = {}
     for name in PAYLOADS:
         payload: JsonText | None = getattr(promise, name)
-        if (told := without_secrets(payload)) != payload:
-            changed[name] = told
+        if (masked := without_secrets(payload)) != payload:
+            changed[name] = masked
     return replace(promise, **changed) if changed else promise
 
 
 def without_secrets(payload: JsonText | None) -> JsonText | None:
-    """Return a payload with the secrets hidden, as JSON of the same form."""
+    """Return a payload with its secrets hidden, as JSON of the same shape."""
     if payload is None or not is_any_known():
         return payload
     value = decode(payload)
-    told = hidden_in(value)
-    return payload if told is value else JsonText(encode(told))
+    masked = hidden_in(value)
+    # `hidden_in` returns the same object if it found none: then the payload keeps its exact text.
+    return payload if masked is value else JsonText(encode(masked))

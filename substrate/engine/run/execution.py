@@ -1,8 +1,9 @@
-"""One execution of a claimed run: the parts that it holds, and how the next one follows.
+"""One execution of a claimed run: its parts, and how the next execution of the claim follows.
 
-A claim is driven by one execution after another: its function's, the same function's again where a
-signal came while it ended, and that of its unwinding. Each has a lifecycle of its own, so that a
-task left over from the one before, which was shut, writes nothing through the next.
+A claim has one or more executions, one after another: the first drives the function. Another drives
+the function again if a signal came while the function ended. The last may unwind the run (call its
+undos). Each execution has its own lifecycle: a leftover task of an earlier execution, which was
+shut, can write nothing through the next one.
 """
 
 import asyncio
@@ -27,14 +28,14 @@ from substrate.values.records import OWN_KEY, Claim, Fence, Promise, generation_
 from substrate.values.secret import Revealed, hidden_in
 
 _LOOK_UP_S = 5.0
-"""So long a run waits for the sources of secrets that an earlier claim may have revealed."""
+"""How long loading waits for the sources of secrets that an earlier claim may have revealed."""
 
 _NAMED = re.compile(r'"\$secret":"([\w:./@#-]+)"')
 """A secret in JSON, as the codec writes its name."""
 
 
 class Execution:
-    """The state of a run that is being driven here and now."""
+    """The state of a run while this worker drives it."""
 
     def __init__(
         self,
@@ -51,14 +52,14 @@ class Execution:
         self.fence: Fence = claim.fence
         self.services = services
         self.is_again = is_again
-        """Whether the function is driven again over its journal, since a signal came at its end."""
+        """Whether the function is driven a second time, since a signal came while it ended."""
         self.journal: Journal = Journal() if journal is None else journal
         self.revealed: Revealed = Revealed() if revealed is None else revealed
         """The secrets that the run has revealed, which no record shows."""
         self.heard: set[str] = set()
-        """The names of the signals that the run has looked for by `ctx.hear`."""
+        """The names of the signals that the run has polled with `ctx.hear`."""
         self.has_heard = False
-        """Whether such a look has found anything."""
+        """Whether any of those polls found a signal."""
 
         run_id = self.fence.run_id
         self.lifecycle: Lifecycle = lifecycle or Lifecycle(run_id, services.lease_holds)
@@ -82,18 +83,18 @@ class Execution:
 
     @property
     def generation_scope(self) -> Key:
-        """The scope of all keys of the run's present generation: none for the first."""
+        """The scope of all keys in the run's current generation; the first generation has none."""
         return generation_key(self.claim.run.generation)
 
-    def tell(self, event: dict[str, Any]) -> None:
-        """Tell the worker's listener of a live event. Its errors are its own: the run goes on."""
+    def emit(self, event: dict[str, Any]) -> None:
+        """Hand a live event to the worker's listener; an error of the listener is only logged."""
         try:
             self.services.on_event(self.fence.run_id, hidden_in(event))
-        except Exception:  # noqa: BLE001 - logged, and no matter of the run
+        except Exception:  # noqa: BLE001 - logged; it must not stop the run
             log.exception("the listener of run %s failed", self.fence.run_id)
 
     def unwinding(self) -> "Execution":
-        """Return the execution that unwinds what this one did; shut this one."""
+        """Shut this execution; return the one that undoes its steps."""
         following = Execution(
             self.claim,
             self.services,
@@ -106,9 +107,9 @@ class Execution:
         return following
 
     async def again(self) -> "Execution":
-        """Return an execution of the same claim that begins with the journal anew; shut this one.
+        """Shut this execution; return one of the same claim that replays the journal.
 
-        For a run that something came for while it ended.
+        Called when a signal came for the run while its function ended.
         """
         run = await self.access.run()
         if run is None or (run.epoch, run.lease_owner) != (self.fence.epoch, self.fence.owner):
@@ -117,33 +118,34 @@ class Execution:
             replace(self.claim, run=run),
             self.services,
             lifecycle=self.lifecycle.for_another_drive(),
-            # The calls stay: one may be under way in a thread that nothing can stop.
+            # The calls are kept: one may still run in a thread, where nothing can stop it.
             open_promises=OpenPromises(self.fence.epoch, self.open.calls),
             revealed=self.revealed,
             is_again=True,
         )
-        self.recorder.tell_change()
+        self.recorder.notify_change()
         return following
 
     async def load(self) -> None:
-        """Load what the run has recorded so far, in its present generation."""
+        """Load the journal of the run's current generation."""
         run = self.claim.run
         # A run that has written nothing but its own row has no journal: no query for it.
         if run.last_seq > max(1, run.generation_seq):
             promises = await self.access.journal(run.generation_seq)
             self.journal = Journal(promises)
+            # Before any of these rows is used: a secret must be known before it can be hidden.
             await self._know_secrets(promises)
             for promise in promises:
                 if promise.key != OWN_KEY:
                     self.open.track(promise)
             for promise in (*self.open.pending.values(), *self.open.undoable.values()):
-                self.check_readable(promise)  # what is called next hangs on what they say
+                self.check_readable(promise)  # their content decides which calls are made
         elif run.generation:
             await self._know_secrets(())
         self.lifecycle.is_loaded = True
 
     async def _know_secrets(self, promises: Sequence[Promise]) -> None:
-        """Know what an earlier claim may have revealed, by the names that are recorded."""
+        """Find the secrets that an earlier claim may have revealed, by their recorded names."""
         recorded = (text for row in promises for text in (row.input, row.undo))
         for each in (self.claim.input, *recorded):
             if each and '"$secret"' in each:
@@ -152,18 +154,18 @@ class Execution:
         await self.look_up_secrets()
 
     async def look_up_secrets(self) -> None:
-        """Read what the run was given by name, and may have revealed before it was loaded."""
+        """Read the values of the secrets that an earlier claim may have revealed."""
         if self.revealed.has_unread and (len(self.journal) or self.claim.run.generation):
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_UP_S):
                     await asyncio.to_thread(self.revealed.look_up)
 
     def check_readable(self, promise: Promise) -> None:
-        """Pause the run where a row of its own cannot be read."""
+        """Pause the run if this row of its journal cannot be read."""
         if failure := unreadable(promise):
             self.lifecycle.drain_and_raise(Paused(failure))
 
     async def unreadable_row(self) -> Failure | None:
-        """Return what cannot be read of the run's rows, if one of them cannot."""
+        """Return the failure for the first unreadable row of the run's journal, if there is one."""
         promises = await self.access.journal(self.claim.run.generation_seq)
         return await asyncio.to_thread(unreadable_among, promises)

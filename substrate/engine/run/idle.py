@@ -1,9 +1,9 @@
-"""How many of a run's tasks are at work, and what the others wait for.
+"""Counts the tasks of a run that are at work, and keeps what the other tasks wait for.
 
-A run is *idle* when each of its tasks waits for a moment, a signal or a child; then it can be
-suspended. A place at work is handed over, never given up and taken again: the last branch of a
-combinator leaves its place to the task that waits for the branches. So a run does not count as idle
-while it is between two operations.
+A run is *idle* when each of its tasks waits for a moment, a signal or a child; then the run can be
+suspended. A run must not count as idle between two operations. So a working task hands its place
+over, and never gives it up to take it again: the last branch of a combinator to end leaves its
+place to the task that waits for the branches.
 """
 
 import asyncio
@@ -29,28 +29,28 @@ class Group:
 class Wait:
     """One task that waits."""
 
-    #: The run's wake version before the task looked in vain for what it waits for; None when only
-    #: time or a child can bring that.
+    #: The run's wake version before the task looked for its signal and found none; None when only
+    #: time or a child can end the wait.
     seen_wake_version: int | None = None
-    #: When it goes on at the latest, in ms.
+    #: When the task continues at the latest, in ms.
     due_at: int | None = None
-    #: The group in which a child is waited for.
+    #: The group of branches in which the task waits for a child.
     child_of: Group | None = None
 
 
 class SuspendRequest(NamedTuple):
     """How a run is to be suspended: see `Store.suspend`."""
 
-    #: The oldest of the wake versions at which its tasks have looked; None: none has.
+    #: The oldest wake version at which one of its tasks has looked; None when no task has.
     seen_wake_version: int | None
     #: How many children must end before any task can go on.
     children_needed: int
-    #: When the first task goes on, in ms.
+    #: When the first task is due, in ms.
     due_at: int | None
 
 
 class Branches:
-    """Branches that have taken the place of the task which waits for them all, or for the first."""
+    """The branches that work in place of the task that waits for all of them, or for the first."""
 
     __slots__ = ("_ended", "_idle", "_waited_for")
 
@@ -77,39 +77,39 @@ class Branches:
 
 
 class IdleTracker:
-    """Counts a run's tasks at work, and keeps what the others wait for."""
+    """Counts the run's tasks at work, and keeps the waits of the others."""
 
     def __init__(self, on_idle: Callable[[], None]) -> None:
         self.idle_since: float | None = None
-        """Since when the run is idle, in seconds of the event loop's clock; None while it works."""
+        """When the run became idle, in seconds of the event loop's clock; None while it works."""
         self._on_idle = on_idle
         self._at_work = 1
         self._waits: set[Wait] = set()
         self._decision: asyncio.Event | None = None
 
     def branch_out(self, count: int, *, needs_any: bool = False) -> Branches:
-        """Let so many branches take the place of the task at work."""
+        """Replace the current task, which is at work, by `count` branches at work."""
         self._at_work += count - 1
         return Branches(self, 1 if needs_any else count)
 
     def begin_work(self) -> None:
-        """Count one more as at work, until `end_work`: what may let a task go on."""
+        """Count one more as at work until `end_work`, e.g. a pass that may wake a task."""
         self._at_work += 1
         self.idle_since = None
 
     def end_work(self) -> None:
         """Count one less as at work."""
         self._at_work -= 1
-        # Without a wait the run is not idle but at its end: nothing would ever wake it.
+        # Without any wait the run is not idle: it is ending, and nothing could wake it.
         if self._at_work == 0 and self._waits:
             self.idle_since = asyncio.get_running_loop().time()
             self._on_idle()
 
     @asynccontextmanager
     async def waiting(self, wait: Wait) -> AsyncIterator[None]:
-        """Count the current task as one that waits, for this block.
+        """Count the current task as waiting while this block runs.
 
-        It goes on only when it is settled whether the run is suspended: see `suspending`.
+        After the block, the task continues only if no suspension is pending: see `suspending`.
         """
         self._waits.add(wait)
         self.end_work()
@@ -120,20 +120,21 @@ class IdleTracker:
         await self.wait_until_decided()
 
     def resume(self, wait: Wait) -> None:
-        """Count a task that waited as at work again: from now on, though it has its turn later."""
+        """Count a waiting task as at work from now on, though the event loop runs it later."""
+        # Called twice for one wait: by the waker, then by the task itself. Only the first counts.
         if wait in self._waits:
             self._waits.discard(wait)
             self._at_work += 1
             self.idle_since = None
 
     async def wait_until_decided(self) -> None:
-        """Return when no suspension of the run is on its way."""
+        """Return when no suspension of the run is pending."""
         while self._decision is not None:
             await self._decision.wait()
 
     @contextmanager
     def suspending(self) -> Iterator[None]:
-        """Hold back every task that is woken in this block, which suspends the run or fails to."""
+        """Hold back each task that is woken while this block tries to suspend the run."""
         decision = self._decision = asyncio.Event()
         try:
             yield
@@ -142,7 +143,7 @@ class IdleTracker:
             decision.set()
 
     def suspend_request(self) -> SuspendRequest | None:
-        """Return how the run is to be suspended; None while it works, or is being suspended."""
+        """Return how to suspend the run; None while it works, or while a suspension is pending."""
         if self.idle_since is None or self._decision is not None:
             return None
         seen = [

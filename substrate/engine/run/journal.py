@@ -1,10 +1,10 @@
-"""What one run has recorded before it was claimed, by key: loaded in one query.
+"""The journal of one run: what it recorded before this claim, by key, loaded in one query.
 
-A record is handed out once, when the code asks for its key, and is kept no longer: a key is asked
-for once, and what the run records from now on it needs no second time.
+Code asks for each key once. So a record is handed out once and then dropped; what the run records
+during this claim is not added.
 
-A record stands for what the code asks for if that is what was recorded, or if a person has accepted
-it for exactly that call. An acceptance is a row of its own; the record stays as it was.
+A record answers a call if the call is what was recorded, or if a person accepted the record for
+exactly that call. An acceptance is a row of its own; the accepted record is not changed.
 """
 
 from collections.abc import Iterable
@@ -19,22 +19,22 @@ from substrate.values.ids import Key, RunId, promise_id
 from substrate.values.records import ACCEPTED_SCOPE, Effect, JsonText, Kind, Promise, PromiseState
 
 MISMATCH = "FingerprintMismatch"
-"""The type of the failure with which a run is paused whose code asks for something else."""
+"""The failure type of a paused run whose code asks for something else than was recorded."""
 
 NEVER_ASKED = "NeverAsked"
-"""The type of the failure with which a run is paused whose code has forgotten a call in doubt."""
+"""The failure type of a paused run whose code ended without asking for a call in doubt."""
 
 _LEFT = "left"
-"""What stands for a fingerprint where a person lets a call be forgotten."""
+"""Replaces the fingerprint in the acceptance by which a person lets code drop a call."""
 
 _SHOWN = 200
-"""How many characters of each side's arguments the message of a pause shows."""
+"""How many characters of the arguments, recorded and asked, the message of a pause shows."""
 
 
 class Expected(NamedTuple):
-    """What the code asks for at one place: its key, and what must match the record there.
+    """What the code asks for: a key, and what the record under that key must match.
 
-    Without a fingerprint of its own it is known by its kind, name and input.
+    Without a fingerprint of its own, a call is compared by its kind, name and input.
     """
 
     key: Key
@@ -45,12 +45,12 @@ class Expected(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """What the journal keeps to tell whether a later replay asks for the same."""
+        """The hash that the journal keeps: a later replay checks that it asks for the same call."""
         return self.own_fingerprint or fingerprint(self.kind.value, self.name, self.input)
 
 
 class Journal:
-    """The promises of one run that have not been asked for yet."""
+    """The recorded promises of one run that its code has not asked for yet."""
 
     __slots__ = ("_accepted", "_left", "_left_out", "_rows", "_scopes")
 
@@ -64,18 +64,18 @@ class Journal:
                 self._rows[promise.key] = promise
             elif promise.key.startswith(ACCEPTED_SCOPE):
                 self._accepted.add(promise.key)
-        # Made once: rows are handed out, and a scope stays one that something was recorded in.
+        # Computed now: rows are dropped later, and `has_scope` must not change with them.
         self._scopes = _scopes_of(self._rows)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __contains__(self, key: Key) -> bool:
-        """Whether something is recorded under a key that has not been asked for yet."""
+        """Whether there is a record under this key that the code has not asked for yet."""
         return key in self._rows
 
     def input_of(self, key: Key) -> JsonText | None:
-        """Return what is recorded as the arguments under a key that has not been asked for yet."""
+        """Return the recorded arguments under a key that the code has not asked for yet."""
         found = self._rows.get(key)
         return found.input if found else None
 
@@ -86,7 +86,7 @@ class Journal:
     def take(self, asked: Expected) -> Promise | None:
         """Return the promise recorded under the asked key, or None.
 
-        Raises `Paused` when what was recorded is not what the code asks for now.
+        Raises `Paused` when the record does not match the call, and no person accepted it.
         """
         found = self._rows.pop(asked.key, None)
         if found is None or _matches(found, asked) or self._is_accepted(found, asked):
@@ -94,25 +94,24 @@ class Journal:
         raise Paused(_mismatch(found, asked))
 
     def look(self, key: Key) -> Promise | None:
-        """Return what was recorded under a key that has not been asked for yet, and keep it."""
+        """Return the record under a key without taking it, or None."""
         return self._rows.get(key)
 
     def put_back(self, promise: Promise) -> None:
-        """Keep a record for who asks for its key once more."""
+        """Keep a record that was taken, so that its key can be asked for again."""
         self._rows[promise.key] = promise
 
     def _is_accepted(self, found: Promise, asked: Expected) -> bool:
-        """Whether a person let the record stand for this call, whatever others they accepted."""
+        """Whether a person accepted the record for exactly this call."""
         return accepted_key(asked.key, asked.fingerprint) in self._accepted and _can_stand(
             found, asked.kind, asked.name
         )
 
     def forgotten(self, open_: Iterable[Promise]) -> Promise | None:
-        """Return a ``once`` call in doubt that the code has not asked for, and nobody let go.
+        """Return a ``once`` call in doubt that the code has not asked for, or None.
 
-        `open_` is what has no outcome yet.
-
-        Nobody knows whether it happened, and code that doesn't ask would never be told.
+        Nobody knows whether such a call happened, and code that never asks for it never finds out.
+        A call that a person has let go does not count. `open_` are the promises without an outcome.
         """
         for found in open_:
             is_in_doubt = found.effect is Effect.ONCE and next_attempt_at(found) is None
@@ -122,18 +121,18 @@ class Journal:
         return None
 
     def pop(self, key: Key) -> Promise | None:
-        """Return what was recorded under a key that no code can ask for, or None."""
+        """Take and return the record under a key that only the kit uses, or None."""
         return self._rows.pop(key, None)
 
     def leave_out(self, scopes: Iterable[Key]) -> None:
-        """Be told of scopes that the code has left for good: what lost a race."""
+        """Ignore these scopes in `newest_in`: their branches lost a race, and are never resumed."""
         if self._rows:
             self._left_out.update(scopes)
 
     def newest_in(self, scope: str) -> int:
-        """Return the highest seq in a scope of what the code may still ask for; 0: there is none.
+        """Return the highest seq of a record in a scope that the code may still ask for, or 0.
 
-        The rows of a scope are gone through once, from the newest on, however often this is asked.
+        All calls for one scope together look at each of its rows once, from the newest on.
         """
         left = self._left.get(scope)
         if left is None:
@@ -152,10 +151,10 @@ class Journal:
 
 
 def acceptance(own: Promise, found: Promise | None, key: Key, by: str | None, now: int) -> Promise:
-    """Return the row that lets a record stand for the call about which its run is paused.
+    """Return the row by which a person accepts a record for the call that paused its run.
 
-    `own` is the promise of the run's outcome, which says what the pause is about, and `found` the
-    record under the key. Raises `Misuse` where the pause is about something else.
+    `own` is the promise of the run's outcome, whose failure says what the pause is about; `found`
+    is the record under `key`. Raises `Misuse` when the pause is about something else.
     """
     failure = Failure.from_json(decode(own.error)) if own.error else None
     about = failure.details if failure and failure.type in (MISMATCH, NEVER_ASKED) else None
@@ -184,12 +183,15 @@ def acceptance(own: Promise, found: Promise | None, key: Key, by: str | None, no
 
 
 def accepted_key(key: Key, asked: str) -> Key:
-    """Return the key of the acceptance of a record for the call with this fingerprint."""
+    """Return the key of the row that accepts a record for the call with this fingerprint."""
     return Key(f"{ACCEPTED_SCOPE}{key}/{asked}")
 
 
 def _can_stand(found: Promise, kind: Kind, name: str) -> bool:
-    """Whether a record can stand for another call: an outcome for any, an intent for its like."""
+    """Whether a record can answer another call.
+
+    An outcome can answer any call; an intent only one of the same kind and name.
+    """
     return found.is_settled or (found.kind is kind and found.name == name)
 
 
@@ -198,10 +200,10 @@ def _matches(found: Promise, asked: Expected) -> bool:
     if found.kind is not asked.kind or found.name != asked.name:
         return False
     if asked.own_fingerprint is None and found.input == asked.input:
-        return True  # as its fingerprint would say, which a long replay need not compute
+        return True  # equal inputs have equal fingerprints, which a long replay need not compute
     if found.fingerprint == asked.fingerprint:
         return True
-    # What one side tells of a secret the other may have known as one: that is no difference.
+    # One side may show a secret that the other already knew and hid: that is no difference.
     is_own = asked.own_fingerprint is not None
     return not is_own and without_secrets(found.input) == without_secrets(asked.input)
 
@@ -242,7 +244,7 @@ def _mismatch(found: Promise, asked: Expected) -> Failure:
 
 
 def never_asked(found: Promise) -> Failure:
-    """Return the failure of a run whose code has ended without asking for a call in doubt."""
+    """Return the failure of a run whose code ended without asking for a call in doubt."""
     side = _side(found.kind, found.name, found.input)
     return Failure(
         NEVER_ASKED,
@@ -254,7 +256,7 @@ def never_asked(found: Promise) -> Failure:
 
 
 def _shown(input_: JsonText | None, other: JsonText | None) -> str:
-    """Return one side's arguments as a message shows them: where they are long, what differs."""
+    """Return one side's arguments for a message; if long, a cut around the first difference."""
     if input_ is None:
         return "no arguments"
     if len(input_) <= _SHOWN:

@@ -1,10 +1,10 @@
-"""What may end an execution, and how its steps come to their end before that.
+"""How an execution ends: at once, or after its steps in flight have ended.
 
-- An execution that was *shut* writes nothing more: every operation raises the same interrupt
-  again, whatever user code does with it, and every task of the run is cancelled.
-- One that *drains* lets the steps in flight come to their outcome, begins no other, and is shut
-  when the last of them has ended. So a worker that stops, or a branch whose journal and code are
-  at odds, costs no call that has begun.
+- An execution that is *shut* writes nothing more. Every operation raises the same interrupt again,
+  whatever user code does with it, and every task of the run is cancelled.
+- An execution that *drains* begins no step, lets the steps in flight record their outcome, and is
+  shut when the last of them has ended. So no call that has begun is lost when a worker stops, or
+  when one branch finds that its code and the journal differ.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ _CANCELLED = (
 )
 
 _REFUSED_AT_ONCE = 8
-"""So many operations of a run that was shut are refused without a pause: a cleanup has a few."""
+"""How many operations of a shut run are refused without a pause: cleanup code makes a few."""
 
 
 class Lifecycle:
-    """The tasks of one execution of a run, and what becomes of them."""
+    """The tasks of one execution of a run, and the interrupt that ends them."""
 
     def __init__(
         self,
@@ -40,14 +40,14 @@ class Lifecycle:
         self.task = task
         """The run's own task; its branches have others."""
         self.interrupt: Interrupt | None = None
-        """What has shut the execution: the first of them stands."""
+        """What has shut the execution: the first interrupt wins."""
         self.crash: Failure | None = None
-        """Why it was left without an outcome, where that counts as a crash of the run's own."""
+        """Why the execution has no outcome, if that counts as a crash caused by the run itself."""
         self.is_loaded = False
-        """Whether it is known what the run has open."""
+        """Whether the journal is loaded, so that the run's open promises are known."""
         self.is_unwinding = False
         self.is_leaving = False
-        """Whether the last write of this execution, or its suspension, is on its way."""
+        """Whether the last write of this execution, or its suspension, is under way."""
         self._run_id = run_id
         self._lease_holds = lease_holds
         self._draining: Interrupt | None = None
@@ -57,13 +57,13 @@ class Lifecycle:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def for_unwinding(self) -> "Lifecycle":
-        """Shut this one; return the lifecycle of the unwinding that goes on in the same task."""
+        """Shut this lifecycle; return that of the unwinding, which runs in the same task."""
         following = self._following()
         following.is_loaded = following.is_unwinding = True
         return following
 
     def for_another_drive(self) -> "Lifecycle":
-        """Shut this one; return that of the function driven again, which drains where this did."""
+        """Shut this lifecycle; return that of the next drive, which also drains if this one did."""
         following = self._following()
         if self._draining is not None:
             following.drain(self._draining)
@@ -74,15 +74,15 @@ class Lifecycle:
         return Lifecycle(self._run_id, self._lease_holds, self.task)
 
     def check_open(self) -> None:
-        """Raise what has shut this execution, if anything has."""
+        """Raise the interrupt that has shut this execution, if one has."""
         if self.interrupt is not None:
             raise self.interrupt
 
-    async def hold_up(self) -> None:
-        """Return when an operation that was refused may raise that in its task.
+    async def delay_refusal(self) -> None:
+        """Pause before a refused operation raises: longer with each refusal, up to a second.
 
-        Code that swallows every error in a loop would else never let go of the event loop, which
-        other runs, the heartbeat and the end of the worker need.
+        Code that swallows every error in a loop would otherwise never yield the event loop, which
+        other runs, the heartbeat and the worker's shutdown need.
         """
         self._refused += 1
         beyond = self._refused - _REFUSED_AT_ONCE
@@ -92,35 +92,35 @@ class Lifecycle:
                 "loop; catch Exception instead",
                 self._run_id,
             )
-        with suppress(asyncio.CancelledError):  # it is told the same
+        with suppress(asyncio.CancelledError):  # the caller raises the interrupt anyway
             await asyncio.sleep(min(0.001 * 2 ** min(beyond, 10), 1.0) if beyond > 0 else 0)
 
     @property
     def holds(self) -> bool:
-        """Whether the run may still act: its lease holds, and nothing has shut it. In any thread.
-
-        The lease first: a worker that comes back as another shuts what it drove before it does.
-        """
+        """Whether the run may act: its lease holds, and it is not shut. Safe in any thread."""
+        # The lease first. A worker that registers anew first shuts its executions, and only then
+        # has a lease that holds again: in the other order, an old run could see both as good.
         return self._lease_holds() and self.interrupt is None
 
     def check_holds(self) -> None:
-        """Raise what keeps the run from acting, if anything does."""
+        """Raise if the run may not act any more: its lease lapsed, or it was shut."""
         if not self.holds:
             message = f"the lease on run {self._run_id!r} has lapsed"
             self.shut_and_raise(LeaseLost(message))
 
     def shut(self, interrupt: Interrupt) -> None:
-        """End the execution: the first interrupt stands, and every task of the run is cancelled."""
+        """End the execution: the first interrupt wins, and every task of the run is cancelled."""
         if self.interrupt is None:
             self.interrupt = interrupt
-            # The current task is left alone: it raises the interrupt by itself.
+            # The current task is not cancelled: it raises the interrupt itself.
             for task in self._tasks - {asyncio.current_task()}:
                 task.cancel()
 
     def end_early(self, interrupt: Cancelled) -> None:
-        """Shut the execution so that the run ends now.
+        """Shut the execution so that the run ends now, cancelled or timed out.
 
-        Not before it knows what it has to close, nor while it unwinds, or is at its end.
+        Does nothing before the journal is loaded (the run does not know yet what to close), while
+        the run unwinds, and while its last write is under way.
         """
         if self.is_loaded and not (self.is_unwinding or self.is_leaving):
             self.shut(interrupt)
@@ -132,32 +132,32 @@ class Lifecycle:
             self.shut(self._draining)
 
     def drain_and_raise(self, interrupt: Interrupt) -> NoReturn:
-        """Raise the interrupt in one branch, while steps in flight in others come to their end."""
+        """Raise the interrupt in this branch; steps in flight in other branches may end first."""
         self.drain(interrupt)
         raise self.interrupt or interrupt
 
     def shut_and_raise(self, interrupt: Interrupt) -> NoReturn:
-        """Shut the execution from within at once, and raise."""
+        """Shut the execution at once, and raise the interrupt that shut it."""
         self.shut(interrupt)
         raise self.interrupt or interrupt
 
     def cancelled(self) -> Misuse:
         """Return the error for an operation of the run's own task that was cancelled from outside.
 
-        Most likely that was a timeout of asyncio's, which takes the cancellation back when it sees
-        the error. Where nobody does, the task is to end: see `is_own_cancellation`.
+        Most likely an asyncio timeout cancelled it, which takes the cancellation back when it sees
+        the error. If nobody takes it back, the task must end: see `is_own_cancellation`.
         """
-        # How deep the task is cancelled now: `asyncio.timeout` takes its own back, others don't.
+        # The number of cancellations now: `asyncio.timeout` takes its own back, others do not.
         self._cancellation = (cancellations(), error := Misuse(_CANCELLED))
         return error
 
     def is_own_cancellation(self, outcome: object) -> bool:
-        """Whether the outcome is but the end of the task, which says nothing about the run.
+        """Whether this outcome only means that the task was cancelled; it is none of the run then.
 
-        asyncio.timeout() takes its cancellation back (`Task.uncancel`) when it sees the error; a
-        cancellation of the task is never taken back. So where the error arrives here while the
-        task is still cancelled as often as when the error was made, nobody but the task's end
-        was meant. Compared by identity: the same words raised by user code are its own failure.
+        asyncio.timeout() takes its cancellation back (`Task.uncancel`) when it sees the error; who
+        cancels the task to end it does not. So if the error arrives here while the task is
+        cancelled as often as when the error was made, the task itself was cancelled. The error is
+        compared by identity: an equal error that user code raises is a failure of that code.
         """
         depth, error = self._cancellation
         is_it = isinstance(outcome, Raised) and outcome.error is error
@@ -165,12 +165,12 @@ class Lifecycle:
 
     @property
     def is_in_own_task(self) -> bool:
-        """Whether the current task is one of the run's, and none that its code has made."""
+        """Whether the current task belongs to the engine, and was not created by the run's code."""
         return asyncio.current_task() in self._tasks
 
     @contextmanager
     def tracked(self) -> Iterator[None]:
-        """Count the current task as one of the run's, to be cancelled when the run is shut."""
+        """Register the current task for this block: it is cancelled when the execution is shut."""
         task = asyncio.current_task()
         if task is None or task in self._tasks:
             yield
@@ -182,13 +182,13 @@ class Lifecycle:
             self._tasks.discard(task)
 
     async def wait_unless_draining(self) -> None:
-        """Return when the run may go on. While it drains, that is never: it waits to be shut."""
+        """Return at once; while the execution drains, wait here until `shut` cancels the task."""
         self.check_open()
         if self._draining is not None:
             await asyncio.Event().wait()  # until `shut` cancels it, after the last step in flight
 
     async def begin_step(self) -> None:
-        """Count a step as in flight: from before its intent until its outcome is recorded."""
+        """Count a step as in flight, from before its intent until its outcome is recorded."""
         await self._may_call()
         self._steps_in_flight += 1
 
@@ -199,16 +199,16 @@ class Lifecycle:
             self.shut(self._draining)
 
     async def between_attempts(self, pause: Callable[[], Awaitable[None]]) -> None:
-        """Wait for a step's next attempt. A step that waits is not in flight."""
+        """Wait for a step's next attempt. Meanwhile the step does not count as in flight."""
         self.end_step()
         try:
             self.check_open()
             await pause()
             await self._may_call()
-        finally:  # also when it raises: `end_step` takes it off once more
+        finally:  # also after an error: the caller's `end_step` subtracts it again
             self._steps_in_flight += 1
 
     async def _may_call(self) -> None:
-        """Return when a call may be made: the run goes on, and the lease holds."""
+        """Return when a call may begin: the execution does not drain, and its lease holds."""
         await self.wait_unless_draining()
         self.check_holds()

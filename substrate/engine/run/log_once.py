@@ -1,7 +1,7 @@
-"""Lasting trouble, logged once for each cause: not at each tick, nor by each of a hundred runs.
+"""A log of lasting trouble: one line for each cause, not one at each tick or from each run.
 
-A cause is logged when it first occurs, and then once a minute with a count, also if it comes and
-goes meanwhile. The end of all trouble is logged, too.
+A cause is logged when it first occurs, and then at most once a minute with a count, even if it
+stops and starts again meanwhile. One more line says when all trouble is over.
 """
 
 import logging
@@ -16,22 +16,25 @@ _MOST_CAUSES = 1000
 
 
 class TroubleLog:
-    """The log of what goes wrong on one line. In any thread; `now` counts in seconds."""
+    """The trouble of one line of a worker. Safe in any thread.
+
+    `now` is a clock in seconds.
+    """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._lock = threading.Lock()
         # When each cause was logged last, and how often it has occurred since.
         self._logged: dict[str, tuple[float, int]] = {}
-        self._is_over = True
+        self._is_resolved = True
 
-    def make(
-        self, what: str, cause: object, *, apart: str = "", trace: BaseException | None = None
+    def report(
+        self, message: str, cause: object, *, apart: str = "", trace: BaseException | None = None
     ) -> None:
-        """Log what a cause leads to, unless the same cause was logged less than a minute ago.
+        """Log a message with its cause, unless the same cause was logged less than a minute ago.
 
-        A cause that concerns one run alone names the run in `apart`, and is logged for each such
-        run. `trace` is an unforeseen fault; its traceback is logged with it.
+        If the cause concerns one run alone, `apart` names that run, and the cause counts separately
+        for each run. `trace` is an unforeseen exception, whose traceback is logged as well.
         """
         key, now, times = f"{apart}: {cause}", self._now(), ""
         with self._lock:
@@ -40,17 +43,17 @@ class TroubleLog:
                 if now - last < _AGAIN_AFTER:
                     self._logged[key] = last, unlogged + 1
                     return
-                times = f" ({unlogged} times more since this was last told)" if unlogged else ""
+                times = f" ({unlogged} times more since the last report)" if unlogged else ""
             elif len(self._logged) >= _MOST_CAUSES:
                 self._logged.clear()  # a cause that is different each time must not fill the memory
             self._logged[key] = now, 0
-            # What concerns one run alone may last for ever; it does not put off the good news.
-            self._is_over = self._is_over and bool(apart)
-        log.warning("%s: %s%s", what, cause, times, exc_info=trace)
+            # One run's own trouble may last for ever: it must not delay the line that says "over".
+            self._is_resolved = self._is_resolved and bool(apart)
+        log.warning("%s: %s%s", message, cause, times, exc_info=trace)
 
-    def end(self, what: str) -> None:
-        """Log that the trouble is over, if any was logged."""
+    def resolved(self, message: str) -> None:
+        """Log that the trouble is over, if any was reported since the last such line."""
         with self._lock:
-            was_over, self._is_over = self._is_over, True
-        if not was_over:
-            log.info("%s: that is over", what)
+            was_resolved, self._is_resolved = self._is_resolved, True
+        if not was_resolved:
+            log.info("%s: that is over", message)

@@ -1,7 +1,8 @@
-"""What a run has begun and not closed: its pending promises, what could be undone, its calls.
+"""The open promises of one claim: those without an outcome, those with an undo, and their calls.
 
-It stands as the database has it, but for writes that were cut off: see `Recorder.reread_open`. The
-function and the unwinding of one claim share it, since the second closes what the first has begun.
+Each promise is kept as the database has it, except after a write that was cut off: see
+`Recorder.reread_open`. The function and the unwinding of a claim share this object, since the
+unwinding closes what the function began.
 """
 
 from typing import Any, Protocol
@@ -11,32 +12,32 @@ from substrate.values.records import Promise
 
 
 class OpenCall(Protocol):
-    """A call of a step's function, as far as the execution knows one."""
+    """One call of a step's function, as the execution sees it."""
 
     is_first: bool
-    """Whether nothing was called for its promise before that may have happened."""
+    """Whether no earlier call for the same promise may have happened."""
 
     def withdraw(self) -> bool:
-        """Keep the call from beginning, and return whether it never began."""
+        """Prevent the call from beginning; return False if it has begun already."""
 
     async def over(self) -> Any:
-        """Return when it is over, with its own outcome where it was cut off in a thread."""
+        """Wait until the call has ended; return its outcome if it was cut off in a thread."""
 
 
 class OpenPromises:
-    """The promises of one claim on a run that somebody may have to close, or to undo."""
+    """The promises of one claim that may have to be closed or undone."""
 
     def __init__(self, epoch: int, calls: dict[Key, list[OpenCall]] | None = None) -> None:
         self._epoch = epoch
         self.pending: dict[Key, Promise] = {}
-        """What was begun and has no outcome yet."""
+        """Promises without an outcome."""
         self.undoable: dict[Key, Promise] = {}
-        """What could be undone: steps with an `undo`, settled or not."""
+        """Steps with an `undo`, settled or not."""
         self.calls: dict[Key, list[OpenCall]] = {} if calls is None else calls
-        """The calls made here for steps with an intent, as long as that matters."""
+        """This claim's calls for steps with an intent, while the step may be closed or undone."""
 
     def track(self, promise: Promise) -> None:
-        """Take note of a promise as it stands now, or may stand any moment."""
+        """Register a promise: its row as it is now, or as a pending write may make it."""
         if not promise.is_settled:
             self.pending[promise.key] = promise
         elif self.pending:
@@ -47,17 +48,18 @@ class OpenPromises:
             self.undoable.pop(promise.key, None)
 
     def closed(self, key: Key) -> None:
-        """Take note that a promise is open no more."""
+        """Remove a promise that has an outcome now."""
         self.pending.pop(key, None)
 
     def forget(self, key: Key) -> None:
-        """Take note that there is no such row: the write that was to make it never came."""
+        """Remove a promise that has no row: the write that would create it was never committed."""
         self.pending.pop(key, None)
         self.undoable.pop(key, None)
 
     def never_began(self, promise: Promise) -> bool:
-        """Whether it is known of an intent that nothing was called, and see that nothing is."""
+        """Whether the call of an intent certainly never began; if so, prevent it for good."""
         calls = self.calls.get(promise.key, [])
-        # Of an intent of an earlier claim, or of a second call, the calls at hand tell nothing.
+        # Only a first call of this claim proves that: an earlier claim, or an earlier call, may
+        # have called without a trace in `calls`.
         is_ours = bool(calls) and promise.epoch == self._epoch and calls[-1].is_first
         return is_ours and calls[-1].withdraw()

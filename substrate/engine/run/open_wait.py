@@ -1,4 +1,4 @@
-"""One operation that wants signals: what it waits for, and what becomes of it."""
+"""One open operation that wants signals: a wait or a poll, its row, its time and its outcome."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,18 +10,18 @@ from substrate.values.ids import Place, place_of
 from substrate.values.records import JsonText, Promise, ReceivedSignal
 
 _NOT_LOOKED = -1
-"""The wake version of a wait that has not looked yet: no run has it, so none is suspended by it."""
+"""The wake version of a wait that has not looked yet: no run has it, so no suspend matches."""
 
 Refusal = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What a wait records of a value that it accepts."""
+    """A value that a wait accepts, as it is recorded."""
 
-    #: The value as its type makes it.
+    #: The value, converted to the type of the wait.
     value: JsonText
-    #: Whether that is the value as it was sent.
+    #: Whether the conversion left the value as it was sent.
     is_exact: bool = True
 
 
@@ -30,25 +30,25 @@ Validate = Callable[[ReceivedSignal], Accepted | Refusal]
 
 @dataclass(slots=True, eq=False)
 class OpenWait:
-    """An operation that wants signals of a name: a wait wants one, a poll all that have come."""
+    """An operation that wants signals of one name: a wait takes one, a poll takes all there are."""
 
-    #: Its row, as it stands.
+    #: Its row, as last written or read.
     promise: Promise
-    #: What a wait makes of a value, or why it refuses it; a poll has none.
+    #: Converts or refuses a value; None for a poll.
     judge: Validate | None = None
-    #: Until when it waits, in ms.
+    #: When its time is over, in ms.
     due_at: int | None = None
-    #: Whether it leaves no row where it finds nothing.
+    #: Whether it writes no row if it finds nothing.
     is_silent: bool = False
-    #: Whether its time has come, so that the next pass decides on it.
+    #: Whether its time is over, so that the next pass expires it.
     is_due: bool = False
     #: Its place in the order of keys.
     place: Place = field(init=False)
-    #: What the run's idleness knows of it.
+    #: Its entry in the run's `IdleTracker`.
     wait: Wait = field(init=False)
     #: Set when its row is in the database.
     recorded: asyncio.Event = field(init=False)
-    #: Its row, when it is settled.
+    #: Done with its row when that is settled.
     settled: asyncio.Future[Promise] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,17 +1,16 @@
-"""Hands out a run's signals: one receiver for each name, not one for each wait.
+"""Hands out a run's signals: one receiver for each signal name, shared by all waits for that name.
 
 - The oldest signal goes to the first open wait, in the order of keys, that accepts its value. So
   the order of connections and tasks does not decide which question an answer belongs to. A wait
-  that would make another value of it comes after all that accept it as it is.
-- A signal that no open wait accepts goes to a poll, or else is refused: it counts as taken, and the
-  first wait notes why.
-- A wait that the journal has as pending is open, though this replay has not come back to it.
-  Until it has, nothing is handed out; once nothing of the run is at work, the code does not ask
-  for it any more.
-- A pass over the inbox is work: a run is not let go while one is under way, nor before one has
-  looked in vain since the last wake-up.
-- A wait that is cancelled is given nothing from then on. A write for it that is under way is waited
-  for, so that a signal it took can be given back.
+  that would convert the value comes after all waits that accept it unchanged.
+- A signal that no open wait accepts goes to a poll. Without a poll it is refused: it counts as
+  taken, and the first wait records the reason.
+- A wait that is pending in the journal counts as open before the replay has reached it, and until
+  then no signal is handed out. If the run becomes idle first, the code never asks for that wait.
+- A pass over the inbox counts as work. So a run is not suspended during a pass, nor before a pass
+  since the last wake-up has found nothing.
+- A cancelled wait receives nothing more. If a write for it is under way, its task waits for that
+  write, so that a signal it took can be given back.
 """
 
 import asyncio
@@ -29,20 +28,21 @@ from substrate.values.errors import CheckpointRefused, Paused
 from substrate.values.records import JsonText, Kind, Promise, PromiseState, ReceivedSignal
 
 MAX_NOTED = 100
-"""So many refused values a wait notes, the last ones: each is written again with every other."""
+"""How many refused values a wait's row keeps, the latest ones: each refusal writes all of them."""
 
 _BATCH = 128  # signals that are read at once, at most
 _POLL_BYTES = 8_000_000  # of values, about, that one poll takes; the next one takes the rest
 
 
 class Receiver:
-    """Hands the signals of one name to its waiters, waits and polls, one pass after another."""
+    """Hands the signals of one name to its waiters (waits and polls), in one pass after another."""
 
     def __init__(self, execution: Execution, name: str) -> None:
         self._execution = execution
         self._name = name
         self._waits: list[OpenWait] = []
         self._polls: list[OpenWait] = []
+        # Waits that an earlier claim opened, and that this replay has not reached.
         self._absent = {
             promise.key
             for promise in execution.open.pending.values()
@@ -53,7 +53,7 @@ class Receiver:
         self._is_held = False
 
     async def settle(self, waiter: OpenWait) -> Promise:
-        """Return the waiter's promise when it is settled: by a signal, or by its time."""
+        """Return the waiter's promise when a signal or its time has settled it."""
         self._absent.discard(waiter.promise.key)
         insort(
             self._polls if waiter.judge is None else self._waits, waiter, key=attrgetter("place")
@@ -66,28 +66,28 @@ class Receiver:
                 return await waiter.settled
         except BaseException:
             self._dismiss(waiter)
-            await self._wait_until_answered()  # a pass may be writing for this one: see `give_back`
+            await self._wait_until_answered()  # a pass may be giving it a signal: see `give_back`
             raise
 
     async def _until_due(self, waiter: OpenWait, due_at: int) -> None:
-        """Return when the waiter is settled, or its time has come and a pass is to decide on it."""
+        """Return when the waiter is settled, or when its time is over and a pass will expire it."""
         await waiter.recorded.wait()
-        await self._execution.wakeups.come(due_at, waiter.settled)
+        await self._execution.wakeups.sleep_until(due_at, waiter.settled)
         if not waiter.settled.done():
             waiter.is_due = True
             self.look()
 
     def look(self) -> None:
-        """See to it that a pass begins after this moment, if anybody wants a signal."""
+        """Start a pass, or another one after the pass under way, if there is any waiter."""
         if self._pass is not None:
             self._is_wanted = True
         elif self._waits or self._polls:
             self._begin()
 
     def on_idle(self) -> None:
-        """Be told that nothing of the run is at work.
+        """Start the pass that was held for waits of the journal: the run is idle now.
 
-        A wait of the journal that the code has not asked for by now is never asked for.
+        An idle run has reached all of its code, so it never asks for a wait that is still absent.
         """
         if self._is_held and self._pass is None:
             self._absent.clear()
@@ -111,7 +111,7 @@ class Receiver:
     async def _run(self) -> None:
         execution = self._execution
         with execution.lifecycle.tracked():
-            # Before the look: a signal taken while the run is suspended would be lost to it.
+            # Before reading the inbox: a signal taken during a suspension would be lost.
             await execution.idle.wait_until_decided()
             execution.lifecycle.check_open()
             self._is_wanted = False
@@ -119,14 +119,15 @@ class Receiver:
             self._is_held = bool(self._absent)
             if self._is_held:
                 return
-            seen = execution.wakeups.wake_version  # before the look: what comes later has another
+            # Read before the inbox: a signal that comes during the pass has a higher version.
+            seen = execution.wakeups.wake_version
             looked = await self._hand_out()
             for waiter in looked:
                 waiter.wait.seen_wake_version = seen
             await asyncio.gather(*(self._record(each) for each in looked if each in self._waits))
 
     async def _hand_out(self) -> Sequence[OpenWait]:
-        """Hand out what has come; return the waiters that have seen all of it and still wait."""
+        """Hand out the signals in the inbox; return the waiters that have seen all and got none."""
         after, limit = 0, len(self._waits)
         left: list[ReceivedSignal] = []
         while asked := (*self._waits, *self._polls):
@@ -138,12 +139,12 @@ class Receiver:
                 return asked
             if _size(left) > _POLL_BYTES:
                 await self._answer_polls(self._unwanted(left, asked))
-                self._is_wanted = True  # for the waits beside the poll: there is more to see
+                self._is_wanted = True  # the waits have not seen the rest of the inbox
             after, limit = found[-1].n, limit * 2
         return ()
 
     async def _give(self, found: Sequence[ReceivedSignal]) -> Sequence[ReceivedSignal]:
-        """Give each signal to the first wait that accepts it; return what is left for a poll."""
+        """Give each signal to the first wait that accepts it; return the others for the polls."""
         left = []
         for received in found:
             accepted, refused = self._judged(received)
@@ -161,7 +162,7 @@ class Receiver:
     def _judged(
         self, received: ReceivedSignal
     ) -> tuple[tuple[OpenWait, Accepted] | None, tuple[OpenWait, ReceivedSignal, Refusal] | None]:
-        """Return the wait that a value is for, if any, and the first one that refuses it."""
+        """Return the wait that gets this value, if any, and the first wait that refuses it."""
         accepted, refused = None, None
         for wait in self._waits:
             judged = wait.judge(received) if wait.judge else {}
@@ -176,14 +177,14 @@ class Receiver:
     def _unwanted(
         self, left: Sequence[ReceivedSignal], asked: Sequence[OpenWait]
     ) -> Sequence[ReceivedSignal]:
-        """Return what no wait wants, nor one that was opened while the others were asked."""
+        """Return the signals in `left` that no wait accepts which was opened during this pass."""
         new = [wait.judge for wait in self._waits if wait not in asked and wait.judge]
         return [
             each for each in left if not any(isinstance(judge(each), Accepted) for judge in new)
         ]
 
     async def _answer_polls(self, left: Sequence[ReceivedSignal]) -> None:
-        """Give what is left to the first poll, and nothing to the others."""
+        """Answer all polls: the first with the signals that are left, the others with none."""
         for poll in tuple(self._polls):
             found, left = left, ()
             run_id = poll.promise.run_id
@@ -198,51 +199,52 @@ class Receiver:
                 self._answer(poll, await self._execution.recorder.write(polled))
 
     async def _refuse(self, wait: OpenWait, received: ReceivedSignal, refusal: Refusal) -> None:
-        """Let a signal count as taken by the wait, which goes on and notes what was wrong."""
+        """Take a signal for a wait that refuses it; the wait stays open and records the reason."""
         noted: list[Refusal] = decode(wait.promise.attempts) if wait.promise.attempts else []
         attempts = JsonText(encode([*noted, refusal][-MAX_NOTED:]))
         await self._take(wait, replace(wait.promise, attempts=attempts), [received])
 
     async def _take(self, waiter: OpenWait, row: Promise, found: Sequence[ReceivedSignal]) -> None:
-        """Commit the waiter's row, and that it has taken these signals."""
-        stands = await self._execution.recorder.take(row, [received.dedup for received in found])
-        self._stands(waiter, stands)
+        """Commit the waiter's row together with the signals that it takes."""
+        written = await self._execution.recorder.take(row, [received.dedup for received in found])
+        self._update(waiter, written)
 
     async def _record(self, wait: OpenWait) -> None:
-        """Write what has become of a wait that was given nothing: that it waits, or is over."""
+        """Write the row of a wait that got no signal: pending, or expired if its time is over."""
         now = self._execution.now_ms
         promise = wait.promise
         if wait.is_due or (wait.due_at is not None and wait.due_at <= now):
-            over = max(now, wait.due_at or now)
-            promise = replace(promise, state=PromiseState.EXPIRED, settled_at=over)
+            # Not before it was due: the clock may have been set back while it waited.
+            ended_at = max(now, wait.due_at or now)
+            promise = replace(promise, state=PromiseState.EXPIRED, settled_at=ended_at)
         elif promise.seq:
             return
         try:
-            stands = await self._execution.recorder.write(promise)
+            written = await self._execution.recorder.write(promise)
         except CheckpointRefused as error:
             self._fail(wait, error)
             return
-        self._stands(wait, stands)
+        self._update(wait, written)
 
     def _resolved(self, promise: Promise, value: JsonText) -> Promise:
         now = self._execution.now_ms
         return replace(promise, state=PromiseState.RESOLVED, value=value, settled_at=now)
 
-    def _stands(self, waiter: OpenWait, stands: Promise) -> None:
-        """Take note of a waiter's row as it stands now."""
-        waiter.promise = stands
-        if stands.is_settled:
-            self._answer(waiter, stands)
-        elif stands.seq:
+    def _update(self, waiter: OpenWait, row: Promise) -> None:
+        """Set a waiter's row to the one in the database; answer the waiter if it is settled."""
+        waiter.promise = row
+        if row.is_settled:
+            self._answer(waiter, row)
+        elif row.seq:
             waiter.recorded.set()
 
-    def _answer(self, waiter: OpenWait, stands: Promise) -> None:
-        """Tell a waiter its outcome. It is at work from now on, not from when it has its turn."""
+    def _answer(self, waiter: OpenWait, row: Promise) -> None:
+        """Hand a waiter its settled row. It counts as at work from now on, before its next turn."""
         self._dismiss(waiter)
         self._execution.idle.resume(waiter.wait)
         waiter.recorded.set()
         if not waiter.settled.done():
-            waiter.settled.set_result(stands)
+            waiter.settled.set_result(row)
 
     def _fail(self, waiter: OpenWait, error: Exception | Paused) -> None:
         self._dismiss(waiter)
@@ -251,21 +253,21 @@ class Receiver:
             waiter.settled.set_exception(error)
 
     def _dismiss(self, waiter: OpenWait) -> None:
-        """Give a waiter nothing more."""
+        """Remove a waiter: it receives nothing more."""
         for waiters in (self._waits, self._polls):
             if waiter in waiters:
                 waiters.remove(waiter)
 
     async def _wait_until_answered(self) -> None:
-        """Return when no pass is under way that may write for a waiter that has just left."""
+        """Return when the pass under way has ended: it may be writing for a removed waiter."""
         task = self._pass
         while task is not None and not task.done():
-            with suppress(asyncio.CancelledError):  # the caller ends right after, cancelled or not
+            with suppress(asyncio.CancelledError):  # the caller raises right after, in any case
                 await asyncio.wait([task])
 
 
 def receiver_of(execution: Execution, name: str) -> Receiver:
-    """Return the one taker of a name in an execution."""
+    """Return the execution's receiver for a signal name, created at the first call."""
     taker = execution.wakeups.takers.get(name)
     if not isinstance(taker, Receiver):
         taker = execution.wakeups.takers[name] = Receiver(execution, name)

@@ -1,10 +1,11 @@
-"""The one way in which a run writes: under its fence, and nothing once it has been shut.
+"""All writes of a run: under its fence, and none after the execution was shut.
 
-- A write that the fence stops shuts the run: another worker has it.
-- What is returned is the row as it stands in the database, which may be somebody else's outcome.
-- Each outcome is told to whoever looks on, and to what waits for its turn behind a suspect.
-- No row tells a secret that is known here: see `discreet`.
-- A run leaves once: `end`, `finish` and `continue_as` are its last write.
+- A write that the fence rejects shuts the run: another worker owns it.
+- A write returns the row that is then in the database, which may be an outcome of somebody else's.
+- Each outcome is announced to those who follow the run. The first outcome of a suspect (a run that
+  may be killing workers) also lets the worker drive the next suspect.
+- No row holds a secret that this process knows: see `discreet`.
+- An execution releases its run once: `end`, `finish` or `continue_as` is its last write.
 """
 
 import asyncio
@@ -51,7 +52,7 @@ from substrate.values.records import (
 
 
 class Recorder:
-    """Writes what one execution of a run records, and keeps `OpenPromises` as the rows stand."""
+    """Writes the records of one execution, and keeps `OpenPromises` equal to the written rows."""
 
     def __init__(
         self,
@@ -78,19 +79,19 @@ class Recorder:
 
     @property
     def next_change(self) -> asyncio.Event:
-        """Is set when the journal changes after this moment."""
+        """An event that is set at the next change of the journal."""
         if self._changed is None:
             self._changed = asyncio.Event()
         return self._changed
 
     @property
     def is_suspect(self) -> bool:
-        """Whether the run may be what kills workers: it has crashed, and recorded nothing since."""
+        """Whether the run may be killing workers: it crashed, and has recorded no outcome since."""
         return is_suspect(self._claim.run.crashes) and not self._has_settled
 
     @property
     def crashes(self) -> int:
-        """How often in a row the run has ended without an outcome, if this claim does, too."""
+        """The number of crashes in a row, if this claim ends in a crash as well."""
         return 1 + (0 if self._has_settled else self._claim.run.crashes)
 
     async def write(
@@ -100,42 +101,43 @@ class Recorder:
         blobs: tuple[Blob, ...] = (),
         child: NewRun | None = None,
     ) -> Promise:
-        """Commit a promise; return it as it stands, which may be somebody else's outcome.
+        """Commit a promise; return its row, which may be an outcome that somebody else wrote first.
 
-        Raises `CheckpointRefused` when the database rejects what it holds.
+        `blobs` and `child` are written in the same commit. Raises `CheckpointRefused` when the
+        database rejects the content of a row.
         """
         promise = await discreet(promise)
         self._lifecycle.check_open()
-        # Before the commit: where this task is cancelled meanwhile, the row may be there.
+        # Before the commit: if this task is cancelled during it, the row may exist all the same.
         if not promise.is_settled:
             self._open.track(promise)
         new = tuple(blob for blob in blobs if blob.hash not in self._kept)
         match await self._commit(Checkpoint(self._fence, promise, None, new, child)):
             case Written(seq):
-                stands = promise.written(seq, self._fence.epoch)
+                row = promise.written(seq, self._fence.epoch)
             case Adopted(first):
-                stands = first
+                row = first
             case Fenced() | Locked():
                 self._access.lost()
-        # Only now: a commit that failed has kept none of them.
+        # Only after the commit: one that failed has stored none of them.
         self._kept.update(blob.hash for blob in new)
-        return self._recorded(stands)
+        return self._recorded(row)
 
     async def take(self, promise: Promise, dedups: Sequence[str]) -> Promise:
-        """Commit a promise that takes signals; return it as it stands."""
+        """Commit a promise together with the signals that it takes; return its row."""
         promise = await discreet(promise)
         self._lifecycle.check_open()
-        stands = await self._access.retry_until_reachable(
+        row = await self._access.retry_until_reachable(
             lambda: self._services.store.take_signals(self._fence, promise, dedups)
         )
-        return self._access.lost() if isinstance(stands, Fenced) else self._recorded(stands)
+        return self._access.lost() if isinstance(row, Fenced) else self._recorded(row)
 
     async def transact(
         self, id_: PromiseId, call: Callable[[Transaction], Awaitable[Promise]]
     ) -> Promise:
-        """Commit what the call writes together with its promise; return that as it stands.
+        """Commit the writes of the call together with its promise; return the promise's row.
 
-        Where the connection dies in COMMIT, the outcome is read back.
+        If the connection dies during COMMIT, the outcome is read from the database afterwards.
         """
 
         async def call_discreetly(tx: Transaction) -> Promise:
@@ -144,48 +146,48 @@ class Recorder:
         while True:
             self._lifecycle.check_open()
             try:
-                stands = await self._services.store.transact(self._fence, call_discreetly)
+                row = await self._services.store.transact(self._fence, call_discreetly)
             except StoreUnreachable as error:
                 message = "a transaction was cut off and is being read back, in run"
                 who = f"{message} {self._fence.run_id} and perhaps others"
-                self._services.troubles.make(who, error)
+                self._services.troubles.report(who, error)
                 found = await self._access.settled_of([id_])
                 if id_ not in found:
                     continue  # COMMIT was not reached: the call may be made again
-                stands = found[id_]
+                row = found[id_]
             except CheckpointRefused:
                 raise
             except StoreError as error:
                 self._access.give_up(error)
-            return self._access.lost() if isinstance(stands, Fenced) else self._recorded(stands)
+            return self._access.lost() if isinstance(row, Fenced) else self._recorded(row)
 
     async def close(self, promise: Promise) -> None:
-        """Commit the outcome of what nobody waits for any more, also when this one is shut."""
+        """Commit the outcome of an abandoned promise, even if this execution is shut."""
         await self._commit(Checkpoint(self._fence, await discreet(promise)))
         self._open.closed(promise.key)
         self._wakeups.look_for(promise.name)
 
     async def give_back(self, promise: Promise) -> None:
-        """Put back into the inbox what a wait has taken that nobody waits for any more."""
+        """Put the signals that an abandoned wait has taken back into the inbox."""
         await self._access.retry_until_reachable(
             lambda: self._services.store.return_signals(self._fence, promise.id)
         )
         self._wakeups.look_for(promise.name)
 
     async def cancel_child(self, promise: Promise) -> None:
-        """Ask a child to end, which nobody waits for any more."""
+        """Ask an abandoned child to end."""
         await self._access.retry_until_reachable(
             lambda: self._services.store.cancel(RunId(promise.id))
         )
         self._open.closed(promise.key)
 
     async def reread_open(self, concerns: Callable[[Promise], bool] = lambda each: True) -> None:
-        """See that what is open, or some of it, is known as the database has it.
+        """Read the open promises from the database again, or those that `concerns` selects.
 
-        For when tasks of the run have been cancelled: they have not heard what became of the
-        writes that they had sent.
+        Called after tasks of the run were cancelled: a cancelled task does not learn whether the
+        write that it had sent was committed.
         """
-        # A write that was sent may still be on its way, though its caller is gone.
+        # A write may still be under way though its task is gone: first wait until none is.
         await self._services.committer.barrier()
         known = (*self._open.pending.values(), *self._open.undoable.values())
         unsure = {each.id: each for each in known if not each.is_settled and concerns(each)}
@@ -197,7 +199,7 @@ class Recorder:
                 self._open.forget(promise.key)
 
     async def end(self, promise: Promise, status: RunStatus) -> None:
-        """Commit what became of the run, and let go of it; nothing when it is another's by now."""
+        """Commit the outcome of the run and release it; write nothing if another worker owns it."""
         self._lifecycle.is_leaving = True
         outcome: CommitResult | None = None
         with suppress(Shutdown):
@@ -205,9 +207,10 @@ class Recorder:
         self._has_left(outcome, status)
 
     async def finish(self, promise: Promise, heard: Collection[str]) -> bool:
-        """Commit the run's result, and let go of it, unless a signal of these names is untaken.
+        """Commit the run's result and release it, unless an untaken signal has one of these names.
 
-        False: there is one, and nothing was written. True also when the run is another's by now.
+        Returns False if there is such a signal; then nothing was written. Returns True also if
+        another worker owns the run by now.
         """
         if not heard:
             await self.end(promise, RunStatus.DONE)
@@ -223,49 +226,51 @@ class Recorder:
         return True
 
     async def continue_as(self, arguments: JsonText) -> None:
-        """Close the journal and begin the run's next generation; nothing when it is another's."""
+        """Begin the run's next generation; write nothing if another worker owns the run."""
         self._lifecycle.is_leaving = True
         with suppress(Shutdown):
             await self._access.retry_until_reachable(
                 lambda: self._services.store.continue_as(self._fence, arguments)
             )
-        self.tell_change()
+        self.notify_change()
         self._services.on_wake(self._fence.run_id)
 
     async def release_crashed(self, failure: Failure) -> None:
-        """Give the run back as one that crashed by itself; why stands in its own row."""
+        """Release the run as crashed, and write the failure into its own row."""
         reason = replace(own_promise(self._claim.run), error=encode_failure(failure))
-        # The reason first: where the fence stops it, the run is another's, and no crash is counted.
+        # The reason first: if the fence rejects it, another worker owns the run, and this crash
+        # must not count.
         if isinstance(await self._commit(Checkpoint(self._fence, reason)), Written):
             await self._services.store.release([self._fence], is_crash=True)
 
-    def tell_change(self) -> None:
-        """Have whoever looks on look again."""
+    def notify_change(self) -> None:
+        """Wake those who follow the run: its journal has changed."""
         if self._changed is not None:
             self._changed.set()
             self._changed = None
 
     def _has_left(self, outcome: CommitResult | None, status: RunStatus) -> None:
-        """Tell who waits for the run that it has ended, or is paused."""
+        """Notify those who follow the run, and its parent, that it has ended or is paused."""
         if isinstance(outcome, Fenced):
             log.info("run %s has another worker, which will end it", self._fence.run_id)
         elif outcome is not None:
             log.info("run %s is %s", self._fence.run_id, status)
-        self.tell_change()
+        self.notify_change()
         if self._claim.run.parent_id is not None:
             self._services.on_wake(self._claim.run.parent_id)
 
-    def _recorded(self, stands: Promise) -> Promise:
-        if failure := misplaced(stands, self._fence.run_id):
+    def _recorded(self, row: Promise) -> Promise:
+        """Register a row that was written or adopted, and announce the change."""
+        if failure := misplaced(row, self._fence.run_id):
             self._lifecycle.drain_and_raise(Paused(failure))
-        if stands.is_settled and not self._has_settled:
+        if row.is_settled and not self._has_settled:
             was_suspect, self._has_settled = self.is_suspect, True
             if was_suspect:
-                self._services.on_wake(self._fence.run_id)  # now the next suspect may be driven
-        self.known_seq = max(self.known_seq, stands.seq)
-        self._open.track(stands)
-        self.tell_change()
-        return stands
+                self._services.on_wake(self._fence.run_id)  # the worker may drive the next suspect
+        self.known_seq = max(self.known_seq, row.seq)
+        self._open.track(row)
+        self.notify_change()
+        return row
 
     async def _commit(self, checkpoint: Checkpoint) -> CommitResult:
         try:

@@ -1,4 +1,4 @@
-"""What every execution of a worker shares: the database, the time, threads, and who is told."""
+"""What all executions of a worker share: database, clock, threads, functions and callbacks."""
 
 import logging
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from substrate.values.clock import Clock
 from substrate.values.ids import RunId
 
 Listener = Callable[[str, dict[str, Any]], None]
-"""Is told live events: the run's id, and the event. A step's thread may tell it, too."""
+"""Called with each live event: the run's id, and the event. May be called in a step's thread."""
 
 STEP_RETRY = "retry"
 """The engine's own live event: ``{"event": "retry", "key": …, "attempt": …}``."""
@@ -23,12 +23,12 @@ STEP_RETRY = "retry"
 log = logging.getLogger("ostinato")
 
 
-def tell_nobody(run_id: str, event: dict[str, Any]) -> None:
-    """Do nothing with a live event: the listener of who has none."""
+def ignore_event(run_id: str, event: dict[str, Any]) -> None:
+    """Do nothing with a live event: the default listener."""
 
 
-def _nobody_else(*who: object) -> None:
-    """Do nothing: who drives one run alone has nobody to tell."""
+def _ignore(*arguments: object) -> None:
+    """Do nothing: a single run, driven alone, has no worker to notify."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,15 @@ class Services:
 
     #: The open store.
     store: Store
-    #: What turns the writes of all runs into group commits.
+    #: Combines the writes of all runs into group commits.
     committer: Committer
-    #: The time of the database, or a test's own.
+    #: The database's time, or a test's own clock.
     clock: Clock
     #: Threads for steps that are plain functions.
     threads: Threads
-    #: Is given live events.
+    #: Receives live events.
     on_event: Listener
-    #: Whether the worker's lease holds; asked in any thread.
+    #: Returns whether the worker's lease holds; called in any thread.
     lease_holds: Callable[[], bool]
     #: How long a lease is, in seconds.
     lease_s: float = 10.0
@@ -53,17 +53,17 @@ class Services:
     warm_s: float = 20.0
     #: The functions that the worker knows, by name and version.
     functions: Registry | None = None
-    #: Whose runs the worker claims.
+    #: The queue whose runs the worker claims.
     queue: str = "default"
-    #: Is called when something was done for a run, which may be driven here.
-    on_wake: Callable[[RunId], None] = _nobody_else
-    #: Is called when a run has become idle.
-    on_idle: Callable[[], None] = _nobody_else
-    #: Where trouble with the database is told.
+    #: Called when there may be work for a run that this worker may drive.
+    on_wake: Callable[[RunId], None] = _ignore
+    #: Called when a run has become idle.
+    on_idle: Callable[[], None] = _ignore
+    #: The log for trouble with the database.
     troubles: TroubleLog = field(default_factory=TroubleLog)
 
     def recognise(self, function: Durable[..., Any]) -> None:
-        """See that a function is the one that is known here, or takes its place; see `Registry`."""
+        """Let a new definition replace the known function of its name; see `Registry`."""
         if self.functions is not None and self.functions.recognise(function):
             log.info("%r is defined anew, and so driven from here on", function.name)
 
@@ -72,9 +72,9 @@ class Services:
         return None if self.functions is None else self.functions.get((name, version))
 
     def is_strange(self, function: Durable[..., Any], queue: str) -> bool:
-        """Whether this worker's queue is to drive a function, and the worker does not know it.
+        """Whether a function of this worker's own queue is unknown to this worker.
 
-        Of other queues it is not for this worker to say: theirs may come later.
+        Always False for another queue: this worker cannot know what workers that one will have.
         """
         if self.functions is None or queue != self.queue:
             return False

@@ -1,10 +1,10 @@
 """Threads for steps that are plain functions.
 
-A call takes a slot before it is announced and keeps it until it has returned. So what is announced
-never queues: it begins at once, and a crash leaves no more calls in doubt than there are threads.
+A call takes a slot before its intent is committed, and keeps the slot until it has returned. So a
+call with an intent never queues: a crash leaves no more calls in doubt than there are threads.
 
-A function that does not return keeps its slot, since nothing can stop it; but it keeps neither the
-worker nor, the threads being daemons, the process from ending.
+A function that never returns keeps its slot, since nothing can stop it. It does not prevent the end
+of the worker, nor of the process: the threads are daemons.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ from substrate.engine.run.user_code import end_if_forked
 from substrate.values.ids import PromiseId
 
 Over = asyncio.Future[Any | Raised[BaseException]]
-"""What a call in a thread came to: its value or what it raised. It is never cancelled."""
+"""The outcome of a call in a thread: its value, or what it raised. Never cancelled."""
 
 Running = tuple[PromiseId, int]
-"""The promise, and the epoch of the claim, for which a call is made."""
+"""Identifies a call: its promise, and the epoch of the claim that makes it."""
 
-_KEPT_S = 60.0
+_KEPT_S = 60.0  # how long an outcome is kept for the next claim on its run
 
 
 class _Job(NamedTuple):
-    """A call to be made, in whose context, and where what comes of it is told."""
+    """A call for a thread: its function, its context variables, and the future for its outcome."""
 
     function: Callable[[], Any]
     context: Context
@@ -43,14 +43,14 @@ class _Job(NamedTuple):
             return self.context.run(self.function)
         except StopIteration as stop:  # which no coroutine can pass on
             return Raised(RuntimeError(f"the step raised StopIteration: {stop}"))
-        except BaseException as error:  # noqa: BLE001 - told where the step is awaited
+        except BaseException as error:  # noqa: BLE001 - raised where the step is awaited
             return Raised(error)
         finally:
             end_if_forked(pid)
 
 
 class Slot:
-    """A thread that is kept for one call."""
+    """The right to use one thread, for one call."""
 
     __slots__ = ("_is_used", "_threads")
 
@@ -59,21 +59,21 @@ class Slot:
         self._is_used = False
 
     def start(self, function: Callable[[], Any], running: Running | None) -> Over:
-        """Call a function in the thread; it sees the context variables of its caller.
+        """Call a function in the thread, with the context variables of the current task.
 
-        The slot is free when it has returned. `Threads.running` has it, if it is told what for,
-        until whoever started it has heard what came of it: see `forget` and `leave_behind`.
+        The slot is free when the function has returned. With `running`, `Threads.running` keeps the
+        outcome until `forget`, which whoever started the call has to call, or `leave_behind`.
         """
         self._is_used = True
         return self._threads.start(function, running)
 
     def forget(self, running: Running | None) -> None:
-        """Take note that it is known what came of a call."""
+        """Drop the outcome of a call: its caller has received it."""
         if running is not None:
             self._threads.running.pop(running, None)
 
     def leave_behind(self, running: Running | None, over: Over) -> None:
-        """Keep what a call comes to for whoever has its run next, for a minute after it returns."""
+        """Keep the outcome for the next claim on the run, until a minute after the call returns."""
         loop = asyncio.get_running_loop()
         over.add_done_callback(lambda _: loop.call_later(_KEPT_S, self.forget, running))
 
@@ -89,7 +89,7 @@ class Threads:
 
     def __init__(self, limit: int) -> None:
         self.running: dict[Running, Over] = {}
-        """Calls of whose outcome nobody has heard yet, those of a lost lease included."""
+        """The calls whose outcome no caller has received yet, including those of lost leases."""
         self._slots = asyncio.Semaphore(limit)
         self._busy = 0
         self._started = 0
@@ -97,7 +97,7 @@ class Threads:
 
     @property
     def is_full(self) -> bool:
-        """Whether whoever asks for a slot now has to wait for it."""
+        """Whether a call has to wait for a slot now."""
         return self._slots.locked()
 
     async def slot(self) -> Slot:
@@ -119,23 +119,23 @@ class Threads:
         return over
 
     def free(self) -> None:
-        """Let the next one have a slot."""
+        """Give one slot to the next caller in the queue."""
         self._slots.release()
 
     def close(self) -> None:
-        """Let every thread end when it has nothing to do."""
+        """Let each thread end when it has no job."""
         for _ in range(self._started):
             self._jobs.put(None)
 
     def _work(self) -> None:
         while job := self._jobs.get():
             outcome = job.do()
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
+            with suppress(RuntimeError):  # the loop is closed: no caller is left
                 job.over.get_loop().call_soon_threadsafe(self._end, job.over, outcome)
-            del job, outcome  # a thread that idles keeps nothing alive
+            del job, outcome  # else an idle thread would keep their objects alive
 
     def _end(self, over: Over, outcome: Any) -> None:
-        """Tell what came of a call, on the loop."""
+        """Set the outcome of a call, on the event loop, and free its slot."""
         self._busy -= 1
         self.free()
         over.set_result(outcome)

@@ -1,8 +1,9 @@
-"""What cannot be read of a row: it was not written by the kit, and says so by its id and column.
+"""Finds rows that the kit cannot have written, and names their id and column in the failure.
 
-The kit writes each column as `values.codec` and the engine have it, so nothing is looked at before
-it is used. Where the use of a row fails, or before it hangs on what a row without an outcome says,
-this tells whether the row is to blame: then a person has to put it right, and no code of the run's.
+The kit writes each column in the form of `values.codec`, so rows are normally used without a check.
+The check is made when the use of a row has failed, and before a row without an outcome decides what
+is called next. A failure from here means that a person has to repair the row in the database; the
+code of the run is not at fault.
 """
 
 from collections.abc import Iterable
@@ -14,13 +15,13 @@ from substrate.values.errors import Failure, Paused
 from substrate.values.records import JsonText, Kind, Promise, ReceivedSignal
 
 UNREADABLE = "RowUnreadable"
-"""The type of the failure with which a run is paused one of whose rows cannot be read."""
+"""The failure type of a run that is paused because one of its rows cannot be read."""
 
 _COLUMNS = ("input", "value", "error", "usage", "attempts", "undo")
 
 
 def unreadable(promise: Promise) -> Failure | None:
-    """Return which column of a promise's row cannot be read, and why; None where all can."""
+    """Return the failure for the first unreadable column of a row; None if there is none."""
     for column in _COLUMNS:
         text = getattr(promise, column)
         if text is not None and (why := _fault(promise.kind, column, text)):
@@ -29,9 +30,9 @@ def unreadable(promise: Promise) -> Failure | None:
 
 
 def misplaced(promise: Promise, run_id: str) -> Failure | None:
-    """Return what is wrong with a row that stands in another run's journal; None where none is.
+    """Return the failure for a row whose `run_id` is not its run's; None if it is.
 
-    Its run would not find it, and do it again each time.
+    Its run would not find such a row in its journal, and would make the call again on each replay.
     """
     if promise.run_id == run_id:
         return None
@@ -44,13 +45,13 @@ def misplaced(promise: Promise, run_id: str) -> Failure | None:
 
 
 def unreadable_among(promises: Iterable[Promise]) -> Failure | None:
-    """Return what cannot be read of the first of these rows that cannot be read whole."""
+    """Return the failure for the first unreadable row; None if all are readable."""
     return next(filter(None, map(unreadable, promises)), None)
 
 
 def legible(promise: Promise) -> Promise:
-    """Return the promise as it can be looked at: without what cannot be read of its row."""
-    # Each look tells of one column: as many looks as there are broken ones.
+    """Return the promise without its unreadable columns, so that it can be displayed."""
+    # `unreadable` names one column at a time, so it is asked again until there is none.
     while failure := unreadable(promise):
         left_out: dict[str, Any] = {failure.details["column"]: None}
         promise = replace(promise, **left_out)
@@ -58,7 +59,7 @@ def legible(promise: Promise) -> Promise:
 
 
 def is_readable(text: JsonText) -> bool:
-    """Whether a column's text is JSON of ours."""
+    """Whether a text is JSON of `values.codec`."""
     return _fault(Kind.STEP, "", text) is None
 
 

@@ -1,12 +1,12 @@
-"""The border between user code and the engine: behind it, whatever user code raised is data.
+"""The border between user code and the engine: whatever user code raises becomes a value here.
 
-`capture` drives a coroutine itself, stretch by stretch, each from one await to the next. So it
-knows what nobody can tell afterwards:
+`capture` drives a coroutine itself, from each await to the next. So it knows what cannot be found
+out afterwards:
 
-- who cancelled the task: the code itself in one of its stretches, or somebody else meanwhile;
-- whether a `GeneratorExit` was raised by the code, or is the end of the coroutine;
-- whether the code may still go on after an await, which may have lasted longer than a lease;
-- whether it goes on in another process, because it forked.
+- who cancelled the task: the code while it ran, or somebody else while it waited;
+- whether the code raised a `GeneratorExit`, or its coroutine was closed;
+- whether the code may continue after an await, which may have lasted longer than a lease;
+- whether the code continues in another process, because it forked.
 """
 
 import asyncio
@@ -40,13 +40,13 @@ def capture(
     work: Coroutine[Any, Any, T | Raised[BaseException]],
     check: Callable[[], None] | None = None,
 ) -> Generator[Any, Any, T | Raised[BaseException]]:
-    """Await user code; return its value, or whatever it raised, `SystemExit` included.
+    """Await user code; return its value, or `Raised` with whatever it raised, even `SystemExit`.
 
-    `check` is called after each await, before the code goes on. What that raises is raised here,
-    and the code is cancelled where it stands.
+    `check` is called after each await, before the code continues. If it raises, the code is
+    cancelled at that await, and the exception of `check` is raised here once the code has ended.
 
-    Let through is what is meant for the task: a cancellation of it by others, Ctrl-C, its end. A
-    CancelledError without anybody having cancelled the task meanwhile is a mere error.
+    Exceptions that are meant for the task are raised: a cancellation by others, Ctrl-C, and the
+    close of the coroutine. A CancelledError is an ordinary error if nobody cancelled the task.
     """
     task, pid = _current_task(), os.getpid()
     before, own = task.cancelling(), 0
@@ -91,25 +91,25 @@ def capture(
 def _without_own(
     task: asyncio.Task[Any], before: int, own: int, outcome: Any
 ) -> Generator[Any, Any, Any]:
-    """Return what code came to that has cancelled its own task; take that cancellation back."""
+    """Take back the cancellation of code that cancelled its own task; return the code's outcome."""
     yield from _take_back(task, min(own, task.cancelling() - before))
-    if task.cancelling() > before:  # somebody else has cancelled it, too
+    if task.cancelling() > before:  # somebody else cancelled it as well
         raise asyncio.CancelledError
     is_cancelled = isinstance(outcome, Raised) and isinstance(outcome.error, asyncio.CancelledError)
     return Raised(Misuse(_CANCELLED_ITSELF)) if is_cancelled else outcome
 
 
 def cancellations() -> int:
-    """Return how often this task was cancelled without that having been taken back."""
+    """Return how many cancellations of the current task have not been taken back."""
     task = asyncio.current_task()
     return task.cancelling() if task else 0
 
 
 def end_if_forked(pid: int) -> None:
-    """End this process at once if it is not the one of this id: a child that a step has forked.
+    """End this process at once if its id is not `pid`: then it is a child that a step forked.
 
-    It would go on as a second worker under the same name, with the same connections and the same
-    event loop's descriptors. Nothing is flushed or closed: all of that is the parent's.
+    The child would continue as a second worker under the same name, with the same connections and
+    event loop. Nothing is flushed or closed, since files and connections belong to the parent.
     """
     if os.getpid() != pid:
         log.warning("a child process that a step forked ends where it leaves the step's code")
@@ -123,15 +123,16 @@ def _current_task() -> asyncio.Task[Any]:
 
 
 def _is_fresh(error: BaseException) -> bool:
-    """Whether it was made for us, as `close()` does, and not raised in what is awaited."""
+    """Whether `close()` made this error for our generator, and no awaited code raised it."""
     trace = error.__traceback__
     return trace is None or trace.tb_next is None
 
 
 def _take_back(task: asyncio.Task[Any], times: int) -> Generator[None, Any, None]:
-    """Take back what code did to its own task; it may not have been told yet."""
+    """Take back cancellations that code made of its own task."""
     for _ in range(times):
         task.uncancel()
+    # asyncio may not have thrown the CancelledError into the task yet: it arrives at this yield.
     with suppress(asyncio.CancelledError):
         yield
 
@@ -143,7 +144,10 @@ def _is_for_the_task(error: BaseException, task: asyncio.Task[Any], before: int)
 
 
 def is_ctrl_c(error: BaseException) -> bool:
-    """Whether a signal caused it, which only the main thread hears, and no `raise` of the code."""
+    """Whether a signal caused the error, rather than a `raise` in the code.
+
+    Python runs signal handlers in the main thread only.
+    """
     if not isinstance(error, KeyboardInterrupt):
         return False
     if threading.current_thread() is not threading.main_thread():
@@ -156,5 +160,6 @@ def is_ctrl_c(error: BaseException) -> bool:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    # Python's own handler has no frame: there the last one was interrupted at any instruction.
+    # Python's default handler has no frame of its own: it interrupts the last frame at any
+    # instruction. An exception that code raised stands at a RAISE instruction.
     return trace is None or trace.tb_frame.f_code.co_code[trace.tb_lasti] != _RAISE

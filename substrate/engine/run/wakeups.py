@@ -1,8 +1,8 @@
-"""What a run waits for, how its tasks are woken, and how it is suspended meanwhile.
+"""The waits of a run: how its tasks are woken, and how the run is suspended while all of them wait.
 
-No wake-up is lost. Each cause of waking moves the run's wake version in its own transaction, and a
-run is suspended by a compare-and-set on the version that was known before it last looked. A task
-that is woken while the suspension is on its way waits until that has succeeded or failed.
+No wake-up is lost. Each event that may wake a run increments the run's wake version in the same
+transaction. A run is suspended by a compare-and-set on the version that it read before its last
+look. A task that is woken while the suspension is pending waits until that succeeds or fails.
 """
 
 import asyncio
@@ -19,80 +19,83 @@ from substrate.values.ids import PromiseId
 from substrate.values.records import Claim, OwnedRun, Promise
 
 LONGEST_LOOK = 60.0
-"""So often, in seconds, a wait looks at the clock, which may have been set meanwhile."""
+"""A wait reads the clock again after so many seconds, since the clock may have been set."""
 
 
 class SignalTaker(Protocol):
-    """What hands out the signals of one name: a `Receiver`."""
+    """Hands out the signals of one name: a `Receiver`."""
 
     def look(self) -> None:
-        """Look into the inbox, from this moment on."""
+        """Read the inbox again, in a pass that begins after this call."""
 
     def on_idle(self) -> None:
-        """Be told that nothing of the run is at work."""
+        """React to the run having become idle: no task is at work."""
 
 
 class Wakeups:
-    """Is told how a run stands in the database, and tells those of its tasks that wait."""
+    """Receives the state of a run from the database, and wakes the run's waiting tasks."""
 
     def __init__(
         self, claim: Claim, services: Services, lifecycle: Lifecycle, open_promises: OpenPromises
     ) -> None:
         self.idle: IdleTracker = IdleTracker(self._on_idle)
         self.takers: dict[str, SignalTaker] = {}
-        """Who hands out the signals of each name that was waited for."""
+        """The receiver of each signal name that the run has waited for."""
         self.alarms: set[asyncio.Future[Any]] = set()
-        """Done at the next wake-up, whatever caused it."""
+        """Futures that are done at the next wake-up, whatever caused it."""
         self.wake_version: int = claim.run.wake_version
-        """The run's wake version as it was seen last."""
+        """The run's wake version as last read."""
         self._claim = claim
         self._fence = claim.fence
         self._services = services
         self._lifecycle = lifecycle
         self._open = open_promises
         self._children: dict[PromiseId, tuple[Wait, asyncio.Future[Promise]]] = {}
+        # Ended children that no task waits for yet, and the highest seq that was read of them.
         self._arrived: dict[PromiseId, Promise] = {}
         self._arrived_to = claim.run.last_seq
-        self._looked = claim.run.wake_version
+        # The wake version at which the ends of children were last read.
+        self._children_seen_at = claim.run.wake_version
 
     @property
     def _now_ms(self) -> int:
         return self._services.clock.now_ms()
 
-    async def look(self, stands: OwnedRun) -> None:
-        """Take note of how the run stands: whether something came, whether it is to end."""
-        if stands.cancel_requested:
+    async def look(self, current: OwnedRun) -> None:
+        """Act on the run's current row: end it if it was cancelled, wake it if something came."""
+        if current.cancel_requested:
             self._lifecycle.end_early(Cancelled(f"run {self._fence.run_id!r} was asked to end"))
-        if stands.wake_version != self.wake_version:
-            self.wake_version = stands.wake_version
+        if current.wake_version != self.wake_version:
+            self.wake_version = current.wake_version
             self.wake()
-        if self._children and self._looked != stands.wake_version:
+        if self._children and self._children_seen_at != current.wake_version:
             await self._look_for_children()
-            self._looked = stands.wake_version
+            # Only after the query: if it fails, the next look repeats it.
+            self._children_seen_at = current.wake_version
 
     def check_time(self) -> None:
-        """End the run when its time is over."""
+        """End the run if its deadline has passed."""
         deadline = self._claim.run.deadline_at
         if deadline is not None and deadline <= self._now_ms:
             self._lifecycle.end_early(TimedOut(f"the time of run {self._fence.run_id!r} is over"))
 
     def wake(self) -> None:
-        """Let everything that waits for a signal look again."""
+        """Make everything that waits for a signal read the inbox again."""
         for taker in self.takers.values():
             taker.look()
-        # The alarms as well: a step that waits for its next attempt may be asked for it now.
+        # The alarms as well: a signal may ask a resting step for its next attempt now.
         for alarm in self.alarms:
             if not alarm.done():
                 alarm.set_result(None)
 
     def look_for(self, name: str) -> None:
-        """Let others look for the signals of a name that somebody leaves to them."""
+        """Make the receiver of a name look again: a wait that ended may have left it signals."""
         if taker := self.takers.get(name):
             taker.look()
 
     @asynccontextmanager
     async def waiting(self, wait: Wait) -> AsyncIterator[None]:
-        """Count the current task as one that only waits, for this block."""
+        """Count the current task as waiting while this block runs; raise if the run was shut."""
         async with self.idle.waiting(wait):
             yield
         self._lifecycle.check_open()
@@ -102,12 +105,12 @@ class Wakeups:
         if due_at <= self._now_ms:
             return
         async with self.waiting(Wait(due_at=due_at)):
-            await self.come(due_at)
+            await self.sleep_until(due_at)
 
-    async def come(self, due_at: int, unless: asyncio.Future[Promise] | None = None) -> None:
-        """Return when that moment has come, or `unless` is done.
+    async def sleep_until(self, due_at: int, unless: asyncio.Future[Promise] | None = None) -> None:
+        """Return when that moment has come, or when `unless` is done.
 
-        What was slept counts, too: a clock that is set back prolongs nothing that waits in memory.
+        The time slept counts as well: setting the clock back does not prolong a wait in memory.
         """
         left = due_at - self._now_ms
         while left > 0 and not (unless and unless.done()):
@@ -140,38 +143,39 @@ class Wakeups:
             del self._children[promise.id]
 
     async def suspend(self) -> None:
-        """Let the run go, if nothing has come since it was seen to wait."""
+        """Suspend the run, unless something came for it since its tasks last looked."""
         lifecycle, request = self._lifecycle, self.idle.suspend_request()
         if request is None or lifecycle.is_leaving or lifecycle.interrupt is not None:
             return
         seen = request.seen_wake_version
         expected = self.wake_version if seen is None else seen
         if self._children:
-            # We must also have looked for the ends of children at this version: the older of the
-            # two makes the compare-and-set fail if a child has ended in between.
-            expected = min(expected, self._looked)
-        # What is undone is undone to its end, whatever the run's own time says.
+            # The ends of children may have been read at an older version. With that version, the
+            # compare-and-set fails if a child has ended since.
+            expected = min(expected, self._children_seen_at)
+        # The run's deadline ends its function only: an unwinding always runs to its end.
         deadline = None if lifecycle.is_unwinding else self._claim.run.deadline_at
         moments = [at for at in (request.due_at, deadline) if at is not None]
         lifecycle.is_leaving = True
         with self.idle.suspending():
-            is_let_go = False
+            is_suspended = False
             try:
-                is_let_go = await self._services.store.suspend(
+                is_suspended = await self._services.store.suspend(
                     self._fence,
                     expected,
                     need=request.children_needed,
                     due_at=min(moments, default=None),
                 )
             finally:
-                # Before those that were woken meanwhile go on: they find the run shut, or not.
-                if is_let_go:
+                # Still inside `suspending`: tasks that were woken meanwhile continue after it, and
+                # must find the run shut if it is suspended.
+                if is_suspended:
                     lifecycle.shut(Suspend(f"run {self._fence.run_id!r} waits"))
                 else:
                     lifecycle.is_leaving = False
 
     def _on_idle(self) -> None:
-        """Take note that nothing is at work, unless a taker looks for signals once more now."""
+        """Report the run as idle, unless a receiver starts another pass now."""
         for taker in self.takers.values():
             taker.on_idle()
         if self.idle.idle_since is not None:

@@ -29,7 +29,7 @@ async def rest(execution: Execution, row: Promise, due_at: int) -> Promise:
                 hurried = replace(row, attempts=cut_short(row, execution.now_ms))
                 return await execution.recorder.take(hurried, [each.dedup for each in asked])
             async with execution.wakeups.waiting(Wait(seen, due_at)):
-                await execution.wakeups.come(due_at, unless=alarm)
+                await execution.wakeups.sleep_until(due_at, unless=alarm)
         finally:
             execution.wakeups.alarms.discard(alarm)
     return row

@@ -139,7 +139,7 @@ class StepRow:
         record = failed_attempt(error, now, delay, series)
         self.failed = with_attempt(self.failed, record)
         # A wait in memory may have no row: who is looking on is told of it now.
-        execution.tell({"event": STEP_RETRY, "key": self.asked.key, "attempt": record})
+        execution.emit({"event": STEP_RETRY, "key": self.asked.key, "attempt": record})
         attempts = encode_failed(self.failed, self.closed)
         row = self._promise(PromiseState.PENDING, attempts=attempts, undo=self.undo)
         if is_recorded:

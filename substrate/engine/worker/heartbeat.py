@@ -120,14 +120,14 @@ class Heartbeat:
             try:
                 now = heartbeat.beat()
             except StoreError as error:
-                self._troubles.make("no heartbeat", error)
+                self._troubles.report("no heartbeat", error)
             else:
                 self._take_answer(now, sent)
             self._tell(self._has_beaten)
         try:
             heartbeat.stop()
         except StoreError as error:
-            self._troubles.make("not struck off the register; the lease will lapse", error)
+            self._troubles.report("not struck off the register; the lease will lapse", error)
 
     def _rest(self) -> bool:
         """Wait until the next beat is due; return whether there is to be none."""

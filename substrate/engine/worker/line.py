@@ -236,7 +236,7 @@ class Line:
     async def _tick_forever(self) -> None:
         await asyncio.wait([self._registering])
         if not self._registering.cancelled() and (error := self._registering.exception()):
-            self.troubles.make(_TROUBLE, repr(error))
+            self.troubles.report(_TROUBLE, repr(error))
         while not self._places.is_closed:
             self._tick_soon.clear()
             awaited, self._awaited = self._awaited, []
@@ -245,14 +245,14 @@ class Line:
             try:
                 await self._tick(is_whole=is_whole, is_awaited=bool(awaited))
                 if is_whole:  # others may have asked nothing
-                    self.troubles.end(_TROUBLE)
+                    self.troubles.resolved(_TROUBLE)
                     self._refusal = None
             except StoreError as error:
-                self.troubles.make(_TROUBLE, error)
+                self.troubles.report(_TROUBLE, error)
                 self._refusal = None if isinstance(error, StoreUnreachable) else error
             except Exception as error:  # noqa: BLE001 - told with its trace; the next tick comes
                 message = "the worker stumbled, and goes on"
-                self.troubles.make(message, repr(error), trace=error)
+                self.troubles.report(message, repr(error), trace=error)
             for tick in awaited:
                 if not tick.done():
                     tick.set_result(None)

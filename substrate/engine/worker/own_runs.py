@@ -96,10 +96,10 @@ class OwnRuns:
         except StoreError as error:
             run_id = execution.fence.run_id
             if isinstance(error, CheckpointRefused):  # its own rows are at fault: each is named
-                self._troubles.make(f"run {run_id} cannot go on", error, apart=run_id)
+                self._troubles.report(f"run {run_id} cannot go on", error, apart=run_id)
             else:
                 who = f"run {run_id} and perhaps others"
-                self._troubles.make(f"{who} go on elsewhere or later", error)
+                self._troubles.report(f"{who} go on elsewhere or later", error)
             execution.lifecycle.shut(Shutdown(f"the database fails: {error}"))
 
     async def give_back(self, run_id: RunId) -> bool:
@@ -122,7 +122,7 @@ class OwnRuns:
         lasting = self._orphans.lasting(orphans, asyncio.get_running_loop().time())
         if lasting:
             message = f"giving back {len(lasting)} runs, {lasting[0].run_id} among them"
-            self._troubles.make(message, "nobody drives them")
+            self._troubles.report(message, "nobody drives them")
             await self._release(lasting)
 
     async def release_all(self) -> None:
@@ -130,7 +130,7 @@ class OwnRuns:
         try:
             await self._release(await self._store.owned_runs(self._registration.owner))
         except StoreError as error:
-            self._troubles.make("runs not given back; their lease will lapse", error)
+            self._troubles.report("runs not given back; their lease will lapse", error)
 
     async def _release(self, owned_runs: Sequence[OwnedRun]) -> None:
         await self._store.release(

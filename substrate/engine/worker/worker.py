@@ -19,7 +19,7 @@ from substrate.engine.function.place import described
 from substrate.engine.function.registry import Registry
 from substrate.engine.run.committer import Committer
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.services import Listener, Services, tell_nobody
+from substrate.engine.run.services import Listener, Services, ignore_event
 from substrate.engine.run.threads import Threads
 from substrate.engine.worker.closing import STOPPING, calls_that_must_end, wind_down
 from substrate.engine.worker.line import Line
@@ -54,7 +54,7 @@ class Worker:
         *,
         queue: str = "default",
         options: WorkerOptions = DEFAULT_OPTIONS,
-        on_event: Listener = tell_nobody,
+        on_event: Listener = ignore_event,
         only: RunId | None = None,
         lines: Collection[int] | None = None,
     ) -> None:

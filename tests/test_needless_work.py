@@ -23,7 +23,7 @@ from substrate.values.records import Checkpoint, CommitResult
 from tests.bench.conversation import look
 from tests.loops import TASK, make_agent
 from tests.processes import PROCESSES
-from tests.stores import eventually
+from tests.stores import LIMIT_S, eventually
 
 QUIET = WorkerOptions(poll=timedelta(minutes=10))
 """No tick comes by itself: each one that is counted was asked for."""
@@ -190,6 +190,24 @@ async def test_a_queue(store_url: str):
 
         # The first claim is that of the first tick. The last look finds nothing.
         assert taken == ["lanes_with_ready", "claim_runs", "commit"] * 4 + ["lanes_with_ready"]
+
+
+async def test_a_place_that_is_needed(store_url: str):
+    """A run that waits again after a signal makes room for one that is ready, without a poll."""
+    alone = replace(QUIET, concurrency=1)
+    async with counting(store_url) as (client, asked), client.work(ALL, options=alone):
+        await client.start(listens, id="run")
+        await eventually(lambda: "read_inbox" in asked)
+        await client.signal("run", "go", 1)
+        await eventually(lambda: "take_signals" in asked)
+        await quiet(asked)
+
+        await client.start(other, id="next")
+
+        async with asyncio.timeout(LIMIT_S):
+            await client.result("next")
+            await client.signal("run", "go", 2)
+            assert await client.result("run") == 3
 
 
 async def test_an_idle_worker(store_url: str):

@@ -275,7 +275,7 @@ class Line:
         await self._own.count_crashes()
         if is_to_check:
             await self._own.check()
-        await self._suspend_idle()
+        await self._suspend_idle(is_checked=is_to_check)
         if is_to_claim:
             await self._claim()
         await self.registration.tell_lanes()
@@ -322,7 +322,7 @@ class Line:
                 await self.store.release([claim.fence for claim in aside])
         return chosen
 
-    async def _suspend_idle(self) -> None:
+    async def _suspend_idle(self, *, is_checked: bool) -> None:
         """Let go of runs that only wait: those that have for long, or whose place is needed."""
         resting = self._places.longest_idle()
         wanted = 0
@@ -330,6 +330,11 @@ class Line:
             wanted = await self.lanes.count_ready(len(resting))
         needed = self._places.want(self, wanted)
         makes_room = self._places.suspects.has_left_some  # an empty worker tries a suspect alone
+        if (needed or makes_room) and not is_checked:
+            # A run that was woken without a tick has an older wake version, by which it could not
+            # be suspended: its place would be needed until the next poll.
+            await self._own.check()
+            resting = self._places.longest_idle()
         cold = self._now() - self._options.idle_timeout.total_seconds()
         ours = self.executions
         for place, (since, execution) in enumerate(resting):

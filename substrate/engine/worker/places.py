@@ -74,4 +74,9 @@ class Places:
         that have been idle for longest are of another line, that one finds the wish at its tick.
         """
         self._wanted[line] = count
+        return self.wanted
+
+    @property
+    def wanted(self) -> int:
+        """How many runs were ready at the last looks, and had no place."""
         return sum(self._wanted.values())

@@ -291,8 +291,9 @@ class Worker:
     def _stand_by(self) -> None:
         """Take note that a run only waits now."""
         self._stir.set()
-        # A suspect that waits makes room for the next one.
-        if any(execution.recorder.is_suspect for execution in self._places.executions):
+        # It makes room: for a run that is ready, or, if it is a suspect, for the next one.
+        has_suspect = any(each.recorder.is_suspect for each in self._places.executions)
+        if self._places.wanted or has_suspect:
             self._places.claim_soon()
 
     def give_leases_up(self) -> None:

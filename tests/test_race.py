@@ -99,25 +99,28 @@ async def test_the_first_wins_and_the_others_are_ended(store_url):
 
 async def test_a_race_that_is_won_while_others_wait(store_url):
     """A run is not let go between a race's first outcome and what the run does with it."""
+    runs = [f"run-{i}" for i in range(8)]  # one is let go while another is looked after
 
-    async def last(number: int) -> str:
+    async def last(run_id: str, number: int) -> str:
         for key in (f"never.{number}", f"sleep.{number}"):
-            await reached(client, "run", key)
-        return await quick(f"{number}")
+            await reached(client, run_id, key)
+        return await quick(f"{run_id}/{number}")
 
     @durable
     async def many_races(ctx: Context) -> int:
         won = 0
-        for i in range(30):
-            winner = await ctx.race(ctx.receive("never"), ctx.step(last, i), ctx.sleep(60))
+        for i in range(12):
+            call = ctx.step(last, ctx.run_id, i)
+            winner = await ctx.race(ctx.receive("never"), call, ctx.sleep(60))
             won += winner.place
         return won
 
     eager = WorkerOptions(idle_timeout=timedelta(0), poll=timedelta(milliseconds=1))
     async with connect(store_url) as client, client.work([many_races], options=eager):
-        await client.start(many_races, id="run")
+        for run_id in runs:
+            await client.start(many_races, id=run_id)
         async with asyncio.timeout(30):
-            assert await client.result("run") == 30
+            assert [await client.result(run_id) for run_id in runs] == [12] * len(runs)
     assert set(calls.values()) == {1}
 
 

@@ -347,7 +347,8 @@ async def test_backlog(store: Store):
 
 async def test_no_wake_up_is_lost(store_url: str):
     """A run that suspends when it finds nothing gets every signal that is sent meanwhile."""
-    senders, each = 4, 50
+    senders, each = 4, 40
+    total = (senders + 1) * each
     async with opened(store_url) as one, opened(store_url) as two, asyncio.timeout(3 * LIMIT_S):
         claim = await claimed(one)
         taken: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -371,7 +372,7 @@ async def test_no_wake_up_is_lost(store_url: str):
 
         async def live(claim: Claim) -> tuple[int, int]:
             count = suspends = 0
-            while count < senders * each:
+            while count < total:
                 came = await take_all(claim, f"go.{count}")
                 count += max(came, 0)
                 if came < 0:
@@ -379,10 +380,14 @@ async def test_no_wake_up_is_lost(store_url: str):
                     (claim,) = await eventually(lambda: one.claim(LANE, 1, OWNER))
             return count, suspends
 
-        sending = (send((one, two)[i % 2], i) for i in range(senders))
-        *_, (count, suspends) = await asyncio.gather(*sending, live(claim))
+        async def send_all() -> None:
+            await asyncio.gather(*(send((one, two)[i % 2], i) for i in range(senders)))
+            # One alone: nobody else's signal wakes the run when its own has not.
+            await send(two, senders)
 
-        assert count == senders * each
+        _, (count, suspends) = await asyncio.gather(send_all(), live(claim))
+
+        assert count == total
         assert suspends >= 5
         assert await one.inbox(RUN) == []
 

@@ -48,6 +48,8 @@ def spelled(key: str) -> list[str]:
 NEEDLES = sorted({needle for secret in SECRETS for needle in spelled(secret)} | {"MARKED-"})
 
 HOOKS = '''
+import logging
+
 from substrate import Secret
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.tool import tool
@@ -56,6 +58,7 @@ from substrate.models.model import Model
 @tool(effect="pure")
 async def search(query: str, key: Secret[str] = Secret("TOOL_SECRET")) -> str:
     """Search, and tell everything."""
+    logging.getLogger("fork").warning("asked with %s", key.reveal())
     if query == "fail":
         raise LookupError(f"401 for {key.reveal()}")
     letters = "".join(f"%{ord(each):02X}" for each in key.reveal())
@@ -91,6 +94,7 @@ class _Repeater(BaseHTTPRequestHandler):
         self.send_response(status)
         is_stream = "text/event-stream" if status == 200 else "application/json"
         headers = {"content-type": is_stream, "x-echo": words, "location": f"/{quote(words)}"}
+        headers |= {"x-request-id": key, "request-id": key, "retry-after": words}
         for name, value in {**headers, "content-length": str(len(told.encode()))}.items():
             self.send_header(name, value)
         self.end_headers()
@@ -126,6 +130,7 @@ def write_env(fork: Fork, server: Any, url: str) -> None:
     """Write a fork's `.env`: where everything is, and the secrets."""
     at = f"http://127.0.0.1:{server.server_port}"
     lines = [f"DATABASE_URL={url}", f"TOOL_SECRET='{TOOL}'"]
+    lines += [f"{each}_LOG=debug" for each in ("ANTHROPIC", "GROQ", "OPENAI")]  # the SDKs' own
     for name, setup in SETUPS.items():
         lines += [f"export {setup.key}={KEYS[name]}", f"{setup.url}={at}{setup.wire_path}"]
     fork.write(".env", "\n".join(lines))

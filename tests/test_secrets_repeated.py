@@ -2,11 +2,12 @@
 
 import html
 import json
+import logging
 import re
 import traceback
 from base64 import b64decode, b64encode, encodebytes, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import process_time
 from urllib.parse import quote, quote_plus, unquote
 
@@ -333,6 +334,88 @@ async def test_listener(monkeypatch, provider):
         monkeypatch.setenv(SETUPS[provider].key, KEY)
         with pytest.raises(LookupError, match="sk-FAKE0"):
             await Model(SETUPS[provider].model).answer(HELLO, listen)
+
+
+# ------------------------------------------------------------------------------------------------
+# The logs of the SDKs
+
+
+LOGGED = ("as it is", "in capitals", "a URL", "JSON", "basic authentication", "hex", "its end")
+
+
+class Heard(logging.Handler):
+    """Somebody's own handler, which keeps all that a record has, as a handler may send it on."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.told: list[str] = []
+        self.loggers: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep what it tells."""
+        self.told.append(f"{self.format(record)} {record.msg!r} {record.args!r} {vars(record)!r}")
+        self.told += traceback.format_exception(error) if (error := _error_of(record)) else []
+        self.loggers.add(record.name.partition(".")[0])
+
+
+def _error_of(record: logging.LogRecord) -> BaseException | None:
+    return record.exc_info[1] if record.exc_info else None
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    """Provide what hears everything that is logged in this process, at DEBUG."""
+    root, handler = logging.getLogger(), Heard()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield handler
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
+@pytest.mark.parametrize("provider", SETUPS)
+async def test_logs(monkeypatch, provider, heard, record_property):
+    """No SDK and no HTTP client logs a key, whatever its server says, and wherever it says it."""
+    setup, tried = SETUPS[provider], 0
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "")
+    for spelling in LOGGED:
+        words = SPELLINGS[spelling](key := "sk-FAKE-l0gged-0Zq71kD0w")
+        line = json.dumps(words)[1:-1]
+        spoken = stream(f": {line}\nid: {line}\nretry: {line}\n", *complete(provider))
+        fine = replace(spoken, headers={**spoken.headers, "x-request-id": line})
+        answers = [*kinds(provider, words).values(), fine]
+        async with served(monkeypatch, provider, *answers) as server:
+            monkeypatch.setenv(setup.key, key)
+            base_url = server.url.replace("//", "//me:FAKE-pass-0word@") + setup.wire_path
+            monkeypatch.setenv(setup.url, base_url)
+            for _ in answers[:-1]:
+                await failure(Model(setup.model))
+            await Model(setup.model).answer(HELLO)
+        tried += len(answers)
+        told = "\n".join(heard.told)
+        assert pieces_of(words, told, PIECE + 8) == [], spelling
+        assert [each for each in (*pieces_of(key, told), "FAKE-pass") if each in told] == []
+        heard.told.clear()
+    assert {"httpcore", "httpx"} <= {each.rstrip("2") for each in heard.loggers}
+    record_property("answers", tried)
+
+
+@pytest.mark.parametrize("provider", SETUPS)
+async def test_logs_without_a_key_stay(monkeypatch, provider, heard):
+    """What the SDKs log stays as it is where it tells no key, arguments and errors included."""
+    answers = [Raw(b"no HTTP\r\n\r\n"), refusal(403, {"error": "No."}, x_echo="spoken")]
+    async with served(monkeypatch, provider, *answers):
+        monkeypatch.setenv(SETUPS[provider].key, KEY)
+        for _ in answers:
+            await failure(Model(SETUPS[provider].model))
+
+    told = "\n".join(heard.told)
+    assert "illegal status line" in told
+    assert "(b'x-echo', b'spoken')" in told
+    assert MASK not in told
 
 
 # ------------------------------------------------------------------------------------------------

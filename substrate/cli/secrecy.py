@@ -1,4 +1,4 @@
-"""The last look at what is said: no key of the environment, and nothing that fools the eye.
+"""The last look at what is said: no key, no revealed secret, and nothing that fools the eye.
 
 Errors and rows are without keys already where they are made (`substrate.models.providers.keys`,
 the stores). This is for what others say of us: tracebacks, and the log of a library that tells an
@@ -16,13 +16,17 @@ from substrate.cli.format import visible
 from substrate.models.providers.address import Address
 from substrate.models.providers.keys import secrets_of
 from substrate.store.redact import PostgresUrl
+from substrate.values import secret as revealed
 from substrate.values.errors import BadDatabaseUrl
 from substrate.values.mask import Mask
 
 
 def hidden(text: str) -> str:
-    """Return text without what the environment says is secret, and with nothing invisible."""
-    return visible(_mask(frozenset(_secrets())).hide(text))
+    """Return text without what is secret here, and with nothing invisible.
+
+    That is what the environment has for keys and passwords, and what a `Secret` has revealed.
+    """
+    return visible(_mask(frozenset(_secrets())).hide(revealed.hidden(text)))
 
 
 def trace_of(error: BaseException) -> str:

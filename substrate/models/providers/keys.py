@@ -45,16 +45,11 @@ LONGEST_MESSAGE = 20_000
 LONGEST_TRACE = 200_000
 
 
-def keys_of(address: Address, environ: Mapping[str, str] = os.environ) -> Mask:
-    """Return what hides the keys that a server at an address may have been shown.
+def secrets_of(address: Address, environ: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """Yield what a server at an address may have been shown, in no order.
 
-    Those of all providers: what is asked of one may pass through the gateway of another.
+    Keys of all providers: what is asked of one may pass through the gateway of another.
     """
-    return Mask(secrets_of(address, environ))
-
-
-def secrets_of(address: Address, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield what a server at an address may have been shown, in no order."""
     for name, value in environ.items():
         if _KEY.fullmatch(name) or name == address.key_name:
             yield value

@@ -5,7 +5,8 @@ call of one of its models, in a thread.
 
 Invariants: a client belongs to the event loop that it was made on, so each loop has adapters of its
 own, one for each address, which are closed when it ends, or earlier by `disconnect`. No adapter is
-asked but through `Discreet`, which hides the keys that its server was shown.
+asked but through `Discreet`, which hides the keys that its server was shown; before it connects,
+their logs are told to hide them, too.
 """
 
 import asyncio
@@ -22,9 +23,11 @@ from substrate.engine.event_loop import check_loop
 from substrate.installed import how_to_add
 from substrate.models.messages import Reply
 from substrate.models.providers.address import Address
-from substrate.models.providers.keys import Discreet, hide_in, keys_of
+from substrate.models.providers.keys import Discreet, hide_in, secrets_of
+from substrate.models.providers.logs import hide_in_logs
 from substrate.models.request import OnText, Request
 from substrate.values.errors import BadRequest, ModelError
+from substrate.values.mask import Mask
 
 
 class Provider(Protocol):
@@ -169,9 +172,12 @@ async def _close_at_the_end(adapters: Adapters) -> AsyncGenerator[None, None]:
 
 
 def _connect(provider: str, address: Address) -> Provider:
-    known, keys = PROVIDERS[provider], keys_of(address)
+    known, secrets = PROVIDERS[provider], frozenset(secrets_of(address))
+    keys = Mask(secrets)
     try:
-        return Discreet(cast(Provider, import_module(known.module).connect(address)), keys)
+        module = import_module(known.module)
+        hide_in_logs(secrets)
+        return Discreet(cast(Provider, module.connect(address)), keys)
     except ModelError as error:
         hide_in(error, keys)
         raise

@@ -1,4 +1,4 @@
-"""Under what the kit runs: asyncio, and nothing else."""
+"""Checks that the caller runs under asyncio, the only event loop that the kit supports."""
 
 import asyncio
 
@@ -6,10 +6,10 @@ from substrate.values.errors import Misuse
 
 
 def check_loop() -> None:
-    """Raise `Misuse` where the caller is no task of asyncio's.
+    """Raise `Misuse` if the caller is not an asyncio task.
 
-    Trio in guest mode runs its tasks within a loop of asyncio's, where none of asyncio's futures
-    can be awaited: there is a loop then, and no task.
+    A running loop is not enough: trio in guest mode runs its tasks inside an asyncio loop, but its
+    tasks cannot await asyncio's futures. Then there is a loop, but no current task.
     """
     try:
         task = asyncio.current_task()

@@ -1,10 +1,11 @@
-"""Exceptions to records and back: what a rejected promise keeps, and what its reader gets.
+"""Converts exceptions to the records of rejected promises, and records back to exceptions.
 
-A recorded error comes back as itself only where its class makes the same of its args again; in
-every other case its reader gets a `StepFailed` that tells what it was, live and on every replay.
+A replay raises the same exception as the live run did. A recorded error is raised as its own class
+only if that class makes an equal exception from the recorded args. In every other case a
+`StepFailed` is raised, which describes the original exception, in the live run and on each replay.
 
-An exception is user code as long as one looks at it: its text, its args, any attribute. What it
-raises then is data, too, `SystemExit` and `KeyboardInterrupt` included: a worker has other runs.
+To read an exception's text, args or any attribute may run user code. Whatever that code raises is
+caught here, `SystemExit` and `KeyboardInterrupt` included: a worker has other runs to drive.
 """
 
 import traceback
@@ -29,12 +30,12 @@ from substrate.values.errors import (
 from substrate.values.records import JsonText, Promise, PromiseState
 from substrate.values.secret import hidden, hidden_in
 
-_TRACEBACK_LIMIT = 4000
-_MEMBERS_TOLD = 5
-_MEMBER_LIMIT = 500
+_TRACEBACK_LIMIT = 4000  # characters, the last ones
+_MEMBERS_SHOWN = 5  # members of a group whose text its message shows
+_MEMBER_LIMIT = 500  # characters of each of them
 _MESSAGE_LIMIT = 100_000  # characters of a message whose record would be too long for a value
-_ALL_MEMBERS = 100
-_DEPTH = 10
+_ALL_MEMBERS = 100  # members of a group that its details list
+_DEPTH = 10  # groups within groups that are looked into
 UNKNOWN = OutcomeUnknown.__name__
 
 T = TypeVar("T")
@@ -49,10 +50,10 @@ class Raised(Generic[E_co]):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Return the record of an exception.
+    """Return the record of an exception, with known secrets hidden.
 
-    A recorded error's details are its args, as a list where these make it anew, else under
-    ``args``. Those of a group are its members.
+    If its class is `recorded`, the details are its args: a list if the exception can be rebuilt
+    from them, else a dict with ``args``. The details of a group are its members.
     """
     details = _or(partial(_details, error), lambda _: None)
     trace = hidden(_or(partial(_trace, error), lambda _: _frames(error)))[-_TRACEBACK_LIMIT:]
@@ -60,13 +61,13 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def unknown_outcome(reason: str, trace: str | None = None) -> Failure:
-    """Return the record of an effect of which nobody knows whether it happened."""
+    """Return the record of a call that may or may not have happened."""
     message = f"{reason}; it may have happened, and is not made again. Look first."
     return Failure(UNKNOWN, message, traceback=trace)
 
 
 def encode_failure(failure: Failure) -> JsonText:
-    """Return the failure as JSON; details that are not JSON are left out, and secrets hidden."""
+    """Return the failure as JSON, with secrets hidden, and without details that are not JSON."""
     try:
         return JsonText(encode(hidden_in(failure.to_json())))
     except NotEncodable:
@@ -87,7 +88,7 @@ def error_of(promise: Promise) -> Exception:
     failure = decode_failure(promise)
     records = decode(promise.attempts) if promise.attempts else []
     failed = [each for each in records if "type" in each]
-    # A row keeps a few records of many, and each says which attempt it was.
+    # A row keeps only some of its records, so their number says less than their own numbers.
     attempts = 1 + max([len(failed), *(each.get("n", 0) for each in failed)])
     if failure.type == UNKNOWN:
         return OutcomeUnknown(promise.name, failure, attempts)
@@ -95,10 +96,10 @@ def error_of(promise: Promise) -> Exception:
 
 
 def error_of_run(promise: Promise) -> RunFailed:
-    """Return the exception for a run that has come to no result, from the promise of its outcome.
+    """Return the exception for a run without a result, from the promise of its outcome.
 
-    A run that the kit has declared dead has details; a `RunDead` that its function let pass, from a
-    child, has none.
+    The failure of a run that the kit declared dead has details. A `RunDead` without details came
+    from a child, and the run's function did not catch it: then this run failed.
     """
     failure = decode_failure(promise)
     if failure.type == RunDead.__name__ and failure.details is not None:
@@ -108,12 +109,12 @@ def error_of_run(promise: Promise) -> RunFailed:
 
 
 def _registered(failure: Failure) -> Exception | None:
-    """Rebuild a recorded error; None where its class makes nothing of what was recorded."""
+    """Rebuild a recorded error; None if its class does not accept the recorded args."""
     return _made(failure.type, failure.details) if isinstance(failure.details, list) else None
 
 
-def _comes_back(error: Exception) -> bool:
-    """Whether an exception's class makes the same exception of the args that are recorded."""
+def _can_be_rebuilt(error: Exception) -> bool:
+    """Whether an exception's class makes an equal exception from the recorded args."""
     try:
         recorded = decode(encode(list(error.args)))
     except NotEncodable:
@@ -129,7 +130,7 @@ def _comes_back(error: Exception) -> bool:
 
 
 _ADDED = ("__notes__", "others")
-"""What others than its class have put on an exception."""
+"""Attributes of an exception that its class did not set."""
 
 
 def _made(name: str, args: Sequence[object]) -> Exception | None:
@@ -140,17 +141,17 @@ def _made(name: str, args: Sequence[object]) -> Exception | None:
 
 
 def _message(error: BaseException, depth: int = 0) -> str:
-    """Return what an exception says; of a group, also what its first members say."""
+    """Return the text of an exception; for a group, with the text of its first members."""
 
-    def tell() -> str:
-        text = str.__str__(str(error))  # which may give a subclass, with methods of its own
-        return f"{text}: {_members_told(error, depth)}" if _is_group(error, depth) else text
+    def ask() -> str:
+        text = str.__str__(str(error))  # `str()` may return a subclass with methods of its own
+        return f"{text}: {_members_text(error, depth)}" if _is_group(error, depth) else text
 
-    return _or(tell, lambda broken: f"(no message: its __str__ raises {_name(broken)})")
+    return _or(ask, lambda broken: f"(no message: its __str__ raises {_name(broken)})")
 
 
-def _members_told(group: Any, depth: int) -> str:
-    first = group.exceptions[:_MEMBERS_TOLD]
+def _members_text(group: Any, depth: int) -> str:
+    first = group.exceptions[:_MEMBERS_SHOWN]
     members = [f"{_name(one)}: {_message(one, depth + 1)}"[:_MEMBER_LIMIT] for one in first]
     left = len(group.exceptions) - len(first)
     return f"{'; '.join(members)}{f'; and {left} more' if left else ''}"
@@ -161,7 +162,7 @@ def _is_group(error: BaseException, depth: int) -> bool:
 
 
 def _members(group: Any, depth: int = 0) -> list[object]:
-    """Return what a group holds, as its record lists it: type and message, and their members."""
+    """Return the members of a group for its record: type, message and their own members."""
     records: list[object] = []
     for error in group.exceptions[:_ALL_MEMBERS]:
         record: dict[str, object] = {"type": _name(error), "message": _message(error)}
@@ -175,8 +176,9 @@ def _details(error: BaseException) -> object:
     cls = type(error)
     if isinstance(error, Exception) and recorded_class(_name(error)) is cls:
         args = hidden_in(list(error.args))
-        comes_back = args == list(error.args) and _comes_back(error)
-        return args if comes_back else {"args": args}
+        # With a secret hidden in its args, the rebuilt exception would not be equal.
+        can_be_rebuilt = args == list(error.args) and _can_be_rebuilt(error)
+        return args if can_be_rebuilt else {"args": args}
     if isinstance(error, BaseExceptionGroup):
         return _members(error)
     return getattr(error, "details", None)
@@ -187,19 +189,19 @@ def _trace(error: BaseException) -> str:
 
 
 def _frames(error: BaseException) -> str:
-    """Return where an exception was raised, without asking it anything."""
+    """Return the traceback of an exception without running any code of its class."""
     trace = BaseException.__dict__["__traceback__"].__get__(error)
     return "".join(traceback.format_tb(trace)) + _name(error)
 
 
 def _name(error: BaseException) -> str:
-    """Return the name of its class, which a metaclass may hide."""
+    """Return the name of its class, even if a metaclass overrides `__name__`."""
     return str(type.__dict__["__name__"].__get__(type(error)))
 
 
 def _or(ask: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T:
-    """Return what an exception says when it is asked; `otherwise` where that raises."""
+    """Return `ask()`, which runs user code; if that raises, `otherwise` of what it raised."""
     try:
         return ask()
-    except BaseException as broken:  # noqa: BLE001 - it is user code, and no part of this process
+    except BaseException as broken:  # noqa: BLE001 - user code must not end this process
         return otherwise(broken)

@@ -1,6 +1,6 @@
-"""Waiting for a run from outside: when to look at it again, and what it came to.
+"""Waiting for a run from outside: when to read its row again, and how to read its outcome.
 
-Nothing is missed between two looks: whoever looks has itself told of changes before it looks.
+No change is missed between two reads: the event for the next change is fetched before each read.
 """
 
 import asyncio
@@ -20,19 +20,19 @@ from substrate.values.errors import RunFailed, RunPaused, StoreUnusable
 from substrate.values.ids import RunId
 from substrate.values.records import JsonText, Promise, PromiseState, Run, RunStatus
 
-_UNKNOWN_S = 2.0  # seconds of waiting after which it is said that no worker knows the function
-_POLL = (0.02, 0.25)  # seconds between two looks at a run driven elsewhere: first, at most
+_UNKNOWN_S = 2.0  # seconds of waiting before a warning that no worker knows the function
+_POLL = (0.02, 0.25)  # seconds between two reads of a run driven elsewhere: first, longest
 
 
 class UnknownWatch:
-    """Says once of a run that is waited for that no worker could drive it, after a while."""
+    """Warns once, after a while, if no worker can drive the run that somebody waits for."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._ends: float | None = asyncio.get_running_loop().time() + _UNKNOWN_S
 
     async def look(self, run: Run) -> None:
-        """Look whether there is something to say, when it is time for it."""
+        """Log the warning if it is due and no worker knows the run's function."""
         now = asyncio.get_running_loop().time()
         if self._ends is None or now < self._ends:
             return
@@ -49,7 +49,7 @@ class UnknownWatch:
 
 
 class Looks:
-    """How often to look at a run: at each change where it is driven here, else less and less."""
+    """When to read a run again: at each change if it is driven here, else less and less often."""
 
     def __init__(self, execution_of: Callable[[RunId], Execution | None], run_id: RunId) -> None:
         self._execution_of = execution_of
@@ -58,16 +58,16 @@ class Looks:
         self._pause, self._longest = _POLL
 
     def begin(self) -> None:
-        """Be told of every change from here on. Called before the look, so none is missed."""
+        """Register for the next change. Call this before each read, so that no change is missed."""
         execution = self._execution_of(self._run_id)
         self._changed = execution.recorder.next_change if execution else None
 
     def found(self) -> None:
-        """Look often again: something has changed."""
+        """Read often again, since something has changed."""
         self._pause = _POLL[0]
 
     async def last(self) -> bool:
-        """Return when a run has left its driver here, or after a second; False: it has none."""
+        """Wait, at most a second, until the run is not driven here; False if it was not at all."""
         execution = self._execution_of(self._run_id)
         if execution is None or execution.lifecycle.task is None:
             return False
@@ -75,7 +75,7 @@ class Looks:
         return True
 
     async def next(self) -> None:
-        """Return when it is time for the next look."""
+        """Return when it is time for the next read."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._pause):
                 await (self._changed or asyncio.Event()).wait()
@@ -83,7 +83,7 @@ class Looks:
 
 
 def result_of_run(run: Run, promise: Promise, function: Durable[..., Any] | None) -> Any:
-    """Return what a run came to, or raise why it has no result."""
+    """Return the result of a run, or raise the reason why it has none."""
     try:
         return _read(run, promise, function)
     except (RunPaused, RunFailed):
@@ -104,5 +104,5 @@ def _read(run: Run, promise: Promise, function: Durable[..., Any] | None) -> Any
 
 
 def is_over(run: Run) -> bool:
-    """Whether nothing more happens unless a person does something."""
+    """Whether the run has ended, or is paused until a person acts."""
     return run.status.has_ended or run.status is RunStatus.PAUSED

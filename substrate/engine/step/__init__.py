@@ -1,6 +1,10 @@
-"""One checkpointed call: what is called, its attempts, its outcome, and what makes up for it.
+"""One checkpointed call: its function, its attempts, its outcome and its undo.
 
-What it keeps true: an intent is committed before a call that must not be made twice; a call that
-may have happened is never made again silently; an outcome is recorded once. `Context` makes steps;
-a run's end closes and undoes them.
+What the package keeps true:
+
+- A call that must not be made twice has an intent, which is committed before the call.
+- A call that may have happened is never silently made again.
+- An outcome is recorded once.
+
+`Context` creates steps; the end of a run closes and undoes them.
 """

@@ -1,7 +1,8 @@
-"""Makes the calls of one step: a thread first, then the intent, then the call.
+"""Makes the calls of one step, in this order: a thread, the intent, the call.
 
-What is announced never queues for a thread, so a crash leaves no more calls in doubt than there are
-threads. A call that was too late to begin is announced anew, and was no attempt.
+A call never queues for a thread after its intent is committed, so a crash leaves no more calls in
+doubt than there are threads. A call that was too late to begin does not count as an attempt: it
+gets a new intent.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from substrate.engine.step.step import LONGEST_CALL, Step
 from substrate.values.records import Effect, Promise
 
 _CHANCES = 3
-"""So often a call is announced that is late each time, before its step is rejected."""
+"""How many calls in a row may be too late to begin before their step is rejected."""
 
 
 class Caller:
@@ -38,13 +39,13 @@ class Caller:
 
     @property
     def longest_s(self) -> float:
-        """How many seconds a call may last that has an intent."""
+        """How many seconds a call with an intent may last."""
         return LONGEST_CALL if self._step.limit is None else self._step.limit
 
     async def attempt(self) -> Any:
-        """Call the function once; return what it returned, or `Raised`.
+        """Call the function once; return its result, or `Raised`.
 
-        That is the step's promise itself where another has settled it meanwhile.
+        Returns the settled promise instead if somebody else settled the step meanwhile.
         """
         step, check_holds = self._step, self._execution.lifecycle.check_holds
         for _ in range(_CHANCES):
@@ -57,12 +58,12 @@ class Caller:
                 call.leave()
             if not is_not_begun(outcome):
                 return outcome
-            check_holds()  # late for the lease: the run goes on elsewhere
+            check_holds()  # if the lease is the reason, the run continues elsewhere
         message = f"{step.name!r} could not begin before its timeout was over, {_CHANCES} times"
         return Raised(NotBegun(f"{message}; nothing was called. Give it a longer one"))
 
     async def ask(self, reconcile: Callable[..., Any], *, wants_key: bool) -> Any:
-        """Call `reconcile`, which needs no intent; return what it returned, or `Raised`."""
+        """Call `reconcile`, which needs no intent; return its answer, or `Raised`."""
         call = await self._next_call(reconcile, wants_key=wants_key)
         try:
             check_holds = self._execution.lifecycle.check_holds
@@ -75,16 +76,16 @@ class Caller:
         return answer
 
     async def _announce(self, call: Call) -> Promise:
-        """Commit the intent to make a call, and have whoever closes or undoes the step know it."""
+        """Commit the intent of a call, and register the call for closing and undoing the step."""
         call.bound = Bound(self._execution, self.longest_s)
         calls = self._execution.open.calls.setdefault(self._row.asked.key, [])
         if self._step.undo is None:
-            calls.clear()  # what was called before is known not to have happened
+            calls.clear()  # the earlier calls certainly did not happen
         calls.append(call)
         return await self._row.write_intent(call.under_way)
 
     async def _next_call(self, function: Callable[..., Any], *, wants_key: bool) -> Call:
-        """Return a call of a function, with a thread where it needs one."""
+        """Prepare a call of a function, with a thread if the function is not async."""
         step = self._step
         slot = None if is_async(function) else await free_slot(self._execution)
         if wants_key:
@@ -94,5 +95,5 @@ class Caller:
 
 
 def is_not_begun(outcome: object) -> bool:
-    """Whether a call was too late to begin, so that nothing has happened."""
+    """Whether a call was too late to begin, so that it certainly did not happen."""
     return isinstance(outcome, Raised) and isinstance(outcome.error, NotBegun)

@@ -1,7 +1,8 @@
-"""Closing what nobody waits for any more: a race's losers, and all that is open at a run's end.
+"""Closes abandoned promises: those of the losers of a race, and all open ones at a run's end.
 
-A timer or a signal's wait is cancelled, and so is a step that rests between two attempts. Of a
-call that was under way nobody knows whether it happened. A child is asked to end.
+Timers and waits for signals are cancelled, and so are steps that rest between two attempts. A
+``once`` call that was under way is rejected: nobody knows whether it happened. A child is asked to
+end.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,26 +19,26 @@ from substrate.values.records import UNWIND_KEY, Effect, Kind, Promise, PromiseS
 async def close_branches(
     execution: Execution, ids: Collection[PromiseId], late: Collection[Promise]
 ) -> None:
-    """Close what these operations of the run have begun, and everything in their scopes.
+    """Close these operations, and all open promises in their scopes.
 
-    What waits among them have taken that was too late goes back into the inbox.
+    `late` are waits that took a signal although their branch had lost: the inbox gets it back.
     """
     for promise in late:
         await execution.recorder.give_back(promise)
-    # Taken now: the branches were cancelled, and begin nothing more.
+    # The list is complete: the branches were cancelled, so they begin nothing more.
     concerned = {promise.id for promise in open_in(execution, ids)}
     await execution.recorder.reread_open(lambda promise: promise.id in concerned)
     await _close(execution, open_in(execution, ids))
 
 
 async def give_up(execution: Execution, begun: Promise, why: str) -> Promise:
-    """Reject an operation that was begun and that no code can go on with; close what is in it.
+    """Reject an open operation that no code can continue, and close what is open in its scope.
 
-    Where a call may be under way, nobody knows its outcome, and `why` says what is missing. One
-    that rests between two attempts came to what the last of them did.
+    If a call may be under way, the outcome is unknown, and `why` is the reason. If the step rests
+    between two attempts, the failure of the last attempt is its outcome.
     """
     inside = [each for each in open_in(execution, {begun.id}) if each.id != begun.id]
-    await _close(execution, inside)  # first, so that a crash in between leaves nothing open
+    await _close(execution, inside)  # first: a crash in between must leave nothing open in it
     failed = failed_in(begun)
     is_known = next_attempt_at(begun) is not None or (failed and begun.effect is not Effect.ONCE)
     failure = unknown_outcome(why)
@@ -57,12 +58,12 @@ async def _close(execution: Execution, begun: Collection[Promise]) -> None:
 
 
 def took_signals(promise: Promise) -> bool:
-    """Whether it stands for signals that have been taken."""
+    """Whether the promise is a settled wait or poll, which has taken its signals."""
     return promise.kind is Kind.SIGNAL and promise.state is PromiseState.RESOLVED
 
 
 def open_in(execution: Execution, ids: Collection[PromiseId]) -> Sequence[Promise]:
-    """Return what has no outcome yet of these operations, and in their scopes."""
+    """Return the open promises among these operations and in their scopes."""
     scopes = tuple(f"{id_}/" for id_ in ids)
     return [
         promise
@@ -72,9 +73,9 @@ def open_in(execution: Execution, ids: Collection[PromiseId]) -> Sequence[Promis
 
 
 async def close_left(execution: Execution) -> None:
-    """Close what a run that ends with a result has begun and its code has not asked for again.
+    """Close what is still open when a run ends with a result.
 
-    That is what an earlier version of it began. Hardly ever is there any.
+    Rare: an earlier version of the code began it, and the current code has not asked for it.
     """
     if any(promise.kind is not Kind.CHILD for promise in execution.open.pending.values()):
         await execution.recorder.reread_open()
@@ -84,9 +85,9 @@ async def close_left(execution: Execution) -> None:
 
 
 async def close_all(execution: Execution) -> None:
-    """Close what the run has begun, save its undos, and what will be undone: closed by its undo.
+    """Close the run's open promises, except undos, steps with an undo, and children.
 
-    Its children are told of its end, or live on, by themselves.
+    The undo of a step closes that step. Children end with the run, or survive it, by themselves.
     """
     await execution.recorder.reread_open()
     for promise in list(execution.open.pending.values()):
@@ -96,7 +97,7 @@ async def close_all(execution: Execution) -> None:
 
 
 def as_abandoned(execution: Execution, promise: Promise) -> Promise:
-    """Return the outcome of what nobody waits for any more."""
+    """Return the promise, settled as abandoned: cancelled, or its outcome unknown."""
     ended = replace(promise, settled_at=execution.now_ms)
     is_under_way = next_attempt_at(promise) is None and not execution.open.never_began(promise)
     if promise.effect is Effect.ONCE and is_under_way:

@@ -1,19 +1,20 @@
-"""A step's attempts: called as its policy says, recorded once.
+"""Runs a step: makes its attempts as its retry policy says, and records one outcome.
 
-What its effect means for a crash in the middle:
+The effect of the step decides what a crash during a call means:
 
-- ``pure`` and ``idempotent``: there is no row until the outcome; it runs again, an idempotent one
-  with the same key.
-- ``once``: a pending row, the intent, is committed before each call. An intent that a later
-  execution finds without an outcome, a timeout, or an exception that does not prove that the call
-  never left (`Retry.safe_on`) make the outcome unknown. The step's `reconcile` may find it out, but
-  not before the call must be over; else the step is rejected, and never called again. A call that
-  is known not to have begun gets another intent, and was no attempt.
-- ``transactional``: what the call writes and its outcome are one commit, so it happened or not.
+- ``pure`` and ``idempotent``: there is no row before the outcome, so the step runs again, an
+  idempotent one with the same key.
+- ``once``: an intent, which is a pending row, is committed before each call. The outcome is unknown
+  in three cases: a later execution finds an intent without an outcome; the call timed out; it
+  raised an exception that does not prove that nothing was sent (`Retry.safe_on`). Then `reconcile`
+  may find out what happened, but only when the call must have ended. Without an answer the step is
+  rejected, and never called again. A call that certainly did not begin is no attempt: it gets
+  another intent.
+- ``transactional``: the writes of the call and its outcome are one commit: both or neither.
 
-A step with an `undo` has an intent too, so that what may have happened can be made up for. A wait
-between two attempts that is longer than a run stays in memory is recorded, and so is each failed
-attempt of a model call: what it used is on the bill, whatever becomes of the process.
+A step with an `undo` has an intent as well, so that a call that may have happened can be undone. A
+wait between two attempts is recorded if it is longer than a run stays in memory. Each failed
+attempt of a model call is recorded too: its usage has to be paid, even if the process dies.
 """
 
 import asyncio
@@ -48,7 +49,7 @@ from substrate.values.records import Effect, Promise
 
 
 class _Failed(Exception):
-    """Takes whatever a transactional call raised through the store, which rolls back."""
+    """Carries the exception of a transactional call through the store, which rolls back."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -61,12 +62,12 @@ async def run_step(
     asked: Expected,
     recorded: Promise | None,
 ) -> Promise:
-    """Drive a step, prepared only now, to its outcome and return its settled promise."""
+    """Prepare a step and drive it to its outcome; return its settled promise."""
     step = prepare()
     await execution.lifecycle.begin_step()
     try:
         settled = await StepExecution(execution, step, asked, recorded).run()
-        if step.undo is None:  # what may be undone is asked for later whether it is over
+        if step.undo is None:  # an undo will ask its calls whether they are over
             execution.open.calls.pop(asked.key, None)
         return settled
     finally:
@@ -74,10 +75,9 @@ async def run_step(
 
 
 class StepExecution:
-    """A step on its way from its first attempt, or from a recorded intent, to its outcome.
+    """One execution of a step, from its first attempt or from its recorded row, to its outcome.
 
-    Where a method returns a promise or None, the promise is the step's as it was settled, and None
-    says that the step is to be called.
+    A method that may return None returns the settled promise, or None: the step must be called.
     """
 
     __slots__ = ("_caller", "_execution", "_recorded", "_row", "_step")
@@ -92,20 +92,20 @@ class StepExecution:
         self._caller = Caller(execution, step, self._row, is_recorded=recorded is not None)
 
     async def run(self) -> Promise:
-        """Call as the step's policy says, and return the promise as it was settled."""
+        """Make attempts until the step is settled; return its settled promise."""
         if self._recorded is not None and (settled := await self._resume_recorded(self._recorded)):
             return settled
         if self._step.effect is Effect.TRANSACTIONAL:
             return await self._run_transaction()
         while True:
             outcome = await self._caller.attempt()
-            if isinstance(outcome, Promise):  # another's, which came first
+            if isinstance(outcome, Promise):  # somebody else settled the step first
                 return outcome
             if settled := await self._settle(outcome):
                 return settled
 
     async def _settle(self, outcome: Any) -> Promise | None:
-        """Record what a call returned, or do as is judged of what it `Raised`."""
+        """Record the result of a call, or act on the exception that it `Raised`."""
         if isinstance(outcome, Raised):
             return await self._after_failure(outcome.error)
         try:
@@ -119,7 +119,7 @@ class StepExecution:
     async def _after_failure(
         self, error: BaseException, *, has_returned: bool = False, did_not_happen: bool = False
     ) -> Promise | None:
-        """Do what follows from the error of a call: see `judge`."""
+        """Act on the error of a call, as `judge` decides."""
         row = self._row
         verdict = judge(
             self._step,
@@ -145,7 +145,7 @@ class StepExecution:
         return await row.reject(failure_of(error), undo=row.undo)
 
     async def _run_transaction(self) -> Promise:
-        """Make the call and commit what it writes with its outcome, until that is settled."""
+        """Make attempts of a transactional step, each in a transaction, until it is settled."""
         execution, step = self._execution, self._step
         if step.undo is not None:
             self._row.expect()
@@ -165,7 +165,7 @@ class StepExecution:
             return self._row.resolved(await result_of(outcome, step.keep))
 
         while True:
-            # Before the transaction: one that waits for a thread would hold its locks meanwhile.
+            # A thread before the transaction: waiting for one inside it would keep locks held.
             slots.append(await free_slot(execution))
             try:
                 return await execution.recorder.transact(self._row.running[0], call)
@@ -184,12 +184,12 @@ class StepExecution:
                 slots.clear()
 
     async def _wait_for_retry(self, error: Exception) -> None:
-        """Wait for the next attempt: in memory when that is soon, else so that the run can go."""
+        """Wait for the next attempt; if it is not soon, the run may be suspended meanwhile."""
         execution, step = self._execution, self._step
         attempt = self._row.series.count + 1
         delay = step.retry.delay(error, attempt).total_seconds()
         is_long = delay > execution.services.warm_s
-        # What a model call has used is on the bill, whatever becomes of this process.
+        # The usage of a failed model call has to be paid, even if this process dies.
         is_recorded = is_long or step.has_intent or isinstance(error, ModelError)
         row = await self._row.wait(error, delay, is_recorded=is_recorded)
         if is_long:
@@ -202,26 +202,26 @@ class StepExecution:
 
     async def _wait_until(self, row: Promise, due_at: int) -> None:
         """Return when it is time for the next attempt."""
-        if self._step.pause_on:  # a person decides when it can go on, and may know better
+        if self._step.pause_on:  # a signal of a person may end the wait early
             rested = await rest(self._execution, row, due_at)
-            if rested is not row:  # a signal came before the time, and changed the row
+            if rested is not row:  # a signal ended the wait and changed the row
                 self._step.on_hurried()
             self._row.failed = failed_in(rested)
         else:
             await self._execution.wakeups.wait_until(due_at)
 
     async def _resume_recorded(self, recorded: Promise) -> Promise | None:
-        """Go on from a recorded row."""
+        """Continue from the step's recorded row."""
         match last_record(recorded):
             case Waiting(due_at):
                 pause = partial(self._wait_until, recorded, due_at)
                 await self._execution.lifecycle.between_attempts(pause)
             case UnderWay() as attempt if recorded.effect is Effect.ONCE:
                 return await self._resume_in_doubt(recorded, attempt)
-        return None  # what is pure or idempotent runs again
+        return None  # a pure or idempotent step runs again
 
     async def _resume_in_doubt(self, recorded: Promise, attempt: UnderWay) -> Promise | None:
-        """Go on from the intent of a ``once`` call that has no outcome."""
+        """Continue from the intent of a ``once`` call without an outcome."""
         execution, step = self._execution, self._step
         over = execution.services.threads.running.get((recorded.id, recorded.epoch))
         if over is not None and await self._has_returned(over):
@@ -242,16 +242,16 @@ class StepExecution:
         return None
 
     async def _has_returned(self, over: Over) -> bool:
-        """Wait for a call that a lost claim of this worker has left behind in its thread.
+        """Wait for a call that an earlier claim left in a thread; return whether it has ended.
 
-        Whatever it comes to is the step's outcome. Without `reconcile` nobody waits for one that
-        does not end: then it is unknown.
+        Its outcome is that of the step. With `reconcile` the wait has no limit; without it, the
+        outcome is unknown after the step's timeout.
         """
         await asyncio.wait([over], timeout=None if self._step.reconcile else self._step.limit)
         return over.done() and not isawaitable(over.result())
 
     async def _find_out(self, error: BaseException) -> Promise | None:
-        """Settle a ``once`` call that has raised something which proves nothing."""
+        """Settle a ``once`` call after an exception that does not prove that it did not happen."""
         step, call, failure = self._step, self._caller.call, failure_of(error)
         reason = f"{step.name!r} raised {failure.type}: {failure.message}"
         if call is not None and call.is_cut_off and step.reconcile:
@@ -264,9 +264,9 @@ class StepExecution:
         return await self._after_failure(error, did_not_happen=True)
 
     async def _record_timeout_and_wait(self, call: Call, error: BaseException) -> Any:
-        """Wait until a call that was cut off is over, having recorded that it was.
+        """Record that a call timed out, then wait until it has ended.
 
-        Returns its own outcome where it went on in a thread: that is what the step came to.
+        Returns the call's outcome if it ran in a thread: that is the outcome of the step.
         """
         record = timed_out_attempt(error, self._execution.now_ms)
         await self._row.write_intent(call.under_way, record)
@@ -276,7 +276,7 @@ class StepExecution:
         return None
 
     async def _wait_until_call_has_ended(self, attempt: UnderWay) -> None:
-        """Return when a call must be over that nobody here has seen return."""
+        """Wait until a call that this process cannot observe must have ended."""
         execution = self._execution
         due_at = attempt.over_at(self._caller.longest_s, execution.services.lease_s)
         await execution.lifecycle.between_attempts(partial(execution.wakeups.wait_until, due_at))

@@ -1,9 +1,9 @@
 """One call of a step's function, on the event loop or in a thread: it begins in time or never.
 
-Right before it begins, on the loop and in the thread alike, the worker's lease and the call's own
-bound are looked at: a process that was stopped, or a loop that was blocked, would else make a call
-that another worker has asked about, and made, meanwhile. A call that has begun cannot be stopped
-where it stands, but it goes on after none of its awaits once the lease has lapsed.
+The worker's lease and the call's own bound are checked immediately before the call begins, on the
+loop or in the thread. Otherwise a process that was stopped, or a loop that was blocked, would make
+a call that another worker has meanwhile found not to have happened, and made itself. A call that
+has begun cannot be stopped in the middle, but does not continue after an await without the lease.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ class Result:
 
 
 async def result_of(returned: Any, keep: Callable[[Any], Any] | None = None) -> Result:
-    """Return what a call returned as JSON, a long one written in a thread; `keep`: see `Step`.
+    """Return the result of a call as JSON, encoded in a thread if it is long; `keep`: see `Step`.
 
-    Raises `NotEncodable` where it cannot be kept, which says that the call was made: `NotKept`
-    where there is JSON of it all the same.
+    Raises `NotEncodable` if it cannot be encoded, with a message which says that the call was made;
+    `NotKept` if it can be encoded in part, or as another type.
     """
     try:
         if is_long(returned.value if isinstance(returned, Measured) else returned):
@@ -56,7 +56,7 @@ _MADE = "the call was made, and its result cannot be kept"
 
 
 def _whole(returned: Any, part: str) -> str:
-    """Return the JSON of a result by its own class, where that tells more than what is declared."""
+    """Return the JSON of a result by its own class; the declared type may have dropped a part."""
     try:
         return encoded(returned)
     except NotEncodable:
@@ -70,14 +70,15 @@ def _written(returned: Any, keep: Callable[[Any], Any] | None) -> Result:
 
 
 class NotBegun(Exception):
-    """The call was not made, and never will be: it was too late for it."""
+    """The call was too late to begin: it was not made, and never will be."""
 
 
 class Bound:
-    """Until when a call may begin and last: so many seconds from now on.
+    """The end of a call's time: it may neither begin nor continue after it.
 
-    It goes by two clocks. The run's is the one by which others tell that the call must be over;
-    the other goes on while the process is stopped, and nobody can set it back.
+    The end is kept on two clocks, and the first to reach it counts. By the run's clock, other
+    workers decide when the call must have ended. The uptime of the machine runs on while the
+    process is stopped, and cannot be set back.
     """
 
     __slots__ = ("_end", "_execution", "began_at", "over_at", "seconds")
@@ -91,17 +92,17 @@ class Bound:
 
     @property
     def seconds_left(self) -> float:
-        """For how long it may last from now on; 0 when it may not begin."""
+        """How long the call may still last; 0 if it may not begin any more."""
         if self._execution.now_ms >= self.over_at:
             return 0.0
         return max(0.0, self._end - uptime())
 
 
 class Call:
-    """One call of a function, made once at most. `name` says what for, in its errors.
+    """One call of a function, made at most once. `name` is the step's name, for error messages.
 
-    Without a slot it is made on the event loop: then the function is a coroutine function.
-    `is_first` says that nothing was called for its promise that may have happened.
+    A call with a slot runs in a thread. Without one it runs on the event loop, and the function is
+    a coroutine function. `is_first`: no earlier call for the same promise may have happened.
     """
 
     def __init__(
@@ -122,27 +123,28 @@ class Call:
         self._function: Callable[[], Any] | None = function
         self._slot = slot
         self._is_withdrawn = False
+        # Held while the call begins or is withdrawn: of the two, exactly one succeeds.
         self._begins = threading.Lock()
         self._in_thread: Over | None = None
         self._on_the_loop: asyncio.Event | None = None
 
     @property
     def is_in_thread(self) -> bool:
-        """Whether it is made in a thread, where nothing can stop it."""
+        """Whether the call runs in a thread, where nothing can stop it."""
         return self._slot is not None
 
     @property
     def under_way(self) -> UnderWay:
-        """What the intent to make it says: since when it is, and how long it may last."""
+        """The record of the call for its intent: when it began, and how long it may last."""
         assert self.bound is not None, "an intent is written for a call that has a bound"
         timeout = round(self.bound.seconds * 1000)
         return UnderWay(self.bound.began_at, timeout, self.is_in_thread)
 
     async def make(self, seconds: float | None, running: Running | None = None) -> Any:
-        """Make the call; return what it returned, or `Raised` where that happened in a thread.
+        """Make the call; return its result, or `Raised` if it raised in a thread.
 
-        After so many seconds, or at the end of its bound, it is cut off: `TimeoutError`. Raises
-        `NotBegun` where it was too late. `running`: see `Slot.start`.
+        The call is cut off with a `TimeoutError` after so many seconds, or at the end of its bound.
+        Raises `NotBegun` if it is too late to begin. `running`: see `Slot.start`.
         """
         if self.bound is None and seconds is None:
             return await self._make(running)
@@ -159,7 +161,7 @@ class Call:
             raise TimeoutError(f"{self._name!r} had not ended after {seconds:g} s") from None
 
     async def over(self) -> Any:
-        """Return when it is over, with its own outcome where it was cut off in a thread."""
+        """Wait until the call has ended; return its outcome if it was cut off in a thread."""
         cut_off = Raised(TimeoutError(f"{self._name!r} was cut off"))
         if self.withdraw():
             return Raised(NotBegun())
@@ -167,19 +169,19 @@ class Call:
         if self._on_the_loop is not None:
             await self._on_the_loop.wait()
             return cut_off
-        if inspect.isawaitable(returned):  # only what it prepared has happened
+        if inspect.isawaitable(returned):  # the coroutine was created but never awaited
             _discard(returned)
             return cut_off
         return returned
 
     def withdraw(self) -> bool:
-        """See that it does not begin any more; return whether it had not."""
+        """Prevent the call from beginning; return False if it has begun already."""
         with self._begins:
             self._is_withdrawn = not self.has_begun
             return self._is_withdrawn
 
     def leave(self) -> None:
-        """Give its slot back, where no call was started in it."""
+        """Give the slot back if the call was never started in it."""
         if self._slot is not None:
             self._slot.leave()
 
@@ -189,7 +191,7 @@ class Call:
         self._in_thread = self._slot.start(self._begin, running)
         try:
             returned = await asyncio.shield(self._in_thread)
-        except BaseException:  # nobody awaits a coroutine that it may return
+        except BaseException:  # if it returns a coroutine later, no task will await it
             self._in_thread.add_done_callback(lambda over: _discard(over.result()))
             self._slot.leave_behind(running, self._in_thread)
             raise
@@ -198,7 +200,7 @@ class Call:
             raise returned.error
         if not inspect.isawaitable(returned):
             return returned
-        if self._is_late:  # a coroutine does nothing before it is awaited
+        if self._is_late:  # its coroutine has done nothing yet
             _discard(returned)
             self.is_cut_off = True
             raise TimeoutError(f"it was too late for what {self._name!r} returned to be awaited")
@@ -212,7 +214,7 @@ class Call:
             self._on_the_loop.set()
 
     def _begin(self) -> Any:
-        """Call the function, if it is still time for it. In whatever thread that is."""
+        """Call the function unless it is too late; runs on the loop or in the call's thread."""
         with self._begins:
             function, self._function = self._function, None
             if function is None or self._is_withdrawn or self._is_late:
@@ -229,7 +231,7 @@ class Call:
 
 
 async def free_slot(execution: Execution) -> Slot:
-    """Return a thread. A step that waits for one is not in flight: nothing is announced."""
+    """Return a thread. Meanwhile the step is not in flight: it has no intent yet."""
     threads = execution.services.threads
     if not threads.is_full:
         return await threads.slot()
@@ -240,7 +242,7 @@ async def free_slot(execution: Execution) -> Slot:
 
     try:
         await execution.lifecycle.between_attempts(wait)
-    except BaseException:  # the run ended while it waited: whoever is next has the thread
+    except BaseException:  # the run ended while it waited: free the thread
         for slot in slots:
             slot.leave()
         raise
@@ -248,6 +250,6 @@ async def free_slot(execution: Execution) -> Slot:
 
 
 def _discard(returned: object) -> None:
-    """Close a coroutine that will not be awaited."""
+    """Close a coroutine that no task will await, so that Python does not warn."""
     if inspect.iscoroutine(returned):
         returned.close()

@@ -1,4 +1,4 @@
-"""What a step is given beside its function, and what its `reconcile` answers."""
+"""The options of a step beside its function and arguments, and the answers of `reconcile`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class TransactionOptions(_Options):
 
 
 class Options(_Options, total=False):
-    """What was given of them all, to be checked."""
+    """All options of a step that were given, not yet checked."""
 
     effect: Effect | str
     undo: Durable[..., Any] | None
@@ -75,7 +75,7 @@ NO_OPTIONS = Options()
 
 
 def sorted_out(given: Mapping[str, Any]) -> tuple[Options, Mapping[str, Any]]:
-    """Return what was given by name as the step's options, and as its function's arguments."""
+    """Split the keyword arguments into the step's options and its function's arguments."""
     options = {name: value for name, value in given.items() if name in OPTIONS}
     keywords = {name: value for name, value in given.items() if name not in OPTIONS}
     return cast(Options, options), keywords

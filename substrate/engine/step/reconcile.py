@@ -1,4 +1,4 @@
-"""Asking `reconcile` about a ``once`` call of which nobody knows whether it happened."""
+"""Settles a ``once`` call in doubt: asks the step's `reconcile` whether the call happened."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ _MAY_COME = (
 async def reconcile(
     caller: Caller, row: StepRow, reason: str, *, is_over: bool = True, trace: str | None = None
 ) -> Promise | None:
-    """Settle a call of which nobody knows whether it happened; None when it did not.
+    """Settle a call in doubt; return its promise, or None if the call did not happen.
 
-    `reason` says how that came about. Where the call may not be over, "not done" may be true for a
-    moment only: that does not count.
+    `reason` says why its outcome is unknown. With `is_over=False` the call may still be running, so
+    "not done" may be true for a moment only: it counts only if `reconcile` closed the key.
     """
     ask = row.step.reconcile
     if ask is None:

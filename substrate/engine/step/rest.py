@@ -1,8 +1,8 @@
-"""A step that waits for its next attempt: until that is due, or a person asks for it now.
+"""The wait of a step for its next attempt: it ends when that is due, or when a person asks for it.
 
-A provider may have said "in three days", and be there in an hour, since somebody has paid. A signal
-of the step's own name asks for the attempt at once. Taking it cuts the recorded wait short in the
-same commit, so that a crash right after it waits no more either.
+A provider may say "in three days" and work again in an hour, because somebody has paid. A signal
+with the step's own name asks for the attempt at once. The commit that takes the signal also cuts
+the recorded wait short, so a crash right after it does not wait again.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from substrate.engine.run.execution import Execution
 from substrate.engine.run.idle import Wait
 from substrate.values.records import Promise
 
-_MANY = 100  # who asks more often than that asks again
+_MANY = 100  # signals taken at once, at most
 
 
 async def rest(execution: Execution, row: Promise, due_at: int) -> Promise:
-    """Return when that moment has come, or a signal has asked not to wait for it: the row then."""
+    """Wait until `due_at`, or until a signal ends the wait and changes the row; return the row."""
     while due_at > execution.now_ms:
-        # Alarm and version are taken before the look: a signal that comes between wakes the wait.
+        # Alarm and version first, then the inbox: a signal that comes in between ends the wait.
         alarm: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         seen = execution.wakeups.wake_version
         execution.wakeups.alarms.add(alarm)

@@ -1,7 +1,7 @@
-"""A step's row: what its attempts have come to so far, and each of the writes that say so.
+"""A step's row: the state of its attempts, and all writes of that row.
 
-A row keeps the effect, the fingerprint and the time of the first execution that wrote it: what the
-code asks for now may differ where a person has accepted the record.
+A row keeps the effect, the fingerprint and the creation time of the execution that wrote it first.
+The current code may ask for something else, if a person has accepted the record.
 """
 
 from dataclasses import replace
@@ -47,7 +47,7 @@ _NOT_AGAIN = (
 
 
 class StepRow:
-    """The row of one step, as this execution knows and writes it."""
+    """The row of one step, which this execution alone writes."""
 
     __slots__ = (
         "_attempt",
@@ -78,13 +78,13 @@ class StepRow:
         self.closed: int = closed_keys(recorded) if recorded else 0
         """How many of its idempotency keys `reconcile` has closed."""
         self.used: JsonText | None = recorded.usage if recorded else None
-        """What the failed attempts have used."""
+        """The usage of the failed attempts, added up."""
         self.is_in_doubt: bool = (
             recorded is not None
             and recorded.undo is not None
             and recorded.effect is not Effect.ONCE
         )
-        """Whether an attempt may have happened that has no outcome."""
+        """Whether an attempt without an outcome may have happened."""
 
     @property
     def idempotency_key(self) -> str:
@@ -93,41 +93,41 @@ class StepRow:
 
     @property
     def running(self) -> tuple[PromiseId, int]:
-        """What a call of this claim for this promise is found by."""
+        """Identifies the calls of this claim for this promise in `Threads.running`."""
         fence = self._execution.fence
         return promise_id(fence.run_id, self.asked.key), fence.epoch
 
     @property
     def series(self) -> Series:
-        """What the attempts have come to that failed since a person has seen to the step."""
+        """The attempts that failed since a person last resumed the run because of this step."""
         return series_of(self.failed)
 
     @property
     def undo(self) -> JsonText | None:
-        """What makes up for the attempts so far; None where none of them can have happened."""
+        """The undo for the attempts so far; None if none of them can have happened."""
         return self.step.undo if self.is_in_doubt else None
 
     def expect(self) -> None:
-        """Have it known that the row may be written any moment, and what would undo it."""
+        """Register the row and its undo as open, before the transaction that may write it."""
         self._execution.open.track(self._promise(PromiseState.PENDING, undo=self.step.undo))
 
     async def write_intent(self, attempt: UnderWay, *records: Attempt) -> Promise:
-        """Commit that an attempt is under way, after those that failed and these records."""
+        """Commit that an attempt is under way, after the failed ones and these records."""
         self._attempt = attempt
         attempts = encode_running([*self.failed, *records], self.closed, attempt)
         undo = self.step.undo
         return await self._write(self._promise(PromiseState.PENDING, attempts=attempts, undo=undo))
 
     def fail(self, error: BaseException, *, may_have_happened: bool) -> None:
-        """Take note that an attempt has failed, and what it used."""
+        """Count a failed attempt's usage, and whether it may have happened."""
         self.is_in_doubt = self.is_in_doubt or may_have_happened
         if isinstance(error, ModelError):
             self.used = self._with_usage(error.usage and error.usage.to_json())
 
     async def wait(self, error: Exception, delay: float, *, is_recorded: bool) -> Promise:
-        """Take note of a failed attempt that is followed by another, in so many seconds.
+        """Add the record of a failed attempt that another one follows, after `delay` seconds.
 
-        Returns the row, which is committed if it `is_recorded`.
+        Returns the row, which is committed if `is_recorded`.
         """
         execution, now = self._execution, self._execution.now_ms
         before = self.series
@@ -138,7 +138,7 @@ class StepRow:
         )
         record = failed_attempt(error, now, delay, series)
         self.failed = with_attempt(self.failed, record)
-        # A wait in memory may have no row: who is looking on is told of it now.
+        # A wait in memory may write no row: only this event shows it to those who follow the run.
         execution.emit({"event": STEP_RETRY, "key": self.asked.key, "attempt": record})
         attempts = encode_failed(self.failed, self.closed)
         row = self._promise(PromiseState.PENDING, attempts=attempts, undo=self.undo)
@@ -147,13 +147,13 @@ class StepRow:
         return row
 
     def put_back(self) -> None:
-        """Leave the row for whoever takes its key next: what earlier attempts used stays there."""
+        """Put the row back into the journal, with its usage: its key may be asked for again."""
         begun = self._execution.open.pending.get(self.asked.key)
         if begun is not None:
             self._execution.journal.put_back(begun)
 
     async def resolve(self, result: Result) -> Promise:
-        """Record the result; one that the database refuses is a failure like any other."""
+        """Record the result; if the database refuses it, the step fails."""
         try:
             return await self._write(self.resolved(result), with_blobs=True)
         except CheckpointRefused as error:
@@ -173,17 +173,17 @@ class StepRow:
         return await self._write(settled, with_blobs=True)
 
     async def reject_unknown(self, reason: str, trace: str | None) -> Promise:
-        """Record that nobody knows whether the call happened. What may have is undone."""
+        """Reject the step: its outcome is unknown. Its undo is kept, since it may have happened."""
         return await self.reject(unknown_outcome(reason, trace), undo=self.step.undo)
 
     async def pause_over(self, error: NotEncodable) -> NoReturn:
-        """Pause the run over the result of a ``once`` call: it has happened, whatever it gave.
+        """Pause the run because the result of a ``once`` call cannot be recorded as it is.
 
-        Where there is JSON of it, that is its outcome. Else the intent stands without one: resumed,
-        the step is reconciled, or nobody knows what it came to.
+        If there is JSON of the result, that is recorded as the outcome. Otherwise the intent stays
+        without one: when the run is resumed, `reconcile` is asked, or the outcome is unknown.
         """
         failure = failure_of(error)
-        # A call that happened is never made again, so its result is kept in whatever form it has.
+        # The call happened and is never made again: any form of its result is better than none.
         failure = replace(failure, message=f"{self.step.name!r}: {failure.message}")
         if not isinstance(error, NotKept) or error.value is None:
             failure = replace(failure, message=f"{failure.message}; {_NOT_AGAIN}")
@@ -193,18 +193,18 @@ class StepRow:
         self._pause(replace(failure, message=f"{failure.message}; {cure}"))
 
     async def leave_in_doubt(self, error: Exception, failure: Failure) -> NoReturn:
-        """Pause the run over a ``once`` call that has ended, and left nothing that is its outcome.
+        """Pause the run because a ``once`` call has ended without an outcome that can be recorded.
 
-        The intent stands: resumed, the step is reconciled, or nobody knows what it came to.
+        The intent stays: when the run is resumed, `reconcile` is asked, or the outcome is unknown.
         """
-        if self._attempt is not None:  # else the row stands as an earlier execution has left it
+        if self._attempt is not None:  # else an earlier execution wrote the row: keep it
             await self.write_intent(self._attempt, lost_result(error, self._execution.now_ms))
         self._pause(failure)
 
     async def leave_paused(self, error: Exception, failure: Failure) -> NoReturn:
-        """Leave it to a person, who begins a new series of attempts by resuming the run."""
+        """Pause the run for a person; when it is resumed, a new series of attempts begins."""
         series = self.series
-        # Without an earlier attempt there is nothing to keep: no row, and it begins anew.
+        # Without an earlier attempt there is nothing to keep, so no row is written.
         if self.failed or self.used is not None:
             record = given_up(error, self._execution.now_ms, series)
             attempts = encode_failed(with_attempt(self.failed, record), self.closed)
@@ -217,7 +217,7 @@ class StepRow:
         self._pause(failure)
 
     def resolved(self, result: Result) -> Promise:
-        """Return the row as it is settled by a result."""
+        """Return the row, settled with a result."""
         usage = result.usage
         if self.used is not None and usage is not None:
             usage = self._with_usage(decode(usage))
@@ -234,7 +234,7 @@ class StepRow:
         self._execution.lifecycle.drain_and_raise(Paused(failure))
 
     def _with_usage(self, more: Any) -> JsonText | None:
-        """Return what this attempt and those before it used, as the row keeps it."""
+        """Return the usage of the earlier attempts with this one added, as JSON."""
         add = self.step.add_usage
         if add is None or more is None:
             return self.used
@@ -255,7 +255,7 @@ class StepRow:
         settled_at: int | None = None,
         undo: JsonText | None = None,
     ) -> Promise:
-        """Return the row as it is to stand now."""
+        """Return the row with this state and these columns."""
         run_id, asked, recorded = self._execution.fence.run_id, self.asked, self._recorded
         return Promise(
             id=promise_id(run_id, asked.key),
@@ -269,7 +269,7 @@ class StepRow:
             began=self._began,
             effect=recorded.effect if recorded else self.step.effect,
             fingerprint=recorded.fingerprint if recorded else asked.fingerprint,
-            # What is known by a fingerprint of its own may be given something else each time.
+            # A step with a fingerprint of its own may have another input on each replay.
             input=recorded.input if recorded and not asked.own_fingerprint else asked.input,
             value=value,
             error=error,

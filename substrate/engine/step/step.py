@@ -1,4 +1,8 @@
-"""A step: one call to be checkpointed. What is called, and what the journal shows of it."""
+"""A step: one call to be checkpointed, its options, and how its recorded outcome is read.
+
+Whatever can be checked before the call is checked before the call: once it was made, an error
+about an option or an argument would come too late.
+"""
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
@@ -34,7 +38,7 @@ from substrate.values.retry import NO_RETRY, Retry
 _KEY = "idempotency_key"
 
 LONGEST_CALL = 60.0
-"""How many seconds a call may last that has an intent and no `timeout` of its own."""
+"""How many seconds a call may last if it has an intent, and no `timeout` of its own."""
 
 
 def _is_none(error: Exception) -> None:
@@ -42,31 +46,33 @@ def _is_none(error: Exception) -> None:
 
 
 def _ignore() -> None:
-    """Do nothing about a person's hurry: nothing but the wait itself is in the way."""
+    """Do nothing when a person asks for the next attempt early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What is to be called, and how. `input` is what the journal shows of its arguments.
+    """The function to call, and how to call it. `input`: its arguments, as the journal shows them.
 
-    With `wants_key`, the call is given its `idempotency_key`. Without a fingerprint of its own, a
-    step is known by its name and its input.
+    With `wants_key`, the function receives its `idempotency_key`. Without a fingerprint of its own,
+    a replay compares the step by its name and its input.
 
-    `undo` is the record of what makes up for it. `reconcile` is asked about a ``once`` call of
-    which nobody knows whether it happened; it takes no arguments but its key.
+    `undo` is the record of the call that undoes the step. `reconcile` says whether a ``once`` call
+    in doubt happened; it takes no argument but the key.
 
-    An error of `pause_on` that is not retried, or no more, is for a person to mend: nothing is
-    recorded for the step but the attempts, the run is paused and shows it, and when it is resumed
-    the step is called again. One of `let_through` is raised where the step is awaited, and is not
-    recorded either. One of which `fault_in` gives a failure is a mistake in code: like one of
-    `pause_on`, and never retried; the failure is what the run is paused with.
+    Three groups of errors are not recorded as the step's outcome:
 
-    `keep` makes JSON of what the call returned. Raises `NotEncodable`, `NotKept` where it cannot.
+    - `pause_on`: a person has to act. When no retry is left, the run is paused with the error, and
+      only the attempts are recorded; when the run is resumed, the step is called again.
+    - `let_through`: raised where the step is awaited.
+    - errors for which `fault_in` returns a failure: a mistake in code. Such an error is never
+      retried, and the run is paused with that failure.
 
-    `add_usage` adds up what two attempts used, each as its record or None: then what failed
-    attempts used counts as well, and the step's row tells it already while it waits.
+    `keep` converts the result to JSON; it raises `NotEncodable` or `NotKept` if it cannot.
 
-    `on_hurried` is called where a person asks for the next attempt before it is due.
+    `add_usage` adds the usage of two attempts, each a record or None. With it, the usage of failed
+    attempts counts, and is in the row while the step waits.
+
+    `on_hurried` is called when a person asks for the next attempt before it is due.
     """
 
     name: str
@@ -88,7 +94,7 @@ class Step:
     blobs: tuple[Blob, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Refuse options that contradict each other."""
         if self.reconcile is not None and self.effect is not Effect.ONCE:
             raise Misuse(
                 f"step {self.name!r}: reconcile= is for effect='once'; "
@@ -97,14 +103,14 @@ class Step:
 
     @property
     def has_intent(self) -> bool:
-        """Whether the call is announced in the journal before it is made."""
+        """Whether an intent is committed before each call."""
         if self.effect is Effect.TRANSACTIONAL:
             return False
         return self.effect is Effect.ONCE or self.undo is not None
 
     @property
     def limit(self) -> float | None:
-        """After how many seconds a call is cut off. One that has an intent always ends."""
+        """After how many seconds a call is cut off; None, for never, only without an intent."""
         return LONGEST_CALL if self.timeout is None and self.has_intent else self.timeout
 
 
@@ -115,7 +121,7 @@ def step_of(
     options: Options = NO_OPTIONS,
     result: Annotation | None = None,
 ) -> Step:
-    """Prepare a call of a function whose result is of a type; its undo is left to the caller."""
+    """Return the step for a call; `result` is the type of its result. The caller adds the undo."""
     effect = _effect_of(options.get("effect", Effect.PURE))
     timeout = options.get("timeout")
     reconcile = options.get("reconcile")
@@ -134,11 +140,11 @@ def step_of(
 
 
 def check_step(fn: Callable[..., Any], arguments: Arguments, options: Options) -> None:
-    """Raise `Misuse` where a step could not be made as it is asked for."""
+    """Raise `Misuse` if the function, its arguments and the options do not fit together."""
     if options:
         _check_options(options)
     effect = _effect_of(options.get("effect", Effect.PURE))
-    # None stands for the transaction, which there is only when the call is made.
+    # None in place of the transaction, which exists only during the call.
     args = (None, *arguments.args) if effect is Effect.TRANSACTIONAL else arguments.args
     check_fit(
         "ctx.step",
@@ -149,7 +155,7 @@ def check_step(fn: Callable[..., Any], arguments: Arguments, options: Options) -
         given=options.keys(),
     )
     if effect is Effect.ONCE or options.get("undo") is not None:
-        # Now: a result that cannot be recorded would be found when its effect has been made.
+        # Before the call: afterwards, a result type that cannot be recorded is found too late.
         check_result(fn)
     if (reconcile := options.get("reconcile")) is not None:
         keywords = _with_key(reconcile, arguments.keywords)
@@ -157,7 +163,7 @@ def check_step(fn: Callable[..., Any], arguments: Arguments, options: Options) -
 
 
 def _check_options(options: Options) -> None:
-    """Refuse an option of a wrong type now: once the call was made it would be too late."""
+    """Refuse an option of a wrong type."""
     retry: object = options.get("retry", NO_RETRY)
     if not isinstance(retry, Retry):
         raise Misuse(f"retry={retry!r} is no Retry; write Retry(max_attempts=3), or leave it out")
@@ -176,7 +182,7 @@ def _check_options(options: Options) -> None:
 
 
 def _with_key(fn: Callable[..., Any], keywords: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the keywords with the key that the kit fills in itself."""
+    """Return the keywords, with a placeholder for the key if the function takes one."""
     if _KEY in keywords:
         raise Misuse(
             f"{_KEY}= is the kit's: it fills it with a key that stays the same at every attempt; "
@@ -186,7 +192,7 @@ def _with_key(fn: Callable[..., Any], keywords: Mapping[str, Any]) -> Mapping[st
 
 
 def _in_transaction(fn: Callable[..., Any], arguments: Arguments) -> Callable[..., Any]:
-    """Return the call of a function whose first argument will be the transaction."""
+    """Return a function of the transaction that calls `fn` with it and the arguments."""
     if inspect.iscoroutinefunction(fn):
         raise Misuse(
             f"{fn.__name__!r} is async; a transactional step is a plain "
@@ -196,7 +202,7 @@ def _in_transaction(fn: Callable[..., Any], arguments: Arguments) -> Callable[..
 
 
 def name_of(fn: object, given: object = None) -> str:
-    """Return the name of a function's steps: the given one, else its own; ``""`` without either."""
+    """Return the name of a function's steps: `given`, else its own, else ``""``."""
     if not callable(fn):
         raise _no_function(fn)
     name = getattr(fn, "__name__", None)
@@ -206,9 +212,9 @@ def name_of(fn: object, given: object = None) -> str:
 
 
 def idempotency_key(promise_id: str, closed: int = 0) -> str:
-    """Return the key to hand to the other side: the same for every attempt at a promise.
+    """Return the idempotency key of a promise: the same for all its attempts.
 
-    Where so many keys of it were closed there, it is the next one.
+    `closed` is how many of its keys `reconcile` has closed; each has another key after it.
     """
     return str(uuid5(NAMESPACE_OID, f"{promise_id}#{closed}" if closed else promise_id))
 
@@ -221,9 +227,9 @@ def read_step(promise: Promise) -> Any:
 
 
 def read_typed(result: Annotation, promise: Promise) -> Any:
-    """Return a settled step's result as its type, or its failure.
+    """Return a settled step's result, converted to its type, or its failure.
 
-    Raises `Paused` where the type has changed and takes the record no more.
+    Raises `Paused` if the type has changed and does not accept the recorded result.
     """
     if promise.state is not PromiseState.RESOLVED:
         return Raised(error_of(promise))
@@ -234,7 +240,7 @@ def read_typed(result: Annotation, promise: Promise) -> Any:
 
 
 def takes_key(fn: Callable[..., Any]) -> bool:
-    """Whether a function wants the idempotency key, by a parameter of that name."""
+    """Whether a function has a parameter for the idempotency key."""
     fn = fn.func if isinstance(fn, partial) else fn
     if (shape := shape_of(fn)) is not None:
         return _KEY in shape.names

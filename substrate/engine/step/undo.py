@@ -1,8 +1,8 @@
-"""What makes up for a step: a durable function, and the arguments it will be called with.
+"""The undo of a step: a durable function, and the arguments of its later call.
 
-It is recorded with the step's intent, so that a later process can undo what this one began. A
-parameter `result` is filled with what the step returned (None where nobody knows), and one called
-`idempotency_key` with the step's own key.
+It is recorded with the step's intent, so that another process can undo what this one began. If the
+function has a parameter `result`, it receives the step's result (None if that is unknown); if it
+has a parameter `idempotency_key`, it receives the step's key.
 """
 
 import inspect
@@ -26,7 +26,7 @@ KEY = "idempotency_key"
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """A call to make. `timeout` is for how many seconds the step's own call may last."""
+    """A recorded call that undoes a step. `timeout`: the seconds that the step's call may last."""
 
     name: str
     version: int
@@ -35,11 +35,11 @@ class Undo:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """Rebuild it from its record."""
+        """Return the undo from its record."""
         return cls(record["name"], record["version"], record["arguments"], record["timeout"])
 
     def to_json(self) -> JsonText:
-        """Return its record."""
+        """Return the record of the undo."""
         return JsonText(
             encode(
                 {
@@ -54,7 +54,7 @@ class Undo:
     def arguments_for(
         self, parameters: Sequence[str], extras: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        """Return the arguments, with those of the extras that the function asks for."""
+        """Return the arguments, and those extras for which the function has a parameter."""
         wanted = {name: value for name, value in extras.items() if name in parameters}
         return {**self.arguments, **wanted}
 
@@ -66,10 +66,10 @@ def undo_of(
     timeout: float | None,
     services: Services,
 ) -> JsonText:
-    """Return the record of what makes up for a step: a call of `fn` with these arguments.
+    """Return the record of the undo for a step that calls `fn` with these arguments.
 
-    Raises `Misuse` where it could not be called later: `UnknownFunction` for one that this worker
-    does not know, and for one that does not take the step's arguments, or may mean others.
+    Raises `Misuse` if the undo could not be called later: it does not take the step's arguments, or
+    may take them for others; `UnknownFunction` if this worker does not know it.
     """
     if not isinstance(undo, Durable):
         raise Misuse(
@@ -82,7 +82,7 @@ def undo_of(
             f"process could not find it; {how_to_be_found(undo)}"
         )
     arguments = undo.encode_some(_bound(undo, given, _names_of(fn)))
-    if hidden_in(arguments) is not arguments:  # it would be called with what stands in its place
+    if hidden_in(arguments) is not arguments:  # the undo would receive the mask
         raise Misuse(
             f"an argument of the undo {undo.name!r} holds a secret that was revealed, and "
             "arguments are recorded; give the step the Secret itself, and reveal it there"
@@ -92,11 +92,11 @@ def undo_of(
 
 
 def _bound(undo: Durable[..., Any], given: Arguments, called: Sequence[str]) -> Mapping[str, Any]:
-    """Return the step's arguments by the undo's parameters; `called` are those of its function."""
+    """Bind the step's arguments to the undo's parameters; `called`: its function's names."""
     whole = undo.signature
     own = [each for name, each in whole.parameters.items() if name not in (RESULT, KEY)]
     for each, name in zip(own[: len(given.args)], called, strict=False):
-        # `refund(ctx, reason="…")` of a `charge(cents)` would be given the cents for its reason.
+        # E.g. the undo `refund(ctx, reason="…")` of `charge(cents)` would take cents for a reason.
         if each.default is not each.empty and each.name != name and each.kind != each.KEYWORD_ONLY:
             raise Misuse(
                 f"the undo {undo.name!r}{in_place(undo)} would be given the step's {name!r} as "
@@ -113,7 +113,7 @@ def _bound(undo: Durable[..., Any], given: Arguments, called: Sequence[str]) -> 
 
 
 def _names_of(fn: Callable[..., Any]) -> Sequence[str]:
-    """Return the names of what a step's function is given by position; none where it can't tell."""
+    """Return the names of a function's positional parameters; none if it has no signature."""
     try:
         parameters = list(inspect.signature(fn).parameters.values())
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What follows a step's call that has failed: a table, with no I/O and no clock.
+"""Decides what follows a failed call of a step: a table, with no I/O and no clock.
 
 | effect | the error | may have happened | what follows |
 |---|---|---|---|
@@ -8,8 +8,9 @@
 | others | is of `Retry.safe_on`, or the call never began | no | as below |
 | others | any other, or one about the result | yes | as below |
 
-Below: a mistake in code pauses the run, or else the retry policy allows another attempt. An error
-that neither is nor has one is let through, pauses the run, or rejects the step, in this order.
+"As below" means, in this order: a mistake in code pauses the run; another attempt is made if the
+retry policy allows it; an error of `let_through` is raised; an error of `pause_on` pauses the run;
+any other error rejects the step.
 """
 
 from dataclasses import dataclass
@@ -24,15 +25,15 @@ from substrate.values.records import Effect
 
 
 class Next(Enum):
-    """What is to be done about a call that has failed."""
+    """The next action after a failed call."""
 
     #: Wait, and make another attempt.
     RETRY = auto()
-    #: Ask `reconcile` whether the call has happened: nobody else knows.
+    #: Ask `reconcile` whether the call happened.
     FIND_OUT = auto()
-    #: Leave it to a person.
+    #: Pause the run for a person.
     PAUSE = auto()
-    #: Raise the error where the step is awaited, and record nothing.
+    #: Raise the error where the step is awaited; record nothing.
     LET_THROUGH = auto()
     #: Record the failure as the step's outcome.
     REJECT = auto()
@@ -40,13 +41,13 @@ class Next(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a failed call means for its step."""
+    """The decision about one failed call."""
 
-    #: What is to be done.
+    #: The next action.
     next: Next
-    #: Whether the call may have happened, so that its undo has something to make up for.
+    #: Whether the call may have happened, so that it may have to be undone.
     may_have_happened: bool
-    #: What the run is paused with: always for `PAUSE`; for `FIND_OUT` where code is at fault.
+    #: The failure that pauses the run: set for `PAUSE`, and for `FIND_OUT` after a mistake in code.
     failure: Failure | None = None
 
 
@@ -58,11 +59,11 @@ def judge(
     has_returned: bool = False,
     did_not_happen: bool = False,
 ) -> Verdict:
-    """Return what follows from the error of a call, after the attempts `before` it.
+    """Decide what follows the error of a call, after the failed attempts `before` it.
 
-    `has_returned` says that the call came to its end, and the error is about its result: so it has
-    happened. What the call raised itself tells nothing of that, whatever it is. `did_not_happen` is
-    what `reconcile` has found out.
+    `has_returned`: the call returned, and the error is about its result, so the call happened. An
+    error that the call itself raised does not prove that. `did_not_happen`: the answer of
+    `reconcile`.
     """
     is_rolled_back = step.effect is Effect.TRANSACTIONAL
     never_left = isinstance(error, (*step.retry.safe_on, NotBegun))
@@ -71,7 +72,7 @@ def judge(
     if step.effect is Effect.ONCE and not (is_safe or has_returned):
         return Verdict(Next.FIND_OUT, may_have_happened=True, failure=fault)
     may_have_happened = not is_safe
-    if not isinstance(error, Exception):  # SystemExit and the like: no policy speaks of these
+    if not isinstance(error, Exception):  # e.g. SystemExit: no retry policy covers it
         return Verdict(Next.REJECT, may_have_happened)
     if has_returned and isinstance(error, NotKept):
         fault = failure_of(error)

@@ -4,6 +4,8 @@ A URL that was mistyped has its password anywhere, so what cannot be understood 
 neither whole nor in part. Of one that is understood, names are told: its hosts, ports, database and
 user, each where it looks like a name, which what a generator made for a password does not. A server
 may repeat what it was sent, so in others' messages all passwords that it may be are hidden.
+
+It stands with the stores since they alone open what a URL names: commands and skills ask here.
 """
 
 import re
@@ -61,12 +63,14 @@ class PostgresUrl:
         """Take a URL apart. Raises `BadDatabaseUrl`, which quotes nothing of it."""
         found = _POSTGRES.fullmatch(url)
         hosts = tuple(found["hosts"].split(",")) if found else ()
+        # libpq would cut a URL at a NUL, and connect to what stands before it.
         if found is None or not all(map(_is_host, hosts)) or "\0" in unquote(url):
             raise BadDatabaseUrl(
                 f"the Postgres URL ({len(url)} characters) names no host and port that can be; "
                 + _CURE
             )
         database, options = found["database"] or "", found["options"] or ""
+        # A "/" in a password ends the hosts for libpq: what follows is the rest of the login.
         if re.search(r"[@:/]", database):
             raise BadDatabaseUrl(
                 f"the Postgres URL ({len(url)} characters) has a login where the database's name "
@@ -91,10 +95,12 @@ class PostgresUrl:
         In whatever spelling (see `Mask`); what is shorter than that knows, as it is written.
         """
         secrets, told = self._secrets()
+        # A mask knows no capitals: a user like the host would take the host out of the message.
         lower = {each.lower() for each in told}
         message = _mask(frozenset(each for each in secrets if each.lower() not in lower)).hide(
             message
         )
+        # The longest first: a shorter one may be a part of it, and would leave the rest.
         for secret in sorted(secrets, key=len, reverse=True):
             message = message.replace(secret, MASK)
         return message
@@ -106,6 +112,7 @@ class PostgresUrl:
         yield from passwords_outside({name: unquote(value) for name, value in self.options})
 
     def _hidden_options(self) -> list[str]:
+        # `passfile` names a file, which a message has to tell; `passwords_outside` reads it.
         named = [(name, value) for name, value in self.options if name != "passfile"]
         return [value for name, value in named if "pass" in name or "secret" in name]
 
@@ -116,6 +123,7 @@ class PostgresUrl:
         hosts = [re.sub(r":[0-9]*$", "", each) for each in self.hosts]
         names = [self.user, self.database, *self.hosts, *hosts, *others]
         told = {unquote(each) for each in names if _is_place(unquote(each))}
+        # A name is hidden too, unless it looks like one: a mistyped URL has a password there.
         parts = (*self.passwords(), *names)
         forms = {
             form for each in parts for form in (each, unquote(each), repr(unquote(each))[1:-1])

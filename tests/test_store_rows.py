@@ -3,6 +3,10 @@
 from dataclasses import fields, replace
 from typing import Any
 
+import apsw
+import psycopg
+import pytest
+
 from substrate.store import rows
 from substrate.store.blobs import PAYLOADS
 from substrate.values.ids import RunId
@@ -95,6 +99,25 @@ async def test_a_run(store_url: str):
     assert isinstance(run.status, RunStatus)
     assert isinstance(run.on_dead, OnDead)
     assert run.cancel_requested is True
+
+
+@pytest.mark.parametrize(
+    "table, change",
+    [
+        ("runs", "origin_id = 'old'"),
+        ("runs", "origin_seq = 3"),
+        ("runs", "origin_id = 'old', origin_seq = -1"),
+        ("promises", "began = -1"),
+        ("promises", "began = 9007199254740992"),
+    ],
+)
+async def test_half_a_branch_is_refused(store_url: str, table: str, change: str):
+    """A branch has both its origin and its change number, and a number is within its bounds."""
+    async with opened(store_url) as store:
+        await claimed(store)
+        refused = (apsw.ConstraintError, psycopg.errors.CheckViolation)
+        with database(store_url) as db, pytest.raises(refused):
+            db.rows(f"UPDATE {table} SET {change} WHERE id = 'run'")
 
 
 def test_payloads_come_last():

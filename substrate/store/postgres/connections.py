@@ -50,8 +50,11 @@ Work = Callable[[Cursor], Awaitable[T]]
 Asked = Callable[Concatenate[Cursor, P], Awaitable[T]]
 """The same, with arguments of its own."""
 
-NOW = "(extract(epoch FROM clock_timestamp()) * 1000::numeric)::bigint"
-"""The database's time in milliseconds, as SQL. A numeric times an integer is no exact match."""
+NOW = "(extract(epoch FROM statement_timestamp()) * 1000::numeric)::bigint"
+"""The database's time in milliseconds, as SQL. A numeric times an integer is no exact match.
+
+It is one moment for a whole statement, and a new one for the next, inside of a transaction as well.
+"""
 
 CONNECT_WAIT = 15.0
 """How many seconds opening a connection may take, over all addresses of its host."""

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-from substrate import Client, Context, Promise, Retry, connect, durable
+import pytest
+
+from substrate import Client, Context, Promise, Retry, RunFailed, connect, durable
 from substrate.values.records import OWN_KEY
 from tests.runs import QUICK
 from tests.stores import eventually
@@ -106,6 +108,34 @@ async def test_what_was_open(store_url: str) -> None:
     earlier = {row.key: row.began for row in before}
     assert {row.key: row.began for row in journal if row.key in earlier} == earlier
     assert all(0 <= row.began <= row.seq for row in journal)
+
+
+@durable
+async def take_back(ctx: Context, name: str) -> None:
+    await ctx.step(work, f"{name} again", name="again")
+    await ctx.step(work, f"{name} at last", name="last")
+
+
+@durable
+async def regrets(ctx: Context) -> None:
+    await ctx.step(work, "paid", name="paid", undo=take_back)
+    raise ValueError("off")
+
+
+async def test_an_undo_began_before_its_steps(store_url: str) -> None:
+    """An undo is open from its call to its end, while its own steps are made."""
+    gates.clear()
+    async with connect(store_url) as client, client.work([regrets, take_back], options=QUICK):
+        for name in ("paid", "paid again", "paid at last"):
+            gates[name] = asyncio.Event()
+            gates[name].set()
+        await client.start(regrets, id="run")
+        with pytest.raises(RunFailed):
+            await client.result("run")
+        journal = {row.key.rpartition("/")[2]: row for row in await client.journal("run")}
+    undo = max(journal.values(), key=lambda row: row.seq if row.key != OWN_KEY else 0)
+    again, last = journal["again.0"], journal["last.0"]
+    assert undo.began < again.seq < last.seq < undo.seq
 
 
 async def _state(client: Client, key: str) -> bool:

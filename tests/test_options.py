@@ -58,6 +58,10 @@ STEPS: dict[str, tuple[Any, str]] = {
     "an effect that is a list": (lambda c: c.step(pay, effect=["once"]), r"effect=\['once'\]"),
     "an undo": (lambda c: c.step(pay, undo=pay), "undo=the function pay .* no durable function"),
     "an undo's name": (lambda c: c.step(pay, undo="kid"), "undo='kid' is no durable function"),
+    "a bound undo": (
+        lambda c: c.step(pay, undo=kid.of()),
+        "undo=.* has arguments already; give the durable function alone",
+    ),
     "reconcile": (
         lambda c: c.step(pay, effect="once", reconcile=5),
         "reconcile=5 is no function; give one that takes the step's arguments",

@@ -162,6 +162,18 @@ def check_step(fn: Callable[..., Any], arguments: Arguments, options: Options) -
         check_fit("ctx.step", reconcile, arguments.args, keywords)
 
 
+def no_undo(given: object) -> Misuse:
+    """Return the error for an `undo=` that is no durable function."""
+    if isinstance(given, Bound):  # what it is called with is known only when it is called
+        return Misuse(
+            f"undo={described(given)} has arguments already; give the durable function alone: "
+            "it is called with the step's arguments, and with its `result` if it takes that"
+        )
+    return Misuse(
+        f"undo={described(given)} is no durable function; put @durable on it: it has a ctx"
+    )
+
+
 def _check_options(options: Options) -> None:
     """Refuse an option of a wrong type."""
     retry: object = options.get("retry", NO_RETRY)
@@ -170,9 +182,7 @@ def _check_options(options: Options) -> None:
     time_limit(options.get("timeout"))
     undo: object = options.get("undo")
     if undo is not None and not isinstance(undo, Durable):
-        raise Misuse(
-            f"undo={described(undo)} is no durable function; put @durable on it: it has a ctx"
-        )
+        raise no_undo(undo)
     reconcile: object = options.get("reconcile")
     if reconcile is not None and (isinstance(reconcile, Durable) or not callable(reconcile)):
         raise Misuse(

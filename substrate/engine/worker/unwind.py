@@ -135,9 +135,11 @@ async def _undo(execution: Execution, key: Key, why: Failure) -> Failure | None:
             Paused(Failure(UnknownFunction.__name__, message, {"undo": key}))
         )
     arguments = _arguments(execution, function, undo, step, why)
+    began = execution.recorder.known_seq  # before the undo's own steps move it
     outcome = await capture(_call(execution, function, arguments, scope))
     execution.lifecycle.check_open()  # what an interrupt has made of the undo is no outcome of it
-    await execution.recorder.write(_tried(execution, function, undo, scope, outcome))
+    tried = _tried(execution, function, undo, scope, outcome)
+    await execution.recorder.write(replace(tried, began=began))
     if isinstance(outcome, Raised):
         failure = failure_of(outcome.error)
         message = failure.traceback or failure.message
@@ -240,7 +242,6 @@ def _tried(
         state=PromiseState.RESOLVED,
         created_at=now,
         settled_at=now,
-        began=execution.recorder.known_seq,
         input=JsonText(encode(undo.arguments)),
     )
     if isinstance(outcome, Raised):

@@ -90,8 +90,8 @@ class TypedAnswer:
         try:
             return TypeAdapter(self.type)
         except PydanticUserError as error:
-            told = f"answer={self.type!r} is no type of an answer: {gist_of(error)}"
-            raise Misuse(f"{told}; write class Answer(BaseModel): …") from None
+            message = f"answer={self.type!r} is no type of an answer: {gist_of(error)}"
+            raise Misuse(f"{message}; write class Answer(BaseModel): …") from None
 
 
 def typed_answer_of(answer: Any) -> TypedAnswer | None:

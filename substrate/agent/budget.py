@@ -41,7 +41,7 @@ class _Limit:
     #: How much of it a usage is; None where nobody knows.
     amount: Callable[[Usage], Decimal | None]
     #: How an amount reads.
-    told: Callable[[Decimal], str]
+    describe: Callable[[Decimal], str]
 
 
 def budget(
@@ -90,8 +90,8 @@ def budget(
 
 def _dollars(usd: float | Decimal) -> _Limit:
     most = Decimal(str(usd))
-    told = f"of ${most:.2f} spent" if most >= Decimal("0.01") else f"of ${most} spent"
-    return _Limit(most, lambda usage: usage.cost_usd, lambda spent: f"${spent:.4f} {told}")
+    limit_text = f"of ${most:.2f} spent" if most >= Decimal("0.01") else f"of ${most} spent"
+    return _Limit(most, lambda usage: usage.cost_usd, lambda spent: f"${spent:.4f} {limit_text}")
 
 
 def _of(tokens: int) -> _Limit:
@@ -109,10 +109,10 @@ def _verdict(transcript: Transcript, limit: _Limit, mode: Mode) -> Verdict:
     call, growth = limit.amount(transcript.peak) or Decimal(0), _growth(transcript, limit)
     left = limit.most - spent
     if left < 2 * call + 3 * growth:  # the next turn, and a last one, which grows twice
-        return _unless_warned(transcript, f"{limit.told(spent)}; the rest is kept", mode)
+        return _unless_warned(transcript, f"{limit.describe(spent)}; the rest is kept", mode)
     is_near = 3 * (call + growth) <= left < FEW_CALLS * call
     if mode == "adaptive" and is_near and _is_worth_it(transcript, limit):
-        return Advice(Measure.COMPACT, limit.told(spent))
+        return Advice(Measure.COMPACT, limit.describe(spent))
     return None
 
 

@@ -66,8 +66,8 @@ def _request(
     transcript: Transcript, model: Model, tools: Sequence[Tool], more: Mapping[str, Json]
 ) -> ModelCall:
     room: int | None = more["room"]
-    told = transcript.messages if room is None else shortened(transcript.messages, room)
-    pleading = replace(transcript, messages=(*told, UserMessage.of(_SUM_UP)))
+    messages = transcript.messages if room is None else shortened(transcript.messages, room)
+    pleading = replace(transcript, messages=(*messages, UserMessage.of(_SUM_UP)))
     asked = next_model_call(pleading, model, tools, None)
     return replace(
         asked.raising_overflow(),

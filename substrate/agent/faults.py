@@ -104,8 +104,8 @@ def answer_fault(answer: object) -> str | None:
     except Misuse as error:
         return f"`answer` cannot be asked for: {error}"
     except Exception as error:  # noqa: BLE001 - pydantic raises several kinds for what is no type
-        told = f"{type(error).__name__}: {error}"
-        return f"`answer` is {named(answer)}, which is no type: {told}; write a class with fields"
+        cause = f"{type(error).__name__}: {error}"
+        return f"`answer` is {named(answer)}, which is no type: {cause}; write a class with fields"
     return None
 
 

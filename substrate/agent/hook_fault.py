@@ -30,9 +30,9 @@ def hook(ctx: Context, name: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - a hook is user code
         failure = failure_of(error)
         at = f" ({failure.frame[0]}:{failure.frame[1]})" if failure.frame else ""
-        told = f"the hook `{name}`{at} is at fault: {failure.type}: {failure.message}"
-        told += "; mend it, and resume the run: it goes on from here"
-        ctx.pause(replace(failure, message=told))
+        message = f"the hook `{name}`{at} is at fault: {failure.type}: {failure.message}"
+        message += "; mend it, and resume the run: it goes on from here"
+        ctx.pause(replace(failure, message=message))
 
 
 def verdict_of(ctx: Context, stop: Callable[[Any], Any], transcript: object) -> Verdict:

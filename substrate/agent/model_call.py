@@ -198,16 +198,16 @@ def _validated(
     """Return the reply, marked where none of its calls can be made, or it is no answer."""
     if reply.stop is StopReason.REFUSAL:
         return reply  # which is an answer, and ends the loop
-    told: str | None = None
+    problem: str | None = None
     if reply.stop is StopReason.LENGTH and (reply.tool_calls or not reply.text.strip()):
-        told = _cut_off(reply, limits)
+        problem = _cut_off(reply, limits)
     elif reply.tool_calls:
-        told = _problems(tools, reply)
+        problem = _problems(tools, reply)
     elif typed is not None:
-        told = typed.problem(reply)
+        problem = typed.problem(reply)
     elif not reply.text.strip():
-        told = "Your reply was empty. Give your answer in words, or call a tool."
-    return reply if told is None else replace(reply, invalid=Invalid(told, is_last))
+        problem = "Your reply was empty. Give your answer in words, or call a tool."
+    return reply if problem is None else replace(reply, invalid=Invalid(problem, is_last))
 
 
 def _problems(tools: dict[str, Tool], reply: Reply) -> str | None:
@@ -249,17 +249,17 @@ def _limits(model: Model) -> dict[str, int | None]:
 
 def _with_remedy(error: ContextOverflow) -> ContextOverflow:
     """Return the error with what helps where summing up did not."""
-    told = (
+    message = (
         f"{error}; what was said does not fit this model, also summed up: in the hooks, give it a "
         "larger one as fallback, Model(…, fallback=[…]), or another model, and resume the run"
     )
-    return ContextOverflow(told, body=error.body, usage=error.usage)
+    return ContextOverflow(message, body=error.body, usage=error.usage)
 
 
 def _models_passed_over(models: Sequence[Model], tries: int) -> tuple[PassedOver, ...]:
-    told = "its reply was" if tries == 1 else f"{tries} of its replies were"
+    subject = "its reply was" if tries == 1 else f"{tries} of its replies were"
     return tuple(
-        PassedOver(each.id, FallbackReason.INVALID, f"{told} not what was asked for")
+        PassedOver(each.id, FallbackReason.INVALID, f"{subject} not what was asked for")
         for each in models
     )
 

@@ -6,9 +6,9 @@ must block does it in threads of its own.
 
 - They are daemons, started when they are needed, ended when they have been idle for a while. They
   belong to no event loop.
-- A call that nobody waits for any more is told so, and its place goes to the next in line: a
-  thread can't be stopped, and one that hangs must not keep the others out. As many threads as
-  there are places may be lost in that way at a time, so there are never more than twice `limit`.
+- When the caller of a running call is cancelled, `IsLeft` returns True to the call, and its place
+  goes to the next call in line. A thread cannot be stopped, and one that hangs must not keep the
+  others out. At most `limit` threads are lost in this way, so there are at most twice `limit`.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 IsLeft = Callable[[], bool]
-"""What a call in a thread asks now and then: whether nobody waits for it any more."""
+"""Returns True once the caller was cancelled; a call in a thread asks it now and then."""
 
 IDLE_S = 30.0
 """How long a thread waits for its next call before it ends."""
@@ -30,13 +30,13 @@ IDLE_S = 30.0
 
 @dataclass(eq=False, slots=True)
 class _Call:
-    """A call that waits or runs, and where what comes of it is told."""
+    """A call in line or under way, and the future for its outcome."""
 
     #: What is called.
     function: Callable[[IsLeft], Any]
-    #: Is given the outcome.
+    #: Receives the outcome.
     over: asyncio.Future[Any]
-    #: Set once nobody waits for it any more.
+    #: Set when its caller was cancelled.
     is_left: threading.Event = field(default_factory=threading.Event)
     #: Whether it has given its place up, so that its thread ends with it.
     is_lost: bool = False
@@ -44,20 +44,20 @@ class _Call:
     is_over: bool = False
 
     def make(self) -> None:
-        """Make the call, and tell the loop what it came to."""
-        tell: Callable[[Any], None]
+        """Make the call, and deliver its outcome on the event loop of its caller."""
+        deliver: Callable[[Any], None]
         try:
-            tell, outcome = self.over.set_result, self.function(self.is_left.is_set)
+            deliver, outcome = self.over.set_result, self.function(self.is_left.is_set)
         except StopIteration as error:  # which no future can hold
-            tell, outcome = self.over.set_exception, RuntimeError(repr(error))
+            deliver, outcome = self.over.set_exception, RuntimeError(repr(error))
         except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
-            tell, outcome = self.over.set_exception, error
+            deliver, outcome = self.over.set_exception, error
         with suppress(RuntimeError):  # the loop is closed: nobody waits
-            self.over.get_loop().call_soon_threadsafe(self._tell, tell, outcome)
+            self.over.get_loop().call_soon_threadsafe(self._deliver, deliver, outcome)
 
-    def _tell(self, tell: Callable[[Any], None], outcome: Any) -> None:
+    def _deliver(self, deliver: Callable[[Any], None], outcome: Any) -> None:
         if not self.over.done():
-            tell(outcome)
+            deliver(outcome)
 
 
 class OwnThreads:

@@ -122,8 +122,8 @@ def _size_of_part(part: object) -> int:
 def _left_out(result: ToolResult) -> ToolResult:
     if len(result.content) <= FEW:
         return result
-    told = f"[left out, to make room: {len(result.content):,} characters]"
-    return replace(result, content=told)
+    notice = f"[left out, to make room: {len(result.content):,} characters]"
+    return replace(result, content=notice)
 
 
 def _cut(result: ToolResult, share: float) -> ToolResult:
@@ -132,5 +132,5 @@ def _cut(result: ToolResult, share: float) -> ToolResult:
     if len(content) <= most:
         return result
     head, tail = most * 2 // 3, most - most * 2 // 3
-    told = f"\n[… left out, to make room: {len(content) - most:,} characters …]\n"
-    return replace(result, content=content[:head] + told + content[len(content) - tail :])
+    notice = f"\n[… left out, to make room: {len(content) - most:,} characters …]\n"
+    return replace(result, content=content[:head] + notice + content[len(content) - tail :])

@@ -122,8 +122,8 @@ class Tool:
         try:
             checked = self.arguments.model_validate(dict(arguments))
         except ValidationError as error:
-            told = f"{self.name} was not called, its arguments are wrong:\n{field_errors(error)}"
-            raise InvalidArguments(told) from None
+            message = f"{self.name} was not called, its arguments are wrong:\n{field_errors(error)}"
+            raise InvalidArguments(message) from None
         fields = type(checked).model_fields
         return {str(field.alias): getattr(checked, name) for name, field in fields.items()}
 
@@ -165,11 +165,11 @@ class Tool:
             return None
         failure = failure_of(error)
         at = ":".join(map(str, failure.frame[:2])) if failure.frame else place_of(self.function)
-        told = f"the tool {self.name!r}{f' ({at})' * bool(at)} is at fault: {failure.message}"
-        told += "; mend it, and resume the run: it goes on from here"
+        message = f"the tool {self.name!r}{f' ({at})' * bool(at)} is at fault: {failure.message}"
+        message += "; mend it, and resume the run: it goes on from here"
         if self.effect is Effect.ONCE and "ctx" not in self.takes:
-            told += ". The call may have happened, and is not made again: the model is told that"
-        return replace(failure, message=told)
+            message += ". The call may have happened, and is not made again: the model is told that"
+        return replace(failure, message=message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +238,7 @@ def tool(
 
     def make(target: Callable[..., Any]) -> FunctionTool[Callable[..., Any]]:
         called = check_name(name_of_function(target) if name is None else name)
-        told = description_of(called, target, description)
+        text = description_of(called, target, description)
         if "ctx" in inspect.signature(target).parameters:
             given = {"effect": effect, "timeout": timeout, "retry": retry}
             check_durable(called, target, [word for word in given if given[word] is not None])
@@ -248,7 +248,7 @@ def tool(
         check_options(called, timeout, retry)
         retry_ = NO_RETRY if retry is None else retry
         errors = errors_of(called, pause_on)
-        return FunctionTool(called, told, target, arguments, effect_, timeout, retry_, errors)
+        return FunctionTool(called, text, target, arguments, effect_, timeout, retry_, errors)
 
     return make if function is None else make(function)
 

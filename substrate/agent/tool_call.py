@@ -178,8 +178,8 @@ def _suspected(run_id: str, tool: Tool) -> Iterator[None]:
     except SUSPECTS as error:
         if tool.fault_in(error) is None:
             failure = failure_of(error)
-            told = (run_id, tool.name, failure.type, failure.place, failure.message)
-            log.warning("run %s: the tool %r raised %s%s, and the model is told: %s", *told)
+            details = (run_id, tool.name, failure.type, failure.place, failure.message)
+            log.warning("run %s: the tool %r raised %s%s, and the model is told: %s", *details)
         raise
 
 

@@ -30,13 +30,13 @@ def description_of(name: str, target: object, given: object) -> str:
             f"tool {name!r} has no docstring; write one that says what it does: the model chooses "
             "tools by it"
         )
-    told = inspect.getdoc(target) if given is None else given
-    if not isinstance(told, str) or not told.strip():
+    description = inspect.getdoc(target) if given is None else given
+    if not isinstance(description, str) or not description.strip():
         raise Misuse(
             f"tool {name!r}: description={given!r:.200} is no text; write what it does: the model "
             "chooses tools by it"
         )
-    return told
+    return description
 
 
 def check_options(name: str, timeout: object, retry: object) -> None:

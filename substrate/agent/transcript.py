@@ -92,8 +92,8 @@ class Transcript:
         return replace(self, messages=messages)
 
     def _answered(self, reply: Reply) -> "Transcript":
-        told = _correction(reply)
-        correction = (UserMessage.of(told),) if told else ()
+        correction_text = _correction(reply)
+        correction = (UserMessage.of(correction_text),) if correction_text else ()
         for each in correction:
             self.chain.note_correction(each, reply)
         return replace(
@@ -140,11 +140,11 @@ class Transcript:
         if room is not None:
             kept = shortened(kept, room)
         first = self.opening or self.task.message
-        told = UserMessage((*first.parts, Text(f"{SUMMARY_HEAD}\n\n{summary.text}")))
+        opening = UserMessage((*first.parts, Text(f"{SUMMARY_HEAD}\n\n{summary.text}")))
         if key is not None and self.chain.task_key is not None:
             record = {"task": self.chain.task_key, "head": f"{SUMMARY_HEAD}\n\n", "summary": key}
-            self.chain.note(told, record)
-        return replace(counted, messages=(told, *kept))
+            self.chain.note(opening, record)
+        return replace(counted, messages=(opening, *kept))
 
     @property
     def last_reply(self) -> Reply | None:

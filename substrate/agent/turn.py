@@ -96,24 +96,24 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
     now = ctx.now()
 
     async def render() -> Json:
-        told = {"task": task.begun(now).to_json()}
+        opening = {"task": task.begun(now).to_json()}
         if not isinstance(prompt, Prompt):
-            return {"system": rendered(prompt, task), **told}
+            return {"system": rendered(prompt, task), **opening}
         version = prompt.choose(ctx.run_id)
         system = rendered(prompt.texts[version], task)
-        return {"system": system, "prompt": prompt.name, "version": version, **told}
+        return {"system": system, "prompt": prompt.name, "version": version, **opening}
 
     row = await ctx.checkpoint(_step(PROMPT, render)).settled()
     recorded = value_of(row) or {}
     version = (recorded["prompt"], recorded["version"]) if "version" in recorded else None
     # What was told stands, whatever this version would tell: older rows have no day, or no task.
-    told = UserMessage.from_json(recorded["task"]) if "task" in recorded else task.message
+    message = UserMessage.from_json(recorded["task"]) if "task" in recorded else task.message
     transcript = replace(
-        Transcript.begin(task, recorded["system"], version, told), chain=Chain.begin(ctx)
+        Transcript.begin(task, recorded["system"], version, message), chain=Chain.begin(ctx)
     )
     if "task" in recorded:
         transcript.chain.task_key = row.key
-        transcript.chain.note(told, row.key)
+        transcript.chain.note(message, row.key)
     return transcript + await hearing.hear(ctx)
 
 

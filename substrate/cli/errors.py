@@ -35,8 +35,8 @@ def report_fault(error: Exception, invocation: Invocation) -> int:
     if invocation.is_debug:
         sys.stderr.write(trace_of(error))
         return Exit.FAILED
-    told = hidden(f"{type(error).__name__}: {error}")
-    message = f"{told}; what was recorded is safe; --debug shows where"
+    text = hidden(f"{type(error).__name__}: {error}")
+    message = f"{text}; what was recorded is safe; --debug shows where"
     if invocation.is_json:
         print_document(of_error(type(error).__name__, message))
     else:

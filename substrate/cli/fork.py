@@ -213,8 +213,8 @@ def _load(name: str, folder: Path) -> ModuleType:
             ) from error
         if error.name and error.name.startswith(f"{folder.name}."):
             file = error.name.replace(".", "/")
-            told = f"{error}; make {file}.py, or mend the import"
-            raise ForkBroken(f"{_origin(error, folder)}: {told}") from error
+            cause = f"{error}; make {file}.py, or mend the import"
+            raise ForkBroken(f"{_origin(error, folder)}: {cause}") from error
         remedy = f"install what it needs ({how_to_install('PACKAGE')}), or mend the import"
         raise ForkBroken(f"{_origin(error, folder)}: {error}; {remedy}") from error
     except ImportError as error:
@@ -222,9 +222,9 @@ def _load(name: str, folder: Path) -> ModuleType:
     except OstinatoError as error:  # its message has the remedy
         raise ForkBroken(f"{_origin(error, folder)}: {error}") from error
     except Exception as error:  # whatever somebody's module raises while it loads
-        told = f"{type(error).__name__}: {error}{_near_option(error)}"
+        cause = f"{type(error).__name__}: {error}{_near_option(error)}"
         raise ForkBroken(
-            f"{_origin(error, folder)}: {told}; mend it, or see --debug for the traceback"
+            f"{_origin(error, folder)}: {cause}; mend it, or see --debug for the traceback"
         ) from error
 
 

@@ -21,7 +21,7 @@ _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def perform(invocation: Invocation) -> int:
-    """Do what was typed, and return the exit code. Whatever goes wrong is told."""
+    """Do what was typed, and return the exit code. An error is printed."""
     try:
         return _dispatch(invocation)
     except OstinatoError as error:
@@ -33,31 +33,31 @@ def perform(invocation: Invocation) -> int:
 
 
 def _dispatch(invocation: Invocation) -> int:
-    _tell_the_log(is_debug=invocation.is_debug)
+    _configure_log(is_debug=invocation.is_debug)
     command = list(invocation.arguments)
     try:
         done = app(command, prog_name=invocation.program, standalone_mode=False, obj=invocation)
     except _CLICK_ERROR as error:
-        told = _worded(str(error.format_message()).rstrip("."))  # type: ignore[attr-defined]
-        if command[0] == "run" and "extra argument" in told:
-            told += '; a question of several words stands in quotes: run "How many owls?"'
-        raise UsageError(told) from error
+        message = _worded(str(error.format_message()).rstrip("."))  # type: ignore[attr-defined]
+        if command[0] == "run" and "extra argument" in message:
+            message += '; a question of several words stands in quotes: run "How many owls?"'
+        raise UsageError(message) from error
     return int(done or 0)
 
 
-def _worded(told: str) -> str:
-    """Return a complaint about the command line without the words of who checks it."""
-    told = told.replace("Value error, ", "").replace("Input should be", "it is to be")
-    told = told.removesuffix(", unable to parse string as an integer")
-    told = told.removesuffix(", unable to parse string as a number")
-    if found := re.fullmatch(r"No such option: (\S+)", told):
-        return told + did_you_mean(found[1], FLAGS)
-    if found := re.search(r"'([^']*)' is not one of (.*)", told):
-        told += did_you_mean(found[1], re.findall(r"'([^']*)'", found[2]))
-    return told
+def _worded(message: str) -> str:
+    """Return the message of an error in the command line, without the jargon of its parser."""
+    message = message.replace("Value error, ", "").replace("Input should be", "it is to be")
+    message = message.removesuffix(", unable to parse string as an integer")
+    message = message.removesuffix(", unable to parse string as a number")
+    if found := re.fullmatch(r"No such option: (\S+)", message):
+        return message + did_you_mean(found[1], FLAGS)
+    if found := re.search(r"'([^']*)' is not one of (.*)", message):
+        message += did_you_mean(found[1], re.findall(r"'([^']*)'", found[2]))
+    return message
 
 
-def _tell_the_log(*, is_debug: bool) -> None:
+def _configure_log(*, is_debug: bool) -> None:
     """Show the log on standard error: warnings as sentences, or all of it with its origin."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(RedactingFormatter("%(message)s"))

@@ -34,8 +34,8 @@ def suspect_lines(
     found = list(suspects_in(journal))
     for each in found[:_SHOWN]:
         at = line_of(each.failure)
-        told = f"{each.key} raised {each.type} at {at}, and the model was told. A bug? "
+        message = f"{each.key} raised {each.type} at {at}, and the model was told. A bug? "
         trace = invocation.command("show", run_id, "--key", each.key)
-        yield Text.assemble((wording.visible(told), "yellow"), (trace, "dim"))
+        yield Text.assemble((wording.visible(message), "yellow"), (trace, "dim"))
     if len(found) > _SHOWN:
         yield Text(f"and {wording.count(len(found) - _SHOWN, 'more such call')}", "yellow")

@@ -18,8 +18,8 @@ def result_of(call: ToolCall, row: Promise) -> ToolResult:
     failure = decode_failure(row)
     # What is wrong with the arguments is told without the name of our own error.
     is_ours = failure.type == InvalidArguments.__name__
-    told = failure.message if is_ours else f"{failure.type}: {failure.message}"
-    return ToolResult(call.id, call.name, told, is_error=True)
+    message = failure.message if is_ours else f"{failure.type}: {failure.message}"
+    return ToolResult(call.id, call.name, message, is_error=True)
 
 
 def result_in(row: Promise) -> ToolResult:

@@ -27,29 +27,29 @@ async def cancel(invocation: Invocation, run_id: str) -> int:
                 f"run {run_id!r} is {run.status} already, and stays so; what still went on below "
                 "it is asked to end"
             )
-        return await _tell(invocation, client, run, _asked(run), _next_of_cancel)
+        return await _print_report(invocation, client, run, _asked(run), _next_of_cancel)
 
 
 async def discard(invocation: Invocation, run_id: str) -> int:
     """Give a dead, failed or paused run up for good."""
     async with opened(invocation) as client:
         run = await client.discard(run_id)
-        told = f"run {run_id} is given up: cancelled. Its history stays, and nothing is undone"
-        return await _tell(invocation, client, run, told, _next_of_discard)
+        report = f"run {run_id} is given up: cancelled. Its history stays, and nothing is undone"
+        return await _print_report(invocation, client, run, report, _next_of_discard)
 
 
-async def _tell(
+async def _print_report(
     invocation: Invocation,
     client: Client,
     run: Run,
-    told: str,
+    report: str,
     following: Callable[[Invocation, Run], Text],
 ) -> int:
     if invocation.is_json:
         history = await history_of(client, run)
         print_document(of_run(run, history.journal, history.tree_usage))
         return 0
-    put(open_page(), told)
+    put(open_page(), report)
     put(open_screen(), following(invocation, run))
     return 0
 

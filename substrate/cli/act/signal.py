@@ -78,10 +78,10 @@ async def send(
         print_document({"run": run_id, "name": name, "counts": counts, "key": key, "waits": open_})
         return 0
     if not counts:
-        told = f"{name!r} was sent to run {run_id} under {dedup!r} before; this one does not count"
-        put(open_page(), told)
+        note = f"{name!r} was sent to run {run_id} under {dedup!r} before; this one does not count"
+        put(open_page(), note)
     else:
-        put(open_page(), *_told(run_id, name, sent, taker, waits))
+        put(open_page(), *_report(run_id, name, sent, taker, waits))
     put(open_screen(), *_hints(invocation, run_id, taker, asked))
     return 0
 
@@ -104,7 +104,7 @@ async def _refusal(client: Client, run_id: str, dedup: str) -> str | None:
     return None
 
 
-def _told(
+def _report(
     run_id: str, name: str, sent: Any, taker: Wait | None, waits: Sequence[Wait]
 ) -> list[str]:
     if taker is not None:
@@ -130,8 +130,8 @@ def _hints(
 ) -> list[Text]:
     """Return what to type next: to see the run go on, or what answers the questions there are."""
     if taker is not None:
-        told = "goes on where a worker is running; to drive it here: "
-        return [Text(told + invocation.command("resume", run_id), "dim")]
+        hint = "goes on where a worker is running; to drive it here: "
+        return [Text(hint + invocation.command("resume", run_id), "dim")]
     return list(how_to_answer(asked, invocation))
 
 
@@ -182,13 +182,13 @@ def _json(
             ) from None
         asked = f", and what the run waits for is {', '.join(others)}" if others else ""
         quoted = command(name, json.dumps(text, ensure_ascii=False))
-        told = f"text has quotes for JSON and, around these, for the shell: {quoted}"
+        hint = f"text has quotes for JSON and, around these, for the shell: {quoted}"
         if is_early:
             asked += f"; nothing waits for {name!r} yet, so nobody knows its type, and only JSON is"
             asked += " kept"
         if is_early and (word := _AS_JSON.get(text.lower())):
-            told = f"if it is a yes or no that will be asked: {command(name, word)}; {told}"
-        raise UsageError(f"{text!r} is no JSON{asked}; {told}") from None
+            hint = f"if it is a yes or no that will be asked: {command(name, word)}; {hint}"
+        raise UsageError(f"{text!r} is no JSON{asked}; {hint}") from None
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -132,11 +132,11 @@ def _money(usd: float) -> str:
     return wording.money(Decimal(str(max(usd, 0))))
 
 
-def _cell(estimate: Estimate, told: Callable[[float], str], nothing: str = "") -> Text:
+def _cell(estimate: Estimate, show: Callable[[float], str], nothing: str = "") -> Text:
     """Return a figure with its interval below it."""
     if estimate.value is None:
         return Text(nothing, "dim")
     if estimate.low is None or estimate.high is None:
-        return Text(told(estimate.value))
-    between = f"\n{told(estimate.low)} – {told(estimate.high)}"
-    return Text.assemble(told(estimate.value), (between, "dim"))
+        return Text(show(estimate.value))
+    between = f"\n{show(estimate.low)} – {show(estimate.high)}"
+    return Text.assemble(show(estimate.value), (between, "dim"))

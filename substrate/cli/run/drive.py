@@ -98,8 +98,8 @@ class Drive:
         put(screen, Text(self.id, "bold"))
         model = self.fork.model
         if (key := model.missing_key) and (stand_in := model.available()) is not model:
-            told = f"{key} is not set, so {stand_in.id} answers in place of {model.id}"
-            put(screen, Text(told, "yellow"))
+            notice = f"{key} is not set, so {stand_in.id} answers in place of {model.id}"
+            put(screen, Text(notice, "yellow"))
         if self.new is not None:
             put(screen, Text(f"the database {str(self.new)!r} is new", "dim"))
 
@@ -126,7 +126,7 @@ class Drive:
                 except Stopped as stopped:
                     self._say_what_is_waited_for(stop, stopped, worker, progress)
                     raise
-        finally:  # the worker has closed: what it has let end is told before we go
+        finally:  # the worker has closed: show what has ended before we return
             others = [looking, *([] if saving is None else [saving, either])]
             for task in others:
                 task.cancel()
@@ -191,10 +191,10 @@ class Drive:
         there = f"resuming: {wording.count(Totals.of(journal).steps, 'step')} recorded"
         key = next_key(journal)
         progress.say(Text(f"{there}, going on with {key}" if key else there, "dim"))
-        await self._tell_questions(progress, journal)
+        await self._show_questions(progress, journal)
         return 0
 
-    async def _tell_questions(self, progress: Progress, journal: Sequence[Promise]) -> None:
+    async def _show_questions(self, progress: Progress, journal: Sequence[Promise]) -> None:
         """Tell what was asked before, unless an answer has come that nobody has taken yet."""
         run = await self.client.get(self.id)
         come = {each.name for each in await self.client.store.inbox(run.id)}
@@ -224,18 +224,18 @@ class Drive:
         grace = round(worker.options.shutdown_grace.total_seconds() * 1000)
         again = "Ctrl-C again leaves at once"
         if stopped.number is not signal.SIGINT:
-            told = [f"stopping: what is under way has {wording.duration(grace)}; {again}"]
+            notices = [f"stopping: what is under way has {wording.duration(grace)}; {again}"]
         elif calls := worker.hurry():
             names = ", ".join(self._name_of(call) for call in calls)
             end = wording.moment(self.client.store.clock.now_ms() + grace)
-            told = [
+            notices = [
                 f"stopping: {names} may not be done twice, and has until {end} to end",
                 f"{again}, and then nobody knows whether it happened",
             ]
             stop.last_words = f"left: nobody knows whether {names} happened"
         else:
-            told = ["stopping: what is under way is done again later"]
-        progress.say(*(Text(line, "yellow") for line in told))
+            notices = ["stopping: what is under way is done again later"]
+        progress.say(*(Text(line, "yellow") for line in notices))
 
     def _name_of(self, call: Promise) -> str:
         """Return where a call stands: its key, or its whole id where another run makes it."""
@@ -247,8 +247,8 @@ class Drive:
         status = history.run.status
         if status.has_ended or status is RunStatus.PAUSED:  # it was as good as over
             return report(history, self.invocation)
-        told = _LEFT.get(status, "is given back, nothing is lost")
-        message = f"{stopped}: run {self.id} {told}"
+        outcome = _LEFT.get(status, "is given back, nothing is lost")
+        message = f"{stopped}: run {self.id} {outcome}"
         if self.invocation.is_json:
             run = of_run(history.run, history.journal, history.tree_usage)
             print_document({**of_error("Stopped", message), "run": run})

@@ -46,7 +46,7 @@ from substrate.values.clock import Clock
 from substrate.values.records import Kind, Promise, PromiseState
 
 _INDENT = 8
-_SILENT = (PROMPT, SPENT)  # the loop's own notes, told only where they fail
+_SILENT = (PROMPT, SPENT)  # the loop's own notes, shown only if they fail
 _BELOW = 5  # lines of the terminal that streaming text leaves free
 _KEPT = 12_000  # characters of it that are kept: more than a large terminal shows
 
@@ -102,7 +102,7 @@ class Progress:
         put(self._console, *lines)
 
     def begin_after(self, journal: Sequence[Promise]) -> None:
-        """Count what was recorded before; it is not told again."""
+        """Count what was recorded before; it is not shown again."""
         self._totals = Totals.of(journal)
         self._undos = list(undos_in(journal))
         self.seen = max((promise.seq for promise in journal), default=0)
@@ -132,7 +132,7 @@ class Progress:
                 waited = wording.duration(round(seconds * 1000))
                 self.say(_indented(Text(f"{model}  waits {waited} for its limits", "yellow")))
             case StepRetry(key, attempt):
-                self._tell_attempt(key, attempt, 0)
+                self._show_attempt(key, attempt, 0)
 
     def on_row(self, promise: Promise) -> None:
         """Take a row of the journal as it was written or settled."""
@@ -144,17 +144,17 @@ class Progress:
             return
         self.children.discard(promise.id)
         self._totals = self._totals.plus(promise)
-        self._tell_attempts(promise)
+        self._show_attempts(promise)
         self._undos += undos_in([promise])
         if is_decision(promise) or undone_by(promise, self._undos):
             self.say(_undo_line(promise, self._undos))
         else:
-            self._tell_outcome(promise)
+            self._show_outcome(promise)
         if self._invocation.is_debug and promise.error:
             trace = decode_failure(promise).traceback
             self.say(Text(wording.visible((trace or "no traceback").rstrip()), "dim"))
 
-    def _tell_outcome(self, promise: Promise) -> None:
+    def _show_outcome(self, promise: Promise) -> None:
         match event_of(promise):
             case TurnEnd() as turn:
                 self._begin("")
@@ -180,42 +180,42 @@ class Progress:
         self._begin(f"waiting for {wait_words(wait)}")
         if promise.kind is Kind.STEP:
             self._is_again = is_again  # what was shown of its answer is void
-            self._tell_attempts(promise)
+            self._show_attempts(promise)
         elif promise.kind is Kind.CHILD:
-            self.children.add(promise.id)  # there may be thousands: what they ask is told
+            self.children.add(promise.id)  # there may be thousands: only their questions are shown
         elif promise.key in self._awaited:
             return
         else:
             self._awaited.add(promise.key)
             self.say(_indented(Text(f"{promise.key}  waits for {wait_words(wait)}", "cyan")))
             if promise.kind is Kind.SIGNAL:
-                self._tell_how(Question(self._run_id, wait))
+                self._show_answering_command(Question(self._run_id, wait))
 
     def tell_questions(self, questions: Iterable[Question]) -> None:
         """Tell what the runs below ask, each question once."""
         for each in questions:
             if each.wait.promise.id not in self._asked:
                 self._asked.add(each.wait.promise.id)
-                told = f"{each.wait.promise.id}  waits for {wait_words(each.wait)}"
-                self.say(_indented(Text(told, "cyan")))
-                self._tell_how(each)
+                line = f"{each.wait.promise.id}  waits for {wait_words(each.wait)}"
+                self.say(_indented(Text(line, "cyan")))
+                self._show_answering_command(each)
 
-    def _tell_how(self, question: Question) -> None:
-        told = Text("in another shell: ", "dim")
-        self.say(_indented(told.append_text(answering_command(question, self._invocation))))
+    def _show_answering_command(self, question: Question) -> None:
+        hint = Text("in another shell: ", "dim")
+        self.say(_indented(hint.append_text(answering_command(question, self._invocation))))
 
-    def _tell_attempts(self, promise: Promise) -> None:
+    def _show_attempts(self, promise: Promise) -> None:
         """Tell of each failed attempt once, when it is recorded: a provider may be away all day."""
         for number, attempt in enumerate(failed_in(promise), 1):
-            self._tell_attempt(promise.key, attempt, number, promise.kind)
+            self._show_attempt(promise.key, attempt, number, promise.kind)
 
-    def _tell_attempt(
+    def _show_attempt(
         self, key: str, attempt: Mapping[str, Any], number: int, kind: Kind = Kind.STEP
     ) -> None:
         """Tell of a failed attempt once: live, or where its row is seen first."""
-        told = (key, attempt.get("at"), attempt.get("n", number))
-        if told not in self._attempts:
-            self._attempts.add(told)
+        shown = (key, attempt.get("at"), attempt.get("n", number))
+        if shown not in self._attempts:
+            self._attempts.add(shown)
             name = name_in(key)
             self.say(_attempt_line(name, kind, attempt))
 
@@ -263,14 +263,14 @@ def _undo_line(promise: Promise, undos: Collection[str]) -> RenderableType:
 
 def _attempt_line(name: str, kind: Kind, attempt: Mapping[str, Any]) -> RenderableType:
     if kind is Kind.SIGNAL:
-        told = wording.short(attempt.get("message"), 160)
-        return _indented(Text.assemble(f"{name}  ", ("refused", "yellow"), f"  {told}"))
-    told = wording.gist(f"{attempt.get('type')}: {attempt.get('message')}", 200)
+        error = wording.short(attempt.get("message"), 160)
+        return _indented(Text.assemble(f"{name}  ", ("refused", "yellow"), f"  {error}"))
+    error = wording.gist(f"{attempt.get('type')}: {attempt.get('message')}", 200)
     if "gave_up" in attempt:
-        return _indented(Text.assemble(f"{name}  ", ("failed", "yellow"), f"  {told}"))
+        return _indented(Text.assemble(f"{name}  ", ("failed", "yellow"), f"  {error}"))
     waited = wording.duration(attempt.get("waited_ms", 0))
     line = Text.assemble(f"{name}  ", ("failed", "yellow"))
-    return _indented(line.append(f"  {told}; again after {waited}", "dim"))
+    return _indented(line.append(f"  {error}; again after {waited}", "dim"))
 
 
 def _step_line(promise: Promise, called: str) -> RenderableType:

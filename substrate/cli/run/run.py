@@ -72,8 +72,8 @@ async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int
     fork = load_fork(invocation.package)
     async with open_database() as client:
         known = await client.get(run_id)
-        is_told = known.parent_id is not None and known.status.has_ended  # its parent has gone on
-        if not is_told and (accept or known.status.awaits_person):
+        is_known = known.parent_id is not None and known.status.has_ended  # its parent has gone on
+        if not is_known and (accept or known.status.awaits_person):
             fork.check_knows(known)
             fork.check_key()
             known = await client.resume(run_id, accept, by=getuser())

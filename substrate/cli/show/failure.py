@@ -54,8 +54,8 @@ def next_commands(history: RunHistory, invocation: Invocation) -> list[Text]:
     elif run.status is RunStatus.FAILED and failure and failure.type == RunTimedOut.__name__:
         return [_next("Its time is over: start another run. What this one did:", show)]
     elif failure and failure.type in _RECORDED:  # it stands, so a resumed run would fail again
-        told = "That is recorded and stands: mend it, and start another run. What this one did:"
-        return [_next(told, show)]
+        advice = "That is recorded and stands: mend it, and start another run. What this one did:"
+        return [_next(advice, show)]
     else:
         lines = [_next("What is recorded is kept. Once that is mended:", resume)]
     if run.status is RunStatus.DEAD:
@@ -102,12 +102,12 @@ def _where(history: RunHistory, failure: Failure) -> str | None:
         rejected = [p for p in history.journal if p.state is PromiseState.REJECTED]
         inner = [p for p in rejected if p.kind is not Kind.RUN]
         trace = decode_failure(inner[-1]).traceback if inner else trace
-    told = replace(failure, traceback=trace)
+    own = replace(failure, traceback=trace)
     known = getattr(errors, failure.type, None)
     if isinstance(known, type) and issubclass(known, errors.ModelError):
         return None  # a provider said it, and no line of anybody's
-    if told.frame is not None:
-        return f"{line_of(told)}, in {told.frame[2]}"
+    if own.frame is not None:
+        return f"{line_of(own)}, in {own.frame[2]}"
     if known is not None:  # its message says all; the line is the kit's
         return None
     frames = _FRAME.findall(trace or "")

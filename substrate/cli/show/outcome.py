@@ -94,8 +94,8 @@ def summary(history: RunHistory) -> list[Text]:
     ]
     if history.has_used_below:
         tree = history.tree_usage
-        told = f"{wording.tokens(tree)}, {wording.money(tree.cost_usd)}"
-        facts.append(f"with all below it {told}")
+        usage = f"{wording.tokens(tree)}, {wording.money(tree.cost_usd)}"
+        facts.append(f"with all below it {usage}")
     is_whole = exit_code_of(history) is Exit.DONE
     lines = [
         Text.assemble(
@@ -103,8 +103,8 @@ def summary(history: RunHistory) -> list[Text]:
         )
     ]
     if detail := (history.answer or {}).get("detail"):
-        told = detail if is_whole else f"incomplete: {detail}"
-        lines.append(Text(wording.visible(told), "" if is_whole else "yellow"))
+        text = detail if is_whole else f"incomplete: {detail}"
+        lines.append(Text(wording.visible(text), "" if is_whole else "yellow"))
     return lines
 
 

@@ -91,12 +91,12 @@ class Reading:
     def details(self, promise: Promise, indent: int) -> Iterator[Text]:
         """Yield what went wrong on the way, what a step was given, and what it gave."""
         width = self.width - indent - 2
-        told = 0
+        shown = 0
         for number, attempt in enumerate(failed_in(promise), 1):
             n = attempt.get("n", number)
-            if told and n > told + 1:
-                yield Text(f"{wording.count(n - told - 1, 'attempt')} more", "yellow")
-            told = n
+            if shown and n > shown + 1:
+                yield Text(f"{wording.count(n - shown - 1, 'attempt')} more", "yellow")
+            shown = n
             yield Text(wording.gist(_attempt(n, attempt), width), "yellow")
         if is_decision(promise):
             yield from _decision(promise, width)
@@ -120,7 +120,7 @@ class Reading:
         if given and len(given) + len(gave) + 3 <= width:
             yield Text(given + (f" → {gave}" if gave else ""), "dim")
         else:
-            yield from (Text(told, "dim") for told in (given, gave and f"→ {gave}") if told)
+            yield from (Text(line, "dim") for line in (given, gave and f"→ {gave}") if line)
         if is_call and (wrong := invalid_of(promise)):
             yield Text(wording.short(f"not what was asked for: {wrong}", width), "yellow")
 
@@ -148,12 +148,12 @@ def _accepted(accepted: Acceptance) -> str:
 
 
 def _attempt(number: int, attempt: Attempt) -> str:
-    told = f"{attempt.get('type')}: {attempt.get('message')}"
+    error = f"{attempt.get('type')}: {attempt.get('message')}"
     if "dedup" in attempt:  # a signal that was taken and did not fit
         return f"refused: {attempt.get('message')}"
     if "gave_up" in attempt:
-        return f"attempt {number}, then a person was asked: {told}"
-    return f"attempt {number}, again after {wording.duration(attempt.get('waited_ms', 0))}: {told}"
+        return f"attempt {number}, then a person was asked: {error}"
+    return f"attempt {number}, again after {wording.duration(attempt.get('waited_ms', 0))}: {error}"
 
 
 def _decision(promise: Promise, width: int) -> Iterator[Text]:
@@ -174,8 +174,8 @@ def _failure(promise: Promise, given: str, width: int) -> Iterator[Text]:
         yield Text("→ none came in time" if nobody else "→ nobody waits for it any more", "dim")
         return
     failure = decode_failure(promise)
-    told = wording.short(f"{failure.type}: {failure.message}", 4 * width)
-    for i, line in enumerate(wrap(told, width - 2)):
+    text = wording.short(f"{failure.type}: {failure.message}", 4 * width)
+    for i, line in enumerate(wrap(text, width - 2)):
         yield Text(f"{'  ' if i else '→ '}{line}", "red")
 
 

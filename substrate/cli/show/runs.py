@@ -123,21 +123,21 @@ def _what_they_wait_for(found: Sequence[_Line], invocation: Invocation) -> Itera
     """Yield what each run waits for, and the command that answers where somebody is asked."""
     for line in found:
         run = line.history.run
-        told = list(how_to_answer(line.questions, invocation))
+        details = list(how_to_answer(line.questions, invocation))
         asked = {each.wait.promise.id for each in line.questions}
         for wait in waits_of(run, line.history.journal)[:_FEW]:
             if wait.promise.id not in asked and run.status is RunStatus.SUSPENDED:
-                told.insert(0, Text(wording.gist(wait_words(wait), 200), "dim"))
+                details.insert(0, Text(wording.gist(wait_words(wait), 200), "dim"))
         if line.missing is not None:
-            told = [Text(f"waits for a worker that knows {line.missing}; none does", "yellow")]
+            details = [Text(f"waits for a worker that knows {line.missing}; none does", "yellow")]
         if run.cancel_requested and not run.status.has_ended:
-            told = [
+            details = [
                 Text.assemble(("is asked to end; ", "dim"), invocation.command("resume", run.id))
             ]
-        if told:
+        if details:
             yield Text("")
             yield Text(run.id, "bold")
-            yield from (Text("  ").append_text(each) for each in told)
+            yield from (Text("  ").append_text(each) for each in details)
 
 
 def _table(found: Sequence[RunHistory], now: int, width: int) -> Table:
@@ -175,7 +175,7 @@ def _table(found: Sequence[RunHistory], now: int, width: int) -> Table:
 def _cells(history: RunHistory, now: int) -> Mapping[str, Text]:
     run, totals = history.run, Totals.of(history.journal)
     is_ending = run.cancel_requested and not run.status.has_ended
-    told = {
+    columns = {
         "question": wording.short(question_of(history.own) or "", 200),
         "age": wording.age(now - run.created_at),
         "cost": wording.money(history.tree_usage.cost_usd),
@@ -185,7 +185,7 @@ def _cells(history: RunHistory, now: int) -> Mapping[str, Text]:
         "started": wording.moment(run.created_at),
     }
     status = Text("cancelling", "yellow") if is_ending else Text(run.status, STYLES[run.status])
-    dim = {name: Text(each, "dim" if name in _DIM else "") for name, each in told.items()}
+    dim = {name: Text(each, "dim" if name in _DIM else "") for name, each in columns.items()}
     return {"id": Text(run.id), "status": status, **dim}
 
 
@@ -196,4 +196,4 @@ _WANTED = ("question", "age", "cost", "turns", "duration", "steps", "started")
 _NUMBERS = ("age", "cost", "turns", "steps", "duration")
 _DIM = ("age", "duration", "started")
 _GAP, _QUESTION = 2, 12  # characters between columns; the least of a question that is worth it
-_FEW = 3  # waits of a run that are told
+_FEW = 3  # waits of a run that are shown

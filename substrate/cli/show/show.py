@@ -82,8 +82,8 @@ def _find(history: RunHistory, key: str) -> Promise:
         if promise.key == key:
             return promise
     near = did_you_mean(key, [promise.key for promise in history.journal])
-    told = f"run {history.run.id!r} has no promise {key!r}{near}"
-    raise RunNotFound(told if near else f"{told}; `show` lists its keys")
+    message = f"run {history.run.id!r} has no promise {key!r}{near}"
+    raise RunNotFound(message if near else f"{message}; `show` lists its keys")
 
 
 def _page(state: State, invocation: Invocation, width: int) -> Iterator[RenderableType]:

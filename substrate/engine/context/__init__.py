@@ -1,6 +1,6 @@
-"""What a durable function can do that outlives its process: `Context` and its operations.
+"""`Context` and its operations: all that a durable function can do and that outlives its process.
 
-What it keeps true: an operation takes its key when it is called, not when it is awaited; it starts
-once; whoever waits for several waits for all of them, or takes the one that was recorded first.
-Functions see `Context`, `Pending` and `Child`; nothing below imports this wing.
+- An operation takes its key when it is called, not when it is awaited, and it starts once.
+- To wait for several operations means to wait for all of them, or for the first one recorded.
+- Durable functions use `Context`, `Pending` and `Child`; no wing below imports this one.
 """

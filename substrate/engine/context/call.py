@@ -1,4 +1,11 @@
-"""A durable function called inside a run: a scope of its own, one outcome under its key."""
+"""Runs a durable function that another one calls with `ctx.call`, and records its outcome.
+
+- A call has a scope of its own, and one outcome, which is recorded under the call's key.
+- While the run drains, and after the call was cancelled, no outcome is recorded: a failure that
+  comes only from that must not be replayed.
+- A function that returns while one of its operations was never awaited pauses the run: the run must
+  not end as if that operation had been done.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,16 +25,16 @@ from substrate.values.records import JsonText, Promise, PromiseState
 T = TypeVar("T")
 
 MAX_CALLS = 64
-"""How deep calls may stand in each other: far from where Python's own stack ends."""
+"""How many calls may be nested: few enough that Python's own stack does not overflow."""
 
-_SHOWN = 5
+_SHOWN = 5  # keys that the message about operations never awaited names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Continuation:
-    """What a run returns to go on as its next generation, with these arguments.
+    """The value that a run's function returns to go on as its next generation.
 
-    Compared by identity: a task counts those that its function made and may have forgotten.
+    Compared by identity: a task keeps each one that its function made until it is returned.
     """
 
     args: tuple[Any, ...]
@@ -41,14 +48,17 @@ def check_nothing_forgotten(
     *,
     unstarted: Mapping[object, str | None],
 ) -> None:
-    """Pause the run where a function has returned and left undone what it was to do.
+    """Pause the run if a function has returned, but left an operation or a continuation unused.
 
-    That is an operation that it made and never awaited, or a continuation that it does not return:
-    `unstarted`, see `TaskState`.
+    Args:
+        execution: The run.
+        function: The function that has returned.
+        result: What it returned.
+        unstarted: Operations that it never awaited, and continuations: see `TaskState`.
     """
     if not unstarted:
         return
-    # A continuation apart: it is not awaited but returned, which ends the run.
+    # A continuation is in `unstarted` also when all is well: it is returned, never awaited.
     forgotten = {each: why for each, why in unstarted.items() if not isinstance(each, Continuation)}
     if forgotten:
         execution.lifecycle.drain_and_raise(Paused(_never_awaited(function, forgotten)))
@@ -57,10 +67,10 @@ def check_nothing_forgotten(
 
 
 def check_all_awaited(execution: Execution, function: Durable[..., Any]) -> None:
-    """Pause the run where the source of a function has a call that nobody awaits, before any."""
+    """Pause the run, before the function is called, if its source has a call without `await`."""
     if problem := unawaited_below(function.function):
-        told = f"{function.name}() was not called: in {problem}, and resume the run"
-        failure = Failure("NeverAwaited", told, {"function": function.name, "keys": []})
+        message = f"{function.name}() was not called: in {problem}, and resume the run"
+        failure = Failure("NeverAwaited", message, {"function": function.name, "keys": []})
         execution.lifecycle.drain_and_raise(Paused(failure))
 
 
@@ -75,7 +85,7 @@ def _never_returned(function: Durable[..., Any]) -> Failure:
 
 
 def _never_awaited(function: Durable[..., Any], unstarted: Mapping[object, str | None]) -> Failure:
-    """Return the failure for operations that nobody began; where one was refused, it says why."""
+    """Return the failure for operations that were never awaited, with the reason of a refusal."""
     keys = [str(pending) for pending in unstarted]
     shown = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if keys[_SHOWN:] else "")
     cure = "await it, or give it to gather, map or race"
@@ -95,13 +105,15 @@ async def run_call(
     promise: Promise,
     run: Callable[[], Awaitable[Any]],
 ) -> Promise:
-    """Run the function, and record what came of it under its key."""
+    """Run the function, and record its result or failure under the key of the call."""
     with execution.lifecycle.tracked():
         outcome = await capture(_encoded(execution, function, run))
-        # A loser of a race, or a branch of a run that is let go: nobody waits for an outcome.
+        # The call lost a race, or this worker gives the run up: nothing waits for an outcome, and
+        # a recorded cancellation would be replayed as if the function had failed.
         if execution.lifecycle.is_own_cancellation(outcome):
             raise asyncio.CancelledError
-        # While the run drains, a call may have failed for that alone: nothing of it is recorded.
+        # A draining run refuses operations, and the call may have failed only for that reason. Such
+        # a failure must not be recorded, so this raises while the run drains.
         await execution.lifecycle.wait_unless_draining()
     return await execution.recorder.write(
         replace(_settled(promise, outcome), settled_at=execution.now_ms)
@@ -111,7 +123,7 @@ async def run_call(
 def read_call(function: Durable[..., T], promise: Promise) -> T | Raised[Exception]:
     """Return the recorded result as the function's type, or its failure.
 
-    Raises `Paused` where the type has changed and takes the record no more.
+    Raises `Paused` if the type has changed since, and no longer accepts the recorded value.
     """
     if promise.state is not PromiseState.RESOLVED:
         return Raised(error_of(promise))
@@ -122,9 +134,9 @@ def read_call(function: Durable[..., T], promise: Promise) -> T | Raised[Excepti
 
 
 async def encoded_result(execution: Execution, function: Durable[..., T], value: T) -> JsonText:
-    """Return a result as JSON; where its record would not give it back, the run is paused.
+    """Return a result as JSON; pause the run if decoding that JSON would not give an equal value.
 
-    A long one is written in a thread.
+    A long result is encoded in a thread, so that the event loop serves other runs meanwhile.
     """
     try:
         if is_long(value):

@@ -1,8 +1,9 @@
-"""A child: a run started by a run, with a lease, attempts and a failure of its own.
+"""Child runs: a run starts another run, which has a lease, attempts and a failure of its own.
 
-Its row in `runs` is created in the same commit as the promise that its parent waits for, and it
-settles that promise itself when it ends. What it raises comes to its parent as an exception that
-holds the child's error.
+- The child's row in `runs` and the promise that its parent waits for are created in one commit.
+- When the child ends, its own last commit settles that promise.
+- If the child fails, awaiting it raises a `RunFailed` in the parent, which holds the child's error.
+- A child that no worker can drive is not started: its parent is paused, with the reason.
 """
 
 import asyncio
@@ -27,26 +28,26 @@ from substrate.values.records import JsonText, NewRun, OnDead, Promise, PromiseS
 T = TypeVar("T")
 
 MAX_DEPTH = 32
-"""How many runs may stand below each other."""
+"""How deep runs may be nested: the child of a root run is at depth 1."""
 
-_MOMENT = 0.5  # seconds between two looks at what the workers know
+_RECHECK_S = 0.5  # seconds until the functions known to workers are read a second time
 
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """A child to be started."""
+    """The options of a child that is to be started."""
 
-    #: What it runs.
+    #: The function that the child runs.
     function: Durable[..., Any]
-    #: Whose workers drive it.
+    #: The queue whose workers drive it.
     queue: str
-    #: After how many seconds it is ended.
+    #: Seconds from its start until it is ended; None for no limit.
     timeout: float | None
-    #: What becomes of it where it would be dead.
+    #: What follows if the child would be declared dead: `RunDead` in its parent, or it is paused.
     on_dead: OnDead
 
     def new_run(self, execution: Execution, promise: Promise) -> NewRun:
-        """Return the row of the run that a promise stands for."""
+        """Return the row of the child run; its id is the id of the promise."""
         now, timeout = execution.now_ms, self.timeout
         return NewRun(
             id=RunId(promise.id),
@@ -98,11 +99,12 @@ class Child(Pending[T]):
                 start = partial(start_child, scope.execution, self._spawn, new_promise)
                 found = await scope.task_state.drive(start)
             self._started = found
-            self._is_taken = False  # it was begun, and may be awaited once
+            # `take` has marked it as used; a child that was started may still be awaited once.
+            self._is_taken = False
         return self
 
     def take(self, scope: Scope) -> Promise | None:
-        """See `Pending.take`. What was started is waited for where it stands."""
+        """See `Pending.take`. A child that was started is not looked for in the journal again."""
         if self._started is None:
             return super().take(scope)
         self._check_taker(scope)
@@ -111,7 +113,7 @@ class Child(Pending[T]):
 
 
 async def start_child(execution: Execution, spawn: Spawn, promise: Promise) -> Promise:
-    """Commit a child's promise and its run; return the promise as it stands."""
+    """Commit a child's promise and its run; return the promise as it was recorded."""
     if execution.fence.run_id.count("#") >= MAX_DEPTH:
         raise Misuse(
             f"run {execution.fence.run_id!r} stands {MAX_DEPTH} runs deep and would spawn "
@@ -120,20 +122,22 @@ async def start_child(execution: Execution, spawn: Spawn, promise: Promise) -> P
         )
     if execution.services.is_strange(spawn.function, spawn.queue):
         await _check_known(execution, spawn)
-    # One commit: there is no promise without its run, and no run that nobody waits for.
-    stands = await execution.recorder.write(promise, child=spawn.new_run(execution, promise))
+    # One commit: a crash leaves no promise without its run, and no run without its promise.
+    recorded = await execution.recorder.write(promise, child=spawn.new_run(execution, promise))
+    # Only after the commit: a worker that looked earlier would find no such run.
     execution.services.on_wake(RunId(promise.id))
-    return stands
+    return recorded
 
 
 async def _check_known(execution: Execution, spawn: Spawn) -> None:
-    """Pause the run where nobody could drive the child: it would wait for ever, in silence.
+    """Pause the run if no worker knows the child's function: the parent would wait for ever.
 
-    A second look leaves a worker that comes just now the time to say what it knows.
+    The workers' functions are read twice, since a worker that starts at this moment may not have
+    registered its own yet.
     """
     function = spawn.function
     lane = lane_of(spawn.queue, function.name, function.version)
-    for pause in (_MOMENT, None):
+    for pause in (_RECHECK_S, None):
         lanes = await execution.access.known_lanes()
         if lanes is None or lane in lanes:
             return
@@ -149,7 +153,7 @@ async def _check_known(execution: Execution, spawn: Spawn) -> None:
 def read_child(function: Durable[..., T], promise: Promise) -> T | Raised[Exception]:
     """Return a child's result as its function's type, or its failure.
 
-    Raises `Paused` where the type has changed and takes the record no more.
+    Raises `Paused` if the type has changed since, and no longer accepts the recorded value.
     """
     if promise.state is not PromiseState.RESOLVED:
         return Raised(error_of_run(promise))

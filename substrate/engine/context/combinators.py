@@ -1,9 +1,9 @@
-"""Operations side by side: all of them, or the first by the order of the journal.
+"""Runs several operations at once: `gather` and `map` wait for all of them, `race` for the first.
 
-- Whoever waits for all waits for all, also when some have failed: none is cut off half done.
+- Waiting for all means all, also if some have failed: no operation is cancelled half done.
 - A race is won by the outcome with the lowest change number, so a replay has the same winner.
-- Its losers are closed before the winner is returned. A loser may have settled in the same instant:
-  a signal that it took goes back into the inbox.
+- Before a race returns its winner, it closes the losers. A loser may have settled in the same
+  moment: a signal that it took goes back into the inbox.
 """
 
 import asyncio
@@ -41,6 +41,7 @@ async def settle_all(
     in its `others`.
     """
     found = await _take_all(scope, pendings)
+    # Only operations without a recorded outcome become tasks: a replay of all of them makes none.
     work = [
         pending.live(promise)
         for pending, promise in zip(pendings, found, strict=True)
@@ -81,14 +82,15 @@ class Winner(NamedTuple, Generic[Value_co, Place_co]):
 
 
 async def settle_first(scope: Scope, pendings: Sequence[Pending[Any]]) -> Winner[Any]:
-    """Start all; return the one that is settled first by the journal's order; end the others.
+    """Start all; return the one that settled first in the journal's order, and close the others.
 
-    Raises the failure of the first, if that is what it came to.
+    Raises the winner's failure if it failed.
     """
     found = await _take_all(scope, pendings, is_race=True)
     if not pendings:
         raise Misuse("a race needs at least one operation")
     settled = {promise.id: promise for promise in found if promise and promise.is_settled}
+    # One recorded outcome decides the race: its change number is lower than any that would follow.
     if not settled:
         work = [pending.live(promise) for pending, promise in zip(pendings, found, strict=True)]
         race = partial(_race, scope.execution, work, [pending.id for pending in pendings])
@@ -105,19 +107,19 @@ async def settle_first(scope: Scope, pendings: Sequence[Pending[Any]]) -> Winner
 async def _close_losers(
     scope: Scope, losers: Sequence[Pending[Any]], settled: Collection[Promise]
 ) -> None:
-    """Close what lost a race, with all that it has begun; what it took goes back."""
+    """Close the losers of a race and all that they began; return their signals to the inbox."""
     ids = {loser.id for loser in losers}
     scope.execution.journal.leave_out(loser.key for loser in losers)
-    # A loser may have settled in the same instant; a signal it took goes back to the inbox.
-    too_late = [each for each in settled if each.id in ids and took_signals(each)]
-    if too_late or open_in(scope.execution, ids):
-        await scope.task_state.drive(partial(close_branches, scope.execution, ids, too_late))
+    late = [each for each in settled if each.id in ids and took_signals(each)]
+    # Asked on a replay too: a crash may have come between the winner's commit and this one.
+    if late or open_in(scope.execution, ids):
+        await scope.task_state.drive(partial(close_branches, scope.execution, ids, late))
 
 
 async def _take_all(
     scope: Scope, pendings: Sequence[Pending[Any]], *, is_race: bool = False
 ) -> list[Promise | None]:
-    """Mark all as started; return what the journal has of each."""
+    """Mark all operations as started; return the recorded promise of each, None if it has none."""
     try:
         scope.task_state.check_use()
         _check_pendings(pendings)
@@ -126,12 +128,16 @@ async def _take_all(
         return [pending.take(scope) for pending in pendings]
     except Misuse as refusal:
         everything: Sequence[object] = pendings
-        for given in everything:  # whoever gave them is told
+        for given in everything:
+            # The caller gets this refusal: it is not also reported as an operation never awaited.
             if isinstance(given, Pending):
                 given.drop()
-            elif isinstance(given, Coroutine):  # what it holds is done by nobody: see `_call`
-                made = scope.task_state.unstarted
-                made.update({each: str(refusal) for each in _held_by(given) if each in made})
+            # Such as `ctx.map(…)` given to gather: the operations inside it will never start, and
+            # if the code swallows the refusal, the run is paused with it as the reason.
+            elif isinstance(given, Coroutine):
+                unstarted = scope.task_state.unstarted
+                inside = [each for each in _held_by(given) if each in unstarted]
+                unstarted.update({each: str(refusal) for each in inside})
                 given.close()
         raise
     except Interrupt:
@@ -142,7 +148,7 @@ async def _take_all(
 async def _together(
     execution: Execution, branches: Sequence[Branch], limit: int | None, group: Group
 ) -> Sequence[Promise | Raised[Exception]]:
-    """Bring all to their outcomes, at most `limit` at once."""
+    """Drive all branches, at most `limit` at once; return their outcomes in order."""
     outcomes: list[Promise | Raised[Exception]] = [_NOT_YET] * len(branches)
     count = min(limit or len(branches), len(branches))
     turns = iter(enumerate(branches))
@@ -150,7 +156,8 @@ async def _together(
 
     async def next_branches() -> None:
         for i, branch in turns:
-            # While more are to come, each child that ends makes room: the run must be woken then.
+            # While branches wait for their turn, the run must wake up for each child that ends:
+            # the next branch can start. Afterwards it need not wake up before the last one.
             group.needs_any = i + 1 < len(branches)
             outcomes[i] = await _as_data(branch)
 
@@ -164,26 +171,26 @@ async def _together(
 async def _race(
     execution: Execution, branches: Sequence[Branch], ids: Sequence[PromiseId]
 ) -> dict[PromiseId, Promise]:
-    """Return what has been settled when the first was, all the others having been cancelled."""
+    """Drive branches until one ends, cancel the others, and return all that settled, by id."""
     branches_at_work = execution.idle.branch_out(len(branches), needs_any=True)
     running = [branches_at_work.start_branch(_as_data(branch)) for branch in branches]
     try:
         ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         if any(isinstance(_error_of(task), Interrupt) for task in ended):
-            # The run drains: calls in flight come to their end before the others are cut off.
+            # The run drains: its steps in flight may finish before their branches are cancelled.
             await execution.lifecycle.wait_unless_draining()
     finally:
         for task in running:
             task.cancel()
         await asyncio.wait(running)
-        # Asked for also where this task is cancelled: asyncio complains of errors nobody saw.
+        # Read also if this task is cancelled: asyncio logs each exception that was never read.
         errors = [_error_of(task) for task in running]
     execution.lifecycle.check_open()
     if interrupt := next((error for error in errors if isinstance(error, Interrupt)), None):
         raise interrupt
-    # Read back, since a branch that was cut off may have been settled without hearing of it.
+    # Read from the store: a cancelled branch may have committed, and not seen that commit return.
     settled = await execution.access.settled_of(ids)
-    if not settled:  # the first came to an error of which there is no row
+    if not settled:  # the first branch failed with an error that is not recorded in a row
         await close_branches(execution, set(ids), ())
         outcomes = [task.result() for task in ended if _error_of(task) is None]
         raise next(each.error for each in outcomes if isinstance(each, Raised))
@@ -191,25 +198,26 @@ async def _race(
 
 
 def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
-    """Return what ended a task that has ended, if that was an error or its cancellation."""
+    """Return the exception of a task that has ended; None if it returned."""
     return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
 async def _as_data(branch: Branch) -> Promise | Raised[Exception]:
-    """Keep a branch's failure as data; let pass what ends the run."""
+    """Return a branch's outcome, or its failure as data; raise only what ends the run."""
     try:
         return await branch()
-    except Exception as error:  # noqa: BLE001 - raised by who reads it
+    except Exception as error:  # noqa: BLE001 - raised where the outcome is read
         return Raised(error)
     except (SystemExit, KeyboardInterrupt) as error:
-        # Of a value or an error that was looked at. From a task, it would end the whole process.
+        # Reading a value or an error can run user code, which raised this. If a task raised it,
+        # asyncio would end the whole process.
         if is_ctrl_c(error):
             raise
         return Raised(RuntimeError(f"code of the run raised {type(error).__name__}"))
 
 
 def _held_by(coroutine: object) -> Sequence[Pending[Any]]:
-    """Return the operations that a coroutine was given which has not begun, as `ctx.map` is."""
+    """Return the operations among the arguments of a coroutine that has not begun (`ctx.map`)."""
     if not inspect.iscoroutine(coroutine):
         return []
     values = inspect.getcoroutinelocals(coroutine).values()
@@ -222,28 +230,31 @@ def _held_by(coroutine: object) -> Sequence[Pending[Any]]:
 
 
 def _first_of(failures: Sequence[Exception]) -> Exception:
-    """Return the failure of the lowest index, which brings the others along."""
+    """Return the failure of the lowest index, with the other failures in its `others`."""
     first, *others = failures
     first.others = tuple(others)  # type: ignore[attr-defined]
     return first
 
 
 def _check_pendings(given: Sequence[object]) -> None:
-    strangers = [each for each in given if not isinstance(each, Pending)]
-    if strangers:
+    others = [each for each in given if not isinstance(each, Pending)]
+    if others:
         raise Misuse(
             "a combinator takes pending operations of its own ctx, not "
-            f"{_named(strangers[0])}; put several operations of one branch into a durable "
+            f"{_named(others[0])}; put several operations of one branch into a durable "
             "function, and give it ctx.call(that_function, …)"
         )
 
 
-def _named(stranger: object) -> str:
-    """Return what was given; of a combinator, which one: type checkers don't see that it's none."""
-    kind = type(stranger).__name__
-    if not inspect.iscoroutine(stranger):
+def _named(given: object) -> str:
+    """Return how a message names an argument that is no operation; a combinator by its own name.
+
+    Type checkers accept a combinator here, since it is a coroutine as operations are.
+    """
+    kind = type(given).__name__
+    if not inspect.iscoroutine(given):
         return kind
-    is_map = stranger.cr_code is settle_all.__code__
-    name = "map" if is_map else stranger.__qualname__.removeprefix("Context.")
+    is_map = given.cr_code is settle_all.__code__
+    name = "map" if is_map else given.__qualname__.removeprefix("Context.")
     is_several = name in ("map", "gather", "race")
     return f"{kind} of ctx.{name}(…), which is several" if is_several else kind

@@ -1,4 +1,4 @@
-"""`durable`: what makes a durable function of an `async def f(ctx, …)`, or refuses what is none."""
+"""`durable`: turns an `async def f(ctx, …)` into a durable function; refuses anything else."""
 
 import builtins
 import inspect
@@ -76,11 +76,11 @@ def durable(function: Any = None, /, *, name: str | None = None, version: int = 
 
 
 def _may_be_context(hint: Any, target: object) -> bool:
-    """Whether a parameter that says this of itself may be given a context.
+    """Whether a parameter with this annotation may be given a context.
 
-    Only what surely is something else is refused: a class that has none of its operations.
+    Only a class that has none of a context's operations is refused: it surely is something else.
     """
-    if isinstance(hint, str):  # as it is written, where annotations are not evaluated
+    if isinstance(hint, str):  # `from __future__ import annotations`, or a quoted name
         name = hint.partition("[")[0]
         hint = getattr(target, "__globals__", {}).get(name, getattr(builtins, name, Any))
     origin = get_origin(hint)

@@ -29,7 +29,8 @@ Seen = Callable[[Any], Schema]
 
 T = TypeVar("T")
 
-_DEEPEST, _DEEPEST_TOLD = 8, 2  # levels that are checked and described: a type may hold itself
+# A type may contain itself, so both end at a depth, counted in levels of the schema.
+_DEEPEST, _DEEPEST_DESCRIBED = 8, 2  # levels that are checked, and that are put into words
 _MOST_LOOKS = 10_000  # parts of a schema that are read to answer one question
 _ANYTHING = "any JSON"
 _FEW = 6  # fields and choices that are named, at most
@@ -69,19 +70,19 @@ class Wanted:
     @property
     def words(self) -> str:
         """The type in words: ``true, false, yes or no``, ``an object with amount and note``."""
-        return self._told(lambda seen: _words(self.schema, seen, 0), _ANYTHING)
+        return self._answer(lambda seen: _words(self.schema, seen, 0), _ANYTHING)
 
     @property
     def example(self) -> Any:
         """A value of the type, with a word in capitals where a person has to fill something in."""
-        return self._told(lambda seen: _example(self.schema, seen, 0), "VALUE")
+        return self._answer(lambda seen: _example(self.schema, seen, 0), "VALUE")
 
     def refusal(self, value: Any) -> str | None:
         """Say why a JSON value does not fit; None if it may."""
-        return self._told(lambda seen: _problem(self.schema, value, seen, "", 0), None)
+        return self._answer(lambda seen: _problem(self.schema, value, seen, "", 0), None)
 
-    def _told(self, tell: Callable[[Seen], T], otherwise: T) -> T:
-        """Return an answer about the schema, or `otherwise` if it is no schema or has no end.
+    def _answer(self, read: Callable[[Seen], T], otherwise: T) -> T:
+        """Return what `read` finds in the schema, or `otherwise` if it is broken or has no end.
 
         A row may have been written by hand. A broken one must not keep a page from showing the
         other rows.
@@ -97,14 +98,14 @@ class Wanted:
             return found
 
         try:
-            return tell(seen)
+            return read(seen)
         except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
             return otherwise
 
 
 def _words(schema: Any, seen: Seen, depth: int) -> str:
     match found := seen(schema):
-        case _ if depth > _DEEPEST_TOLD:
+        case _ if depth > _DEEPEST_DESCRIBED:
             return _ANYTHING
         case {"enum": [*values]}:
             return _one_of(map(repr, values))
@@ -143,21 +144,23 @@ def _example(schema: Any, seen: Seen, depth: int) -> Any:
         case {"type": "null"}:
             return None
         case {"type": "string"} as found:
-            told = _FORMS[found["format"]][0] if found.get("format") in _FORMS else ""
-            return told.partition(" such as ")[2] or "TEXT"
+            words = _FORMS[found["format"]][0] if found.get("format") in _FORMS else ""
+            return words.partition(" such as ")[2] or "TEXT"
     return "VALUE"
 
 
 def _problem(schema: Any, value: Any, seen: Seen, at: str, depth: int) -> str | None:
-    """Return what is certainly wrong with a value. What pydantic may convert is not wrong."""
+    """Return why pydantic surely refuses a value; None if it may accept or convert the value."""
     here = f"{at}: " if at else ""
     match found := seen(schema):
         case _ if depth > _DEEPEST:
             return None
         case {"anyOf": [*choices]}:
+            # One choice without a problem is enough: pydantic tries them all.
             inside = [_problem(each, value, seen, at, depth + 1) for each in choices]
             return None if None in inside else f"{here}{value!r} is none of these"
         case {"enum": [*values]}:
+            # Compared as text, since pydantic may convert: an enum of 1 and 2 may take "1".
             known = str(value) in map(str, values)
             return None if known else f"{here}{value!r} is none of these"
         case {"const": only}:
@@ -168,10 +171,10 @@ def _problem(schema: Any, value: Any, seen: Seen, at: str, depth: int) -> str | 
             if not isinstance(value, list):
                 return f"{here}{value!r} is no list"
             items = found.get("items", {})
-            told = (
+            problems = (
                 _problem(items, each, seen, f"{at}[{i}]", depth + 1) for i, each in enumerate(value)
             )
-            return next(filter(None, told), None)
+            return next(filter(None, problems), None)
         case {"type": str() as type_} if type_ in _NAMES:
             is_right = _fits(type_, found, value)
             return None if is_right else f"{here}{value!r} is not {_words(found, seen, depth)}"
@@ -198,12 +201,12 @@ def _fits(type_: str, schema: Schema, value: Any) -> bool:
         return value is None
     if type_ == "string":
         form = _FORMS.get(schema.get("format", ""))
-        if form is None:  # an address may be a number, too
+        if form is None:  # a format that is not known here may take a number: an IP address does
             return isinstance(value, str) or "format" in schema
         return _makes(_adapter(form[1]), value)
     if type_ == "boolean":
         return _makes(yes_and_no(), value)
-    # An integer of any size is a number: a Decimal takes more than a float holds.
+    # An int is right without being converted: a Decimal takes larger ones than a float can hold.
     made = _adapter(_NUMBERS[type_])
     if not isinstance(value, int) and not _makes(made, value):
         return False

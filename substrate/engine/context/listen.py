@@ -1,8 +1,10 @@
-"""Hearing: a look into the inbox that leaves a row only when something was there.
+"""`ctx.hear`: reads the inbox without waiting, and writes a row only if a signal was there.
 
-So a loop may look at each turn for what is hardly ever sent. A replay tells a look that found
-nothing from one that was never made by what was recorded after it: where the scope has later rows
-and none of this one, nothing was there.
+So a loop can ask on each turn for signals that are hardly ever sent, and its journal stays short.
+
+A replay has to know whether a read without a row found nothing, or was never made. Rows are written
+in order: if the scope has a row that is newer than all that the task has seen, the code got beyond
+this read, which therefore found nothing. Otherwise the read is made now.
 """
 
 from collections.abc import Coroutine
@@ -17,11 +19,11 @@ from substrate.values.codec import decode
 from substrate.values.records import JsonText, Promise, PromiseState
 
 HEARD = "heard"
-"""The name in the keys of such looks, whatever signals they look for."""
+"""The name in the keys of these reads, whatever the name of the signal is."""
 
 
 class Hearing(Pending[list[Any]]):
-    """A look for the signals of a name that have come since."""
+    """One read of the signals of a name that have come since the last one."""
 
     __slots__ = ("_promise",)
 
@@ -37,7 +39,7 @@ class Hearing(Pending[list[Any]]):
         self._promise = new_promise
 
     def take(self, scope: Scope) -> Promise | None:
-        """See `Pending.take`. What was recorded after this look says that it found nothing."""
+        """See `Pending.take`. Return an empty list if a later row shows that nothing was found."""
         found = super().take(scope)
         execution, task_state = scope.execution, scope.task_state
         execution.heard.add(self._promise.name)

@@ -1,9 +1,11 @@
-"""What the operations take and give, as type checkers see it. Nothing here is called.
+"""Types of the operations' parameters and results, for type checkers only: nothing here runs.
 
-A function with options is matched as the callable that it is, with the positional arguments that it
-is given (`TypeVarTuple`); without options also with those by name (`ParamSpec`). One that wants an
-idempotency key is matched by the name of that parameter, for up to three arguments. What starts a
-durable function asks for one that takes a `Later`, which a plain function doesn't.
+- An operation with options types the function's positional arguments (`TypeVarTuple`); one without
+  options types its keyword arguments too (`ParamSpec`).
+- A function that takes an idempotency key is matched by the name of that parameter, for up to three
+  other arguments.
+- An operation that starts a durable function asks for a callable that takes a `Later`: a plain
+  function does not, so type checkers refuse it.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
@@ -22,7 +24,7 @@ C_contra = TypeVar("C_contra", contravariant=True)
 Ts = TypeVarTuple("Ts")
 
 Operation: TypeAlias = Coroutine[Any, Any, T]
-"""What is to be awaited once; a `Pending`. Type checkers warn where nobody does."""
+"""A `Pending`, to be awaited once. Type checkers warn where it is not awaited."""
 
 Startable: TypeAlias = Callable[[Later, *Ts], Operation[T]]
 """A durable function, or one with its arguments."""
@@ -33,7 +35,7 @@ Undo: TypeAlias = (
     | Callable[[Later, *Ts, Any, Any], Operation[Any]]
     | None
 )
-"""What makes up for a step: it takes the same arguments, and may take `result` and the key."""
+"""Undoes a step: takes the step's arguments, and optionally its `result` and the key."""
 
 Found: TypeAlias = Done | NotDone | None
 Reconcile: TypeAlias = (
@@ -41,7 +43,7 @@ Reconcile: TypeAlias = (
     | Callable[[*Ts, str], Found | Awaitable[Found]]
     | None
 )
-"""What knows whether a call has happened: it takes the same arguments, and may take the key."""
+"""Finds out whether a call has happened: takes its arguments, and optionally the key."""
 
 
 class Keyed0(Protocol[R_co]):

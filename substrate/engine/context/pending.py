@@ -1,10 +1,11 @@
 """`Pending`: an operation that has its key and has not been started yet.
 
-It is started once: by awaiting it, or by giving it to a combinator of the same context. What the
-journal has settled comes back at once, without yielding to the event loop.
+- It is started once: by awaiting it, or by giving it to a combinator of the same context.
+- If the journal has its outcome, awaiting it returns that without yielding to the event loop.
+- Until it is started or refused, `TaskState.unstarted` lists it: see `check_nothing_forgotten`.
 
-It is a coroutine, though nothing but `await` gets anything out of it, since type checkers warn of a
-coroutine that nobody awaits, and of no other awaitable.
+It is a `Coroutine` only for type checkers: they warn of a coroutine that is never awaited, and of
+no other awaitable.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ Read = Callable[[Promise], T | Raised[Exception]]
 """Turns a settled promise into the operation's value, or its failure."""
 
 _LONG = 256 * 1024
-"""How many characters of JSON are read on the event loop, in a millisecond or two."""
+"""Characters of JSON that are read on the event loop, at most: a millisecond or two."""
 
 
 class Pending(Coroutine[Any, Any, T]):
@@ -66,14 +67,16 @@ class Pending(Coroutine[Any, Any, T]):
         try:
             scope.task_state.check_use(self._asked.key)
         except Misuse:
-            self.drop()  # whoever awaits it is told
+            self.drop()  # the caller gets the refusal, so it is not also reported
             raise
         try:
             promise = self.take(scope)
         except Interrupt:
+            # Code that catches everything and tries again would otherwise spin, and block the loop.
             yield from scope.execution.lifecycle.delay_refusal().__await__()
             raise
-        # What is settled comes back without a yield: a replay of a thousand steps is one turn.
+        # A settled promise is read without a yield: a thousand replayed steps are one turn of the
+        # event loop.
         if promise is None or not promise.is_settled:
             live = partial(self._live, promise)
             promise = yield from scope.task_state.drive(live).__await__()
@@ -86,7 +89,7 @@ class Pending(Coroutine[Any, Any, T]):
         return value
 
     def send(self, value: Any) -> Any:
-        """See `Coroutine.send`: what a task does with it, which is told to await it instead."""
+        """See `Coroutine.send`. A task made of it calls this, and `check_use` refuses."""
         return self._steps.send(value)
 
     def throw(self, error: Any, value: Any = None, traceback: Any = None) -> Any:
@@ -100,7 +103,7 @@ class Pending(Coroutine[Any, Any, T]):
     @property
     def _steps(self) -> Generator[Any, Any, T]:
         driven: Generator[Any, Any, T] | None = getattr(self, "_driven", None)
-        if driven is None:  # made here, so that it costs nothing where it is awaited
+        if driven is None:  # made on first use: `await` never needs it
             driven = self._driven = self.__await__()
         return driven
 
@@ -123,7 +126,10 @@ class Pending(Coroutine[Any, Any, T]):
         return Pending(self._scope, self._asked, self._live, lambda promise: promise)
 
     def take(self, scope: Scope) -> Promise | None:
-        """Mark it as started by its own context; return what the journal has under its key."""
+        """Mark it as started by its own context; return its recorded promise, None if it has none.
+
+        A promise that was recorded as pending is returned too: the operation goes on from there.
+        """
         self._check_taker(scope)
         execution = scope.execution
         execution.lifecycle.check_open()
@@ -134,11 +140,11 @@ class Pending(Coroutine[Any, Any, T]):
             execution.lifecycle.drain_and_raise(interrupt)
 
     def live(self, recorded: Promise | None) -> Branch:
-        """Return what brings it to its outcome, when it is called."""
+        """Return a function that drives it from `recorded` to its settled promise."""
         return partial(self._live, recorded)
 
     def read(self, outcome: Promise | Raised[Exception]) -> T | Raised[Exception]:
-        """Return what its outcome stands for: a value, or a failure."""
+        """Return the value of its outcome, or the failure, which the caller raises."""
         if isinstance(outcome, Raised):
             return outcome
         self._scope.task_state.observe(outcome)
@@ -147,11 +153,12 @@ class Pending(Coroutine[Any, Any, T]):
         except Interrupt as interrupt:
             self._scope.execution.lifecycle.drain_and_raise(interrupt)
         except Exception:
+            # If the row itself is damaged, this pauses the run: the code cannot handle that.
             self._scope.execution.check_readable(outcome)
             raise
 
     async def read_aside(self, outcome: Promise | Raised[Exception]) -> T | Raised[Exception]:
-        """Return what `read` does; what is long is read in a thread, and the loop goes on."""
+        """Do as `read` does, but read a long value in a thread: the event loop stays free."""
         if isinstance(outcome, Raised) or not is_long(outcome):
             return self.read(outcome)
         task_state = self._scope.task_state
@@ -176,11 +183,11 @@ class Pending(Coroutine[Any, Any, T]):
         self.drop()
 
     def drop(self) -> None:
-        """Count it no more as one that nobody asks for."""
+        """Take it off the list of operations that were made and never awaited."""
         self._scope.task_state.unstarted.pop(self, None)
 
 
 def is_long(outcome: Promise | Raised[Exception]) -> bool:
-    """Whether what it holds takes so long to read that other runs would have to wait for it."""
+    """Whether its value is so long that reading it would make other runs wait."""
     value = None if isinstance(outcome, Raised) else outcome.value
     return value is not None and len(value) > _LONG

@@ -1,11 +1,13 @@
-"""Waiting: for a moment, or for a value from outside.
+"""Timers and waits for signals: `ctx.sleep`, `ctx.receive`, `ctx.poll` and `ctx.hear`.
 
-Both record first until when they wait, so that after a crash they wait for the same moment.
-
-A value that is not of the type that is waited for is refused: it counts as taken, what was wrong
-with it is noted with the wait, and the wait goes on. What was made of one that fits is what is
-recorded, so that nothing in it is made anew on a replay; where no record would give that back, the
-value is refused as well. The record of a wait tells its type, for who answers; see `wanted`.
+- The moment until which a timer or a wait lasts is recorded first, so that after a crash it ends at
+  the same moment.
+- A signal whose value is not of the expected type is refused. It counts as taken, its problem is
+  recorded in the `attempts` of the wait, and the wait goes on.
+- Of a value that fits, the converted value is recorded, so that a replay converts nothing anew. If
+  decoding that record would not give an equal value, the signal is refused too.
+- The row of a wait holds the JSON Schema of its type, so that whoever answers can see it: see
+  `expected`.
 """
 
 from collections.abc import Callable
@@ -27,18 +29,18 @@ from substrate.values.errors import Misuse, NotEncodable, Paused, SignalExpired
 from substrate.values.records import JsonText, Promise, PromiseState, ReceivedSignal
 
 POLL = JsonText('{"waits":false}')
-"""What tells the record of a look into the inbox from that of a wait."""
+"""The input of a poll's row, by which it differs from the row of a wait."""
 
 _LONGEST_SCHEMA = 4000
-"""In characters. A type of more is not told in a few words, and its row is to stay small."""
+"""In characters. A longer schema is not recorded: rows stay small, and no words describe it."""
 
 
 async def await_timer(
     execution: Execution, recorded: Promise | None, new_promise: Promise, due: Callable[[], int]
 ) -> Promise:
     """Return the settled timer. `due` is asked only when nothing was recorded yet."""
-    # The moment is written before it is waited for: after a restart what is left of the sleep is
-    # left, and it does not begin anew.
+    # The moment is recorded before the wait begins: a restart waits for the rest of the sleep, and
+    # does not begin it anew.
     timer = recorded or await execution.recorder.write(replace(new_promise, input=_until(due())))
     due_at = _due_at(timer) or 0
     await execution.wakeups.wait_until(due_at)
@@ -59,10 +61,13 @@ async def await_signal(
     type_: Any,
     seconds: float | None,
 ) -> Promise:
-    """Return the promise, resolved with a signal or expired. A signal that is there wins."""
+    """Return the promise, resolved with a signal, or expired if none came in time.
+
+    A signal that is already in the inbox wins over a deadline that has passed.
+    """
     waiting = recorded
-    # Not written here: the receiver writes it when it has looked in vain, so that a signal which is
-    # there already costs one row's write and not two.
+    # Not written here: the receiver writes it after it has found no signal, so that a signal that
+    # came before the wait costs one write and not two.
     if waiting is None:
         due = None if seconds is None else execution.now_ms + round(seconds * 1000)
         waiting = replace(
@@ -74,14 +79,14 @@ async def await_signal(
 
 
 async def poll_signals(execution: Execution, new_promise: Promise) -> Promise:
-    """Return the promise, resolved with the values that have come and no wait wants."""
+    """Return the promise, resolved with the values in the inbox that no open wait takes."""
     return await receiver_of(execution, new_promise.name).settle(OpenWait(new_promise))
 
 
 async def hear_signals(execution: Execution, new_promise: Promise) -> Promise:
-    """Return the promise, resolved with the values that have come; where none has, no row is kept.
+    """Return the promise, resolved with the values that have come; write no row if none has.
 
-    That something was heard anew is noted with the execution, for the run's end.
+    `Execution.has_heard` becomes true if there were any: the end of the run needs to know.
     """
     heard = await receiver_of(execution, new_promise.name).settle(
         OpenWait(new_promise, is_silent=True)
@@ -91,9 +96,9 @@ async def hear_signals(execution: Execution, new_promise: Promise) -> Promise:
 
 
 def read_signal(type: Any, seconds: float | None, promise: Promise) -> Any:
-    """Return the value as the type asked for, or why there is none.
+    """Return the value as the type asked for, or `SignalExpired` if none came.
 
-    Raises `Paused` where the type has changed and takes the record no more.
+    Raises `Paused` if the type has changed since, and no longer accepts the recorded value.
     """
     if promise.state is not PromiseState.RESOLVED:
         waited = "" if seconds is None else f" in {seconds:g} s"
@@ -121,14 +126,15 @@ def annotation_of(type: Any, name: str) -> Annotation:
 
 
 def _judged(type_: Any, run_id: str, name: str, received: ReceivedSignal) -> Accepted | Refusal:
-    """Return what a wait records of a value, or what is wrong with it, for its `attempts`."""
+    """Return the value that a wait records, or its refusal, which goes into `attempts`."""
     value = value_of(received, run_id, name)
     if type_ is Any:
         return Accepted(received.value)
     annotation = annotation_of(type_, name)
     try:
         made = annotation.make(value)
-        # pydantic makes 2**53 + 1 the float 2**53 without a word: another amount than was sent.
+        # pydantic converts the integer 2**53 + 1 to the float 2**53 without an error: another
+        # amount than was sent.
         if rounded := _rounded(value, made, "value"):
             raise NotEncodable(rounded)
         return Accepted(
@@ -148,7 +154,7 @@ def _judged(type_: Any, run_id: str, name: str, received: ReceivedSignal) -> Acc
 
 
 def _rounded(sent: Any, made: Any, path: str) -> str | None:
-    """Say which whole number would be another one as the float that was made of it."""
+    """Return which integer in a value changed when it became a float; None if none did."""
     if type(sent) is int and type(made) is float:
         return None if sent == made else f"{path} is an integer that no float holds"
     if isinstance(sent, list) and isinstance(made, list | tuple) and len(sent) == len(made):
@@ -162,7 +168,7 @@ def _rounded(sent: Any, made: Any, path: str) -> str | None:
 
 
 def _wants(type_: Any, *, waiting_for: str) -> dict[str, Any] | None:
-    """Return the schema of what is waited for; None where it says nothing, or is long."""
+    """Return the schema of the expected type; None if it is empty or too long."""
     if type_ is Any:
         return None
     schema = annotation_of(type_, waiting_for).schema
@@ -174,6 +180,6 @@ def _until(due_at: int | None, wants: dict[str, Any] | None = None) -> JsonText:
 
 
 def _due_at(waiting: Promise) -> int | None:
-    """Return the recorded moment until which it waits; None when there is none."""
+    """Return the recorded moment at which a timer or a wait ends; None if it has no end."""
     due_at: int | None = decode(waiting.input or JsonText("{}")).get("due_at")
     return due_at

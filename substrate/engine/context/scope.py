@@ -1,7 +1,8 @@
-"""A scope: where the keys of one context stand, and the task whose turn it is.
+"""A scope: hands out the keys of one context's operations, and knows the task that may use it.
 
-A key is taken when an operation is called: the scope, the name of what is done, and how many times
-this scope has done it. So it depends on no order in which operations run.
+An operation takes its key when it is called, not when it runs. The key is the scope's own key, the
+operation's name, and how often this scope has used that name. So a replay gives the same keys, in
+whatever order the operations run.
 """
 
 from substrate.engine.context.task_state import TaskState
@@ -12,7 +13,7 @@ from substrate.values.records import Promise, PromiseState
 
 
 class Scope:
-    """What the operations of a context know of it."""
+    """The part of a context that its operations use."""
 
     __slots__ = ("_ordinals", "execution", "key", "task_state")
 
@@ -37,17 +38,17 @@ class Scope:
         """Take the key of the next operation of this name."""
         key = self.key_ahead(name)
         self.task_state.check_use(key)
-        if name not in self._ordinals:  # looked at once: a name is often used in a loop
+        if name not in self._ordinals:  # checked on first use only: loops repeat a name
             check_name(name)
         self._ordinals[name] = self._ordinals.get(name, 0) + 1
         return key
 
     def return_key(self, name: str) -> None:
-        """Give back the key that was taken last under a name: the next operation has it."""
+        """Give back the last key taken under a name: the next operation of that name gets it."""
         self._ordinals[name] -= 1
 
     def new_promise(self, expected: Expected) -> Promise:
-        """Return the pending promise of what the code asks for."""
+        """Return a new pending promise for the operation that the code asks for."""
         return Promise(
             id=promise_id(self.run_id, expected.key),
             run_id=self.run_id,

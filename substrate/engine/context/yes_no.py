@@ -1,7 +1,7 @@
-"""Yes and no: what a wait for a `bool` takes, and nothing else.
+"""The values that a wait for a `bool` accepts: true and false, and the words for yes and no.
 
-pydantic takes ``"1"``, ``"on"``, ``"t"``, 0 and 1.0 for a bool as well. What a person says to
-"shall I pay?" is to be a word that means it.
+pydantic alone would also accept ``"1"``, ``"on"``, ``"t"``, 0 and 1.0. An answer to "shall I pay?"
+has to be a word that means yes or no.
 """
 
 from functools import cache
@@ -15,13 +15,14 @@ _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 class _YesOrNo:
-    """Has pydantic take a bool, and the four words for one, in any case of letters."""
+    """Makes pydantic accept a bool or one of the four words, in upper or lower case."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
         strict = core_schema.bool_schema(strict=True)
-        # Lax or strict, so that in `bool | str` the text "yes" stays the text that it is.
+        # Strict mode takes no words: pydantic tries a union strictly first, so that in
+        # `bool | str` the text "yes" stays text.
         return core_schema.lax_or_strict_schema(
             core_schema.no_info_before_validator_function(_parsed, strict), strict
         )
@@ -37,7 +38,7 @@ def _parsed(value: Any) -> Any:
 
 
 def answered(hint: Any) -> Any:
-    """Return a type whose bool takes true, false, yes and no only; also as one of several types."""
+    """Return the type with its `bool` replaced, also inside a union or `Annotated`."""
     if hint is bool:
         return Annotated[bool, _YesOrNo()]
     if get_origin(hint) in (Union, UnionType):
@@ -50,5 +51,5 @@ def answered(hint: Any) -> Any:
 
 @cache
 def yes_and_no() -> TypeAdapter[Any]:
-    """Return what takes true, false, yes and no."""
+    """Return the adapter that checks an answer to a yes-or-no question."""
     return TypeAdapter(answered(bool))

@@ -1,6 +1,8 @@
-"""A durable function: its name and version, its arguments, its result, and where it stands.
+"""Durable functions: their names and versions, and how their arguments and results are recorded.
 
-What it keeps true: arguments and results cross as JSON and read back as what was given; a call that
-does not fit is refused before anything is recorded; what a function can reach is known where it is.
+- Arguments and results are recorded as JSON that decodes to equal values.
+- A call that does not fit the function's signature is refused before anything is recorded.
+- A worker that knows a function also knows the durable functions that this one can call.
+
 Nothing here knows of runs.
 """

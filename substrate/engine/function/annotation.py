@@ -1,16 +1,15 @@
-"""An annotation of a durable function: how values of its type cross the journal.
+"""The type of a parameter, a result or a signal, and how values of that type are recorded.
 
-A value is written as pydantic writes it, and read back at once: it is recorded only in a form that
-gives back what was given. There are three forms, tried in this order, so that what older journals
-hold stays as it is:
+pydantic dumps a value, and the dump is validated at once: a form is recorded only if it gives back
+an equal value. There are three forms. Their order never changes, so that a value is written as
+older journals hold it:
 
 1. its JSON, by the names of its fields;
 2. the same by alias, without what is computed;
 3. the same with bytes, moments and decimals as what they are, which `codec` tags.
 
-Where none of them does, they are tried again without the fields of models that were not set; and
-then once more for a value that is not of the type to the letter, but means it: an int in the place
-of a Decimal, a tuple in that of a list.
+If no form gives the value back, all are tried again without the fields of models that were not set.
+The last time, a value may be converted to the type: an int to a Decimal, a tuple to a list.
 """
 
 import re
@@ -40,9 +39,10 @@ _KEEP_OUT = (
 
 
 class _OwnCode:
-    """Where a type's own code is called: what would end the process there is an error of the type.
+    """Turns `SystemExit` and `KeyboardInterrupt` of a type's own validators into a `RuntimeError`.
 
-    A signal is looked at in a task of the worker's, which asyncio would end the loop for.
+    A signal is validated in a task of the worker's. If one of these left a task, asyncio would stop
+    the event loop, and every run of the worker with it.
     """
 
     def __enter__(self) -> None:
@@ -59,7 +59,7 @@ _OWN_CODE = _OwnCode()
 
 
 class Annotation:
-    """The type of a parameter, of a result or of a signal. `owner` and `name` say of which."""
+    """The type of a parameter, a result or a signal; messages call it `name` of `owner`."""
 
     def __init__(self, owner: str, name: str, hint: Any) -> None:
         self._owner = owner
@@ -78,10 +78,10 @@ class Annotation:
     def dump(self, value: Any, *, is_whole: bool = False) -> Any:
         """Return what is recorded of a value: the same in every process.
 
-        Whole are models of which all fields are written, for who reads them as another type, or as
-        none: then they come back as set.
+        With `is_whole`, fields of models that were not set are written too, and count as set when
+        they are read: for readers that have another type, or none.
 
-        Raises `NotEncodable` where it has no JSON form, `NotKept` where none gives it back.
+        Raises `NotEncodable` if it has no JSON form, `NotKept` if no form gives an equal value.
         """
         problem: Exception | None = None
         found: str | None = None
@@ -98,7 +98,8 @@ class Annotation:
                 return dumped
             if Allow.CONVERTED not in allow:
                 is_of_type = True
-            elif found is None:  # all that may be lost is allowed by then: what is told matters
+            # The last tries allow the most differences: one that is left now is the real reason.
+            elif found is None:
                 found, shown = lost, dumped
         if found is None:
             raise self._not_encodable(problem)
@@ -112,7 +113,7 @@ class Annotation:
             return self._adapter.validate_python(value)
 
     def load(self, value: Any) -> Any:
-        """Return a recorded value as the type. Raises `Misuse` where it fits the type no more."""
+        """Return a recorded value as the type. Raises `Misuse` if it no longer fits the type."""
         try:
             return self.make(value)
         except ValidationError as error:
@@ -122,7 +123,7 @@ class Annotation:
         raise Misuse(f"{self._owner}: the recorded {self._name} no longer fits its type: {message}")
 
     def refusal(self, value: Any) -> str | None:
-        """Say why a value is not of the type as it stands, without being made so; None if it is."""
+        """Return why a value is not of the type without any conversion; None if it is."""
         try:
             with _OWN_CODE:
                 self._adapter.validate_python(value, strict=True)
@@ -131,7 +132,7 @@ class Annotation:
         return None
 
     def is_exact(self, text: str, value: Any) -> bool:
-        """Whether a JSON text, or the value that it stands for, is of the type without coercion."""
+        """Whether a JSON text, or its decoded value, is of the type without any conversion."""
         try:
             with _OWN_CODE:
                 self._adapter.validate_json(text, strict=True)
@@ -144,7 +145,7 @@ class Annotation:
         return True
 
     def _tries(self, *, is_whole: bool) -> Iterator[tuple[Form, Allow]]:
-        """Give the forms to be tried, and what counts as the same in each."""
+        """Yield the forms in the order of trial, each with the differences that it may have."""
         is_open = Allow.OPEN if self._is_open else Allow.NOTHING
         levels = (Allow.NOTHING, Allow.MADE, Allow.MADE | Allow.CONVERTED)
         if is_whole:
@@ -162,7 +163,7 @@ class Annotation:
         return plain(dumped) if form.is_tagged else dumped
 
     def _lost(self, value: Any, dumped: Any, allow: Allow) -> str | None:
-        """Say what of a value a form does not give back; None where it gives back all."""
+        """Return which part of a value a form does not give back; None if it gives back all."""
         try:
             back = self.make(dumped)
         except ValidationError as error:
@@ -170,11 +171,12 @@ class Annotation:
         except Exception as error:  # noqa: BLE001 - a type's own validators are user code
             return f"reading {self._name} raises {type(error).__name__}"
         if Allow.CONVERTED in allow and self._chooses_members:
-            allow &= ~Allow.CONVERTED  # nothing tells a member from its text then
+            # In a union of an enum and text, a member and its text are two different values.
+            allow &= ~Allow.CONVERTED
         return difference(value, back, self._name, allow)
 
     def _not_encodable(self, error: Exception | None) -> NotEncodable:
-        message = _VALUES.sub("", str(error))  # which may be secret
+        message = _VALUES.sub("", str(error))  # without values, which may be secret
         return NotEncodable(
             f"{self._owner}: {self._name} has no JSON form as {shown(self._hint)}: {message}"
         )
@@ -194,7 +196,7 @@ class Annotation:
 
     @cached_property
     def schema(self) -> dict[str, Any]:
-        """The JSON Schema of what is taken; nothing where there is none, or more is taken."""
+        """The JSON Schema of accepted values; empty if there is none, or the type accepts more."""
         if _takes_more(self._adapter.core_schema):
             return {}
         try:
@@ -205,10 +207,10 @@ class Annotation:
 
     @cached_property
     def _is_open(self) -> bool:
-        """Whether the type has places for anything, and leaves no doubt which these are.
+        """Whether the type contains `Any`, and no union that could be confused with it.
 
-        An enum member or a UUID stands there as its JSON, as everywhere without a type. It could
-        also come from a union that takes text as well: then nothing tells the two apart.
+        In the place of an `Any`, an enum member or a UUID is recorded as its JSON and comes back as
+        that. In a union of an enum or UUID with text, the same JSON could mean either.
         """
         return "any" in self._kinds and not self._chooses_members
 
@@ -228,7 +230,7 @@ class Annotation:
 
 
 def _takes_more(schema: Any) -> bool:
-    """Whether a value may be taken that the JSON Schema of the type does not tell of."""
+    """Whether the type may accept a value that its JSON Schema does not describe."""
     if isinstance(schema, dict):
         kind = schema.get("type")
         if kind == "lax-or-strict":  # a bool of ours, or a type of the standard library
@@ -248,14 +250,15 @@ def _bare(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     bare = {k: _bare(v) for k, v in schema.items() if k not in _PROSE}
-    for named in ("properties", "$defs"):  # whose keys are names, which may be these words
+    # Here the keys are names of fields and types: one called "title" or "default" must stay.
+    for named in ("properties", "$defs"):
         if isinstance(found := schema.get(named), dict):
             bare[named] = {k: _bare(v) for k, v in found.items()}
     return bare
 
 
 def _kinds_in(schema: Any, kinds: set[str], *, in_union: bool) -> None:
-    """Collect whether a schema takes anything or sets somewhere, and chooses an enum or UUID."""
+    """Collect whether a schema has `Any`, sets, extra fields, or a union with an enum or UUID."""
     if isinstance(schema, dict):
         kind = schema.get("type")
         if kind in ("any", "set", "frozenset"):
@@ -273,14 +276,14 @@ def _kinds_in(schema: Any, kinds: set[str], *, in_union: bool) -> None:
 
 
 def problem_in(error: ValidationError, name: str) -> str:
-    """Say where a value was refused, what stands there, and why; never the value."""
+    """Return where a value was refused, the type found there, and why; never the value itself."""
     first = error.errors(include_url=False, include_context=False)[0]
     place = ".".join([name, *(str(part) for part in first["loc"])])
     return f"{place} is {type(first['input']).__name__}: {first['msg']}"
 
 
 def gist_of(error: PydanticUserError) -> str:
-    """Return what pydantic says of a type that it can't use, on one line, without its own hints."""
+    """Return pydantic's message about a type that it can't use: one line, without its hints."""
     return " ".join(str(error.message).split("\n\n", 1)[0].split()).rstrip(".")
 
 
@@ -291,5 +294,5 @@ def _cure_of(lost: str) -> str:
 
 
 def shown(hint: Any) -> str:
-    """Return a type as one writes it."""
+    """Return a type as it is written in source code."""
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

@@ -1,8 +1,9 @@
-"""The forms in which pydantic writes a typed value, made the same in every process.
+"""The forms in which pydantic dumps a typed value, with one result in every process.
 
-A set is a list that is sorted by what its items are written as: the order in which Python iterates
-over it depends on the process. Where a field of a model was not set and whoever reads it makes the
-same of it again, it may be left out, so that it comes back as not set.
+- A set becomes a list, sorted by the JSON of its items: the order in which Python iterates over a
+  set differs from process to process.
+- A model's field that was not set may be left out if validation gives it the same value again. Then
+  it comes back as not set.
 """
 
 from collections import deque
@@ -20,16 +21,16 @@ from substrate.values.errors import NotEncodable
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """By which names fields are written, and whether bytes, moments and decimals are tagged."""
+    """Whether fields are named by alias, and whether bytes, datetimes and decimals are tagged."""
 
     by_alias: bool = False
     is_tagged: bool = False
 
     def of(self, adapter: TypeAdapter[Any], value: Any, *, is_lenient: bool = False) -> Any:
-        """Return the value as pydantic writes it, its sets in any order.
+        """Return the value as pydantic dumps it, its sets in any order.
 
-        A tagged one is left as what it is where `plain` is to make JSON of it. Raises what pydantic
-        raises, also where the value is not of the type, unless that `is_lenient`.
+        In a tagged form the result is made of Python values, of which `plain` makes JSON. Raises
+        what pydantic raises; unless `is_lenient`, also for a value that is not of the type.
         """
         return adapter.dump_python(
             value,
@@ -40,15 +41,16 @@ class Form:
         )
 
     def arranged(self, value: Any, dumped: Any, *, drops: bool = False) -> Any:
-        """Return what was written of a value in its one order; `drops` leaves out what was not set.
+        """Return the dump of a value with its sets sorted; `drops` leaves out fields not set.
 
-        A walk through both. What has another shape than its value is left as it is written: a
-        serializer of its own made it.
+        Walks through the value and its dump side by side. A part of the dump that has another shape
+        than its value comes from a custom serializer, and stays as it is.
         """
         if isinstance(value, (set, frozenset)):
             if not _is_alike(value, dumped, list):
                 return dumped  # a set still, which `plain` sorts
-            items = zip(value, dumped, strict=True)  # one set is iterated in one order
+            # One set object is iterated in the same order each time, so the two correspond.
+            items = zip(value, dumped, strict=True)
             return sorted((self.arranged(*each, drops=drops) for each in items), key=encode)
         if isinstance(value, (list, tuple, deque)):
             if not _is_alike(value, dumped, (list, tuple)):
@@ -60,7 +62,7 @@ class Form:
                 return dumped
             both = zip(value.values(), dumped.items(), strict=True)
             return {key: self.arranged(one, other, drops=drops) for one, (key, other) in both}
-        # So asked, since the import of RootModel builds a schema, and loads all plugins for that.
+        # Not `isinstance`: importing RootModel builds a schema, which loads every pydantic plugin.
         if getattr(type(value), "__pydantic_root_model__", False):
             return self.arranged(value.root, dumped, drops=drops)
         if not isinstance(dumped, dict):
@@ -85,7 +87,7 @@ FORMS = (Form(), Form(by_alias=True), Form(by_alias=True, is_tagged=True))
 
 
 def plain(value: Any) -> Any:
-    """Return a value with what `codec` can tag as it is, and all else as pydantic's JSON."""
+    """Return a value that `codec` can encode: other parts are replaced by pydantic's JSON."""
     if isinstance(value, dict):
         return {_plain_key(key): plain(item) for key, item in value.items()}
     if isinstance(value, (set, frozenset)):
@@ -103,7 +105,7 @@ def _plain_key(key: Any) -> str:
 
 
 def _names_of(value: Any) -> Iterator[tuple[str, str]]:
-    """Give the fields of an object with their names in a form by alias."""
+    """Yield the fields of an object, each with its name in the forms by alias."""
     if isinstance(value, BaseModel):
         known = type(value).model_fields
         yield from ((name, known[name].serialization_alias or name) for name in known)

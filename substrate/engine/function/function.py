@@ -1,8 +1,9 @@
-"""A durable function: `async def f(ctx, …)` with a name and a version the journal knows it by.
+"""`Durable`: an `async def f(ctx, …)` with the name and version under which runs record it.
 
-Its arguments and its result cross the journal as JSON. Where they are annotated with dataclasses,
-pydantic models or the like, they come back as these, live and on every replay alike; what would not
-is refused, or pauses the run: see `annotation`.
+Its arguments and its result are recorded as JSON. If they are annotated with dataclasses, pydantic
+models or similar types, they are read back as these types, in the live run and on each replay. An
+argument that would not read back as an equal value is refused; a result pauses the run. See
+`annotation`.
 """
 
 import inspect
@@ -44,10 +45,10 @@ R_co = TypeVar("R_co", covariant=True)
 OPERATIONS = frozenset(
     ("step", "call", "spawn", "sleep", "receive", "gather", "now", "emit", "run_id")
 )
-"""Some of what a context has: a type of one, or of a part of one, has at least one of these."""
+"""Attributes of a context: each type that may stand for one has at least one of these."""
 
 DEFAULTS = "(default)"
-"""Under this name, which no parameter can have, a record has the defaults of its call."""
+"""The name, impossible for a parameter, under which recorded arguments hold the defaults."""
 
 
 @final
@@ -125,7 +126,8 @@ class Durable(Generic[P, R_co]):
             raise Misuse(f"{self.name}() cannot be called so: {error}{hint}") from None
         written = self._written(bound, known)
         text = encode(written)
-        # Who is called would be given what stands in its place; what is recorded stands as it is.
+        # Records hide revealed secrets, so the function would get the mask instead of the secret.
+        # With `known`, the call is recorded already, and its record stays as it is.
         if known is None and hidden_in(written) is not written:
             raise Misuse(
                 f"an argument of {self.name}() holds a secret that was revealed, and arguments are "
@@ -197,7 +199,10 @@ class Durable(Generic[P, R_co]):
     def _written(
         self, arguments: Mapping[str, Any], known: JsonText | None = None
     ) -> dict[str, Any]:
-        """Return arguments as they are recorded, by parameter name."""
+        """Return arguments as they are recorded, by parameter name.
+
+        Those that encode to `known` are not validated again.
+        """
         typed = self._annotations
         for name, plain in self._plain.items():
             if name in arguments and not may_be_plain(plain, arguments[name]):
@@ -227,19 +232,19 @@ class Durable(Generic[P, R_co]):
     def _check_members(self, name: str, value: object) -> None:
         """Refuse an enum member where nothing says that it is one, so that it would not stay it."""
         if lost := changes_in(value, name):
-            told = (
+            message = (
                 f"{self.name}(): {lost}; annotate it with the type that it has, or give its value"
             )
-            raise NotKept(told, lost, encode(hidden_in(value)))
+            raise NotKept(message, lost, encode(hidden_in(value)))
 
     def _check_plain(self, value: object) -> None:
-        """Refuse a result that is not of the plain type that the function says it returns."""
+        """Refuse a result that is not of the plain type that the function is annotated with."""
         plain = self._hints.get("return", Any)
         if plain is not Any and not is_plain(plain, value):
             raise self._wrong(value)
 
     def _refuse(self, name: str, value: object) -> None:
-        """Refuse an argument that is not of its plain type, unless it is the default of it."""
+        """Refuse an argument that is not of its plain type, unless it is the default itself."""
         if value is not self.signature.parameters[name].default:
             raise Misuse(
                 f"{self.name}() takes {name}: {shown(self._hints[name])}, and was given a "
@@ -284,7 +289,7 @@ class Durable(Generic[P, R_co]):
 
     @cached_property
     def _plain(self) -> Mapping[str, type]:
-        """The parameters that are of plain types, but for None, which says nothing."""
+        """The parameters of plain types that can be checked: not `Any`, and not None."""
         return {
             name: hint
             for name, hint in self._hints.items()
@@ -293,7 +298,7 @@ class Durable(Generic[P, R_co]):
 
     @cached_property
     def _annotations(self) -> Mapping[str, Annotation]:
-        """Those of them that are more than plain JSON."""
+        """The annotations of types that are not plain JSON, by parameter name and ``return``."""
         try:
             return {
                 name: Annotation(f"{self.name}()", name, hint)
@@ -311,7 +316,7 @@ class Durable(Generic[P, R_co]):
 
 
 def not_durable(given: object, instead: str = "") -> Misuse:
-    """Return the refusal of what stands in the place of a durable function."""
+    """Return the error for an argument that should be a durable function and is none."""
     name = getattr(given, "name", None)
     if isinstance(name, str) and callable(getattr(given, "function", None)):
         return Misuse(

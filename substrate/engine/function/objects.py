@@ -1,7 +1,6 @@
-"""Values of classes where no annotation tells what they are: as arguments of steps, and in signals.
+"""Encodes dataclasses and pydantic models without an annotation: in steps' arguments and signals.
 
-A dataclass or a pydantic model is written as its own type writes it, wherever it stands in a list
-or an object. What JSON holds by itself stays as it is.
+Each is dumped by its own class, also inside lists and dicts. Values that JSON has stay as they are.
 """
 
 from collections.abc import Mapping
@@ -19,9 +18,10 @@ from substrate.values.secret import hidden_arguments
 
 
 def encoded(value: Any, *, is_whole: bool = False) -> JsonText:
-    """Return a value as JSON. Raises `NotEncodable` where a part of it has no form that is kept.
+    """Return a value as JSON. Raises `NotEncodable` if a part of it has no form that reads back.
 
-    `is_whole`: with the fields of models that were not set, too. For what is not read as its class.
+    With `is_whole`, fields of models that were not set are written too: for a value that is not
+    read back as its class, which would add them.
     """
     try:
         return JsonText(encode(value))
@@ -43,7 +43,7 @@ def _written(value: object, *, is_whole: bool) -> object:
 
 
 def holds_objects(value: Any) -> bool:
-    """Whether a value is a dataclass or a pydantic model, or has one in its lists and objects."""
+    """Whether a value is a dataclass or a pydantic model, or has one in its lists and dicts."""
     stack, seen = [value], set()
     while stack:
         each = stack.pop()

@@ -1,4 +1,4 @@
-"""Where a function stands, for the messages about it: whoever reads one goes there."""
+"""The file and line of a function, and other words for it, for error messages."""
 
 import inspect
 import re
@@ -11,7 +11,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def place_of(thing: object) -> str:
-    """Return the file and line of what is made of Python code, as ``file.py:12``; ``""`` else."""
+    """Return where a function or code object is defined, as ``file.py:12``; ``""`` if unknown."""
     thing = getattr(thing, "function", thing)  # of a durable function, or a tool
     thing = getattr(thing, "func", thing)  # of a partial
     code = getattr(inspect.unwrap(thing) if callable(thing) else thing, "__code__", thing)
@@ -20,7 +20,7 @@ def place_of(thing: object) -> str:
 
 
 def described(thing: object) -> str:
-    """Return what a thing is, for a message: a function with its place, and nothing's address."""
+    """Return how a message names a thing: a function with its place, never a memory address."""
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
     if callable(thing) and isinstance(name, str):
         kind = "the class" if isinstance(thing, type) else "the function"
@@ -32,7 +32,8 @@ def described(thing: object) -> str:
 def comes_from_code(error: BaseException) -> bool:
     """Whether an error was raised by a line of an imported module.
 
-    What a tool has compiled for a model, and what is imported by a name that is data, is none.
+    Code that a tool compiled for a model does not count, nor does a failed import whose module name
+    is data.
     """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -48,7 +49,7 @@ def comes_from_code(error: BaseException) -> bool:
 
 
 def how_to_be_found(thing: Any) -> str:
-    """Return what to do so that a later process finds a durable function that this one has."""
+    """Return what to do so that another process finds a durable function that this one has."""
     if "<locals>" in getattr(thing.function, "__qualname__", ""):
         found = "define it at the top of a module, and name it where it is used"
     else:
@@ -57,6 +58,6 @@ def how_to_be_found(thing: Any) -> str:
 
 
 def in_place(thing: object) -> str:
-    """Return the same in brackets after a blank, to follow the name of the function."""
+    """Return `place_of` in brackets after a blank, to follow a name; ``""`` if unknown."""
     place = place_of(thing)
     return f" ({place})" if place else ""

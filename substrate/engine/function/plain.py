@@ -1,4 +1,4 @@
-"""Plain types: those that JSON has a form for, so that a value needs a look and no adapter."""
+"""Plain types, which JSON has itself: their values are checked without pydantic."""
 
 from enum import Enum
 from typing import Any
@@ -7,30 +7,30 @@ from substrate.values.codec import decode, encode
 from substrate.values.errors import NotEncodable
 
 PLAIN = (Any, None, type(None), bool, int, float, str, bytes, list, dict)
-"""What is JSON already, or nearly, and needs no adapter."""
+"""Annotations of plain types. The codec encodes their values."""
 
 
 def is_plain(plain: type, value: object) -> bool:
-    """Whether a value is of a plain type; JSON has one kind of array, and of number nearly."""
+    """Whether a value is of a plain type. An int counts as a float, and a tuple as a list."""
     if isinstance(value, plain) or (plain is float and isinstance(value, int)):
         return True
     return plain is list and isinstance(value, tuple)
 
 
 def may_be_plain(plain: type, value: object) -> bool:
-    """Whether a value is of a plain type, or JSON makes one of it: a UUID is text."""
+    """Whether a value is of a plain type, or reads back from JSON as one: a UUID does as text."""
     if is_plain(plain, value):
         return True
     try:
         return is_plain(plain, decode(encode(value)))
     except NotEncodable:
-        return True  # what it is will be told
+        return True  # encoding it will raise, with a better message
 
 
 def changes_in(value: object, path: str) -> str | None:
-    """Say which enum member would come back as its value; None where none would.
+    """Return which enum member would read back as its value; None if none would.
 
-    One that is text or a number is equal to that, and stands for it.
+    A member that is itself a str or an int does not count: it is equal to what is read back.
     """
     left, seen = [value], set()
     while left:

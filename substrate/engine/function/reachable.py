@@ -1,14 +1,13 @@
-"""The durable functions that others can come to: what a worker of those must know as well.
+"""Finds the durable functions that others can call, so that a worker of those knows them too.
 
-A function reaches what its code names: globals and what it closes over, attributes of modules and
-classes, functions that it calls, and what stands in their lists, dictionaries and objects. So a
-child or an undo is found wherever it stands, in whatever file of a project, and nobody registers
-it. What is only put together while it runs (a function that is made in another, an attribute that
-is looked up by a text) is not found: whoever uses it is told so, at once.
-
-Nothing is called for it. What a function imports only when it is called is followed where it was
-imported before, or is now by who asks, who says of what. Only code that may know of durable
-functions is looked into: packages that use the kit, not the standard library nor others.
+- The search follows the names in a function's code: globals, closures, attributes of modules and
+  classes, the functions it calls, and items of lists, dicts and objects. So children and undos need
+  no registration, in whatever file of a project they are defined.
+- A function that only exists at run time is not found: one that another function defines, or one
+  looked up by a text. Its use is refused at once, with what to do.
+- The search calls no function. A module that is imported inside a function is searched if it is
+  imported already, or if the caller's `load` imports it.
+- Only packages that use the kit are searched: not the standard library, and no other package.
 """
 
 import dis
@@ -30,16 +29,16 @@ _IMPORT = dis.opmap["IMPORT_NAME"]
 _NOT_FROZEN = SimpleNamespace(frozen=False)
 
 _LONGEST = 10_000
-"""How many items of a collection are looked at; a longer one is data."""
+"""Items of a collection that is searched, at most; a longer one is data."""
 
 
 def reached(
     roots: Iterable[object], load: Callable[[str], None] = lambda module: None
 ) -> list[Durable[..., Any]]:
-    """Return the durable functions that these can come to, themselves included, nearest first.
+    """Return the durable functions that can be reached from these, nearest first, these included.
 
-    `load` is given the name of each module that a function imports when it is called and that
-    nobody has imported yet; it imports it, or leaves it.
+    `load` is called with the name of each module that is imported only inside a function and is not
+    imported yet. It may import that module, or do nothing.
     """
     return list(_Walk(roots, load))
 
@@ -50,7 +49,7 @@ class _Walk:
     def __init__(self, roots: Iterable[object], load: Callable[[str], None]) -> None:
         self._left = list(roots)
         self._load = load
-        #: The things themselves, since the id of one that is gone may become another's.
+        # Keeps the objects alive: the id of a collected object may be used for another one.
         self._seen: dict[int, object] = {}
         self._named: set[tuple[int, str]] = set()
         self._users: dict[str, bool] = {}
@@ -64,12 +63,12 @@ class _Walk:
                 self._seen[id(thing)] = thing
                 if issubclass(type(thing), Durable):
                     yield cast(Durable[..., Any], thing)
-                with suppress(Exception):  # an object of somebody's own, which does as it likes
+                with suppress(Exception):  # reading an attribute of a user's object may raise
                     following.extend(self._next(thing))
             self._left = following
 
     def _next(self, thing: Any) -> Iterable[object]:
-        """Return what is one step away. By its true class: a proxy may say it is of another."""
+        """Return what a thing refers to. Uses `type()`: a proxy may return another `__class__`."""
         kind = type(thing)
         if kind is FunctionType:
             return self._of_function(thing)
@@ -91,7 +90,7 @@ class _Walk:
         return self._of_object(thing)
 
     def _of_function(self, function: FunctionType) -> Iterable[object]:
-        yield from function.__dict__.values()  # what it wraps, too
+        yield from function.__dict__.values()  # has `__wrapped__`, if it wraps another
         yield from function.__defaults__ or ()
         yield from (function.__kwdefaults__ or {}).values()
         for cell in function.__closure__ or ():
@@ -116,14 +115,14 @@ class _Walk:
                 yield thing
 
     def _of_module(self, module: ModuleType, names: Collection[str]) -> Iterator[object]:
-        """Give what is named of a module, once."""
+        """Yield those attributes of a module that code names, each once in a walk."""
         if self._is_user(module.__name__):
             fresh = {name for name in names if (id(module), name) not in self._named}
             self._named.update((id(module), name) for name in fresh)
             yield from self._named_by(vars(module), fresh)
 
     def _of_object(self, thing: Any) -> Iterable[object]:
-        """Return what an object holds: of a user's class, or a frozen one of the kit's own."""
+        """Return the attributes of an object of a user's class, or of a frozen one of the kit."""
         kind = type(thing)
         wrapped = getattr_static(thing, "__wrapped__", None)
         is_ours = kind.__module__.partition(".")[0] == _OURS
@@ -157,9 +156,10 @@ def _names_in(code: CodeType) -> set[str]:
 
 
 def _imported_in(code: CodeType, scope: Mapping[str, Any]) -> Iterator[str]:
-    """Give the names of the modules that a function imports when it is called, or may mean."""
+    """Yield names of modules that a function imports; `from a import b` may mean two."""
     if _IMPORT in code.co_code[::2]:
-        taken: list[Any] = []  # what was put on the stack before: the level, and what is taken
+        # Two instructions before IMPORT_NAME put its level and its names on the stack.
+        taken: list[Any] = []
         for each in dis.get_instructions(code):
             if each.opname == "IMPORT_NAME":
                 level, names = taken[-2:]
@@ -179,7 +179,7 @@ def _is_in(module: str, top: str) -> bool:
 
 
 def _uses_kit(names: Mapping[str, Any]) -> bool:
-    """Whether a module has something of the kit among its names."""
+    """Whether a module has a class, function or object of the kit among its names."""
     for thing in list(names.values()):
         kind = type(thing)
         module = thing.__name__ if kind is ModuleType else kind.__module__

@@ -1,8 +1,8 @@
-"""The durable functions that a worker knows, by name and version: given to it, or reached by them.
+"""The durable functions that a worker knows: those given to it, and those that they can reach.
 
-A function that is defined anew in its place (a notebook's cell that is run again, a module that is
-reloaded) takes the place of the old one when a run of it is started: what is claimed from then on
-is driven by the new code. Another function under the same name is never mistaken for it.
+A function may be defined again under the same module and name: a notebook's cell is run again, or a
+module is reloaded. When a run of it is started, the new function replaces the old one, and drives
+runs that are claimed from then on. A function defined elsewhere never replaces one of its name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,9 +14,9 @@ from substrate.values.errors import Misuse
 
 
 class Registry(Mapping[tuple[str, int], Durable[..., Any]]):
-    """What a worker knows.
+    """A worker's durable functions, by name and version.
 
-    Raises `Misuse` for what is no durable function, and for two of one name and version.
+    Raises `Misuse` if one given is no durable function, and for two of one name and version.
     """
 
     def __init__(self, functions: Iterable[Durable[..., Any]] = ()) -> None:
@@ -34,7 +34,8 @@ class Registry(Mapping[tuple[str, int], Durable[..., Any]]):
                     f"work() is given two functions {each.name!r}, version {each.version}: "
                     f"{_place(known)} and {_place(each)}; give one a name or a version of its own"
                 )
-        # Of two of one name it is the one that was given, or is nearer: see `recognise`.
+        # Of two with one name, the one given to the worker counts, or else the nearer one. A run
+        # that is started with the other one is refused: see `recognise`.
         for each in reached(list(self._known.values())):
             self._known.setdefault((each.name, each.version), each)
 
@@ -48,10 +49,10 @@ class Registry(Mapping[tuple[str, int], Durable[..., Any]]):
         return len(self._known)
 
     def recognise(self, function: Durable[..., Any]) -> bool:
-        """Say whether a function took the place of one that was known under its name.
+        """Replace the known function if this one is its new definition; return whether it did.
 
-        Does nothing with a name that is not known here. Raises `Misuse` for another function than
-        the one that is known: a run that is started with it would be driven by that.
+        Does nothing if the name is not known here. Raises `Misuse` if the name belongs to another
+        function: the worker would drive the run with that one.
         """
         key = function.name, function.version
         known = self._known.get(key)
@@ -68,13 +69,13 @@ class Registry(Mapping[tuple[str, int], Durable[..., Any]]):
 
 
 def _is_made_alike(one: Durable[..., Any], other: Durable[..., Any]) -> bool:
-    """Whether both are of the same code: a function that is made by another, called twice."""
+    """Whether both have the same code object: one factory function made both."""
     code = getattr(one.function, "__code__", None)
     return code is not None and code is getattr(other.function, "__code__", None)
 
 
 def _is_defined_anew(one: Durable[..., Any], other: Durable[..., Any]) -> bool:
-    """Whether one stands in its module where the other stood before."""
+    """Whether both have the same module and qualified name, outside of any function."""
     place = _place(one)
     return place == _place(other) and "<locals>" not in place
 

@@ -1,8 +1,8 @@
-"""What a step's function says that it returns, where that is more than JSON holds by itself.
+"""The return annotation of a step's function, if the codec alone could not give its values back.
 
-Then the step's value crosses the journal as that type, live and on every replay alike: a dataclass,
-a pydantic model, a set, a path. What JSON holds stays what it always was: a tuple is a list, an
-enum member its value.
+The step's value is then read back as that type, in the live run and on each replay: a dataclass, a
+pydantic model, a set, a path. Values that the codec encodes itself come back as JSON has them: a
+tuple as a list, an enum member as its value.
 """
 
 import inspect
@@ -43,26 +43,26 @@ class Measured:
 
 
 _HELD = (NoneType, int, float, str, bytes, bytearray, date, Decimal, list, tuple, dict, UUID, Enum)
-"""The classes of what the codec writes, and their subclasses."""
+"""Classes whose values the codec encodes; their subclasses count too."""
 
 _COUNTED = (OrderedDict, Counter, defaultdict)
-"""Dicts that are more than a dict, and come back as what they are."""
+"""Subclasses of dict whose values are read back as that class."""
 
 _PLAIN = frozenset(
     (None, Any, bool, Measured, *_HELD, "None", "Any", "bool", "int", "float", "str", "bytes")
 ) - {bytearray}
-"""Annotations that need no closer look; as text where they are not evaluated.
+"""Annotations that need no `Annotation`; also as text, since some modules do not evaluate theirs.
 
-`Measured` holds a value of any type.
+`Measured` is one of them, since its value may be of any type.
 """
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def result_of(fn: Callable[..., Any]) -> Annotation | None:
-    """Return the type of a function's result, where its values need one; else None.
+    """Return the type of a function's result; None if the codec suffices for its values.
 
-    Raises `Misuse` for a type that does not tell what its values are read back as.
+    Raises `Misuse` for a `defaultdict` without types.
     """
     hint = _hint(fn)
     try:
@@ -74,9 +74,9 @@ def result_of(fn: Callable[..., Any]) -> Annotation | None:
 
 
 def check_result(fn: Callable[..., Any]) -> None:
-    """Raise `Misuse` for a function that says it returns what has no JSON form.
+    """Raise `Misuse` if a function is annotated to return a type that has no JSON form.
 
-    Before a call that can't be taken back: once it was made, it would be too late.
+    Checked before the function is called: an effect that has happened cannot be taken back.
     """
     hint = _hint(fn)
     try:
@@ -96,24 +96,25 @@ def _typed(fn: Callable[..., Any]) -> Annotation | None:
     hint = _resolved(fn)
     if not _needs_type(hint, set()):
         return None
-    hint = _told(fn, hint)
+    hint = _with_bytes(fn, hint)
     try:
         return Annotation(f"{getattr(fn, '__name__', 'it')}()", "result", hint)
     except (NameError, PydanticUserError):
-        return None  # what it returns may be JSON all the same
+        return None  # the values that it returns may be JSON all the same
 
 
 @lru_cache(maxsize=1024)
 def _problem(fn: Callable[..., Any]) -> str | None:
-    """Say why the type of a function's result has no JSON form; None where it may have one."""
+    """Return why the type of a function's result has no JSON form; None if it may have one."""
     hint = _resolved(fn)
-    return no_form(_told(fn, hint)) if _needs_type(hint, set()) else None
+    return no_form(_with_bytes(fn, hint)) if _needs_type(hint, set()) else None
 
 
-def _told(fn: Callable[..., Any], hint: Any) -> Any:
-    """Return a type with what pydantic has to be told of a bytearray, wherever in it that stands.
+def _with_bytes(fn: Callable[..., Any], hint: Any) -> Any:
+    """Return a type in which each `bytearray` has the annotation by which pydantic dumps bytes.
 
-    Raises `Misuse` for a `defaultdict` that does not tell of what: its factory has no JSON form.
+    Raises `Misuse` for a `defaultdict` without types: its factory is not recorded, and pydantic
+    needs the types to choose a new one.
     """
     if hint is bytearray:
         return Annotated[bytearray, _BYTES]
@@ -126,16 +127,16 @@ def _told(fn: Callable[..., Any], hint: Any) -> Any:
     origin, inside = get_origin(hint), get_args(hint)
     if not inside or origin in (Literal, Callable):
         return hint
-    told = tuple(_told(fn, each) for each in inside)
-    if told == inside:
+    parts = tuple(_with_bytes(fn, each) for each in inside)
+    if parts == inside:
         return hint
     if origin is Annotated:
-        return Annotated[(told[0], *hint.__metadata__)]
-    return Union[told] if origin in (Union, UnionType) else origin[told]  # noqa: UP007
+        return Annotated[(parts[0], *hint.__metadata__)]
+    return Union[parts] if origin in (Union, UnionType) else origin[parts]  # noqa: UP007
 
 
 def no_form(hint: Any) -> str | None:
-    """Say which type has no JSON form, and why; None where it has one, or nobody can tell."""
+    """Return which type has no JSON form, and why; None if it has one, or that is not known."""
     try:
         TypeAdapter(hint).json_schema(mode="serialization")
     except NameError:
@@ -146,7 +147,7 @@ def no_form(hint: Any) -> str | None:
 
 
 def _needs_type(hint: Any, seen: set[int]) -> bool:
-    """Whether a type stands for values that the codec does not hold, or holds some."""
+    """Whether values of a type, or values inside them, are more than the codec gives back."""
     if id(hint) in seen:
         return False
     seen.add(id(hint))
@@ -155,13 +156,13 @@ def _needs_type(hint: Any, seen: set[int]) -> bool:
     origin = get_origin(hint)
     inside = [getattr(hint, "__value__", None), *get_args(hint)]
     kinds = [each for each in (hint, origin) if isinstance(each, type)]
-    if any(_is_strange(kind) for kind in kinds):
+    if any(_is_unknown_to_codec(kind) for kind in kinds):
         return True
     return any(_needs_type(each, seen) for each in inside)
 
 
-def _is_strange(kind: type) -> bool:
-    """Whether the codec holds no values of a class."""
+def _is_unknown_to_codec(kind: type) -> bool:
+    """Whether the codec does not give values of a class back as that class."""
     if kind in (*_COUNTED, bytearray):
         return True
     if kind is object or issubclass(kind, _HELD) or kind.__module__ == "typing":
@@ -170,7 +171,7 @@ def _is_strange(kind: type) -> bool:
 
 
 class _AsBytes:
-    """Has pydantic write a bytearray as bytes, and make one of them."""
+    """Makes pydantic dump a bytearray as bytes, and validate bytes to a bytearray."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -184,8 +185,8 @@ class _AsBytes:
 
 
 def _bytearray_of(given: object) -> bytearray:
-    if not isinstance(given, bytes | bytearray):  # a number would be so many zeros
-        raise ValueError("it is no bytes")  # noqa: TRY004 - what pydantic hears
+    if not isinstance(given, bytes | bytearray):  # `bytearray(3)` would be three zeros
+        raise ValueError("it is no bytes")  # noqa: TRY004 - what pydantic takes as a refusal
     return bytearray(given)
 
 
@@ -193,11 +194,11 @@ _BYTES = _AsBytes()
 
 
 def _resolved(fn: Callable[..., Any]) -> Any:
-    """Return the type that a call of a function comes to, once it was awaited."""
+    """Return the type of a function's result, after awaiting if the call returns an awaitable."""
     hint = _hint(fn)
     try:
         hint = get_type_hints(fn, include_extras=True).get("return", hint)
-    except (NameError, TypeError, AttributeError):  # of a name that is imported for checkers only
+    except (NameError, TypeError, AttributeError):  # such as a name imported for checkers only
         return Any if isinstance(hint, str) else hint
     return get_args(hint)[-1] if get_origin(hint) in (Awaitable, Coroutine) else hint
 

@@ -1,7 +1,8 @@
-"""Whether a call fits the function that it is of, before anything of it is recorded.
+"""Checks that arguments fit a function's signature, before anything of the call is recorded.
 
-An option of ours and a parameter of the function may have one name. Who gives such a one by name,
-and not the function's by position, may mean either, so that is refused.
+An option of an operation and a parameter of the function may have the same name. If it is given by
+name, it could be meant for either, so the call is refused: unless the function gets its own
+argument by position.
 """
 
 import inspect
@@ -16,13 +17,13 @@ from substrate.values.errors import Misuse
 
 
 class Shape(NamedTuple):
-    """What a plain function takes: how many arguments by position, and which in all."""
+    """The parameters of a plain function: how many by position, and all names."""
 
     least: int
     most: int
     has_named_only: bool
     names: tuple[str, ...]
-    """Of its parameters, but for ``*args`` and ``**keywords``."""
+    """Names of its parameters, without ``*args`` and ``**keywords``."""
     is_async: bool
 
 
@@ -30,14 +31,15 @@ _shapes: WeakKeyDictionary[FunctionType, Shape] = WeakKeyDictionary()
 
 
 def shape_of(fn: object) -> Shape | None:
-    """Return the shape of a plain function, or of a method's; None where a closer look is needed.
+    """Return the shape of a plain function or method; None if only `inspect` can tell.
 
-    It is looked at once: Python audits each look at a function's code, and a hook of our own hears
-    that (`substrate.store.sqlite.exclusive`), several times in a step.
+    Cached, since reading a function's code raises a Python audit event, which calls a hook of our
+    own (`substrate.store.sqlite.exclusive`). Without the cache, each step would call it several
+    times.
     """
     if type(fn) is MethodType:
         fn = fn.__func__
-    if type(fn) is not FunctionType or fn.__dict__:  # it may be wrapped, or say another signature
+    if type(fn) is not FunctionType or fn.__dict__:  # may have `__wrapped__` or `__signature__`
         return None
     shape = _shapes.get(fn)
     if shape is None:
@@ -53,7 +55,7 @@ def shape_of(fn: object) -> Shape | None:
 
 
 def is_async(fn: Callable[..., Any]) -> bool:
-    """Whether a call of it gives a coroutine: as `inspect.iscoroutinefunction` says."""
+    """Whether calling it returns a coroutine; the same answer as `inspect.iscoroutinefunction`."""
     inside: Callable[..., Any] = fn
     while type(inside) is partial:
         inside = inside.func
@@ -70,15 +72,16 @@ def check_fit(
     options: Collection[str] = (),
     given: Collection[str] = (),
 ) -> None:
-    """Raise `Misuse` where the function cannot be called with these arguments.
+    """Raise `Misuse` if the function cannot be called with these arguments.
 
-    `options` are those that `caller` takes itself, `given` those of them that it was given.
+    `options` are the names that the operation `caller` takes itself; `given` are those among them
+    that this call uses.
     """
     if not given and _surely_fits(fn, len(args), keywords):
         return
     try:
         signature = inspect.signature(fn)
-    except (TypeError, ValueError):  # some builtins do not tell
+    except (TypeError, ValueError):  # some builtins have no signature
         return
     name = _name_of(fn)
     check_meaning(caller, name, signature, len(args), given)
@@ -92,9 +95,9 @@ def check_fit(
 def check_meaning(
     caller: str, name: str, signature: inspect.Signature, count: int, given: Collection[str]
 ) -> None:
-    """Raise `Misuse` where an option could also be meant for the function.
+    """Raise `Misuse` if a given option could also be meant for the function.
 
-    `count` is how many arguments the function is given by position.
+    `count` is the number of arguments that the function gets by position.
     """
     if not given or signature.parameters.keys().isdisjoint(given):
         return
@@ -115,7 +118,7 @@ def near(
     caller: str,
     options: Collection[str],
 ) -> str:
-    """Return what a keyword that nobody takes may be meant for, as the end of an error."""
+    """Return the end of an error about an unknown keyword: a similar name, or the known ones."""
     takes_any = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
     unknown = [word for word in keywords if word not in signature.parameters]
     if takes_any or not unknown:
@@ -130,11 +133,11 @@ def near(
 
 
 def _surely_fits(fn: Callable[..., Any], count: int, keywords: Mapping[str, Any]) -> bool:
-    """Say quickly that a plain call fits; False where that takes a closer look."""
+    """Whether a plain call certainly fits; False if only its signature can show that."""
     if keywords or (shape := shape_of(fn)) is None:
         return False
     if type(fn) is MethodType:
-        count += 1
+        count += 1  # `self`
     return shape.least <= count <= shape.most and not shape.has_named_only
 
 

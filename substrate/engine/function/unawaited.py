@@ -1,9 +1,10 @@
-"""A call of an async function that nobody awaits, found in the source before anything is called.
+"""Finds calls of async functions without `await` in a function's source, before it is called.
 
-Python makes a coroutine of it, and does nothing. It warns when that goes away, at whatever line
-that is, and the run has gone on. Only what is surely so is found: a call that stands alone as a
-statement, is kept in a name that nothing reads, or is what an async function returns, of a name
-that is an async function.
+Such a call only makes a coroutine. Python warns when that is collected, at some unrelated line, and
+by then the run has gone on without the call.
+
+Only certain cases are reported: the name is an async function, and the call is a statement of its
+own, is assigned to a name that nothing reads, or is what an async function returns.
 """
 
 import ast
@@ -21,35 +22,35 @@ _Outer = ast.Global | ast.Nonlocal
 
 
 def unawaited(function: Callable[..., Any], *, is_helper: bool = False) -> str | None:
-    """Say which call in a function nobody awaits, with its line; None where none is found.
+    """Return which call in a function is not awaited, with its line; None if none is found.
 
-    Who calls a helper may await what that returns.
+    With `is_helper`, a call that the function returns does not count: its caller may await it.
     """
     function = inspect.unwrap(function)
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError):  # it was typed in, or is not Python's
+    except (OSError, TypeError, SyntaxError):  # has no source file, or is not written in Python
         return None
     made = tree.body[0] if len(tree.body) == 1 else None
     code = getattr(function, "__code__", None)
-    # Of another name, the file has changed since it was imported.
+    # If the names differ, the file has changed since it was imported: this is other code.
     if not isinstance(made, _Made) or getattr(code, "co_name", None) != made.name:
         return None
     file, _, first = place_of(function).rpartition(":")
     inside = _defined_in(made)
     for call in _left_alone(made, is_helper=is_helper):
         if _is_async(call.func, function, inside):
-            said = ast.unparse(call.func)
+            name = ast.unparse(call.func)
             return (
-                f"{file}:{int(first) + call.lineno - 1}: {said}(…) is async, and nobody awaits it, "
-                f"so it does nothing; write `await {said}(…)`"
+                f"{file}:{int(first) + call.lineno - 1}: {name}(…) is async, and nobody awaits it, "
+                f"so it does nothing; write `await {name}(…)`"
             )
     return None
 
 
 @lru_cache(maxsize=512)
 def unawaited_below(function: Callable[..., Any]) -> str | None:
-    """Say the same of a function and of the async ones of its module that it names, and so on."""
+    """Do as `unawaited`, also for the async functions of its module that it names, and theirs."""
     left: list[Callable[..., Any]] = [inspect.unwrap(function)]
     seen: set[Callable[..., Any]] = set()
     while left:
@@ -67,7 +68,7 @@ def unawaited_below(function: Callable[..., Any]) -> str | None:
 
 
 def _left_alone(made: _Made, *, is_helper: bool) -> Iterator[ast.Call]:
-    """Yield the calls that are statements, that nothing reads, or that an async one returns."""
+    """Yield calls that are statements, whose result is not read, or that an async one returns."""
     is_last = isinstance(made, ast.AsyncFunctionDef) and not is_helper
     read = {node.id for node in ast.walk(made) if _is_read(node)}
     read |= {name for node in ast.walk(made) if isinstance(node, _Outer) for name in node.names}
@@ -90,7 +91,7 @@ def _is_read(node: ast.AST) -> TypeGuard[ast.Name]:
 
 
 def _calls_in(value: ast.expr) -> Iterator[ast.Call]:
-    """Yield the calls whose results a value is, or holds in a list."""
+    """Yield the calls whose results are the value, or items of a list or tuple."""
     match value:
         case ast.Call():
             yield value
@@ -102,7 +103,7 @@ def _calls_in(value: ast.expr) -> Iterator[ast.Call]:
 
 
 def _own(made: _Made) -> Iterator[ast.AST]:
-    """Yield what stands in a function, in order, and not in the functions in it."""
+    """Yield the nodes of a function in order, without those of functions and classes inside it."""
     left: list[ast.AST] = list(made.body)
     while left:
         node = left.pop(0)
@@ -112,7 +113,7 @@ def _own(made: _Made) -> Iterator[ast.AST]:
 
 
 def _defined_in(made: _Made) -> frozenset[str]:
-    """Return the names that are async functions inside of a function, and nothing else there."""
+    """Return names that a function binds to an async function in it, and to nothing else."""
     arguments = made.args
     given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     bound = [each.arg for each in (*given, arguments.vararg, arguments.kwarg) if each]
@@ -143,16 +144,16 @@ def _yields(made: _Made) -> bool:
 
 
 def _is_async(name: ast.expr, function: Callable[..., Any], inside: frozenset[str]) -> bool:
-    """Whether a name in a function surely stands for an async function."""
+    """Whether a name in a function certainly means an async function."""
     if isinstance(name, ast.Name) and name.id in inside:
         return True
     found = _meant(name, function)
-    # Of a tool or a durable function, which are called as the function that they are.
+    # A tool or a durable function has the async function in its attribute `function`.
     return inspect.iscoroutinefunction(getattr(found, "function", found))
 
 
 def _meant(name: ast.expr, function: Callable[..., Any]) -> object:
-    """Return what a name in a function stands for, as far as that is known without running it."""
+    """Return the object that a name in a function means; None if only a run would show it."""
     if isinstance(name, ast.Name):
         code = function.__code__
         if name.id in (*code.co_varnames, *code.co_cellvars):
@@ -175,5 +176,5 @@ def _closed_over(name: str, function: Callable[..., Any]) -> object:
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
     try:
         return cells[name].cell_contents
-    except (KeyError, ValueError):  # it is not assigned yet
+    except (KeyError, ValueError):  # the variable is not assigned yet
         return None

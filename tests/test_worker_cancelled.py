@@ -243,7 +243,7 @@ def _interrupted_process(url: str, folder: str) -> None:
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 async def test_interrupted_from_the_keyboard(store_url, tmp_path, times):
-    """However often Ctrl-C is pressed, the process ends at once and its runs are free."""
+    """Ctrl-C, also pressed three times 30 ms apart, ends the process, and its runs are free."""
     process = PROCESSES.Process(target=_interrupted_process, args=(store_url, tmp_path))
     process.start()
     try:

@@ -15,6 +15,7 @@ import apsw
 import pytest
 
 from substrate import Client, Context, RunStatus, WorkerOptions, connect, durable
+from substrate.engine.worker.heartbeat import Heartbeat
 from tests.crew import Outside
 from tests.processes import PROCESSES
 from tests.runs import QUICK, reached
@@ -226,6 +227,38 @@ async def test_the_loop_is_closed_under_it(store_url):
         async with client.work([waits], options=QUICK):
             await client.signal("run", "go", "done")
             assert await client.result("run") == "done"
+
+
+async def test_a_heartbeat_ends_with_its_event_loop(store_url):
+    """Nobody tells a heartbeat to stop, and its loop is closed: it ends, long before the lease."""
+    begun: list[threading.Thread] = []
+    before = helpers()
+
+    async def forgets() -> None:
+        async with connect(store_url) as client:
+            heartbeat = Heartbeat(client.store, "forgotten", timedelta(minutes=10))
+            await heartbeat.born()
+            begun.extend(helpers() - before)
+
+    await asyncio.to_thread(in_a_loop_of_its_own, forgets)
+    assert begun
+    with database(store_url) as db:
+        await left_nothing(db, before)
+
+
+def threads_of_files() -> set[threading.Thread]:
+    """Return the threads of open SQLite files."""
+    return {each for each in threading.enumerate() if each.name.startswith("ostinato-sqlite")}
+
+
+async def test_no_thread_of_a_file_is_started_where_ctrl_c_arrives(tmp_path):
+    """An open SQLite file has all its threads: Python loses one whose start is interrupted."""
+    before = threads_of_files()
+    async with connect(f"sqlite:///{tmp_path}/runs.db") as client:
+        opened = threads_of_files()
+        assert len(opened - before) == 2
+        await asyncio.gather(*(client.list() for _ in range(20)))
+        assert threads_of_files() == opened
 
 
 async def _interrupted(url: str, folder: str) -> None:

@@ -22,6 +22,8 @@ from substrate.values.records import Owner
 
 log = logging.getLogger("ostinato")
 
+_LOOK_S = 1.0  # how often the thread looks whether its event loop is still open
+
 
 class Heartbeat:
     """Beats for one incarnation of a worker until it is stopped or declared dead.
@@ -131,9 +133,11 @@ class Heartbeat:
 
     def _rest(self) -> bool:
         """Wait until the next beat is due; return whether there is to be none."""
-        until_last = max(0.0, self._last_moment - uptime())
         # A third of the lease: two beats in a row may be lost before it lapses.
-        self._hurry.wait(min(self._lease.total_seconds() / 3, until_last))
+        due = min(uptime() + self._lease.total_seconds() / 3, self._last_moment)
+        while (left := due - uptime()) > 0 and not self._hurry.wait(min(left, _LOOK_S)):
+            if self._loop.is_closed():  # a second Ctrl-C may leave nobody to say `stop`
+                return True
         self._hurry.clear()
         return self._is_stopping or self._is_struck_off or uptime() >= self._last_moment
 

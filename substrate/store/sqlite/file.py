@@ -123,7 +123,7 @@ class SqliteFile:
             connection.set_busy_timeout(int(_READ_WAIT * 1000))
         self._writing = asyncio.Lock()
         self._scanning = asyncio.Lock()
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="ostinato-sqlite")
+        self._threads = _started(2)
         self._pace = 0.0
         self._is_closed = False
 
@@ -224,6 +224,19 @@ class SqliteFile:
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Run in a thread, to its end: cancelled or not, it uses our connection until then."""
         return await to_its_end(asyncio.get_running_loop().run_in_executor(self._threads, call))
+
+
+def _started(count: int) -> ThreadPoolExecutor:
+    """Return an executor whose threads all run already.
+
+    Python forgets a thread if Ctrl-C interrupts the call that starts it. The process would wait
+    for it for ever. A file is opened outside the main thread, where no Ctrl-C arrives.
+    """
+    threads = ThreadPoolExecutor(count, thread_name_prefix="ostinato-sqlite")
+    all_run = threading.Barrier(count)
+    for _ in range(count):
+        threads.submit(all_run.wait)
+    return threads
 
 
 def _busy(waited: float) -> StoreError:

@@ -65,7 +65,7 @@ INNER = {
     "Context": {
         "attempt",
         "execution",
-        "give_up",
+        "abandon",
         "has_begun",
         "id_prefix",
         "key_ahead",

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 from substrate import Context, WorkerOptions, connect, durable
-from substrate.store.postgres.recovery import Suspicions, WorkerSeen
+from substrate.store.postgres.dead_workers import Suspicions, WorkerSeen
 from substrate.values.clock import OffsetClock, uptime
 from tests.runs import reached
 from tests.stores import LANE, OWNER, beating, claimed, database, eventually, new_run, opened

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import apsw
 import pytest
 
-from substrate.store.sqlite.checkpoints import write_checkpoint
+from substrate.store.sqlite.fenced_commit import write_checkpoint
 from substrate.store.sqlite.file import transact
 from substrate.store.sqlite.opening import open_file
 from substrate.store.store import Store
@@ -266,7 +266,7 @@ async def test_struggle_for_one_run(store_url: str):
 
 # ------------------------------------------------------------------------------------- mutants
 
-JOURNAL = "substrate/store/{}/checkpoints.py"
+JOURNAL = "substrate/store/{}/fenced_commit.py"
 
 BREACHES = {"test_takeover_first[lone]", "test_takeover_first[batch]", "test_writer_first[batch]"}
 MUTANTS = [

@@ -13,7 +13,7 @@ import pytest
 
 from skills.sql.tools import query_sql
 from substrate.store.connect import open_store
-from substrate.store.redact import PostgresUrl
+from substrate.store.database_url import PostgresUrl
 from substrate.values.errors import StoreError
 
 PASSWORD = "FAKE-datab4se:pw+1"

@@ -12,7 +12,7 @@ from substrate import connect
 from substrate.cli.invocation import Invocation
 from substrate.cli.perform import perform
 from substrate.store.connect import open_store
-from substrate.store.redact import PostgresUrl
+from substrate.store.database_url import PostgresUrl
 from substrate.values.errors import BadDatabaseUrl, StoreError
 from tests.fork import Fork
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from substrate.engine.run.committer import Committer
-from substrate.store.postgres import checkpoints as journal
-from substrate.store.postgres import ending, promises, recovery, runs
+from substrate.store.postgres import dead_workers, ending, promises, recovery, runs
+from substrate.store.postgres import fenced_commit as journal
 from substrate.store.postgres import signals as inbox
 from substrate.store.postgres import suspend as waiting
 from substrate.store.postgres.connections import Connections, open_connection, prepare
@@ -76,7 +76,7 @@ FREQUENT = {
     "owned_runs": (runs._SELECT_OWNED_RUNS, ("w",)),
     "release": (runs._RELEASE, NAMED),
     "runs": (runs._SELECT_RUNS, NAMED | {"status": "done"}),
-    "owners": (recovery._SELECT_OWNERS, NAMED),
+    "owners": (dead_workers._SELECT_OWNERS, NAMED),
     "lost": (recovery._SELECT_LOST, NAMED),
     "lock lost": (recovery._LOCK_LOST, NAMED),
     "take back": (recovery._TAKE_BACK, NAMED),

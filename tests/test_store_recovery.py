@@ -15,7 +15,7 @@ from itertools import chain
 import pytest
 
 from substrate.store.crashes import MAX_CRASHES
-from substrate.store.postgres.recovery import PATIENCE, Suspicions, WorkerSeen, look
+from substrate.store.postgres.dead_workers import PATIENCE, Suspicions, WorkerSeen, look
 from substrate.store.store import Store
 from substrate.values.codec import decode
 from substrate.values.ids import RunId

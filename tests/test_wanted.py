@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from typing_extensions import TypedDict
 
 from substrate import Context, connect, durable
-from substrate.engine.context.expected import Wanted
 from substrate.engine.context.receive import annotation_of
+from substrate.engine.context.wanted_type import WantedType
 from substrate.values.codec import decode
 from tests.runs import QUICK, reached
 
@@ -84,9 +84,9 @@ def repr_of(value: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
-def wanted_of(hint: Any) -> Wanted:
+def wanted_of(hint: Any) -> WantedType:
     """Return what the row of a wait for this type tells."""
-    return Wanted(annotation_of(hint, "x").schema)
+    return WantedType(annotation_of(hint, "x").schema)
 
 
 @pytest.mark.parametrize("hint", TYPES, ids=repr_of)
@@ -168,7 +168,7 @@ LOOP = {"$ref": "#/$defs/a"}
 )
 def test_a_schema_that_is_none(schema):
     """A row that was written by hand tells something or nothing, soon, and breaks nobody."""
-    wanted = Wanted(schema)
+    wanted = WantedType(schema)
 
     assert isinstance(wanted.words, str)
     assert isinstance(wanted.is_bool and wanted.is_text, bool)
@@ -221,12 +221,12 @@ async def test_a_wait_of_an_older_version(sqlite_url):
     async def untyped(ctx: Context) -> Any:
         return await ctx.receive("say")
 
-    untyped_row = Wanted()
+    untyped_row = WantedType()
     async with connect(sqlite_url) as client, client.work([untyped], options=QUICK):
         await client.start(untyped, id="run")
         await reached(client, "run", "say.0")
         (row,) = [each for each in await client.journal("run") if each.key == "say.0"]
         assert decode(row.input) == {"due_at": None}
-        assert Wanted.by(row) == untyped_row
+        assert WantedType.by(row) == untyped_row
         assert untyped_row.refusal(object()) is None
         assert untyped_row.words == "any JSON"

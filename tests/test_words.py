@@ -29,7 +29,7 @@ EARLIER = {
     "Trial": "StepExecution",
     "Heart": "Heartbeat",
     "Pulse": "HeartbeatConnection",
-    "Strays": "Orphans",
+    "Strays": "UndrivenRuns",
     "Vigil": "Suspicions",
     "Sighting": "WorkerSeen",
     "Received": "ReceivedSignal",

@@ -21,7 +21,7 @@ from skills.sql.process import Processes, Question, longest
 from substrate.agent.tool import Tool, tool
 from substrate.installed import how_to_add
 from substrate.models.messages import Json
-from substrate.store.redact import PostgresUrl
+from substrate.store.database_url import PostgresUrl
 from substrate.values.errors import BadDatabaseUrl, Misuse
 
 SLACK = timedelta(seconds=5)

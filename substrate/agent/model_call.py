@@ -134,7 +134,7 @@ def model_step(ctx: Context, asked: ModelCall) -> Step:
         fingerprint=fingerprint(Kind.STEP.value, asked.name),
         retry=replace(MODEL_RETRY, patience=timedelta(seconds=seconds_of(model.patience))),
         pause_on=(Exception,),
-        let_through=(ContextOverflow,) if asked.raises_overflow else (),
+        raised_to_caller=(ContextOverflow,) if asked.raises_overflow else (),
         add_usage=_add_usage,
         on_hurried=partial(_unblock, ctx, model),
         blobs=(blob,),

@@ -85,7 +85,7 @@ async def close(ctx: Context, transcript: Transcript) -> None:
             why = f"the loop ended before {found.key!r} had an outcome"
             same = fingerprint(Kind.STEP.value, found.name)
             step = Step(name=found.name, call=_nothing, fingerprint=same)
-            await ctx.give_up(step, why).settled()
+            await ctx.abandon(step, why).settled()
 
 
 def _is_ahead(ctx: Context, name: str) -> bool:

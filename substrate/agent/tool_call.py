@@ -81,7 +81,7 @@ def call_of(
         # It was begun, and may have had its effect: it is neither refused nor begun anew.
         missing = "its tool has changed since" if call.name in tools else str(checked)
         why = f"{call.name!r} was called, and nothing can go on with it: {missing}"
-        return scope.give_up(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
+        return scope.abandon(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
     return _made(scope, name, call, checked)
 
 

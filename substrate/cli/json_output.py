@@ -24,8 +24,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from substrate.agent.history.inbox import UntakenSignal
 from substrate.agent.history.totals import Totals
+from substrate.agent.history.untaken import UntakenSignal
 from substrate.agent.history.waits import Wait
 from substrate.cli.format import visible_json
 from substrate.cli.streams import write

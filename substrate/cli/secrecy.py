@@ -15,7 +15,7 @@ from substrate.cli.environment import database_url
 from substrate.cli.format import visible
 from substrate.models.providers.address import Address
 from substrate.models.providers.keys import secrets_of
-from substrate.store.redact import PostgresUrl
+from substrate.store.database_url import PostgresUrl
 from substrate.values import secret as revealed
 from substrate.values.errors import BadDatabaseUrl
 from substrate.values.mask import Mask

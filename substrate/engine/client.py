@@ -20,13 +20,13 @@ from substrate.engine.function.function import Durable, Later, not_durable
 from substrate.engine.function.objects import encoded
 from substrate.engine.function.place import described
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.journal import acceptance
+from substrate.engine.run.mismatch import acceptance
 from substrate.engine.run.services import Listener, ignore_event
 from substrate.engine.worker.options import DEFAULT_OPTIONS, WorkerOptions
 from substrate.engine.worker.worker import Worker
 from substrate.store.connect import open_store
-from substrate.store.shield import to_its_end
 from substrate.store.store import Store
+from substrate.store.uncancelled import to_its_end
 from substrate.values.clock import LONGEST, Clock, time_limit, to_ms
 from substrate.values.codec import fingerprint, is_long
 from substrate.values.errors import (

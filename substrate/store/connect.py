@@ -5,9 +5,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from substrate.installed import how_to_add
-from substrate.store.redact import FORMS, refused
-from substrate.store.shield import made_in_thread
+from substrate.store.database_url import FORMS, refused
 from substrate.store.store import Store
+from substrate.store.uncancelled import made_in_thread
 from substrate.values.clock import Clock
 from substrate.values.errors import BadDatabaseUrl
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from substrate.agent.history.rows import input_of
 from substrate.engine.client import Client
-from substrate.engine.context.expected import Wanted
+from substrate.engine.context.wanted_type import WantedType
 from substrate.engine.run.attempts import Attempt, Series, failed_in, next_attempt_at, series_of
 from substrate.engine.worker.unknown import missing_worker
 from substrate.values.ids import RunId, place_of
@@ -32,9 +32,9 @@ class Wait:
     missing: str | None = None
 
     @property
-    def wanted(self) -> Wanted:
+    def wanted(self) -> WantedType:
         """What a signal is to be."""
-        return Wanted.by(self.promise)
+        return WantedType.by(self.promise)
 
     @property
     def series(self) -> Series:

@@ -30,7 +30,7 @@ from substrate.cli.screen import open_page, open_screen, put
 from substrate.cli.show.questions import how_to_answer
 from substrate.cli.show.waits import wait_words
 from substrate.engine.client import Client
-from substrate.engine.context.expected import Wanted
+from substrate.engine.context.wanted_type import WantedType
 from substrate.engine.context.yes_no import yes_and_no
 from substrate.engine.run.attempts import failed_in
 from substrate.values.errors import RunEnded
@@ -154,7 +154,7 @@ def _read(text: str | None, waits: Sequence[Wait], name: str, command: Callable[
     raise UsageError(f"nothing was sent, for {name!r} is to be {first.words}: {why}")
 
 
-def _readings(text: str | None, wanted: Wanted) -> Sequence[Any]:
+def _readings(text: str | None, wanted: WantedType) -> Sequence[Any]:
     """Return what somebody may have meant, the likeliest first: text needs no quotes of JSON."""
     if text is None:
         return [None]

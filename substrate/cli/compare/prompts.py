@@ -31,7 +31,7 @@ from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import print_document
 from substrate.cli.screen import open_page, put
 from substrate.engine.client import Client
-from substrate.store.redact import shown_url
+from substrate.store.database_url import shown_url
 
 
 async def compare_versions(

@@ -12,7 +12,7 @@ from substrate.cli import format as wording
 from substrate.cli.invocation import Invocation
 from substrate.cli.suspects import line_of
 from substrate.engine.failure import decode_failure
-from substrate.engine.run.journal import NEVER_ASKED
+from substrate.engine.run.mismatch import NEVER_ASKED
 from substrate.values import errors
 from substrate.values.errors import Failure, OutcomeUnknown, RunTimedOut, StepFailed
 from substrate.values.records import Kind, PromiseState, RunStatus

@@ -29,7 +29,7 @@ from substrate.cli.show.questions import how_to_answer
 from substrate.cli.show.waits import wait_words
 from substrate.engine.client import Client
 from substrate.engine.worker.unknown import missing_worker
-from substrate.store.redact import shown_url
+from substrate.store.database_url import shown_url
 from substrate.values.records import Run, RunStatus
 
 STYLES = {

@@ -17,10 +17,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from substrate.agent.history.accepted import accepted_in
-from substrate.agent.history.inbox import read_inbox
 from substrate.agent.history.questions import read_questions
 from substrate.agent.history.run import RunHistory, question_of, read_history
 from substrate.agent.history.undo import undos_in
+from substrate.agent.history.untaken import read_inbox
 from substrate.agent.history.waits import read_waits
 from substrate.cli import format as wording
 from substrate.cli.database import opened

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from substrate.agent.history.inbox import UntakenSignal
 from substrate.agent.history.questions import Question
 from substrate.agent.history.run import RunHistory
+from substrate.agent.history.untaken import UntakenSignal
 from substrate.agent.history.waits import Wait, until_of
 from substrate.cli import format as wording
 from substrate.cli.invocation import Invocation

@@ -114,7 +114,7 @@ async def run_call(
             raise asyncio.CancelledError
         # A draining run refuses operations, and the call may have failed only for that reason. Such
         # a failure must not be recorded, so this raises while the run drains.
-        await execution.lifecycle.wait_unless_draining()
+        await execution.lifecycle.block_while_draining()
     return await execution.recorder.write(
         replace(_settled(promise, outcome), settled_at=execution.now_ms)
     )

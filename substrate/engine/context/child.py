@@ -20,7 +20,7 @@ from substrate.engine.function.function import Durable
 from substrate.engine.function.place import how_to_be_found, in_place
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.idle import Group
-from substrate.engine.run.journal import Expected
+from substrate.engine.run.mismatch import RequestedCall
 from substrate.values.errors import Interrupt, Misuse, Paused, UnknownFunction
 from substrate.values.ids import RunId, lane_of
 from substrate.values.records import JsonText, NewRun, OnDead, Promise, PromiseState
@@ -71,7 +71,7 @@ class Child(Pending[T]):
     __slots__ = ("_group", "_spawn", "_started")
 
     def __init__(
-        self, scope: Scope, asked: Expected, spawn: Spawn, new_promise: Callable[[], Promise]
+        self, scope: Scope, asked: RequestedCall, spawn: Spawn, new_promise: Callable[[], Promise]
     ) -> None:
         async def live(recorded: Promise | None) -> Promise:
             promise = recorded or await start_child(scope.execution, spawn, new_promise())

@@ -178,7 +178,7 @@ async def _race(
         ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         if any(isinstance(_error_of(task), Interrupt) for task in ended):
             # The run drains: its steps in flight may finish before their branches are cancelled.
-            await execution.lifecycle.wait_unless_draining()
+            await execution.lifecycle.block_while_draining()
     finally:
         for task in running:
             task.cancel()

@@ -57,8 +57,8 @@ from substrate.engine.function.function import Durable, not_durable
 from substrate.engine.function.place import described
 from substrate.engine.function.returns import result_of
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.journal import Expected
-from substrate.engine.step.close import give_up
+from substrate.engine.run.mismatch import RequestedCall
+from substrate.engine.step.close import abandon
 from substrate.engine.step.execute import run_step
 from substrate.engine.step.options import (
     NO_OPTIONS,
@@ -297,7 +297,7 @@ class Context:
         fn, args, keywords = unbound(fn, args, keywords)
         called = name_of(fn, options.get("name"))
         arguments = Arguments(args, keywords)
-        asked = Expected(self._scope.next_key(called), Kind.STEP, called, arguments.input)
+        asked = RequestedCall(self._scope.next_key(called), Kind.STEP, called, arguments.input)
         if self._is_settled(asked.key):
             kept = arguments  # nothing will be called
         else:
@@ -325,7 +325,7 @@ class Context:
         """Perform a prepared step: `step`, for who needs to say what the journal shows."""
         key = self._scope.next_key(step.name)
         return self._step(
-            Expected(key, Kind.STEP, step.name, step.input, step.fingerprint), lambda: step
+            RequestedCall(key, Kind.STEP, step.name, step.input, step.fingerprint), lambda: step
         )
 
     async def attempt(self, step: Step) -> Promise:
@@ -335,18 +335,18 @@ class Context:
         """
         try:
             return await self.checkpoint(step).settled()
-        except step.let_through:
+        except step.raised_to_caller:
             self._scope.return_key(step.name)
             raise
 
-    def give_up(self, step: Step, why: str) -> Pending[Any]:
+    def abandon(self, step: Step, why: str) -> Pending[Any]:
         """Settle an operation that was begun and that no code can go on with: see `closing`."""
-        asked = Expected(
+        asked = RequestedCall(
             self._scope.next_key(step.name), Kind.STEP, step.name, step.input, step.fingerprint
         )
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            return give_up(self.execution, recorded or self._scope.new_promise(asked), why)
+            return abandon(self.execution, recorded or self._scope.new_promise(asked), why)
 
         return Pending(self._scope, asked, live, read_step)
 
@@ -446,7 +446,7 @@ class Context:
         recorded = durable.with_defaults(arguments)
         is_same = recorded in (arguments, known)
         own = None if is_same else fingerprint(Kind.CHILD.value, called, arguments)
-        asked = Expected(key, Kind.CHILD, called, recorded, own)
+        asked = RequestedCall(key, Kind.CHILD, called, recorded, own)
         spawn = Spawn(
             durable,
             self.execution.claim.run.queue if queue is None else check_name(queue),
@@ -511,7 +511,7 @@ class Context:
             >>> await drive(ask)
             'nobody answered'
         """
-        asked = Expected(self._scope.next_key(name), Kind.SIGNAL, name)
+        asked = RequestedCall(self._scope.next_key(name), Kind.SIGNAL, name)
         seconds = None if timeout is None else seconds_of(timeout)
         if isinstance(type, str):
             raise Misuse(
@@ -536,7 +536,7 @@ class Context:
         Args:
             name: What they were sent under.
         """
-        asked = Expected(self._scope.next_key(name), Kind.SIGNAL, name, POLL)
+        asked = RequestedCall(self._scope.next_key(name), Kind.SIGNAL, name, POLL)
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
             return poll_signals(self.execution, self._scope.new_promise(asked))
@@ -558,7 +558,7 @@ class Context:
         gets it. A function that comes to its end a second time without having heard anything new
         ends; the signal stays in the inbox, and the log says so. Not for a `race`.
         """
-        asked = Expected(self._scope.next_key(HEARD), Kind.SIGNAL, check_name(name), POLL)
+        asked = RequestedCall(self._scope.next_key(HEARD), Kind.SIGNAL, check_name(name), POLL)
         return Hearing(self._scope, asked, self._scope.new_promise(asked))
 
     @overload
@@ -841,7 +841,7 @@ class Context:
 
     def _prepare(
         self,
-        asked: Expected,
+        asked: RequestedCall,
         fn: Callable[..., Any],
         arguments: Arguments,
         options: Options,
@@ -862,7 +862,7 @@ class Context:
         return recorded is not None and recorded.is_settled
 
     def _step(
-        self, asked: Expected, prepare: Callable[[], Step], result: Annotation | None = None
+        self, asked: RequestedCall, prepare: Callable[[], Step], result: Annotation | None = None
     ) -> Pending[Any]:
         read = read_step if result is None else partial(read_typed, result)
         return Pending(self._scope, asked, partial(run_step, self.execution, prepare, asked), read)
@@ -874,7 +874,7 @@ class Context:
             known = self.execution.journal.input_of(key)
             return self._call(key, fn, fn.encode_arguments((item,), {}, "ctx.map", known=known))
         arguments = Arguments((item,))
-        asked = Expected(key, Kind.STEP, name, arguments.input)
+        asked = RequestedCall(key, Kind.STEP, name, arguments.input)
         if not self._is_settled(key):
             check_step(fn, arguments, NO_OPTIONS)
             arguments = arguments.kept()
@@ -882,7 +882,7 @@ class Context:
         return self._step(asked, partial(step_of, fn, arguments, asked, result=result), result)
 
     def _call(self, key: Key, durable: Durable[..., T], arguments: JsonText) -> Pending[T]:
-        asked = Expected(key, Kind.STEP, durable.name, arguments)
+        asked = RequestedCall(key, Kind.STEP, durable.name, arguments)
         if self._depth >= MAX_CALLS:
             raise Misuse(
                 f"{key!r} would stand more than {MAX_CALLS} calls deep; write what calls itself so "
@@ -900,7 +900,7 @@ class Context:
         return Pending(self._scope, asked, live, partial(read_call, durable))
 
     def _timer(self, due: Callable[[], int]) -> Pending[None]:
-        asked = Expected(self._scope.next_key("sleep"), Kind.TIMER, "sleep")
+        asked = RequestedCall(self._scope.next_key("sleep"), Kind.TIMER, "sleep")
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
             return await_timer(self.execution, recorded, self._scope.new_promise(asked), due)

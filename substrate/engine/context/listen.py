@@ -14,7 +14,7 @@ from typing import Any
 from substrate.engine.context.pending import Pending
 from substrate.engine.context.receive import hear_signals
 from substrate.engine.context.scope import Scope
-from substrate.engine.run.journal import Expected
+from substrate.engine.run.mismatch import RequestedCall
 from substrate.values.codec import decode
 from substrate.values.records import JsonText, Promise, PromiseState
 
@@ -29,7 +29,7 @@ class Hearing(Pending[list[Any]]):
 
     leaves_a_row = False
 
-    def __init__(self, scope: Scope, asked: Expected, new_promise: Promise) -> None:
+    def __init__(self, scope: Scope, asked: RequestedCall, new_promise: Promise) -> None:
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
             return hear_signals(scope.execution, new_promise)
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 from substrate.engine.context.scope import Scope
 from substrate.engine.failure import Raised
-from substrate.engine.run.journal import Expected
+from substrate.engine.run.mismatch import RequestedCall
 from substrate.values.errors import Interrupt, Misuse
 from substrate.values.ids import Key, PromiseId, promise_id
 from substrate.values.records import Promise
@@ -41,7 +41,7 @@ class Pending(Coroutine[Any, Any, T]):
     leaves_a_row: ClassVar[bool] = True
     """Whether the journal has its outcome, whatever that is."""
 
-    def __init__(self, scope: Scope, asked: Expected, live: Live, read: Read[T]) -> None:
+    def __init__(self, scope: Scope, asked: RequestedCall, live: Live, read: Read[T]) -> None:
         self._scope = scope
         self._asked = asked
         self._live = live

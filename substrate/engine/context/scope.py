@@ -7,7 +7,7 @@ whatever order the operations run.
 
 from substrate.engine.context.task_state import TaskState
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.journal import Expected
+from substrate.engine.run.mismatch import RequestedCall
 from substrate.values.ids import Key, RunId, check_name, promise_id
 from substrate.values.records import Promise, PromiseState
 
@@ -47,7 +47,7 @@ class Scope:
         """Give back the last key taken under a name: the next operation of that name gets it."""
         self._ordinals[name] -= 1
 
-    def new_promise(self, expected: Expected) -> Promise:
+    def new_promise(self, expected: RequestedCall) -> Promise:
         """Return a new pending promise for the operation that the code asks for."""
         return Promise(
             id=promise_id(self.run_id, expected.key),

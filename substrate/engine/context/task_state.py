@@ -106,7 +106,7 @@ class TaskState:
         self._is_waiting = True
         self.group = group
         try:
-            await self._execution.lifecycle.wait_unless_draining()
+            await self._execution.lifecycle.block_while_draining()
             return await work()
         except Paused as paused:  # a row cannot be read, and the run does not drain yet
             self._execution.lifecycle.drain_and_raise(paused)
@@ -114,7 +114,7 @@ class TaskState:
             self._execution.lifecycle.check_open()
             if self._task is not self._execution.lifecycle.task:
                 raise  # a branch: the combinator waits for it, and raises the cause itself
-            raise self._execution.lifecycle.cancelled() from None
+            raise self._execution.lifecycle.note_cancellation() from None
         finally:
             self._is_waiting = False
             self.group = None

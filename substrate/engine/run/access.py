@@ -53,14 +53,14 @@ class StoreAccess:
             except CheckpointRefused:  # also a `StoreError`, but the caller handles it
                 raise
             except StoreError as error:
-                self.give_up(error)
+                self.shut_for_store(error)
 
     def log_trouble(self, consequence: str, error: StoreError) -> None:
         """Log an error of the database, which most likely affects other runs as well."""
         message = f"run {self._run_id} and perhaps others {consequence}"
         self._services.troubles.report(message, error)
 
-    def give_up(self, error: StoreError) -> NoReturn:
+    def shut_for_store(self, error: StoreError) -> NoReturn:
         """Shut the run: the database answers with an error, and another worker may fare better."""
         self.log_trouble("go on elsewhere or later", error)
         self._lifecycle.shut_and_raise(Shutdown(f"the database fails: {error}"))

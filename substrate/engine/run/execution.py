@@ -98,7 +98,7 @@ class Execution:
         following = Execution(
             self.claim,
             self.services,
-            lifecycle=self.lifecycle.for_unwinding(),
+            lifecycle=self.lifecycle.shut_for_unwinding(),
             journal=self.journal,
             open_promises=self.open,
             revealed=self.revealed,
@@ -117,7 +117,7 @@ class Execution:
         following = Execution(
             replace(self.claim, run=run),
             self.services,
-            lifecycle=self.lifecycle.for_another_drive(),
+            lifecycle=self.lifecycle.shut_for_another_drive(),
             # The calls are kept: one may still run in a thread, where nothing can stop it.
             open_promises=OpenPromises(self.fence.epoch, self.open.calls),
             revealed=self.revealed,

@@ -42,12 +42,12 @@ class Lifecycle:
         self.interrupt: Interrupt | None = None
         """What has shut the execution: the first interrupt wins."""
         self.crash: Failure | None = None
-        """Why the execution has no outcome, if that counts as a crash caused by the run itself."""
+        """Set where the run's own code caused a crash: why the execution has no outcome."""
         self.is_loaded = False
         """Whether the journal is loaded, so that the run's open promises are known."""
         self.is_unwinding = False
         self.is_leaving = False
-        """Whether the last write of this execution, or its suspension, is under way."""
+        """Whether it is giving its run up: its last write, or its suspension, is under way."""
         self._run_id = run_id
         self._lease_holds = lease_holds
         self._draining: Interrupt | None = None
@@ -56,20 +56,20 @@ class Lifecycle:
         self._cancellation: tuple[int, Misuse | None] = (0, None)
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def for_unwinding(self) -> "Lifecycle":
+    def shut_for_unwinding(self) -> "Lifecycle":
         """Shut this lifecycle; return that of the unwinding, which runs in the same task."""
-        following = self._following()
+        following = self._shut_and_follow()
         following.is_loaded = following.is_unwinding = True
         return following
 
-    def for_another_drive(self) -> "Lifecycle":
+    def shut_for_another_drive(self) -> "Lifecycle":
         """Shut this lifecycle; return that of the next drive, which also drains if this one did."""
-        following = self._following()
+        following = self._shut_and_follow()
         if self._draining is not None:
             following.drain(self._draining)
         return following
 
-    def _following(self) -> "Lifecycle":
+    def _shut_and_follow(self) -> "Lifecycle":
         self.shut(Shutdown("another execution of the run goes on"))
         return Lifecycle(self._run_id, self._lease_holds, self.task)
 
@@ -98,8 +98,9 @@ class Lifecycle:
     @property
     def holds(self) -> bool:
         """Whether the run may act: its lease holds, and it is not shut. Safe in any thread."""
-        # The lease first. A worker that registers anew first shuts its executions, and only then
-        # has a lease that holds again: in the other order, an old run could see both as good.
+        # The lease is read before the interrupt. A worker that registers anew first shuts its
+        # executions, and then gets a lease that holds. Read in the other order, an execution of
+        # the old registration could find no interrupt yet and the new lease already.
         return self._lease_holds() and self.interrupt is None
 
     def check_holds(self) -> None:
@@ -119,8 +120,9 @@ class Lifecycle:
     def end_early(self, interrupt: Cancelled) -> None:
         """Shut the execution so that the run ends now, cancelled or timed out.
 
-        Does nothing before the journal is loaded (the run does not know yet what to close), while
-        the run unwinds, and while its last write is under way.
+        It does nothing in three cases. Before the journal is loaded, the run does not know yet
+        what to close. While the run unwinds, it is ending already. While it leaves, its last write
+        decides.
         """
         if self.is_loaded and not (self.is_unwinding or self.is_leaving):
             self.shut(interrupt)
@@ -141,8 +143,8 @@ class Lifecycle:
         self.shut(interrupt)
         raise self.interrupt or interrupt
 
-    def cancelled(self) -> Misuse:
-        """Return the error for an operation of the run's own task that was cancelled from outside.
+    def note_cancellation(self) -> Misuse:
+        """Note that the run's own task was cancelled in an operation; return the error for that.
 
         Most likely an asyncio timeout cancelled it, which takes the cancellation back when it sees
         the error. If nobody takes it back, the task must end: see `is_own_cancellation`.
@@ -152,7 +154,7 @@ class Lifecycle:
         return error
 
     def is_own_cancellation(self, outcome: object) -> bool:
-        """Whether this outcome only means that the task was cancelled; it is none of the run then.
+        """Whether this outcome only means that the task was cancelled. Then the run has no outcome.
 
         asyncio.timeout() takes its cancellation back (`Task.uncancel`) when it sees the error; who
         cancels the task to end it does not. So if the error arrives here while the task is
@@ -181,7 +183,7 @@ class Lifecycle:
         finally:
             self._tasks.discard(task)
 
-    async def wait_unless_draining(self) -> None:
+    async def block_while_draining(self) -> None:
         """Return at once; while the execution drains, wait here until `shut` cancels the task."""
         self.check_open()
         if self._draining is not None:
@@ -198,7 +200,7 @@ class Lifecycle:
         if self._draining is not None and self._steps_in_flight == 0:
             self.shut(self._draining)
 
-    async def between_attempts(self, pause: Callable[[], Awaitable[None]]) -> None:
+    async def pause_between_attempts(self, pause: Callable[[], Awaitable[None]]) -> None:
         """Wait for a step's next attempt. Meanwhile the step does not count as in flight."""
         self.end_step()
         try:
@@ -210,5 +212,5 @@ class Lifecycle:
 
     async def _may_call(self) -> None:
         """Return when a call may begin: the execution does not drain, and its lease holds."""
-        await self.wait_unless_draining()
+        await self.block_while_draining()
         self.check_holds()

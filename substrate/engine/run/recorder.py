@@ -4,7 +4,7 @@
 - A write returns the row that is then in the database, which may be an outcome of somebody else's.
 - Each outcome is announced to those who follow the run. The first outcome of a suspect (a run that
   may be killing workers) also lets the worker drive the next suspect.
-- No row holds a secret that this process knows: see `discreet`.
+- No row holds a secret that this process knows: see `mask_row`.
 - An execution releases its run once: `end`, `finish` or `continue_as` is its last write.
 """
 
@@ -15,8 +15,8 @@ from dataclasses import replace
 
 from substrate.engine.failure import encode_failure
 from substrate.engine.run.access import StoreAccess
-from substrate.engine.run.discreet import discreet
 from substrate.engine.run.lifecycle import Lifecycle
+from substrate.engine.run.mask_rows import mask_row
 from substrate.engine.run.open import OpenPromises
 from substrate.engine.run.services import Services, log
 from substrate.engine.run.unreadable import misplaced
@@ -106,7 +106,7 @@ class Recorder:
         `blobs` and `child` are written in the same commit. Raises `CheckpointRefused` when the
         database rejects the content of a row.
         """
-        promise = await discreet(promise)
+        promise = await mask_row(promise)
         self._lifecycle.check_open()
         # Before the commit: if this task is cancelled during it, the row may exist all the same.
         if not promise.is_settled:
@@ -125,7 +125,7 @@ class Recorder:
 
     async def take(self, promise: Promise, dedups: Sequence[str]) -> Promise:
         """Commit a promise together with the signals that it takes; return its row."""
-        promise = await discreet(promise)
+        promise = await mask_row(promise)
         self._lifecycle.check_open()
         row = await self._access.retry_until_reachable(
             lambda: self._services.store.take_signals(self._fence, promise, dedups)
@@ -141,7 +141,7 @@ class Recorder:
         """
 
         async def call_discreetly(tx: Transaction) -> Promise:
-            return await discreet(await call(tx))
+            return await mask_row(await call(tx))
 
         while True:
             self._lifecycle.check_open()
@@ -158,12 +158,12 @@ class Recorder:
             except CheckpointRefused:
                 raise
             except StoreError as error:
-                self._access.give_up(error)
+                self._access.shut_for_store(error)
             return self._access.lost() if isinstance(row, Fenced) else self._recorded(row)
 
     async def close(self, promise: Promise) -> None:
         """Commit the outcome of an abandoned promise, even if this execution is shut."""
-        await self._commit(Checkpoint(self._fence, await discreet(promise)))
+        await self._commit(Checkpoint(self._fence, await mask_row(promise)))
         self._open.closed(promise.key)
         self._wakeups.look_for(promise.name)
 
@@ -203,7 +203,7 @@ class Recorder:
         self._lifecycle.is_leaving = True
         outcome: CommitResult | None = None
         with suppress(Shutdown):
-            outcome = await self._commit(Checkpoint(self._fence, await discreet(promise), status))
+            outcome = await self._commit(Checkpoint(self._fence, await mask_row(promise), status))
         self._has_left(outcome, status)
 
     async def finish(self, promise: Promise, heard: Collection[str]) -> bool:
@@ -216,7 +216,7 @@ class Recorder:
             await self.end(promise, RunStatus.DONE)
             return True
         self._lifecycle.is_leaving = True
-        done = Checkpoint(self._fence, await discreet(promise), RunStatus.DONE)
+        done = Checkpoint(self._fence, await mask_row(promise), RunStatus.DONE)
         outcome = await self._access.retry_until_reachable(
             lambda: self._services.store.finish(done, heard)
         )
@@ -278,4 +278,4 @@ class Recorder:
         except CheckpointRefused:
             raise
         except StoreError as error:
-            self._access.give_up(error)
+            self._access.shut_for_store(error)

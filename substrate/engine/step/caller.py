@@ -13,7 +13,7 @@ from substrate.engine.failure import Raised
 from substrate.engine.function.signature import is_async
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.user_code import capture
-from substrate.engine.step.invoke import Bound, Call, NotBegun, free_slot
+from substrate.engine.step.invoke import Call, CallDeadline, NotBegun, free_slot
 from substrate.engine.step.row import StepRow
 from substrate.engine.step.step import LONGEST_CALL, Step
 from substrate.values.records import Effect, Promise
@@ -77,7 +77,7 @@ class Caller:
 
     async def _announce(self, call: Call) -> Promise:
         """Commit the intent of a call, and register the call for closing and undoing the step."""
-        call.bound = Bound(self._execution, self.longest_s)
+        call.deadline = CallDeadline(self._execution, self.longest_s)
         calls = self._execution.open.calls.setdefault(self._row.asked.key, [])
         if self._step.undo is None:
             calls.clear()  # the earlier calls certainly did not happen

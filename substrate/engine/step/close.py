@@ -31,7 +31,7 @@ async def close_branches(
     await _close(execution, open_in(execution, ids))
 
 
-async def give_up(execution: Execution, begun: Promise, why: str) -> Promise:
+async def abandon(execution: Execution, begun: Promise, why: str) -> Promise:
     """Reject an open operation that no code can continue, and close what is open in its scope.
 
     If a call may be under way, the outcome is unknown, and `why` is the reason. If the step rests

@@ -33,16 +33,16 @@ from substrate.engine.run.attempts import (
     timed_out_attempt,
 )
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.journal import Expected
+from substrate.engine.run.mismatch import RequestedCall
 from substrate.engine.run.services import log
 from substrate.engine.run.threads import Over, Slot
 from substrate.engine.step.caller import Caller, is_not_begun
 from substrate.engine.step.invoke import Call, NotBegun, free_slot, result_of
 from substrate.engine.step.reconcile import reconcile
-from substrate.engine.step.rest import rest
 from substrate.engine.step.row import StepRow
 from substrate.engine.step.step import Step
 from substrate.engine.step.verdict import Next, judge
+from substrate.engine.step.wait_for_retry import wait_for_retry
 from substrate.store.transaction import Transaction
 from substrate.values.errors import ModelError, NotEncodable
 from substrate.values.records import Effect, Promise
@@ -59,7 +59,7 @@ class _Failed(Exception):
 async def run_step(
     execution: Execution,
     prepare: Callable[[], Step],
-    asked: Expected,
+    asked: RequestedCall,
     recorded: Promise | None,
 ) -> Promise:
     """Prepare a step and drive it to its outcome; return its settled promise."""
@@ -83,7 +83,7 @@ class StepExecution:
     __slots__ = ("_caller", "_execution", "_recorded", "_row", "_step")
 
     def __init__(
-        self, execution: Execution, step: Step, asked: Expected, recorded: Promise | None
+        self, execution: Execution, step: Step, asked: RequestedCall, recorded: Promise | None
     ) -> None:
         self._execution = execution
         self._step = step
@@ -198,12 +198,12 @@ class StepExecution:
             pause = partial(self._wait_until, row, next_attempt_at(row) or execution.now_ms)
         else:
             pause = partial(execution.services.clock.sleep, delay)
-        await execution.lifecycle.between_attempts(pause)
+        await execution.lifecycle.pause_between_attempts(pause)
 
     async def _wait_until(self, row: Promise, due_at: int) -> None:
         """Return when it is time for the next attempt."""
         if self._step.pause_on:  # a signal of a person may end the wait early
-            rested = await rest(self._execution, row, due_at)
+            rested = await wait_for_retry(self._execution, row, due_at)
             if rested is not row:  # a signal ended the wait and changed the row
                 self._step.on_hurried()
             self._row.failed = failed_in(rested)
@@ -215,7 +215,7 @@ class StepExecution:
         match last_record(recorded):
             case Waiting(due_at):
                 pause = partial(self._wait_until, recorded, due_at)
-                await self._execution.lifecycle.between_attempts(pause)
+                await self._execution.lifecycle.pause_between_attempts(pause)
             case UnderWay() as attempt if recorded.effect is Effect.ONCE:
                 return await self._resume_in_doubt(recorded, attempt)
         return None  # a pure or idempotent step runs again
@@ -279,4 +279,6 @@ class StepExecution:
         """Wait until a call that this process cannot observe must have ended."""
         execution = self._execution
         due_at = attempt.over_at(self._caller.longest_s, execution.services.lease_s)
-        await execution.lifecycle.between_attempts(partial(execution.wakeups.wait_until, due_at))
+        await execution.lifecycle.pause_between_attempts(
+            partial(execution.wakeups.wait_until, due_at)
+        )

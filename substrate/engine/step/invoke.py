@@ -73,7 +73,7 @@ class NotBegun(Exception):
     """The call was too late to begin: it was not made, and never will be."""
 
 
-class Bound:
+class CallDeadline:
     """The end of a call's time: it may neither begin nor continue after it.
 
     The end is kept on two clocks, and the first to reach it counts. By the run's clock, other
@@ -114,7 +114,7 @@ class Call:
         *,
         is_first: bool = True,
     ) -> None:
-        self.bound: Bound | None = None
+        self.deadline: CallDeadline | None = None
         self.has_begun: bool = False
         self.is_cut_off: bool = False
         self.is_first = is_first
@@ -136,9 +136,9 @@ class Call:
     @property
     def under_way(self) -> UnderWay:
         """The record of the call for its intent: when it began, and how long it may last."""
-        assert self.bound is not None, "an intent is written for a call that has a bound"
-        timeout = round(self.bound.seconds * 1000)
-        return UnderWay(self.bound.began_at, timeout, self.is_in_thread)
+        assert self.deadline is not None, "an intent is written for a call that has a bound"
+        timeout = round(self.deadline.seconds * 1000)
+        return UnderWay(self.deadline.began_at, timeout, self.is_in_thread)
 
     async def make(self, seconds: float | None, running: Running | None = None) -> Any:
         """Make the call; return its result, or `Raised` if it raised in a thread.
@@ -146,9 +146,9 @@ class Call:
         The call is cut off with a `TimeoutError` after so many seconds, or at the end of its bound.
         Raises `NotBegun` if it is too late to begin. `running`: see `Slot.start`.
         """
-        if self.bound is None and seconds is None:
+        if self.deadline is None and seconds is None:
             return await self._make(running)
-        limit = asyncio.timeout(seconds if self.bound is None else self.bound.seconds_left)
+        limit = asyncio.timeout(seconds if self.deadline is None else self.deadline.seconds_left)
         try:
             async with limit:
                 return await self._make(running)
@@ -226,7 +226,7 @@ class Call:
     @property
     def _is_late(self) -> bool:
         return not self._execution.lifecycle.holds or (
-            self.bound is not None and self.bound.seconds_left <= 0.0
+            self.deadline is not None and self.deadline.seconds_left <= 0.0
         )
 
 
@@ -241,7 +241,7 @@ async def free_slot(execution: Execution) -> Slot:
         slots.append(await threads.slot())
 
     try:
-        await execution.lifecycle.between_attempts(wait)
+        await execution.lifecycle.pause_between_attempts(wait)
     except BaseException:  # the run ended while it waited: free the thread
         for slot in slots:
             slot.leave()

@@ -23,7 +23,7 @@ from substrate.engine.run.attempts import (
     with_attempt,
 )
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.journal import Expected
+from substrate.engine.run.mismatch import RequestedCall
 from substrate.engine.run.services import STEP_RETRY
 from substrate.engine.step.invoke import Result
 from substrate.engine.step.step import Step, idempotency_key
@@ -64,7 +64,7 @@ class StepRow:
     )
 
     def __init__(
-        self, execution: Execution, step: Step, asked: Expected, recorded: Promise | None
+        self, execution: Execution, step: Step, asked: RequestedCall, recorded: Promise | None
     ) -> None:
         self._execution = execution
         self.step = step

@@ -20,7 +20,7 @@ from substrate.engine.function.function import Durable
 from substrate.engine.function.place import described
 from substrate.engine.function.returns import check_result
 from substrate.engine.function.signature import check_fit, shape_of
-from substrate.engine.run.journal import Expected
+from substrate.engine.run.mismatch import RequestedCall
 from substrate.engine.step.options import NO_OPTIONS, OPTIONS, Options
 from substrate.values.clock import time_limit
 from substrate.values.codec import decode
@@ -41,8 +41,8 @@ LONGEST_CALL = 60.0
 """How many seconds a call may last if it has an intent, and no `timeout` of its own."""
 
 
-def _is_none(error: Exception) -> None:
-    return None
+def _no_fault(error: Exception) -> None:
+    """Find no mistake in code."""
 
 
 def _ignore() -> None:
@@ -51,46 +51,44 @@ def _ignore() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """The function to call, and how to call it. `input`: its arguments, as the journal shows them.
+    """The function to call, and how to call it.
 
-    With `wants_key`, the function receives its `idempotency_key`. Without a fingerprint of its own,
-    a replay compares the step by its name and its input.
-
-    `undo` is the record of the call that undoes the step. `reconcile` says whether a ``once`` call
-    in doubt happened; it takes no argument but the key.
-
-    Three groups of errors are not recorded as the step's outcome:
-
-    - `pause_on`: a person has to act. When no retry is left, the run is paused with the error, and
-      only the attempts are recorded; when the run is resumed, the step is called again.
-    - `let_through`: raised where the step is awaited.
-    - errors for which `fault_in` returns a failure: a mistake in code. Such an error is never
-      retried, and the run is paused with that failure.
-
-    `keep` converts the result to JSON; it raises `NotEncodable` or `NotKept` if it cannot.
-
-    `add_usage` adds the usage of two attempts, each a record or None. With it, the usage of failed
-    attempts counts, and is in the row while the step waits.
-
-    `on_hurried` is called when a person asks for the next attempt before it is due.
+    Three groups of errors are not recorded as the step's outcome: `pause_on`, `raised_to_caller`
+    and `fault_in`.
     """
 
     name: str
+    #: Called without arguments, or with the key, or with a transaction.
     call: Callable[..., Any]
+    #: Whether the function takes its `idempotency_key`.
     wants_key: bool = False
+    #: The arguments, as the journal shows them.
     input: JsonText | None = None
+    #: What a replay compares. Without it, the name and the input are compared.
     fingerprint: str | None = None
     effect: Effect = Effect.PURE
     retry: Retry = NO_RETRY
     timeout: float | None = None
+    #: The record of the call that undoes the step.
     undo: JsonText | None = None
+    #: Says whether a ``once`` call in doubt happened. It takes no argument but the key.
     reconcile: Callable[..., Any] | None = None
+    #: Errors after which a person has to act. When no retry is left, the run is paused with the
+    #: error, and only the attempts are recorded. When the run is resumed, the step is called again.
     pause_on: tuple[type[Exception], ...] = ()
-    let_through: tuple[type[Exception], ...] = ()
-    fault_in: Callable[[Exception], Failure | None] = _is_none
+    #: Errors that are raised where the step is awaited, and leave no outcome.
+    raised_to_caller: tuple[type[Exception], ...] = ()
+    #: Returns a failure for an error that is a mistake in code. Such an error is never retried, and
+    #: the run is paused with that failure.
+    fault_in: Callable[[Exception], Failure | None] = _no_fault
+    #: Converts the result to JSON. Raises `NotEncodable` or `NotKept` if it cannot.
     keep: Callable[[Any], Any] | None = None
+    #: Adds the usage of two attempts, each a record or None. With it, the usage of failed attempts
+    #: counts, and is in the row while the step waits.
     add_usage: Callable[[Any, Any], Any] | None = None
+    #: Called when a person asks for the next attempt before it is due.
     on_hurried: Callable[[], None] = _ignore
+    #: Long payloads that the row refers to.
     blobs: tuple[Blob, ...] = ()
 
     def __post_init__(self) -> None:
@@ -105,19 +103,21 @@ class Step:
     def has_intent(self) -> bool:
         """Whether an intent is committed before each call."""
         if self.effect is Effect.TRANSACTIONAL:
-            return False
+            return (
+                False  # its writes and its outcome are one commit: after a crash, both or neither
+            )
         return self.effect is Effect.ONCE or self.undo is not None
 
     @property
     def limit(self) -> float | None:
-        """After how many seconds a call is cut off; None, for never, only without an intent."""
+        """After how many seconds a call is cut off. None is never: only without an intent."""
         return LONGEST_CALL if self.timeout is None and self.has_intent else self.timeout
 
 
 def step_of(
     fn: Callable[..., Any],
     arguments: Arguments,
-    asked: Expected,
+    asked: RequestedCall,
     options: Options = NO_OPTIONS,
     result: Annotation | None = None,
 ) -> Step:
@@ -128,7 +128,7 @@ def step_of(
     is_transactional = effect is Effect.TRANSACTIONAL
     return Step(
         name=asked.name,
-        call=_in_transaction(fn, arguments) if is_transactional else arguments.of(fn),
+        call=_taking_transaction(fn, arguments) if is_transactional else arguments.of(fn),
         wants_key=takes_key(fn),
         input=asked.input,
         effect=effect,
@@ -162,7 +162,7 @@ def check_step(fn: Callable[..., Any], arguments: Arguments, options: Options) -
         check_fit("ctx.step", reconcile, arguments.args, keywords)
 
 
-def no_undo(given: object) -> Misuse:
+def no_undo_error(given: object) -> Misuse:
     """Return the error for an `undo=` that is no durable function."""
     if isinstance(given, Bound):  # what it is called with is known only when it is called
         return Misuse(
@@ -182,7 +182,7 @@ def _check_options(options: Options) -> None:
     time_limit(options.get("timeout"))
     undo: object = options.get("undo")
     if undo is not None and not isinstance(undo, Durable):
-        raise no_undo(undo)
+        raise no_undo_error(undo)
     reconcile: object = options.get("reconcile")
     if reconcile is not None and (isinstance(reconcile, Durable) or not callable(reconcile)):
         raise Misuse(
@@ -201,7 +201,7 @@ def _with_key(fn: Callable[..., Any], keywords: Mapping[str, Any]) -> Mapping[st
     return {**keywords, _KEY: ""} if takes_key(fn) else keywords
 
 
-def _in_transaction(fn: Callable[..., Any], arguments: Arguments) -> Callable[..., Any]:
+def _taking_transaction(fn: Callable[..., Any], arguments: Arguments) -> Callable[..., Any]:
     """Return a function of the transaction that calls `fn` with it and the arguments."""
     if inspect.iscoroutinefunction(fn):
         raise Misuse(
@@ -214,30 +214,31 @@ def _in_transaction(fn: Callable[..., Any], arguments: Arguments) -> Callable[..
 def name_of(fn: object, given: object = None) -> str:
     """Return the name of a function's steps: `given`, else its own, else ``""``."""
     if not callable(fn):
-        raise _no_function(fn)
+        raise _no_function_error(fn)
     name = getattr(fn, "__name__", None)
     if name is None and (isinstance(fn, Durable) or (given is None and hasattr(fn, "function"))):
-        raise _no_function(fn)  # a durable function, or a tool
+        raise _no_function_error(fn)  # a durable function, or a tool
     return str(name or "") if given is None else check_name(given)
 
 
 def idempotency_key(promise_id: str, closed: int = 0) -> str:
     """Return the idempotency key of a promise: the same for all its attempts.
 
-    `closed` is how many of its keys `reconcile` has closed; each has another key after it.
+    When `reconcile` has found that a call did not happen, its key is closed, and the next attempt
+    has a new one. `closed` is how many keys of the promise are closed.
     """
     return str(uuid5(NAMESPACE_OID, f"{promise_id}#{closed}" if closed else promise_id))
 
 
 def read_step(promise: Promise) -> Any:
-    """Return a settled step's result, or its failure."""
+    """Return a settled step's result, or its failure as `Raised`: nothing is raised here."""
     if promise.state is not PromiseState.RESOLVED:
         return Raised(error_of(promise))
     return decode(JsonText("null") if promise.value is None else promise.value)
 
 
 def read_typed(result: Annotation, promise: Promise) -> Any:
-    """Return a settled step's result, converted to its type, or its failure.
+    """Return a settled step's result, converted to its type, or its failure as `Raised`.
 
     Raises `Paused` if the type has changed and does not accept the recorded result.
     """
@@ -255,7 +256,9 @@ def takes_key(fn: Callable[..., Any]) -> bool:
     if (shape := shape_of(fn)) is not None:
         return _KEY in shape.names
     code = getattr(fn, "__code__", None)
-    if code is not None and not hasattr(fn, "__wrapped__"):  # a hundred times quicker
+    if code is not None and not hasattr(
+        fn, "__wrapped__"
+    ):  # a hundred times quicker than `inspect.signature`
         return _KEY in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     try:
         return _KEY in inspect.signature(fn).parameters
@@ -277,7 +280,7 @@ def _effect_of(given: Effect | str) -> Effect:
         ) from None
 
 
-def _no_function(given: object) -> Misuse:
+def _no_function_error(given: object) -> Misuse:
     if isinstance(given, Durable):
         return Misuse(f"{given.name!r} is a durable function; use ctx.call, which gives it a ctx")
     if isinstance(given, Coroutine):

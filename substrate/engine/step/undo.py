@@ -14,7 +14,7 @@ from substrate.engine.function.arguments import Arguments
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import how_to_be_found, in_place
 from substrate.engine.run.services import Services
-from substrate.engine.step.step import LONGEST_CALL, no_undo
+from substrate.engine.step.step import LONGEST_CALL, no_undo_error
 from substrate.values.codec import encode
 from substrate.values.errors import Misuse, UnknownFunction
 from substrate.values.records import JsonText
@@ -72,7 +72,7 @@ def undo_of(
     may take them for others; `UnknownFunction` if this worker does not know it.
     """
     if not isinstance(undo, Durable):
-        raise no_undo(undo)
+        raise no_undo_error(undo)
     services.recognise(undo)
     if services.functions is not None and services.function(undo.name, undo.version) is not undo:
         raise UnknownFunction(

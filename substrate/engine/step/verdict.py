@@ -9,8 +9,8 @@
 | others | any other, or one about the result | yes | as below |
 
 "As below" means, in this order: a mistake in code pauses the run; another attempt is made if the
-retry policy allows it; an error of `let_through` is raised; an error of `pause_on` pauses the run;
-any other error rejects the step.
+retry policy allows it; an error of `raised_to_caller` is raised; an error of `pause_on` pauses the
+run; any other error rejects the step.
 """
 
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ def judge(
         fault = failure_of(error)
     if fault is None and step.retry.allows(error, before.count + 1, before.spent):
         return Verdict(Next.RETRY, may_have_happened)
-    if isinstance(error, step.let_through):
+    if isinstance(error, step.raised_to_caller):
         return Verdict(Next.LET_THROUGH, may_have_happened)
     if fault is not None or isinstance(error, step.pause_on):
         return Verdict(Next.PAUSE, may_have_happened, fault or failure_of(error))

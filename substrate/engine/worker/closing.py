@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 from substrate.engine.run.attempts import next_attempt_at
 from substrate.engine.run.execution import Execution
-from substrate.engine.worker.orphans import ended
 from substrate.engine.worker.registration import LAST_WAIT
 from substrate.values.errors import Shutdown
 from substrate.values.records import Effect, Promise
@@ -71,3 +70,10 @@ def calls_that_must_end(execution: Execution) -> Sequence[Promise]:
     """Return the calls under way in a run of which nobody would know whether they happened."""
     steps = [each for each in execution.open.pending.values() if each.effect is Effect.ONCE]
     return [each for each in steps if next_attempt_at(each) is None]
+
+
+async def ended(tasks: set[asyncio.Future[None]], seconds: float) -> set[asyncio.Future[None]]:
+    """Wait so long for all to end; return those that have not."""
+    if not tasks:
+        return set()
+    return (await asyncio.wait(tasks, timeout=seconds))[1]

@@ -20,7 +20,7 @@ from substrate.engine.context.task_state import TaskState
 from substrate.engine.failure import Raised, encode_failure, failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.journal import never_asked
+from substrate.engine.run.mismatch import never_asked
 from substrate.engine.run.services import log
 from substrate.engine.run.unreadable import unreadable
 from substrate.engine.run.user_code import capture
@@ -107,7 +107,7 @@ async def _outcome_of(execution: Execution, function: Durable[..., Any]) -> Outc
     return Interrupted()
 
 
-async def give_up(execution: Execution, failure: Failure) -> None:
+async def release_as_crashed(execution: Execution, failure: Failure) -> None:
     """Count a crash of the run's own; with the last one it is dead.
 
     That says more than the death of a worker, which had others: it counts in full.

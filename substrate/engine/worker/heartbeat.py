@@ -82,7 +82,7 @@ class Heartbeat:
         self._hurry.set()
         await _within(self._has_beaten, self.seconds_left)
 
-    def give_up(self) -> None:
+    def give_leases_up(self) -> None:
         """Give every lease up now, before they lapse."""
         self._is_struck_off = True
         self._hurry.set()

@@ -22,11 +22,11 @@ from substrate.engine.run.execution import Execution
 from substrate.engine.run.log_once import TroubleLog
 from substrate.engine.run.services import Services
 from substrate.engine.run.user_code import is_ctrl_c
+from substrate.engine.worker.closing import ended
 from substrate.engine.worker.drive import drive
 from substrate.engine.worker.driven import DrivenRun, DrivenRuns
 from substrate.engine.worker.lanes import Lanes
 from substrate.engine.worker.options import WorkerOptions
-from substrate.engine.worker.orphans import ended
 from substrate.engine.worker.own_runs import OwnRuns
 from substrate.engine.worker.places import Places
 from substrate.engine.worker.registration import LAST_WAIT, Registration
@@ -226,7 +226,7 @@ class Line:
     def _has_left(self, execution: Execution) -> None:
         """Take note that a run is driven here no more."""
         if execution.lifecycle.crash is not None:
-            self._own.crashed(execution)
+            self._own.note_crash(execution)
             self.claim_soon()
         self._stir.set()
         # There may be more than we had room for, on any line, or that a suspect kept out.
@@ -272,7 +272,7 @@ class Line:
         if is_whole:
             await self._recover(is_due=is_awaited or self._now() >= self._next_recovery)
             await self.store.wake_due()
-        await self._own.count_crashes()
+        await self._own.release_crashed()
         if is_to_check:
             await self._own.check()
         await self._suspend_idle(is_checked=is_to_check)
@@ -341,7 +341,7 @@ class Line:
             if execution not in ours:
                 continue
             if place < needed or since <= cold or execution.recorder.is_suspect or makes_room:
-                await self._own.unless_broken(execution, execution.wakeups.suspend())
+                await self._own.shut_if_broken(execution, execution.wakeups.suspend())
 
     async def give_back(self, run_id: RunId) -> None:
         """Give a run back that is ours and that nobody drives; see `Worker.give_back`."""

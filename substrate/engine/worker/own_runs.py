@@ -1,8 +1,11 @@
-"""The runs that a worker has on one line: woken, let go when they are lost, given back.
+"""The runs of a worker on one of its lines (see `line`): what it drives, and what it owns.
 
-- What is driven here and is not ours in the database is let go: another worker has it.
-- What is ours in the database and is not driven here is given back, however that came about.
-- A run whose own rows are broken is let go alone, and keeps up no other.
+The database says which runs this worker owns; the process knows which ones it drives.
+
+- A run that is owned and driven is woken when something has come for it.
+- A run that is driven and not owned is shut with `LeaseLost`: another worker has it.
+- A run that is owned and not driven is given back, whatever the cause.
+- A run whose own rows are broken is shut alone. The others go on.
 """
 
 import asyncio
@@ -12,10 +15,10 @@ from typing import Any
 
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.log_once import TroubleLog
-from substrate.engine.worker.drive import give_up
+from substrate.engine.worker.drive import release_as_crashed
 from substrate.engine.worker.driven import DrivenRuns
-from substrate.engine.worker.orphans import Orphans
 from substrate.engine.worker.registration import Registration
+from substrate.engine.worker.undriven import UndrivenRuns
 from substrate.store.store import Store
 from substrate.values.errors import (
     CheckpointRefused,
@@ -45,16 +48,17 @@ class OwnRuns:
         self._starts = starts
         self._registration = registration
         self._troubles = troubles
-        self._orphans = Orphans()
+        self._undriven = UndrivenRuns()
         self._crashed: list[Execution] = []
 
-    def crashed(self, execution: Execution) -> None:
-        """Note a run that has crashed by itself, for `count_crashes`."""
+    def note_crash(self, execution: Execution) -> None:
+        """Remember a run that has crashed by itself, for `release_crashed`."""
         self._crashed.append(execution)
 
     async def check(self) -> None:
-        """Wake runs that something came for; let go of runs that are not ours any more."""
-        # Taken before the query: what is adopted or replaced meanwhile is not in its answer.
+        """Compare what is owned with what is driven, and treat each run as said above."""
+        # Listed before the query: a run that is taken on during the query is not in its answer, and
+        # would look lost.
         driven = self._runs.executions
         owned_runs = {
             seen.run_id: seen for seen in await self._store.owned_runs(self._registration.owner)
@@ -65,30 +69,33 @@ class OwnRuns:
             seen = owned_runs.get(run_id)
             if seen is not None and seen.epoch == execution.fence.epoch:
                 execution.wakeups.check_time()
-                await self.unless_broken(execution, execution.wakeups.look(seen))
-            elif (
-                self._runs.execution_of(run_id) is execution and not execution.lifecycle.is_leaving
-            ):
+                await self.shut_if_broken(execution, execution.wakeups.look(seen))
+            elif self._is_driven(execution):
                 execution.lifecycle.shut(LeaseLost(f"run {run_id!r} belongs to another worker now"))
                 has_lost_run = True
         if has_lost_run:
-            # We may have been struck off the register. Then whoever did so has counted a crash for
-            # each run of ours, and would for what we claim now under a name that is no more.
+            # Another worker may have declared this one dead. A claim made under the old name would
+            # then count as one more crash. So no claim is made before the register has answered.
             await self._registration.confirm()
-        await self._release_orphans(list(owned_runs.values()))
+        await self._release_undriven(list(owned_runs.values()))
 
-    async def count_crashes(self) -> None:
+    def _is_driven(self, execution: Execution) -> bool:
+        """Whether this is still the execution of its run, and is not about to leave by itself."""
+        is_current = self._runs.execution_of(execution.fence.run_id) is execution
+        return is_current and not execution.lifecycle.is_leaving
+
+    async def release_crashed(self) -> None:
         """Give back runs that crashed by themselves, while their worker goes on."""
         while self._crashed:
             execution = self._crashed.pop()
             if execution.lifecycle.crash is not None:
                 with suppress(Interrupt):
-                    await self.unless_broken(
-                        execution, give_up(execution, execution.lifecycle.crash)
+                    await self.shut_if_broken(
+                        execution, release_as_crashed(execution, execution.lifecycle.crash)
                     )
 
-    async def unless_broken(self, execution: Execution, work: Awaitable[None]) -> None:
-        """Do something for one run; where its rows are broken, that keeps up no other."""
+    async def shut_if_broken(self, execution: Execution, work: Awaitable[None]) -> None:
+        """Await some work for one run. Where its rows are broken, shut this run and no other."""
         try:
             await work
         except StoreUnreachable:
@@ -103,27 +110,27 @@ class OwnRuns:
             execution.lifecycle.shut(Shutdown(f"the database fails: {error}"))
 
     async def give_back(self, run_id: RunId) -> bool:
-        """Give a run back that is ours and that nobody drives; False where it is driven."""
-        if run_id in self._at_hand:
+        """Give a run back that this worker owns and does not drive; False where it drives it."""
+        if run_id in self._driven_or_starting:
             return False
         owned = await self._store.owned_runs(self._registration.owner)
         await self._release([each for each in owned if each.run_id == run_id])
         return True
 
     @property
-    def _at_hand(self) -> frozenset[RunId]:
-        """The runs that are driven here, or may be in a moment."""
+    def _driven_or_starting(self) -> frozenset[RunId]:
+        """The runs that are driven here, and those whose start has not been answered yet."""
         return self._runs.ids | set(self._starts.values())
 
-    async def _release_orphans(self, seen: Sequence[OwnedRun]) -> None:
-        """Give back runs that are ours and that nobody drives: a driver failed at the database."""
-        at_hand = self._at_hand
-        orphans = [each for each in seen if each.run_id not in at_hand]
-        lasting = self._orphans.lasting(orphans, asyncio.get_running_loop().time())
-        if lasting:
-            message = f"giving back {len(lasting)} runs, {lasting[0].run_id} among them"
+    async def _release_undriven(self, owned: Sequence[OwnedRun]) -> None:
+        """Give back runs that nobody drives: their drivers could not write to the database."""
+        driven = self._driven_or_starting
+        undriven = [each for each in owned if each.run_id not in driven]
+        due = self._undriven.due(undriven, asyncio.get_running_loop().time())
+        if due:
+            message = f"giving back {len(due)} runs, {due[0].run_id} among them"
             self._troubles.report(message, "nobody drives them")
-            await self._release(lasting)
+            await self._release(due)
 
     async def release_all(self) -> None:
         """Give back whatever the database says is ours, driven or not."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, Protocol
 
 from substrate.engine.run.execution import Execution
-from substrate.engine.worker.orphans import longest_idle
 from substrate.engine.worker.suspects import Suspects
 
 
@@ -65,7 +64,12 @@ class Places:
 
     def longest_idle(self) -> Sequence[tuple[float, Execution]]:
         """Return the idle executions of all lines and since when they are, the longest first."""
-        return longest_idle(self.executions)
+        idle = [
+            (execution.idle.idle_since, execution)
+            for execution in self.executions
+            if execution.idle.idle_since is not None
+        ]
+        return sorted(idle, key=lambda each: each[0])
 
     def want(self, line: Occupant, count: int) -> int:
         """Note how many ready runs of a line wait for a place; return how many do in all.

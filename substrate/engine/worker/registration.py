@@ -11,8 +11,8 @@ from uuid import uuid4
 
 from substrate.engine.run.log_once import TroubleLog
 from substrate.engine.worker.heartbeat import Heartbeat
-from substrate.store.shield import to_its_end
 from substrate.store.store import Store
+from substrate.store.uncancelled import to_its_end
 from substrate.values.errors import StoreError
 from substrate.values.records import Owner
 
@@ -70,10 +70,10 @@ class Registration:
         if self.heartbeat is not None:
             await self.heartbeat.confirm()
 
-    def give_up(self) -> None:
+    def give_leases_up(self) -> None:
         """Give the lease up at once. Called from any thread."""
         if self.heartbeat is not None:
-            self.heartbeat.give_up()
+            self.heartbeat.give_leases_up()
 
     def retire(self, seconds: float) -> None:
         """Beat so long at most, whatever becomes of the event loop."""

@@ -21,15 +21,14 @@ from substrate.engine.run.committer import Committer
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.services import Listener, Services, ignore_event
 from substrate.engine.run.threads import Threads
-from substrate.engine.worker.closing import STOPPING, calls_that_must_end, wind_down
+from substrate.engine.worker.closing import STOPPING, calls_that_must_end, ended, wind_down
 from substrate.engine.worker.line import Line
 from substrate.engine.worker.options import DEFAULT_OPTIONS, WorkerOptions
-from substrate.engine.worker.orphans import ended
 from substrate.engine.worker.places import Places
 from substrate.engine.worker.registration import LAST_WAIT
 from substrate.engine.worker.watchdog import LoopWatch
-from substrate.store.shield import to_its_end
 from substrate.store.store import Store
+from substrate.store.uncancelled import to_its_end
 from substrate.values.clock import OffsetClock
 from substrate.values.errors import Misuse, Shutdown, StoreError
 from substrate.values.ids import RunId, check_name, part_of
@@ -299,6 +298,6 @@ class Worker:
     def give_leases_up(self) -> None:
         """Give every lease up. Called from a thread, also when nobody can close this any more."""
         for line in self.lines.values():
-            line.registration.give_up()
+            line.registration.give_leases_up()
         if self._loop.is_closed():
             self._threads.close()

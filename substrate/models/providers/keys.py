@@ -2,7 +2,7 @@
 
 A gateway, a proxy or a provider may repeat the key that it was sent, in a message, a body or a
 header; its error is recorded, logged and shown, and kept for months. So every adapter is asked
-through `Discreet`, which knows what was sent and hides it.
+through `KeyHidingProvider`, which knows what was sent and hides it.
 
 Keys are looked for in the environment: in the variables of the providers, the one that
 ``Model(…, key=…)`` names, and in what base URLs and proxies have for a login.
@@ -77,7 +77,7 @@ def keys_in(url: str) -> Iterator[str]:
     yield from (value for name, value in parse_qsl(parts.query) if _TELLING.search(name))
 
 
-class Discreet:
+class KeyHidingProvider:
     """An adapter that tells no key, whatever its server makes of it."""
 
     __slots__ = ("_adapter", "_keys")

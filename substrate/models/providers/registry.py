@@ -3,10 +3,10 @@
 An adapter's module imports its provider's SDK, which takes seconds; so it is loaded by the first
 call of one of its models, in a thread.
 
-Invariants: a client belongs to the event loop that it was made on, so each loop has adapters of its
-own, one for each address, which are closed when it ends, or earlier by `disconnect`. No adapter is
-asked but through `Discreet`, which hides the keys that its server was shown; before it connects,
-their logs are told to hide them, too.
+Invariants: a client belongs to the event loop that it was made on. So each loop has adapters of its
+own, one for each address; they are closed when it ends, or earlier by `disconnect`. Each adapter is
+asked through a `KeyHidingProvider`, which hides the keys that its server was shown. Before it
+connects, the logs of its SDK hide them, too.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from substrate.engine.event_loop import check_loop
 from substrate.installed import how_to_add
 from substrate.models.messages import Reply
 from substrate.models.providers.address import Address
-from substrate.models.providers.keys import Discreet, hide_in, secrets_of
+from substrate.models.providers.keys import KeyHidingProvider, hide_in, secrets_of
 from substrate.models.providers.logs import hide_in_logs
 from substrate.models.request import OnText, Request
 from substrate.values.errors import BadRequest, ModelError
@@ -177,7 +177,7 @@ def _connect(provider: str, address: Address) -> Provider:
     try:
         module = import_module(known.module)
         hide_in_logs(secrets)
-        return Discreet(cast(Provider, module.connect(address)), keys)
+        return KeyHidingProvider(cast(Provider, module.connect(address)), keys)
     except ModelError as error:
         hide_in(error, keys)
         raise

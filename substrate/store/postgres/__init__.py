@@ -11,8 +11,9 @@ from substrate.store.broken import Stuck
 from substrate.store.postgres import (
     below,
     blobs,
-    checkpoints,
+    dead_workers,
     ending,
+    fenced_commit,
     lanes,
     promises,
     rate_limits,
@@ -49,7 +50,7 @@ class PostgresBackend:
         self.sql: Dialect = Dialect(
             below, blobs, ending, lanes, promises, rate_limits, runs, signals, suspend
         )
-        self._suspicions = recovery.Suspicions()
+        self._suspicions = dead_workers.Suspicions()
         self._own: set[Owner] = set()
         self._transacting = asyncio.Semaphore(MAX_POOLED // 2)
 
@@ -73,7 +74,7 @@ class PostgresBackend:
         One that waits for locks has another connection than the committer's, whose batches go on.
         """
         go = self._connections.on_pool if wait else self._connections.on_committer
-        return await go(checkpoints.write_batch, batch, wait=wait)
+        return await go(fenced_commit.write_batch, batch, wait=wait)
 
     async def transact(self, fence: Fence, call: Call) -> Promise | Fenced:
         """See `Backend.transact`. A few at a time: slow ones leave connections to others."""
@@ -83,18 +84,18 @@ class PostgresBackend:
     async def recover(self, now: int, stuck: Stuck) -> Sequence[RunId]:
         """See `Backend.recover`."""
         db = self._connections
-        seen = await db.on_pool(recovery.look, stuck.ids)
+        seen = await db.on_pool(dead_workers.look, stuck.ids)
         cut = [one.owner for one in seen if one.is_missing and one.owner in self._own]
         if cut:  # we are alive to see it, so it was a connection that ended, and no worker
-            await db.on_pool(recovery.leave_to_lease, cut)
-            seen = await db.on_pool(recovery.look, stuck.ids)
-        dead = recovery.with_evidence(self._suspicions.dead_among(seen, uptime()))
+            await db.on_pool(dead_workers.leave_to_lease, cut)
+            seen = await db.on_pool(dead_workers.look, stuck.ids)
+        dead = dead_workers.with_evidence(self._suspicions.dead_among(seen, uptime()))
         if not dead:
             return []
         recovered = await stuck.together_or_each(
             lambda noting: db.on_pool(recovery.recover_runs, dead, now, noting)
         )
-        recovery.remove_locks(dead)
+        dead_workers.remove_locks(dead)
         return recovered
 
     def heartbeat(self, owner: Owner, lease: timedelta) -> PostgresHeartbeat:

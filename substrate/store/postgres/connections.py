@@ -22,6 +22,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from substrate.store.database_url import PostgresUrl, shown_url
 from substrate.store.postgres.deadline import (
     ANSWER_WAIT,
     Deadline,
@@ -32,7 +33,6 @@ from substrate.store.postgres.options import check_options, meant_option
 from substrate.store.postgres.pool import CROWDED_FOR, IDLE_FOR, Crowded, Pool, crowded
 from substrate.store.postgres.rights import grant_for
 from substrate.store.postgres.session import Connection, Cursor, new_cursor, set_up
-from substrate.store.redact import PostgresUrl, shown_url
 from substrate.values.errors import (
     BadDatabaseUrl,
     CheckpointRefused,

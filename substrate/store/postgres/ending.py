@@ -12,10 +12,11 @@ import psycopg
 from substrate.store import refusals, rows
 from substrate.store.blobs import offload, offload_payload
 from substrate.store.postgres.blobs import insert_blobs
-from substrate.store.postgres.checkpoints import LOCK, wake_run, write_batch
+from substrate.store.postgres.fenced_commit import LOCK, write_batch
 from substrate.store.postgres.promises import insert_settled
 from substrate.store.postgres.runs import existing_run
 from substrate.store.postgres.session import Cursor
+from substrate.store.postgres.wake_parent import wake_parent
 from substrate.values.errors import RunEnded
 from substrate.values.ids import RunId, part_of, root_of
 from substrate.values.records import (
@@ -158,7 +159,7 @@ async def discard_run(db: Cursor, run_id: RunId, now: int) -> Run:
             raise RunEnded(f"run {run_id!r} is {run.status}; {refusals.WHAT_IS_DISCARDED}")
         parent_id, seq = given_up
         if parent_id is not None and await (await db.execute(_IS_OPEN, where)).fetchone():
-            seq = await wake_run(db, parent_id, now) or seq
+            seq = await wake_parent(db, parent_id, now) or seq
         await db.execute(_SETTLE_DISCARDED, where | {"error": refusals.discarded(), "seq": seq})
         await _close_open(db, where)
         return await existing_run(db, run_id)

@@ -26,9 +26,9 @@ from substrate.store.postgres.connections import (
     open_connection,
     prepare,
 )
+from substrate.store.postgres.dead_workers import SERVER_START
 from substrate.store.postgres.deadline import Deadline, is_usable
 from substrate.store.postgres.pool import Crowded
-from substrate.store.postgres.recovery import SERVER_START
 from substrate.store.postgres.session import Connection
 from substrate.values.records import Owner
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from substrate.store import refusals, rows
 from substrate.store.blobs import digest_in, load, offload_input
 from substrate.store.postgres.blobs import insert_blobs, read_blobs
-from substrate.store.postgres.checkpoints import LOCK
+from substrate.store.postgres.fenced_commit import LOCK
 from substrate.store.postgres.promises import insert_settled
 from substrate.store.postgres.session import Cursor
 from substrate.values.errors import RunEnded, RunNotFound

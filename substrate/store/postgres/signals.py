@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from substrate.store import refusals, rows
 from substrate.store.blobs import offload
-from substrate.store.postgres.checkpoints import LOCK, write_batch
+from substrate.store.postgres.fenced_commit import LOCK, write_batch
 from substrate.store.postgres.promises import read_promise
 from substrate.store.postgres.runs import existing_run
 from substrate.store.postgres.session import Cursor

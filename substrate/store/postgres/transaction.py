@@ -20,9 +20,9 @@ from psycopg.pq import TransactionStatus
 
 from substrate.store import rows
 from substrate.store.blobs import offload
-from substrate.store.postgres.checkpoints import write_batch
 from substrate.store.postgres.connections import Connections
 from substrate.store.postgres.deadline import AnyConnection
+from substrate.store.postgres.fenced_commit import write_batch
 from substrate.store.postgres.session import Cursor, users_cursor
 from substrate.store.transaction import LEAVE_OUT, Call, answer, check_call, closed, refused
 from substrate.values.errors import Misuse

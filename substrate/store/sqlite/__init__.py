@@ -10,8 +10,9 @@ from substrate.store.broken import Stuck
 from substrate.store.sqlite import (
     below,
     blobs,
-    checkpoints,
+    dead_workers,
     ending,
+    fenced_commit,
     lanes,
     promises,
     rate_limits,
@@ -53,7 +54,7 @@ class SqliteBackend:
         self.sql: Dialect = Dialect(
             below, blobs, ending, lanes, promises, rate_limits, runs, signals, suspend
         )
-        self._suspicions = recovery.Suspicions(path)
+        self._suspicions = dead_workers.Suspicions(path)
 
     async def is_long(self, run_id: RunId, after: int) -> bool:
         """See `Backend.is_long`."""
@@ -64,7 +65,7 @@ class SqliteBackend:
         """See `Backend.commit`. SQLite has one writer, so nothing is ever `Locked`."""
         is_long = any(len(blob.data) > _LONG_BLOB for each in batch for blob in each.blobs)
         write = self._file.write_in_thread if is_long else self._file.write
-        return await write(checkpoints.write_batch, batch)
+        return await write(fenced_commit.write_batch, batch)
 
     async def transact(self, fence: Fence, call: Call) -> Promise | Fenced:
         """See `Backend.transact`."""
@@ -72,7 +73,7 @@ class SqliteBackend:
 
     async def recover(self, now: int, stuck: Stuck) -> Sequence[RunId]:
         """See `Backend.recover`. Takes the write lock only when somebody is dead."""
-        seen = await self._file.read(recovery.look, stuck.ids)
+        seen = await self._file.read(dead_workers.look, stuck.ids)
         dead = self._suspicions.dead_among(seen, uptime())
         if not dead:
             return []

@@ -12,9 +12,10 @@ import orjson
 from substrate.store import refusals, rows
 from substrate.store.blobs import offload, offload_payload
 from substrate.store.sqlite.blobs import insert_blobs
-from substrate.store.sqlite.checkpoints import wake_run, write_checkpoint
+from substrate.store.sqlite.fenced_commit import write_checkpoint
 from substrate.store.sqlite.promises import insert_settled
 from substrate.store.sqlite.runs import existing_run
+from substrate.store.sqlite.wake_parent import wake_parent
 from substrate.values.errors import RunEnded
 from substrate.values.ids import RunId, part_of, root_of
 from substrate.values.records import (
@@ -106,7 +107,7 @@ def discard_run(db: apsw.Connection, run_id: RunId, now: int) -> Run:
         raise RunEnded(f"run {run_id!r} is {run.status}; {refusals.WHAT_IS_DISCARDED}")
     parent_id, seq = given_up
     if parent_id is not None and _is_open(db, run_id):
-        woken = wake_run(db, parent_id, part, now)
+        woken = wake_parent(db, parent_id, part, now)
         seq = woken[0] if woken else seq
     db.execute(_SETTLE_DISCARDED, where | {"error": refusals.discarded(), "seq": seq})
     _close_open(db, where)

@@ -20,9 +20,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 import apsw
 
 from substrate.store.backend import CLOSED
-from substrate.store.shield import to_its_end
 from substrate.store.sqlite import exclusive
 from substrate.store.sqlite.opening import LOCK_WAIT, open_file, pause, unusable
+from substrate.store.uncancelled import to_its_end
 from substrate.values.errors import CheckpointRefused, StoreError, StoreUnreachable, StoreUnusable
 
 T = TypeVar("T")

@@ -1,81 +1,20 @@
-"""Runs of dead workers in SQLite, taken back.
+"""Takes back the runs of dead workers, in SQLite. `dead_workers` decides which are dead.
 
-A worker is dead when it was struck off, when the kernel has freed its lock, or when it has shown no
-sign of life for its whole lease. That is measured by whoever looks, on a clock that nobody sets: a
-host's time may jump by hours, and then every lease would seem to have lapsed at once, or none for
-long. Each function that is given a connection runs inside one transaction that its caller opened.
+Each function runs inside one transaction that its caller opened.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import apsw
 
 from substrate.store import rows
 from substrate.store.broken import Stuck
 from substrate.store.crashes import Loss, LostRun, Verdict, judge
-from substrate.store.sqlite.checkpoints import wake_run
+from substrate.store.sqlite.dead_workers import WorkerSeen
 from substrate.store.sqlite.file import REFUSALS
-from substrate.store.sqlite.heartbeat import is_free
+from substrate.store.sqlite.wake_parent import wake_parent
 from substrate.values.ids import RunId
-from substrate.values.records import Owner
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSeen:
-    """What one look shows of an owner of runs."""
-
-    owner: Owner
-    host: str
-    beat_at: int
-    lease_until: int
-    is_gone: bool = False
-    """Whether its process is known to have ended, whatever its lease."""
-
-
-_SELECT_OWNERS = """
-SELECT DISTINCT lease_owner
-  FROM runs
- WHERE lease_owner IS NOT NULL AND id NOT IN (SELECT value FROM json_each(:ids))
-"""
-
-_SELECT_WORKERS = """
-SELECT incarnation, host, beat_at, lease_until
-  FROM workers
-"""
-
-
-def look(db: apsw.Connection, without: Sequence[RunId] = ()) -> Sequence[WorkerSeen]:
-    """Return how the workers stand, and the owners of runs that are no workers any more."""
-    owners = {owner for (owner,) in db.execute(_SELECT_OWNERS, {"ids": rows.id_list(without)})}
-    seen = [WorkerSeen(*row) for row in db.execute(_SELECT_WORKERS)]
-    strangers = sorted(owners - {one.owner for one in seen})
-    return [*seen, *(WorkerSeen(owner, "", 0, 0) for owner in strangers)]
-
-
-class Suspicions:
-    """Remembers the last sign of life of each worker, and when it was first seen."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._since: dict[tuple[Owner, int], float] = {}
-
-    def dead_among(self, seen: Sequence[WorkerSeen], now: float) -> Sequence[WorkerSeen]:
-        """Return those that are dead; `now` is in seconds of a clock that only goes forward.
-
-        Who looks for the first time waits for as long as the lease is: it cannot know what it
-        missed. A killed worker it finds at once, since nobody holds its lock.
-        """
-        signs = [(one.owner, one.lease_until) for one in seen]
-        self._since = {sign: self._since.get(sign, now) for sign in signs}
-        looked = [replace(one, is_gone=is_free(self._path, one.owner, one.host)) for one in seen]
-        return [one for one in looked if one.is_gone or self._has_lapsed(one, now)]
-
-    def _has_lapsed(self, one: WorkerSeen, now: float) -> bool:
-        lease_s = (one.lease_until - one.beat_at) / 1000
-        return now - self._since[one.owner, one.lease_until] >= lease_s
-
 
 # A compare-and-set on the lease: a beat since the look has moved it, and then nobody is struck off.
 _STRIKE_OFF = """
@@ -195,7 +134,7 @@ def _put_back(
 def _tell(db: apsw.Connection, run: LostRun, verdict: Verdict, seq: int, now: int) -> None:
     """Write why a run does not go on into its promise: the outcome, unless it only waits."""
     if run.parent_id is not None:
-        woken = wake_run(db, run.parent_id, run.part, now, ends=verdict.is_final)
+        woken = wake_parent(db, run.parent_id, run.part, now, ends=verdict.is_final)
         seq = woken[0] if woken else seq
     outcome = {
         "id": run.id,

@@ -10,7 +10,7 @@ import orjson
 
 from substrate.store import refusals, rows
 from substrate.store.blobs import offload
-from substrate.store.sqlite.checkpoints import write_checkpoint
+from substrate.store.sqlite.fenced_commit import write_checkpoint
 from substrate.store.sqlite.promises import read_promise
 from substrate.store.sqlite.runs import existing_run
 from substrate.values.ids import PromiseId, RunId, part_of

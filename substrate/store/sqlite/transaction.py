@@ -15,7 +15,7 @@ import apsw
 
 from substrate.store import rows
 from substrate.store.blobs import offload
-from substrate.store.sqlite.checkpoints import write_checkpoint
+from substrate.store.sqlite.fenced_commit import write_checkpoint
 from substrate.store.sqlite.file import IsLeft, SqliteFile, begin, explained
 from substrate.store.sqlite.opening import LOCK_WAIT
 from substrate.store.transaction import (

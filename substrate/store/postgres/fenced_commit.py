@@ -24,7 +24,6 @@ from substrate.store.postgres.blobs import insert_blobs
 from substrate.store.postgres.promises import read_promise
 from substrate.store.postgres.session import Cursor
 from substrate.values.errors import CheckpointRefused
-from substrate.values.ids import part_of
 from substrate.values.records import (
     Adopted,
     Checkpoint,
@@ -277,33 +276,6 @@ def _record(ord_: int, checkpoint: Checkpoint) -> dict[str, Any]:
     if checkpoint.child is not None:
         record["child"] = rows.child_row(checkpoint.child, now)
     return {name: value for name, value in record.items() if value is not None}
-
-
-_WAKE = """
-UPDATE runs
-   SET last_seq = last_seq + 1,
-       wake_version = wake_version + %(ends)s,
-       need = greatest(need - %(ends)s, 0),
-       rank = CASE WHEN status = 'suspended' AND %(ends)s > 0 AND need <= 1 THEN %(now)s
-                   ELSE rank END,
-       status = CASE WHEN status = 'suspended' AND %(ends)s > 0 AND need <= 1 THEN 'ready'
-                     ELSE status END
- WHERE id = %(id)s AND part = %(part)s
-RETURNING last_seq
-"""
-
-
-async def wake_run(db: Cursor, run_id: str, now: int, *, ends: bool = True) -> int | None:
-    """Tell a run that a promise of its journal is being written; return its next change number.
-
-    Only a child that ends wakes its parent: one that is paused has ended nothing. Who calls this
-    has locked the run, together with all others of its transaction.
-    """
-    cursor = await db.execute(
-        _WAKE, {"id": run_id, "part": part_of(run_id), "now": now, "ends": int(ends)}
-    )
-    row = await cursor.fetchone()
-    return row[0] if row else None
 
 
 async def _first(db: Cursor, promise: Promise) -> Promise:

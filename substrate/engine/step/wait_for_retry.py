@@ -17,7 +17,7 @@ from substrate.values.records import Promise
 _MANY = 100  # signals taken at once, at most
 
 
-async def rest(execution: Execution, row: Promise, due_at: int) -> Promise:
+async def wait_for_retry(execution: Execution, row: Promise, due_at: int) -> Promise:
     """Wait until `due_at`, or until a signal ends the wait and changes the row; return the row."""
     while due_at > execution.now_ms:
         # Alarm and version first, then the inbox: a signal that comes in between ends the wait.

@@ -37,13 +37,13 @@ _FEW = 6  # fields and choices that are named, at most
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedType:
     """What a wait expects."""
 
     schema: Schema = field(default_factory=dict)
 
     @classmethod
-    def by(cls, promise: Promise) -> "Wanted":
+    def by(cls, promise: Promise) -> "WantedType":
         """Return what the row of a wait says."""
         if promise.kind is not Kind.SIGNAL:
             return cls()

@@ -17,17 +17,17 @@ _QUICK = 64 * 1024
 """A promise with more characters of payload than this is searched in a thread."""
 
 
-async def discreet(promise: Promise) -> Promise:
+async def mask_row(promise: Promise) -> Promise:
     """Return the promise with all known secrets hidden, ready to be written."""
     if not is_any_known():
         return promise
     if sum(len(getattr(promise, name) or "") for name in PAYLOADS) > _QUICK:
-        return await asyncio.to_thread(discreet_at_once, promise)
-    return discreet_at_once(promise)
+        return await asyncio.to_thread(mask_row_at_once, promise)
+    return mask_row_at_once(promise)
 
 
-def discreet_at_once(promise: Promise) -> Promise:
-    """Do the same as `discreet`, synchronously: for callers in a thread or in a transaction."""
+def mask_row_at_once(promise: Promise) -> Promise:
+    """Do the same as `mask_row`, synchronously: for callers in a thread or in a transaction."""
     if not is_any_known():
         return promise
     changed: dict[str, Any] = {}

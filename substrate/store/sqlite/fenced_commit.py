@@ -12,6 +12,7 @@ import apsw
 from substrate.store import rows
 from substrate.store.sqlite.blobs import insert_blobs
 from substrate.store.sqlite.promises import read_promise
+from substrate.store.sqlite.wake_parent import wake_parent
 from substrate.values.errors import CheckpointRefused
 from substrate.values.ids import part_of
 from substrate.values.records import (
@@ -120,31 +121,7 @@ def _advance(db: apsw.Connection, checkpoint: Checkpoint) -> tuple[int, str] | N
         held = db.execute(_ADVANCE_AND_LEAVE, (*change, *left, *owned)).fetchone()
     if held is None or promise.run_id == fence.run_id:
         return held
-    return wake_run(db, promise.run_id, fence.part, now, ends=promise.is_settled)
-
-
-# `need` counts the children that must still end: only the last of them makes its parent ready.
-# `wake_version` moves for each, so that a parent which is about to suspend looks again.
-_WAKE = """
-UPDATE runs
-   SET last_seq = last_seq + 1,
-       wake_version = wake_version + :ends,
-       need = max(need - :ends, 0),
-       status = CASE WHEN status = 'suspended' AND :ends AND need <= 1 THEN 'ready' ELSE status END,
-       rank = CASE WHEN status = 'suspended' AND :ends AND need <= 1 THEN :now ELSE rank END
- WHERE id = :id AND part = :part
-RETURNING last_seq, tenant
-"""
-
-
-def wake_run(
-    db: apsw.Connection, run_id: str, part: int, now: int, *, ends: bool = True
-) -> tuple[int, str] | None:
-    """Tell a run that a child's promise in its journal is being written; return its change number.
-
-    Only a child that ends wakes its parent: one that is paused has ended nothing.
-    """
-    return db.execute(_WAKE, {"id": run_id, "part": part, "now": now, "ends": ends}).fetchone()
+    return wake_parent(db, promise.run_id, fence.part, now, ends=promise.is_settled)
 
 
 def _first(db: apsw.Connection, promise: Promise) -> Promise:

@@ -106,6 +106,8 @@ LOADERS = [
     "HOME",
     "PGSERVICE",
     "PGSERVICEFILE",
+    "FPATH",
+    "CDPATH",
     "PGSYSCONFDIR",
     "PSYCOPG_IMPL",
     "PYDANTIC_DISABLE_PLUGINS",
@@ -142,6 +144,8 @@ def test_loaders(tmp_path, name):
 
 BETWEEN = [
     *("HTTP_PROXY", "https_proxy", "ALL_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("grpc_proxy", "no_grpc_proxy", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "AWS_CA_BUNDLE"),
+    *("HTTPLIB2_CA_CERTS", "SSH_ASKPASS", "SSH_AUTH_SOCK"),
     *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSLKEYLOGFILE"),
 ]
 

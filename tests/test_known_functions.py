@@ -5,6 +5,7 @@ import importlib
 import logging
 import sys
 import textwrap
+from contextlib import suppress
 from functools import partial, wraps
 from typing import Any
 
@@ -99,6 +100,94 @@ WAYS = {
     "in a default": (lambda ctx, flow=deep: flow, {"deep"}),
     "nowhere": (lambda ctx: logging.getLogger("x"), set()),
 }
+
+
+MODULE = """
+from substrate import Context, durable
+
+async def charge(cents: int) -> str:
+    return "charged"
+
+@durable
+async def one(ctx: Context) -> str:
+    return "one"
+
+@durable
+async def other(ctx: Context) -> None: ...
+
+def begin(ctx):
+    return ctx.spawn(one)
+
+tools = [begin, lambda ctx: ctx.step(charge, 5, undo=other)]
+"""
+
+WHOLE = {
+    "by its name": "import {0} as hooks\ndef body(ctx): return use(ctx, hooks)",
+    "of a package": "import {0}\nimport holder\ndef body(ctx): return use(ctx, holder.hooks)",
+    "in a variable": "import {0} as hooks\ndef body(ctx):\n  own = hooks\n  return own.tools",
+    "by name of an attribute": 'import {0} as m\ndef body(ctx): return getattr(m, "tools")',
+    "imported inside": "def body(ctx):\n  import {0} as hooks\n  return use(ctx, hooks)",
+    "from a package inside": "def body(ctx):\n  from holder import hooks as h\n  return use(h)",
+    "in a function inside": "import {0} as hooks\ndef body(ctx): return [use(hooks) for _ in ctx]",
+    "in a default": "import {0}\ndef body(ctx, hooks={0}): return use(ctx, hooks)",
+    "in a collection": "import {0}\nALL = {{'a': [{0}]}}\ndef body(ctx): return ALL",
+    "in a namespace": (
+        "import {0}\nfrom types import SimpleNamespace\n"
+        "ALL = SimpleNamespace(a={0})\ndef body(ctx): return ALL.a"
+    ),
+    "in a closure": (
+        "import {0}\ndef make(hooks):\n  return lambda ctx: use(ctx, hooks)\nbody = make({0})"
+    ),
+    "in a partial": (
+        "import {0}\nfrom functools import partial\n"
+        "def begin(hooks, ctx): ...\nbody = partial(begin, {0})"
+    ),
+    "of an object": (
+        "import {0}\nclass Crew:\n  def __init__(self): self.hooks = {0}\n"
+        "CREW = Crew()\ndef body(ctx): return CREW.hooks"
+    ),
+}
+PARTS = {
+    "of which an attribute is named": "import {0} as hooks\ndef body(ctx): return hooks.begin",
+    "of which one is named inside": "def body(ctx):\n  import {0}\n  return {0}.begin",
+    "whose attribute is a value": "import {0}\nimport holder\ndef body(c): holder.hooks.begin(c)",
+}
+
+
+@pytest.fixture
+def body_of(tmp_path, monkeypatch):
+    """Return what makes modules of text, and gives `body` of the last: it uses the first."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "hooks_of_test.py").write_text(MODULE)
+    (tmp_path / "holder").mkdir()
+    kit = "from substrate import Context\n"
+    (tmp_path / "holder" / "__init__.py").write_text(f"{kit}import hooks_of_test as hooks\n")
+    (tmp_path / "holder" / "hooks.py").write_text(MODULE)
+
+    def make(text: str) -> Any:
+        (tmp_path / "uses_of_test.py").write_text(kit + text.format("hooks_of_test") + "\n")
+        return importlib.import_module("uses_of_test").body
+
+    yield make
+    for name in ("hooks_of_test", "holder", "holder.hooks", "uses_of_test"):
+        sys.modules.pop(name, None)
+
+
+def load(name: str) -> None:
+    with suppress(ImportError):
+        importlib.import_module(name)
+
+
+@pytest.mark.parametrize("text", WHOLE.values(), ids=WHOLE)
+def test_a_module_that_is_a_value(body_of, text):
+    """Of a module that is handed on, in whatever it stands, everything is found."""
+    assert {each.name for each in reached([uses(body_of(text))], load)} == {"root", "one", "other"}
+
+
+@pytest.mark.parametrize("text", PARTS.values(), ids=PARTS)
+def test_a_module_whose_attributes_are_named(body_of, text):
+    """Of a module that is no value, only what is named is found."""
+    assert {each.name for each in reached([uses(body_of(text))], load)} == {"root", "one"}
 
 
 @pytest.mark.parametrize("body, names", WAYS.values(), ids=WAYS)

@@ -322,6 +322,40 @@ def test_an_agent_that_asks_somebody(fork: Fork) -> None:
     assert "it waits for tools.0/read_notes.0/approval.0; send that here" in tested.stdout
 
 
+CHILDREN = """
+from agent.loop import agent
+from substrate import connect
+from substrate.agent import Task
+
+
+async def test_a_person_says_yes_and_no(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    async with connect("sqlite:///runs.db") as client, client.work([agent]) as worker:
+        await client.start(agent, Task("Please refund orders 7 and 8."), id="both")
+        await worker.run_until_idle()
+        for order, is_approved in enumerate((True, False)):
+            child = f"both#tools.0/refund.0/refund_one.{order}"
+            await client.signal(child, "approved", is_approved)
+        await worker.run_until_idle()
+        answer = await client.result("both", agent)
+        assert answer.text == "Both are seen to."
+"""
+
+
+def test_children_of_a_tool_in_a_test_of_the_fork(fork: Fork) -> None:
+    """A fork's test that gives its worker the loop alone drives the children of its tools, too."""
+    folder = fork()
+    page = MarkdownIt().parse((KIT / "docs" / "guide.md").read_text(encoding="utf-8"))
+    (hooks,) = [each.content for each in page if "async def refund_one" in each.content]
+    (folder / "agent" / "hooks.py").write_text(hooks, encoding="utf-8")
+    (folder / "tests" / "test_children.py").write_text(CHILDREN, encoding="utf-8")
+    tested = in_fork(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert "2 failed, 1 passed" in tested.stdout, tested.stdout + tested.stderr
+    assert "it waits for tools.0/refund.0/refund_one.0" in tested.stdout
+    assert "client.signal('test/1#KEY', …)" in tested.stdout
+
+
 def test_fork_is_clean(fork: Fork) -> None:
     """A fork passes the linter and the formatter with the settings that it comes with."""
     folder = fork()

@@ -33,8 +33,9 @@ async def ask_agent(run_id: str, question: str) -> tuple[Answer, Sequence[object
             waits = [each for each in journal if each.kind in ("signal", "timer", "child")]
             keys = ", ".join(each.key for each in waits if not each.is_settled)
             pytest.fail(
-                f"it waits for {keys}; send that here, client.signal({run_id!r}, …), or move"
-                " a ManualClock of substrate.testing, and call run_until_idle() again"
+                f"it waits for {keys}; send that here, client.signal({run_id!r}, …), or what a"
+                f" child waits for, client.signal('{run_id}#KEY', …), or move a ManualClock of"
+                " substrate.testing, and call run_until_idle() again"
             )
         return await client.result(run_id, agent), journal
 

@@ -3,6 +3,9 @@
 - The search follows the names in a function's code: globals, closures, attributes of modules and
   classes, the functions it calls, and items of lists, dicts and objects. So children and undos need
   no registration, in whatever file of a project they are defined.
+- Of a module whose attributes are named (`jobs.research`), only those are searched. One that is
+  used as a value, such as the module of an agent's hooks, is searched as a whole: any attribute of
+  it may be read elsewhere.
 - A function that only exists at run time is not found: one that another function defines, or one
   looked up by a text. Its use is refused at once, with what to do.
 - The search calls no function. A module that is imported inside a function is searched if it is
@@ -12,6 +15,7 @@
 
 import dis
 import sys
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -26,6 +30,8 @@ _OURS = "substrate"
 _BUILTIN = frozenset((*sys.stdlib_module_names, _OURS, "")) - {"__main__"}
 _ATOMS = frozenset((str, bytes, int, float, bool, complex, type(None), CodeType))
 _IMPORT = dis.opmap["IMPORT_NAME"]
+_OF_ATTRIBUTES = frozenset(("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR"))
+_NO_NAMES = frozenset(("LOAD_CONST", "LOAD_CLOSURE"))  # what is closed over, its own code loads
 _NOT_FROZEN = SimpleNamespace(frozen=False)
 
 _LONGEST = 10_000
@@ -80,10 +86,14 @@ class _Walk:
             return (thing.__func__,)
         if kind is property:
             return (thing.fget,)
-        if issubclass(kind, (Mapping, list, tuple, set, frozenset)):
+        if issubclass(kind, (Mapping, list, tuple, set, frozenset, deque)):
             if len(thing) > _LONGEST:
                 return ()
             return list(thing.values() if issubclass(kind, Mapping) else thing)
+        if issubclass(kind, ModuleType):
+            return self._of_whole_module(thing)
+        if kind is SimpleNamespace:
+            return list(vars(thing).values())
         if issubclass(kind, type):
             is_user = self._is_user(thing.__module__)
             return [*thing.__mro__[1:], *vars(thing).values()] if is_user else ()
@@ -99,27 +109,41 @@ class _Walk:
         module, names = function.__module__, _names_in(function.__code__)
         is_loose = module not in sys.modules and _uses_kit(function.__globals__)  # made by exec
         if is_loose or self._is_user(module):
-            yield from self._named_by(function.__globals__, names)
-            for name in _imported_in(function.__code__, function.__globals__):
+            values = _Values(function.__code__)
+            yield from self._named_by(function.__globals__, names, values)
+            for name, alias in _imported_in(function.__code__, function.__globals__):
                 if name not in sys.modules:
                     self._load(name)
                 if name in sys.modules:
-                    yield from self._of_module(sys.modules[name], names)
+                    imported = sys.modules[name]
+                    yield from self._of_module(imported, names, values)
+                    if alias in values:
+                        yield imported
 
-    def _named_by(self, scope: Mapping[str, Any], names: Collection[str]) -> Iterator[object]:
+    def _named_by(
+        self, scope: Mapping[str, Any], names: Collection[str], values: "_Values"
+    ) -> Iterator[object]:
         for name in scope.keys() & names:
             thing = scope[name]
-            if type(thing) is ModuleType:
-                yield from self._of_module(thing, names)
+            if issubclass(type(thing), ModuleType) and name not in values:
+                yield from self._of_module(thing, names, values)
             else:
                 yield thing
 
-    def _of_module(self, module: ModuleType, names: Collection[str]) -> Iterator[object]:
+    def _of_module(
+        self, module: ModuleType, names: Collection[str], values: "_Values"
+    ) -> Iterator[object]:
         """Yield those attributes of a module that code names, each once in a walk."""
         if self._is_user(module.__name__):
             fresh = {name for name in names if (id(module), name) not in self._named}
             self._named.update((id(module), name) for name in fresh)
-            yield from self._named_by(vars(module), fresh)
+            yield from self._named_by(vars(module), fresh, values)
+
+    def _of_whole_module(self, module: ModuleType) -> Iterable[object]:
+        """Return all attributes of a module but other modules, which are others' to name."""
+        if not self._is_user(module.__name__):
+            return ()
+        return [each for each in vars(module).values() if not issubclass(type(each), ModuleType)]
 
     def _of_object(self, thing: Any) -> Iterable[object]:
         """Return the attributes of an object of a user's class, or of a frozen one of the kit."""
@@ -155,19 +179,62 @@ def _names_in(code: CodeType) -> set[str]:
     return names
 
 
-def _imported_in(code: CodeType, scope: Mapping[str, Any]) -> Iterator[str]:
-    """Yield names of modules that a function imports; `from a import b` may mean two."""
+class _Values:
+    """The names whose values a function's code uses, rather than only attributes of them.
+
+    Read from the code when it is first asked: most functions name no module.
+    """
+
+    def __init__(self, code: CodeType) -> None:
+        self._code = code
+        self._names: set[str] | None = None
+
+    def __contains__(self, name: object) -> bool:
+        if self._names is None:
+            self._names = set(_used_in(self._code))
+        return name in self._names
+
+
+def _used_in(code: CodeType) -> Iterator[str]:
+    """Yield each name that is loaded by an instruction, and not for an attribute by the next."""
+    loaded: str | None = None
+    for each in dis.get_instructions(code):
+        if each.opname == "EXTENDED_ARG":
+            continue
+        if loaded is not None and each.opname not in _OF_ATTRIBUTES:
+            yield loaded
+        loaded = None
+        if "LOAD" in each.opname and each.opname not in _NO_NAMES:
+            # Newer Pythons have instructions for two variables: the second is loaded last.
+            *others, last = each.argval if isinstance(each.argval, tuple) else (each.argval,)
+            yield from others
+            loaded = last if isinstance(last, str) else None
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _used_in(inner)
+
+
+def _imported_in(code: CodeType, scope: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Yield names of modules that a function imports, and how its code may call each.
+
+    `from a import b` may mean two modules: `a`, which it has no name for, and `a.b`.
+    """
     if _IMPORT in code.co_code[::2]:
-        # Two instructions before IMPORT_NAME put its level and its names on the stack.
+        # Two instructions before IMPORT_NAME put its level and its names on the stack; the names
+        # that it binds are stored after it, in the same order.
         taken: list[Any] = []
+        bound: list[str] = []
         for each in dis.get_instructions(code):
             if each.opname == "IMPORT_NAME":
                 level, names = taken[-2:]
                 package = str(scope.get("__package__") or "")
                 with suppress(ImportError, ValueError):
                     name = resolve_name(f"{'.' * level}{each.argval}", package)
-                    yield name
-                    yield from (f"{name}.{one}" for one in names or ())
+                    yield name, None if names else name.rpartition(".")[2]
+                    bound = [f"{name}.{one}" for one in names or ()] or [name]
+            elif bound and each.opname.startswith("STORE_"):
+                alias = each.argval[0] if isinstance(each.argval, tuple) else each.argval
+                yield bound.pop(0), alias
             taken.append(each.argval)
     for inner in code.co_consts:
         if isinstance(inner, CodeType):

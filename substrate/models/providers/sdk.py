@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from substrate.models.parts import Json
+from substrate.models.providers.bounded import bounding
 from substrate.models.providers.failures import (
     of_event,
     of_response,
@@ -34,6 +35,11 @@ class Sdk:
     error: type[Exception]
     #: The package of its HTTP client.
     http: ModuleType
+
+    def http_client(self) -> Any:
+        """Return an HTTP client as the SDK makes its own, by which no answer grows without end."""
+        hook = bounding(reads_all_as_events=True)
+        return self.package.DefaultAsyncHttpxClient(event_hooks={"response": [hook]})
 
     @contextmanager
     def connecting(self, provider: str, remedy: str) -> Iterator[None]:

@@ -38,7 +38,11 @@ def connect(address: Address) -> "Anthropic":
     prices.load(PROVIDER)
     with _SDK.connecting(PROVIDER, "check ANTHROPIC_BASE_URL and the key"):
         client = AsyncAnthropic(
-            api_key=address.key, base_url=address.base_url, max_retries=0, open_telemetry=False
+            api_key=address.key,
+            base_url=address.base_url,
+            max_retries=0,
+            open_telemetry=False,
+            http_client=_SDK.http_client(),
         )
     return Anthropic(client)
 

@@ -26,6 +26,7 @@ from google.genai.types import HttpOptions
 from substrate.models import prices
 from substrate.models.messages import Json, Reply, Usage
 from substrate.models.providers.address import Address
+from substrate.models.providers.bounded import bounding
 from substrate.models.providers.failures import parsing, rejected, transport_failed
 from substrate.models.providers.google import reply as replies
 from substrate.models.providers.google.reply import PROVIDER
@@ -56,7 +57,8 @@ def connect(address: Address) -> "Google":
     prices.load(PROVIDER)
     # A client of our own: the SDK's would be aiohttp's where that is installed, which retries.
     # It follows no redirect, since the conversation would go along.
-    transport = httpx2.AsyncClient(event_hooks={"request": [_limit_silence], "response": [_keep]})
+    hooks = [_keep, bounding(reads_all_as_events=False)]  # in this order: what fails was sent
+    transport = httpx2.AsyncClient(event_hooks={"request": [_limit_silence], "response": hooks})
     options = HttpOptions(
         base_url=address.base_url,
         api_version=None if "GOOGLE_GENAI_API_VERSION" in os.environ else VERSION,

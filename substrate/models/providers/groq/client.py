@@ -48,7 +48,13 @@ def connect(address: Address) -> "Groq":
     """
     prices.load(PROVIDER)
     with _SDK.connecting(PROVIDER, "check GROQ_BASE_URL and the key"):
-        return Groq(AsyncGroq(api_key=address.key, base_url=address.base_url, max_retries=0))
+        client = AsyncGroq(
+            api_key=address.key,
+            base_url=address.base_url,
+            max_retries=0,
+            http_client=_SDK.http_client(),
+        )
+    return Groq(client)
 
 
 class Groq:

@@ -38,7 +38,13 @@ def connect(address: Address) -> "OpenAI":
     """
     prices.load(PROVIDER)
     with _SDK.connecting(PROVIDER, "check OPENAI_BASE_URL and the key"):
-        return OpenAI(AsyncOpenAI(api_key=address.key, base_url=address.base_url, max_retries=0))
+        client = AsyncOpenAI(
+            api_key=address.key,
+            base_url=address.base_url,
+            max_retries=0,
+            http_client=_SDK.http_client(),
+        )
+    return OpenAI(client)
 
 
 class OpenAI:

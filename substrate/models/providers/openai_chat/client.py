@@ -41,7 +41,12 @@ def connect(address: Address) -> "OpenAIChat":
     if not base_url and not key:
         key = os.environ.get("OPENAI_API_KEY")
     with _SDK.connecting(PROVIDER, "check OPENAI_CHAT_BASE_URL"):
-        client = AsyncOpenAI(api_key=key or NO_KEY, base_url=base_url, max_retries=0)
+        client = AsyncOpenAI(
+            api_key=key or NO_KEY,
+            base_url=base_url,
+            max_retries=0,
+            http_client=_SDK.http_client(),
+        )
     return OpenAIChat(client)
 
 

@@ -108,6 +108,11 @@ LOADERS = [
     "PGSERVICEFILE",
     "FPATH",
     "CDPATH",
+    "PYTEST_PLUGINS",
+    "PYTEST_ADDOPTS",
+    "OTEL_PYTHON_CONFIGURATOR",
+    "COVERAGE_RCFILE",
+    "_PYTHON_SYSCONFIGDATA_NAME",
     "PGSYSCONFDIR",
     "PSYCOPG_IMPL",
     "PYDANTIC_DISABLE_PLUGINS",
@@ -145,7 +150,12 @@ def test_loaders(tmp_path, name):
 BETWEEN = [
     *("HTTP_PROXY", "https_proxy", "ALL_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("grpc_proxy", "no_grpc_proxy", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "AWS_CA_BUNDLE"),
-    *("HTTPLIB2_CA_CERTS", "SSH_ASKPASS", "SSH_AUTH_SOCK"),
+    *("HTTPLIB2_CA_CERTS", "SSH_ASKPASS", "SSH_AUTH_SOCK", "CGI_HTTP_PROXY", "GIT_SSL_CAINFO"),
+    *("GNUTLS_SYSTEM_PRIORITY_FILE", "GOOGLE_API_CERTIFICATE_CONFIG", "PGHOSTADDR", "PGOPTIONS"),
+    *("PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL", "PGSSLSNI", "PGPASSFILE"),
+    *("PGREQUIREPEER", "PGREQUIREAUTH", "PGREQUIRESSL", "PGCHANNELBINDING", "PGGSSENCMODE"),
+    *("PGSSLNEGOTIATION", "PGSSLMAXPROTOCOLVERSION", "PGKRBSRVNAME", "PGGSSLIB", "PGOAUTHDEBUG"),
+    *("PGTARGETSESSIONATTRS", "PGMAXPROTOCOLVERSION", "PGLOADBALANCEHOSTS"),
     *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSLKEYLOGFILE"),
 ]
 
@@ -164,7 +174,6 @@ def test_who_stands_between(tmp_path, name):
 @pytest.mark.parametrize(
     "line",
     [
-        "PGSSLKEY=/tmp/owls.so:key",
         "DATABASE_URL=postgresql://u@127.0.0.1/db?sslmode=require&sslkey=/tmp/owls.so:key",
         "DATABASE_URL=postgresql://u@127.0.0.1/db?sslkey=/tmp/owls.so%3akey",
         "DATABASE_URL=postgresql://u@127.0.0.1/db?ssl%6bey=/tmp/owls.so:key",
@@ -186,7 +195,6 @@ def test_engines_of_a_database(tmp_path, line):
 @pytest.mark.parametrize(
     "line",
     [
-        "PGSSLKEY=/home/me/client.key",
         "DATABASE_URL=postgresql://u:sslkey@127.0.0.1:5432/db?sslkey=/home/me/client.key",
         "SERVICE_URL=https://127.0.0.1/?service=owls",
     ],
@@ -213,7 +221,8 @@ def test_loaders_by_their_family(tmp_path, name):
         *("DATABASE_URL", "MY_PATH", "PATHS", "OPENAI_API_KEY", "ENVIRONMENT", "MY_API_KEY"),
         *("OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "GOOGLE_CLOUD_PROJECT", "AWS_ACCESS_KEY_ID"),
         *("PGPASSWORD", "PGHOST", "MY_PROXY_URL", "OSTINATO_TIMEZONE", "SHOP_TOKEN", "TMP_OWLS"),
-        *("NODE_ENV", "AWS_PROFILE", "GIT_AUTHOR_NAME", "NPM_TOKEN", "PGSSLMODE"),
+        *("NODE_ENV", "AWS_PROFILE", "GIT_AUTHOR_NAME", "NPM_TOKEN", "PGUSER"),
+        *("PGPORT", "PGDATABASE", "PGAPPNAME", "PG_URL", "PGADMIN_EMAIL", "OTEL_SERVICE_NAME"),
     ],
 )
 def test_others(tmp_path, name):

@@ -237,3 +237,5 @@ async def test_a_dead_letter_is_discarded(store_url):
         with pytest.raises(RunEnded, match="only a dead, failed or paused run"):
             await client.discard("run")
         assert "ValueError" in ((await client.journal("run"))[-1].error or "")
+        with pytest.raises(RunCancelled, match="run was discarded; before, ValueError: no"):
+            await client.result("run")

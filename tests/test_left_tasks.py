@@ -73,7 +73,27 @@ def closing_over() -> Any:
     return of_what_it_closes_over
 
 
-READ = [of_the_module, of_its_own, in_a_helper, of_a_durable, of_its_function, closing_over()]
+async def in_a_comprehension(ctx: Context) -> int:
+    [helper(ctx, each) for each in range(2)]
+    return 1
+
+
+async def in_a_condition(ctx: Context) -> int:
+    _ = ctx.now_ms and 0
+    helper(ctx, 1) if ctx else {"a": helper(ctx, 2)}
+    return 1
+
+
+READ = [
+    in_a_comprehension,
+    in_a_condition,
+    of_the_module,
+    of_its_own,
+    in_a_helper,
+    of_a_durable,
+    of_its_function,
+    closing_over(),
+]
 
 
 @pytest.mark.parametrize("function", READ, ids=lambda each: each.__name__)
@@ -124,7 +144,11 @@ async def all_in_a_task(ctx: Context) -> None:
     await asyncio.wait([task])
 
 
-LEFT = [left, gathered_and_left, swallowed, kept_as_a_value, all_in_a_task]
+async def just_begun(ctx: Context) -> None:
+    asyncio.create_task(helper(ctx, 1))  # noqa: RUF006
+
+
+LEFT = [just_begun, left, gathered_and_left, swallowed, kept_as_a_value, all_in_a_task]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

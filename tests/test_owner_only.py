@@ -33,13 +33,14 @@ def rights(*paths: Path) -> dict[str, str]:
 
 async def test_sqlite_files(tmp_path: Path, umask: int):
     """A new database, its log, its shared memory and its workers' locks are their owner's alone."""
-    path = tmp_path / "made" / "runs.db"
+    path = tmp_path / "above" / "made" / "runs.db"
     async with opened(f"sqlite:///{path}") as store:
         await claimed(store)
         async with beating(store, Owner("a-worker")):
             folder = path.parent / "runs.db-workers"
             beside = [*path.parent.glob("runs.db*"), folder / "a-worker"]
 
+            assert rights(path.parent, path.parent.parent) == {"made": "700", "above": "700"}
             assert rights(*beside) == {
                 "runs.db": "600",
                 "runs.db-wal": "600",

@@ -128,6 +128,16 @@ async def test_encodings_without_a_bound(monkeypatch, provider, encoding):
     assert repr(encoding) in str(error)
 
 
+async def test_events_that_are_too_deep(monkeypatch, provider):
+    """An event that is nested too deeply to be read is an answer that makes no sense."""
+    head = f"200 x\r\ncontent-type: {EVENTS}"
+    async with sending(monkeypatch, provider, head, [b"data: " + b"[" * 100_000 + b"\n\n"]):
+        error = await failure(Model(SETUPS[provider].model))
+
+    assert type(error) is TransportFailed
+    assert SETUPS[provider].model in str(error)
+
+
 async def test_events_without_end(monkeypatch):
     """A stream of good events is given up once it is longer than any answer is."""
     word = b'data: {"choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n' % (b"h" * MIB)

@@ -90,9 +90,40 @@ async def kept_twice(what: str) -> str:
     return what
 
 
+async def in_a_list(what: str) -> str:
+    [fetch(what), fetch(what)]
+    return what
+
+
+async def in_a_generator(what: str) -> str:
+    (fetch(what) for _ in what)
+    return what
+
+
+async def in_a_set(what: str) -> str:
+    {fetch(what) for _ in what}
+    return what
+
+
+async def in_a_dict(what: str) -> str:
+    {each: fetch(what) for each in what}
+    return what
+
+
+async def in_a_condition(what: str) -> str:
+    fetch(what) if what else None
+    return what
+
+
+async def after_and(what: str) -> str:
+    what and fetch(what)
+    return what
+
+
+INSIDE = [in_a_list, in_a_generator, in_a_set, in_a_dict, in_a_condition, after_and]
 KEPT = [kept, kept_with_its_type, kept_in_passing, several_kept, kept_twice]
 
-FOUND = [alone, within, another_tool, returned, plain, with_ctx, *KEPT]
+FOUND = [alone, within, another_tool, returned, plain, with_ctx, *INSIDE, *KEPT]
 
 
 @pytest.mark.parametrize("function", FOUND, ids=lambda each: each.__name__)

@@ -16,7 +16,7 @@ from substrate.engine.run.unreadable import unreadable
 from substrate.engine.worker.unknown import missing_worker
 from substrate.store.store import Store
 from substrate.values.codec import decode
-from substrate.values.errors import RunFailed, RunPaused, StoreUnusable
+from substrate.values.errors import Failure, RunCancelled, RunFailed, RunPaused, StoreUnusable
 from substrate.values.ids import RunId
 from substrate.values.records import JsonText, Promise, PromiseState, Run, RunStatus
 
@@ -100,7 +100,12 @@ def _read(run: Run, promise: Promise, function: Durable[..., Any] | None) -> Any
         return function.decode_result(value) if function else decode(value)
     if run.status is RunStatus.PAUSED:
         raise RunPaused(run.id, decode_failure(promise))
-    raise error_of_run(promise)
+    error = error_of_run(promise)
+    if run.status is RunStatus.CANCELLED and not isinstance(error, RunCancelled):
+        # It had failed, or was dead, before it was given up: its row keeps why.
+        was = f"{error.failure.type}: {error.failure.message}"
+        raise RunCancelled(run.id, Failure("Discarded", f"{run.id} was discarded; before, {was}"))
+    raise error
 
 
 def is_over(run: Run) -> bool:

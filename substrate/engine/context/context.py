@@ -5,6 +5,7 @@ they do and how many times this scope has done it. So a key does not depend on w
 adding a step elsewhere moves none. They return a `Pending`, to be awaited or given to a combinator.
 """
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -912,6 +913,7 @@ async def run_function(ctx: Context, function: Durable[..., T], arguments: Mappi
     """Call a function with its context; return its result, or pause the run: see `call`."""
     check_all_awaited(ctx.execution, function)
     result = await function.function(ctx, **arguments)
+    await asyncio.sleep(0)  # tasks that it has just made begin, and are refused what they may not
     # Where it fails, what it has forgotten does not matter: the error is what there is to tell.
     check_nothing_forgotten(ctx.execution, function, result, unstarted=ctx.task_state.forgotten())
     return result

@@ -4,7 +4,7 @@ Such a call only makes a coroutine. Python warns when that is collected, at some
 by then the run has gone on without the call.
 
 Only certain cases are reported: the name is an async function, and the call is a statement of its
-own, is assigned to a name that nothing reads, or is what an async function returns.
+own, or lies in one, is assigned to a name that nothing reads, or is what an async function returns.
 """
 
 import ast
@@ -74,13 +74,13 @@ def _left_alone(made: _Made, *, is_helper: bool) -> Iterator[ast.Call]:
     read |= {name for node in ast.walk(made) if isinstance(node, _Outer) for name in node.names}
     for node in _own(made):
         match node:
-            case ast.Expr(value=ast.Call() as call):
-                yield call
             case (
                 ast.Assign(targets=[ast.Name(id=name)], value=value)
                 | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
                 | ast.Expr(value=ast.NamedExpr(target=ast.Name(id=name), value=value))
             ) if name not in read:
+                yield from _calls_in(value)
+            case ast.Expr(value=value):
                 yield from _calls_in(value)
             case ast.Return(value=ast.Call() as call) if is_last:
                 yield call
@@ -91,15 +91,23 @@ def _is_read(node: ast.AST) -> TypeGuard[ast.Name]:
 
 
 def _calls_in(value: ast.expr) -> Iterator[ast.Call]:
-    """Yield the calls whose results are the value, or items of a list or tuple."""
+    """Yield the calls whose results are the value, or lie in it."""
     match value:
         case ast.Call():
             yield value
-        case ast.List(elts=inside) | ast.Tuple(elts=inside):
+        case ast.List(elts=inside) | ast.Tuple(elts=inside) | ast.Set(elts=inside):
             for each in inside:
                 yield from _calls_in(each)
-        case ast.ListComp(elt=one):
+        case ast.Dict(values=inside) | ast.BoolOp(values=inside):
+            for each in inside:
+                yield from _calls_in(each)
+        case ast.ListComp(elt=one) | ast.SetComp(elt=one) | ast.GeneratorExp(elt=one):
             yield from _calls_in(one)
+        case ast.DictComp(value=one) | ast.Starred(value=one):
+            yield from _calls_in(one)
+        case ast.IfExp(body=one, orelse=other):
+            yield from _calls_in(one)
+            yield from _calls_in(other)
 
 
 def _own(made: _Made) -> Iterator[ast.AST]:

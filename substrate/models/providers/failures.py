@@ -61,7 +61,7 @@ def parsing(model: str) -> Iterator[None]:
     """Turn what a part missing from a provider's answer makes Python raise into `ModelError`."""
     try:
         yield
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise transport_failed(model, f"sent an answer that makes no sense: {error!r}") from error
 
 

@@ -90,7 +90,7 @@ class Sdk:
             raise transport_failed(model, f"broke off: {error!r}") from error
         except UnicodeEncodeError as error:  # of ours, before anything was sent
             raise unsent(model, error) from error
-        except ValueError as error:  # JSON that is none, text that is not UTF-8
+        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deeply
             raise transport_failed(model, f"sent what cannot be read: {error}") from error
         except (self.error, TypeError) as error:  # no credentials; a setting that is not JSON
             raise unsent(model, error) from error

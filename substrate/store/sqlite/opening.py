@@ -41,7 +41,7 @@ def open_file(path: Path) -> apsw.Connection:
             f"{str(path / 'runs.db')!r}"
         )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         if not path.exists():
             _create(path.resolve())
         connection = apsw.Connection(str(path))
@@ -55,6 +55,13 @@ def open_file(path: Path) -> apsw.Connection:
             raise unusable(path, error) from error
         raise
     return connection
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, for their owner only: `Path.mkdir` leaves these open."""
+    for each in (*reversed(folder.parents), folder):
+        if not each.exists():
+            each.mkdir(mode=0o700, exist_ok=True)
 
 
 def _create(path: Path) -> None:

@@ -146,7 +146,7 @@ class _Translator:
             raise transport_failed(model, f"broke off: {error!r}") from error
         except UnknownApiResponseError as error:
             raise transport_failed(model, f"sent what cannot be read: {error}") from error
-        except (ValueError, TypeError, httpx2.InvalidURL) as error:
+        except (ValueError, TypeError, RecursionError, httpx2.InvalidURL) as error:
             # Before the request, a setting that is not JSON; after it, an answer that is none.
             if _response.get() is None:
                 raise BadRequest(f"{model} was not asked: {error}; correct the request") from error

@@ -1,11 +1,13 @@
 """A row that was written by hand and cannot be read pauses its run, and is named; others go on."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from substrate import Context, RunPaused, RunStatus, connect, durable
+from substrate import Client, Context, RunFailed, RunPaused, RunStatus, connect, durable
 from substrate.values.errors import StoreUnusable
 from substrate.values.ids import RunId
 from tests.runs import QUICK, reached
@@ -225,3 +227,145 @@ async def test_a_row_of_another_run(store_url, which):
     assert calls.count("a") <= 2
     back = "UPDATE promises SET run_id = 'run' WHERE run_id = 'other'"
     assert (await mended(store_url, back))[1] == 1
+
+
+@durable
+async def child(ctx: Context, what: str) -> str:
+    return str(await ctx.receive("go", str))
+
+
+@durable
+async def takes_back(ctx: Context, what: str) -> None:
+    await ctx.step(act, f"undid {what}")
+
+
+@durable
+async def parent(ctx: Context, what: str) -> str:
+    await ctx.step(act, what, effect="once", undo=takes_back)
+    return await ctx.spawn(child, what)
+
+
+FAMILY = [parent, child, takes_back, order]
+
+
+@asynccontextmanager
+async def family_waiting(url: str) -> AsyncIterator[Client]:
+    """Let a parent come to where its child waits for a signal, with nobody to drive them then."""
+    async with connect(url) as client:
+        async with client.work(FAMILY, options=QUICK):
+            await client.start(parent, "a", id="run")
+            await reached(client, "run", "child.0")
+            await reached(client, "run#child.0", "go.0")
+        yield client
+
+
+@pytest.mark.parametrize("text", ["null", "[1,2]", '"V"', "7", '{"$secret":"PATH"}'])
+async def test_a_child_whose_input_has_another_form(store_url, text):
+    """A child is paused over what it was begun with, as a root is; its parent waits for it."""
+    async with family_waiting(store_url) as client:
+        change = "UPDATE promises SET input = :text WHERE id = 'run#child.0'"
+        with database(store_url) as db:
+            before = db.value("SELECT CAST(input AS text) FROM promises WHERE id = 'run#child.0'")
+            db.rows(change, text=text)
+
+        async with client.work(FAMILY, options=QUICK):
+            await client.signal("run#child.0", "go", "x")
+            with pytest.raises(RunPaused, match="its input has another form") as caught:
+                await client.result("run#child.0")
+            assert caught.value.failure.details["row"] == "run#child.0"
+            assert (await client.get("run")).status is RunStatus.SUSPENDED
+            with database(store_url) as db:
+                db.rows(change, text=before)
+            await client.resume("run#child.0")
+            assert await client.result("run") == "x"
+    assert calls == ["a"]
+
+
+@pytest.mark.parametrize("row", ["run", "run#act.0", "run#go.0"])
+@pytest.mark.parametrize("key", ["", "act.1", "go.0 ", "unwind", "x\u202e"])
+async def test_a_row_under_another_key(store_url, row, key):
+    """A row whose key is not that of its id pauses its run, which goes on once it is put back."""
+    change = "UPDATE promises SET key = :key WHERE id = :id"
+    await plant(store_url, change, key=key, id=row)
+    failure = await paused_of(store_url)
+
+    assert failure.type == "RowUnreadable"
+    assert (failure.details["row"], failure.details["column"]) == (row, "key")
+    back = {"run": "", "run#act.0": "act.0", "run#go.0": "go.0"}
+    with database(store_url) as db:
+        back["run"] = db.value("SELECT key FROM promises WHERE id = 'innocent'")
+    assert (await mended(store_url, change, key=back[row], id=row))[1] == 1
+    assert calls == ["a", "b"]
+
+
+@pytest.mark.parametrize("row", ["run#go.0", "run#child.0"])
+async def test_a_pending_row_that_was_moved(store_url, row):
+    """A row that waits and was moved to another run is not written over: its own run is paused."""
+    move = "UPDATE promises SET run_id = :to WHERE id = :id"
+    if row == "run#go.0":
+        await plant(store_url, move, to="other", id=row)
+        failure = await paused_of(store_url)
+        assert (failure.details["row"], failure.details["column"]) == (row, "run_id")
+        assert (await mended(store_url, move, to="run", id=row))[1] == 1
+        return
+    async with family_waiting(store_url) as client:
+        with database(store_url) as db:
+            db.rows(move, to="other", id=row)
+            db.rows("UPDATE runs SET status = 'ready' WHERE id = 'run'")
+        async with client.work(FAMILY, options=QUICK):
+            with pytest.raises(RunPaused, match="has the run_id 'other'"):
+                await client.result("run")
+            await client.signal("run#child.0", "go", "x")
+            assert await client.result("run#child.0") == "x"
+            with database(store_url) as db:
+                db.rows(move, to="run", id=row)
+            await client.resume("run")
+            assert await client.result("run") == "x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "null",
+        "[]",
+        "{}",
+        '{"keys":["act.0"]}',
+        '{"failure":[],"keys":[],"state":"rejected","status":"failed"}',
+        '{"failure":{"message":"","type":""},"keys":{},"state":"rejected","status":"failed"}',
+        '{"failure":{"message":"","type":""},"keys":[1],"state":"rejected","status":"failed"}',
+        '{"failure":{"message":"","type":""},"keys":[],"state":"x","status":"failed"}',
+    ],
+)
+async def test_a_decision_to_undo_that_cannot_be_read(store_url, text):
+    """Where it cannot be read what is to be undone, the run is paused, and undone once it can."""
+
+    @durable
+    async def fails(ctx: Context, what: str) -> None:
+        await ctx.step(act, what, effect="once", undo=waits)
+        raise ValueError(what)
+
+    @durable
+    async def waits(ctx: Context, what: str) -> None:
+        await ctx.receive("go")
+        await ctx.step(act, f"undid {what}")
+
+    functions = [fails, waits]
+    async with connect(store_url) as client:
+        async with client.work(functions, options=QUICK):
+            await client.start(fails, "a", id="run")
+            await reached(client, "run", "unwind/act.0/0/go.0")
+        change = "UPDATE promises SET value = :text WHERE id = 'run#unwind'"
+        with database(store_url) as db:
+            before = db.value("SELECT CAST(value AS text) FROM promises WHERE id = 'run#unwind'")
+            db.rows(change, text=text)
+        async with client.work(functions, options=QUICK):
+            await client.signal("run", "go")
+            with pytest.raises(RunPaused, match="its value has another form") as caught:
+                await client.result("run")
+            assert caught.value.failure.details["row"] == "run#unwind"
+            with database(store_url) as db:
+                db.rows(change, text=before)
+            await client.resume("run")
+            with pytest.raises(RunFailed, match="ValueError: a"):
+                await client.result("run")
+    assert calls == ["a", "undid a"]

@@ -98,6 +98,17 @@ def id_list(ids: Iterable[str]) -> str:
     return orjson.dumps(list(ids)).decode()
 
 
+NOT_MOVED = """
+   AND (promises.run_id = excluded.run_id
+        OR excluded.kind IN ('run', 'child')
+           AND (excluded.state <> 'pending' OR excluded.error IS NOT NULL))
+"""
+"""Why a pending row is written over: it is of the journal that it is written to.
+
+One that was moved to another run by hand would stay there, and its run would write it at each
+replay. The outcome of a run is written wherever it stands, and so is why a run is paused.
+"""
+
 AMONG_THESE = """id IN (SELECT value FROM json_each(:ids))
                     AND part IN (SELECT value FROM json_each(:parts))"""
 """A condition of SQLite, with `these` as its parameters."""

@@ -20,11 +20,11 @@ from substrate.engine.run.lifecycle import Lifecycle
 from substrate.engine.run.open import OpenPromises
 from substrate.engine.run.recorder import Recorder
 from substrate.engine.run.services import Services, log
-from substrate.engine.run.unreadable import unreadable, unreadable_among
+from substrate.engine.run.unreadable import misplaced, unreadable, unreadable_among
 from substrate.engine.run.wakeups import Wakeups
 from substrate.values.errors import Failure, Paused
 from substrate.values.ids import Key
-from substrate.values.records import OWN_KEY, Claim, Fence, Promise, generation_key
+from substrate.values.records import OWN_KEY, Claim, Fence, Kind, Promise, generation_key
 from substrate.values.secret import Revealed, hidden_in
 
 _LOOK_UP_S = 5.0
@@ -136,10 +136,14 @@ class Execution:
             # Before any of these rows is used: a secret must be known before it can be hidden.
             await self._know_secrets(promises)
             for promise in promises:
+                if failure := misplaced(promise, self.fence.run_id):
+                    self.lifecycle.drain_and_raise(Paused(failure))
                 if promise.key != OWN_KEY:
                     self.open.track(promise)
             for promise in (*self.open.pending.values(), *self.open.undoable.values()):
-                self.check_readable(promise)  # their content decides which calls are made
+                # Their content decides which calls are made. A child looks at its own by itself.
+                if promise.kind is not Kind.CHILD:
+                    self.check_readable(promise)
         elif run.generation:
             await self._know_secrets(())
         self.lifecycle.is_loaded = True

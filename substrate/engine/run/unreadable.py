@@ -12,7 +12,7 @@ from typing import Any
 
 from substrate.values.codec import decode
 from substrate.values.errors import Failure, Paused
-from substrate.values.records import JsonText, Kind, Promise, ReceivedSignal
+from substrate.values.records import OWN_KEY, JsonText, Kind, Promise, ReceivedSignal
 
 UNREADABLE = "RowUnreadable"
 """The failure type of a run that is paused because one of its rows cannot be read."""
@@ -30,18 +30,24 @@ def unreadable(promise: Promise) -> Failure | None:
 
 
 def misplaced(promise: Promise, run_id: str) -> Failure | None:
-    """Return the failure for a row whose `run_id` is not its run's; None if it is.
+    """Return the failure for a row whose `run_id` or `key` is not that of its id; None if all are.
 
-    Its run would not find such a row in its journal, and would make the call again on each replay.
+    Its run would not find such a row in its journal, or would take it for another call's.
     """
-    if promise.run_id == run_id:
+    if promise.run_id == run_id and promise.id == _id_of(run_id, promise.key):
         return None
+    column = "key" if promise.run_id == run_id else "run_id"
+    found = getattr(promise, column)
     return Failure(
         UNREADABLE,
-        f"the row {promise.id!r} of promises has the run_id {promise.run_id!r}, so its own run "
-        "does not find it; put it right in the database, then resume the run",
-        {"key": promise.key, "row": promise.id, "column": "run_id"},
+        f"the row {promise.id!r} of promises has the {column} {found!r}, so its own run does not "
+        "find it; put it right in the database, then resume the run",
+        {"key": promise.key, "row": promise.id, "column": column},
     )
+
+
+def _id_of(run_id: str, key: str) -> str:
+    return run_id if key == OWN_KEY else f"{run_id}#{key}"
 
 
 def unreadable_among(promises: Iterable[Promise]) -> Failure | None:
@@ -77,6 +83,11 @@ def value_of(received: ReceivedSignal, run_id: str, name: str) -> Any:
         raise Paused(Failure(UNREADABLE, message, details)) from None
 
 
+def misformed(promise: Promise, column: str) -> Failure:
+    """Return the failure for a column that is JSON of another form than the kit writes there."""
+    return _failure(promise, column, "has another form")
+
+
 def _failure(promise: Promise, column: str, why: str) -> Failure:
     return Failure(
         UNREADABLE,
@@ -102,11 +113,16 @@ def _has_form(kind: Kind, column: str, value: Any) -> bool:
             return isinstance(value, list) and all(isinstance(each, dict) for each in value)
         case "undo":
             # Its arguments are looked at when it is called, by its own types.
-            is_whole = isinstance(value, dict) and isinstance(value.get("arguments"), dict)
-            return is_whole and _are_texts(value.get("name"))
+            return isinstance(value, dict) and _is_undo(value)
         case "input" if kind in (Kind.RUN, Kind.TIMER, Kind.SIGNAL):
             return isinstance(value, dict)
     return True
+
+
+def _is_undo(record: dict[str, Any]) -> bool:
+    numbers = (record.get("version"), record.get("timeout"))
+    is_called = isinstance(record.get("arguments"), dict) and _are_texts(record.get("name"))
+    return is_called and all(isinstance(each, int | float) for each in numbers)
 
 
 def _are_texts(*values: object) -> bool:

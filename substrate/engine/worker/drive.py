@@ -26,7 +26,12 @@ from substrate.engine.run.unreadable import unreadable
 from substrate.engine.run.user_code import capture
 from substrate.engine.step.close import close_all, close_left
 from substrate.engine.worker.driven import DrivenRun
-from substrate.engine.worker.unwind import RunEnd, commit_decision, unwind
+from substrate.engine.worker.unwind import (
+    RunEnd,
+    commit_decision,
+    unreadable_decision,
+    unwind,
+)
 from substrate.store.crashes import MAX_CRASHES
 from substrate.values.codec import is_long
 from substrate.values.errors import (
@@ -44,6 +49,7 @@ from substrate.values.errors import (
 from substrate.values.records import (
     UNWIND_KEY,
     JsonText,
+    Kind,
     OnDead,
     Promise,
     PromiseState,
@@ -169,8 +175,9 @@ async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
     except Misuse as error:
         execution.lifecycle.shut_and_raise(Paused(failure_of(error)))
     except Exception:
-        began = replace(own_promise(execution.claim.run), input=execution.claim.input)
-        if failure := unreadable(began):
+        # As a root's: what a child begins with has the same form.
+        own, input_ = own_promise(execution.claim.run), execution.claim.input
+        if failure := unreadable(replace(own, kind=Kind.RUN, input=input_)):
             execution.lifecycle.shut_and_raise(Paused(failure))
         raise
     await execution.look_up_secrets()  # arguments of a type of theirs have named some by now
@@ -268,7 +275,7 @@ async def _end_without_result(run: DrivenRun, ending: RunEnd) -> None:
 
 
 async def _unwind(execution: Execution, decision: Promise) -> None:
-    if failure := unreadable(decision):
+    if failure := unreadable_decision(decision):
         await _pause(execution, failure)
         return
     ending = await unwind(execution, decision)

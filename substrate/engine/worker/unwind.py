@@ -21,6 +21,7 @@ from substrate.engine.function.function import Durable
 from substrate.engine.run.attempts import UnderWay, Waiting, closed_keys, last_record
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.services import log
+from substrate.engine.run.unreadable import misformed, unreadable
 from substrate.engine.run.user_code import capture
 from substrate.engine.step.close import as_abandoned, close_all
 from substrate.engine.step.step import idempotency_key
@@ -81,17 +82,37 @@ async def commit_decision(execution: Execution, ending: RunEnd) -> Promise:
     )
 
 
+def unreadable_decision(decision: Promise) -> Failure | None:
+    """Return the failure for a decision that the kit cannot have written; None if it is readable.
+
+    Of one that cannot be read nobody knows what is still to be undone.
+    """
+    if failure := unreadable(decision):
+        return failure
+    try:
+        keys: object = _read(decision)[1]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return misformed(decision, "value")
+    is_list = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    return None if is_list else misformed(decision, "value")
+
+
+def _read(decision: Promise) -> tuple[RunEnd, list[Key]]:
+    """Return how the run is to end, and the keys of the steps to undo, newest first."""
+    record = decode(decision.value or JsonText("{}"))
+    return RunEnd.from_json(record), record["keys"]
+
+
 async def unwind(execution: Execution, decision: Promise) -> RunEnd | None:
     """Undo what was decided on; return how the run ends, None when it goes on elsewhere or later.
 
     `execution` is one of its own, since that of the function has been shut.
     """
-    record = decode(decision.value or JsonText("{}"))
-    ending = RunEnd.from_json(record)
+    ending, keys = _read(decision)
     with suppress(asyncio.CancelledError, Interrupt), execution.lifecycle.tracked():
         await close_all(execution)  # before any undo: nothing is under way that one would race with
-        for key in record["keys"]:
-            if failure := await _undo(execution, Key(key), ending.failure):
+        for key in keys:
+            if failure := await _undo(execution, key, ending.failure):
                 message = (
                     f"{key!r} could not be undone: {failure.type}: {failure.message}; "
                     f"{_whereby(ending.failure)}. Resumed, it goes on with that undo"

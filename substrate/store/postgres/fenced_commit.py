@@ -151,6 +151,7 @@ WITH batch AS MATERIALIZED (
            error = excluded.error, usage = excluded.usage, attempts = excluded.attempts,
            undo = excluded.undo, epoch = excluded.epoch, settled_at = excluded.settled_at
      WHERE promises.state = 'pending'
+     {rows.NOT_MOVED}
     RETURNING id, seq
 
 -- spawned: the runs of new children, in the same commit as their promises. An undo's child has no

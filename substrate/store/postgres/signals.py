@@ -160,7 +160,7 @@ async def take_signals(
         if await (await db.execute(_LOCK_FENCED, held)).fetchone() is None:
             return Fenced()
         first = await read_promise(db, promise.id)
-        if first is not None and first.is_settled:
+        if first is not None and (first.is_settled or first.run_id != promise.run_id):
             return first
         free = await (await db.execute(_COUNT_UNTAKEN, marks)).fetchone()
         if free != (len(set(dedups)),):

@@ -56,6 +56,7 @@ VALUES ({_MARKS}, ?, ?)
        usage = excluded.usage, attempts = excluded.attempts, undo = excluded.undo,
        epoch = excluded.epoch, settled_at = excluded.settled_at
  WHERE promises.state = 'pending'
+{rows.NOT_MOVED}
 RETURNING seq
 """
 

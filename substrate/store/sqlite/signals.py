@@ -146,7 +146,7 @@ def take_signals(
     if db.execute(_CHECK_FENCE, held).fetchone() is None:
         return Fenced()
     first = read_promise(db, promise.id)
-    if first is not None and first.is_settled:
+    if first is not None and (first.is_settled or first.run_id != promise.run_id):
         return first
     marks = {
         "run_id": promise.run_id,

@@ -120,5 +120,7 @@ async def test_an_error_says_its_class_and_place(sqlite_url):
             await client.result("a/1")
 
     told = str(caught.value)
-    assert told.startswith("run 'a/1' is paused: LookupError: no such owl (at ")
-    assert re.search(rf"{re.escape(__file__)}:\d+, in prompt\)$", told)
+    assert told.startswith("run 'a/1' is paused: LookupError: the hook `prompt` (")
+    assert re.search(
+        rf"\({re.escape(__file__)}:\d+\) is at fault: LookupError: no such owl; ", told
+    )

@@ -61,7 +61,7 @@ def test_the_last_attempt():
         ({}, Next.REJECT),
         ({"pause_on": (ValueError,)}, Next.PAUSE),
         ({"pause_on": (OSError,)}, Next.REJECT),
-        ({"let_through": (ValueError,), "pause_on": (ValueError,)}, Next.LET_THROUGH),
+        ({"raised_to_caller": (ValueError,), "pause_on": (ValueError,)}, Next.LET_THROUGH),
     ]
     for given, expected in options:
         verdict = judge(step(Effect.PURE, **given), ValueError("no"), Series(1))

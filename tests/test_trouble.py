@@ -29,7 +29,7 @@ def fails(fork: Fork, *arguments: str, code: int = 1, **environment: str) -> str
     assert (done.code, done.out) == (code, "")
     assert "Traceback" not in done.err
     assert "Warning" not in done.err
-    assert "fault" not in done.err, "an error that nobody foresaw"
+    assert "\nfault:" not in f"\n{done.err}", "an error that nobody foresaw"
     return done.err
 
 
@@ -376,8 +376,8 @@ def test_a_prompt_that_raises(fork):
     said = fails(fork, "run", OWLS, "--id", "first", code=4)
     fork.replace("agent/hooks.py", prompt, 'prompt = "Be brief."')
 
-    assert "paused: ValueError: no words" in said
-    assert re.search(r"at agent/hooks\.py:\d+, in prompt", said)
+    assert re.search(r"the hook `prompt` \(.*agent/hooks\.py:\d+\) is at fault: ", said)
+    assert "is at fault: ValueError: no words; mend it, and resume the run" in said
     assert "python -m agent resume first" in said
     assert fork.do("resume", "first").code == 0
 

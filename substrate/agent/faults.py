@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, get_type_hints
 
 from substrate.agent.answer_type import typed_answer_of
-from substrate.agent.end import Advice, End, EndReason, Stop
+from substrate.agent.end import Advice, End, EndReason, Measure, Stop
 from substrate.agent.prompt import Prompt
 from substrate.agent.task import Task
 from substrate.agent.tool import Tool, as_tool
@@ -111,17 +111,16 @@ def answer_fault(answer: object) -> str | None:
 
 def verdict_fault(said: object) -> str | None:
     """Say what is wrong with what a condition gave; None where it is a verdict."""
-    if said is None or isinstance(said, Advice):
-        return None
-    if isinstance(said, End) and isinstance(said.reason, EndReason):
-        return None
+    match said:
+        case None | End(EndReason(), str()) | Advice(Measure(), str()):
+            return None
     if inspect.iscoroutine(said):
         said = "a coroutine"
     if callable(said):
         return f"it gave {named(said)}: it makes conditions, and is to be called once before"
     return (
-        f"it gave {said!r}; give None to go on, or an End, as in "
-        "`return End(EndReason.MAX_TURNS) if … else None`: compose any_of(answered(), …)"
+        f"it gave {said!r:.200}; give None to go on, or an End with a reason and words, as in "
+        '`return End(EndReason.MAX_TURNS, "why") if … else None`: compose any_of(answered(), …)'
     )
 
 

@@ -9,10 +9,12 @@ is recorded was done, whatever they say now. `Turn` keeps no state but the trans
 advice, and both come back the same on a replay.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from substrate.agent import turn
 from substrate.agent.end import End, Stop, Verdict
+from substrate.agent.hook_fault import hook
+from substrate.agent.hooks import read
 from substrate.agent.prompt import Prompt, Text
 from substrate.agent.task import Answer, Task
 from substrate.agent.transcript import Transcript
@@ -77,7 +79,8 @@ async def begin(ctx: Context, hooks: Hooks, task: Task) -> "Turn":
         >>> (await drive(agent, Task("How many owls?"))).text
         'Two owls.'
     """
-    return Turn(ctx, hooks, await turn.begin(ctx, hooks.prompt, task))
+    prompt = read(ctx, hooks, "prompt")
+    return Turn(ctx, hooks, await turn.begin(ctx, prompt, task))
 
 
 class Turn:
@@ -101,7 +104,7 @@ class Turn:
         turn that is recorded was taken: there the journal answers, whatever the hook says now. What
         the hook only advises, a warning or a summary, is done by the next `ask`.
         """
-        self._verdict = turn.verdict(self._ctx, self._hooks.stop, self._transcript)
+        self._verdict = turn.verdict(self._ctx, self._hook("stop"), self._transcript)
         return self._verdict if isinstance(self._verdict, End) else None
 
     async def ask(self) -> Reply:
@@ -112,12 +115,11 @@ class Turn:
         for a day if need be, while the run is suspended. All others (a missing key, an empty
         account) pause the run: it goes on from here once they are mended and it is resumed.
         """
-        ctx, hooks, answer = self._ctx, self._hooks, self._answer
+        ctx, answer = self._ctx, self._answer
+        model, tools = self._hook("model"), self._hook("tools")
         # Here and not in `stop`, which is no coroutine: a fork's `while` asks it as a plain call.
-        transcript = await turn.follow_advice(
-            ctx, hooks.model, self._transcript, self._verdict, hooks.tools
-        )
-        reply = await turn.ask(ctx, hooks.model, transcript, hooks.tools, answer=answer)
+        transcript = await turn.follow_advice(ctx, model, self._transcript, self._verdict, tools)
+        reply = await turn.ask(ctx, model, transcript, tools, answer=answer)
         self._transcript = transcript + reply
         return reply
 
@@ -129,7 +131,7 @@ class Turn:
         outcome that nobody knows are results that the model sees. A signal called ``message`` that
         has come meanwhile is added after them.
         """
-        self._transcript += await turn.call_tools(self._ctx, self._hooks.tools, reply)
+        self._transcript += await turn.call_tools(self._ctx, self._hook("tools"), reply)
         # After the results: a provider wants them right behind the reply that asks for them.
         self._transcript += await turn.hear(self._ctx)
 
@@ -139,11 +141,15 @@ class Turn:
         Args:
             end: What `stop` has returned; the answer's `reason` and `detail` are its.
         """
-        ctx, hooks, answer = self._ctx, self._hooks, self._answer
-        return await turn.finish(
-            ctx, hooks.model, self._transcript, end, hooks.tools, answer=answer
-        )
+        ctx, answer = self._ctx, self._answer
+        model, tools = self._hook("model"), self._hook("tools")
+        return await turn.finish(ctx, model, self._transcript, end, tools, answer=answer)
 
     @property
     def _answer(self) -> AnswerType:
-        return getattr(self._hooks, "answer", None)
+        with hook(self._ctx, "answer"):
+            answer: AnswerType = getattr(self._hooks, "answer", None)
+            return answer
+
+    def _hook(self, name: str) -> Any:
+        return read(self._ctx, self._hooks, name)

@@ -17,6 +17,7 @@ from substrate.agent.chain import Chain
 from substrate.agent.events import ModelPassedOver, TextDelta, emit
 from substrate.agent.history.rows import MODEL
 from substrate.agent.history.usage import usage_from
+from substrate.agent.hook_fault import fault_in_model_call, hook, hook_in_step
 from substrate.agent.tool import Tool
 from substrate.agent.tool_call import check_call
 from substrate.agent.transcript import Transcript
@@ -120,9 +121,10 @@ def next_model_call(
 def model_step(ctx: Context, asked: ModelCall) -> Step:
     """Prepare a model call. Its fingerprint is its name only: prompts and tools may change."""
     request, model = asked.request, asked.model
-    # The fallback belongs to it: who may answer is a part of what was asked.
-    described = frame(model.id, request, model.describe_fallback())
-    blob = asked.chain.frame(root_of(ctx.run_id), described)
+    with hook(ctx, "model"):
+        # The fallback belongs to it: who may answer is a part of what was asked.
+        described = frame(model.id, request, model.describe_fallback())
+        blob = asked.chain.frame(root_of(ctx.run_id), described)
     input_ = asked.chain.link(tuple(request.messages), blob.hash) | dict(asked.more)
     if asked.version is not None:
         name, version = asked.version
@@ -133,7 +135,8 @@ def model_step(ctx: Context, asked: ModelCall) -> Step:
         input=JsonText(encode(input_)),
         fingerprint=fingerprint(Kind.STEP.value, asked.name),
         retry=replace(MODEL_RETRY, patience=timedelta(seconds=seconds_of(model.patience))),
-        pause_on=(Exception,),
+        pause_on=(BaseException,),
+        fault_in=fault_in_model_call,
         raised_to_caller=(ContextOverflow,) if asked.raises_overflow else (),
         add_usage=_add_usage,
         on_hurried=partial(_unblock, ctx, model),
@@ -202,9 +205,11 @@ def _validated(
     if reply.stop is StopReason.LENGTH and (reply.tool_calls or not reply.text.strip()):
         problem = _cut_off(reply, limits)
     elif reply.tool_calls:
-        problem = _problems(tools, reply)
+        with hook_in_step("tools"):
+            problem = _problems(tools, reply)
     elif typed is not None:
-        problem = typed.problem(reply)
+        with hook_in_step("answer"):
+            problem = typed.problem(reply)
     elif not reply.text.strip():
         problem = "Your reply was empty. Give your answer in words, or call a tool."
     return reply if problem is None else replace(reply, invalid=Invalid(problem, is_last))

@@ -118,8 +118,5 @@ def rendered(text: Text, task: Task) -> str:
         if iscoroutine(said):
             said.close()
             said = "a coroutine"
-        raise Misuse(
-            f"the hook `prompt`{in_place(text)} gave {said!r:.200}; it gives text. Mend it, and "
-            "resume the run"
-        )
+        raise Misuse(f"it gave {said!r:.200}{in_place(text)}; give text")
     return said

@@ -42,6 +42,7 @@ from substrate.engine.context.context import Context
 from substrate.engine.failure import failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import comes_from_code, in_place, place_of
+from substrate.engine.run.user_code import is_ctrl_c
 from substrate.models.messages import Json
 from substrate.models.request import ToolSpec
 from substrate.values.errors import Failure, InvalidId, Misuse
@@ -124,6 +125,15 @@ class Tool:
         except ValidationError as error:
             message = f"{self.name} was not called, its arguments are wrong:\n{field_errors(error)}"
             raise InvalidArguments(message) from None
+        except BaseException as error:  # what is wrong for a model, pydantic tells it itself
+            if is_ctrl_c(error):
+                raise
+            failure = failure_of(error)
+            cause = f"{failure.type}: {failure.message}{failure.place}"
+            raise Misuse(
+                f"the types of the tool {self.name!r} raise {cause}; let a validator raise "
+                "ValueError for what the model is to mend"
+            ) from error
         fields = type(checked).model_fields
         return {str(field.alias): getattr(checked, name) for name, field in fields.items()}
 
@@ -154,7 +164,7 @@ class Tool:
         run.__wrapped__ = self.function  # type: ignore[attr-defined]
         return Durable(run, self.name)
 
-    def fault_in(self, error: Exception) -> Failure | None:
+    def fault_in(self, error: BaseException) -> Failure | None:
         """Return what pauses the run for an error that no model can mend; None for any other."""
         if isinstance(error, (*ERRORS_FOR_MODEL, InvalidArguments)):
             return None

@@ -19,6 +19,7 @@ from typing import Any
 from substrate.agent.arguments import InvalidArguments
 from substrate.agent.history.rows import UNKNOWN_TOOL
 from substrate.agent.history.suspects import SUSPECTS
+from substrate.agent.hook_fault import hook
 from substrate.agent.tool import Tool
 from substrate.agent.tool_result import as_json
 from substrate.engine.context.context import Context
@@ -72,7 +73,8 @@ def call_of(
     recorded, is_inside = scope.recorded(name), scope.has_begun(name)
     if recorded is not None and recorded.is_settled:
         return _refused(scope, name, call, "")  # it is only read
-    checked = check_call(tools, call)
+    with hook(scope, "tools"):
+        checked = check_call(tools, call)
     if recorded is None and not is_inside:
         if not_called is not None or isinstance(checked, str):
             return _refused(scope, name, call, not_called or str(checked))

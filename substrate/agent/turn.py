@@ -37,7 +37,8 @@ from substrate.agent.end import Advice, End, EndReason, Measure, Stop, Verdict
 from substrate.agent.events import ToolStart, emit
 from substrate.agent.history.result import result_of
 from substrate.agent.history.rows import PROMPT, TOOLS, WARNING, value_of
-from substrate.agent.hook_fault import hook, model_of, tools_of, verdict_of
+from substrate.agent.hook_fault import fault_of, hook
+from substrate.agent.hooks import model_of, tools_of, verdict_of
 from substrate.agent.model_call import MODEL_RETRY, why_not_called
 from substrate.agent.prompt import Prompt, Text, rendered
 from substrate.agent.recorded import before, close, end_in, recall, turn_ahead
@@ -103,7 +104,8 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
         system = rendered(prompt.texts[version], task)
         return {"system": system, "prompt": prompt.name, "version": version, **opening}
 
-    row = await ctx.checkpoint(_step(PROMPT, render)).settled()
+    step = replace(_step(PROMPT, render), fault_in=partial(fault_of, "prompt"))
+    row = await ctx.checkpoint(step).settled()
     recorded = value_of(row) or {}
     version = (recorded["prompt"], recorded["version"]) if "version" in recorded else None
     # What was told stands, whatever this version would tell: older rows have no day, or no task.
@@ -258,7 +260,8 @@ async def finish(
         transcript.chain.was_cut_short = True
     await close(ctx, transcript)
     end = replace(end, detail="; ".join(filter(None, (end.detail, await _unread(ctx, transcript)))))
-    return _answer(transcript, end, typed)
+    with hook(ctx, "answer"):
+        return _answer(transcript, end, typed)
 
 
 async def _unread(ctx: Context, transcript: Transcript) -> str:
@@ -294,4 +297,4 @@ def _typed(ctx: Context, answer: Any) -> TypedAnswer | None:
 def _step(name: str, call: Callable[[], Any]) -> Step:
     """Prepare a step that is known by its name, whatever it gives."""
     same = fingerprint(Kind.STEP.value, name)
-    return Step(name=name, call=call, fingerprint=same, pause_on=(Exception,))
+    return Step(name=name, call=call, fingerprint=same, pause_on=(BaseException,))

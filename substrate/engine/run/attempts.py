@@ -75,7 +75,7 @@ def failed_attempt(error: Exception, now_ms: int, delay_s: float, series: Series
     return record | {_SERIES: kept | {"since": series.since}}
 
 
-def given_up(error: Exception, now_ms: int, series: Series) -> Attempt:
+def given_up(error: BaseException, now_ms: int, series: Series) -> Attempt:
     """Return the record of the last attempt before the run is paused for a person."""
     return _record(error, now_ms, series.count + 1) | {_GAVE_UP: True}
 

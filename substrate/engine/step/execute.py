@@ -129,7 +129,7 @@ class StepExecution:
             did_not_happen=did_not_happen,
         )
         if verdict.next is Next.FIND_OUT:
-            if verdict.failure is not None and isinstance(error, Exception):
+            if verdict.failure is not None:
                 await row.leave_in_doubt(error, verdict.failure)
             return await self._find_out(error)
         row.fail(error, may_have_happened=verdict.may_have_happened)
@@ -140,7 +140,7 @@ class StepExecution:
             case Next.LET_THROUGH, _:
                 row.put_back()
                 raise error
-            case Next.PAUSE, Exception() if verdict.failure is not None:
+            case Next.PAUSE, _ if verdict.failure is not None:
                 await row.leave_paused(error, verdict.failure)
         return await row.reject(failure_of(error), undo=row.undo)
 

@@ -159,6 +159,9 @@ class StepRow:
         except CheckpointRefused as error:
             if self.step.effect is Effect.ONCE:
                 await self.pause_over(NotEncodable(f"the call was made, and {error}"))
+            fault = self.step.fault_in(error)
+            if fault is not None or isinstance(error, self.step.pause_on):
+                await self.leave_paused(error, fault or failure_of(error))
             return await self.reject(failure_of(error), undo=self.step.undo)
 
     async def reject(self, failure: Failure, undo: JsonText | None) -> Promise:
@@ -192,7 +195,7 @@ class StepRow:
         cure = "what it gave is recorded as JSON: mend what is wrong, and resume the run"
         self._pause(replace(failure, message=f"{failure.message}; {cure}"))
 
-    async def leave_in_doubt(self, error: Exception, failure: Failure) -> NoReturn:
+    async def leave_in_doubt(self, error: BaseException, failure: Failure) -> NoReturn:
         """Pause the run because a ``once`` call has ended without an outcome that can be recorded.
 
         The intent stays: when the run is resumed, `reconcile` is asked, or the outcome is unknown.
@@ -201,7 +204,7 @@ class StepRow:
             await self.write_intent(self._attempt, lost_result(error, self._execution.now_ms))
         self._pause(failure)
 
-    async def leave_paused(self, error: Exception, failure: Failure) -> NoReturn:
+    async def leave_paused(self, error: BaseException, failure: Failure) -> NoReturn:
         """Pause the run for a person; when it is resumed, a new series of attempts begins."""
         series = self.series
         # Without an earlier attempt there is nothing to keep, so no row is written.

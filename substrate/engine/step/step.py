@@ -41,7 +41,7 @@ LONGEST_CALL = 60.0
 """How many seconds a call may last if it has an intent, and no `timeout` of its own."""
 
 
-def _no_fault(error: Exception) -> None:
+def _no_fault(error: BaseException) -> None:
     """Find no mistake in code."""
 
 
@@ -75,12 +75,12 @@ class Step:
     reconcile: Callable[..., Any] | None = None
     #: Errors after which a person has to act. When no retry is left, the run is paused with the
     #: error, and only the attempts are recorded. When the run is resumed, the step is called again.
-    pause_on: tuple[type[Exception], ...] = ()
+    pause_on: tuple[type[BaseException], ...] = ()
     #: Errors that are raised where the step is awaited, and leave no outcome.
     raised_to_caller: tuple[type[Exception], ...] = ()
     #: Returns a failure for an error that is a mistake in code. Such an error is never retried, and
     #: the run is paused with that failure.
-    fault_in: Callable[[Exception], Failure | None] = _no_fault
+    fault_in: Callable[[BaseException], Failure | None] = _no_fault
     #: Converts the result to JSON. Raises `NotEncodable` or `NotKept` if it cannot.
     keep: Callable[[Any], Any] | None = None
     #: Adds the usage of two attempts, each a record or None. With it, the usage of failed attempts

@@ -68,15 +68,17 @@ def judge(
     is_rolled_back = step.effect is Effect.TRANSACTIONAL
     never_left = isinstance(error, (*step.retry.safe_on, NotBegun))
     is_safe = is_rolled_back or never_left or did_not_happen
-    fault = step.fault_in(error) if isinstance(error, Exception) else None
+    fault = step.fault_in(error)
     if step.effect is Effect.ONCE and not (is_safe or has_returned):
         return Verdict(Next.FIND_OUT, may_have_happened=True, failure=fault)
     may_have_happened = not is_safe
-    if not isinstance(error, Exception):  # e.g. SystemExit: no retry policy covers it
-        return Verdict(Next.REJECT, may_have_happened)
     if has_returned and isinstance(error, NotKept):
         fault = failure_of(error)
-    if fault is None and step.retry.allows(error, before.count + 1, before.spent):
+    if (
+        fault is None
+        and isinstance(error, Exception)  # no policy covers what is none, such as SystemExit
+        and step.retry.allows(error, before.count + 1, before.spent)
+    ):
         return Verdict(Next.RETRY, may_have_happened)
     if isinstance(error, step.raised_to_caller):
         return Verdict(Next.LET_THROUGH, may_have_happened)

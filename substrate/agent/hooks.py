@@ -1,0 +1,55 @@
+"""The hooks as the loop reads them: each is one, or the run is paused (see `hook_fault`).
+
+They are read again at each turn, for their file is edited under running runs.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from substrate.agent.end import Verdict
+from substrate.agent.faults import same_name, verdict_fault
+from substrate.agent.hook_fault import hook
+from substrate.agent.tool import Tool, as_tool
+from substrate.engine.context.context import Context
+from substrate.engine.function.place import in_place
+from substrate.models.model import Model
+from substrate.values.errors import Misuse
+
+
+def read(ctx: Context, hooks: object, name: str) -> Any:
+    """Return a hook of a module or an object."""
+    with hook(ctx, name):
+        try:
+            return getattr(hooks, name)
+        except AttributeError as error:
+            if error.obj is not hooks or error.name != name:
+                raise
+            raise Misuse(f"there is no `{name}`; hooks are prompt, model, tools and stop") from None
+
+
+def verdict_of(ctx: Context, stop: Callable[[Any], Any], transcript: object) -> Verdict:
+    """Ask the hook `stop`, and return what it says."""
+    with hook(ctx, "stop"):
+        said: Verdict = stop(transcript)
+        if problem := verdict_fault(said):
+            raise Misuse(f"{problem}{in_place(stop)}")
+        return said
+
+
+def tools_of(ctx: Context, tools: Sequence[Tool | Callable[..., Any]]) -> list[Tool]:
+    """Return the hook `tools` as tools."""
+    with hook(ctx, "tools"):
+        if isinstance(tools, str | Tool) or not isinstance(tools, Sequence):
+            raise Misuse(f"it is {tools!r}; give a list of tools, even of one or none")
+        known = [as_tool(each) for each in tools]
+        if problem := same_name(known):
+            raise Misuse(problem)
+        return known
+
+
+def model_of(ctx: Context, model: Model) -> Model:
+    """Return the hook `model`."""
+    with hook(ctx, "model"):
+        if not isinstance(model, Model):
+            raise Misuse(f"it is {model!r}; write Model('provider:name')")
+        return model

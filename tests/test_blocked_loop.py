@@ -28,6 +28,33 @@ async def test_the_line_that_blocks_is_logged(caplog):
     assert "make the function that blocks it a plain `def`" in caplog.text
 
 
+async def test_only_what_is_known_is_logged(caplog):
+    """A watch that is stopped while the loop is blocked does not say for how long it was."""
+    watch = LoopWatch(lambda: None, tell_after=0.05, give_up_after=30)
+    await eventually(watch._answered.is_set)
+    threading.Timer(0.2, watch.stop).start()
+    block_for(0.4)
+    await eventually(lambda: not watch._thread.is_alive())
+
+    assert "has been blocked for more than" in caplog.text
+    assert "was blocked for" not in caplog.text
+
+
+def test_a_closed_loop_is_noticed_soon(caplog):
+    """A loop that is closed while it is blocked is noticed at once, not when patience is over."""
+    given_up = threading.Event()
+
+    async def blocks() -> None:
+        LoopWatch(given_up.set, tell_after=0.05, give_up_after=600)
+        await asyncio.sleep(0.1)
+        block_for(0.3)
+
+    asyncio.run(blocks())
+
+    assert given_up.wait(5)
+    assert "was blocked for" not in caplog.text
+
+
 async def test_a_loop_that_answers_is_left_alone(caplog):
     """A loop that is busy with many short things is not taken for a blocked one."""
     given_up: list[int] = []

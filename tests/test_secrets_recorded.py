@@ -115,6 +115,38 @@ async def test_undo_of_a_name(store_url):
 
 
 # ------------------------------------------------------------------------------------------------
+# Defaults
+
+
+async def test_a_default_that_was_revealed(store_url, monkeypatch):
+    """A default that holds a secret is in no row: the function is given it by its code."""
+    value = new_secret()
+    monkeypatch.setenv("TEST_DEFAULT_KEY", value)
+    revealed = Secret[str]("TEST_DEFAULT_KEY").reveal()
+    given: list[Any] = []
+
+    @durable
+    async def child(ctx: Context, key: str = revealed, *, size: int = 3) -> None:
+        given.append((key, size))
+
+    @durable
+    async def run(ctx: Context, key: str = revealed, *, again: bool = True) -> None:
+        given.append((key, again))
+        await ctx.spawn(child)
+        await ctx.call(child)
+        return ctx.continue_as(again=False) if again else None
+
+    async with connect(store_url) as client, client.work([run, child], options=QUICK):
+        await client.start(run, id="r")
+        await client.result("r")
+
+    once = [(value, 3), (value, 3)]
+    assert given == [(value, True), *once, (value, False), *once]
+    assert await is_clean(store_url, value)
+    assert "size" in await written(store_url)
+
+
+# ------------------------------------------------------------------------------------------------
 # Bytes and numbers
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-from substrate.agent.arguments import field_errors
+from substrate.agent.tool_schema import field_errors
 from substrate.engine.function.annotation import gist_of
 from substrate.models.messages import Json, Reply, StopReason
 from substrate.models.providers.answer_schema import read_answer

@@ -18,14 +18,6 @@ from typing import Any, Generic, TypeVar, get_args, overload
 
 from pydantic import BaseModel, ValidationError
 
-from substrate.agent.arguments import (
-    OURS,
-    InvalidArguments,
-    arguments_of,
-    field_errors,
-    hints_of,
-    schema_of,
-)
 from substrate.agent.history.result import render
 from substrate.agent.task import InvalidTask
 from substrate.agent.tool_options import (
@@ -38,6 +30,14 @@ from substrate.agent.tool_options import (
     refuse,
 )
 from substrate.agent.tool_result import as_json, return_type_problem
+from substrate.agent.tool_schema import (
+    OURS,
+    InvalidArguments,
+    arguments_of,
+    field_errors,
+    hints_of,
+    schema_of,
+)
 from substrate.engine.context.context import Context
 from substrate.engine.failure import failure_of
 from substrate.engine.function.function import Durable

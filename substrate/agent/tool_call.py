@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from substrate.agent.arguments import InvalidArguments
 from substrate.agent.history.rows import UNKNOWN_TOOL
 from substrate.agent.history.suspects import SUSPECTS
 from substrate.agent.hook_fault import hook
 from substrate.agent.tool import Tool
 from substrate.agent.tool_result import as_json
+from substrate.agent.tool_schema import InvalidArguments
 from substrate.engine.context.context import Context
 from substrate.engine.context.pending import Pending
 from substrate.engine.failure import failure_of

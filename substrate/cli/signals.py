@@ -5,7 +5,8 @@ asks once. Where hanging up is ignored, as under ``nohup``, it stays so.
 
 The handlers are plain ones, not the event loop's, so they work while a tool blocks the loop. What
 stops a command is an ordinary exception in its main task: so it leaves the block of `Client.work`
-as it would at any other end, and what that block does in the end is never cut off.
+as it would at any other end, and what that block does in the end is never cut off: see
+`Worker.close`.
 """
 
 import asyncio

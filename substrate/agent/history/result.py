@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterable
 
-from substrate.agent.arguments import InvalidArguments
 from substrate.agent.history.rows import input_of, value_of
+from substrate.agent.tool_schema import InvalidArguments
 from substrate.engine.failure import decode_failure
 from substrate.models.messages import Json, Text, ToolCall, ToolResult, UserMessage
 from substrate.values.codec import encode

@@ -2,8 +2,8 @@
 
 Its arguments and its result are recorded as JSON. If they are annotated with dataclasses, pydantic
 models or similar types, they are read back as these types, in the live run and on each replay. An
-argument that would not read back as an equal value is refused; a result pauses the run. See
-`annotation`.
+argument that would not read back as an equal value is refused. A result that would not pauses the
+run. See `annotation`.
 """
 
 import inspect
@@ -48,12 +48,12 @@ OPERATIONS = frozenset(
 """Attributes of a context: each type that may stand for one has at least one of these."""
 
 DEFAULTS = "(default)"
-"""The name, impossible for a parameter, under which recorded arguments hold the defaults."""
+"""The key of the defaults among recorded arguments. No parameter can have this name."""
 
 
 @final
 class Later:
-    """The context that a function will be given, for type checkers; there is none of it.
+    """The context that a function will be given, for type checkers. It has no instances.
 
     What starts a function asks for one that takes a `Later`. A `Durable` does and a plain function
     doesn't, so that a forgotten ``@durable`` is seen in the editor, with the arguments checked.
@@ -64,7 +64,7 @@ class Later:
 class Durable(Generic[P, R_co]):
     """A registered function. `version` is pinned by each run when it starts."""
 
-    #: What is driven.
+    #: The async function itself.
     function: "Callable[Concatenate[Context, P], Coroutine[Any, Any, R_co]]"
     #: What the journal knows it by.
     name: str
@@ -91,9 +91,10 @@ class Durable(Generic[P, R_co]):
     def of(
         self, *args: P.args, **keywords: P.kwargs
     ) -> "Bound[[Context | Later], Coroutine[Any, Any, R_co]]":
-        """Return it with its arguments, some of them by name, to be started with options.
+        """Bind arguments, so that only options are left for `start`.
 
-        Type checkers see here what they can't see where options and names are mixed.
+        Type checkers cannot tell the function's own keywords from options in one call; here they
+        can.
 
         >>> @durable
         ... async def greet(ctx, name: str, greeting: str = "Hello") -> str:
@@ -112,7 +113,8 @@ class Durable(Generic[P, R_co]):
     ) -> JsonText:
         """Return the arguments as one JSON object by parameter name.
 
-        `known` is what may be recorded of this call: what is the same needs no other look.
+        `known` are the recorded arguments of this call, if any: arguments that encode to the same
+        are not validated again.
         `options` are those that `caller` takes itself, None where one was not given. Raises
         `Misuse` where the arguments do not fit the signature, or an option may be meant for the
         function, `NotEncodable` where they are not JSON.
@@ -126,7 +128,7 @@ class Durable(Generic[P, R_co]):
             raise Misuse(f"{self.name}() cannot be called so: {error}{hint}") from None
         written = self._written(bound, known)
         text = encode(written)
-        # Records hide revealed secrets, so the function would get the mask instead of the secret.
+        # A row would hold the mask in the place of the secret, which the function would then get.
         # With `known`, the call is recorded already, and its record stays as it is.
         if known is None and hidden_in(written) is not written:
             raise Misuse(
@@ -136,16 +138,21 @@ class Durable(Generic[P, R_co]):
         return JsonText(text)
 
     def with_defaults(self, arguments: JsonText) -> JsonText:
-        """Return arguments with what stands for those that were not given, as a run records them.
+        """Return arguments with the defaults of those that were not given, as a run records them.
 
-        So a deploy that changes a default changes no run under way. One that JSON has no form for
-        is left out, and is whatever it is by then.
+        So a deploy that changes a default changes no run under way. A default that JSON has no form
+        for, or that holds a revealed secret, is not recorded: it is taken from the code that drives
+        the run.
         """
         if not self._defaults:
             return arguments
         given = decode(arguments)
-        left = {name: value for name, value in self._defaults.items() if name not in given}
-        return JsonText(encode({DEFAULTS: left, **given})) if left else arguments
+        added = {
+            name: value
+            for name, value in self._defaults.items()
+            if name not in given and hidden_in(value) is value
+        }
+        return JsonText(encode({DEFAULTS: added, **given})) if added else arguments
 
     def decode_arguments(self, text: JsonText) -> Mapping[str, Any]:
         """Return recorded arguments as the types of the signature.
@@ -155,8 +162,8 @@ class Durable(Generic[P, R_co]):
         """
         recorded = decode(text)
         defaults = recorded.pop(DEFAULTS, {})
-        there = {name: defaults[name] for name in defaults if name in self.signature.parameters}
-        arguments = {name: self._load(name, value) for name, value in (there | recorded).items()}
+        known = {name: defaults[name] for name in defaults if name in self.signature.parameters}
+        arguments = {name: self._load(name, value) for name, value in (known | recorded).items()}
         try:
             self.signature.bind(**arguments)
         except TypeError as error:
@@ -176,8 +183,8 @@ class Durable(Generic[P, R_co]):
         """Return the result as JSON.
 
         Raises `Misuse` where it is not of the type that the function says it returns, nor of one
-        that stands for it (see `annotation`); `NotEncodable` where it is no JSON; `NotKept` where
-        it would not read back.
+        that is converted to it (see `annotation`). Raises `NotEncodable` where it is no JSON, and
+        `NotKept` where it would not read back.
         """
         annotation = self._annotations.get("return")
         if annotation is None:
@@ -188,7 +195,7 @@ class Durable(Generic[P, R_co]):
             return JsonText(encode(annotation.dump(value)))
         except NotKept:
             if reason := annotation.refusal(value):
-                raise self._wrong(value, reason) from None
+                raise self._wrong_result(value, reason) from None
             raise
 
     def decode_result(self, text: JsonText) -> R_co:
@@ -206,20 +213,21 @@ class Durable(Generic[P, R_co]):
         typed = self._annotations
         for name, plain in self._plain.items():
             if name in arguments and not may_be_plain(plain, arguments[name]):
-                self._refuse(name, arguments[name])
+                self._refuse_unless_default(name, arguments[name])
         for name in arguments.keys() - typed.keys():
             self._check_members(name, arguments[name])
         if typed.keys().isdisjoint(arguments):
             return dict(arguments)
         if known is not None:
             with suppress(NotEncodable):
-                as_ever = {
+                in_first_form = {
                     name: typed[name].as_ever(value) if name in typed else value
                     for name, value in arguments.items()
                 }
-                given = JsonText(encode(as_ever))
+                given = JsonText(encode(in_first_form))
+                # A child's row holds the defaults as well, that of a call does not.
                 if known in (given, self.with_defaults(given)):
-                    return as_ever
+                    return in_first_form
         return {
             name: typed[name].dump(value) if name in typed else value
             for name, value in arguments.items()
@@ -230,7 +238,7 @@ class Durable(Generic[P, R_co]):
         return value if annotation is None else annotation.load(value)
 
     def _check_members(self, name: str, value: object) -> None:
-        """Refuse an enum member where nothing says that it is one, so that it would not stay it."""
+        """Refuse an enum member without an annotation: its plain value would be read back."""
         if lost := changes_in(value, name):
             message = (
                 f"{self.name}(): {lost}; annotate it with the type that it has, or give its value"
@@ -241,9 +249,9 @@ class Durable(Generic[P, R_co]):
         """Refuse a result that is not of the plain type that the function is annotated with."""
         plain = self._hints.get("return", Any)
         if plain is not Any and not is_plain(plain, value):
-            raise self._wrong(value)
+            raise self._wrong_result(value)
 
-    def _refuse(self, name: str, value: object) -> None:
+    def _refuse_unless_default(self, name: str, value: object) -> None:
         """Refuse an argument that is not of its plain type, unless it is the default itself."""
         if value is not self.signature.parameters[name].default:
             raise Misuse(
@@ -251,7 +259,7 @@ class Durable(Generic[P, R_co]):
                 f"{type(value).__name__}; give that, or change what it says"
             )
 
-    def _wrong(self, value: object, reason: str = "") -> Misuse:
+    def _wrong_result(self, value: object, reason: str = "") -> Misuse:
         says = shown(self._hints["return"])
         why = f": {reason}" if reason else ""
         return Misuse(
@@ -320,7 +328,7 @@ def not_durable(given: object, instead: str = "") -> Misuse:
     name = getattr(given, "name", None)
     if isinstance(name, str) and callable(getattr(given, "function", None)):
         return Misuse(
-            f"{name!r} is a tool; put @durable on a function that calls it, as the function that "
-            f"it is: {name}(…)"
+            f"{name!r} is a tool; put @durable on a function that calls it like any function: "
+            f"{name}(…)"
         )
     return Misuse(f"{described(given)} is no durable function; put @durable on it{instead}")

@@ -1,9 +1,9 @@
 """Counts the tasks of a run that are at work, and keeps what the other tasks wait for.
 
-A run is *idle* when each of its tasks waits for a moment, a signal or a child; then the run can be
-suspended. A run must not count as idle between two operations. So a working task hands its place
-over, and never gives it up to take it again: the last branch of a combinator to end leaves its
-place to the task that waits for the branches.
+A run is *idle* when each of its tasks waits for a moment, a signal or a child. When it has been so
+for `WorkerOptions.idle_timeout`, its line suspends it. A run must not count as idle between two
+operations. So a working task hands its place over, and never gives it up to take it again: the last
+branch of a combinator to end leaves its place to the task that waits for the branches.
 """
 
 import asyncio

@@ -15,7 +15,6 @@ from substrate.engine.run.mismatch import (
     matches,
     mismatch,
 )
-from substrate.values.errors import Paused
 from substrate.values.ids import Key
 from substrate.values.records import ACCEPTED_SCOPE, Effect, JsonText, Kind, Promise
 
@@ -62,7 +61,7 @@ class Journal:
         found = self._rows.pop(asked.key, None)
         if found is None or matches(found, asked) or self._is_accepted(found, asked):
             return found
-        raise Paused(mismatch(found, asked))
+        raise mismatch(found, asked)
 
     def look(self, key: Key) -> Promise | None:
         """Return the record under a key without taking it, or None."""

@@ -1,7 +1,8 @@
-"""Hides secrets in each row before it is written: no row holds a secret that this process knows.
+"""Hides known secrets in each promise that a run writes, before it is written.
 
-Results, errors, signals, undos and the inputs of calls all become columns of a row. Each of these
-payloads is searched before the write. While this process knows no secret, the search costs nothing.
+Results, errors, signals that were taken, undos and the inputs of steps are payloads of a promise.
+Each is searched before the write. While this process knows no secret, nothing is searched. What
+was sent to a run's inbox is kept there as it was sent.
 """
 
 import asyncio
@@ -13,21 +14,21 @@ from substrate.values.codec import decode, encode
 from substrate.values.records import JsonText, Promise
 from substrate.values.secret import hidden_in, is_any_known
 
-_QUICK = 64 * 1024
-"""A promise with more characters of payload than this is searched in a thread."""
+_MOST_AT_ONCE = 64 * 1024
+"""Characters of payload in a promise. One with more is searched in a thread."""
 
 
 async def mask_row(promise: Promise) -> Promise:
     """Return the promise with all known secrets hidden, ready to be written."""
     if not is_any_known():
         return promise
-    if sum(len(getattr(promise, name) or "") for name in PAYLOADS) > _QUICK:
-        return await asyncio.to_thread(mask_row_at_once, promise)
-    return mask_row_at_once(promise)
+    if sum(len(getattr(promise, name) or "") for name in PAYLOADS) > _MOST_AT_ONCE:
+        return await asyncio.to_thread(_mask_row_at_once, promise)
+    return _mask_row_at_once(promise)
 
 
-def mask_row_at_once(promise: Promise) -> Promise:
-    """Do the same as `mask_row`, synchronously: for callers in a thread or in a transaction."""
+def _mask_row_at_once(promise: Promise) -> Promise:
+    """Do as `mask_row` does, in the thread that calls it."""
     if not is_any_known():
         return promise
     changed: dict[str, Any] = {}
@@ -44,5 +45,5 @@ def without_secrets(payload: JsonText | None) -> JsonText | None:
         return payload
     value = decode(payload)
     masked = hidden_in(value)
-    # `hidden_in` returns the same object if it found none: then the payload keeps its exact text.
+    # `hidden_in` returns the very object where it hid nothing: its text stays byte for byte.
     return payload if masked is value else JsonText(encode(masked))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from substrate.engine.run.mask_rows import without_secrets
 from substrate.values.codec import decode, encode, fingerprint
-from substrate.values.errors import Failure, Misuse
+from substrate.values.errors import Failure, Misuse, Paused
 from substrate.values.ids import Key, RunId, promise_id
 from substrate.values.records import ACCEPTED_SCOPE, JsonText, Kind, Promise, PromiseState
 
@@ -103,8 +103,8 @@ def matches(found: Promise, asked: RequestedCall) -> bool:
     return not is_own and without_secrets(found.input) == without_secrets(asked.input)
 
 
-def mismatch(found: Promise, asked: RequestedCall) -> Failure:
-    """Return the failure of a run whose code asks for something else than was recorded."""
+def mismatch(found: Promise, asked: RequestedCall) -> Paused:
+    """Return what pauses a run whose code asks for something else than was recorded."""
     recorded, now = _shown(found.input, asked.input), _shown(asked.input, found.input)
     same = (found.kind, found.name) == (asked.kind, asked.name)
     if same and found.input != asked.input:
@@ -113,7 +113,7 @@ def mismatch(found: Promise, asked: RequestedCall) -> Failure:
         sides = "and the code now asks for it in another way"
     else:
         sides = f"with {recorded}, and the code now asks for {asked.kind} {asked.name!r} with {now}"
-    return Failure(
+    failure = Failure(
         MISMATCH,
         f"{found.key!r} was recorded as {found.kind} {found.name!r} {sides}; go on under the old "
         "code, or accept what was recorded",
@@ -126,6 +126,7 @@ def mismatch(found: Promise, asked: RequestedCall) -> Failure:
             },
         },
     )
+    return Paused(failure)
 
 
 def never_asked(found: Promise) -> Failure:

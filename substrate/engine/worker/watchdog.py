@@ -1,8 +1,8 @@
 """Watches the event loop from a thread: one that is blocked can drive no run.
 
 A step that blocks the loop (a plain call in a coroutine, a long computation) stops every run of the
-worker while its heart beats on. That is logged, with the line that blocks; and when it lasts too
-long, the worker's leases are given up, so that others take its runs over.
+worker, while its heartbeat, a thread of its own, keeps the leases. That is logged, with the line
+that blocks. When it lasts too long, the worker gives its leases up, so that others take its runs.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ class LoopWatch:
     """Looks after the running loop until it is stopped. Durations are in seconds.
 
     `give_up` is called from the watching thread: when the loop is blocked for good, and when it was
-    closed under its worker, which then nobody can close any more.
+    closed before its worker. Nobody can close that worker any more.
     """
 
     def __init__(
@@ -33,12 +33,13 @@ class LoopWatch:
         self._loop_thread = threading.get_ident()
         self._answered = threading.Event()
         self._stopping = threading.Event()
-        threading.Thread(target=self._watch, name="ostinato-watch", daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, name="ostinato-watch", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop watching. Returns at once."""
         self._stopping.set()
-        self._answered.set()
+        self._answered.set()  # wakes the thread
 
     def _watch(self) -> None:
         while not self._stopping.wait(self._tell_after / 2):
@@ -47,30 +48,38 @@ class LoopWatch:
             try:
                 self._loop.call_soon_threadsafe(self._answered.set)
             except RuntimeError:
-                log.warning("the event loop was closed under a worker; it gives its leases up")
+                log.warning("the event loop was closed before its worker; its leases are given up")
                 self._give_up()
                 return
-            if self._has_answered(self._tell_after):
+            if self._need_not_wait(self._tell_after):
                 continue
             self._tell()
-            if not self._has_answered(self._give_up_after - self._tell_after):
+            if not self._need_not_wait(self._give_up_after - self._tell_after):
                 log.error("the event loop is blocked for good; the worker gives its leases up")
                 self._give_up()
-                # It may answer after all. Until then there is nothing more to say or to give up.
-                while not self._has_answered(self._tell_after):
+                # Wait for its answer, so that neither is done twice.
+                while not self._need_not_wait(self._tell_after):
                     pass
-            log.warning("the event loop was blocked for %.1f s", time.monotonic() - asked)
+            if not self._stopping.is_set() and not self._loop.is_closed():
+                log.warning("the event loop was blocked for %.1f s", time.monotonic() - asked)
 
-    def _has_answered(self, seconds: float) -> bool:
-        """Wait so long for the loop's answer, which nobody needs once it is closed or watched."""
-        return self._answered.wait(seconds) or self._stopping.is_set() or self._loop.is_closed()
+    def _need_not_wait(self, seconds: float) -> bool:
+        """Wait so long for the loop's answer; True, too, where none is needed any more.
+
+        That is so where watching has stopped, and where the loop is closed.
+        """
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._loop.is_closed():
+            if self._answered.wait(min(left, self._tell_after)):
+                break
+        return self._answered.is_set() or self._stopping.is_set() or self._loop.is_closed()
 
     def _tell(self) -> None:
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - documented for this
         stack = "".join(traceback.format_stack(frame)[-8:]) if frame else ""
         log.warning(
-            "the event loop has been blocked for %.1f s, and with it every run of this worker; "
-            "make the function that blocks it a plain `def`, which gets a thread:\n%s",
+            "the event loop has been blocked for more than %.1f s, and with it every run of this "
+            "worker; make the function that blocks it a plain `def`, which gets a thread:\n%s",
             self._tell_after,
             stack,
         )

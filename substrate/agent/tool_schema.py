@@ -1,4 +1,4 @@
-"""A tool's arguments: what the model is told of them, and what is wrong with those that it gives.
+"""The JSON Schema of a tool's arguments, and what is wrong with arguments that a model gives.
 
 Invariants: a parameter that the kit fills in, and one that is a `Secret`, is not the model's; what
 cannot be described to a model is refused when the tool is made.

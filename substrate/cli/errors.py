@@ -30,7 +30,7 @@ def report_error(error: Exception, invocation: Invocation, code: Exit | None = N
     return code or _code(error)
 
 
-def report_fault(error: Exception, invocation: Invocation) -> int:
+def report_fault(error: BaseException, invocation: Invocation) -> int:
     """Say that something failed that should not, in the kit or in the fork."""
     if invocation.is_debug:
         sys.stderr.write(trace_of(error))

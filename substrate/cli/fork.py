@@ -10,7 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -27,9 +27,11 @@ from substrate.agent.faults import (
     stop_fault,
     tools_fault,
 )
+from substrate.engine.failure import failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.reachable import reached
 from substrate.engine.function.registry import Registry
+from substrate.engine.run.user_code import is_ctrl_c
 from substrate.installed import how_to_add, how_to_install
 from substrate.models.model import Model
 from substrate.values.errors import Misuse, OstinatoError, UnknownFunction
@@ -110,7 +112,7 @@ def load_fork(package: str) -> Fork:
     folder = check_there(package)
     _bind(package)
     hooks = _load(f"{package}.hooks", folder)
-    for name, problem in _problems(hooks):
+    for name, problem in _problems(hooks, folder):
         raise ForkBroken(f"{_place(hooks, name)}: {problem}")
     loop = _load(f"{package}.loop", folder)
     agent = getattr(loop, "agent", None)
@@ -141,8 +143,11 @@ def _load_own(folder: Path, name: str) -> None:
     places = [*(spec.submodule_search_locations or ()), spec.origin or ""] if spec else []
     root = folder.parent
     if any(Path(each).is_relative_to(root) and _is_own(Path(each), root) for each in places):
-        with suppress(Exception):  # whatever it raises, its caller is told when it imports it
+        try:
             import_module(name)
+        except BaseException as error:  # its caller is told when it imports it
+            if is_ctrl_c(error):
+                raise
 
 
 def _is_own(file: Path, root: Path) -> bool:
@@ -221,14 +226,22 @@ def _load(name: str, folder: Path) -> ModuleType:
         raise ForkBroken(f"{_origin(error, folder)}: {error}; mend the import") from error
     except OstinatoError as error:  # its message has the remedy
         raise ForkBroken(f"{_origin(error, folder)}: {error}") from error
-    except Exception as error:  # whatever somebody's module raises while it loads
-        cause = f"{type(error).__name__}: {error}{_near_option(error)}"
+    except BaseException as error:  # whatever somebody's module raises while it loads
+        if is_ctrl_c(error):
+            raise
+        cause = f"{_cause(error)}{_near_option(error)}"
         raise ForkBroken(
             f"{_origin(error, folder)}: {cause}; mend it, or see --debug for the traceback"
         ) from error
 
 
-def _near_option(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
+    """Return the class of an error and its message, if it has one."""
+    failure = failure_of(error)
+    return f"{failure.type}: {failure.message}" if failure.message else failure.type
+
+
+def _near_option(error: BaseException) -> str:
     """Return the option that was meant, where a call was given one that there is not."""
     found = _UNKNOWN_OPTION.match(str(error))
     if found is None or error.__traceback__ is None:
@@ -248,15 +261,27 @@ _UNKNOWN_OPTION = re.compile(
 )
 
 
-def _problems(hooks: ModuleType) -> Iterator[tuple[str, str]]:
-    """Yield each hook that is none, with what is wrong and what to write."""
-    for name, check in _CHECKS.items():
-        if not hasattr(hooks, name):
-            yield name, f"there is no `{name}`; hooks.py sets {', '.join(_CHECKS)}"
-        elif problem := check(getattr(hooks, name)):
+def _problems(hooks: ModuleType, folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield each hook that is none, with what is wrong and what to write.
+
+    Raises `ForkBroken` where a hook raises when it is looked at, as a condition may that is tried.
+    """
+    for name, check in {**_CHECKS, "answer": answer_fault}.items():
+        try:
+            problem = _problem(hooks, name, check)
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
+            cause = f"`{name}` raises {_cause(error)}, when it is looked at before a run begins"
+            raise ForkBroken(f"{_origin(error, folder)}: {cause}; mend it") from error
+        if problem:
             yield name, problem
-    if problem := answer_fault(getattr(hooks, "answer", None)):
-        yield "answer", problem
+
+
+def _problem(hooks: ModuleType, name: str, check: Callable[[object], str | None]) -> str | None:
+    if name in _CHECKS and not hasattr(hooks, name):
+        return f"there is no `{name}`; hooks.py sets {', '.join(_CHECKS)}"
+    return check(getattr(hooks, name, None))
 
 
 _CHECKS: dict[str, Callable[[object], str | None]] = {

@@ -28,7 +28,7 @@ def perform(invocation: Invocation) -> int:
         return report_error(error, invocation)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the edge: told in a sentence, whole with --debug
+    except BaseException as error:  # noqa: BLE001 - the edge: told in a sentence, whole with --debug
         return report_fault(error, invocation)
 
 

@@ -61,6 +61,8 @@ class Task:
 
     def __post_init__(self) -> None:
         """Refuse now what a provider would refuse at the first call."""
+        if not isinstance(self.text, str):
+            raise InvalidTask(f"Task({self.text!r:.200}) is no text; write Task('…')")
         try:
             given = tuple(map(attached, self.attachments))
         except (TypeError, ValueError) as error:

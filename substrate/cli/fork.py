@@ -5,8 +5,6 @@ is wrong is said as file, line and remedy; its traceback is the cause of the err
 """
 
 import ast
-import inspect
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -36,7 +34,6 @@ from substrate.installed import how_to_add, how_to_install
 from substrate.models.model import Model
 from substrate.values.errors import Misuse, OstinatoError, UnknownFunction
 from substrate.values.ids import lane_of
-from substrate.values.near import did_you_mean
 from substrate.values.records import Run
 
 
@@ -229,9 +226,8 @@ def _load(name: str, folder: Path) -> ModuleType:
     except BaseException as error:  # whatever somebody's module raises while it loads
         if is_ctrl_c(error):
             raise
-        cause = f"{_cause(error)}{_near_option(error)}"
         raise ForkBroken(
-            f"{_origin(error, folder)}: {cause}; mend it, or see --debug for the traceback"
+            f"{_origin(error, folder)}: {_cause(error)}; mend it, or see --debug for the traceback"
         ) from error
 
 
@@ -239,26 +235,6 @@ def _cause(error: BaseException) -> str:
     """Return the class of an error and its message, if it has one."""
     failure = failure_of(error)
     return f"{failure.type}: {failure.message}" if failure.message else failure.type
-
-
-def _near_option(error: BaseException) -> str:
-    """Return the option that was meant, where a call was given one that there is not."""
-    found = _UNKNOWN_OPTION.match(str(error))
-    if found is None or error.__traceback__ is None:
-        return ""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    called = frames[-1].f_globals.get(found["name"])
-    if not callable(called):
-        return ""
-    try:
-        return did_you_mean(found["option"], inspect.signature(called).parameters)
-    except ValueError:  # what is built in may show no signature
-        return ""
-
-
-_UNKNOWN_OPTION = re.compile(
-    r"(?P<name>\w+)(\.__init__)?\(\) got an unexpected keyword argument '(?P<option>\w+)'"
-)
 
 
 def _problems(hooks: ModuleType, folder: Path) -> Iterator[tuple[str, str]]:

@@ -27,6 +27,7 @@ from substrate.values.errors import (
     StepFailed,
     recorded_class,
 )
+from substrate.values.misfit import what_it_takes
 from substrate.values.records import JsonText, Promise, PromiseState
 from substrate.values.secret import hidden, hidden_in
 
@@ -57,7 +58,8 @@ def failure_of(error: BaseException) -> Failure:
     """
     details = _or(partial(_details, error), lambda _: None)
     trace = hidden(_or(partial(_trace, error), lambda _: _frames(error)))[-_TRACEBACK_LIMIT:]
-    return Failure(_name(error), hidden(_message(error)), details, trace)
+    takes = _or(partial(what_it_takes, error), lambda _: "")
+    return Failure(_name(error), hidden(_message(error)) + takes, details, trace)
 
 
 def unknown_outcome(reason: str, trace: str | None = None) -> Failure:

@@ -88,7 +88,7 @@ async def settle_first(scope: Scope, pendings: Sequence[Pending[Any]]) -> Winner
     """
     found = await _take_all(scope, pendings, is_race=True)
     if not pendings:
-        raise Misuse("a race needs at least one operation")
+        raise Misuse("a race needs at least one operation; write ctx.race(ctx.step(…), …)")
     settled = {promise.id: promise for promise in found if promise and promise.is_settled}
     # One recorded outcome decides the race: its change number is lower than any that would follow.
     if not settled:

@@ -733,6 +733,11 @@ class Context:
         if limit is not None:
             check_count("limit", limit)
         name = fn.name if isinstance(fn, Durable) else name_of(fn)
+        if not isinstance(items, Iterable):
+            raise Misuse(
+                f"map() is given items={items!r:.200}, which is no list; give what {name}() is "
+                f"called with, one item a call: ctx.map({name}, [1, 2])"
+            )
         scope = self._scope.next_key(name)
         pendings = [self._item(fn, name, Key(f"{scope}/{i}"), x) for i, x in enumerate(items)]
         return settle_all(self._scope, pendings, limit)

@@ -54,6 +54,8 @@ def durable(function: Any = None, /, *, name: str | None = None, version: int = 
     """
 
     def make(target: Callable[..., Coroutine[Any, Any, Any]]) -> Durable[..., Any]:
+        if not callable(target):
+            raise Misuse(f"@durable is given {target!r:.200}; put it on an `async def f(ctx, …)`")
         called = check_name(str(getattr(target, "__name__", "")) if name is None else name)
         if not is_whole(version) or version < 0:
             raise Misuse(f"version={version!r} of {called!r} is no whole number; write 1, 2, …")

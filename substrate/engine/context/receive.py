@@ -13,13 +13,15 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
+from inspect import isroutine
 from typing import Any
 
 from pydantic import PydanticUserError, ValidationError
 
 from substrate.engine.context.yes_no import answered
 from substrate.engine.failure import Raised, failure_of
-from substrate.engine.function.annotation import Annotation, shown
+from substrate.engine.function.annotation import Annotation, gist_of, shown
+from substrate.engine.function.place import described
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.open_wait import Accepted, OpenWait, Refusal
 from substrate.engine.run.receiver import receiver_of
@@ -114,15 +116,27 @@ def read_signal(type: Any, seconds: float | None, promise: Promise) -> Any:
         raise Paused(failure_of(error)) from None
 
 
-@lru_cache(maxsize=256)
 def annotation_of(type: Any, name: str) -> Annotation:
     """Return the type of a signal, or raise `Misuse` for one that pydantic cannot read."""
     try:
-        return Annotation(f"ctx.receive({name!r})", "value", answered(type))
+        return _annotation_of(type, name)
+    except TypeError:  # it has no hash, as a list, or as what stands beside a type in `Annotated`
+        return _annotation_of.__wrapped__(type, name)
+
+
+@lru_cache(maxsize=256)
+def _annotation_of(hint: Any, name: str) -> Annotation:
+    problem = "it is no type"
+    try:
+        if not isroutine(hint):  # of a function pydantic would take its arguments
+            return Annotation(f"ctx.receive({name!r})", "value", answered(hint))
     except PydanticUserError as error:
-        raise Misuse(
-            f"a signal cannot be a {type!r}: {error}; use a type that pydantic knows"
-        ) from None
+        if isinstance(hint, type):
+            problem = gist_of(error)
+    raise Misuse(
+        f"a signal cannot be {described(hint)}: {problem}; give ctx.receive({name!r}, …) a type "
+        "that pydantic knows, such as bool or a class of yours, and timeout= by its name"
+    )
 
 
 def _judged(type_: Any, run_id: str, name: str, received: ReceivedSignal) -> Accepted | Refusal:

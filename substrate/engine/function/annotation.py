@@ -282,9 +282,10 @@ def problem_in(error: ValidationError, name: str) -> str:
     return f"{place} is {type(first['input']).__name__}: {first['msg']}"
 
 
-def gist_of(error: PydanticUserError) -> str:
+def gist_of(error: PydanticUserError | NameError) -> str:
     """Return pydantic's message about a type that it can't use: one line, without its hints."""
-    return " ".join(str(error.message).split("\n\n", 1)[0].split()).rstrip(".")
+    message = error.message if isinstance(error, PydanticUserError) else str(error)
+    return " ".join(str(message).split("\n\n", 1)[0].split()).rstrip(".")
 
 
 def _cure_of(lost: str) -> str:

@@ -25,7 +25,7 @@ from typing import (
 
 from pydantic import PydanticUserError
 
-from substrate.engine.function.annotation import Annotation, shown
+from substrate.engine.function.annotation import Annotation, gist_of, shown
 from substrate.engine.function.bound import Bound
 from substrate.engine.function.place import described
 from substrate.engine.function.plain import PLAIN, changes_in, is_plain, may_be_plain
@@ -316,9 +316,9 @@ class Durable(Generic[P, R_co]):
         except (NameError, PydanticUserError) as error:
             raise self._unreadable(error) from None
 
-    def _unreadable(self, error: Exception) -> Misuse:
+    def _unreadable(self, error: PydanticUserError | NameError) -> Misuse:
         return Misuse(
-            f"the types of {self.name}() cannot be read: {error}; use types that pydantic "
+            f"the types of {self.name}() cannot be read: {gist_of(error)}; use types that pydantic "
             "knows, imported where the function is defined"
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, PydanticUserError
 
-from substrate.engine.function.annotation import Annotation
+from substrate.engine.function.annotation import Annotation, gist_of
 from substrate.values.codec import encode
 from substrate.values.errors import NotEncodable
 from substrate.values.records import JsonText
@@ -65,6 +65,6 @@ def _annotation_of(kind: type) -> Annotation:
         return Annotation(kind.__qualname__, "it", kind)
     except (NameError, PydanticUserError) as error:
         raise NotEncodable(
-            f"{kind.__qualname__} has no JSON form: {error}; give its fields types that pydantic "
-            "knows"
+            f"{kind.__qualname__} has no JSON form: {gist_of(error)}; give its fields types that "
+            "pydantic knows"
         ) from None

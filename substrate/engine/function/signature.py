@@ -118,15 +118,17 @@ def near(
     caller: str,
     options: Collection[str],
 ) -> str:
-    """Return the end of an error about an unknown keyword: a similar name, or the known ones."""
+    """Return the end of an error about a misfit: a similar name, or what can be given."""
     takes_any = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
     unknown = [word for word in keywords if word not in signature.parameters]
-    if takes_any or not unknown:
+    takes = signature.replace(return_annotation=signature.empty)
+    if not unknown:
+        return f"; it takes {takes}"
+    if takes_any:
         return ""
     there_are = [*options, *signature.parameters]
     if found := get_close_matches(unknown[0], there_are, n=1):
         return f"; did you mean {found[0]}=?"
-    takes = signature.replace(return_annotation=signature.empty)
     if not options:
         return f"; it takes {takes}"
     return f"; it takes {takes}, and the options of {caller} are {', '.join(sorted(options))}"

@@ -236,12 +236,12 @@ def _cut(form: str, size: int) -> Iterator[str]:
     return (form[start : start + size] for start in range(len(form) - size + 1))
 
 
-_CAPITALS = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
-
-
 def lower(text: str) -> str:
     """Return a text of the same length whose ASCII is lower case."""
-    return text.lower() if text.isascii() else text.translate(_CAPITALS)
+    if text.isascii():
+        return text.lower()
+    # `bytes.lower` knows ASCII alone, and no octet of another letter in UTF-8 is of ASCII.
+    return text.encode(errors="surrogatepass").lower().decode(errors="surrogatepass")
 
 
 def without_spans(text: str, found: Iterable[tuple[int, int]]) -> str:

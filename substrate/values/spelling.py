@@ -8,7 +8,7 @@ Pure. Invariants: the time is linear in the text; one without escapes costs a lo
 """
 
 import re
-from base64 import b64decode
+from binascii import a2b_base64
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -102,7 +102,7 @@ def encoded_in(text: str) -> Iterator[tuple[str, int, int]]:
         for skipped in range(4):  # what stands before it may be of its letters
             size = len(letters) - skipped
             whole = letters[skipped : len(letters) - (size % 4 == 1)]  # one letter alone is nothing
-            yield b64decode(f"{whole}==").decode("latin-1"), found.start(), found.end()
+            yield a2b_base64(f"{whole}==").decode("latin-1"), found.start(), found.end()
     for found in _HEX.finditer(text):
         digits = re.sub(r"0[xX]|[^0-9A-Fa-f]", "", found[0])
         for skipped in range(2):

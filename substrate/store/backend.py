@@ -128,6 +128,7 @@ class Dialect:
     rate_limits: "RateLimits"
     runs: "Runs"
     signals: "Signals"
+    spent: "Spent"
     suspend: "Suspend"
 
 
@@ -263,6 +264,12 @@ class Signals(Protocol):
     ) -> Answer[Promise | Fenced]: ...
 
     def return_signals(self, db: Any, fence: Fence, promise: PromiseId, /) -> Answer[bool]: ...
+
+
+class Spent(Protocol):
+    """Runs that have no next number."""
+
+    def pause_spent(self, db: Any, run_id: RunId, /) -> Answer[str | None]: ...
 
 
 class Suspend(Protocol):

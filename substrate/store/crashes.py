@@ -36,6 +36,8 @@ MAX_IN_COMPANY = 6
 MAX_ANYWAY = 12
 """After so many a run is dead, whatever else dies beside it."""
 
+_MOST = 1_000_000  # crashes that a row counts
+
 FIRST_DELAY_MS = 1000
 """How long a run waits after its third crash; twice as long after each further one."""
 
@@ -147,10 +149,10 @@ def is_suspect(crashes: int) -> bool:
 
 def judge(run: LostRun, loss: Loss, now: int) -> Verdict:
     """Return what becomes of a run that a dead worker had."""
-    crashes = run.crashes + 1
+    crashes = min(run.crashes + 1, _MOST)  # beyond it the row could not be written
     company = loss.company_of(run)
     if run.crashes:
-        seen = run.losses_seen + loss.is_whole
+        seen = min(run.losses_seen, loss.losses) + loss.is_whole
     else:  # a first crash among others says as little of it as one elsewhere, and counts as one
         seen = loss.losses - (company is Company.CROWD)
     if crashes >= _allowed(company, max(loss.losses - seen, 0)):

@@ -3,8 +3,10 @@
 Both dialects say the same: a message is the fact, the value and what to do.
 """
 
+from substrate.store import rows
 from substrate.values.codec import encode
-from substrate.values.errors import RunEnded
+from substrate.values.errors import CheckpointRefused, RunEnded
+from substrate.values.ids import RunId
 from substrate.values.records import JsonText, Run, Signal
 
 WHO_REOPENS = "only a paused run is reopened, or a failed or dead one that no other run waits for"
@@ -45,6 +47,23 @@ def takes_no_signal(run: Run, signal: Signal, now: int) -> RunEnded:
     else:
         state = "has failed and is being undone"
     return RunEnded(f"run {run.id!r} {state}; it takes no signal {signal.name!r}")
+
+
+def spent(run_id: RunId, last_seq: int, epoch: int, generation: int) -> str:
+    """Return why a run is paused that has no next number."""
+    column, value, right = "last_seq", last_seq, "the highest seq of its rows in promises"
+    if max(epoch, generation) >= rows.LAST_COUNT:
+        column, value = ("epoch", epoch) if epoch >= generation else ("generation", generation)
+        right = "the highest that its rows in promises have"
+    return (
+        f"the row {run_id!r} of runs has the {column} {value}, after which there is none; put it "
+        f"right in the database ({right}), then resume the run"
+    )
+
+
+def spent_error(why: str) -> JsonText:
+    """Return the error of a run that is paused since it has no next number."""
+    return JsonText(encode({"type": CheckpointRefused.__name__, "message": why}))
 
 
 def discarded() -> JsonText:

@@ -98,6 +98,23 @@ def id_list(ids: Iterable[str]) -> str:
     return orjson.dumps(list(ids)).decode()
 
 
+LAST_NUMBER, LAST_COUNT = 9_007_199_254_740_991, 2_000_000_000
+"""The last change number, and the last claim, generation and wake version, that a row takes."""
+
+_NEARLY = LAST_NUMBER - 1000  # so near to the end there is no number left for what is written
+
+IS_SPENT = f"(last_seq >= {_NEARLY} OR epoch >= {LAST_COUNT} OR generation >= {LAST_COUNT})"
+HAS_NUMBERS = f"last_seq < {_NEARLY}"
+"""Conditions on a row of `runs`: it has no next number, say since one was edited by hand; it has.
+
+A run that takes no number is paused where something is refused for that, and holds up no other: see
+`spent` of both dialects.
+"""
+
+NEXT_WAKE = f"CASE WHEN wake_version < {LAST_COUNT} THEN wake_version + 1 ELSE 0 END"
+"""The next wake version. It is only compared for being the same, so after the last comes the first.
+"""
+
 NOT_MOVED = """
    AND (promises.run_id = excluded.run_id
         OR excluded.kind IN ('run', 'child')

@@ -8,9 +8,11 @@ What a method did not return may or may not have been committed, and to ask agai
 are by id, checkpoints are fenced and settle a promise once, signals carry a dedup.
 """
 
+import logging
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import TypeVar
 
 from substrate.store import rows
 from substrate.store.backend import Backend, HeartbeatConnection, Work
@@ -37,6 +39,10 @@ from substrate.values.records import (
     Signal,
     Unread,
 )
+
+T = TypeVar("T")
+
+log = logging.getLogger("ostinato")
 
 _MANY = 500  # promises; more are read where they keep nobody else waiting
 
@@ -124,7 +130,8 @@ class Store:
         asked to end, has run out of time, or is being undone; it takes then only what one of its
         undos waits for. A paused run takes signals; a dead or failed one when it was reopened.
         """
-        return await self._db.write(self._sql.signals.send_signal, signal, self.clock.now_ms())
+        send = self._sql.signals.send_signal
+        return await self._or_why(signal.run_id, self._db.write(send, signal, self.clock.now_ms()))
 
     async def inbox(
         self,
@@ -155,7 +162,9 @@ class Store:
         its outcome where there is none. Then look again. Signals that this very promise has taken
         before count as untaken, so asking again is safe.
         """
-        return await self._db.write(self._sql.signals.take_signals, fence, promise, dedups)
+        write, take = self._db.write, self._sql.signals.take_signals
+        taking: Awaitable[Promise | Fenced] = write(take, fence, promise, dedups)
+        return await self._or_fenced(fence, taking)
 
     async def return_signals(self, fence: Fence, promise: PromiseId) -> bool:
         """Put what a promise has taken back into the inbox; False when fenced off.
@@ -170,7 +179,7 @@ class Store:
         found = await self._stuck.whole_or_apart(
             lambda: db.write(sql.claim_runs, lane, limit, owner, left_out),
             lambda: db.read(sql.ready_runs, lane, limit, left_out),
-            lambda ids: db.write(sql.claim_these, lane, ids, owner),
+            lambda ids: self._or_none(ids, db.write(sql.claim_these, lane, ids, owner)),
         )
         return await self._drivable(found, lane)
 
@@ -198,7 +207,7 @@ class Store:
         # By their ids from the start: whoever drives one tree takes few runs, and none beside it.
         found = await self._stuck.apart(
             [id_ for id_ in ids if id_ not in left_out],
-            lambda some: db.write(sql.runs.claim_these, lane, some, owner),
+            lambda some: self._or_none(some, db.write(sql.runs.claim_these, lane, some, owner)),
         )
         return await self._drivable(found, lane)
 
@@ -264,7 +273,12 @@ class Store:
         """
         # Before the transaction begins: to hash and to compress need no lock.
         light = [offload(checkpoint) for checkpoint in batch]
-        return await self.backend.commit(light, wait=wait)
+        try:
+            return await self.backend.commit(light, wait=wait)
+        except CheckpointRefused:
+            if len(light) > 1 or await self._pause_spent(light[0].fence.run_id) is None:
+                raise
+            return [Fenced()]
 
     async def read_back(self, batch: Sequence[Checkpoint]) -> Sequence[CommitResult | None]:
         """Read back what became of a batch whose commit was cut off; None: it was not written."""
@@ -297,7 +311,7 @@ class Store:
         the shortest lease of its workers: the transaction is closed then, and whoever still uses
         it gets an error. After `StoreUnreachable` nobody knows; see `read_back`.
         """
-        return await self.backend.transact(fence, call)
+        return await self._or_fenced(fence, self.backend.transact(fence, call))
 
     async def finish(self, done: Checkpoint, heard: Collection[str]) -> CommitResult | Unread:
         """Write the checkpoint that ends a run, unless a signal of these names is untaken.
@@ -305,7 +319,9 @@ class Store:
         Who sends one either comes first, and nothing is written (`Unread`), or finds that the run
         has ended.
         """
-        return await self._db.write(self._sql.ending.finish_run, done, heard)
+        write, finish = self._db.write, self._sql.ending.finish_run
+        ending: Awaitable[CommitResult | Unread] = write(finish, done, heard)
+        return await self._or_fenced(done.fence, ending)
 
     async def continue_as(self, fence: Fence, input: JsonText) -> bool:
         """Begin the run's next generation: a fresh journal, the same id and inbox; ready again.
@@ -314,7 +330,8 @@ class Store:
         with stays. False when fenced off.
         """
         now = self.clock.now_ms()
-        return await self._db.write(self._sql.ending.continue_run, fence, input, now)
+        renew = self._db.write(self._sql.ending.continue_run, fence, input, now)
+        return await self._or_fenced(fence, renew) is True
 
     async def cancel(self, run_id: RunId) -> Run:
         """Ask a run and everything below it to end, in one transaction; return the run after it.
@@ -339,7 +356,8 @@ class Store:
 
         Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
         """
-        return await self._db.write(self._sql.ending.discard_run, run_id, self.clock.now_ms())
+        discard = self._db.write(self._sql.ending.discard_run, run_id, self.clock.now_ms())
+        return await self._or_why(run_id, discard)
 
     async def recover(self) -> Sequence[RunId]:
         """Take back the runs of dead workers: ready again, or dead; see `substrate.store.crashes`.
@@ -359,7 +377,8 @@ class Store:
         Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
         """
         now = self.clock.now_ms()
-        return await self._db.write(self._sql.runs.reopen_run, run_id, accepted, now)
+        reopen = self._db.write(self._sql.runs.reopen_run, run_id, accepted, now)
+        return await self._or_why(run_id, reopen)
 
     async def write_rate_limit(self, name: str, report: JsonText) -> None:
         """Keep what a provider reported of a limit, in the place of its earlier report."""
@@ -389,6 +408,42 @@ class Store:
     async def close(self) -> None:
         """Close every connection."""
         await self._db.close()
+
+    async def _pause_spent(self, run_id: RunId) -> str | None:
+        """Pause a run that has no next number, which was refused; return why, None if it has."""
+        why = None
+        with suppress(CheckpointRefused):
+            why = await self._db.write(self._sql.spent.pause_spent, run_id)
+        if why is not None:
+            log.error("run %.200r is paused: %s", run_id, why)
+        return why
+
+    async def _or_why(self, run_id: RunId, write: Awaitable[T]) -> T:
+        """Write for a run from outside; where it has no next number, say so."""
+        try:
+            return await write
+        except CheckpointRefused:
+            if (why := await self._pause_spent(run_id)) is None:
+                raise
+        raise CheckpointRefused(why)
+
+    async def _or_fenced(self, fence: Fence, write: Awaitable[T]) -> T | Fenced:
+        """Write for a claim; where its run has no next number, it is paused, and lost."""
+        try:
+            return await write
+        except CheckpointRefused:
+            if await self._pause_spent(fence.run_id) is None:
+                raise
+            return Fenced()
+
+    async def _or_none(self, ids: Sequence[RunId], write: Awaitable[Sequence[T]]) -> Sequence[T]:
+        """Claim runs; one alone that has no next number is paused, and none is claimed."""
+        try:
+            return await write
+        except CheckpointRefused:
+            if len(ids) != 1 or await self._pause_spent(ids[0]) is None:
+                raise
+            return []
 
     async def _above(
         self, work: Work[[RunId, int], Sequence[Promise]], run_id: RunId, after: int

@@ -16,6 +16,7 @@ from substrate.store.postgres.fenced_commit import LOCK, write_batch
 from substrate.store.postgres.promises import insert_settled
 from substrate.store.postgres.runs import existing_run
 from substrate.store.postgres.session import Cursor
+from substrate.store.postgres.spent import write_beside
 from substrate.store.postgres.wake_parent import wake_parent
 from substrate.values.errors import RunEnded
 from substrate.values.ids import RunId, part_of, root_of
@@ -42,7 +43,7 @@ WITH locked AS MATERIALIZED (
 )
 UPDATE runs
    SET cancel_requested = true,
-       wake_version = wake_version + 1,
+       wake_version = {rows.NEXT_WAKE},
        rank = CASE WHEN status IN ('suspended', 'paused') THEN %(now)s ELSE rank END,
        status = CASE WHEN status IN ('suspended', 'paused') THEN 'ready' ELSE status END
  WHERE part = %(part)s AND id = ANY (ARRAY(SELECT id FROM locked))
@@ -200,7 +201,7 @@ async def _close_open(db: Cursor, where: dict[str, Any]) -> None:
 # The run, and the parent in whose journal its promise stands. The fence is compared in Python, by
 # who has the lock: until COMMIT no other claim can begin.
 _LOCK_FENCED = f"""
-SELECT id, epoch, lease_owner
+SELECT id, epoch, lease_owner, NOT ({rows.HAS_NUMBERS})
   FROM runs
  WHERE id = ANY (%(ids)s) AND part = %(part)s
  {LOCK}
@@ -225,11 +226,15 @@ async def finish_run(db: Cursor, done: Checkpoint, heard: Collection[str]) -> Co
     inbox = {"run_id": fence.run_id, "part": fence.part, "names": list(heard)}
     async with db.connection.transaction():
         locked = await (await db.execute(_LOCK_FENCED, ours)).fetchall()
-        if (fence.run_id, fence.epoch, fence.owner) not in locked:
+        if (fence.run_id, fence.epoch, fence.owner) not in [row[:3] for row in locked]:
             return Fenced()
+        spent = any(is_spent for id_, *_, is_spent in locked if id_ != fence.run_id)
         if await (await db.execute(_ANY_UNREAD, inbox)).fetchone():
             return Unread()
-        (outcome,) = await write_batch(db, [offload(done)], wait=True)
+        light = offload(done)
+        if spent and (end := await write_beside(db, light)):
+            return end
+        (outcome,) = await write_batch(db, [light], wait=True)
     return outcome
 
 

@@ -16,6 +16,7 @@ from substrate.store.postgres.connections import REFUSALS
 from substrate.store.postgres.dead_workers import WorkerSeen
 from substrate.store.postgres.fenced_commit import LOCK_SKIP_LOCKED
 from substrate.store.postgres.session import Cursor
+from substrate.store.postgres.spent import pause_spent
 from substrate.store.postgres.wake_parent import wake_parent
 from substrate.values.ids import RunId
 from substrate.values.records import Owner
@@ -134,8 +135,9 @@ async def _alone(
             if verdict.error is not None:
                 await _tell(db, run, verdict, seq, now)
     except REFUSALS as error:
-        stuck.note(run.id, error)
-        return False
+        if await pause_spent(db, run.id) is None:
+            stuck.note(run.id, error)
+            return False
     return True
 
 

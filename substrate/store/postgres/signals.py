@@ -39,7 +39,7 @@ _SEND = f"""
 WITH woken AS (
     UPDATE runs
        SET last_seq = last_seq + 1,
-           wake_version = wake_version + 1,
+           wake_version = {rows.NEXT_WAKE},
            rank = CASE WHEN status = 'suspended' AND epoch > 0 THEN %(now)s ELSE rank END,
            status = CASE WHEN status = 'suspended' AND epoch > 0 THEN 'ready' ELSE status END
      WHERE id = %(run_id)s AND part = %(part)s

@@ -72,19 +72,19 @@ async def due_runs(db: Cursor, now: int, limit: int, without: Sequence[RunId]) -
     return [row[0] for row in await cursor.fetchall()]
 
 
-_WAKE_DUE = """
+_WAKE_DUE = f"""
 -- due: the earliest first. One that is locked is left for the next time: its owner of the moment
 -- may be waking it, and no tick should wait for that.
 WITH due AS MATERIALIZED (
     SELECT id, part
       FROM runs
-     WHERE status = 'suspended' AND due_at <= %(now)s AND {among}
+     WHERE status = 'suspended' AND due_at <= %(now)s AND {{among}}
      ORDER BY due_at
      LIMIT %(limit)s
        FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE runs
-   SET status = 'ready', rank = %(now)s, wake_version = wake_version + 1
+   SET status = 'ready', rank = %(now)s, wake_version = {rows.NEXT_WAKE}
  WHERE id = ANY (ARRAY(SELECT id FROM due)) AND part = ANY (ARRAY(SELECT part FROM due))
 RETURNING id
 """

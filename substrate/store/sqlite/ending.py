@@ -29,13 +29,13 @@ from substrate.values.records import (
     Unread,
 )
 
-_CANCEL = """
+_CANCEL = f"""
 UPDATE runs
    SET cancel_requested = 1,
-       wake_version = wake_version + 1,
+       wake_version = {rows.NEXT_WAKE},
        rank = CASE WHEN status IN ('suspended', 'paused') THEN :now ELSE rank END,
        status = CASE WHEN status IN ('suspended', 'paused') THEN 'ready' ELSE status END
- WHERE part = :part AND {among}
+ WHERE part = :part AND {{among}}
    AND status IN ('ready', 'running', 'suspended', 'paused')
 RETURNING id
 """

@@ -12,6 +12,7 @@ import apsw
 from substrate.store import rows
 from substrate.store.sqlite.blobs import insert_blobs
 from substrate.store.sqlite.promises import read_promise
+from substrate.store.sqlite.spent import standing
 from substrate.store.sqlite.wake_parent import wake_parent
 from substrate.values.errors import CheckpointRefused
 from substrate.values.ids import part_of
@@ -122,7 +123,10 @@ def _advance(db: apsw.Connection, checkpoint: Checkpoint) -> tuple[int, str] | N
         held = db.execute(_ADVANCE_AND_LEAVE, (*change, *left, *owned)).fetchone()
     if held is None or promise.run_id == fence.run_id:
         return held
-    return wake_parent(db, promise.run_id, fence.part, now, ends=promise.is_settled)
+    woken = wake_parent(db, promise.run_id, fence.part, now, ends=promise.is_settled)
+    # A parent without a next number is paused by that. Its child's promise keeps the one it has:
+    # the parent, once it is put right, reads its journal anew.
+    return woken or standing(db, promise.id, promise.run_id)
 
 
 def _first(db: apsw.Connection, promise: Promise) -> Promise:

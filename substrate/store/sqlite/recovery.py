@@ -13,6 +13,7 @@ from substrate.store.broken import Stuck
 from substrate.store.crashes import Loss, LostRun, Verdict, judge
 from substrate.store.sqlite.dead_workers import WorkerSeen
 from substrate.store.sqlite.file import REFUSALS
+from substrate.store.sqlite.spent import pause_spent
 from substrate.store.sqlite.wake_parent import wake_parent
 from substrate.values.ids import RunId
 
@@ -109,8 +110,9 @@ def _alone(
             if verdict.error is not None:
                 _tell(db, run, verdict, seq, now)
     except REFUSALS as error:
-        stuck.note(run.id, error)
-        return False
+        if pause_spent(db, run.id) is None:
+            stuck.note(run.id, error)
+            return False
     return True
 
 

@@ -47,7 +47,7 @@ _TAKES = """
 _WAKE_FOR_SIGNAL = f"""
 UPDATE runs
    SET last_seq = last_seq + 1,
-       wake_version = wake_version + 1,
+       wake_version = {rows.NEXT_WAKE},
        rank = CASE WHEN status = 'suspended' AND epoch > 0 THEN :now ELSE rank END,
        status = CASE WHEN status = 'suspended' AND epoch > 0 THEN 'ready' ELSE status END
  WHERE id = :run_id AND part = :part

@@ -70,12 +70,12 @@ def due_runs(db: apsw.Connection, now: int, limit: int, without: Sequence[RunId]
     return [row[0] for row in db.execute(_DUE, asked)]
 
 
-_WAKE_DUE = """
+_WAKE_DUE = f"""
 UPDATE runs
-   SET status = 'ready', rank = :now, wake_version = wake_version + 1
+   SET status = 'ready', rank = :now, wake_version = {rows.NEXT_WAKE}
  WHERE rowid IN (SELECT rowid
                    FROM runs
-                  WHERE status = 'suspended' AND due_at <= :now AND {among}
+                  WHERE status = 'suspended' AND due_at <= :now AND {{among}}
                   ORDER BY due_at
                   LIMIT :limit)
 RETURNING id

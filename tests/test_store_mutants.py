@@ -11,8 +11,8 @@ POSTGRES = "substrate/store/postgres/{}.py"
 MUTANTS = {
     "tests/test_store_commits.py::test_first_writer_wins": Mutant(
         "a promise is settled twice",
-        SQLITE.format("checkpoints"),
-        [(" WHERE promises.state = 'pending'\n", "")],
+        SQLITE.format("fenced_commit"),
+        [(" WHERE promises.state = 'pending'\n", " WHERE true\n")],
     ),
     "tests/test_store.py::test_each_claim_is_an_epoch": Mutant(
         "a claim has no number of its own",
@@ -21,7 +21,7 @@ MUTANTS = {
     ),
     "tests/test_store_commits.py::test_feed_shows_each_change": Mutant(
         "a change keeps the old number",
-        SQLITE.format("checkpoints"),
+        SQLITE.format("fenced_commit"),
         [("SET seq = excluded.seq, state", "SET state")],
     ),
     "tests/test_store_signals.py::test_order": Mutant(
@@ -31,12 +31,12 @@ MUTANTS = {
     ),
     "tests/test_store_children.py::test_parent_wakes_when_served": Mutant(
         "a parent wakes too early",
-        SQLITE.format("checkpoints"),
+        SQLITE.format("wake_parent"),
         [("AND need <= 1 THEN 'ready'", "THEN 'ready'")],
     ),
     "tests/test_store_recovery.py::test_crashes_are_counted": Mutant(
         "progress does not count",
-        SQLITE.format("checkpoints"),
+        SQLITE.format("fenced_commit"),
         [("crashes = CASE WHEN ? THEN 0 ELSE crashes END", "crashes = crashes + 0 * ?")],
     ),
     "tests/test_store_suspend.py::test_signal_between_look_and_suspend": Mutant(
@@ -56,12 +56,12 @@ MUTANTS = {
     ),
     "tests/test_store_suspend.py::test_need": Mutant(
         "the first child wakes its parent, however many it needs",
-        SQLITE.format("checkpoints"),
+        SQLITE.format("wake_parent"),
         [("AND :ends AND need <= 1 THEN", "AND :ends THEN")],
     ),
     "tests/test_store_spawn.py::test_child_of_a_cancelled_run": Mutant(
         "a child escapes its parent's cancel",
-        SQLITE.format("checkpoints"),
+        SQLITE.format("fenced_commit"),
         [("cancel_requested AND NOT :is_undo", "0")],
     ),
     "tests/test_store_cancel.py::test_spawn_while_postgres_waits": Mutant(

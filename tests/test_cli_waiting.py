@@ -232,7 +232,7 @@ def test_cancel(fork):
     assert "sleep.0  cancelled" in over.out
     assert "It does not go on." in over.out
     assert (late.code, late.err) == (
-        2,
+        1,
         "error: run 'first' is cancelled; it takes no signal 'go'\n",
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from substrate import Context, connect, durable
+from substrate import Context, Misuse, connect, durable
 from tests.fork import HOOKS, Done, Fork
 from tests.runs import QUICK
 
@@ -54,13 +54,15 @@ MOVES = {
     ),
     "an empty id": Move((*RUN, "--id", ""), 2, ("the id is empty; is a shell variable unset?",)),
     "an id that is taken": Move((*RUN, "--id", "asking"), 1, ("is taken", "choose another id")),
-    "a number that is none": Move(("runs", "--limit", "few"), 2, ("'--limit'", "a valid integer")),
+    "a number that is none": Move(
+        ("runs", "--limit", "few"), 2, ("'--limit'", "a whole number from")
+    ),
     "a status that is none": Move(("runs", "--status", "dnoe"), 2, ("'dnoe'", "'done'")),
     "a status that is nearly one": Move(
         ("runs", "--status", "pausd"), 2, ("'pausd' is not one of", "did you mean 'paused'?")
     ),
     "a number that is too small": Move(
-        ("runs", "--limit", "0"), 2, ("'--limit': it is to be greater than or equal to 1",)
+        ("runs", "--limit", "0"), 2, ("'--limit': it is to be a whole number from 1 to 1,000,000",)
     ),
     "a file that is not there": Move((*RUN, "--attach", "a.png"), 2, ("'a.png' cannot be attach",)),
     "a file of another kind": Move((*RUN, "--attach", "a.zip"), 2, ("no kind that models take",)),
@@ -312,6 +314,69 @@ def test_the_remedy_is_said(tmp_path, whole, move, record_property):
     assert [each for each in move.says if each not in said] == [], said
     assert "Traceback" not in said
     assert len(told(done)) < 1000
+
+
+ENDED = {
+    ("signal", "done", "go", "1"): "run 'done' is done; it takes no signal 'go'",
+    ("signal", "done", "go", "no JSON"): "run 'done' is done; it takes no signal 'go'",
+    ("cancel", "done"): "run 'done' is done already, and stays so",
+    ("discard", "done"): "run 'done' is done",
+    ("resume", "done", "--accept", "model.0"): "run 'done' is done",
+    ("signal", "none", "go", "1"): "there is no run 'none'",
+    ("cancel", "none"): "there is no run 'none'",
+    ("discard", "none"): "there is no run 'none'",
+    ("resume", "none"): "there is no run 'none'",
+    ("show", "none"): "there is no run 'none'",
+    ("discard", "asking"): "run 'asking' is suspended",
+}
+
+
+@pytest.fixture(scope="module")
+def with_done(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Fork:
+    """Provide the same fork with a run that is done."""
+    folder = tmp_path_factory.mktemp("done") / "fork"
+    shutil.copytree(whole, folder)
+    fork = Fork(folder, "sqlite:///runs.db")
+    assert fork.do(*RUN, "--id", "done").code == 0
+    return fork
+
+
+@pytest.mark.parametrize("typed", ENDED, ids=" ".join)
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["", "json"])
+def test_what_the_state_of_a_run_forbids(with_done, typed, more):
+    """It is a failure, 1, and no wrong typing, 2: whatever the command is."""
+    done = with_done.do(*typed, *more)
+
+    assert done.code == 1
+    assert ENDED[typed] in done.err + done.out
+
+
+NUMBERS = {
+    ("runs", "--limit"): "a whole number from 1 to 1,000,000",
+    ("compare", "prompt", "--limit"): "a whole number from 1 to 1,000,000",
+    ("worker", "--concurrency"): "a whole number from 1 to 1,000,000",
+    ("worker", "--lease"): "a number from 0.3 to 86,400",
+}
+ODD = ("inf", "-inf", "nan", "-0", "0", "-1", "1e400", "9" * 20, "9" * 400, "many", "", "0x10")
+
+
+@pytest.mark.parametrize("number", ODD)
+@pytest.mark.parametrize("typed", NUMBERS, ids=" ".join)
+def test_a_number_that_is_none(whole, typed, number):
+    """A number that an option does not take is no fault, and both bounds are told."""
+    done = Fork(whole, "sqlite:///runs.db").do(*typed, number)
+
+    assert (done.code, done.out) == (2, "")
+    said = f"error: Invalid value for '{typed[-1]}': it is to be {NUMBERS[typed]}\n"
+    assert done.err.startswith(said)
+
+
+@pytest.mark.parametrize("limit", [10**20, 1_000_001])
+async def test_a_limit_beyond_all(sqlite_url, limit):
+    """A limit that no database takes is refused with the most that there may be."""
+    async with connect(sqlite_url) as client:
+        with pytest.raises(Misuse, match=r"limit=1.* must be at most 1,000,000; give fewer"):
+            await client.list(limit=limit)
 
 
 def test_hooks_that_print(tmp_path):

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from substrate.cli.environment import load_dotenv
+from substrate.values.number import MOST
 from substrate.values.records import RunStatus
 
 _HELP = """
@@ -24,8 +25,10 @@ DATABASE_URL says where runs live: sqlite:///runs.db, if unset, or
 postgresql://user@host/database. A .env file in this folder is read.
 OSTINATO_TIMEZONE, such as Europe/Vienna, says which day it is; unset, UTC.
 
-Exit codes: 0 answered, 1 failed, 2 usage, 3 the answer is incomplete,
-4 the run is paused, 130 or 143 stopped by Ctrl-C or SIGTERM.
+Exit codes: 0 answered, or done; 1 failed, or refused by the state of the run
+(it is done, or there is none); 2 what was typed is wrong, whatever the state;
+3 the answer is incomplete, 4 the run is paused, 130 or 143 stopped by Ctrl-C
+or SIGTERM.
 """
 
 app = typer.Typer(
@@ -100,13 +103,14 @@ def worker(
     context: typer.Context,
     queue: Annotated[str, typer.Option(metavar="NAME", help="Whose runs to drive.")] = "default",
     concurrency: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How many runs at once.")
+        int, typer.Option(metavar="N", min=1, max=MOST, help="How many runs at once.")
     ] = 64,
     lease: Annotated[
         float,
         typer.Option(
             metavar="SECONDS",
             min=0.3,
+            max=86_400.0,
             help="How long it may be silent before others take its runs.",
         ),
     ] = 10.0,
@@ -132,7 +136,7 @@ def runs(
     status: Annotated[
         RunStatus | None, typer.Option(metavar="STATUS", help=f"Only {', '.join(RunStatus)}.")
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=MOST, help="At most so many.")] = 20,
 ) -> int:
     """List the runs there are, newest first.
 
@@ -264,7 +268,7 @@ def compare(
         typer.Argument(metavar="NAME", help="The prompt's name; without one of its own, prompt."),
     ],
     limit: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Read the newest N runs at most.")
+        int, typer.Option(metavar="N", min=1, max=MOST, help="Read the newest N runs at most.")
     ] = 10_000,
     scores: Annotated[
         Path | None,

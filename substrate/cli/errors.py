@@ -15,19 +15,19 @@ class UsageError(Misuse):
     """The command line cannot be understood. Nothing was done."""
 
 
-def report_error(error: Exception, invocation: Invocation, code: Exit | None = None) -> int:
-    """Say what went wrong, and return the exit code for it, or the one that is given."""
+def report_error(error: Exception, invocation: Invocation) -> int:
+    """Say what went wrong, and return the exit code for it."""
     if invocation.is_debug:
         sys.stderr.write(trace_of(error))
     if invocation.is_json:
         print_document(of_error(type(error).__name__, str(error)))
-        return code or _code(error)
+        return _code(error)
     sys.stderr.write(f"{_red('error')}: {hidden(str(error))}\n")
     if isinstance(error, StoreError):
         sys.stderr.write(f"{_DATABASE}\n")
     if isinstance(error, UsageError):
         sys.stderr.write(f"see {invocation.command('--help')}\n")
-    return code or _code(error)
+    return _code(error)
 
 
 def report_fault(error: BaseException, invocation: Invocation) -> int:

@@ -14,9 +14,10 @@ class Exit(IntEnum):
 
     #: There is an answer, and it is whole.
     DONE = 0
-    #: The run failed, was cancelled, or is dead; or the command did.
+    #: The run failed, was cancelled, or is dead; or the command did: there is no such run, or it is
+    #: in no state for that.
     FAILED = 1
-    #: What was typed cannot be done. Nothing was.
+    #: What was typed is wrong, in whatever state the run is. Nothing was done.
     USAGE = 2
     #: There is an answer that is not whole.
     INCOMPLETE = 3

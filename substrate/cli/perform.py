@@ -39,6 +39,7 @@ def _dispatch(invocation: Invocation) -> int:
         done = app(command, prog_name=invocation.program, standalone_mode=False, obj=invocation)
     except _CLICK_ERROR as error:
         message = _worded(str(error.format_message()).rstrip("."))  # type: ignore[attr-defined]
+        message = _with_bounds(message, getattr(error, "param", None))
         if command[0] == "run" and "extra argument" in message:
             message += '; a question of several words stands in quotes: run "How many owls?"'
         raise UsageError(message) from error
@@ -55,6 +56,16 @@ def _worded(message: str) -> str:
     if found := re.search(r"'([^']*)' is not one of (.*)", message):
         message += did_you_mean(found[1], re.findall(r"'([^']*)'", found[2]))
     return message
+
+
+def _with_bounds(message: str, option: object) -> str:
+    """Return the message about a number with both bounds, whichever of them was passed."""
+    least, most = getattr(option, "min", None), getattr(option, "max", None)
+    said, found, _ = message.partition("it is to be ")
+    if least is None or most is None or not found:
+        return message
+    kind = "a whole number" if isinstance(least, int) else "a number"
+    return f"{said}{found}{kind} from {least:,} to {most:,.10g}"
 
 
 def _configure_log(*, is_debug: bool) -> None:

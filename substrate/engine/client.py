@@ -44,7 +44,7 @@ from substrate.values.ids import (
     may_be_id,
     promise_id,
 )
-from substrate.values.number import check_count
+from substrate.values.number import MOST, check_count
 from substrate.values.records import (
     JsonText,
     NewRun,
@@ -170,9 +170,9 @@ class Client:
 
         Args:
             status: Only these. Dead letters are those with the status `dead`.
-            limit: At most so many.
+            limit: At most so many, a million at most.
         """
-        check_count("limit", limit)
+        check_count("limit", limit, MOST)
         if status is not None and status not in list(RunStatus):
             words = ", ".join(repr(each.value) for each in RunStatus)
             raise Misuse(f"status={status!r} is none; there are {words}")

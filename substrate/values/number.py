@@ -5,6 +5,9 @@ from decimal import Decimal
 
 from substrate.values.errors import Misuse
 
+MOST = 1_000_000
+"""More runs or threads at once than that are a mistake, and no number of a database."""
+
 
 def is_whole(value: object) -> bool:
     """Whether it is an integer; a bool is none."""

@@ -4,8 +4,8 @@ It needs no worker and starts none: the signal lies in the run's inbox, and whoe
 next takes it. What the run waits for is looked at before the signal is sent, since a worker may
 take it at once, and after, since the wait may have begun meanwhile.
 
-What would be refused is not sent, and what was refused is told: both end with the code of a
-mistyped command.
+A value that would be refused is not sent, and one that was refused is told: both end with the code
+of a mistyped command. A run that has ended takes nothing, whatever is typed, so that is a failure.
 """
 
 import json
@@ -22,8 +22,7 @@ from substrate.agent.history.waits import Wait, awaits_signal, read_waits
 from substrate.agent.inbox import MESSAGE
 from substrate.cli import format as wording
 from substrate.cli.database import opened
-from substrate.cli.errors import UsageError, report_error
-from substrate.cli.exit import Exit
+from substrate.cli.errors import UsageError
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import of_wait, print_document
 from substrate.cli.screen import open_page, open_screen, put
@@ -33,7 +32,6 @@ from substrate.engine.client import Client
 from substrate.engine.context.wanted_type import WantedType
 from substrate.engine.context.yes_no import yes_and_no
 from substrate.engine.run.attempts import failed_in
-from substrate.values.errors import RunEnded
 from substrate.values.ids import RunId
 from substrate.values.near import did_you_mean, meant
 from substrate.values.records import Kind, Run, RunStatus
@@ -63,10 +61,7 @@ async def send(
             if run.status.has_ended
             else _read(value, before, name, partial(invocation.command, "signal", run_id))
         )
-        try:
-            counts = await client.signal(run_id, name, sent, id_)
-        except RunEnded as error:
-            return report_error(error, invocation, Exit.USAGE)
+        counts = await client.signal(run_id, name, sent, id_)
         if run.status is RunStatus.RUNNING and (why := await _refusal(client, run.id, id_)):
             raise NotTaken(f"{name!r} was sent to run {run_id}, which refused it: {why}")
         waits = before if awaits_signal(before, name) else await _waits(client, run)

@@ -5,10 +5,7 @@ from datetime import timedelta
 
 from substrate.values.clock import Duration
 from substrate.values.errors import Misuse
-from substrate.values.number import check_count
-
-MOST = 1_000_000
-"""More runs or threads at once than that are a mistake, and no number of a database."""
+from substrate.values.number import MOST, check_count
 
 
 @dataclass(frozen=True, kw_only=True)

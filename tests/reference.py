@@ -118,7 +118,7 @@ INNER = {
     "Tool": {"as_durable", "takes", "with_function"},
     "ToolCall": {"read"},
     "ToolMessage": {"from_json", "to_json"},
-    "Transcript": {"begin", "chain", "faults", "made_room_at", "told", "warned"},
+    "Transcript": {"begin", "chain", "faults", "made_room_at", "warned", "with_message"},
     "TypedAnswer": {"problem", "schema", "value"},
     "Usage": {"from_json", "to_json"},
     "UserMessage": {"from_json", "to_json"},

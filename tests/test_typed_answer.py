@@ -73,9 +73,9 @@ async def test_corrected(store_url):
     assert (answer.reason, answer.turns) == ("answered", 2)
     assert answer.read(Book) == Book(title="Owls", pages=7, read_on=date(2026, 11, 25))
     invalid = [decode(each.value).get("invalid") for each in rows]
-    assert invalid == [{"told": heard[1], "is_last": False}, None]
+    assert invalid == [{"problems": heard[1], "is_last": False}, None]
     asked = decode(rows[1].input)
-    assert (asked["prev"], asked["add"]) == ("model.0", ["model.0", {"told": "model.0"}])
+    assert (asked["prev"], asked["add"]) == ("model.0", ["model.0", {"problems": "model.0"}])
 
 
 async def test_another_model(store_url):

@@ -81,13 +81,13 @@ class Answer:
 
     def to_json(self) -> dict[str, Json]:
         """Return the answer as the model reads it."""
-        told: dict[str, Json] = {
+        answer_json: dict[str, Json] = {
             "columns": self.columns,
             "rows": self.rows,
             "row_count": len(self.rows),
             "truncated": self.note is not None,
         }
-        return told | {"note": self.note} if self.note else told
+        return answer_json | {"note": self.note} if self.note else answer_json
 
 
 def to_cell(value: Any, total: int | None = None) -> Json:

@@ -256,8 +256,8 @@ def _cell(loader: Any, text: str | None, total: int | None) -> Json:
 
 def _said(error: Error) -> str:
     """Return the server's own words, without the statement that they were said about."""
-    told = error.diag
-    parts = [told.message_primary, told.message_detail, told.message_hint]
+    diagnostics = error.diag
+    parts = [diagnostics.message_primary, diagnostics.message_detail, diagnostics.message_hint]
     said = "; ".join(cut(part) for part in parts if part) or cut(str(error).strip())
     return said or f"{type(error).__name__}, and what the server says of it is too long to be read"
 

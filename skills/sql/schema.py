@@ -44,14 +44,14 @@ class Table:
 
     def to_json(self) -> dict[str, Json]:
         """Return the table as the model reads it, one line a column."""
-        told: dict[str, Json] = {
+        described: dict[str, Json] = {
             "name": self.name,
             "kind": self.kind,
             "columns": [f"{column.name} {column.type}".rstrip() for column in self.columns],
         }
         if self.keys:
-            told["keys"] = list(self.keys)
-        return told | {"rows": self.rows} if self.rows else told
+            described["keys"] = list(self.keys)
+        return described | {"rows": self.rows} if self.rows else described
 
 
 def describe(tables: Sequence[Table], wanted: Sequence[str] | None) -> dict[str, Json]:
@@ -63,11 +63,11 @@ def describe(tables: Sequence[Table], wanted: Sequence[str] | None) -> dict[str,
     shown: list[Json] = []
     size = 0
     for table in chosen:
-        told = table.to_json()
-        size += len(encode(told))
+        described = table.to_json()
+        size += len(encode(described))
         if size > MAX_ANSWER:
             break
-        shown.append(told)
+        shown.append(described)
     omitted = [cut(table.name, MAX_NAME) for table in chosen[len(shown) :]]
     answer: dict[str, Json] = {"tables": shown, "truncated": bool(omitted)}
     return answer | {"omitted": omitted[:MAX_OMITTED]} if omitted else answer

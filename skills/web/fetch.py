@@ -125,20 +125,20 @@ async def fetch(
 
     `resolve` finds addresses, `trust` says which certificates are good: the system's by default.
     """
-    told = cut(url)
+    shown = cut(url)
     try:
         async with asyncio.timeout(rules.timeout.total_seconds()):
             return await _follow(url, rules, resolve, trust or _system_trust())
     except TimeoutError:
         seconds = rules.timeout.total_seconds()
-        raise FetchFailed(f"{told!r} took longer than {seconds:g} s and was left") from None
+        raise FetchFailed(f"{shown!r} took longer than {seconds:g} s and was left") from None
     except (httpx2.InvalidURL, UnicodeError) as error:  # half of a surrogate pair, for one
-        raise FetchFailed(f"{told!r} leads to an address that is none: {cut(str(error))}") from None
+        raise FetchFailed(f"{shown!r} leads to no address: {cut(str(error))}") from None
     except TooMuch as error:
-        raise FetchFailed(f"{told!r} was left, since the server sends {error}") from None
+        raise FetchFailed(f"{shown!r} was left, since the server sends {error}") from None
     except _WIRE_ERRORS as error:
         said = cut(str(error)) or type(error).__name__
-        raise FetchFailed(f"{told!r} can't be read: {said}") from None
+        raise FetchFailed(f"{shown!r} can't be read: {said}") from None
 
 
 def cut(text: str) -> str:
@@ -177,25 +177,25 @@ async def _hop(
 
 
 def _check(url: httpx2.URL, rules: Rules) -> None:
-    host, told = _host(url), cut(_host(url))
+    host, shown = _host(url), cut(_host(url))
     if url.scheme not in {"http", "https"} or not host:
         raise FetchFailed(f"{cut(str(url))!r} is no http or https address")
     if url.userinfo:
-        raise FetchFailed(f"the address of {told!r} carries a user or password; leave it out")
+        raise FetchFailed(f"the address of {shown!r} carries a user or password; leave it out")
     if len(str(url)) > MAX_URL:
         raise FetchFailed(
             f"{cut(str(url))!r} is {len(str(url))} characters long; the limit is {MAX_URL}"
         )
     if not rules.allow_host(host):
         allowed = ", ".join(rules.hosts or ()) or "none"
-        raise FetchFailed(f"the host {told!r} is not one of those allowed: {allowed}")
+        raise FetchFailed(f"the host {shown!r} is not one of those allowed: {allowed}")
     if not 0 < _port(url) < 2**16:
         raise _no_page_port(url)
 
 
 def _no_page_port(url: httpx2.URL) -> FetchFailed:
-    told = cut(_host(url))
-    return FetchFailed(f"the port {cut(str(url.port))} of {told!r} is not one that serves pages")
+    shown = cut(_host(url))
+    return FetchFailed(f"the port {cut(str(url.port))} of {shown!r} is not one that serves pages")
 
 
 async def _addresses(url: httpx2.URL, rules: Rules, resolve: Resolve) -> list[Address]:
@@ -246,8 +246,8 @@ async def _read(url: httpx2.URL, response: httpx2.Response, max_bytes: int) -> F
     media_type = content_type.partition(";")[0].strip().lower()
     coding = response.headers.get("content-encoding", "").strip().lower()
     if coding not in _CODINGS:
-        told = cut(str(url))
-        raise FetchFailed(f"{told!r} is compressed as {coding[:50]!r}, which can't be read")
+        shown = cut(str(url))
+        raise FetchFailed(f"{shown!r} is compressed as {coding[:50]!r}, which can't be read")
     if media_type and not is_text(media_type):
         raise _binary(url, media_type)
     body = bytearray()
@@ -269,8 +269,8 @@ async def _read(url: httpx2.URL, response: httpx2.Response, max_bytes: int) -> F
 
 
 def _binary(url: httpx2.URL, media_type: str) -> FetchFailed:
-    told = cut(str(url))
-    return FetchFailed(f"{told!r} is {media_type[:100]!r}, not text; only text can be read")
+    shown = cut(str(url))
+    return FetchFailed(f"{shown!r} is {media_type[:100]!r}, not text; only text can be read")
 
 
 def _host(url: httpx2.URL) -> str:

@@ -78,7 +78,7 @@ def last_model_call(
     typed: TypedAnswer | None,
 ) -> ModelCall:
     """Return what is asked for at the end of a loop that is cut short: its row tells the end."""
-    plea = transcript.told(_LAST_WORDS.format(detail=end.detail))
+    plea = transcript.with_message(_LAST_WORDS.format(detail=end.detail))
     asked = next_model_call(plea, model, tools, typed)
     return replace(
         asked,

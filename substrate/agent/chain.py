@@ -12,7 +12,7 @@ The row's input is ``{frame, prev, add, digest}``:
 ==========  =====================================================================================
 
 An entry of `add` is a key (a reply, a warning, what people said, the task in ``prompt.0``),
-``{"results": [keys of tool calls]}``, ``{"told": key}`` for what was wrong with a reply,
+``{"results": [keys of tool calls]}``, ``{"problems": key}`` for what was wrong with a reply,
 ``{"task", "head", "summary"}`` for what stands in the place of all that was summed up, or a
 message's own JSON. `history.request_of` reads them back.
 
@@ -109,7 +109,7 @@ class Chain:
         """Note that a message tells what is wrong with a reply, which the reply's row holds."""
         known = self._entries.get(id(reply))
         if known is not None:
-            self.note(message, {"told": known[1]})
+            self.note(message, {"problems": known[1]})
 
     def note_asked(self, key: str, digest: str, messages: Messages) -> None:
         """Note what a model call was asked: the next one goes on from there."""

@@ -168,14 +168,14 @@ def event_json(event: LiveEvent) -> dict[str, Any]:
     }
 
 
-def event_in(told: Mapping[str, Any]) -> LiveEvent | None:
+def event_in(record: Mapping[str, Any]) -> LiveEvent | None:
     """Return the live event that a worker's `on_event` was given; None for one of another kind."""
-    name = told.get("event")
+    name = record.get("event")
     kind = _KINDS.get(name) if isinstance(name, str) else None
     # Fields of another version are no reason to fail: whoever watches misses one event.
-    if kind is None or told.keys() != {"event", *(each.name for each in fields(kind))}:
+    if kind is None or record.keys() != {"event", *(each.name for each in fields(kind))}:
         return None
-    return kind(**{name: value for name, value in told.items() if name != "event"})
+    return kind(**{name: value for name, value in record.items() if name != "event"})
 
 
 def event_of(row: Promise) -> RowEvent | None:

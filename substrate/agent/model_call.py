@@ -233,7 +233,7 @@ def why_not_called(reply: Reply) -> str | None:
     provider refused or filtered is to have no effect.
     """
     if reply.stop is StopReason.LENGTH:
-        return reply.invalid.told if reply.invalid else _cut_off(reply, {})
+        return reply.invalid.problems if reply.invalid else _cut_off(reply, {})
     if reply.stop is StopReason.REFUSAL:
         return "not called: the reply that asks for it was refused"
     return None

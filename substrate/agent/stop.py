@@ -131,6 +131,6 @@ def _check_all(composer: str, conditions: tuple[Stop, ...]) -> None:
 def _failed(transcript: Transcript, invalid: Invalid) -> str:
     """Say how often it went wrong and, on one line, what was wrong with the last reply."""
     times = sum(each.invalid is not None for each in transcript.replies)
-    problems = "; ".join(line.lstrip("- ") for line in invalid.told.splitlines())
+    problems = "; ".join(line.lstrip("- ") for line in invalid.problems.splitlines())
     were = "reply was" if times == 1 else "replies were"
     return f"{times} {were} not what was asked for, the last: {problems}"

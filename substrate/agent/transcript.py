@@ -107,9 +107,9 @@ class Transcript:
 
     def warned(self, words: str, key: str | None = None) -> "Transcript":
         """Return the transcript with a warning at its end, which a row may hold."""
-        return replace(self.told(words, key), is_warned=True)
+        return replace(self.with_message(words, key), is_warned=True)
 
-    def told(self, words: str, key: str | None = None) -> "Transcript":
+    def with_message(self, words: str, key: str | None = None) -> "Transcript":
         """Return the transcript with a message of these words, which a row may hold."""
         message = UserMessage.of(words)
         if key is not None:
@@ -194,7 +194,7 @@ def _correction(reply: Reply) -> str | None:
     """Return what the model is told of an answer that it may give again."""
     if reply.invalid is None or reply.invalid.is_last or reply.tool_calls:
         return None  # wrong calls have their results, which say what was wrong
-    return reply.invalid.told
+    return reply.invalid.problems
 
 
 def _larger(peak: Usage, used: Usage) -> Usage:

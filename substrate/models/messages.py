@@ -139,17 +139,17 @@ class PassedOver:
 class Invalid:
     """Why a reply is not what was asked for, in words for the model."""
 
-    told: str
+    problems: str
     is_last: bool = False
 
     def to_json(self) -> dict[str, Json]:
         """Return it as plain JSON."""
-        return {"told": self.told, "is_last": self.is_last}
+        return {"problems": self.problems, "is_last": self.is_last}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "Invalid":
         """Rebuild it from its record."""
-        return cls(record["told"], record["is_last"])
+        return cls(record["problems"], record["is_last"])
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

@@ -94,9 +94,9 @@ class PostgresUrl:
 
         In whatever spelling (see `Mask`); what is shorter than that knows, as it is written.
         """
-        secrets, told = self._secrets()
+        secrets, shown = self._secrets()
         # A mask knows no capitals: a user like the host would take the host out of the message.
-        lower = {each.lower() for each in told}
+        lower = {each.lower() for each in shown}
         message = _mask(frozenset(each for each in secrets if each.lower() not in lower)).hide(
             message
         )
@@ -122,13 +122,13 @@ class PostgresUrl:
         others = [value for _, value in self.options if value not in hidden]
         hosts = [re.sub(r":[0-9]*$", "", each) for each in self.hosts]
         names = [self.user, self.database, *self.hosts, *hosts, *others]
-        told = {unquote(each) for each in names if _is_place(unquote(each))}
+        shown = {unquote(each) for each in names if _is_place(unquote(each))}
         # A name is hidden too, unless it looks like one: a mistyped URL has a password there.
         parts = (*self.passwords(), *names)
         forms = {
             form for each in parts for form in (each, unquote(each), repr(unquote(each))[1:-1])
         }
-        return {each for each in forms if len(each) >= _SHORTEST and each not in told}, told
+        return {each for each in forms if len(each) >= _SHORTEST and each not in shown}, shown
 
 
 @lru_cache(maxsize=16)

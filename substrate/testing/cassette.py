@@ -145,8 +145,8 @@ def _miss(path: Path, asked: dict[str, Json], calls: Sequence[_Call]) -> str:
     shown = found[nearest][:MOST_DIFFERENCES]
     more = len(found[nearest]) - len(shown)
     lines = [*shown, *([f"and {more} more"] if more else [])]
-    told = "\n  ".join(lines)
-    return f"{path} holds no such request; call {nearest + 1} of it differs in\n  {told}\n{remedy}"
+    texts = "\n  ".join(lines)
+    return f"{path} holds no such request; call {nearest + 1} of it differs in\n  {texts}\n{remedy}"
 
 
 def _differences(at: str, recorded: Any, asked: Any) -> Iterator[str]:

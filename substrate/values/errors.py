@@ -250,8 +250,8 @@ class RunPaused(OstinatoError):
         self.run_id = run_id
         #: The cause, as it is recorded: type, message, details.
         self.failure = failure
-        told = f"{failure.type}: {failure.message}{failure.place}"
-        super().__init__(f"run {run_id!r} is paused: {told}")
+        cause = f"{failure.type}: {failure.message}{failure.place}"
+        super().__init__(f"run {run_id!r} is paused: {cause}")
 
 
 class StepFailed(OstinatoError):

@@ -246,10 +246,10 @@ def lower(text: str) -> str:
 
 def without_spans(text: str, found: Iterable[tuple[int, int]]) -> str:
     """Return a text with a mask in place of each stretch; those that touch are one."""
-    told: list[str] = []
+    parts: list[str] = []
     end = -1
     for start, stop in found:
         if start >= end:
-            told += [text[max(end, 0) : start], MASK]
+            parts += [text[max(end, 0) : start], MASK]
         end = max(end, stop)
-    return "".join([*told, text[end:]])
+    return "".join([*parts, text[end:]])

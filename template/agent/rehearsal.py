@@ -30,13 +30,13 @@ async def rehearse(request: Request) -> Reply:
         return say("I look into the notebook first.", call("read_notes"))
     if can_call(request, "write_note", "text") and "write_note" not in results:
         return say(call("write_note", text=f"Somebody asked: {question}"))
-    told = [f"This is a rehearsal: no model was asked. You wanted to know: {question}"]
+    words = [f"This is a rehearsal: no model was asked. You wanted to know: {question}"]
     done = {name for name, result in results.items() if not result.is_error}
-    told += ["I looked into the notebook."] if "read_notes" in done else []
-    told += ["I noted the question there."] if "write_note" in done else []
+    words += ["I looked into the notebook."] if "read_notes" in done else []
+    words += ["I noted the question there."] if "write_note" in done else []
     if schema := request.answer_schema:
-        return say(json.dumps(filled(schema, " ".join(told), schema.get("$defs", {}))))
-    return say(" ".join(told))
+        return say(json.dumps(filled(schema, " ".join(words), schema.get("$defs", {}))))
+    return say(" ".join(words))
 
 
 def can_call(request: Request, name: str, *arguments: str) -> bool:

@@ -69,8 +69,8 @@ def _message(rows: Rows, entry: Json) -> dict[str, Json]:
             return dict(entry)
         case {"results": [*keys]}:
             return ToolMessage(tuple(result_in(rows[key]) for key in keys)).to_json()
-        case {"told": key}:
-            return UserMessage.of(value_of(rows[key])["invalid"]["told"]).to_json()
+        case {"problems": key}:
+            return UserMessage.of(value_of(rows[key])["invalid"]["problems"]).to_json()
         case {"task": task, "head": head, "summary": key}:
             words = "".join(
                 part["text"] for part in value_of(rows[key])["parts"] if part["type"] == "text"

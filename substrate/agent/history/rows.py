@@ -154,7 +154,7 @@ def passed_over_of(row: Promise) -> Sequence[PassedOver]:
 def invalid_of(row: Promise) -> str | None:
     """Return why a reply is not what was asked for, if it is not."""
     found = _field(row, "invalid")
-    return str(found["told"]) if isinstance(found, dict) and "told" in found else None
+    return str(found["problems"]) if isinstance(found, dict) and "problems" in found else None
 
 
 def tool_of(row: Promise) -> tuple[str, dict[str, Any]]:

@@ -51,8 +51,8 @@ class _Hiding:
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Hide the secrets in a record, where it tells any."""
-        told = _said(record)
-        if (hidden := _hidden(self.secrets, told)) != told:
+        message = _said(record)
+        if (hidden := _hidden(self.secrets, message)) != message:
             record.msg, record.args = hidden, None
         error = record.exc_info[1] if record.exc_info else None
         # Where the filter of another address came first, it may have left the text alone.

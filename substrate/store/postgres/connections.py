@@ -143,8 +143,8 @@ def not_allowed(url: str, fact: str, grant: str) -> StoreUnusable:
 
 def cause(url: str, error: Exception) -> Exception | None:
     """Return what caused an error, to be shown with it; None where that would tell a secret."""
-    told = "".join(format_exception(error))
-    return error if PostgresUrl.read(url).hide_in(told) == told else None
+    text = "".join(format_exception(error))
+    return error if PostgresUrl.read(url).hide_in(text) == text else None
 
 
 async def open_connection(conninfo: str, *, within: float = CONNECT_WAIT) -> Connection:

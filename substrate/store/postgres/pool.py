@@ -47,12 +47,12 @@ class Crowded(StoreUnreachable):
     """The server has no room for another connection."""
 
 
-def crowded(told: str) -> Crowded | None:
+def crowded(message: str) -> Crowded | None:
     """Return the error for what a server says that has no room, None when it says other things."""
-    if not _IS_CROWDED.search(told):
+    if not _IS_CROWDED.search(message):
         return None
     return Crowded(
-        f"Postgres has no room for another connection ({told}); a process with a worker needs at"
+        f"Postgres has no room for another connection ({message}); a process with a worker needs at"
         f" least 2, and is fast with {MAX_POOLED + 2}: raise the CONNECTION LIMIT of the role or"
         " database, or max_connections, or stop what else is connected"
     )

@@ -44,8 +44,8 @@ def missing(found: Sequence[bool]) -> str | None:
 
 def grant_for(error: Error) -> str:
     """Return as what a user is to be granted that an error says was not allowed."""
-    told = str(error)
+    message = str(error)
     for table, rights in RIGHTS.items():
-        if re.search(rf"\b{table}\b", told):
+        if re.search(rf"\b{table}\b", message):
             return f"GRANT {rights} ON {table}"
     return "GRANT USAGE ON SCHEMA, and what docs/how-to/many-workers.md lists for the tables in it,"

@@ -76,6 +76,38 @@ async def branch(ctx: Context, i: int) -> int:
     return int(await ctx.step(abs, i))
 
 
+STANDS = {
+    "suspended": ("suspended", None),
+    "paused": ("paused", None),
+    "done": ("done", 425_000),
+    "failed": ("failed", 425_000),
+}
+
+
+@pytest.mark.parametrize("status, took", STANDS.values(), ids=STANDS)
+def test_how_long_a_run_took(fork, status, took):
+    """`show` and `runs` say the same of a run: from its start to its end, or to now."""
+
+    async def begin() -> None:
+        async with connect(fork.absolute_url) as client:
+            await client.start(branches, id="first")
+            async with client.work([branches, branch], options=QUICK) as worker:
+                await worker.run_until_idle()
+
+    asyncio.run(begin())
+    with database(fork.absolute_url) as db:
+        db.rows("UPDATE runs SET created_at = created_at - 600000, status = :status", status=status)
+        if took is not None:
+            db.rows("UPDATE runs SET ended_at = created_at + :took", took=took)
+
+    shown = fork.do("show", "first").out
+    listed = fork.do("runs", COLUMNS="200").out
+
+    said = r"10 min \d+ s" if took is None else "7 min 5 s"
+    assert re.search(rf"^{status} · .* · {said}$", shown, re.MULTILINE)
+    assert re.search(rf"first .* {said} ", listed)
+
+
 def test_where_another_claim_went_on(fork):
     """The line of another claim stands between the branches of a tree, and is none of them."""
 

@@ -20,6 +20,7 @@ READ = {
     "escapes": ("A=\"x\\ny\"\nB='x\\ny'\n", {"A": "x\ny", "B": "x\\ny"}),
     "several lines": ('A="x\ny"\nB=1\n', {"A": "x\ny", "B": "1"}),
     "a dollar stands for itself": ("A=p$HOME\nB=${HOME}\n", {"A": "p$HOME", "B": "${HOME}"}),
+    "a dollar in quotes": ("A=\"p$1${HOME}\"\nB='${A}'\n", {"A": "p$1${HOME}", "B": "${A}"}),
     "empty": ("A=\nB=''\n", {"A": "", "B": ""}),
     "the last counts": ("A=1\nA=2\n", {"A": "2"}),
     "a mark at the beginning": ("\ufeffA=1\n", {"A": "1"}),

@@ -141,7 +141,8 @@ def runs(
     """List the runs there are, newest first.
 
     Turns, steps and cost are those recorded so far; a price that nobody
-    knows is said to be unknown. With a status, children are listed too;
+    knows is said to be unknown. Its duration is from a run's start to its
+    end, or to now, waits included. With a status, children are listed too;
     dead ones are dead letters: each with its reason and what to type next.
 
       runs
@@ -163,6 +164,7 @@ def show(
 ) -> int:
     """Show what a run has done, step by step, and what it waits for.
 
+    The time of the run is from its start to its end, or to now, waits included.
     Each step with its outcome, effect, time, tokens, cost, failed attempts,
     input and value. A line marks where another process went on. Below it:
     open waits and until when they last, and signals that nobody took.

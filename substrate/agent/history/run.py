@@ -31,6 +31,8 @@ class RunHistory:
     own: Promise | None
     #: What each promise of it, and of all below it, has used.
     used: Sequence[tuple[PromiseId, JsonText]] = ()
+    #: When it was read, by the clock of its database.
+    read_at: int = 0
 
     @property
     def value(self) -> Any:
@@ -66,6 +68,11 @@ class RunHistory:
         return summed(self.used)
 
     @property
+    def duration_ms(self) -> int:
+        """How long it took from its start to its end, or has taken so far, its waits included."""
+        return (self.run.ended_at or self.read_at) - self.run.created_at
+
+    @property
     def has_used_below(self) -> bool:
         """Whether runs below this one have used anything."""
         return any("#" in id_.removeprefix(f"{self.run.id}#") for id_, _ in self.used)
@@ -83,7 +90,8 @@ async def read_history(client: Client, run_id: str) -> RunHistory:
 async def history_of(client: Client, run: Run) -> RunHistory:
     """Return what has become of a run, as far as it has come."""
     journal, own = await read_journal(client, run), await read_own(client, run)
-    return RunHistory(run, journal, own, await read_usages(client, run))
+    usages, now = await read_usages(client, run), client.store.clock.now_ms()
+    return RunHistory(run, journal, own, usages, now)
 
 
 def question_of(own: Promise | None) -> str | None:

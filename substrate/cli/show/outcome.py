@@ -84,13 +84,13 @@ def run_document(history: RunHistory) -> Document:
 
 def summary(history: RunHistory) -> list[Text]:
     """Return why the run ended, and what it took."""
-    tally, run = Totals.of(history.journal), history.run
+    tally = Totals.of(history.journal)
     facts = [
         wording.count(tally.turns, "turn"),
         wording.count(tally.steps, "step"),
         wording.tokens(tally.usage),
         wording.money(tally.usage.cost_usd),
-        wording.duration((run.ended_at or run.created_at) - run.created_at),
+        wording.duration(history.duration_ms),
     ]
     if history.has_used_below:
         tree = history.tree_usage

@@ -181,7 +181,7 @@ def _cells(history: RunHistory, now: int) -> Mapping[str, Text]:
         "cost": wording.money(history.tree_usage.cost_usd),
         "turns": str(totals.turns),
         "steps": str(totals.steps),
-        "duration": wording.duration((run.ended_at or now) - run.created_at),
+        "duration": wording.duration(history.duration_ms),
         "started": wording.moment(run.created_at),
     }
     status = Text("cancelling", "yellow") if is_ending else Text(run.status, STYLES[run.status])

@@ -214,7 +214,14 @@ async def test_no_step_is_begun_under_a_lapsed_lease(store_url):
         assert claim is not None
         committer = Committer(store)
         services = Services(
-            store, committer, store.clock, Threads(1), ignore_event, lambda: lease["holds"]
+            store,
+            committer,
+            store.clock,
+            Threads(1),
+            ignore_event,
+            lambda: lease["holds"],
+            lease_s=10,
+            warm_s=20,
         )
         await drive(DrivenRun(Execution(claim, services)), two)
         await committer.close()

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from substrate.cli.environment import load_dotenv
+from substrate.engine.worker.options import DEFAULT_OPTIONS, SHORTEST_LEASE_S, WorkerOptions
+from substrate.values.ids import DEFAULT_QUEUE
 from substrate.values.number import MOST
 from substrate.values.records import RunStatus
 
@@ -101,19 +103,21 @@ def run(
 @app.command()
 def worker(
     context: typer.Context,
-    queue: Annotated[str, typer.Option(metavar="NAME", help="Whose runs to drive.")] = "default",
+    queue: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose runs to drive.")
+    ] = DEFAULT_QUEUE,
     concurrency: Annotated[
         int, typer.Option(metavar="N", min=1, max=MOST, help="How many runs at once.")
-    ] = 64,
+    ] = DEFAULT_OPTIONS.concurrency,
     lease: Annotated[
         float,
         typer.Option(
             metavar="SECONDS",
-            min=0.3,
+            min=SHORTEST_LEASE_S,
             max=86_400.0,
             help="How long it may be silent before others take its runs.",
         ),
-    ] = 10.0,
+    ] = DEFAULT_OPTIONS.lease.total_seconds(),
 ) -> int:
     """Drive runs until SIGTERM or Ctrl-C; start as many as you like.
 
@@ -124,7 +128,6 @@ def worker(
       worker --queue nightly --concurrency 16
     """
     from substrate.cli.run.work import work
-    from substrate.engine.worker.options import WorkerOptions
 
     options = WorkerOptions(concurrency=concurrency, lease=timedelta(seconds=lease))
     return _await(work, context, queue, options)

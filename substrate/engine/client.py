@@ -35,6 +35,7 @@ from substrate.values.errors import (
     RunNotFound,
 )
 from substrate.values.ids import (
+    DEFAULT_QUEUE,
     Key,
     RunId,
     check_dedup,
@@ -82,7 +83,7 @@ class Client:
         function: Any,
         *args: Any,
         id: str,
-        queue: str = "default",
+        queue: str = DEFAULT_QUEUE,
         priority: int = 0,
         at: datetime | None = None,
         timeout: timedelta | float | None = None,
@@ -120,7 +121,7 @@ class Client:
             raise not_durable(function)
         options = {
             "id": None,
-            "queue": queue if queue != "default" else None,
+            "queue": queue if queue != DEFAULT_QUEUE else None,
             "priority": None if priority == 0 else priority,
             "at": at,
             "timeout": timeout,
@@ -358,7 +359,7 @@ class Client:
         self,
         functions: Iterable[Durable[..., Any]],
         *,
-        queue: str = "default",
+        queue: str = DEFAULT_QUEUE,
         options: WorkerOptions = DEFAULT_OPTIONS,
         on_event: Listener = ignore_event,
         only: str | None = None,

@@ -19,6 +19,9 @@ RunId = NewType("RunId", str)
 PromiseId = NewType("PromiseId", str)
 Key = NewType("Key", str)
 
+DEFAULT_QUEUE = "default"
+"""The queue of runs and workers of which nobody says another."""
+
 PARTS = 4096
 """How many partitions there are. It never changes: it is in every primary key.
 

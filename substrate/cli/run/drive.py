@@ -38,7 +38,7 @@ from substrate.engine.run.unreadable import legible
 from substrate.engine.worker.worker import Worker
 from substrate.models.model import disconnect
 from substrate.values.errors import StoreError, StoreUnreachable
-from substrate.values.ids import RunId
+from substrate.values.ids import DEFAULT_QUEUE, RunId
 from substrate.values.records import Promise, Run, RunStatus
 
 _LEFT = {
@@ -66,7 +66,7 @@ class Drive:
     #: The run.
     id: RunId
     #: The queue that it is on.
-    queue: str = "default"
+    queue: str = DEFAULT_QUEUE
     #: The database file, where it was made for this run.
     new: Path | None = None
 

@@ -12,7 +12,7 @@ from substrate.engine.run.log_once import TroubleLog
 from substrate.engine.run.threads import Threads
 from substrate.store.store import Store
 from substrate.values.clock import Clock
-from substrate.values.ids import RunId
+from substrate.values.ids import DEFAULT_QUEUE, RunId
 
 Listener = Callable[[str, dict[str, Any]], None]
 """Called with each live event: the run's id, and the event. May be called in a step's thread."""
@@ -48,13 +48,13 @@ class Services:
     #: Returns whether the worker's lease holds; called in any thread.
     lease_holds: Callable[[], bool]
     #: How long a lease is, in seconds.
-    lease_s: float = 10.0
+    lease_s: float
     #: After how many seconds an idle run is suspended; a longer wait for an attempt is recorded.
-    warm_s: float = 20.0
+    warm_s: float
     #: The functions that the worker knows, by name and version.
     functions: Registry | None = None
     #: The queue whose runs the worker claims.
-    queue: str = "default"
+    queue: str = DEFAULT_QUEUE
     #: Called when there may be work for a run that this worker may drive.
     on_wake: Callable[[RunId], None] = _ignore
     #: Called when a run has become idle.

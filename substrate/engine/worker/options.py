@@ -7,6 +7,9 @@ from substrate.values.clock import Duration
 from substrate.values.errors import Misuse
 from substrate.values.number import MOST, check_count
 
+SHORTEST_LEASE_S = 0.3
+"""Three heartbeats have to fit into a lease, each with its way to the database."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
@@ -23,7 +26,7 @@ class WorkerOptions:
     concurrency: int = 64
     #: How many steps that are plain functions it calls at once.
     threads: int = 32
-    #: How long it counts as alive after its last heartbeat; at least 0.3 s.
+    #: How long it counts as alive after its last heartbeat; `SHORTEST_LEASE_S` at least.
     lease: Duration = Duration(timedelta(seconds=10))  # noqa: RUF009 - a descriptor
     #: How long it waits between two looks for runs that nobody told it of.
     poll: Duration = Duration(timedelta(milliseconds=250))  # noqa: RUF009 - a descriptor
@@ -36,8 +39,10 @@ class WorkerOptions:
         """Refuse limits under which nothing would ever run."""
         check_count("concurrency", self.concurrency, MOST)
         check_count("threads", self.threads, MOST)
-        if self.lease < timedelta(milliseconds=300):
-            raise Misuse(f"lease={self.lease!r} is too short; 0.3 s is the least, 10 s usual")
+        if self.lease < timedelta(seconds=SHORTEST_LEASE_S):
+            raise Misuse(
+                f"lease={self.lease!r} is too short; {SHORTEST_LEASE_S} s is the least, 10 s usual"
+            )
         if self.poll <= timedelta(0):
             raise Misuse(f"poll={self.poll!r} must be more than 0; 0.25 s is usual")
         for name in ("shutdown_grace", "idle_timeout"):

@@ -31,7 +31,7 @@ from substrate.store.store import Store
 from substrate.store.uncancelled import to_its_end
 from substrate.values.clock import OffsetClock
 from substrate.values.errors import Misuse, Shutdown, StoreError
-from substrate.values.ids import RunId, check_name, part_of
+from substrate.values.ids import DEFAULT_QUEUE, RunId, check_name, part_of
 from substrate.values.records import NewRun, Promise, Run
 
 log = logging.getLogger("ostinato")
@@ -51,7 +51,7 @@ class Worker:
         store: Store,
         functions: Iterable[Durable[..., Any]],
         *,
-        queue: str = "default",
+        queue: str = DEFAULT_QUEUE,
         options: WorkerOptions = DEFAULT_OPTIONS,
         on_event: Listener = ignore_event,
         only: RunId | None = None,

@@ -183,6 +183,40 @@ async def test_errors_that_a_person_is_asked_about(sqlite_url, errors, effect):
             await client.result("a/1")
 
 
+class Own(BaseException):
+    """An error that is no `Exception`, as some libraries have."""
+
+
+@pytest.mark.parametrize("raised", [SystemExit(2), SystemExit(), KeyboardInterrupt(), Own("no")])
+@pytest.mark.parametrize("kind", ["plain", "async", "of a ctx"])
+async def test_all_errors_are_for_a_person(sqlite_url, kind, raised):
+    """Where a tool names `Exception`, all that it raises pauses the run, SystemExit as well."""
+
+    @tool(pause_on=Exception)
+    def plain(what: str) -> str:
+        """Find something."""
+        raise raised
+
+    @tool(pause_on=Exception)
+    async def later(what: str) -> str:
+        """Find something."""
+        raise raised
+
+    @tool(pause_on=Exception)
+    async def of_ctx(ctx: Context, what: str) -> str:
+        """Find something."""
+        raise raised
+
+    find = {"plain": plain, "async": later, "of a ctx": of_ctx}[kind]
+    agent = make_agent(scripted(say(call(find.name, what="owls")), say("done")), [find])
+
+    async with connect(sqlite_url) as client, client.work([agent], options=QUICK):
+        await client.start(agent, TASK, id="a/1")
+        told = rf"the tool '{find.name}' \({HERE}:\d+\) is at fault: "
+        with pytest.raises(RunPaused, match=told):
+            await client.result("a/1")
+
+
 @pytest.mark.parametrize("given", ["TypeError", BaseException, TypeError(), (TypeError, int), None])
 def test_what_is_no_error(given):
     """Anything else than classes of errors is refused when the tool is made."""

@@ -10,6 +10,7 @@ Invariant: what can be told from its code alone is told when it is made, before 
 """
 
 import inspect
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -45,7 +46,7 @@ from substrate.engine.function.place import comes_from_code, in_place, place_of
 from substrate.engine.run.user_code import is_ctrl_c
 from substrate.models.messages import Json
 from substrate.models.request import ToolSpec
-from substrate.values.errors import Failure, InvalidId, Misuse
+from substrate.values.errors import Failure, Interrupt, InvalidId, Misuse
 from substrate.values.ids import check_name
 from substrate.values.records import AnyEffect, Effect
 from substrate.values.retry import NO_RETRY, Retry
@@ -153,9 +154,11 @@ class Tool:
                 ):  # what it never awaited pauses the run, also if it returns that
                     return None
                 return as_json(self.function, result)
-            except Exception as error:
+            except (Interrupt, CancelledError, GeneratorExit):
+                raise
+            except BaseException as error:
                 failure = self.fault_in(error)
-                if failure is None or ctx.is_own_cancellation(error):
+                if failure is None or is_ctrl_c(error) or ctx.is_own_cancellation(error):
                     raise
                 ctx.pause(failure)
 
@@ -171,11 +174,16 @@ class Tool:
         is_fault = isinstance(error, Misuse) or (
             isinstance(error, (NameError, ImportError)) and comes_from_code(error)
         )
-        if not is_fault and not isinstance(error, self.pause_on):
+        # Where a person is asked of all errors, that holds for SystemExit and its like, too.
+        is_for_person = isinstance(error, self.pause_on) or (
+            Exception in self.pause_on and not isinstance(error, Exception)
+        )
+        if not is_fault and not is_for_person:
             return None
         failure = failure_of(error)
         at = ":".join(map(str, failure.frame[:2])) if failure.frame else place_of(self.function)
-        message = f"the tool {self.name!r}{f' ({at})' * bool(at)} is at fault: {failure.message}"
+        cause = failure.message or failure.type
+        message = f"the tool {self.name!r}{f' ({at})' * bool(at)} is at fault: {cause}"
         message += "; mend it, and resume the run: it goes on from here"
         if self.effect is Effect.ONCE and "ctx" not in self.takes:
             message += ". The call may have happened, and is not made again: the model is told that"

@@ -788,7 +788,7 @@ class Context:
         """
         self.execution.lifecycle.drain_and_raise(Paused(failure))
 
-    def is_own_cancellation(self, error: Exception) -> bool:
+    def is_own_cancellation(self, error: BaseException) -> bool:
         """Whether an error is but the end of the run's task, which says nothing of the code."""
         return self.execution.lifecycle.is_own_cancellation(Raised(error))
 

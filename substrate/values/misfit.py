@@ -38,9 +38,10 @@ def what_it_takes(error: BaseException) -> str:
         if parameters is None or not _is_about(message, parameters):
             continue
         unknown = _UNKNOWN.search(message)
-        # Newer Pythons name the near word themselves.
-        near = did_you_mean(unknown[1], parameters) if unknown and " Did you" not in message else ""
         takes = ", ".join(map(_shown, parameters.values())) or "no arguments"
+        if message.endswith("?"):  # newer Pythons name the near word themselves
+            return f" It takes {takes}"
+        near = did_you_mean(unknown[1], parameters) if unknown else ""
         if unknown and not near and "settings" in parameters:
             takes += f"; what its provider is told stands in settings={{'{unknown[1]}': …}}"
         return f"{near} It takes {takes}" if near else f"; it takes {takes}"

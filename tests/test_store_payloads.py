@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from substrate.engine.run.unreadable import is_readable
 from substrate.store.blobs import make_blob, open_blob
 from substrate.store.store import Store
 from substrate.values.codec import decode, encode
@@ -239,13 +240,24 @@ async def test_blob_belongs_to_its_tenant(store: Store, db: Database):
 
 
 async def test_lost_blob_is_an_error(store: Store, db: Database):
-    """A payload whose blob somebody has deleted raises; it never reads as something else."""
+    """A payload whose blob somebody has deleted is no JSON of ours; the other rows are read."""
     claim = await claimed(store)
     await store.commit([checkpoint(claim.fence, "work.0", LONG)])
+    await store.commit([checkpoint(claim.fence, "work.1")])
     db.rows("DELETE FROM blobs")
 
-    with pytest.raises(StoreUnusable, match="restore the row of `blobs`"):
-        await store.journal(claim.run.id)
+    _, lost, other = await store.journal(claim.run.id)
+    assert other.value == checkpoint(claim.fence, "work.1").promise.value
+    _cannot_be_read(lost.value)
+
+
+def _cannot_be_read(value: JsonText | None) -> None:
+    """See that a reference is what stands there, which nobody takes for a value."""
+    assert value is not None
+    assert value.startswith('{"$blob":')
+    assert not is_readable(value)
+    with pytest.raises(ValueError, match=r"holds what this version does not write"):
+        decode(value)
 
 
 def test_blobs_of_earlier_versions_are_read():
@@ -277,14 +289,17 @@ DAMAGED = {
 
 @pytest.mark.parametrize("damage", DAMAGED)
 async def test_damaged_blob_is_an_error(store: Store, db: Database, damage: str):
-    """A payload whose blob is cut, or anything but one frame that ends in time, raises."""
+    """A blob that is cut, or anything but one frame that ends in time, is no payload."""
     claim = await claimed(store)
     await store.commit([checkpoint(claim.fence, "work.0", LONG)])
     (blob,) = (bytes(data) for (data,) in db.rows("SELECT data FROM blobs"))
     db.rows("UPDATE blobs SET data = :data", data=DAMAGED[damage](blob))
 
+    _, lost = await store.journal(claim.run.id)
+    _cannot_be_read(lost.value)
+    ((digest,),) = db.rows("SELECT hash FROM blobs")
     with pytest.raises(StoreUnusable, match=r"a blob of .* restore the row of `blobs`"):
-        await store.journal(claim.run.id)
+        await store.blob(claim.run.id, digest)
 
 
 @pytest.mark.parametrize("field", ["name", "fingerprint", "value"])

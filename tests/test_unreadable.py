@@ -46,6 +46,7 @@ async def order(ctx: Context, what: str) -> Any:
 
 BROKEN = {
     "no tag of ours": '{"$decimal":"none"}',
+    "a blob that is gone": '{"$blob":"x"}',
     "an unknown tag": '{"$python/object":"os.system"}',
 }
 NO_JSON = {"no JSON": '{"did": ', "nothing": "", "bytes": "\x00\x01"}

@@ -79,7 +79,7 @@ def moment(ms: int) -> str:
     """Return a moment in local time: ``2026-11-21 09:05:07``."""
     try:
         local: datetime = from_ms(ms).astimezone()
-    except OverflowError:  # a row that was written by hand
+    except (OverflowError, ValueError, OSError):  # a row that was written by hand
         return f"{ms} ms"
     return local.strftime("%Y-%m-%d %H:%M:%S")
 

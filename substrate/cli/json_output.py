@@ -16,6 +16,9 @@ is_late``); and ``missing``, the function that no worker knows, where the run wa
 it. A dead letter in `runs` has ``error``; `cancel` and `discard` print the run. ``--version``
 prints ``version, origin``, the latter empty for a kit from an index.
 
+What cannot be read of a run, since its rows were edited by hand, is null, and ``unreadable`` lists
+it (``row, column, message``; in a signal of the inbox, the columns).
+
 A command that fails prints ``{"error": {"type", "message"}}``, with ``run`` beside it where it
 waited for one that failed or is paused.
 """
@@ -30,6 +33,7 @@ from substrate.agent.history.waits import Wait
 from substrate.cli.format import visible_json
 from substrate.cli.streams import write
 from substrate.models.messages import Usage
+from substrate.values.errors import Failure
 from substrate.values.records import JsonText, Kind, Promise, Run
 
 Document = dict[str, Any]
@@ -96,15 +100,25 @@ def of_wait(wait: Wait) -> Document:
     }
 
 
+def of_unreadable(failures: Sequence[Failure]) -> Document:
+    """Return which rows and columns of a run cannot be read; nothing where all can."""
+    found = [
+        {"row": each.details["row"], "column": each.details["column"], "message": each.message}
+        for each in failures
+    ]
+    return {"unreadable": found} if found else {}
+
+
 def of_signal(signal: UntakenSignal) -> Document:
     """Return a signal that nobody has taken."""
     received = signal.received
     return {
         "name": received.name,
         "dedup": received.dedup,
-        "value": json.loads(received.value),
+        "value": json.loads(received.value) if signal.is_readable else None,
         "sent_at_ms": received.sent_at,
         "is_late": signal.is_late,
+        **({} if signal.is_readable else {"unreadable": ["value"]}),
     }
 
 

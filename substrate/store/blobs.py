@@ -8,7 +8,8 @@ tags every key of theirs that begins with ``$``.
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -137,13 +138,24 @@ def inflate(promise: Promise, contents: Mapping[str, bytes]) -> Promise:
 
 
 def load(payload: JsonText, contents: Mapping[str, bytes]) -> JsonText:
-    """Return a payload, or the content it refers to; raise `StoreUnusable` where that is lost."""
+    """Return a payload, or the content it refers to.
+
+    Where that is lost the reference stays, which is no JSON of ours: whoever decodes it is told so
+    (see `substrate.engine.run.unreadable`), and no other row of the query is lost with it.
+    """
     digest = digest_in(payload)
-    if digest is None:
+    if digest is None or digest not in contents:
         return payload
-    if digest not in contents:
-        raise StoreUnusable(f"the blob {digest!r} is gone from the database; {_RESTORE}")
-    return JsonText(contents[digest].decode())
+    return JsonText(contents[digest].decode(errors="replace"))
+
+
+def opened_blobs(found: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
+    """Return the contents of those of these blobs that are whole, by hash."""
+    whole = {}
+    for digest, data in found:
+        with suppress(StoreUnusable):
+            whole[digest] = open_blob(data)
+    return whole
 
 
 def _is_long(payload: str) -> bool:

@@ -315,7 +315,7 @@ def claims_of(
         if input_ is not None and own == lane:
             claims.append(claim_of(run, input_))
             continue
-        why = "what it was started with is gone from `promises` or `blobs`"
+        why = "what it was started with is gone from `promises`"
         if own != lane:
             why = f"its lane is {lane!r}, and by its queue, function and version it is {own!r}"
         stuck.note(run.id, why)

@@ -29,7 +29,7 @@ def accepted_in(journal: Iterable[Promise]) -> Mapping[Key, list[Acceptance]]:
     """Return what people let stand, by the key at which it was recorded."""
     found: dict[Key, list[Acceptance]] = {}
     for row in journal:
-        if row.kind is Kind.RUN and row.key.startswith(ACCEPTED_SCOPE):
+        if row.kind is Kind.RUN and row.key.startswith(ACCEPTED_SCOPE) and row.value is not None:
             record = value_of(row)
             asked = record["asked"]
             accepted = Acceptance(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from substrate.agent.history.journal import read_journal, read_own, read_usages
+from substrate.agent.history.journal import read_own, read_rows, read_usages
 from substrate.agent.history.rows import input_of
 from substrate.agent.history.usage import summed
 from substrate.engine.client import Client
@@ -33,6 +33,8 @@ class RunHistory:
     used: Sequence[tuple[PromiseId, JsonText]] = ()
     #: When it was read, by the clock of its database.
     read_at: int = 0
+    #: What cannot be read of all that: row and column.
+    unreadable: Sequence[Failure] = ()
 
     @property
     def value(self) -> Any:
@@ -42,8 +44,11 @@ class RunHistory:
     @property
     def answer(self) -> dict[str, Json] | None:
         """The returned `Answer` as JSON, or None where it is none."""
-        is_answer = isinstance(self.value, dict) and {"text", "reason"} <= self.value.keys()
-        return self.value if is_answer else None
+        value = self.value
+        if not isinstance(value, dict) or not {"text", "reason"} <= value.keys():
+            return None
+        words = (value["text"], value["reason"], value.get("detail", ""))
+        return value if all(isinstance(each, str) for each in words) else None
 
     @property
     def reason(self) -> str:
@@ -89,9 +94,13 @@ async def read_history(client: Client, run_id: str) -> RunHistory:
 
 async def history_of(client: Client, run: Run) -> RunHistory:
     """Return what has become of a run, as far as it has come."""
-    journal, own = await read_journal(client, run), await read_own(client, run)
+    rows, own = await read_rows(client, run), await read_own(client, run)
+    outcome = own.read[0] if own.read else None
+    # A root's own row lies in its journal as well.
+    unreadable = {(each.details["row"], each.details["column"]): each for each in own.unreadable}
+    unreadable |= {(each.details["row"], each.details["column"]): each for each in rows.unreadable}
     usages, now = await read_usages(client, run), client.store.clock.now_ms()
-    return RunHistory(run, journal, own, usages, now)
+    return RunHistory(run, rows.read, outcome, usages, now, tuple(unreadable.values()))
 
 
 def question_of(own: Promise | None) -> str | None:

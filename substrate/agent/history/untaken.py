@@ -11,8 +11,9 @@ from typing import Any
 
 from substrate.agent.history.waits import awaits_signal, waits_of
 from substrate.engine.client import Client
+from substrate.engine.run.unreadable import is_readable
 from substrate.values.codec import decode
-from substrate.values.records import Kind, Promise, PromiseState, ReceivedSignal, Run
+from substrate.values.records import JsonText, Kind, Promise, PromiseState, ReceivedSignal, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,14 @@ class UntakenSignal:
     is_late: bool
 
     @property
+    def is_readable(self) -> bool:
+        """Whether what was sent is JSON of the kit's."""
+        return is_readable(JsonText(self.received.value))
+
+    @property
     def value(self) -> Any:
-        """What was sent."""
-        return decode(self.received.value)
+        """What was sent; None where it cannot be read."""
+        return decode(self.received.value) if self.is_readable else None
 
 
 async def read_inbox(

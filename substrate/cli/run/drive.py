@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from substrate.agent.history.journal import read_journal
+from substrate.agent.history.journal import legible_rows, read_journal
 from substrate.agent.history.next_key import next_key
 from substrate.agent.history.questions import read_questions, read_questions_of
 from substrate.agent.history.run import read_history
@@ -34,7 +34,6 @@ from substrate.cli.show.waits import wait_words
 from substrate.cli.signals import Stop, Stopped, stopping_on_signals
 from substrate.cli.streams import PipeSafeStream
 from substrate.engine.client import Client
-from substrate.engine.run.unreadable import legible
 from substrate.engine.worker.worker import Worker
 from substrate.models.model import disconnect
 from substrate.values.errors import StoreError, StoreUnreachable
@@ -135,7 +134,7 @@ class Drive:
                 watching.cancel()
                 await asyncio.wait([watching])
                 for promise in await self.client.journal(self.id, progress.seen):
-                    progress.on_row(legible(promise))
+                    progress.on_row(legible_rows([promise]).read[0])
 
     async def _watch(self, worker: Worker, progress: Progress, journal: Sequence[Promise]) -> None:
         """Tell what the run does until it ends or is paused; `journal` is what was there before."""
@@ -146,7 +145,7 @@ class Drive:
             if 0 < following < promise.epoch:
                 following = promise.epoch
                 progress.say(Text(wording.claim(promise.epoch), "yellow"))
-            progress.on_row(legible(promise))
+            progress.on_row(legible_rows([promise]).read[0])
 
     async def _give_back_what_is_left(self, worker: Worker) -> None:
         """Give the run back where the worker has let go of it and it is still ours.

@@ -18,6 +18,7 @@ from substrate.values.errors import Failure, OutcomeUnknown, RunTimedOut, StepFa
 from substrate.values.records import Kind, PromiseState, RunStatus
 
 _RECORDED = (StepFailed.__name__, OutcomeUnknown.__name__)
+_FEW = 10  # unreadable columns of a run that are told
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 
 
@@ -33,6 +34,11 @@ def explanation(history: RunHistory, invocation: Invocation) -> list[Text]:
     if where := _where(history, failure):
         lines.append(Text(f"  at {where}"))
     return [*lines, *next_commands(history, invocation)]
+
+
+def unreadable_lines(history: RunHistory) -> list[Text]:
+    """Return which rows and columns of a run cannot be read, and are not shown."""
+    return [Text(wording.short(each.message, 400), "yellow") for each in history.unreadable[:_FEW]]
 
 
 def next_commands(history: RunHistory, invocation: Invocation) -> list[Text]:
@@ -66,7 +72,9 @@ def next_commands(history: RunHistory, invocation: Invocation) -> list[Text]:
 def _paused(history: RunHistory, failure: Failure, invocation: Invocation) -> list[Text]:
     resume = invocation.command("resume", history.run.id)
     details = failure.details if isinstance(failure.details, dict) else {}
-    if not {"key", "recorded", "asked"} <= details.keys():
+    is_forgotten = failure.type == NEVER_ASKED
+    sides = [details.get("recorded"), *([] if is_forgotten else [details.get("asked")])]
+    if "key" not in details or not all(map(_is_side, sides)):
         lines = [Text.assemble(("paused", "yellow"), f": {failure.type}: {failure.message}")]
         if where := _where(history, failure):
             lines.append(Text(f"  at {where}"))
@@ -74,7 +82,6 @@ def _paused(history: RunHistory, failure: Failure, invocation: Invocation) -> li
             lines.append(Text(f"  {wording.short(body, 400)}", "dim"))
         return [*lines, _next("Nothing recorded is lost. Once that is mended:", resume)]
     key = details["key"]
-    is_forgotten = failure.type == NEVER_ASKED
     what = "for nothing any more" if is_forgotten else "for something else than was recorded"
     asked = "nothing: nobody knows whether it happened" if is_forgotten else _side(details["asked"])
     return [
@@ -84,6 +91,11 @@ def _paused(history: RunHistory, failure: Failure, invocation: Invocation) -> li
         _next("Under the code that recorded it:", resume),
         _next("To let what was recorded stand: ", f"{resume} --accept {key}"),
     ]
+
+
+def _is_side(side: object) -> bool:
+    """Whether this is one side of a mismatch, as it is recorded."""
+    return isinstance(side, dict) and {"kind", "name", "input"} <= side.keys()
 
 
 def _side(side: dict[str, Any]) -> str:

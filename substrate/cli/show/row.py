@@ -98,7 +98,7 @@ class Reading:
                 yield Text(f"{wording.count(n - shown - 1, 'attempt')} more", "yellow")
             shown = n
             yield Text(wording.gist(_attempt(n, attempt), width), "yellow")
-        if is_decision(promise):
+        if is_decision(promise) and promise.value is not None:
             yield from _decision(promise, width)
             return
         if promise.kind is Kind.CHILD:

@@ -22,9 +22,9 @@ from substrate.cli.database import missing_file, open_database
 from substrate.cli.environment import database_url
 from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
-from substrate.cli.json_output import Document, of_error, of_run, print_document
+from substrate.cli.json_output import Document, of_error, of_run, of_unreadable, print_document
 from substrate.cli.screen import open_page, put
-from substrate.cli.show.failure import next_commands
+from substrate.cli.show.failure import next_commands, unreadable_lines
 from substrate.cli.show.questions import how_to_answer
 from substrate.cli.show.waits import wait_words
 from substrate.engine.client import Client
@@ -101,6 +101,7 @@ def _nothing(invocation: Invocation, status: RunStatus | None, folder: Path) -> 
 
 def _document(history: RunHistory, status: RunStatus | None) -> Document:
     document = of_run(history.run, history.journal, history.tree_usage)
+    document |= of_unreadable(history.unreadable)
     failure = history.failure
     if status is not RunStatus.DEAD or failure is None:
         return document
@@ -134,6 +135,7 @@ def _what_they_wait_for(found: Sequence[_Line], invocation: Invocation) -> Itera
             details = [
                 Text.assemble(("is asked to end; ", "dim"), invocation.command("resume", run.id))
             ]
+        details += unreadable_lines(line.history)
         if details:
             yield Text("")
             yield Text(run.id, "bold")

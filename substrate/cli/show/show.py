@@ -25,15 +25,23 @@ from substrate.agent.history.waits import read_waits
 from substrate.cli import format as wording
 from substrate.cli.database import opened
 from substrate.cli.invocation import Invocation
-from substrate.cli.json_output import Document, of_promise, of_signal, of_wait, print_document
+from substrate.cli.json_output import (
+    Document,
+    of_promise,
+    of_signal,
+    of_unreadable,
+    of_wait,
+    print_document,
+)
 from substrate.cli.screen import open_page, put
-from substrate.cli.show.failure import explanation
+from substrate.cli.show.failure import explanation, unreadable_lines
 from substrate.cli.show.outcome import run_document, summary, text_of
 from substrate.cli.show.row import STATE_STYLES, WORDS, Reading
 from substrate.cli.show.runs import STYLES
 from substrate.cli.show.state import State, state_lines
 from substrate.cli.show.tree import GUIDE, Node
 from substrate.cli.suspects import suspect_lines
+from substrate.engine.client import Client
 from substrate.engine.failure import decode_failure
 from substrate.engine.worker.unknown import missing_worker
 from substrate.values.codec import decode
@@ -47,27 +55,39 @@ _LOOK = re.compile(r" What (it|this one) did: .*")
 async def show(invocation: Invocation, run_id: str, key: str | None) -> int:
     """Print a run's journal, or one promise of it whole."""
     async with opened(invocation) as client:
-        history = await read_history(client, run_id)
-        state = State(
-            history,
-            await read_waits(client, history.run, history.journal),
-            await read_inbox(client, history.run, history.journal),
-            await read_questions(client, history.run, history.journal),
-            await missing_worker(client.store, history.run),
-        )
+        state = await read_state(client, run_id)
     if key is not None:
-        _show_promise(invocation, _find(history, key))
-    elif invocation.is_json:
-        print_document(_document(state))
+        _show_promise(invocation, _find(state.history, key))
     else:
-        page = open_page()
-        put(page, *_page(state, invocation, page.width))
+        draw(state, invocation)
     return 0
+
+
+async def read_state(client: Client, run_id: str) -> State:
+    """Return a run with what is open about it. Raises `RunNotFound`."""
+    history = await read_history(client, run_id)
+    return State(
+        history,
+        await read_waits(client, history.run, history.journal),
+        await read_inbox(client, history.run, history.journal),
+        await read_questions(client, history.run, history.journal),
+        await missing_worker(client.store, history.run),
+    )
+
+
+def draw(state: State, invocation: Invocation) -> None:
+    """Print a run's journal and what is open about it."""
+    if invocation.is_json:
+        print_document(_document(state))
+        return
+    page = open_page()
+    put(page, *_page(state, invocation, page.width))
 
 
 def _document(state: State) -> Document:
     return {
         **run_document(state.history),
+        **of_unreadable(state.history.unreadable),
         "journal": [of_promise(promise) for promise in state.history.journal],
         "waits": [of_wait(wait) for wait in state.waits],
         "missing": state.missing,
@@ -104,6 +124,7 @@ def _page(state: State, invocation: Invocation, width: int) -> Iterator[Renderab
     yield Text("")
     yield from summary(history)
     yield from suspect_lines(history.run.id, history.journal, invocation)
+    yield from unreadable_lines(history)
     yield from state_lines(state, invocation)
     yield Text("")
     if history.run.status is RunStatus.DONE:

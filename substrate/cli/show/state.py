@@ -66,8 +66,14 @@ def state_lines(state: State, invocation: Invocation) -> Iterator[Text]:
             f"  {signal.received.name}  ",
             word,
             (f"  sent {sent}  ", "dim"),
-            wording.short(signal.value, 80),
+            wording.short(signal.value, 80) if signal.is_readable else _UNREADABLE,
         )
+
+
+_UNREADABLE = (
+    "its value cannot be read: put that row of `signals` right in the database, or delete it",
+    "yellow",
+)
 
 
 def _standing(state: State) -> Text:

@@ -10,12 +10,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from substrate.store.blobs import digest_in
 from substrate.values.codec import decode
 from substrate.values.errors import Failure, Paused
 from substrate.values.records import OWN_KEY, JsonText, Kind, Promise, ReceivedSignal
 
 UNREADABLE = "RowUnreadable"
 """The failure type of a run that is paused because one of its rows cannot be read."""
+
+_LOST = "is in a blob that is gone or damaged"
 
 _COLUMNS = ("input", "value", "error", "usage", "attempts", "undo")
 
@@ -55,13 +58,15 @@ def unreadable_among(promises: Iterable[Promise]) -> Failure | None:
     return next(filter(None, map(unreadable, promises)), None)
 
 
-def legible(promise: Promise) -> Promise:
-    """Return the promise without its unreadable columns, so that it can be displayed."""
+def legible(promise: Promise) -> tuple[Promise, list[Failure]]:
+    """Return the promise without its unreadable columns, so that it can be displayed, and these."""
+    failures = []
     # `unreadable` names one column at a time, so it is asked again until there is none.
     while failure := unreadable(promise):
+        failures.append(failure)
         left_out: dict[str, Any] = {failure.details["column"]: None}
         promise = replace(promise, **left_out)
-    return promise
+    return promise, failures
 
 
 def is_readable(text: JsonText) -> bool:
@@ -89,15 +94,18 @@ def misformed(promise: Promise, column: str) -> Failure:
 
 
 def _failure(promise: Promise, column: str, why: str) -> Failure:
+    remedy = "restore the row of `blobs`" if why == _LOST else "put it right"
     return Failure(
         UNREADABLE,
         f"the row {promise.id!r} of promises cannot be read: its {column} {why}, as the kit writes "
-        "none; put it right in the database, then resume the run",
+        f"none; {remedy} in the database, then resume the run",
         {"key": promise.key, "row": promise.id, "column": column},
     )
 
 
 def _fault(kind: Kind, column: str, text: str) -> str | None:
+    if digest_in(JsonText(text)):
+        return _LOST
     try:
         value = decode(text)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -108,7 +116,10 @@ def _fault(kind: Kind, column: str, text: str) -> str | None:
 def _has_form(kind: Kind, column: str, value: Any) -> bool:
     match column:
         case "error":
-            return isinstance(value, dict) and _are_texts(value.get("type"), value.get("message"))
+            if not isinstance(value, dict):
+                return False
+            trace = value.get("traceback") or ""  # not every error has one
+            return _are_texts(value.get("type"), value.get("message"), trace)
         case "attempts":
             return isinstance(value, list) and all(isinstance(each, dict) for each in value)
         case "undo":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from substrate.store import rows
-from substrate.store.blobs import open_blob
+from substrate.store.blobs import open_blob, opened_blobs
 from substrate.store.postgres.session import Cursor
 from substrate.values.ids import RunId, part_of, root_of
 from substrate.values.records import Blob
@@ -42,11 +42,13 @@ SELECT hash, data
 
 async def read_blob(db: Cursor, run_id: RunId, digest: str) -> bytes | None:
     """Return what is kept in the run's tree under this hash, or None."""
-    return (await read_blobs(db, [root_of(run_id)], [digest])).get(digest)
+    asked = ([root_of(run_id)], [part_of(run_id)], [digest])
+    row = await (await db.execute(_SELECT_BLOBS, asked, binary=True)).fetchone()
+    return open_blob(row[1]) if row else None
 
 
 async def read_blobs(db: Cursor, roots: Sequence[str], digests: Sequence[str]) -> dict[str, bytes]:
-    """Return the contents of those blobs of these trees that there are, by hash."""
+    """Return the contents of those blobs of these trees that are there and whole, by hash."""
     asked = (roots, rows.parts_of(roots), digests)
     cursor = await db.execute(_SELECT_BLOBS, asked, binary=True)
-    return {digest: open_blob(data) for digest, data in await cursor.fetchall()}
+    return opened_blobs(await cursor.fetchall())

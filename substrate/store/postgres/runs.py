@@ -161,10 +161,7 @@ async def _claimed(db: Cursor, cursor: Cursor) -> Sequence[rows.Claimed]:
     # One query for the blobs of all claims: most runs have none, and then there is no query at all.
     digests = [digest for _, input_ in found if (digest := digest_in(input_))]
     contents = await read_blobs(db, [run.root_id for run, _ in found], digests) if digests else {}
-    return [
-        (run, None if digest_in(input_) not in (None, *contents) else load(input_, contents))
-        for run, input_ in found
-    ]
+    return [(run, None if input_ is None else load(input_, contents)) for run, input_ in found]
 
 
 _SELECT_OWNED_RUNS = """

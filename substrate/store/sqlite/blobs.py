@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import apsw
 
-from substrate.store.blobs import open_blob
+from substrate.store.blobs import open_blob, opened_blobs
 from substrate.values.ids import RunId, part_of, root_of
 from substrate.values.records import Blob
 
@@ -33,15 +33,17 @@ SELECT data
 
 def read_blob(db: apsw.Connection, run_id: RunId, digest: str) -> bytes | None:
     """Return what is kept in the run's tree under this hash, or None."""
-    return read_blobs(db, run_id, [digest]).get(digest)
+    root = root_of(run_id)
+    row = db.execute(_SELECT_BLOB, (root, digest, part_of(root))).fetchone()
+    return open_blob(row[0]) if row else None
 
 
 def read_blobs(db: apsw.Connection, any_id: str, digests: Iterable[str]) -> dict[str, bytes]:
-    """Return the contents of those blobs of the id's tree that there are, by hash."""
+    """Return the contents of those blobs of the id's tree that are there and whole, by hash."""
     root = root_of(any_id)
-    found = {}
+    found = []
     for digest in digests:
         row = db.execute(_SELECT_BLOB, (root, digest, part_of(root))).fetchone()
         if row is not None:
-            found[digest] = open_blob(row[0])
-    return found
+            found.append((digest, row[0]))
+    return opened_blobs(found)

@@ -165,8 +165,7 @@ def _input_of(db: apsw.Connection, run: Run) -> JsonText | None:
         return None
     input_ = JsonText(row[0])
     digest = digest_in(input_)
-    contents = read_blobs(db, run.id, [digest]) if digest else {}
-    return None if digest and digest not in contents else load(input_, contents)
+    return load(input_, read_blobs(db, run.id, [digest]) if digest else {})
 
 
 _SELECT_OWNED_RUNS = """

@@ -98,7 +98,7 @@ async def test_a_tool_as_a_durable_function(sqlite_url, operation):
     async def runs(ctx: Context) -> Any:
         return await getattr(ctx, operation)(collect, 7)
 
-    told = r"'collect' is a tool; put @durable on a function that calls it, .*: collect\(…\)"
+    told = r"'collect' is a tool; put @durable on a function that calls it like .*: collect\(…\)"
     async with connect(sqlite_url) as client, client.work([runs], options=QUICK):
         await client.start(runs, id="run")
         with pytest.raises(RunFailed, match=told):

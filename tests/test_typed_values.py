@@ -3,10 +3,11 @@
 import re
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from functools import cached_property
+from ipaddress import IPv4Interface, IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 from uuid import UUID, uuid4
@@ -205,6 +206,7 @@ class Slotted:
 
 
 Rounded = Annotated[float, PlainSerializer(lambda x: round(x, 1), return_type=float)]
+Unsigned = Annotated[float, PlainSerializer(abs, return_type=float)]
 Loud = Annotated[str, PlainSerializer(lambda x: x.upper(), return_type=str)]
 KATHMANDU = ZoneInfo("Asia/Kathmandu")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -252,6 +254,13 @@ KEPT: dict[str, tuple[Any, Any]] = {
     "bytes or text": (bytes | str, b"ab"),
     "naive": (datetime, datetime(2026, 1, 1)),  # noqa: DTZ001 - kept as it is
     "zone": (datetime, datetime(2026, 1, 1, tzinfo=KATHMANDU)),
+    "time": (time, time(1, 2, 3, 4)),
+    "time with an offset": (time, time(1, 2, tzinfo=UTC)),
+    "minus zero": (list[float], [-0.0, 0.0]),
+    "duration": (timedelta, timedelta(days=-3, microseconds=7)),
+    "address": (IPv6Address, IPv6Address("fe80::1%eth0")),
+    "network": (IPv4Interface, IPv4Interface("10.0.0.7/24")),
+    "pattern": (re.Pattern[str], re.compile("a.b")),
     "fold": (datetime, datetime(2026, 11, 1, 1, 30, tzinfo=NEW_YORK, fold=1)),
     "path": (Path, Path("/a/b")),
     "generic": (Page[Decimal], Page[Decimal](items=[Decimal("2.0")], next="b")),
@@ -394,6 +403,19 @@ LOST: dict[str, tuple[Any, Any, str]] = {
         " has a default_factory, which would be lost",
     ),
     "extra key": (Movie, {"title": "a", "year": 1}, "['year'] would be lost"),
+    "fold of a naive datetime": (
+        datetime,
+        datetime(2026, 11, 1, 1, 30, fold=1),  # noqa: DTZ001 - nobody knows which of the two
+        " would come back as another datetime",
+    ),
+    "fold of a time": (time, time(1, 2, fold=1), " would come back as another time"),
+    "zone of a time": (time, time(1, 2, tzinfo=NEW_YORK), " would come back as another time"),
+    "sign of zero": (Unsigned, -0.0, " would come back as another float"),
+    "pattern's flags": (
+        re.Pattern[str],
+        re.compile("a", re.IGNORECASE),
+        " would come back as another Pattern",
+    ),
     "rounded": (Rounded, 1.25, " would come back as another float"),
     "shouted": (dict[str, Loud], {"a": "b"}, "['a'] would come back as another str"),
     "named tuple": (tuple[int, int], Point(1, 2), " is Point and would come back as tuple"),

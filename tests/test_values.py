@@ -100,6 +100,61 @@ def test_what_cannot_be_kept(value, told):
         encode(value)
 
 
+class Text(str):  # noqa: SLOT000 - as people write them
+    def __str__(self) -> str:
+        return "another"
+
+
+class Whole(int):
+    def __int__(self) -> int:
+        return 9
+
+    __index__ = __int__
+
+
+class Broken(float):
+    def __float__(self) -> float:
+        return 9.0
+
+
+class Price(Decimal):
+    def __str__(self) -> str:
+        return "9 EUR"
+
+
+class Day(date):
+    def isoformat(self) -> str:
+        return "today"
+
+
+class Nanoseconds(datetime):
+    def isoformat(self, *how: Any) -> str:
+        return super().isoformat(*how).replace("+00:00", "789+00:00")
+
+
+@pytest.mark.parametrize(
+    "value, plain",
+    [
+        (Text("a"), "a"),
+        ({Text("k"): Text("a\0")}, {"k": "a\0"}),
+        (Whole(3), 3),
+        (Whole(2**70), 2**70),
+        (Broken(1.5), 1.5),
+        (Price("2.0"), Decimal("2.0")),
+        (Day(2026, 1, 2), date(2026, 1, 2)),
+    ],
+)
+def test_a_subclass_is_kept_by_what_it_is(value, plain):
+    """Of a subclass of a plain type its value is kept, whatever its own methods say of it."""
+    assert str(decode(encode([value]))) == str([plain])
+
+
+def test_a_subclass_that_holds_more_is_refused():
+    """A datetime of another library that says more than one of Python's is refused, not cut."""
+    with pytest.raises(NotEncodable, match="is a Nanoseconds that says more than a datetime holds"):
+        encode({"at": Nanoseconds(2026, 1, 1, 1, 2, 3, 123456, tzinfo=UTC)})
+
+
 def test_an_object_that_cannot_be_shown():
     """A value whose own text raises is refused like any other."""
 

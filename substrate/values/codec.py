@@ -168,9 +168,12 @@ def _tag(value: Any, path: str) -> Any:
         case str():
             return _tag_text(value)
         case int():
-            return int(value) if -(2**63) <= value < 2**63 else _tag_int(value, path)
+            # By the type's own methods, here and below: a subclass may have others of its name.
+            whole = int.__index__(value)
+            return whole if -(2**63) <= whole < 2**63 else _tag_int(whole, path)
         case float():
-            return float(value) if math.isfinite(value) else {"$float": str(float(value))}
+            number = float.__float__(value)
+            return number if math.isfinite(number) else {"$float": str(number)}
         case list() | tuple():
             return [_tag(item, f"{path}[{i}]") for i, item in enumerate(value)]
         case dict():
@@ -180,7 +183,7 @@ def _tag(value: Any, path: str) -> Any:
         case date():
             return _tag_date(value, path)
         case Decimal():
-            return {"$decimal": str(value)}
+            return {"$decimal": Decimal.__str__(value)}
         case UUID() | Secret():
             return str(value) if isinstance(value, UUID) else {"$secret": value.name}
     raise NotEncodable(
@@ -208,16 +211,23 @@ def _tag_int(value: int, path: str) -> Any:
 
 def _tag_date(value: date, path: str) -> Any:
     if not isinstance(value, datetime):
-        return {"$date": value.isoformat()}
+        return {"$date": date.isoformat(value)}
     if value.tzinfo is None:
         raise NotEncodable(f"{path} is a datetime without a time zone: {value!r}; add UTC")
     try:
-        return {"$datetime": value.astimezone(UTC).isoformat()}
+        moment = value.astimezone(UTC)
+        plain = datetime.combine(moment.date(), moment.time(), UTC).isoformat()
+        if moment.isoformat() == plain:
+            return {"$datetime": plain}
     except OverflowError:
         raise NotEncodable(
             f"{path} is {value!r}, which lies outside of the years 1 to 9999 in UTC; "
             "leave it out, or say None"
         ) from None
+    raise NotEncodable(
+        f"{path} is a {type(value).__name__} that says more than a datetime holds: "
+        f"{moment.isoformat()}; give a datetime, or text"
+    )
 
 
 # Between two surrogates that JSON would read as one character.
@@ -228,9 +238,9 @@ def _tag_text(text: str) -> Any:
     try:
         text.encode()
     except UnicodeEncodeError:
-        parts = [json.dumps(part)[1:-1] for part in _PAIRS.split(text)]
+        parts = [json.dumps(str.__str__(part))[1:-1] for part in _PAIRS.split(text)]
         return {"$text": parts if len(parts) > 1 else parts[0]}
-    return {"$text": json.dumps(text)[1:-1]} if "\0" in text else str(text)
+    return {"$text": json.dumps(text)[1:-1]} if "\0" in text else str.__str__(text)
 
 
 def _tag_dict(value: dict[Any, Any], path: str) -> Any:
@@ -239,7 +249,7 @@ def _tag_dict(value: dict[Any, Any], path: str) -> Any:
             raise NotEncodable(f"{path} has the key {key!r}; JSON objects have text keys only")
     if _needs_map(value):
         return {"$map": [[_tag_text(k), _tag(value[k], f"{path}[{k!r}]")] for k in sorted(value)]}
-    return {str(key): _tag(item, f"{path}[{key!r}]") for key, item in value.items()}
+    return {str.__str__(key): _tag(item, f"{path}[{key!r}]") for key, item in value.items()}
 
 
 def _needs_map(keys: Iterable[str]) -> bool:

@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, Flag, auto
 from functools import cached_property
-from math import isnan
+from math import copysign, isnan
 from typing import Any
 from uuid import UUID
 
@@ -232,17 +232,29 @@ def _of_hidden(given: Mapping[str, Any], back: Mapping[str, Any], path: str) -> 
 
 def _is_equal(given: Any, back: Any) -> bool:
     if isinstance(given, float):
-        return bool(given == back or (isnan(given) and isnan(back)))
+        is_same = given == back and copysign(1, given) == copysign(1, back)
+        return bool(is_same or (isnan(given) and isnan(back)))
     if isinstance(given, Decimal):
         return str(given) == str(back)  # 2.0 and 2.00 are equal, and are not the same
     if isinstance(given, datetime):
         return _moment(given) == _moment(back)
+    if isinstance(given, time):
+        return _hour(given) == _hour(back)
     if isinstance(given, deque) and given.maxlen != back.maxlen:
         return False
     try:
         return bool(given == back)
     except Exception:  # noqa: BLE001 - an object's own __eq__ is user code
         return False
+
+
+def _hour(when: time) -> object:
+    """Return what is to stay of a time of day. Without an offset, its zone and its fold say more.
+
+    One whose zone has an offset only on a date is equal to one without a zone, and is not the same.
+    """
+    offset, plain = when.utcoffset(), when.replace(tzinfo=None, fold=0)
+    return (plain, offset, when.tzinfo is None, when.fold if offset is None else 0)
 
 
 def _moment(when: datetime) -> object:

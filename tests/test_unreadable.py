@@ -217,6 +217,29 @@ async def test_a_lane_of_another_version(store_url, caplog):
     assert RunId("run") in told.getMessage()
 
 
+@pytest.mark.parametrize("other", ["innocent", "nobody", None])
+async def test_a_child_of_another_parent(store_url, caplog, other):
+    """A child whose row names another parent than its id is left out, and wakes no other run."""
+    change = "UPDATE runs SET parent_id = :other WHERE id = 'run#child.0'"
+    async with family_waiting(store_url) as client:
+        with database(store_url) as db:
+            db.rows(change, other=other)
+        async with client.work(FAMILY, options=QUICK):
+            await client.start(order, "b", id="innocent")
+            await client.signal("run#child.0", "go", "x")
+            await client.signal("innocent", "go", 1)
+            assert (await client.result("innocent"))[1] == 1
+            await eventually(lambda: caplog.messages)
+        assert [each.id for each in await client.list(RunStatus.DEAD)] == []
+        found = await client.get("run#child.0")
+        assert (found.status, found.crashes) == (RunStatus.READY, 0)
+        assert f"its parent_id is {other!r}, and by its id it is 'run'" in caplog.text
+        with database(store_url) as db:
+            db.rows(change, other="run")
+    async with connect(store_url) as client, client.work(FAMILY, options=QUICK):
+        assert await client.result("run") == "x"
+
+
 @pytest.mark.parametrize("which", ["run_id = 'run'", "id = 'run#act.0'"])
 async def test_a_row_of_another_run(store_url, which):
     """A row that was moved to another run pauses its own, which goes on once it is put back."""

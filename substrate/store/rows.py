@@ -307,16 +307,20 @@ def claims_of(
     """Return the claims on runs that can be driven, and the fences of those that are to go back.
 
     Without what it was begun with nobody can drive a run, however often it is claimed; nor one that
-    lies in a lane of other code than it names.
+    lies in a lane of other code than it names; nor one whose `parent_id` is another run than its id
+    begins with, since it would end in a journal that is not its parent's.
     """
     claims, broken = [], []
     for run, input_ in found:
         own = lane_of(run.queue, run.function, run.version)
-        if input_ is not None and own == lane:
+        parent = run.id.rpartition("#")[0] or None
+        if input_ is not None and own == lane and run.parent_id == parent:
             claims.append(claim_of(run, input_))
             continue
         why = "what it was started with is gone from `promises`"
-        if own != lane:
+        if run.parent_id != parent:
+            why = f"its parent_id is {run.parent_id!r:.200}, and by its id it is {parent!r:.200}"
+        elif own != lane:
             why = f"its lane is {lane!r}, and by its queue, function and version it is {own!r}"
         stuck.note(run.id, why)
         broken.append(claim_of(run, JsonText("")).fence)

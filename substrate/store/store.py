@@ -377,8 +377,8 @@ class Store:
         Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
         """
         now = self.clock.now_ms()
-        reopen = self._db.write(self._sql.runs.reopen_run, run_id, accepted, now)
-        return await self._or_why(run_id, reopen)
+        resuming = self._db.write(self._sql.runs.reopen_run, run_id, accepted, now)
+        return await self._or_why(run_id, resuming)
 
     async def write_rate_limit(self, name: str, report: JsonText) -> None:
         """Keep what a provider reported of a limit, in the place of its earlier report."""

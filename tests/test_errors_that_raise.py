@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from substrate import Context, Retry, RunDead, RunFailed, connect, durable
+from substrate import Context, Retry, RunFailed, connect, durable
 from substrate.agent.tool import tool
 from substrate.engine.failure import failure_of
 from substrate.models.providers.scripted import call, say
@@ -158,7 +158,7 @@ async def test_only_the_run_fails(store_url, function):
 
 
 async def test_no_question_can_be_asked(store_url):
-    """A run whose error cannot even be asked for its class is dead in the end, and it alone."""
+    """A run whose error cannot even be asked for its class has failed, with the class's name."""
 
     @durable
     async def unheard_of(ctx: Context) -> None:
@@ -167,7 +167,7 @@ async def test_no_question_can_be_asked(store_url):
     async with connect(store_url) as client, client.work([unheard_of, innocent], options=QUICK):
         await client.start(innocent, id="innocent")
         await client.start(unheard_of, id="run")
-        with pytest.raises(RunDead, match="code of the run raised SystemExit"):
+        with pytest.raises(RunFailed, match=r"InAnyAttribute: \(its own code raises SystemExit"):
             await client.result("run")
         await client.signal("innocent", "go", "all ")
         assert await client.result("innocent") == "all fine"

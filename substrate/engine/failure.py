@@ -50,6 +50,32 @@ class Raised(Generic[E_co]):
     error: E_co
 
 
+class Unreadable:
+    """In the place of a value whose own code raises at a look. JSON cannot hold it."""
+
+
+def tamed(error: BaseException) -> BaseException:
+    """Return an exception that may be looked at: the same, or one of its name in its place."""
+    try:
+        # The engine reads these, the class in each `isinstance`.
+        _ = error.__class__, error.__traceback__
+    except BaseException as broken:  # noqa: BLE001 - see above
+        stand_in: type[BaseException] = type(name_of_class(error), (RuntimeError,), {})
+        why = f"(its own code raises {name_of_class(broken)} when it is looked at)"
+        trace = BaseException.__dict__["__traceback__"].__get__(error)
+        return stand_in(why).with_traceback(trace)
+    return error
+
+
+def tamed_value(value: Any) -> Any:
+    """Return a value that may be looked at: the same, or an `Unreadable` in its place."""
+    try:
+        _ = value.__class__
+    except BaseException:  # noqa: BLE001 - see above
+        return Unreadable()
+    return value
+
+
 def failure_of(error: BaseException) -> Failure:
     """Return the record of an exception, with known secrets hidden.
 
@@ -59,7 +85,7 @@ def failure_of(error: BaseException) -> Failure:
     details = _or(partial(_details, error), lambda _: None)
     trace = hidden(_or(partial(_trace, error), lambda _: _frames(error)))[-_TRACEBACK_LIMIT:]
     takes = _or(partial(what_it_takes, error), lambda _: "")
-    return Failure(_name(error), hidden(_message(error)) + takes, details, trace)
+    return Failure(name_of_class(error), hidden(_message(error)) + takes, details, trace)
 
 
 def unknown_outcome(reason: str, trace: str | None = None) -> Failure:
@@ -149,12 +175,12 @@ def _message(error: BaseException, depth: int = 0) -> str:
         text = str.__str__(str(error))  # `str()` may return a subclass with methods of its own
         return f"{text}: {_members_text(error, depth)}" if _is_group(error, depth) else text
 
-    return _or(ask, lambda broken: f"(no message: its __str__ raises {_name(broken)})")
+    return _or(ask, lambda broken: f"(no message: its __str__ raises {name_of_class(broken)})")
 
 
 def _members_text(group: Any, depth: int) -> str:
     first = group.exceptions[:_MEMBERS_SHOWN]
-    members = [f"{_name(one)}: {_message(one, depth + 1)}"[:_MEMBER_LIMIT] for one in first]
+    members = [f"{name_of_class(one)}: {_message(one, depth + 1)}"[:_MEMBER_LIMIT] for one in first]
     left = len(group.exceptions) - len(first)
     return f"{'; '.join(members)}{f'; and {left} more' if left else ''}"
 
@@ -167,7 +193,7 @@ def _members(group: Any, depth: int = 0) -> list[object]:
     """Return the members of a group for its record: type, message and their own members."""
     records: list[object] = []
     for error in group.exceptions[:_ALL_MEMBERS]:
-        record: dict[str, object] = {"type": _name(error), "message": _message(error)}
+        record: dict[str, object] = {"type": name_of_class(error), "message": _message(error)}
         if _or(partial(_is_group, error, depth), lambda _: False):
             record["members"] = _or(partial(_members, error, depth + 1), lambda _: [])
         records.append(record)
@@ -176,7 +202,7 @@ def _members(group: Any, depth: int = 0) -> list[object]:
 
 def _details(error: BaseException) -> object:
     cls = type(error)
-    if isinstance(error, Exception) and recorded_class(_name(error)) is cls:
+    if isinstance(error, Exception) and recorded_class(name_of_class(error)) is cls:
         args = hidden_in(list(error.args))
         # With a secret hidden in its args, the rebuilt exception would not be equal.
         can_be_rebuilt = args == list(error.args) and _can_be_rebuilt(error)
@@ -193,11 +219,11 @@ def _trace(error: BaseException) -> str:
 def _frames(error: BaseException) -> str:
     """Return the traceback of an exception without running any code of its class."""
     trace = BaseException.__dict__["__traceback__"].__get__(error)
-    return "".join(traceback.format_tb(trace)) + _name(error)
+    return "".join(traceback.format_tb(trace)) + name_of_class(error)
 
 
-def _name(error: BaseException) -> str:
-    """Return the name of its class, even if a metaclass overrides `__name__`."""
+def name_of_class(error: BaseException) -> str:
+    """Return the name of an exception's class, even if a metaclass overrides `__name__`."""
     return str(type.__dict__["__name__"].__get__(type(error)))
 
 

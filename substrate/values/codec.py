@@ -154,8 +154,14 @@ def _encode_slowly(value: Any) -> bytes:
         return orjson.dumps(_tag(value, "value"), option=orjson.OPT_SORT_KEYS)
     except RecursionError:
         raise NotEncodable("the value is nested too deeply, or contains itself") from None
+    except NotEncodable:
+        raise
     except TypeError as error:  # orjson's own depth limit
         raise NotEncodable(f"the value is not JSON: {error}") from None
+    except Exception as error:  # a class of the user's that is nearly a list, a text, a moment
+        raise NotEncodable(
+            f"the value cannot be read: its own code raises {type(error).__name__}"
+        ) from error
 
 
 def _tag(value: Any, path: str) -> Any:

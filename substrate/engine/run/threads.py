@@ -16,7 +16,7 @@ from contextvars import Context, copy_context
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from substrate.engine.failure import Raised
+from substrate.engine.failure import Raised, tamed, tamed_value
 from substrate.engine.run.user_code import end_if_forked
 from substrate.values.ids import PromiseId
 
@@ -40,11 +40,11 @@ class _Job(NamedTuple):
         """Make the call; return what it returned or raised, `SystemExit` included."""
         pid = os.getpid()
         try:
-            return self.context.run(self.function)
+            return tamed_value(self.context.run(self.function))
         except StopIteration as stop:  # which no coroutine can pass on
             return Raised(RuntimeError(f"the step raised StopIteration: {stop}"))
         except BaseException as error:  # noqa: BLE001 - raised where the step is awaited
-            return Raised(error)
+            return Raised(tamed(error))
         finally:
             end_if_forked(pid)
 

@@ -21,7 +21,7 @@ from traceback import walk_tb
 from types import coroutine
 from typing import Any, TypeVar
 
-from substrate.engine.failure import Raised
+from substrate.engine.failure import Raised, tamed, tamed_value
 from substrate.values.errors import Misuse
 
 log = logging.getLogger("ostinato")
@@ -58,10 +58,10 @@ def capture(
         try:
             awaited = resume(sent)
         except StopIteration as stop:
-            outcome: Any = stop.value
+            outcome: Any = tamed_value(stop.value)
             break
         except BaseException as error:  # noqa: BLE001 - here a failure of user code becomes data
-            outcome = Raised(error)
+            outcome = Raised(tamed(error))
             break
         finally:
             end_if_forked(pid)

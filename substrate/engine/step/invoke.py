@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from substrate.engine.failure import Raised
+from substrate.engine.failure import Raised, name_of_class
 from substrate.engine.function.objects import encoded, holds_objects
 from substrate.engine.function.returns import Measured
 from substrate.engine.run.attempts import UnderWay
@@ -47,9 +47,14 @@ async def result_of(returned: Any, keep: Callable[[Any], Any] | None = None) -> 
         value = None if error.value is None else _whole(returned, error.value)
         raise NotKept(f"{_MADE}: {error}", error.lost, value) from None
     except NotEncodable as error:
-        is_untyped = keep is None and holds_objects(returned)
+        is_untyped = keep is None and _holds_objects(returned)
         cure = "; or let the function say what it returns, and it comes back as that"
         raise NotEncodable(f"{_MADE}: {error}{cure if is_untyped else ''}") from None
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # to read a value may run code of its class: see `failure`
+        why = f"its own code raises {name_of_class(error)} when it is read"
+        raise NotEncodable(f"{_MADE}: {why}; return plain values") from error
 
 
 _MADE = "the call was made, and its result cannot be kept"
@@ -61,6 +66,13 @@ def _whole(returned: Any, part: str) -> str:
         return encoded(returned)
     except NotEncodable:
         return part
+
+
+def _holds_objects(returned: Any) -> bool:
+    try:
+        return holds_objects(returned)
+    except Exception:  # noqa: BLE001 - it only decides on a hint
+        return False
 
 
 def _written(returned: Any, keep: Callable[[Any], Any] | None) -> Result:

@@ -4,15 +4,18 @@ The real SDKs of all five providers against servers that break an answer in the 
 """
 
 import json
+from typing import Any
 
 import pytest
 
+from substrate.models.limits.model_limits import ModelLimits
 from substrate.models.messages import (
     Reply,
     StopReason,
     ToolResult,
 )
 from substrate.models.model import Model
+from substrate.values.clock import OffsetClock
 from substrate.values.errors import (
     ContextOverflow,
     Overloaded,
@@ -291,3 +294,39 @@ async def test_a_pause_with_a_call_of_ours(monkeypatch):
     assert len(server.bodies) == 1
     assert reply.stop is StopReason.TOOL_CALLS
     assert [call.arguments for call in reply.tool_calls] == [{"query": "owls"}]
+
+
+ODD = {
+    "none": None,
+    "a number": 5,
+    "true": True,
+    "a fraction": 1.5,
+    "a list": ["a"],
+    "an object": {"a": 1},
+}
+
+
+@pytest.mark.parametrize("field", ["id", "name", "words"])
+@pytest.mark.parametrize("odd", ODD)
+async def test_a_field_of_another_type(monkeypatch, provider, model, field, odd):
+    """What a server sends in the place of a text becomes a text, or the answer makes no sense.
+
+    So a recorded reply is always read back, whatever its server has sent.
+    """
+    value: Any = ODD[odd]
+    if field == "words":
+        events = said(provider, "%words%")
+    else:
+        id, name = (value, "search") if field == "id" else ("call_1", value)
+        events = said(provider, "", (id, name, '{"query": "owls"}'))
+    told = json.loads(json.dumps(events).replace('"%words%"', json.dumps(value)))
+    async with served(monkeypatch, provider, stream(*told)):
+        try:
+            reply = await model.answer(SEARCHING, limits=ModelLimits.on(OffsetClock()))
+        except TransportFailed:
+            return
+
+    assert Reply.from_json(reply.to_json()).parts == reply.parts
+    for call in reply.tool_calls:
+        assert (type(call.id), type(call.name)) == (str, str)
+        assert call.id

@@ -22,6 +22,14 @@ _DEEPEST = 200
 """How deep arguments may be nested: the journal's JSON ends at 254, and a reply wraps them."""
 
 
+def check_texts(part: object, *names: str) -> None:
+    """Raise `TypeError` where one of these fields is no text: what reads it later relies on it."""
+    for name in names:
+        if not isinstance(value := getattr(part, name), str):
+            kind = type(value).__name__
+            raise TypeError(f"the {name} of a {type(part).__name__} is {kind}, no text")
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """Words."""
@@ -30,6 +38,10 @@ class Text:
     text: str
     #: What its provider needs back as it is.
     native: Json = None
+
+    def __post_init__(self) -> None:
+        """Refuse what a server sent in the place of words."""
+        check_texts(self, "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +56,10 @@ class Thinking:
     text: str
     #: What its provider needs back as it is.
     native: Json = None
+
+    def __post_init__(self) -> None:
+        """Refuse what a server sent in the place of words."""
+        check_texts(self, "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,12 @@ class ToolCall:
     malformed: str | None = None
     #: What its provider needs back as it is.
     native: Json = None
+
+    def __post_init__(self) -> None:
+        """Refuse what a server sent in the place of an id, a name or an object."""
+        check_texts(self, "id", "name")
+        if not isinstance(self.arguments, dict):
+            raise TypeError(f"a call's arguments are {type(self.arguments).__name__}, no object")
 
     @classmethod
     def read(cls, id: str, name: str, arguments: str, native: Json = None) -> "ToolCall":

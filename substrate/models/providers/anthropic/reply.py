@@ -92,7 +92,10 @@ def take(draft: Draft, event: dict[str, Json]) -> str:
             draft.id = event["message"].get("id")
             draft.usage.update(prices.counts_in(event["message"].get("usage")))
         case "content_block_start":
-            draft.blocks[event["index"]] = dict(event["content_block"])
+            block = dict(event["content_block"])
+            if not isinstance(block["type"], str):
+                raise TypeError(f"a block whose type is {type(block['type']).__name__}")
+            draft.blocks[event["index"]] = block
         case "content_block_delta":
             return _grow(draft, event["index"], event["delta"])
         case "message_delta":

@@ -170,12 +170,14 @@ def _grow_call(calls: list[_Call], index: int, piece: dict[str, Json]) -> None:
 
     Some servers give every call the index 0: another id at the same index is another call.
     """
+    id = piece.get("id")
+    id = str(id) if isinstance(id, int) else id  # some servers number them
     known = next((each for each in reversed(calls) if each.index == index), None)
-    if known is None or (known.id and piece.get("id") not in (None, "", known.id)):
+    if known is None or (known.id and id not in (None, "", known.id)):
         known = _Call(index)
         calls.append(known)
     function = piece.get("function") or {}
-    known.id = piece.get("id") or known.id
+    known.id = id or known.id
     known.name = function.get("name") or known.name
     written = function.get("arguments") or ""
     known.arguments += written if isinstance(written, str) else json.dumps(written)

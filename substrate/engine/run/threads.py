@@ -1,7 +1,8 @@
 """Threads for steps that are plain functions.
 
-A call takes a slot before its intent is committed, and keeps the slot until it has returned. So a
-call with an intent never queues: a crash leaves no more calls in doubt than there are threads.
+A call takes a slot before its intent is committed, and keeps the slot until it has returned. With
+the slot comes a thread that runs already: the system may have none left to give. So a call with an
+intent never queues: a crash leaves no more calls in doubt than there are threads.
 
 A function that never returns keeps its slot, since nothing can stop it. It does not prevent the end
 of the worker, nor of the process: the threads are daemons.
@@ -17,6 +18,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from substrate.engine.failure import Raised, tamed, tamed_value
+from substrate.engine.run.log_once import TroubleLog
 from substrate.engine.run.user_code import end_if_forked
 from substrate.values.ids import PromiseId
 
@@ -26,6 +28,7 @@ Over = asyncio.Future[Any | Raised[BaseException]]
 Running = tuple[PromiseId, int]
 """Identifies a call: its promise, and the epoch of the claim that makes it."""
 
+_PAUSE_S = 0.25  # between two tries to start a thread, where the system gives none
 _KEPT_S = 60.0  # how long an outcome is kept for the next claim on its run
 
 
@@ -88,21 +91,32 @@ class Threads:
     """Up to so many threads, started as they are needed."""
 
     def __init__(self, limit: int) -> None:
+        self._troubles = TroubleLog()
         self.running: dict[Running, Over] = {}
         """The calls whose outcome no caller has received yet, including those of lost leases."""
         self._slots = asyncio.Semaphore(limit)
-        self._busy = 0
+        self._taken = 0
         self._started = 0
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
 
     @property
     def is_full(self) -> bool:
         """Whether a call has to wait for a slot now."""
-        return self._slots.locked()
+        return self._slots.locked() or not self._has_idle()
 
     async def slot(self) -> Slot:
-        """Return a slot, in the order of asking; at once where one is free."""
+        """Return a slot, in the order of asking; at once where one is free.
+
+        While the system gives no thread, it waits until it does, or until a call has returned.
+        """
         await self._slots.acquire()
+        try:
+            while not self._has_idle():  # noqa: ASYNC110 - the system does not say when
+                await asyncio.sleep(_PAUSE_S)
+        except BaseException:
+            self._slots.release()
+            raise
+        self._taken += 1
         return Slot(self)
 
     def start(self, function: Callable[[], Any], running: Running | None) -> Over:
@@ -110,17 +124,26 @@ class Threads:
         over: Over = asyncio.get_running_loop().create_future()
         if running is not None:
             self.running[running] = over
-        self._busy += 1
-        if self._busy > self._started:
-            self._started += 1
-            name = f"ostinato-step-{self._started}"
-            threading.Thread(target=self._work, name=name, daemon=True).start()
         self._jobs.put(_Job(function, copy_context(), over))
         return over
 
     def free(self) -> None:
         """Give one slot to the next caller in the queue."""
+        self._taken -= 1
         self._slots.release()
+
+    def _has_idle(self) -> bool:
+        """Whether a thread runs that no slot has; one is started if need be, and if it can be."""
+        if self._taken < self._started:
+            return True
+        name = f"ostinato-step-{self._started + 1}"
+        try:
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        except (RuntimeError, MemoryError) as error:
+            self._troubles.report("steps wait for a thread", error)
+            return False
+        self._started += 1
+        return True
 
     def close(self) -> None:
         """Let each thread end when it has no job."""
@@ -136,6 +159,5 @@ class Threads:
 
     def _end(self, over: Over, outcome: Any) -> None:
         """Set the outcome of a call, on the event loop, and free its slot."""
-        self._busy -= 1
         self.free()
         over.set_result(outcome)

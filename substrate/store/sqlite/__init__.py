@@ -88,7 +88,7 @@ class SqliteBackend:
     def heartbeat(self, owner: Owner, lease: timedelta) -> SqliteHeartbeat:
         """See `Backend.heartbeat`."""
         self._file.check_open()
-        return SqliteHeartbeat(self.path, owner, lease)
+        return SqliteHeartbeat(self.path, owner, lease, self._file.id)
 
     def abandon(self) -> None:
         """Close a store that nobody has used, in any thread."""

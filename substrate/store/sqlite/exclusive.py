@@ -19,7 +19,7 @@ from threading import Lock
 from typing import Any
 from urllib.parse import unquote
 
-from substrate.values.errors import Misuse
+from substrate.values.errors import Misuse, StoreUnusable
 
 FileId = tuple[int, int]
 """The device and the number of a file: the same under each of its names."""
@@ -52,6 +52,15 @@ def let_go(file: FileId) -> None:
         _kept[file] -= 1
         if _kept[file] <= 0:
             del _kept[file]
+
+
+def check_same(path: Path, file: FileId) -> None:
+    """Raise `StoreUnusable` where the path no longer names this file."""
+    if _id(str(path)) != file:
+        raise StoreUnusable(
+            f"the SQLite file {str(path)!r} was moved, deleted or replaced while it was open; put "
+            "it back, or stop this process: what it commits goes where nobody will find it"
+        )
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:

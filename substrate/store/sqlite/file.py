@@ -21,6 +21,7 @@ import apsw
 
 from substrate.store.backend import CLOSED
 from substrate.store.sqlite import exclusive
+from substrate.store.sqlite.exclusive import FileId
 from substrate.store.sqlite.opening import LOCK_WAIT, open_file, pause, unusable
 from substrate.store.uncancelled import to_its_end
 from substrate.values.errors import CheckpointRefused, StoreError, StoreUnreachable, StoreUnusable
@@ -118,7 +119,8 @@ class SqliteFile:
         self._writer = open_file(path)
         self._reader = open_file(path)
         self._scanner = open_file(path)
-        self._file = exclusive.keep(path)
+        self.id: FileId = exclusive.keep(path)
+        """Which file it is, under whatever name."""
         for connection in (self._reader, self._scanner):
             connection.set_busy_timeout(int(_READ_WAIT * 1000))
         self._writing = asyncio.Lock()
@@ -189,7 +191,7 @@ class SqliteFile:
         self._threads.shutdown()
         for connection in (self._writer, self._reader, self._scanner):
             connection.close()
-        exclusive.let_go(self._file)
+        exclusive.let_go(self.id)
 
     def _transact(self, work: Work[T], wait: float, is_left: IsLeft = somebody_waits) -> T:
         written = time.perf_counter()

@@ -12,6 +12,7 @@ import apsw
 
 from substrate.store import life_lock, rows
 from substrate.store.life_lock import LifeLock
+from substrate.store.sqlite.exclusive import FileId, check_same
 from substrate.store.sqlite.file import transact
 from substrate.store.sqlite.opening import open_file, unusable
 from substrate.values.clock import OffsetClock
@@ -42,8 +43,10 @@ _LOCK_WAIT = 5.0
 class SqliteHeartbeat:
     """See `substrate.store.backend.HeartbeatConnection`."""
 
-    def __init__(self, path: Path, owner: Owner, lease: timedelta) -> None:
+    def __init__(self, path: Path, owner: Owner, lease: timedelta, file: FileId) -> None:
+        check_same(path, file)  # else it would make an empty one where the other was taken away
         self._path = path
+        self._file = file
         self._owner = owner
         self._lease_ms = int(lease.total_seconds() * 1000)
         self._clock = OffsetClock()
@@ -56,7 +59,12 @@ class SqliteHeartbeat:
             raise
 
     def beat(self) -> int | None:
-        """See `HeartbeatConnection.beat`. Raises `StoreError`; the next beat tries again."""
+        """See `HeartbeatConnection.beat`. Raises `StoreError`; the next beat tries again.
+
+        A file that was moved, deleted or replaced has no beat: others would begin the same runs in
+        the file that is there now.
+        """
+        check_same(self._path, self._file)
         return self._run(_BEAT)
 
     def stop(self) -> None:

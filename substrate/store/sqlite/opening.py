@@ -26,6 +26,7 @@ _LONG_PAUSE = 0.01
 _DURABLE = """
 PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON
 """
+_MADE_S = 1.0  # for so long another process may be making the file
 
 
 def pause(waited: float) -> None:
@@ -48,6 +49,7 @@ def open_file(path: Path) -> apsw.Connection:
     except (apsw.Error, OSError) as error:
         raise unusable(path, error) from error
     try:
+        _check_one_name(path)
         _set_up(connection)
     except BaseException as error:
         connection.close()
@@ -55,6 +57,21 @@ def open_file(path: Path) -> apsw.Connection:
             raise unusable(path, error) from error
         raise
     return connection
+
+
+def _check_one_name(path: Path) -> None:
+    """Refuse a file with several names (hard links): SQLite keeps a log by name, so it would tear.
+
+    A file that is just being made has two for a moment: see `_create`.
+    """
+    began = time.monotonic()
+    while path.stat().st_nlink > 1:
+        if time.monotonic() - began > _MADE_S:
+            raise StoreUnusable(
+                f"the SQLite file {str(path)!r} has another name, a hard link, and SQLite would "
+                "keep a second log of it under that; remove the other name, or use a symbolic link"
+            )
+        pause(0)
 
 
 def _make_folder(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -13,9 +13,9 @@ import pytest
 from substrate import Context, connect, durable
 from substrate.store.postgres.connections import Connections
 from substrate.store.postgres.session import Cursor
-from substrate.values.errors import StoreUnusable
+from substrate.values.errors import StoreError, StoreUnusable
 from tests.proxies import proxy_to
-from tests.runs import QUICK
+from tests.runs import QUICK, reached
 from tests.stores import LIMIT_S, database
 
 STRICT = ("repeatable read", "serializable")
@@ -132,6 +132,45 @@ async def test_a_database_that_is_read_only(postgres_url):
     with pytest.raises(StoreUnusable, match=r"is read-only .* default_transaction_read_only"):
         async with connect(postgres_url):
             pass
+
+
+TURNS = 150
+
+
+@durable
+async def many_steps(ctx: Context) -> str:
+    """Write to the database all the time."""
+    for turn in range(TURNS):
+        await ctx.step(say, str(turn))
+        await ctx.step(asyncio.sleep, 0.01)
+    return "all of them"
+
+
+CUT = """
+SELECT pg_terminate_backend(pid)
+  FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+@pytest.mark.parametrize("setting", ["default_transaction_read_only = on", "statement_timeout = 1"])
+async def test_a_setting_that_is_taken_back(postgres_url, setting):
+    """A worker whose connections were opened under a setting goes on once it is taken back."""
+    async with connect(postgres_url) as client, client.work([many_steps], options=QUICK):
+        await client.start(many_steps, id="run")
+        await reached(client, "run", "say.3")
+        with database(postgres_url) as db:
+            name = db.value("SELECT current_database()")
+            db.rows(f'ALTER DATABASE "{name}" SET {setting}')
+            db.rows(CUT)
+            await asyncio.sleep(0.7)  # so that all connections are opened anew, the heartbeat's too
+            db.rows(f'ALTER DATABASE "{name}" RESET {setting.partition(" ")[0]}')
+        async with asyncio.timeout(20):
+            said = None
+            while said is None:
+                with suppress(StoreError):
+                    said = await client.result("run")
+    assert said == "all of them"
 
 
 @contextmanager

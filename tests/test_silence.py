@@ -262,7 +262,7 @@ async def test_patience_is_the_lesser(postgres_url, given, kept):
 
 
 async def test_a_lock_is_no_silence(postgres_url):
-    """Who waits for a lock too long is told by the server, and the connection stays in use."""
+    """Who waits for a lock too long is told by the server, and the next one is served at once."""
     with database(postgres_url) as db:
         name = db.value("SELECT current_database()")
         db.rows(f"ALTER DATABASE \"{name}\" SET statement_timeout = '300ms'")
@@ -272,10 +272,8 @@ async def test_a_lock_is_no_silence(postgres_url):
             stranger.rows("SET statement_timeout = 0")
             stranger.rows("BEGIN")
             stranger.rows("SELECT id FROM runs WHERE id = 'run' FOR UPDATE")
-            before = await store.backend._connections.on_pool(_backend)
             with pytest.raises(StoreUnreachable, match="may be tried again"):
                 await store.send_signal(a_signal())
-            assert await store.backend._connections.on_pool(_backend) == before
             stranger.rows("COMMIT")
         assert await store.send_signal(a_signal())
         assert claim.run.id == "run"

@@ -75,6 +75,12 @@ _BROKEN_OFF = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.QueryCanceled,
 )
+_TIMEOUT = "statement timeout"
+
+MAY_BE_SETTING = (psycopg.errors.QueryCanceled, psycopg.errors.ReadOnlySqlTransaction)
+"""What a setting of the database may cause. A connection keeps the settings of its beginning, so
+one that is told this is given up: the next is opened under those that hold by then."""
+
 REFUSALS = (
     psycopg.DataError,
     psycopg.IntegrityError,
@@ -111,11 +117,12 @@ def unreachable(url: str, error: Exception) -> StoreUnreachable:
 
 def explain(url: str, error: psycopg.Error, *, is_lost: bool) -> StoreError:
     """Tell a lost connection, a transaction broken off and a refused row from all else."""
-    if is_lost:
+    if is_lost and not isinstance(error, MAY_BE_SETTING):
         return unreachable(url, error)
     if isinstance(error, _BROKEN_OFF):
+        cure = "; let statement_timeout be 0 for this user" if _TIMEOUT in str(error) else ""
         return StoreUnreachable(
-            f"Postgres broke a transaction off ({_told(url, error)}); it may be tried again"
+            f"Postgres broke a transaction off ({_told(url, error)}); it may be tried again{cure}"
         )
     if isinstance(error, REFUSALS):
         return CheckpointRefused(f"Postgres refuses a row: {_told(url, error)}")
@@ -252,6 +259,9 @@ class Connections:
             await self._pool.distrust()
             if not self._committer_turn.locked():
                 await self._close_committer()
+            raise
+        except MAY_BE_SETTING:
+            await connection.close()
             raise
 
     async def _usable_committer(self) -> Cursor | None:

@@ -19,6 +19,7 @@ import psycopg
 from substrate.store.life_lock import LifeLock, host_file
 from substrate.store.postgres import rights
 from substrate.store.postgres.connections import (
+    MAY_BE_SETTING,
     NOW,
     cause,
     explain,
@@ -122,6 +123,8 @@ class PostgresHeartbeat:
                 cursor = await db.execute(statement.encode(), self._row)
                 return await cursor.fetchone()
         except psycopg.Error as error:
+            if db is not None and isinstance(error, MAY_BE_SETTING):
+                await db.close()
             raise explain(self._url, error, is_lost=db is None or db.closed) from cause(
                 self._url, error
             )

@@ -94,16 +94,19 @@ class Planter:
             for column in PAYLOADS:
                 for text in texts:
                     self._plant(status, "promises", "", column, text)
-        for key in KEYS:
+        # Each text in each column, but for the rows of a run's journal in turn: all would be 5,000.
+        for turn, key in enumerate(KEYS):
             for column in PAYLOADS if key == "model.0" else ("input", "value", "error", "attempts"):
-                for text in texts:
+                for text in texts[turn % 4 :: 4]:
                     self._plant("suspended", "promises", key, column, text)
         for text in texts:
             self._plant("suspended", "signals", "", "value", text)
         for table, columns in OTHERS.items():
-            for key in ("", "model.0", "go.0", "kid.0") if table == "promises" else ("",):
+            rows = ("", "model.0", "go.0", "kid.0") if table == "promises" else ("",)
+            for turn, key in enumerate(rows):
+                values = (*NUMBERS, *WORDS, None)
                 for column in columns.split():
-                    for value in (*NUMBERS, *WORDS, None):
+                    for value in values[turn % 2 :: 2] if key else values:
                         self._plant("suspended", table, key, column, value)
 
     def _plant(self, status: str, table: str, key: str, column: str, value: object) -> None:

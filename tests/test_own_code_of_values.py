@@ -124,8 +124,7 @@ async def said_twice(url: str, run: Any) -> list[str]:
     return [*calls, said]
 
 
-@pytest.mark.parametrize("effect", ["pure", "idempotent"])
-@pytest.mark.parametrize("in_thread", [False, True], ids=["on the loop", "in a thread"])
+@pytest.mark.parametrize("effect, in_thread", [("pure", False), ("idempotent", True)])
 @pytest.mark.parametrize("value", VALUES)
 async def test_a_value(store_url, value, in_thread, effect):
     """What it came to is recorded, so a replay comes to the same and calls nothing again."""
@@ -139,8 +138,9 @@ async def test_a_value(store_url, value, in_thread, effect):
     assert said[0] in ("NotEncodable", "NotKept", "StepFailed") or said[0].startswith("gave")
 
 
-@pytest.mark.parametrize("effect", ["pure", "idempotent", "once"])
-@pytest.mark.parametrize("in_thread", [False, True], ids=["on the loop", "in a thread"])
+@pytest.mark.parametrize(
+    "effect, in_thread", [("pure", False), ("idempotent", True), ("once", False), ("once", True)]
+)
 @pytest.mark.parametrize("error", ERRORS)
 async def test_an_error(store_url, error, in_thread, effect):
     """An error that cannot be looked at fails its step, live and on every replay."""

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 
@@ -75,7 +76,9 @@ def endless(piece: bytes, before: bytes = b"") -> Iterable[bytes]:
         yield piece
 
 
-@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(
+    "provider, status", [*((each, 200) for each in sorted(SETUPS)), ("openai", 400)]
+)
 async def test_a_line_without_end(monkeypatch, provider, status):
     """An event that never ends is given up once it is longer than any event is."""
     head = f"{status} x\r\ncontent-type: {EVENTS if status == 200 else JSON}"
@@ -99,10 +102,16 @@ async def test_lines_without_end(monkeypatch, provider):
     assert sent.bytes < 4 * MIB
 
 
+@cache
+def a_bomb() -> bytes:
+    """Return a few bytes that decode to more than may be read."""
+    return gzip.compress(b"data: " + b"a" * (128 * MIB), 1)
+
+
 @pytest.mark.parametrize("status", [200, 400])
 async def test_what_grows_when_it_is_decoded(monkeypatch, provider, status):
     """A small body that decodes to a large one is given up, and never held."""
-    bomb = gzip.compress(b"data: " + b"a" * (256 * MIB), 6)
+    bomb = a_bomb()
     kind = EVENTS if status == 200 else JSON
     head = f"{status} x\r\ncontent-type: {kind}\r\ncontent-encoding: gzip"
     async with sending(monkeypatch, provider, head, [bomb]):

@@ -133,7 +133,8 @@ async def fetch(
         seconds = rules.timeout.total_seconds()
         raise FetchFailed(f"{shown!r} took longer than {seconds:g} s and was left") from None
     except (httpx2.InvalidURL, UnicodeError) as error:  # half of a surrogate pair, for one
-        raise FetchFailed(f"{shown!r} leads to no address: {cut(str(error))}") from None
+        why = cut(str(error))
+        raise FetchFailed(f"{shown!r} leads to an address that is none: {why}") from None
     except TooMuch as error:
         raise FetchFailed(f"{shown!r} was left, since the server sends {error}") from None
     except _WIRE_ERRORS as error:

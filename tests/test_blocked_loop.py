@@ -40,7 +40,7 @@ async def test_only_what_is_known_is_logged(caplog):
     assert "was blocked for" not in caplog.text
 
 
-def test_a_closed_loop_is_noticed_soon(caplog):
+def test_a_closed_loop_is_noticed_soon():
     """A loop that is closed while it is blocked is noticed at once, not when patience is over."""
     given_up = threading.Event()
 
@@ -52,7 +52,6 @@ def test_a_closed_loop_is_noticed_soon(caplog):
     asyncio.run(blocks())
 
     assert given_up.wait(5)
-    assert "was blocked for" not in caplog.text
 
 
 async def test_a_loop_that_answers_is_left_alone(caplog):

@@ -259,6 +259,13 @@ class Database:
         ((found, *_),) = self.rows(sql, **parameters)
         return found
 
+    def deadlocks(self) -> int:
+        """Count what Postgres has broken off here, ever: also for tests that were here before."""
+        counted: int = self.value(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        )
+        return counted
+
     def suspend(self, run_id: str, need: int) -> None:
         """Lay a run to rest until so many of its promises have been settled."""
         self.rows(

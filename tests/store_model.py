@@ -7,7 +7,7 @@ method of its name in `substrate.store.store` promises, and returns what it shou
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from substrate.store.crashes import Loss, LostRun, judge
+from substrate.store.crashes import Loss, LostRun, after_crash
 from substrate.values.ids import RunId
 from substrate.values.records import (
     Adopted,
@@ -220,11 +220,11 @@ class Model:
         loss = Loss.of(lost, is_whole=is_whole)
         self.losses += is_whole
         for run, one in zip(runs, lost, strict=True):
-            verdict = judge(one, replace(loss, losses=self.losses), now)
-            run.crashes, run.losses_seen = verdict.crashes, verdict.losses_seen
-            run.need, run.due_at = 0, verdict.due_at or run.due_at
+            after = after_crash(one, replace(loss, losses=self.losses), now)
+            run.crashes, run.losses_seen = after.crashes, after.losses_seen
+            run.need, run.due_at = 0, after.due_at or run.due_at
             run.last_seq += 1
-            run.leave(verdict.status)
+            run.leave(after.status)
         for run, seq in [(run, run.last_seq) for run in runs]:
             if run.status is RunStatus.DEAD:
                 run.settle(PromiseState.REJECTED, seq)

@@ -36,7 +36,7 @@ class Stopped(Exception):
         return 128 + self.number
 
 
-class Stop:
+class StopRequest:
     """Whether a signal has come. Made by `stopping_on_signals`."""
 
     def __init__(self) -> None:
@@ -84,9 +84,9 @@ def _say_last(words: str) -> None:
 
 
 @contextmanager
-def stopping_on_signals() -> Iterator[Stop]:
+def stopping_on_signals() -> Iterator[StopRequest]:
     """Heed SIGINT, SIGTERM and SIGHUP for as long as the block is open."""
-    stop = Stop()
+    stop = StopRequest()
     heeded = [each for each in _HEEDED if signal.getsignal(each) is not signal.SIG_IGN]
     before = {number: signal.signal(number, stop.handle) for number in heeded}
     try:

@@ -127,7 +127,7 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AfterCrash:
     """What becomes of a run after a crash: its new count and status; `due_at` where it waits."""
 
     crashes: int
@@ -147,7 +147,7 @@ def is_suspect(crashes: int) -> bool:
     return crashes >= MAX_CRASHES - 1
 
 
-def judge(run: LostRun, loss: Loss, now: int) -> Verdict:
+def after_crash(run: LostRun, loss: Loss, now: int) -> AfterCrash:
     """Return what becomes of a run that a dead worker had."""
     crashes = min(run.crashes + 1, _MOST)  # beyond it the row could not be written
     company = loss.company_of(run)
@@ -157,13 +157,13 @@ def judge(run: LostRun, loss: Loss, now: int) -> Verdict:
         seen = loss.losses - (company is Company.CROWD)
     if crashes >= _allowed(company, max(loss.losses - seen, 0)):
         status = RunStatus.PAUSED if run.on_dead is OnDead.WAIT else RunStatus.DEAD
-        return Verdict(crashes, seen, status, error=refusals.dead_error(crashes))
+        return AfterCrash(crashes, seen, status, error=refusals.dead_error(crashes))
     if crashes < MAX_CRASHES:
-        return Verdict(crashes, seen, RunStatus.READY)
+        return AfterCrash(crashes, seen, RunStatus.READY)
     due_at = now + FIRST_DELAY_MS * 2 ** (crashes - MAX_CRASHES)
     if run.deadline_at is not None:
         due_at = min(due_at, run.deadline_at)
-    return Verdict(crashes, seen, RunStatus.SUSPENDED, due_at)
+    return AfterCrash(crashes, seen, RunStatus.SUSPENDED, due_at)
 
 
 def _allowed(company: Company, losses_elsewhere: int) -> int:

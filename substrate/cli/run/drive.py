@@ -31,7 +31,7 @@ from substrate.cli.screen import open_screen, put
 from substrate.cli.show.outcome import report
 from substrate.cli.show.questions import how_to_answer
 from substrate.cli.show.waits import wait_words
-from substrate.cli.signals import Stop, Stopped, stopping_on_signals
+from substrate.cli.signals import Stopped, StopRequest, stopping_on_signals
 from substrate.cli.streams import PipeSafeStream
 from substrate.engine.client import Client
 from substrate.engine.worker.worker import Worker
@@ -103,7 +103,7 @@ class Drive:
             put(screen, Text(f"the database {str(self.new)!r} is new", "dim"))
 
     async def _work(
-        self, stop: Stop, progress: Progress, journal: Sequence[Promise], start: Start | None
+        self, stop: StopRequest, progress: Progress, journal: Sequence[Promise], start: Start | None
     ) -> None:
         watching: asyncio.Task[None] | None = None
         saving: asyncio.Task[None] | None = None
@@ -214,7 +214,7 @@ class Drive:
         progress.say(*how_to_answer(questions, self.invocation))
 
     def _say_what_is_waited_for(
-        self, stop: Stop, stopped: Stopped, worker: Worker, progress: Progress
+        self, stop: StopRequest, stopped: Stopped, worker: Worker, progress: Progress
     ) -> None:
         """Say what is to end first; who presses Ctrl-C waits only for what may not be done twice.
 

@@ -75,8 +75,8 @@ async def await_signal(
         waiting = replace(
             new_promise, input=_until(due, _wants(type_, waiting_for=new_promise.name))
         )
-    judge = partial(_judged, type_, waiting.run_id, waiting.name)
-    waiter = OpenWait(waiting, judge, _due_at(waiting))
+    validate = partial(_validated, type_, waiting.run_id, waiting.name)
+    waiter = OpenWait(waiting, validate, _due_at(waiting))
     return await receiver_of(execution, waiting.name).settle(waiter)
 
 
@@ -139,7 +139,7 @@ def _annotation_of(hint: Any, name: str) -> Annotation:
     )
 
 
-def _judged(type_: Any, run_id: str, name: str, received: ReceivedSignal) -> Accepted | Refusal:
+def _validated(type_: Any, run_id: str, name: str, received: ReceivedSignal) -> Accepted | Refusal:
     """Return the value that a wait records, or its refusal, which goes into `attempts`."""
     value = value_of(received, run_id, name)
     if type_ is Any:

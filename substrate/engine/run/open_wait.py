@@ -35,7 +35,7 @@ class OpenWait:
     #: Its row, as last written or read.
     promise: Promise
     #: Converts or refuses a value; None for a poll.
-    judge: Validate | None = None
+    validate: Validate | None = None
     #: When its time is over, in ms.
     due_at: int | None = None
     #: Whether it writes no row if it finds nothing.

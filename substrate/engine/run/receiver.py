@@ -56,7 +56,7 @@ class Receiver:
         """Return the waiter's promise when a signal or its time has settled it."""
         self._absent.discard(waiter.promise.key)
         insort(
-            self._polls if waiter.judge is None else self._waits, waiter, key=attrgetter("place")
+            self._polls if waiter.validate is None else self._waits, waiter, key=attrgetter("place")
         )
         self.look()
         try:
@@ -147,7 +147,7 @@ class Receiver:
         """Give each signal to the first wait that accepts it; return the others for the polls."""
         left = []
         for received in found:
-            accepted, refused = self._judged(received)
+            accepted, refused = self._offered(received)
             if accepted:
                 wait, taken = accepted
                 await self._take(wait, self._resolved(wait.promise, taken.value), [received])
@@ -159,28 +159,28 @@ class Receiver:
                 break
         return left
 
-    def _judged(
+    def _offered(
         self, received: ReceivedSignal
     ) -> tuple[tuple[OpenWait, Accepted] | None, tuple[OpenWait, ReceivedSignal, Refusal] | None]:
         """Return the wait that gets this value, if any, and the first wait that refuses it."""
         accepted, refused = None, None
         for wait in self._waits:
-            judged = wait.judge(received) if wait.judge else {}
-            if not isinstance(judged, Accepted):
-                refused = refused or (wait, received, judged)
-            elif judged.is_exact:
-                return (wait, judged), refused
+            validated = wait.validate(received) if wait.validate else {}
+            if not isinstance(validated, Accepted):
+                refused = refused or (wait, received, validated)
+            elif validated.is_exact:
+                return (wait, validated), refused
             else:
-                accepted = accepted or (wait, judged)
+                accepted = accepted or (wait, validated)
         return accepted, refused
 
     def _unwanted(
         self, left: Sequence[ReceivedSignal], asked: Sequence[OpenWait]
     ) -> Sequence[ReceivedSignal]:
         """Return the signals in `left` that no wait accepts which was opened during this pass."""
-        new = [wait.judge for wait in self._waits if wait not in asked and wait.judge]
+        new = [wait.validate for wait in self._waits if wait not in asked and wait.validate]
         return [
-            each for each in left if not any(isinstance(judge(each), Accepted) for judge in new)
+            each for each in left if not any(isinstance(check(each), Accepted) for check in new)
         ]
 
     async def _answer_polls(self, left: Sequence[ReceivedSignal]) -> None:

@@ -38,10 +38,10 @@ from substrate.engine.run.services import log
 from substrate.engine.run.threads import Over, Slot
 from substrate.engine.step.caller import Caller, is_not_begun
 from substrate.engine.step.invoke import Call, NotBegun, free_slot, result_of
+from substrate.engine.step.reaction import Next, reaction_to
 from substrate.engine.step.reconcile import reconcile
 from substrate.engine.step.row import StepRow
 from substrate.engine.step.step import Step
-from substrate.engine.step.verdict import Next, judge
 from substrate.engine.step.wait_for_retry import wait_for_retry
 from substrate.store.transaction import Transaction
 from substrate.values.errors import ModelError, NotEncodable
@@ -119,29 +119,29 @@ class StepExecution:
     async def _after_failure(
         self, error: BaseException, *, has_returned: bool = False, did_not_happen: bool = False
     ) -> Promise | None:
-        """Act on the error of a call, as `judge` decides."""
+        """Act on the error of a call, as `reaction_to` decides."""
         row = self._row
-        verdict = judge(
+        reaction = reaction_to(
             self._step,
             error,
             row.series,
             has_returned=has_returned,
             did_not_happen=did_not_happen,
         )
-        if verdict.next is Next.FIND_OUT:
-            if verdict.failure is not None:
-                await row.leave_in_doubt(error, verdict.failure)
+        if reaction.next is Next.FIND_OUT:
+            if reaction.failure is not None:
+                await row.leave_in_doubt(error, reaction.failure)
             return await self._find_out(error)
-        row.fail(error, may_have_happened=verdict.may_have_happened)
-        match verdict.next, error:
+        row.fail(error, may_have_happened=reaction.may_have_happened)
+        match reaction.next, error:
             case Next.RETRY, Exception():
                 await self._wait_for_retry(error)
                 return None
             case Next.LET_THROUGH, _:
                 row.put_back()
                 raise error
-            case Next.PAUSE, _ if verdict.failure is not None:
-                await row.leave_paused(error, verdict.failure)
+            case Next.PAUSE, _ if reaction.failure is not None:
+                await row.leave_paused(error, reaction.failure)
         return await row.reject(failure_of(error), undo=row.undo)
 
     async def _run_transaction(self) -> Promise:

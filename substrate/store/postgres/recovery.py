@@ -11,7 +11,7 @@ import psycopg
 
 from substrate.store import rows
 from substrate.store.broken import Stuck
-from substrate.store.crashes import Loss, LostRun, Verdict, judge
+from substrate.store.crashes import AfterCrash, Loss, LostRun, after_crash
 from substrate.store.postgres.connections import REFUSALS
 from substrate.store.postgres.dead_workers import WorkerSeen
 from substrate.store.postgres.fenced_commit import LOCK_SKIP_LOCKED
@@ -114,26 +114,26 @@ async def _take_back(
     (losses,) = await cursor.fetchone() or (0,)
     # All runs first, then their promises: a parent that is taken back here, too, is woken after
     # that.
-    judged = [(run, judge(run, replace(loss, losses=losses), now)) for run in taken]
+    found = [(run, after_crash(run, replace(loss, losses=losses), now)) for run in taken]
     if stuck is not None:
-        return [each[0].id for each in judged if await _alone(db, each, dead, now, stuck)]
-    seqs = [await _put_back(db, run, verdict, dead, now) for run, verdict in judged]
-    for (run, verdict), seq in zip(judged, seqs, strict=True):
-        if verdict.error is not None:
-            await _tell(db, run, verdict, seq, now)
+        return [each[0].id for each in found if await _alone(db, each, dead, now, stuck)]
+    seqs = [await _put_back(db, run, after, dead, now) for run, after in found]
+    for (run, after), seq in zip(found, seqs, strict=True):
+        if after.error is not None:
+            await _tell(db, run, after, seq, now)
     return [run.id for run in taken]
 
 
 async def _alone(
-    db: Cursor, judged: tuple[LostRun, Verdict], dead: WorkerSeen, now: int, stuck: Stuck
+    db: Cursor, found: tuple[LostRun, AfterCrash], dead: WorkerSeen, now: int, stuck: Stuck
 ) -> bool:
     """Do all of it for one run; where its row or its parent's is refused, nothing of it."""
-    run, verdict = judged
+    run, after = found
     try:
         async with db.connection.transaction():
-            seq = await _put_back(db, run, verdict, dead, now)
-            if verdict.error is not None:
-                await _tell(db, run, verdict, seq, now)
+            seq = await _put_back(db, run, after, dead, now)
+            if after.error is not None:
+                await _tell(db, run, after, seq, now)
     except REFUSALS as error:
         if await pause_spent(db, run.id) is None:
             stuck.note(run.id, error)
@@ -159,14 +159,14 @@ async def _locked(db: Cursor, owner: Owner, lost: Sequence[LostRun]) -> Sequence
     ]
 
 
-async def _put_back(db: Cursor, run: LostRun, verdict: Verdict, dead: WorkerSeen, now: int) -> int:
+async def _put_back(db: Cursor, run: LostRun, after: AfterCrash, dead: WorkerSeen, now: int) -> int:
     row = {
         "id": run.id,
         "part": run.part,
-        "crashes": verdict.crashes,
-        "losses_seen": verdict.losses_seen,
-        "status": verdict.status.value,
-        "due_at": verdict.due_at,
+        "crashes": after.crashes,
+        "losses_seen": after.losses_seen,
+        "status": after.status.value,
+        "due_at": after.due_at,
         "is_gone": dead.is_gone,
         "now": now,
     }
@@ -174,16 +174,16 @@ async def _put_back(db: Cursor, run: LostRun, verdict: Verdict, dead: WorkerSeen
     return found[0] if found else 0
 
 
-async def _tell(db: Cursor, run: LostRun, verdict: Verdict, seq: int, now: int) -> None:
+async def _tell(db: Cursor, run: LostRun, after: AfterCrash, seq: int, now: int) -> None:
     """Write why a run does not go on into its promise: the outcome, unless it only waits."""
     if run.parent_id is not None:
-        seq = await wake_parent(db, run.parent_id, now, ends=verdict.is_final) or seq
+        seq = await wake_parent(db, run.parent_id, now, ends=after.is_final) or seq
     outcome = {
         "id": run.id,
         "part": run.part,
-        "state": "rejected" if verdict.is_final else "pending",
-        "error": verdict.error,
-        "settled_at": now if verdict.is_final else None,
+        "state": "rejected" if after.is_final else "pending",
+        "error": after.error,
+        "settled_at": now if after.is_final else None,
         "seq": seq,
     }
     await db.execute(_SET_OUTCOME, outcome)

@@ -10,7 +10,7 @@ import apsw
 
 from substrate.store import rows
 from substrate.store.broken import Stuck
-from substrate.store.crashes import Loss, LostRun, Verdict, judge
+from substrate.store.crashes import AfterCrash, Loss, LostRun, after_crash
 from substrate.store.sqlite.dead_workers import WorkerSeen
 from substrate.store.sqlite.file import REFUSALS
 from substrate.store.sqlite.spent import pause_spent
@@ -89,26 +89,26 @@ def _take_back(
     (losses,) = db.execute(_COUNT_LOSS, {"counted": is_whole}).fetchone() or (0,)
     # All runs first, then their promises: a parent that is taken back here, too, is woken after
     # that.
-    judged = [(run, judge(run, replace(loss, losses=losses), now)) for run in lost]
+    found = [(run, after_crash(run, replace(loss, losses=losses), now)) for run in lost]
     if stuck is not None:
-        return [each[0].id for each in judged if _alone(db, each, dead, now, stuck)]
-    seqs = [_put_back(db, run, verdict, dead, now) for run, verdict in judged]
-    for (run, verdict), seq in zip(judged, seqs, strict=True):
-        if verdict.error is not None:
-            _tell(db, run, verdict, seq, now)
+        return [each[0].id for each in found if _alone(db, each, dead, now, stuck)]
+    seqs = [_put_back(db, run, after, dead, now) for run, after in found]
+    for (run, after), seq in zip(found, seqs, strict=True):
+        if after.error is not None:
+            _tell(db, run, after, seq, now)
     return [run.id for run in lost]
 
 
 def _alone(
-    db: apsw.Connection, judged: tuple[LostRun, Verdict], dead: WorkerSeen, now: int, stuck: Stuck
+    db: apsw.Connection, found: tuple[LostRun, AfterCrash], dead: WorkerSeen, now: int, stuck: Stuck
 ) -> bool:
     """Do all of it for one run; where its row or its parent's is refused, nothing of it."""
-    run, verdict = judged
+    run, after = found
     try:
         with db:
-            seq = _put_back(db, run, verdict, dead, now)
-            if verdict.error is not None:
-                _tell(db, run, verdict, seq, now)
+            seq = _put_back(db, run, after, dead, now)
+            if after.error is not None:
+                _tell(db, run, after, seq, now)
     except REFUSALS as error:
         if pause_spent(db, run.id) is None:
             stuck.note(run.id, error)
@@ -117,15 +117,15 @@ def _alone(
 
 
 def _put_back(
-    db: apsw.Connection, run: LostRun, verdict: Verdict, dead: WorkerSeen, now: int
+    db: apsw.Connection, run: LostRun, after: AfterCrash, dead: WorkerSeen, now: int
 ) -> int:
     row = {
         "id": run.id,
         "part": run.part,
-        "crashes": verdict.crashes,
-        "losses_seen": verdict.losses_seen,
-        "status": verdict.status,
-        "due_at": verdict.due_at,
+        "crashes": after.crashes,
+        "losses_seen": after.losses_seen,
+        "status": after.status,
+        "due_at": after.due_at,
         "is_gone": dead.is_gone,
         "now": now,
     }
@@ -133,17 +133,17 @@ def _put_back(
     return found[0] if found else 0
 
 
-def _tell(db: apsw.Connection, run: LostRun, verdict: Verdict, seq: int, now: int) -> None:
+def _tell(db: apsw.Connection, run: LostRun, after: AfterCrash, seq: int, now: int) -> None:
     """Write why a run does not go on into its promise: the outcome, unless it only waits."""
     if run.parent_id is not None:
-        woken = wake_parent(db, run.parent_id, run.part, now, ends=verdict.is_final)
+        woken = wake_parent(db, run.parent_id, run.part, now, ends=after.is_final)
         seq = woken[0] if woken else seq
     outcome = {
         "id": run.id,
         "part": run.part,
-        "state": "rejected" if verdict.is_final else "pending",
-        "error": verdict.error,
-        "settled_at": now if verdict.is_final else None,
+        "state": "rejected" if after.is_final else "pending",
+        "error": after.error,
+        "settled_at": now if after.is_final else None,
         "seq": seq,
     }
     db.execute(_SET_OUTCOME, outcome)

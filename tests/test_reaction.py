@@ -7,8 +7,8 @@ import pytest
 from substrate import Effect, Retry
 from substrate.engine.run.attempts import Series
 from substrate.engine.step.invoke import NotBegun
+from substrate.engine.step.reaction import Next, reaction_to
 from substrate.engine.step.step import Step
-from substrate.engine.step.verdict import Next, judge
 from substrate.values.errors import Failure, NotEncodable, NotKept
 
 AGAIN = Retry(max_attempts=2, safe_on=(ConnectionRefusedError,))
@@ -42,15 +42,15 @@ EFFECTS = {
 @pytest.mark.parametrize("effect, error", EFFECTS)
 def test_an_effect_and_an_error(effect: Effect, error: type[BaseException]):
     """An error that proves that the call never left is safe; of a once call all else is unknown."""
-    verdict = judge(step(effect), error(), Series())
+    reaction = reaction_to(step(effect), error(), Series())
 
-    assert (verdict.next, verdict.may_have_happened) == EFFECTS[effect, error]
-    assert verdict.failure is None
+    assert (reaction.next, reaction.may_have_happened) == EFFECTS[effect, error]
+    assert reaction.failure is None
 
 
 def test_what_did_not_happen_is_tried_again():
     """A once call that reconcile knows not to have happened is one that never left."""
-    found = judge(step(Effect.ONCE), ValueError(), Series(), did_not_happen=True)
+    found = reaction_to(step(Effect.ONCE), ValueError(), Series(), did_not_happen=True)
 
     assert (found.next, found.may_have_happened) == (Next.RETRY, False)
 
@@ -64,24 +64,24 @@ def test_the_last_attempt():
         ({"raised_to_caller": (ValueError,), "pause_on": (ValueError,)}, Next.LET_THROUGH),
     ]
     for given, expected in options:
-        verdict = judge(step(Effect.PURE, **given), ValueError("no"), Series(1))
-        assert verdict.next is expected, given
-        assert (verdict.failure is not None) is (expected is Next.PAUSE)
+        reaction = reaction_to(step(Effect.PURE, **given), ValueError("no"), Series(1))
+        assert reaction.next is expected, given
+        assert (reaction.failure is not None) is (expected is Next.PAUSE)
 
 
 def test_a_fault_is_never_tried_again():
     """A mistake in code pauses the run at the first attempt, and where nobody knows, at once."""
     for effect, expected in {Effect.PURE: Next.PAUSE, Effect.ONCE: Next.FIND_OUT}.items():
         faulty = step(effect, fault_in=lambda error: FAULT)
-        verdict = judge(faulty, ValueError(), Series())
-        assert (verdict.next, verdict.failure) == (expected, FAULT)
+        reaction = reaction_to(faulty, ValueError(), Series())
+        assert (reaction.next, reaction.failure) == (expected, FAULT)
 
 
 def test_a_result_that_is_not_kept():
     """A result whose record would not give it back is a mistake; the call has happened."""
-    verdict = judge(
+    reaction = reaction_to(
         step(Effect.PURE), NotKept("it is lost", "a", None), Series(), has_returned=True
     )
 
-    assert (verdict.next, verdict.may_have_happened) == (Next.PAUSE, True)
-    assert verdict.failure is not None
+    assert (reaction.next, reaction.may_have_happened) == (Next.PAUSE, True)
+    assert reaction.failure is not None

@@ -10,10 +10,10 @@ from substrate.store.crashes import (
     MAX_ANYWAY,
     MAX_CRASHES,
     MAX_IN_COMPANY,
+    AfterCrash,
     Loss,
     LostRun,
-    Verdict,
-    judge,
+    after_crash,
 )
 from substrate.values.ids import RunId
 from substrate.values.records import OnDead, RunStatus
@@ -34,18 +34,18 @@ class Fleet:
     runs: dict[str, LostRun] = field(default_factory=dict)
     dead: dict[str, int] = field(default_factory=dict)
 
-    def die(self, *ids: str, is_whole: bool = True) -> Sequence[Verdict]:
+    def die(self, *ids: str, is_whole: bool = True) -> Sequence[AfterCrash]:
         """Let a worker die that had these runs."""
         had = [self.runs.setdefault(id_, lost(id_=id_)) for id_ in ids]
         loss = Loss.of(had, is_whole=is_whole)
         self.losses += is_whole
-        verdicts = [judge(run, replace(loss, losses=self.losses), 0) for run in had]
-        for run, verdict in zip(had, verdicts, strict=True):
-            crashes, seen = verdict.crashes, verdict.losses_seen
+        outcomes = [after_crash(run, replace(loss, losses=self.losses), 0) for run in had]
+        for run, after in zip(had, outcomes, strict=True):
+            crashes, seen = after.crashes, after.losses_seen
             self.runs[run.id] = replace(run, crashes=crashes, losses_seen=seen)
-            if verdict.status is RunStatus.DEAD:
+            if after.status is RunStatus.DEAD:
                 self.dead[run.id] = crashes
-        return verdicts
+        return outcomes
 
     def settle(self, id_: str) -> None:
         """Let a run record something."""
@@ -134,25 +134,25 @@ def test_a_worker_that_was_struck_off_before():
 def test_it_waits_longer_and_longer():
     """From the third crash on a run that is not dead waits, twice as long each time."""
     fleet = Fleet()
-    verdicts = [fleet.die("run", "other")[0] for _ in range(MAX_ANYWAY)]
+    outcomes = [fleet.die("run", "other")[0] for _ in range(MAX_ANYWAY)]
 
-    assert [v.status for v in verdicts[:2]] == [RunStatus.READY, RunStatus.READY]
-    assert [v.due_at for v in verdicts[2:-1]] == [1000 * 2**i for i in range(9)]
-    assert verdicts[-1].status is RunStatus.DEAD
+    assert [v.status for v in outcomes[:2]] == [RunStatus.READY, RunStatus.READY]
+    assert [v.due_at for v in outcomes[2:-1]] == [1000 * 2**i for i in range(9)]
+    assert outcomes[-1].status is RunStatus.DEAD
 
 
 def test_it_waits_no_longer_than_its_deadline():
     """A run that waits is due at its deadline at the latest."""
     run = replace(lost(8), deadline_at=DEADLINE)
-    assert judge(run, Loss(2, 2, is_whole=True, losses=1), 0).due_at == DEADLINE
+    assert after_crash(run, Loss(2, 2, is_whole=True, losses=1), 0).due_at == DEADLINE
 
 
 def test_a_child_whose_parent_waits():
     """It is paused where it would be dead."""
     run = replace(lost(2), on_dead=OnDead.WAIT)
-    verdict = judge(run, Loss(1, 1, is_whole=True), 0)
-    assert (verdict.status, verdict.is_final) == (RunStatus.PAUSED, False)
-    assert "3 times in a row" in (verdict.error or "")
+    after = after_crash(run, Loss(1, 1, is_whole=True), 0)
+    assert (after.status, after.is_final) == (RunStatus.PAUSED, False)
+    assert "3 times in a row" in (after.error or "")
 
 
 @pytest.mark.parametrize("step_s", [0.2, 0.6, 3.0])
@@ -173,9 +173,9 @@ def test_a_storm_buries_nobody(step_s: float, kill_s: float):
             next_kill = now + kill_s * chance.uniform(0.5, 1.5)
             victim = chance.randrange(3)
             had, driven[victim] = driven[victim], {}
-            verdicts = fleet.die(*had) if up_at[victim] <= now else []
-            for id_, verdict in zip(had, verdicts, strict=True):
-                due[id_] = now + 0.3 + (verdict.due_at or 0) / 1000
+            outcomes = fleet.die(*had) if up_at[victim] <= now else []
+            for id_, after in zip(had, outcomes, strict=True):
+                due[id_] = now + 0.3 + (after.due_at or 0) / 1000
             up_at[victim] = now + 0.3
         for worker, mine in enumerate(driven):
             for id_, since in mine.items():

@@ -40,7 +40,7 @@ class Next(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Reaction:
     """The decision about one failed call."""
 
     #: The next action.
@@ -51,14 +51,14 @@ class Verdict:
     failure: Failure | None = None
 
 
-def judge(
+def reaction_to(
     step: Step,
     error: BaseException,
     before: Series,
     *,
     has_returned: bool = False,
     did_not_happen: bool = False,
-) -> Verdict:
+) -> Reaction:
     """Decide what follows the error of a call, after the failed attempts `before` it.
 
     `has_returned`: the call returned, and the error is about its result, so the call happened. An
@@ -70,7 +70,7 @@ def judge(
     is_safe = is_rolled_back or never_left or did_not_happen
     fault = step.fault_in(error)
     if step.effect is Effect.ONCE and not (is_safe or has_returned):
-        return Verdict(Next.FIND_OUT, may_have_happened=True, failure=fault)
+        return Reaction(Next.FIND_OUT, may_have_happened=True, failure=fault)
     may_have_happened = not is_safe
     if has_returned and isinstance(error, NotKept):
         fault = failure_of(error)
@@ -79,9 +79,9 @@ def judge(
         and isinstance(error, Exception)  # no policy covers what is none, such as SystemExit
         and step.retry.allows(error, before.count + 1, before.spent)
     ):
-        return Verdict(Next.RETRY, may_have_happened)
+        return Reaction(Next.RETRY, may_have_happened)
     if isinstance(error, step.raised_to_caller):
-        return Verdict(Next.LET_THROUGH, may_have_happened)
+        return Reaction(Next.LET_THROUGH, may_have_happened)
     if fault is not None or isinstance(error, step.pause_on):
-        return Verdict(Next.PAUSE, may_have_happened, fault or failure_of(error))
-    return Verdict(Next.REJECT, may_have_happened)
+        return Reaction(Next.PAUSE, may_have_happened, fault or failure_of(error))
+    return Reaction(Next.REJECT, may_have_happened)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from substrate.models.parts import Json
 from substrate.models.providers.bounded import bounding
@@ -24,6 +24,8 @@ from substrate.values.errors import BadRequest
 CONNECT_S = 10.0
 """How long a connection may take to come about."""
 
+ClientT = TypeVar("ClientT")
+
 
 @dataclass(frozen=True, slots=True)
 class Sdk:
@@ -36,16 +38,21 @@ class Sdk:
     #: The package of its HTTP client.
     http: ModuleType
 
-    def http_client(self) -> Any:
-        """Return an HTTP client as the SDK makes its own, by which no answer grows without end."""
-        hook = bounding(reads_all_as_events=True)
-        return self.package.DefaultAsyncHttpxClient(event_hooks={"response": [hook]})
+    def client(
+        self, make: Callable[..., ClientT], provider: str, remedy: str, **arguments: Any
+    ) -> ClientT:
+        """Return a client that tries nothing again, and by which no answer grows without end.
 
-    @contextmanager
-    def connecting(self, provider: str, remedy: str) -> Iterator[None]:
-        """Turn what the SDK raises about a key or an address into `BadRequest`."""
+        Args:
+            make: The SDK's class of clients.
+            provider: Whose it is, for an error.
+            remedy: What to check where its key or its address cannot be used: `BadRequest`.
+            arguments: What the class takes beside that: the key and the address among them.
+        """
+        hook = bounding(reads_all_as_events=True)
         try:
-            yield
+            client = self.package.DefaultAsyncHttpxClient(event_hooks={"response": [hook]})
+            return make(max_retries=0, http_client=client, **arguments)
         except (self.error, self.http.InvalidURL) as error:
             raise BadRequest(f"{provider}: {error}; {remedy}") from error
 

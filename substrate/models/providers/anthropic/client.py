@@ -36,14 +36,14 @@ def connect(address: Address) -> "Anthropic":
     Raises `BadRequest` when these cannot be used.
     """
     prices.load(PROVIDER)
-    with _SDK.connecting(PROVIDER, "check ANTHROPIC_BASE_URL and the key"):
-        client = AsyncAnthropic(
-            api_key=address.key,
-            base_url=address.base_url,
-            max_retries=0,
-            open_telemetry=False,
-            http_client=_SDK.http_client(),
-        )
+    client = _SDK.client(
+        AsyncAnthropic,
+        PROVIDER,
+        "check ANTHROPIC_BASE_URL and the key",
+        api_key=address.key,
+        base_url=address.base_url,
+        open_telemetry=False,
+    )
     return Anthropic(client)
 
 

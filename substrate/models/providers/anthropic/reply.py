@@ -3,12 +3,14 @@
 A reply is put together here block by block, since the SDK's own helper repairs a tool's
 half-written JSON, and the loop has to know that it was half-written.
 
-Invariant: what the API wants back unchanged is in a part's `native`, whole.
+Invariants: what the API wants back unchanged is in a part's `native`, whole. A delta takes the same
+time however much has come before it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from io import StringIO
 from operator import add
 
 from substrate.models import messages as m
@@ -37,10 +39,12 @@ class Draft:
     """One message as far as its stream has come."""
 
     id: str | None = None
-    #: By their index, as they have grown.
-    blocks: dict[int, dict[str, Json]] = field(default_factory=dict)
+    #: By their index, as they began.
+    begun: dict[int, dict[str, Json]] = field(default_factory=dict)
+    #: By the index of a block and the name of a text of it, that text as it has grown.
+    grown: dict[int, dict[str, StringIO]] = field(default_factory=dict)
     #: By the index of a tool's block, its input as JSON text.
-    inputs: dict[int, str] = field(default_factory=dict)
+    written: dict[int, StringIO] = field(default_factory=dict)
     #: The API's counts, the latest of each.
     usage: dict[str, Json] = field(default_factory=dict)
     #: Whether the output was counted, which comes at the end.
@@ -54,13 +58,32 @@ class Draft:
 
     @property
     def content(self) -> list[dict[str, Json]]:
-        """Its blocks in order."""
-        return [self.blocks[index] for index in sorted(self.blocks)]
+        """Its blocks in order, as they have grown."""
+        return [self.block(index) for index in sorted(self.begun)]
+
+    @property
+    def inputs(self) -> dict[int, str]:
+        """By the index of a tool's block, its input as JSON text."""
+        return {index: text.getvalue() for index, text in self.written.items()}
 
     @property
     def has_begun(self) -> bool:
         """Whether anything has come."""
-        return bool(self.usage or self.blocks or self.id)
+        return bool(self.usage or self.begun or self.id)
+
+    def block(self, index: int) -> dict[str, Json]:
+        """Return a block as it has grown."""
+        texts = self.grown.get(index, {})
+        return {**self.begun[index], **{name: text.getvalue() for name, text in texts.items()}}
+
+    def grow(self, index: int, name: str, piece: str) -> str:
+        """Add a piece to a text of a block that has begun; return it."""
+        texts = self.grown.setdefault(index, {})
+        if name not in texts:
+            texts[name] = StringIO()
+            texts[name].write(self.begun[index][name])
+        texts[name].write(piece)
+        return piece
 
 
 def calls_ours(draft: Draft) -> bool:
@@ -95,7 +118,8 @@ def take(draft: Draft, event: dict[str, Json]) -> str:
             block = dict(event["content_block"])
             if not isinstance(block["type"], str):
                 raise TypeError(f"a block whose type is {type(block['type']).__name__}")
-            draft.blocks[event["index"]] = block
+            draft.begun[event["index"]] = block
+            draft.grown.pop(event["index"], None)
         case "content_block_delta":
             return _grow(draft, event["index"], event["delta"])
         case "message_delta":
@@ -113,26 +137,26 @@ def take(draft: Draft, event: dict[str, Json]) -> str:
 
 
 def _grow(draft: Draft, index: int, delta: dict[str, Json]) -> str:
-    block = draft.blocks[index]
+    block = draft.begun[index]
     match delta["type"]:
         case "text_delta":
-            block["text"] += delta["text"]
-            return str(delta["text"])
+            return draft.grow(index, "text", delta["text"])
         case "thinking_delta":
-            block["thinking"] += delta["thinking"]
+            draft.grow(index, "thinking", delta["thinking"])
         case "signature_delta":
             block["signature"] = delta["signature"]
         case "citations_delta":
-            block["citations"] = [*(block.get("citations") or []), delta["citation"]]
+            block["citations"] = block.get("citations") or []
+            block["citations"].append(delta["citation"])
         case "input_json_delta":
-            draft.inputs[index] = draft.inputs.get(index, "") + delta["partial_json"]
+            draft.written.setdefault(index, StringIO()).write(delta["partial_json"])
     return ""
 
 
 def _finish_input(draft: Draft, index: int) -> None:
     """Give a tool's block the input that came in pieces, since a paused block goes back whole."""
-    if written := draft.inputs.get(index):
-        draft.blocks[index]["input"] = m.ToolCall.read("", "", written).arguments
+    if (written := draft.written.get(index)) and (text := written.getvalue()):
+        draft.begun[index]["input"] = m.ToolCall.read("", "", text).arguments
 
 
 def reply(model: str, request: Request, drafts: Sequence[Draft]) -> m.Reply:
@@ -144,9 +168,9 @@ def reply(model: str, request: Request, drafts: Sequence[Draft]) -> m.Reply:
     if word not in _STOPS:
         raise unknown_stop(f"{PROVIDER}:{model}", word)
     parts = [
-        _part(draft.blocks[index], draft.inputs.get(index))
-        for draft in drafts
-        for index in sorted(draft.blocks)
+        _part(draft.block(index), inputs.get(index))
+        for draft, inputs in ((each, each.inputs) for each in drafts)
+        for index in sorted(draft.begun)
     ]
     calls = any(isinstance(part, m.ToolCall) for part in parts)
     natural = m.StopReason.TOOL_CALLS if calls else m.StopReason.END

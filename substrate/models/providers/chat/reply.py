@@ -4,12 +4,14 @@
 
 Invariants: an answer counts only when a choice has named its
 `finish_reason`; what a server counts after that is waited for a moment only. A call without an id
-is given one. Where a server counts no tokens, they are estimated.
+is given one. Where a server counts no tokens, they are estimated. A delta takes the same time
+however much has come before it.
 """
 
 import json
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from io import StringIO
 
 from substrate.models import messages as m
 from substrate.models import prices
@@ -50,9 +52,22 @@ class _Call:
     id: str = ""
     name: str = ""
     #: JSON text.
-    arguments: str = ""
+    arguments: StringIO = field(default_factory=StringIO)
     #: What else the server hung on it.
     native: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Detail:
+    """One of OpenRouter's blocks of reasoning as far as its pieces have come."""
+
+    fields: dict[str, Json]
+    #: Those of its fields that come in pieces.
+    texts: dict[str, StringIO] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the block as it goes back."""
+        return {**self.fields, **{name: text.getvalue() for name, text in self.texts.items()}}
 
 
 @dataclass(slots=True)
@@ -60,11 +75,11 @@ class _Draft:
     """One answer as far as its stream has come."""
 
     id: str | None = None
-    text: str = ""
+    words: StringIO = field(default_factory=StringIO)
     #: By the name under which the server sends it.
-    reasoning: dict[str, str] = field(default_factory=dict)
+    thought: dict[str, StringIO] = field(default_factory=dict)
     #: OpenRouter's blocks of reasoning, which it wants back.
-    details: list[dict[str, Json]] = field(default_factory=list)
+    details: list[_Detail] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
     counts: dict[str, Json] = field(default_factory=dict)
     #: Why it stopped, in the server's word.
@@ -72,10 +87,22 @@ class _Draft:
     has_begun: bool = False
 
     @property
+    def text(self) -> str:
+        """Its words so far."""
+        return self.words.getvalue()
+
+    @property
+    def native(self) -> dict[str, Json]:
+        """Its reasoning so far, as it goes back."""
+        details = [each.to_json() for each in self.details]
+        reasoning = {name: text.getvalue() for name, text in self.thought.items()}
+        return {**reasoning, **({"reasoning_details": details} if details else {})}
+
+    @property
     def written(self) -> Json:
         """What the model wrote, to be counted where the server does not."""
-        calls = [[each.name, each.arguments] for each in self.calls]
-        pieces = [self.text, *self.reasoning.values(), *self.details, *calls]
+        calls = [[each.name, each.arguments.getvalue()] for each in self.calls]
+        pieces = [self.text, *self.native.values(), *calls]
         return [each for each in pieces if each]
 
 
@@ -154,14 +181,14 @@ def _take(draft: _Draft, event: dict[str, Json], called: str) -> str:
 def _grow(draft: _Draft, delta: dict[str, Json]) -> str:
     for name in REASONING:
         if delta.get(name):
-            draft.reasoning[name] = draft.reasoning.get(name, "") + delta[name]
+            draft.thought.setdefault(name, StringIO()).write(delta[name])
     for detail in delta.get("reasoning_details") or ():
         _merge(draft.details, detail)
     for position, piece in enumerate(delta.get("tool_calls") or ()):
         _grow_call(draft.calls, piece.get("index", position), piece)
     words = delta.get("content") or ""
     words += delta.get("refusal") or ""
-    draft.text += words
+    draft.words.write(words)
     return words
 
 
@@ -180,19 +207,23 @@ def _grow_call(calls: list[_Call], index: int, piece: dict[str, Json]) -> None:
     known.id = id or known.id
     known.name = function.get("name") or known.name
     written = function.get("arguments") or ""
-    known.arguments += written if isinstance(written, str) else json.dumps(written)
+    known.arguments.write(written if isinstance(written, str) else json.dumps(written))
     kept = ("index", "id", "type", "function")
     known.native.update({k: v for k, v in piece.items() if k not in kept and v is not None})
 
 
-def _merge(details: list[dict[str, Json]], piece: dict[str, Json]) -> None:
+def _merge(details: list[_Detail], piece: dict[str, Json]) -> None:
     """Add a piece of a reasoning block, which its index names, to the blocks so far."""
-    if not (details and details[-1].get("index") == piece.get("index") is not None):
-        details.append(dict(piece))
-        return
+    if not (details and details[-1].fields.get("index") == piece.get("index") is not None):
+        details.append(_Detail({}))
+    fields, texts = details[-1].fields, details[-1].texts
     for key, value in piece.items():
-        grows = key in ("text", "summary", "data") and isinstance(details[-1].get(key), str)
-        details[-1][key] = details[-1][key] + value if grows and value else value
+        if key in ("text", "summary", "data") and isinstance(value, str):
+            fields.setdefault(key, "")
+            texts.setdefault(key, StringIO()).write(value)
+        elif key not in texts or value is not None:
+            texts.pop(key, None)
+            fields[key] = value
 
 
 def _counts(event: dict[str, Json]) -> dict[str, Json]:
@@ -202,21 +233,23 @@ def _counts(event: dict[str, Json]) -> dict[str, Json]:
 
 def _reply(server: Server, model: str, request: Request, draft: _Draft) -> m.Reply:
     parts: list[m.ReplyPart] = []
-    if draft.reasoning or draft.details:
-        details = {"reasoning_details": draft.details} if draft.details else {}
-        native = {**draft.reasoning, **details}
-        parts.append(m.Thinking(next(iter(draft.reasoning.values()), ""), native=native))
-    if draft.text:
-        parts.append(m.Text(whole(draft.text)))
+    if native := draft.native:
+        summary = next((native[name] for name in draft.thought), "")
+        parts.append(m.Thinking(summary, native=native))
+    if words := draft.text:
+        parts.append(m.Text(whole(words)))
     parts += [
         m.ToolCall.read(
-            each.id or request.call_id(i), each.name, each.arguments, each.native or None
+            each.id or request.call_id(i),
+            each.name,
+            each.arguments.getvalue(),
+            each.native or None,
         )
         for i, each in enumerate(sorted(draft.calls, key=lambda each: each.index))
     ]
     stop = _stop(server.name(model), draft)
     detail = draft.finish if stop is m.StopReason.REFUSAL else None
-    if detail and not draft.text:
+    if detail and not words:
         parts.append(m.Text(detail))
     usage = _usage(server, model, request, draft)
     kept = uncalled(parts, stop)

@@ -1,6 +1,7 @@
 """A reply from the chunks of Gemini's stream.
 
-Invariant: a part that carries a thought signature keeps it in `native`, in its place.
+Invariants: a part that carries a thought signature keeps it in `native`, in its place. A chunk
+takes the same time however much has come before it.
 """
 
 import json
@@ -8,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from io import StringIO
 from operator import add
 
 from substrate.models import messages as m
@@ -46,8 +48,10 @@ class Draft:
     """One answer as far as its stream has come."""
 
     id: str | None = None
-    #: As they came, words joined to the words before them.
-    parts: list[dict[str, Json]] = field(default_factory=list)
+    #: As they came, words joined to the words before them; the last one's are in `words`.
+    begun: list[dict[str, Json]] = field(default_factory=list)
+    #: Those of the last part, where it has more than it began with.
+    words: StringIO | None = None
     #: The API's counts, the latest of each.
     counts: dict[str, Json] = field(default_factory=dict)
     #: Why it stopped, in the API's word.
@@ -60,6 +64,14 @@ class Draft:
     continuation: str | None = None
 
     @property
+    def parts(self) -> list[dict[str, Json]]:
+        """Its parts so far."""
+        if self.words is not None:
+            self.begun[-1] = {**self.begun[-1], "text": self.words.getvalue()}
+            self.words = None
+        return self.begun
+
+    @property
     def is_complete(self) -> bool:
         """Whether the server has said why it stopped, or that it will not begin."""
         return self.finish is not None or self.blocked is not None
@@ -67,7 +79,7 @@ class Draft:
     @property
     def has_begun(self) -> bool:
         """Whether anything has come."""
-        return bool(self.parts or self.counts or self.is_complete)
+        return bool(self.begun or self.counts or self.is_complete)
 
     def take(self, chunk: dict[str, Json]) -> str:
         """Add a chunk; return the words for the user in it."""
@@ -90,13 +102,16 @@ class Draft:
 
     def _add(self, part: dict[str, Json]) -> str:
         """Add a part, joining words to the words before them; a signed part stays by itself."""
-        last = self.parts[-1] if self.parts else {}
+        last = self.begun[-1] if self.begun else {}
         both = (last, part)
         are_words = all("text" in each and each.keys() <= {"text", "thought"} for each in both)
         if are_words and last.get("thought") == part.get("thought"):
-            self.parts[-1] = {**last, "text": last["text"] + part["text"]}
+            if self.words is None:
+                self.words = StringIO()
+                self.words.write(last["text"])
+            self.words.write(part["text"])
         elif "functionCall" in part and _is_unfinished(last.get("functionCall")):
-            self.parts[-1] = {**last, "functionCall": _joined(last, part)}
+            self.begun[-1] = {**last, "functionCall": _joined(last, part)}
         else:
             self.parts.append(part)
         return "" if part.get("thought") else str(part.get("text", ""))
@@ -110,7 +125,8 @@ def _is_unfinished(call: Json) -> bool:
 def _joined(last: dict[str, Json], part: dict[str, Json]) -> dict[str, Json]:
     """Return a call with one more of its pieces; the last piece does not say `willContinue`."""
     so_far, piece = last["functionCall"], part["functionCall"]
-    pieces = [*(so_far.get("partialArgs") or ()), *(piece.get("partialArgs") or ())]
+    pieces = so_far.get("partialArgs") or []  # it is this draft's own, and grows in its place
+    pieces.extend(piece.get("partialArgs") or ())
     goes_on = {"willContinue": bool(piece.get("willContinue"))}
     return {**so_far, **goes_on, "partialArgs": pieces}
 

@@ -47,13 +47,13 @@ def connect(address: Address) -> "Groq":
     Raises `BadRequest` when these cannot be used.
     """
     prices.load(PROVIDER)
-    with _SDK.connecting(PROVIDER, "check GROQ_BASE_URL and the key"):
-        client = AsyncGroq(
-            api_key=address.key,
-            base_url=address.base_url,
-            max_retries=0,
-            http_client=_SDK.http_client(),
-        )
+    client = _SDK.client(
+        AsyncGroq,
+        PROVIDER,
+        "check GROQ_BASE_URL and the key",
+        api_key=address.key,
+        base_url=address.base_url,
+    )
     return Groq(client)
 
 

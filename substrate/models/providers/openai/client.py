@@ -37,13 +37,13 @@ def connect(address: Address) -> "OpenAI":
     Raises `BadRequest` when these cannot be used.
     """
     prices.load(PROVIDER)
-    with _SDK.connecting(PROVIDER, "check OPENAI_BASE_URL and the key"):
-        client = AsyncOpenAI(
-            api_key=address.key,
-            base_url=address.base_url,
-            max_retries=0,
-            http_client=_SDK.http_client(),
-        )
+    client = _SDK.client(
+        AsyncOpenAI,
+        PROVIDER,
+        "check OPENAI_BASE_URL and the key",
+        api_key=address.key,
+        base_url=address.base_url,
+    )
     return OpenAI(client)
 
 

@@ -40,13 +40,13 @@ def connect(address: Address) -> "OpenAIChat":
     key = address.key or os.environ.get("OPENAI_CHAT_API_KEY")
     if not base_url and not key:
         key = os.environ.get("OPENAI_API_KEY")
-    with _SDK.connecting(PROVIDER, "check OPENAI_CHAT_BASE_URL"):
-        client = AsyncOpenAI(
-            api_key=key or NO_KEY,
-            base_url=base_url,
-            max_retries=0,
-            http_client=_SDK.http_client(),
-        )
+    client = _SDK.client(
+        AsyncOpenAI,
+        PROVIDER,
+        "check OPENAI_CHAT_BASE_URL",
+        api_key=key or NO_KEY,
+        base_url=base_url,
+    )
     return OpenAIChat(client)
 
 

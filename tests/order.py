@@ -33,6 +33,7 @@ ONE_BY_ONE = (
 LONGEST = (
     *ONE_BY_ONE,
     "tests/test_template.py",
+    "tests/test_fork_crash.py",
     "tests/test_models_wire.py",
     "tests/test_providers.py",
     "tests/test_silence.py",

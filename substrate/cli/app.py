@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from substrate.cli.checking import crash
 from substrate.cli.environment import load_dotenv
 from substrate.engine.worker.options import DEFAULT_OPTIONS, SHORTEST_LEASE_S, WorkerOptions
 from substrate.values.ids import DEFAULT_QUEUE
@@ -297,3 +298,6 @@ def compare(
     from substrate.cli.compare.prompts import compare_versions
 
     return _await(compare_versions, context, name, limit, scores)
+
+
+app.command()(crash)

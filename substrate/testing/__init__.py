@@ -1,7 +1,7 @@
 """What tests of durable functions need: time that they own, and a process that ends at any commit.
 
 Beside it stands `substrate.testing.cassette`: a model that says what another one said when it was
-recorded. Nothing of the kit imports this room; what a fork's tests need is promised here.
+recorded. What a fork's tests need is promised here; of the kit, the command `crash` uses it.
 """
 
 from substrate.testing.clock import ManualClock

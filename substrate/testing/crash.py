@@ -20,7 +20,7 @@ from substrate.store.backend import HeartbeatConnection
 from substrate.store.store import Store
 from substrate.values.clock import Clock
 from substrate.values.ids import RunId
-from substrate.values.records import Claim, Owner, RunStatus
+from substrate.values.records import Checkpoint, Claim, Fence, NewRun, Owner, RunStatus
 
 T = TypeVar("T")
 
@@ -89,7 +89,11 @@ def kill_at_commit(
 
 
 class KillingStore:
-    """A store like another, until it strikes. `reached` names the methods of its commits so far."""
+    """A store like another, until it strikes.
+
+    `reached` names the methods of its commits so far, and `written` the promises of each, where
+    the method says which it writes.
+    """
 
     def __init__(
         self,
@@ -102,6 +106,7 @@ class KillingStore:
     ) -> None:
         self.clock: Clock = store.clock
         self.reached: list[str] = []
+        self.written: list[tuple[str, ...]] = []
         self._store = store
         self._boundary = boundary
         self._side = side
@@ -177,15 +182,16 @@ class KillingStore:
     async def _write(
         self, name: str, method: Callable[..., Awaitable[Any]], *args: Any, **named: Any
     ) -> Any:
-        number = self._before(name)
+        number = self._before(name, _ids_in(args[0]) if args else ())
         result = await method(*args, **named)
         self._reach(number, Side.AFTER)
         return result
 
-    def _before(self, name: str) -> int:
+    def _before(self, name: str, written: tuple[str, ...] = ()) -> int:
         """Count a commit that is about to be made; return its number."""
         with self._lock:  # the heartbeat has a thread of its own
             self.reached.append(name)
+            self.written.append(written)
             number = len(self.reached)
         self._reach(number, Side.BEFORE)
         return number
@@ -199,6 +205,18 @@ class KillingStore:
         """Strike when this is the commit, and its side."""
         if number == self._boundary and side is self._side:
             self._strike()
+
+
+def _ids_in(given: object) -> tuple[str, ...]:
+    """Return which promises a method of the store writes, by its first argument."""
+    match given:
+        case Checkpoint():
+            return (given.promise.id,)
+        case NewRun() | Fence():
+            return (given.id if isinstance(given, NewRun) else given.run_id,)
+        case list() | tuple():
+            return tuple(id_ for each in given for id_ in _ids_in(each))
+    return ()
 
 
 class KillingHeartbeat:

@@ -1,4 +1,4 @@
-"""`python -m agent …`: run, worker, runs, show, signal, cancel, resume, discard, compare."""
+"""`python -m agent …`: run, worker, runs, show, crash and more; ``--help`` lists them all."""
 
 from substrate.cli import main
 

@@ -12,10 +12,29 @@ from substrate.engine.run.log_once import TroubleLog
 from substrate.engine.run.threads import Threads
 from substrate.store.store import Store
 from substrate.values.clock import Clock
-from substrate.values.ids import DEFAULT_QUEUE, RunId
+from substrate.values.ids import DEFAULT_QUEUE, PromiseId, RunId
+from substrate.values.records import Effect
 
 Listener = Callable[[str, dict[str, Any]], None]
 """Called with each live event: the run's id, and the event. May be called in a step's thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallBegins:
+    """A call of a step's function that is about to be made."""
+
+    #: The step's promise.
+    promise: PromiseId
+    #: The step's name.
+    name: str
+    #: What a crash in its middle means.
+    effect: Effect
+    #: The key that the function is given, if it takes one.
+    idempotency_key: str | None
+
+
+Witness = Callable[[CallBegins], None]
+"""Called right before each call, on the loop or in the call's own thread."""
 
 STEP_RETRY = "retry"
 """The engine's own live event: ``{"event": "retry", "key": …, "attempt": …}``."""
@@ -59,6 +78,8 @@ class Services:
     on_wake: Callable[[RunId], None] = _ignore
     #: Called when a run has become idle.
     on_idle: Callable[[], None] = _ignore
+    #: Told of each call of a step right before it is made; None: nobody counts.
+    on_call: Witness | None = None
     #: The log for trouble with the database.
     troubles: TroubleLog = field(default_factory=TroubleLog)
 

@@ -49,7 +49,9 @@ class Caller:
         """
         step, check_holds = self._step, self._execution.lifecycle.check_holds
         for _ in range(_CHANCES):
-            call = self.call = await self._next_call(step.call, wants_key=step.wants_key)
+            call = self.call = await self._next_call(
+                step.call, wants_key=step.wants_key, is_told=True
+            )
             try:
                 if step.has_intent and (intent := await self._announce(call)).is_settled:
                     return intent
@@ -84,12 +86,16 @@ class Caller:
         calls.append(call)
         return await self._row.write_intent(call.under_way)
 
-    async def _next_call(self, function: Callable[..., Any], *, wants_key: bool) -> Call:
+    async def _next_call(
+        self, function: Callable[..., Any], *, wants_key: bool, is_told: bool = False
+    ) -> Call:
         """Prepare a call of a function, with a thread if the function is not async."""
         step = self._step
         slot = None if is_async(function) else await free_slot(self._execution)
         if wants_key:
             function = partial(function, idempotency_key=self._row.idempotency_key)
+        if is_told:
+            function = self._row.told(function)
         is_first = step.effect is Effect.ONCE or not (self._is_recorded or self._row.is_in_doubt)
         return Call(self._execution, step.name, function, slot, is_first=is_first)
 

@@ -155,7 +155,9 @@ class StepExecution:
         async def call(tx: Transaction) -> Promise:
             slot = slots.pop() if slots else await execution.services.threads.slot()
             with_key = {"idempotency_key": self._row.idempotency_key} if step.wants_key else {}
-            made = Call(execution, step.name, partial(step.call, tx, **with_key), slot)
+            made = Call(
+                execution, step.name, self._row.told(partial(step.call, tx, **with_key)), slot
+            )
             try:
                 outcome = await made.make(None)
             finally:

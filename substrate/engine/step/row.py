@@ -4,6 +4,7 @@ A row keeps the effect, the fingerprint and the creation time of the execution t
 The current code may ask for something else, if a person has accepted the record.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -24,7 +25,7 @@ from substrate.engine.run.attempts import (
 )
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.mismatch import RequestedCall
-from substrate.engine.run.services import STEP_RETRY
+from substrate.engine.run.services import STEP_RETRY, CallBegins
 from substrate.engine.step.invoke import Result
 from substrate.engine.step.step import Step, idempotency_key
 from substrate.values.clock import from_ms
@@ -96,6 +97,20 @@ class StepRow:
         """Identifies the calls of this claim for this promise in `Threads.running`."""
         fence = self._execution.fence
         return promise_id(fence.run_id, self.asked.key), fence.epoch
+
+    def told(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        """Return a call as it is made: told to who counts the calls, where somebody does."""
+        on_call, step = self._execution.services.on_call, self.step
+        if on_call is None:
+            return function
+        key = self.idempotency_key if step.wants_key else None
+        begins = CallBegins(self.running[0], step.name, step.effect, key)
+
+        def call() -> Any:
+            on_call(begins)
+            return function()
+
+        return call
 
     @property
     def series(self) -> Series:

@@ -19,7 +19,7 @@ from substrate.engine.function.place import described
 from substrate.engine.function.registry import Registry
 from substrate.engine.run.committer import Committer
 from substrate.engine.run.execution import Execution
-from substrate.engine.run.services import Listener, Services, ignore_event
+from substrate.engine.run.services import Listener, Services, Witness, ignore_event
 from substrate.engine.run.threads import Threads
 from substrate.engine.worker.closing import STOPPING, calls_that_must_end, ended, wind_down
 from substrate.engine.worker.line import Line
@@ -43,7 +43,8 @@ _CLOSING = 2 * _LAST_WORD + 3 * LAST_WAIT  # seconds of closing beyond the grace
 class Worker:
     """Drives runs in this process. Use `Client.work`, which starts and stops it.
 
-    `lines` is its share of the store's lines, all of them if not told otherwise.
+    `lines` is its share of the store's lines, all of them if not told otherwise. `on_call` is told
+    of each call of a step right before it is made, for who counts them.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Worker:
         on_event: Listener = ignore_event,
         only: RunId | None = None,
         lines: Collection[int] | None = None,
+        on_call: Witness | None = None,
     ) -> None:
         if not isinstance(options, WorkerOptions):
             raise Misuse(
@@ -72,6 +74,7 @@ class Worker:
         self._registry = Registry(functions)
         self._queue = check_name(queue)
         self._listener = on_event
+        self._on_call = on_call
         self._stir = asyncio.Event()
         self._places = Places(options.concurrency, asyncio.get_running_loop().time)
         #: What it does on each of its lines, by the line's number.
@@ -154,6 +157,7 @@ class Worker:
             queue=self._queue,
             on_wake=line.wake,
             on_idle=self._stand_by,
+            on_call=self._on_call,
             troubles=line.troubles,
         )
 

@@ -1,0 +1,279 @@
+"""One drive: what a forked process does with the run, until it has ended or is killed at a commit.
+
+What it calls is written down outside the database, a line a call, right before the call is made: a
+file that is appended to survives the kill. What has become of the run is its report, which a
+process that is killed does not come to write.
+
+Invariants: the fork is loaded from the copy of its folder, and what is relative to its files or to
+the current folder lies there. Unless a live model is allowed, no provider's key is in the
+environment, and a model that would be asked all the same is refused before the run begins.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from substrate.agent.history.questions import read_questions
+from substrate.agent.history.run import history_of
+from substrate.agent.task import Task
+from substrate.cli.errors import UsageError
+from substrate.cli.exit import Exit
+from substrate.cli.fork import Fork, load_fork
+from substrate.engine.client import Client
+from substrate.engine.run.services import CallBegins
+from substrate.engine.worker.options import WorkerOptions
+from substrate.engine.worker.worker import Worker
+from substrate.models.model import SCRIPTED, disconnect
+from substrate.store.connect import open_store
+from substrate.store.store import Store
+from substrate.testing.crash import KillingStore, Side, kill_this_process
+from substrate.values.errors import OstinatoError
+from substrate.values.ids import RunId
+from substrate.values.records import Kind, Promise, Run, RunStatus
+
+RUN = RunId("crash")
+"""The id of the run, in each database the same: so are its idempotency keys."""
+
+CALLS, STRUCK, SAID, REPORT = "calls", "struck", "said", "report.json"
+"""The files of a case: what was called, where it was killed, what was printed, what it came to."""
+
+UNKNOWN = "OutcomeUnknown"
+"""The type of the error of a call of which nobody knows whether it happened."""
+
+_LONGEST_WAIT_MS = 30_000  # for a timer; a run that waits for longer, waits
+_LOOK_S = 0.05  # between two looks at who drives the run
+_OPTIONS = WorkerOptions(
+    idle_timeout=timedelta(0),
+    poll=timedelta(milliseconds=20),
+    lease=timedelta(seconds=5),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """What a process is to do."""
+
+    #: The package of the fork, loaded from the copy of its folder.
+    package: str
+    #: The folder of the case, with the copy as its ``world``.
+    folder: Path
+    #: The environment.
+    environment: dict[str, str]
+    #: What the agent is asked.
+    question: str
+    #: Names of signals, and the JSON that answers a question under that name.
+    signals: tuple[tuple[str, Any], ...] = ()
+    #: At which commit it is killed; 0 is at none.
+    boundary: int = 0
+    #: On which side of it.
+    side: Side = Side.BEFORE
+    #: Whether a model may be asked that costs money.
+    is_live: bool = False
+
+    def again(self) -> "Drive":
+        """Return the drive that goes on after the kill."""
+        return replace(self, boundary=0)
+
+    @property
+    def world(self) -> Path:
+        """The copy of the fork's folder, in which the agent is at work."""
+        return self.folder / "world"
+
+
+def be(drive: Drive) -> int:
+    """Be the process: drive the run and report. Return the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this one ends it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _speak_to(drive.folder / SAID)
+    os.environ.clear()
+    os.environ.update(drive.environment)
+    home = Path.cwd()
+    os.chdir(drive.world)
+    sys.path[:] = [str(drive.world) if Path(each or ".") == home else each for each in sys.path]
+    if str(drive.world) not in sys.path:
+        sys.path.append(str(drive.world))
+    try:
+        fork = load_fork(drive.package)
+        answers = who_answers(fork, is_live=drive.is_live)
+        report = {"answers": answers, **asyncio.run(_driven(drive, fork))}
+    except OstinatoError as error:
+        report = {"error": {"type": type(error).__name__, "message": str(error)}}
+    (drive.folder / REPORT).write_text(json.dumps(report), encoding="utf-8")
+    return Exit.FAILED if "error" in report else Exit.DONE
+
+
+def who_answers(fork: Fork, *, is_live: bool) -> str:
+    """Return the model that answers. Raises where it is a live one, and that is not allowed."""
+    model = fork.model.available()
+    if is_live or model.provider in SCRIPTED:
+        fork.check_key()
+        return model.id
+    cure = "give the model in hooks.py an offline= that answers in its place, or say --live"
+    if model.missing_key:
+        raise UsageError(f"{model.id} has nobody who answers in its place offline; {cure}")
+    raise UsageError(
+        f"{model.id} would be asked live, and again after each kill, for which somebody pays; "
+        f"{cure}"
+    )
+
+
+async def _driven(drive: Drive, fork: Fork) -> dict[str, Any]:
+    """Drive the run to its end, or until it waits for what does not come; return what it came to.
+
+    `before` is what was recorded when this process began: at the kill, if one was killed before.
+    """
+    store = await open_store(drive.environment["DATABASE_URL"])
+    try:
+        before = await _tree(store)
+        killing = KillingStore(
+            store, drive.boundary, drive.side, lambda: _die(drive, killing), with_heartbeats=False
+        )
+        client = Client(killing)  # type: ignore[arg-type]  # it is one in all that is asked of it
+        worker = Worker(
+            killing,  # type: ignore[arg-type]
+            fork.functions,
+            options=_OPTIONS,
+            on_call=lambda call: _note(drive.folder / CALLS, call),
+        )
+        await worker.open()
+        try:
+            await client.start(fork.agent, Task(drive.question), id=RUN)
+            await _to_its_end(drive, client, worker)
+        finally:
+            await worker.close()
+            await disconnect()
+        ended = await history_of(Client(store), await Client(store).get(RUN))
+        failure = ended.failure
+        return {
+            "status": ended.run.status.value,
+            "answer": _answer_of(ended.answer, ended.value),
+            "text": (ended.answer or {}).get("text"),
+            "reason": ended.reason,
+            "failure": None if failure is None else f"{failure.type}: {failure.message}",
+            "waits": await _waits(Client(store), ended.run),
+            "before": before,
+            "after": await _tree(store),
+            "commits": [
+                [how, *ids] for how, ids in zip(killing.reached, killing.written, strict=True)
+            ],
+        }
+    finally:
+        await store.close()
+
+
+async def _to_its_end(drive: Drive, client: Client, worker: Worker) -> None:
+    """Drive until the run has ended, is paused, or waits for what nobody here will send."""
+    clock = client.store.clock
+    while True:
+        await worker.run_until_idle()
+        run = await client.get(RUN)
+        if run.status.has_ended or run.status is RunStatus.PAUSED:
+            return
+        if await _send(drive, client, run):
+            continue
+        if await client.list(RunStatus.RUNNING, 1):  # the dead worker's, not taken back yet
+            await clock.sleep(_LOOK_S)
+            continue
+        due_at = await client.store.next_due_at()
+        if due_at is None or due_at > clock.now_ms() + _LONGEST_WAIT_MS:
+            return
+        await clock.sleep(max(0, due_at - clock.now_ms()) / 1000)
+
+
+async def _send(drive: Drive, client: Client, run: Run) -> bool:
+    """Answer what is asked under the names that were given; return whether anything was sent."""
+    answers = dict(drive.signals)
+    asked = await read_questions(client, run, await client.journal(run.id))
+    named = [each for each in asked if each.wait.promise.name in answers]
+    for each in named:
+        name, id_ = each.wait.promise.name, each.wait.promise.id
+        # The same question after a kill is answered with the same dedup, and so once.
+        dedup = sha256(id_.encode()).hexdigest()[:32]
+        await client.signal(each.run_id, name, answers[name], dedup)
+    return bool(named)
+
+
+async def _tree(store: Store) -> dict[str, Any]:
+    """Return what is recorded of the run and of all below it, by id."""
+    found: dict[str, Any] = {}
+    ahead = [RUN]
+    while ahead:
+        for row in await store.journal(ahead.pop()):
+            found[row.id if row.kind is not Kind.RUN else f"{row.run_id}#{row.key}"] = _row(row)
+            if row.kind is Kind.CHILD:
+                ahead.append(RunId(row.id))
+    return found
+
+
+def _row(row: Promise) -> list[Any]:
+    """Return what is compared of a row: kind, state, and what it came to, as a hash."""
+    error = json.loads(row.error or "{}").get("type")
+    value = row.value if row.kind is Kind.STEP else None  # of a run: what it used, too
+    came_to = sha256(f"{value} {error}".encode()).hexdigest()[:16]
+    return [row.kind.value, row.state.value, came_to, error == UNKNOWN]
+
+
+async def _waits(client: Client, run: Run) -> list[str]:
+    """Return what a run that has not ended asks or waits for, by key."""
+    if run.status.has_ended:
+        return []
+    asked = await read_questions(client, run, await client.journal(run.id))
+    if asked:
+        return sorted({each.wait.promise.id.partition("#")[2] for each in asked})
+    open_rows = (row for row in await client.journal(run.id) if not row.is_settled)
+    return sorted(row.key for row in open_rows if row.kind is not Kind.RUN)
+
+
+def _answer_of(answer: dict[str, Any] | None, value: Any) -> str:
+    """Return what of an answer is compared, as a hash: what it used may differ after a kill."""
+    kept = value if answer is None else [answer.get(each) for each in ("text", "value", "reason")]
+    return sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _note(file: Path, call: CallBegins) -> None:
+    """Append a call, whole: it is there whatever becomes of this process next."""
+    _append(file, [call.promise, call.name, call.effect.value, call.idempotency_key])
+
+
+def _die(drive: Drive, store: KillingStore) -> None:
+    at = drive.boundary - 1
+    _append(drive.folder / STRUCK, [store.reached[at], *store.written[at]])
+    kill_this_process()
+
+
+def _append(file: Path, line: Sequence[Any]) -> None:
+    opened = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(opened, f"{json.dumps(line)}\n".encode())
+    finally:
+        os.close(opened)
+
+
+def _speak_to(file: Path) -> None:
+    """Let what is printed go to a file, whoever prints it."""
+    opened = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    nowhere = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, 0)
+    for number in (1, 2):
+        os.dup2(opened, number)
+    for each in (opened, nowhere):
+        os.close(each)
+
+
+def migrate(url: str, folder: Path) -> int:
+    """Be a process that brings the schema of a database up to date."""
+    _speak_to(folder / SAID)
+    asyncio.run(_opened(url))
+    return Exit.DONE
+
+
+async def _opened(url: str) -> None:
+    await (await open_store(url)).close()

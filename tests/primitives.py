@@ -8,7 +8,7 @@ from substrate import Client, RunStatus
 from substrate.store.store import Store
 from substrate.values.codec import encode
 from substrate.values.ids import RunId
-from substrate.values.records import Adopted, JsonText, Run, Written
+from substrate.values.records import Adopted, JsonText, Kind, Run, Written
 from tests.everything import FUNCTIONS, LIMITS, RESULT, SIGNALS, everything
 from tests.stores import (
     LANE,
@@ -108,6 +108,7 @@ async def look(store: Any) -> None:
     assert await store.promises(["everything", "lost"])
     await store.usages("everything#", ["model"])
     assert not await store.has_open_runs("everything#")
+    assert not await store.open_promises("everything#", Kind.SIGNAL)
     assert await store.inbox(RunId("everything"), untaken=False)
     assert await store.inbox(RunId("ended"), "go", limit=1)
     assert await store.count_ready([LANE], 10)

@@ -61,9 +61,18 @@ INTRODUCTION = {
 }
 GROUPS = ("Functions", "Classes", "Values", "Types", "Errors")
 INNER = {
+    "Agent": {"each"},
     "Child": {"take"},
     "Context": {
         "attempt",
+        "child",
+        "granted",
+        "handed_down",
+        "input_at",
+        "journal_of",
+        "open_children_below",
+        "settle",
+        "take_key",
         "execution",
         "abandon",
         "has_begun",

@@ -12,7 +12,7 @@ from substrate.store.store import Store
 from substrate.testing import Side, kill_at_commit
 from substrate.testing.crash import READS, KillingHeartbeat
 from substrate.values.ids import RunId
-from substrate.values.records import JsonText, RunStatus
+from substrate.values.records import JsonText, Kind, RunStatus
 from tests import everything, interventions
 from tests.crew import reached
 from tests.stores import LANE, OTHER, OWNER, checkpoint, claimed, database, new_run, opened
@@ -59,6 +59,7 @@ async def test_what_reads_commits_nothing(store_url):
             "journal": (RUN,),
             "usages": ("run#",),
             "has_open_runs": ("run#",),
+            "open_promises": ("run#", Kind.CHILD),
             "blob": (RUN, "0" * 64),
             "inbox": (RUN,),
             "count_ready": ([LANE], 10),

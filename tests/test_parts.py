@@ -19,7 +19,7 @@ from substrate.store import postgres, sqlite
 from substrate.store.store import Store
 from substrate.values.errors import InvalidId
 from substrate.values.ids import PARTS, RunId, check_root_id, part_of
-from substrate.values.records import Claim, JsonText, RunStatus
+from substrate.values.records import Claim, JsonText, Kind, RunStatus
 from tests.stores import (
     LANE,
     OWNER,
@@ -170,6 +170,7 @@ async def ordinary_life(store: Store, claim: Claim) -> None:
     await store.usages(run_id)
     await store.settled_children(run_id, 0)
     await store.has_open_runs(run_id)
+    await store.open_promises(run_id, Kind.SIGNAL)
     await store.count_ready_below(run_id, [LANE], 1)
     await store.suspend(fence, 0, need=1, due_at=None)
     await store.release([fence])

@@ -6,9 +6,12 @@ Most stand in modules of their own (`tool`, `task`, `stop` …), where the rest 
 them. A name that is both a module and a function, such as `tool`, is the function here.
 """
 
+from substrate.agent.agent import Agent
 from substrate.agent.answer_type import TypedAnswer
+from substrate.agent.delegate import delegate
 from substrate.agent.end import Advice, End, EndReason, Stop, Verdict
 from substrate.agent.loop import Hooks, Turn, begin
+from substrate.agent.outcome import Outcome
 from substrate.agent.prompt import Prompt
 from substrate.agent.stop import all_of, answered, any_of, budget, max_turns
 from substrate.agent.task import Answer, Task
@@ -19,12 +22,14 @@ from substrate.models.model import Fallback, Model
 
 __all__ = [
     "Advice",
+    "Agent",
     "Answer",
     "End",
     "EndReason",
     "Fallback",
     "Hooks",
     "Model",
+    "Outcome",
     "Prompt",
     "Stop",
     "Task",
@@ -39,6 +44,7 @@ __all__ = [
     "any_of",
     "begin",
     "budget",
+    "delegate",
     "max_turns",
     "tool",
 ]

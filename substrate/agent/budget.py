@@ -12,12 +12,13 @@ adaptive    before that, what was said so far is summed up, so that what follows
 Invariants: pure, so the same on every replay; a price that is not known is never taken for 0.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
 from substrate.agent.end import Advice, End, EndReason, Measure, Stop, Verdict
+from substrate.agent.grant import Told, Unit
 from substrate.agent.transcript import Transcript
 from substrate.models.messages import Reply, Usage
 from substrate.values.errors import Misuse
@@ -38,10 +39,14 @@ class _Limit:
 
     #: The most that may be used.
     most: Decimal
-    #: How much of it a usage is; None where nobody knows.
-    amount: Callable[[Usage], Decimal | None]
+    #: What that is counted in.
+    unit: Unit
     #: How an amount reads.
     describe: Callable[[Decimal], str]
+
+    def amount(self, usage: Usage) -> Decimal | None:
+        """Return how much of it a usage is; None where nobody knows."""
+        return self.unit.of(usage)
 
 
 def budget(
@@ -51,8 +56,9 @@ def budget(
 
     The loop ends when there is no room for one more turn and, after it, one last call without
     tools; the run returns what it has and says why. Each is taken to be as large as the largest
-    so far, and to grow as the last one did. So only a call that grows faster, or a child, can
-    exceed the budget: what a child uses counts once the tool that started it has ended. With
+    so far, and to grow as the last one did. So only a call that grows faster can exceed the budget,
+    and a child that has no grant: what it uses counts once the tool that started it has ended.
+    What is left is divided among the sub-agents of a turn, as grants: see `delegate`. With
     ``mode="soft"`` the model is warned instead, once; with ``mode="adaptive"`` what was said is
     summed up before, to make room.
 
@@ -79,36 +85,95 @@ def budget(
     limits = [*([] if usd is None else [_dollars(usd)]), *([] if tokens is None else [_of(tokens)])]
 
     def stop(transcript: Transcript) -> Verdict:
-        if not transcript.replies:
-            return None
         verdicts = [_verdict(transcript, limit, mode) for limit in limits]
+        if transcript.told is not None:
+            pairs = zip(limits, verdicts, strict=True)
+            transcript.told.extend(_told(transcript, *pair, mode) for pair in pairs)
         ends = (each for each in verdicts if isinstance(each, End))
         return next(ends, None) or next((each for each in verdicts if each is not None), None)
 
     return stop
 
 
+def told_by(stop: Stop, transcript: Transcript) -> list[Told]:
+    """Return what each budget in a stop condition tells, and what the run's own grant does.
+
+    The condition is asked, so a budget is found in whatever function composes it.
+    """
+    asked = replace(transcript, told=[])
+    stop(asked)
+    told = list(asked.told or ())
+    own = ((limit, _verdict(transcript, limit, "hard")) for limit in _granted(transcript))
+    return [*told, *(_told(transcript, limit, verdict, "hard") for limit, verdict in own)]
+
+
+def grant_verdict(transcript: Transcript) -> End | None:
+    """Return the end of a run that has used what it was granted; None to go on."""
+    verdicts = (_verdict(transcript, limit, "hard") for limit in _granted(transcript))
+    return next((each for each in verdicts if isinstance(each, End)), None)
+
+
+def has_last_words(transcript: Transcript) -> bool:
+    """Whether a run's grant has room for one call more, as large as the last one and growing."""
+    if not transcript.replies:
+        return True
+    for limit in _granted(transcript):
+        spent = limit.amount(transcript.usage)
+        call, growth = limit.amount(transcript.peak) or Decimal(0), _growth(transcript, limit)
+        if spent is None or limit.most - spent < call + 2 * growth:
+            return False
+    return True
+
+
+def _granted(transcript: Transcript) -> Sequence[_Limit]:
+    if transcript.granted is None:
+        return ()
+    return [
+        _Limit(most, unit, _GRANTED[unit](most)) for unit, most in transcript.granted.most.items()
+    ]
+
+
+def _told(transcript: Transcript, limit: _Limit, verdict: Verdict, mode: Mode) -> Told:
+    spent = limit.amount(transcript.usage)
+    left = None if spent is None else limit.most - spent - _kept(transcript, limit)
+    return Told(limit.unit, left, mode != "soft", verdict)
+
+
+def _kept(transcript: Transcript, limit: _Limit) -> Decimal:
+    """Return what is kept for the next turn and, after it, a last one, which grows twice."""
+    call = limit.amount(transcript.peak) or Decimal(0)
+    return 2 * call + 3 * _growth(transcript, limit)
+
+
+_GRANTED: Mapping[Unit, Callable[[Decimal], Callable[[Decimal], str]]] = {
+    Unit.USD: lambda most: lambda spent: f"${spent:.4f} of ${most:.4f} granted spent",
+    Unit.TOKENS: lambda most: lambda used: f"{used:,} of {most:,} granted tokens used",
+}
+
+
 def _dollars(usd: float | Decimal) -> _Limit:
     most = Decimal(str(usd))
     limit_text = f"of ${most:.2f} spent" if most >= Decimal("0.01") else f"of ${most} spent"
-    return _Limit(most, lambda usage: usage.cost_usd, lambda spent: f"${spent:.4f} {limit_text}")
+    return _Limit(most, Unit.USD, lambda spent: f"${spent:.4f} {limit_text}")
 
 
 def _of(tokens: int) -> _Limit:
     return _Limit(
         Decimal(tokens),
-        lambda usage: Decimal(usage.input_tokens + usage.output_tokens),
+        Unit.TOKENS,
         lambda used: f"{used:,} of {tokens:,} tokens used",
     )
 
 
 def _verdict(transcript: Transcript, limit: _Limit, mode: Mode) -> Verdict:
+    if not transcript.replies:
+        return None
     spent = limit.amount(transcript.usage)
     if spent is None:
         return _unless_warned(transcript, _unknown(transcript), mode)
     call, growth = limit.amount(transcript.peak) or Decimal(0), _growth(transcript, limit)
     left = limit.most - spent
-    if left < 2 * call + 3 * growth:  # the next turn, and a last one, which grows twice
+    if left < _kept(transcript, limit):
         return _unless_warned(transcript, f"{limit.describe(spent)}; the rest is kept", mode)
     is_near = 3 * (call + growth) <= left < FEW_CALLS * call
     if mode == "adaptive" and is_near and _is_worth_it(transcript, limit):

@@ -7,7 +7,7 @@ transcripts that are made up: what it gives for them must be a verdict.
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, get_type_hints
@@ -109,6 +109,16 @@ def answer_fault(answer: object) -> str | None:
     return None
 
 
+def hooks_fault(hooks: object) -> str | None:
+    """Say what is wrong with the first hook that is none; None where nothing is."""
+    for name, check in {**HOOK_CHECKS, "answer": answer_fault}.items():
+        if name in HOOK_CHECKS and not hasattr(hooks, name):
+            return f"there is no `{name}`; hooks are {', '.join(HOOK_CHECKS)}"
+        if problem := check(getattr(hooks, name, None)):
+            return problem
+    return None
+
+
 def verdict_fault(said: object) -> str | None:
     """Say what is wrong with what a condition gave; None where it is a verdict."""
     match said:
@@ -164,6 +174,15 @@ def named(thing: object) -> str:
     kind, shown = type(thing).__name__, described(thing)
     shown = shown if len(shown) <= 60 else f"{shown[:59]}…"
     return shown if shown.startswith(kind) or thing is None else f"{kind} {shown}"
+
+
+HOOK_CHECKS: Mapping[str, Callable[[object], str | None]] = {
+    "prompt": prompt_fault,
+    "model": model_fault,
+    "tools": tools_fault,
+    "stop": stop_fault,
+}
+"""By hook, what says that it is none."""
 
 
 def _returns_nothing(function: object) -> bool:

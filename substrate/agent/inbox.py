@@ -27,7 +27,7 @@ async def hear(ctx: Context) -> UserMessage:
 
     Only the run's own loop hears, since they speak to the run: not one that a tool of it calls.
     """
-    if _is_in_a_tool(ctx):
+    if is_in_a_tool(ctx):
         return UserMessage(())
     key = ctx.key_ahead(HEARD)
     message = spoken(await ctx.hear(MESSAGE))
@@ -43,6 +43,7 @@ def unread(messages: Sequence[UserMessage]) -> str:
     return f"not read any more: {quoted}" if words else ""
 
 
-def _is_in_a_tool(ctx: Context) -> bool:
+def is_in_a_tool(ctx: Context) -> bool:
+    """Whether a tool of the run has this context, and not the run's own loop."""
     scopes = ctx.id_prefix.removeprefix(f"{ctx.run_id}#").split("/")
     return any(scope.startswith(f"{TOOLS}.") for scope in scopes)

@@ -2,19 +2,21 @@
 
 Tools that take a `ctx` may ask models themselves, or start runs that do, on other machines, which
 may fail or never be waited for. So what was used is read from the journals of the whole tree, and
-recorded: a replay counts the same.
+recorded: a replay counts the same. A child at work counts as what it was granted.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+from substrate.agent.grant import Grant
 from substrate.agent.history.rows import MODEL, MODEL_CALLS, SPENT, input_of
 from substrate.agent.history.usage import NOTHING, summed
 from substrate.engine.context.context import Context
 from substrate.engine.step.step import Step
 from substrate.models.messages import Json, Usage
 from substrate.values.codec import encode, fingerprint
-from substrate.values.records import JsonText, Kind
+from substrate.values.ids import PromiseId
+from substrate.values.records import JsonText, Kind, Promise
 
 _LOOP_CALLS = tuple(f"{name}." for name in MODEL_CALLS)
 """How the keys of the loop's own model calls begin."""
@@ -40,6 +42,37 @@ async def spent(ctx: Context, scope: Context, *, may_ask: bool) -> Usage | None:
     )
     ledger.last = await ctx.checkpoint(step)
     return _usage(ledger.last)
+
+
+async def used_below(
+    ctx: Context, prefix: str, reserved: dict[PromiseId, Grant] | None = None
+) -> Usage:
+    """Return what was used below an id's prefix, with the grants of children that are at work."""
+    children = await ctx.open_children_below(prefix)
+    return counted(await ctx.usages_below(prefix), _grants(children, reserved or {}))
+
+
+def counted(usages: Sequence[tuple[PromiseId, JsonText]], grants: dict[PromiseId, Grant]) -> Usage:
+    """Return what promises used; those below an open child count as that one's grant, or more."""
+    total, rest = NOTHING, list(usages)
+    for id_, grant in grants.items():
+        own = [each for each in rest if each[0].startswith(f"{id_}#")]
+        rest = [each for each in rest if not each[0].startswith(f"{id_}#")]
+        total += grant.covering(summed(own))
+    return total + summed(rest)
+
+
+def _grants(
+    children: Sequence[Promise], reserved: dict[PromiseId, Grant]
+) -> dict[PromiseId, Grant]:
+    """Return the grants of open children, without those that stand below another one."""
+    found = {each.id: Grant.from_json(each.granted) for each in children if each.granted}
+    found |= reserved
+    return {
+        id_: found[id_]
+        for id_ in sorted(found)
+        if not any(id_.startswith(f"{other}#") for other in found if other != id_)
+    }
 
 
 class _Ledger:
@@ -72,16 +105,21 @@ async def _count(ctx: Context, before: Mapping[str, Json] | None, turn: str) -> 
     for each in (*since, turn):
         inside = f"{below}{each}/"
         goes_on = await ctx.has_open_runs_below(inside)  # first: what it uses then is seen
-        used = summed(await ctx.usages_below(inside))
+        # A child at work counts as what it was granted, so that nobody gives that away twice.
+        used = await (used_below(ctx, inside) if goes_on else _sum(ctx, inside))
         if goes_on:
             going_on += used
             open_.append(each)
         else:
             closed += used
     # Our own rows are left out though they use nothing: there is one for each turn.
-    others = summed(await ctx.usages_below(below, (*_LOOP_CALLS, f"{SPENT}.", f"{name}.")))
+    others = await _sum(ctx, below, (*_LOOP_CALLS, f"{SPENT}.", f"{name}."))
     total = closed + going_on + others
     return {**total.to_json(), "closed": closed.to_json(), "open": open_}
+
+
+async def _sum(ctx: Context, prefix: str, skipping: Sequence[str] = ()) -> Usage:
+    return summed(await ctx.usages_below(prefix, skipping))
 
 
 def _usage(record: Mapping[str, Json]) -> Usage:

@@ -90,6 +90,8 @@ def any_of(*conditions: Stop) -> Stop:
         advice: Verdict = None
         for condition in conditions:
             verdict = condition(transcript)
+            if transcript.told is not None:
+                continue  # nobody asks whether to stop: each budget is to tell what is left of it
             # What is no verdict is passed on, too: whoever asked says whose fault that is.
             if isinstance(verdict, End) or verdict_fault(verdict):
                 return verdict

@@ -142,11 +142,15 @@ class Tool:
         """Return the same tool, as the model sees it, done by another function."""
         return replace(self, function=function)
 
-    def as_durable(self) -> Durable[..., Json]:
-        """Return a tool that takes a `ctx` as the durable function that it is."""
+    def as_durable(self, begin: Callable[[Context], None] = lambda ctx: None) -> Durable[..., Json]:
+        """Return a tool that takes a `ctx` as the durable function that it is.
+
+        `begin` is called with the context of the call before anything else.
+        """
 
         # The arguments are those of the call's row, so that it reads as any other tool's.
         async def run(ctx: Context, call_id: str, tool: str, arguments: dict[str, Json]) -> Json:
+            begin(ctx)
             try:
                 result = await self.function(ctx, **self.check(arguments))
                 if (

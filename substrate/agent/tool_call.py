@@ -63,11 +63,16 @@ def check_call(tools: Mapping[str, Tool], call: ToolCall) -> CheckedCall | str:
 
 
 def call_of(
-    scope: Context, tools: Mapping[str, Tool], call: ToolCall, not_called: str | None = None
+    scope: Context,
+    tools: Mapping[str, Tool],
+    call: ToolCall,
+    not_called: str | None = None,
+    begins: Callable[[], Callable[[Context], None]] | None = None,
 ) -> Pending[Any]:
     """Return the pending call of a tool; what the model got wrong is its recorded failure.
 
     `not_called` is why no call of its reply is made, if that is so: it concerns what was not begun.
+    `begins` gives for a call of a tool that takes a `ctx` what is done before it with its context.
     """
     name = _name(call)
     recorded, is_inside = scope.recorded(name), scope.has_begun(name)
@@ -84,13 +89,20 @@ def call_of(
         missing = "its tool has changed since" if call.name in tools else str(checked)
         why = f"{call.name!r} was called, and nothing can go on with it: {missing}"
         return scope.abandon(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
-    return _made(scope, name, call, checked)
+    return _made(scope, name, call, checked, begins)
 
 
-def _made(scope: Context, name: str, call: ToolCall, checked: CheckedCall) -> Pending[Any]:
+def _made(
+    scope: Context,
+    name: str,
+    call: ToolCall,
+    checked: CheckedCall,
+    begins: Callable[[], Callable[[Context], None]] | None,
+) -> Pending[Any]:
     tool = checked.tool
     if _takes_ctx(tool):
-        called = scope.call(tool.as_durable(), call.id, call.name, call.arguments)
+        durable = tool.as_durable(begins()) if begins else tool.as_durable()
+        called = scope.call(durable, call.id, call.name, call.arguments)
         assert isinstance(called, Pending)
         return called
     invoke = _invoke if inspect.iscoroutinefunction(tool.function) else _invoke_plainly

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from substrate.agent.chain import Chain
+from substrate.agent.grant import Grant, Told
 from substrate.agent.history.usage import NOTHING
 from substrate.agent.shorten import shortened
 from substrate.agent.task import Task
@@ -60,6 +61,10 @@ class Transcript:
     chain: Chain = field(default_factory=Chain, compare=False, repr=False)
     #: The task as the model was told it, with the day.
     opening: UserMessage | None = None
+    #: What the run may use of its parent's budget.
+    granted: Grant | None = None
+    #: Where budgets tell what is left of them, while that is asked for: see `budget.told_by`.
+    told: list[Told] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def begin(
@@ -68,10 +73,11 @@ class Transcript:
         system: str,
         version: tuple[str, str] | None = None,
         opening: UserMessage | None = None,
+        granted: Grant | None = None,
     ) -> "Transcript":
         """Return the transcript before the first model call; without an opening, of no day."""
         first = opening or task.message
-        return cls(task, system, (first,), version=version, opening=first)
+        return cls(task, system, (first,), version=version, opening=first, granted=granted)
 
     def __add__(self, message: Any) -> "Transcript":
         """Return the transcript with a message more; nothing is added for a message of nothing.
@@ -96,9 +102,12 @@ class Transcript:
         correction = (UserMessage.of(correction_text),) if correction_text else ()
         for each in correction:
             self.chain.note_correction(each, reply)
+        return replace(self.counting(reply), messages=(*self.messages, reply, *correction))
+
+    def counting(self, reply: Reply) -> "Transcript":
+        """Return the transcript with what a reply took, and without its words."""
         return replace(
             self,
-            messages=(*self.messages, reply, *correction),
             replies=(*self.replies, reply),
             used=self.used + reply.usage,
             peak=_larger(self.peak, reply.usage),

@@ -31,10 +31,12 @@ from substrate.agent.ask import (
     replay_reply,
     turn_model_call,
 )
+from substrate.agent.budget import grant_verdict, has_last_words
 from substrate.agent.chain import Chain
 from substrate.agent.compaction import sum_up
 from substrate.agent.end import Advice, End, EndReason, Measure, Stop, Verdict
 from substrate.agent.events import ToolStart, emit
+from substrate.agent.grant import Grant
 from substrate.agent.history.result import result_of
 from substrate.agent.history.rows import PROMPT, TOOLS, WARNING, value_of
 from substrate.agent.hook_fault import fault_of, hook
@@ -42,6 +44,7 @@ from substrate.agent.hooks import model_of, tools_of, verdict_of
 from substrate.agent.model_call import MODEL_RETRY, why_not_called
 from substrate.agent.prompt import Prompt, Text, rendered
 from substrate.agent.recorded import before, close, end_in, recall, turn_ahead
+from substrate.agent.share import Purse, Share
 from substrate.agent.spent import spent
 from substrate.agent.stop import answered
 from substrate.agent.task import Answer, Task
@@ -59,7 +62,7 @@ from substrate.models.messages import (
     UserMessage,
 )
 from substrate.models.model import Model
-from substrate.values.codec import encode, fingerprint
+from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import Misuse
 from substrate.values.records import JsonText, Kind
 
@@ -97,7 +100,10 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
     now = ctx.now()
 
     async def render() -> Json:
-        opening = {"task": task.begun(now).to_json()}
+        opening: dict[str, Json] = {"task": task.begun(now).to_json()}
+        granted = None if hearing.is_in_a_tool(ctx) else await ctx.granted()
+        if granted is not None:
+            opening["granted"] = decode(granted)
         if not isinstance(prompt, Prompt):
             return {"system": rendered(prompt, task), **opening}
         version = prompt.choose(ctx.run_id)
@@ -110,8 +116,12 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
     version = (recorded["prompt"], recorded["version"]) if "version" in recorded else None
     # What was told stands, whatever this version would tell: older rows have no day, or no task.
     message = UserMessage.from_json(recorded["task"]) if "task" in recorded else task.message
+    granted = (
+        Grant.from_json(JsonText(encode(recorded["granted"]))) if "granted" in recorded else None
+    )
     transcript = replace(
-        Transcript.begin(task, recorded["system"], version, message), chain=Chain.begin(ctx)
+        Transcript.begin(task, recorded["system"], version, message, granted),
+        chain=Chain.begin(ctx),
     )
     if "task" in recorded:
         transcript.chain.task_key = row.key
@@ -136,8 +146,12 @@ def verdict(ctx: Context, stop: Stop, transcript: Transcript) -> Verdict:
     A turn that is recorded was taken, and where the loop was cut short it ended, whatever `stop`
     says by now: it decides from the first turn on that has no record.
     """
+    Purse.note(ctx, transcript, stop)
     row = turn_ahead(ctx, transcript)
-    return verdict_of(ctx, stop, transcript) if row is None else end_in(row)
+    if row is not None:
+        return end_in(row)
+    said = verdict_of(ctx, stop, transcript)
+    return said if isinstance(said, End) else grant_verdict(transcript) or said
 
 
 async def follow_advice(
@@ -188,6 +202,7 @@ async def ask(
     row = turn_ahead(ctx, transcript)
     if row is not None:
         transcript = await recall(ctx, transcript)
+        Purse.note(ctx, transcript)
         reply = await replay_reply(ctx, transcript)
         # Last words, of a loop that asks `stop` by itself: what they call was not to be called.
         words = tuple(part for part in reply.parts if not isinstance(part, ToolCall))
@@ -197,6 +212,7 @@ async def ask(
         with hook(ctx, "stop"):
             raise Misuse("the model has answered, and it did not end the loop; add answered()")
     transcript = await recall(ctx, transcript)
+    Purse.note(ctx, transcript)
     model, known = model_of(ctx, model), tools_of(ctx, tools)
     make = partial(turn_model_call, model=model, tools=known, typed=_typed(ctx, answer))
     row, transcript = await call_model(ctx, model, transcript, tools=known, make=make)
@@ -215,14 +231,19 @@ async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
     scope = ctx.scope(TOOLS)
     known = {tool.name: tool for tool in tools_of(ctx, tools)}
     why = why_not_called(reply)
+    called = [known[call.name] for call in reply.tool_calls if call.name in known]
+    may_ask = sum("ctx" in tool.takes for tool in called)
+
+    def begins() -> Callable[[Context], None]:
+        return Share(ctx, reply, may_ask).hand_to
+
     pendings = []
     for call in reply.tool_calls:
         emit(ctx, ToolStart(call.name, call.arguments))
-        pendings.append(call_of(scope, known, call, why).settled())
+        pendings.append(call_of(scope, known, call, why, begins).settled())
     rows = await scope.gather(*pendings)
     results = tuple(map(result_of, reply.tool_calls, rows))
-    called = (known[call.name] for call in reply.tool_calls if call.name in known)
-    used = await spent(ctx, scope, may_ask=any("ctx" in tool.takes for tool in called))
+    used = await spent(ctx, scope, may_ask=may_ask > 0)
     message = ToolMessage(results, used)
     Chain.of(ctx).note(message, {"results": [row.key for row in rows]})
     return message
@@ -253,7 +274,10 @@ async def finish(
         end = answered()(transcript) or end
     taken = transcript.chain.ended_at  # such a loop takes recorded last words for a turn
     end = taken or (end_in(row) if row else None) or end
-    if taken is None and (row or end.reason in (EndReason.MAX_TURNS, EndReason.BUDGET)):
+    is_cut_short = end.reason in (EndReason.MAX_TURNS, EndReason.BUDGET)
+    if row is None and is_cut_short and not has_last_words(transcript):
+        transcript.chain.was_cut_short = True  # its grant has no room for them
+    elif taken is None and (row or is_cut_short):
         model, known = model_of(ctx, model), tools_of(ctx, tools)
         make = partial(last_model_call, model=model, end=end, tools=known, typed=typed)
         transcript += await last_reply(ctx, model, transcript, tools=known, make=make)

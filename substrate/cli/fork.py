@@ -7,9 +7,9 @@ is wrong is said as file, line and remedy; its traceback is the cause of the err
 import ast
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
@@ -18,13 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from substrate.agent.faults import (
-    answer_fault,
-    model_fault,
-    prompt_fault,
-    stop_fault,
-    tools_fault,
-)
+from substrate.agent.faults import HOOK_CHECKS, answer_fault, hooks_fault
 from substrate.engine.failure import failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.reachable import reached
@@ -63,24 +57,18 @@ class Fork:
     functions: tuple[Durable[..., Any], ...]
     #: Its hook `model`.
     model: Model
+    #: The models of the agents that it hands tasks to, by their names.
+    others: Mapping[str, Model] = field(default_factory=dict)
 
     def check_key(self) -> None:
-        """Raise where neither the model nor one in its place can be asked.
+        """Raise where neither a model nor one in its place can be asked.
 
         `KeyMissing` for want of a key; `SdkMissing` where its SDK, or that of one in its fallback,
         is not installed, so that this is found out at the start and not in the night.
         """
-        if key := self.model.available().missing_key:
-            raise KeyMissing(
-                f"{key} is not set, so {self.model.id} cannot be asked; export it, write it into "
-                ".env, or give the model in hooks.py an offline= to answer without"
-            )
-        model = self.model.available()
-        for each in (model, *(successor.model for successor in model.successors)):
-            if isinstance(each, Model) and not each.missing_key and (extra := each.missing_extra):
-                raise SdkMissing(
-                    f"{each.id} is asked through an SDK that is not installed: {how_to_add(extra)}"
-                )
+        _check_model(self.model, "the model in hooks.py")
+        for name, model in self.others.items():
+            _check_model(model, f"the model of the agent {name!r}")
 
     def check_knows(self, run: Run) -> None:
         """Raise `UnknownFunction` for a run that these functions could not go on with."""
@@ -90,6 +78,21 @@ class Fork:
             raise UnknownFunction(
                 f"run {run.id!r} is one of {run.function!r} v{run.version}, and the loop here has "
                 f"{known}; go on with it under the code that started it"
+            )
+
+
+def _check_model(model: Model, whose: str) -> None:
+    """Raise where it cannot be asked, nor what stands in for it: see `Fork.check_key`."""
+    if key := model.available().missing_key:
+        raise KeyMissing(
+            f"{key} is not set, so {model.id} cannot be asked; export it, write it into "
+            f".env, or give {whose} an offline= to answer without"
+        )
+    asked = model.available()
+    for each in (asked, *(successor.model for successor in asked.successors)):
+        if isinstance(each, Model) and not each.missing_key and (extra := each.missing_extra):
+            raise SdkMissing(
+                f"{each.id} is asked through an SDK that is not installed: {how_to_add(extra)}"
             )
 
 
@@ -123,9 +126,28 @@ def load_fork(package: str) -> Fork:
     made = [each for each in there if isinstance(each, Durable)]
     found = reached([agent, *made, *hooks.tools], partial(_load_own, folder))
     try:
-        return Fork(agent, tuple(Registry(found).values()), hooks.model)
+        functions = tuple(Registry(found).values())
     except Misuse as error:
         raise ForkBroken(str(error).replace("work() is given", "there are")) from None
+    agents: dict[str, Any] = {
+        each.name: each.made_for.thing for each in functions if each.made_for is not None
+    }
+    for called, own in agents.items():
+        if fault := _fault_of(own, called, folder):
+            raise ForkBroken(f"the agent {called!r}: {fault}")
+    models = {called: own.model for called, own in agents.items()}
+    return Fork(agent, functions, hooks.model, models)
+
+
+def _fault_of(hooks: object, name: str, folder: Path) -> str | None:
+    """Say what is wrong with the hooks of an agent that others hand tasks to."""
+    try:
+        return hooks_fault(hooks)
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
+        cause = f"the agent {name!r} raises {_cause(error)}, when its hooks are looked at"
+        raise ForkBroken(f"{_origin(error, folder)}: {cause}; mend it") from error
 
 
 def _load_own(folder: Path, name: str) -> None:
@@ -242,7 +264,7 @@ def _problems(hooks: ModuleType, folder: Path) -> Iterator[tuple[str, str]]:
 
     Raises `ForkBroken` where a hook raises when it is looked at, as a condition may that is tried.
     """
-    for name, check in {**_CHECKS, "answer": answer_fault}.items():
+    for name, check in {**HOOK_CHECKS, "answer": answer_fault}.items():
         try:
             problem = _problem(hooks, name, check)
         except BaseException as error:
@@ -255,17 +277,9 @@ def _problems(hooks: ModuleType, folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _problem(hooks: ModuleType, name: str, check: Callable[[object], str | None]) -> str | None:
-    if name in _CHECKS and not hasattr(hooks, name):
-        return f"there is no `{name}`; hooks.py sets {', '.join(_CHECKS)}"
+    if name in HOOK_CHECKS and not hasattr(hooks, name):
+        return f"there is no `{name}`; hooks.py sets {', '.join(HOOK_CHECKS)}"
     return check(getattr(hooks, name, None))
-
-
-_CHECKS: dict[str, Callable[[object], str | None]] = {
-    "prompt": prompt_fault,
-    "model": model_fault,
-    "tools": tools_fault,
-    "stop": stop_fault,
-}
 
 
 def _place(module: ModuleType, name: str) -> str:

@@ -26,6 +26,7 @@ from substrate.values.records import (
     Fence,
     Fenced,
     JsonText,
+    Kind,
     NewRun,
     OwnedRun,
     Owner,
@@ -198,6 +199,10 @@ class Promises(Protocol):
     ) -> Answer[Sequence[tuple[PromiseId, JsonText]]]: ...
 
     def has_open_runs(self, db: Any, prefix: str, /) -> Answer[bool]: ...
+
+    def read_open(
+        self, db: Any, prefix: str, kind: Kind, limit: int, /
+    ) -> Answer[Sequence[Promise]]: ...
 
 
 class RateLimits(Protocol):

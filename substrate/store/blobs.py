@@ -28,7 +28,7 @@ else:
 
 ROW_LIMIT = 16 * 1024
 PREVIEW = 500
-PAYLOADS = ("input", "value", "error", "usage", "attempts", "undo")
+PAYLOADS = ("input", "value", "error", "usage", "attempts", "undo", "granted")
 _QUICK = 64 * 1024  # characters that are hashed and compressed at once, in less than a millisecond
 _LARGEST = 4 * LONGEST  # bytes; no value is nearly as long
 _RESTORE = "restore the row of `blobs` from a backup"

@@ -29,6 +29,7 @@ from substrate.values.records import (
     Fence,
     Fenced,
     JsonText,
+    Kind,
     NewRun,
     OwnedRun,
     Owner,
@@ -118,6 +119,13 @@ class Store:
     async def has_open_runs(self, prefix: str) -> bool:
         """Return whether a run whose id begins so has not ended."""
         return await self._db.read(self._sql.promises.has_open_runs, prefix)
+
+    async def open_promises(self, prefix: str, kind: Kind, limit: int = 1000) -> Sequence[Promise]:
+        """Return the first pending promises of a kind whose id begins so, in order of id.
+
+        ``run#`` are those of a run's tree: what it waits for, and what the runs below it do.
+        """
+        return await self._db.scan(self._sql.promises.read_open, prefix, kind, limit)
 
     async def blob(self, run_id: RunId, digest: str) -> bytes | None:
         """Return what is kept in the run's tree under this sha256, uncompressed, or None."""

@@ -32,6 +32,7 @@ READS = frozenset(
         "journal",
         "usages",
         "has_open_runs",
+        "open_promises",
         "blob",
         "inbox",
         "count_ready",

@@ -149,6 +149,8 @@ class Promise:
     #: What makes up for the step where it happened, or may have: a function's name, version and
     #: arguments.
     undo: JsonText | None = None
+    #: What a child may use of its parent's budget, as JSON: reserved when it is spawned.
+    granted: JsonText | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -177,6 +179,7 @@ class Promise:
             self.usage,
             self.attempts,
             self.undo,
+            self.granted,
         )
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 
+from substrate.agent.grant import DelegateFailed
 from substrate.agent.history.rows import input_of, value_of
 from substrate.agent.tool_schema import InvalidArguments
 from substrate.engine.failure import decode_failure
@@ -16,8 +17,8 @@ def result_of(call: ToolCall, row: Promise) -> ToolResult:
     if row.state is PromiseState.RESOLVED:
         return ToolResult(call.id, call.name, render(value_of(row)))
     failure = decode_failure(row)
-    # What is wrong with the arguments is told without the name of our own error.
-    is_ours = failure.type == InvalidArguments.__name__
+    # What is wrong with the arguments, or with a sub-agent, is told without our own error's name.
+    is_ours = failure.type in (InvalidArguments.__name__, DelegateFailed.__name__)
     message = failure.message if is_ours else f"{failure.type}: {failure.message}"
     return ToolResult(call.id, call.name, message, is_error=True)
 

@@ -76,7 +76,7 @@ MODEL_CALLS = (MODEL, SUMMARY)
 LOOP_NAMES = frozenset({PROMPT, MODEL, TOOLS, SUMMARY, WARNING, HEARD, SPENT})
 """What the canonical loop writes. A journal with other names is that of another loop."""
 
-_PROMPT_FIELDS = {"system", "prompt", "version", "task"}
+_PROMPT_FIELDS = {"system", "prompt", "version", "task", "granted"}
 
 
 @dataclass(frozen=True, slots=True)

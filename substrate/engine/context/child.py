@@ -9,7 +9,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -45,6 +45,8 @@ class Spawn:
     timeout: float | None
     #: What follows if the child would be declared dead: `RunDead` in its parent, or it is paused.
     on_dead: OnDead
+    #: What it may use of its parent's budget, as JSON; asked for only when it is started.
+    grant: Callable[[], JsonText | None] = lambda: None
 
     def new_run(self, execution: Execution, promise: Promise) -> NewRun:
         """Return the row of the child run; its id is the id of the promise."""
@@ -122,6 +124,7 @@ async def start_child(execution: Execution, spawn: Spawn, promise: Promise) -> P
         )
     if execution.services.is_strange(spawn.function, spawn.queue):
         await _check_known(execution, spawn)
+    promise = replace(promise, granted=spawn.grant())
     # One commit: a crash leaves no promise without its run, and no run without its promise.
     recorded = await execution.recorder.write(promise, child=spawn.new_run(execution, promise))
     # Only after the commit: a worker that looked earlier would find no such run.

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 from uuid import UUID
 
@@ -33,6 +34,7 @@ from substrate.engine.context.operation_types import (
     Keyed1,
     Keyed2,
     Keyed3,
+    Mapper,
     Operation,
     Reconcile,
     SpawnOptions,
@@ -97,12 +99,19 @@ F = TypeVar("F")
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 
+NO_NOTES: Mapping[type, object] = MappingProxyType({})
+
 
 class Context:
     """The handle of a durable function on its run. It is used by the task that was given it."""
 
     def __init__(
-        self, execution: Execution, task_state: TaskState, scope: str = "", depth: int = 0
+        self,
+        execution: Execution,
+        task_state: TaskState,
+        scope: str = "",
+        depth: int = 0,
+        handed_down: Mapping[type, object] = NO_NOTES,
     ) -> None:
         self.execution = execution
         self.task_state = task_state
@@ -111,6 +120,8 @@ class Context:
         self._drawn = 0
         #: What a layer above keeps beside this context while it is driven, by its type.
         self.notes: dict[type, object] = {}
+        #: The same, for what this context calls too.
+        self.handed_down: Mapping[type, object] = handed_down
 
     @property
     def run_id(self) -> RunId:
@@ -456,6 +467,50 @@ class Context:
         )
         return Child(self._scope, asked, spawn, lambda: self._scope.new_promise(asked))
 
+    def child(
+        self,
+        function: Durable[P, T],
+        arguments: JsonText,
+        *,
+        key: Key,
+        fingerprint: str,
+        grant: Callable[[], JsonText | None] = lambda: None,
+    ) -> Child[T]:
+        """Start a run below this one: `spawn`, for who says by what it is known.
+
+        `key` is one that `take_key` gave, or stands below one. `grant` is asked when the child is
+        started: what it may use of this run's budget, which its row keeps.
+        """
+        self.execution.services.recognise(function)
+        asked = RequestedCall(key, Kind.CHILD, function.name, arguments, fingerprint)
+        queue = self.execution.claim.run.queue
+        spawn = Spawn(function, queue, None, OnDead.RAISE, grant)
+        return Child(self._scope, asked, spawn, lambda: self._scope.new_promise(asked))
+
+    def take_key(self, name: str) -> Key:
+        """Take the key of the next operation of this name, for operations that stand below it."""
+        return self._scope.next_key(name)
+
+    def input_at(self, key: Key) -> JsonText | None:
+        """Return what the journal has as the input of an operation, by its whole key."""
+        return self.execution.journal.input_of(key)
+
+    def settle(
+        self, pendings: Sequence[Pending[T]], limit: int | None = None
+    ) -> Coroutine[Any, Any, list[T]]:
+        """Run operations side by side, at most `limit` at once; return their values in order."""
+        return settle_all(self._scope, pendings, limit)
+
+    async def granted(self) -> JsonText | None:
+        """Return what this run may use of its parent's budget, as its row says."""
+        if self.execution.claim.run.parent_id is None:
+            return None
+        own = PromiseId(self.run_id)
+        found = (await self.execution.access.promises([own])).get(own)
+        if found is not None:
+            self.execution.check_readable(found)
+        return None if found is None else found.granted
+
     def sleep(self, duration: timedelta | float) -> Operation[None]:
         """Go on after this long, counted from the first time this point was reached.
 
@@ -690,6 +745,10 @@ class Context:
 
     @overload
     def map(
+        self, fn: "Mapper[A, T]", items: Iterable[A], limit: int | None = None
+    ) -> Operation[list[T]]: ...
+    @overload
+    def map(
         self, fn: "Startable[A, T]", items: Iterable[A], limit: int | None = None
     ) -> Operation[list[T]]: ...
     @overload
@@ -709,12 +768,14 @@ class Context:
         self, fn: Keyed1[A, T], items: Iterable[A], limit: int | None = None
     ) -> Operation[list[T]]: ...
     def map(self, fn: Any, items: Iterable[Any], limit: int | None = None) -> Operation[list[Any]]:
-        """Apply a function or durable function to each item, at most `limit` at once.
+        """Apply a function, a durable function or an agent to each item, at most `limit` at once.
 
-        The item with index i has the key ``name.n/i``. Fails as `gather` does.
+        The item with index i has the key ``name.n/i``. Fails as `gather` does. Of an agent each
+        item is a child, and each has an outcome of its own, whatever becomes of the others.
 
         Args:
-            fn: What is called with each item: as a step, or as `call` calls it.
+            fn: What is called with each item: as a step, or as `call` calls it. An `Agent` is
+                given each item as its task.
             items: The items; each must be JSON, or of the type that is annotated.
             limit: How many at once; all, if not told otherwise.
 
@@ -732,6 +793,8 @@ class Context:
         """
         if limit is not None:
             check_count("limit", limit)
+        if isinstance(fn, Mapper) and isinstance(items, Iterable):
+            return fn.each(self, list(items), limit)
         name = fn.name if isinstance(fn, Durable) else name_of(fn)
         if not isinstance(items, Iterable):
             raise Misuse(
@@ -776,6 +839,14 @@ class Context:
         Left out is what begins, behind the prefix, with one of `skipping`.
         """
         return await self.execution.access.usages(prefix, skipping)
+
+    async def journal_of(self, child: RunId) -> Sequence[Promise]:
+        """Return what a run below this one has recorded."""
+        return await self.execution.access.journal_of(child)
+
+    async def open_children_below(self, prefix: str) -> Sequence[Promise]:
+        """Return the promises of the children below an id's prefix that have not ended."""
+        return await self.execution.access.open_children(prefix)
 
     async def has_open_runs_below(self, prefix: str) -> bool:
         """Whether a child below an id's prefix, or one of its own, has not ended."""
@@ -831,13 +902,14 @@ class Context:
 
     def scope(self, name: str) -> "Context":
         """Return a context for the same task whose keys stand below ``name.n``."""
-        return Context(self.execution, self.task_state, self._scope.next_key(name), self._depth)
+        key = self._scope.next_key(name)
+        return Context(self.execution, self.task_state, key, self._depth, self.handed_down)
 
     def _inner(self, scope: Key) -> "Context":
         """Return the context of a durable function that is called in the current task."""
         is_live = not self.execution.journal.has_scope(scope)
         task_state = TaskState(self.execution, self.task_state.now_ms, is_live=is_live)
-        return Context(self.execution, task_state, scope, self._depth + 1)
+        return Context(self.execution, task_state, scope, self._depth + 1, self.handed_down)
 
     def _draw(self) -> bytes:
         self.task_state.check_use()

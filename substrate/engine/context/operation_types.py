@@ -1,4 +1,4 @@
-"""Types of the operations' parameters and results, for type checkers only: nothing here runs.
+"""Types of the operations' parameters and results, mostly for type checkers alone.
 
 - An operation with options types the function's positional arguments (`TypeVarTuple`); one without
   options types its keyword arguments too (`ParamSpec`).
@@ -8,13 +8,27 @@
   function does not, so type checkers refuse it.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol, Required, TypeAlias, TypedDict, TypeVar, TypeVarTuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Protocol,
+    Required,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    TypeVarTuple,
+    runtime_checkable,
+)
 
 from substrate.engine.function.function import Later
 from substrate.engine.step.options import Done, NotDone
 from substrate.values.records import OnDead
+
+if TYPE_CHECKING:
+    from substrate.engine.context.context import Context
 
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
@@ -76,6 +90,20 @@ class Keyed3(Protocol[A_contra, B_contra, C_contra, R_co]):
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, /, *, idempotency_key: str) -> R_co:
         """Call it."""
         ...
+
+
+@runtime_checkable
+class Mapper(Protocol[A_contra, T]):
+    """What `Context.map` has do its work by itself: an agent, each of whose items is a child."""
+
+    @property
+    def name(self) -> str:
+        """What stands in the keys of the items."""
+
+    def each(
+        self, ctx: "Context", items: Sequence[A_contra], limit: int | None
+    ) -> Coroutine[Any, Any, list[T]]:
+        """Begin the items, at most `limit` at once; return what each came to, in order."""
 
 
 class SpawnOptions(TypedDict, total=False):

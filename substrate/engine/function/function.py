@@ -9,7 +9,7 @@ run. See `annotation`.
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import (
@@ -60,6 +60,23 @@ class Later:
     """
 
 
+@dataclass(frozen=True, slots=True)
+class MadeFor:
+    """What a durable function was made for that has a declared name of its own, such as an agent.
+
+    Two functions of one name that were made for two things are never taken for one.
+    """
+
+    #: The thing.
+    thing: object = field(repr=False)
+    #: What it is, in a word.
+    kind: str
+    #: The name of the module that made it.
+    module: str
+    #: The file and line at which it was made; empty if unknown.
+    place: str
+
+
 @dataclass(frozen=True)
 class Durable(Generic[P, R_co]):
     """A registered function. `version` is pinned by each run when it starts."""
@@ -70,6 +87,8 @@ class Durable(Generic[P, R_co]):
     name: str
     #: What each run pins when it starts.
     version: int = 1
+    #: What it was made for, where it is no function of somebody's own.
+    made_for: MadeFor | None = field(default=None, compare=False)
 
     def __call__(
         self, ctx: "Context | Later", /, *args: P.args, **keywords: P.kwargs

@@ -12,6 +12,8 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 def place_of(thing: object) -> str:
     """Return where a function or code object is defined, as ``file.py:12``; ``""`` if unknown."""
+    if (made_for := getattr(thing, "made_for", None)) is not None:
+        return str(made_for.place)
     thing = getattr(thing, "function", thing)  # of a durable function, or a tool
     thing = getattr(thing, "func", thing)  # of a partial
     code = getattr(inspect.unwrap(thing) if callable(thing) else thing, "__code__", thing)
@@ -50,7 +52,8 @@ def comes_from_code(error: BaseException) -> bool:
 
 def how_to_be_found(thing: Any) -> str:
     """Return what to do so that another process finds a durable function that this one has."""
-    if "<locals>" in getattr(thing.function, "__qualname__", ""):
+    is_local = "<locals>" in getattr(thing.function, "__qualname__", "")
+    if is_local or thing.made_for is not None:
         found = "define it at the top of a module, and name it where it is used"
     else:
         found = "import it at the top of the file that uses it"

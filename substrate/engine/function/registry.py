@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from substrate.engine.function.function import Durable
+from substrate.engine.function.place import in_place
 from substrate.engine.function.reachable import reached
 from substrate.values.errors import Misuse
 
@@ -30,14 +31,19 @@ class Registry(Mapping[tuple[str, int], Durable[..., Any]]):
                 )
             known = self._known.setdefault((each.name, each.version), each)
             if known != each and not _is_made_alike(known, each):
+                if known.made_for or each.made_for:
+                    raise Misuse(_two_of_a_name(known, each))
                 raise Misuse(
                     f"work() is given two functions {each.name!r}, version {each.version}: "
                     f"{_place(known)} and {_place(each)}; give one a name or a version of its own"
                 )
         # Of two with one name, the one given to the worker counts, or else the nearer one. A run
         # that is started with the other one is refused: see `recognise`.
+        # What has a declared name, an agent, is known by that alone: two of them are refused.
         for each in reached(list(self._known.values())):
-            self._known.setdefault((each.name, each.version), each)
+            known = self._known.setdefault((each.name, each.version), each)
+            if (known.made_for or each.made_for) and not _is_made_alike(known, each):
+                raise Misuse(_two_of_a_name(known, each))
 
     def __getitem__(self, key: tuple[str, int]) -> Durable[..., Any]:
         return self._known[key]
@@ -69,18 +75,38 @@ class Registry(Mapping[tuple[str, int], Durable[..., Any]]):
 
 
 def _is_made_alike(one: Durable[..., Any], other: Durable[..., Any]) -> bool:
-    """Whether both have the same code object: one factory function made both."""
+    """Whether both have the same code object: one factory function made both, for one thing."""
+    if one.made_for is not None or other.made_for is not None:
+        things = [each.made_for.thing for each in (one, other) if each.made_for is not None]
+        return len(things) == 2 and things[0] is things[1]
     code = getattr(one.function, "__code__", None)
     return code is not None and code is getattr(other.function, "__code__", None)
 
 
 def _is_defined_anew(one: Durable[..., Any], other: Durable[..., Any]) -> bool:
     """Whether both have the same module and qualified name, outside of any function."""
+    if one.made_for is not None or other.made_for is not None:
+        modules = [each.made_for.module for each in (one, other) if each.made_for is not None]
+        return len(modules) == 2 and modules[0] == modules[1]
     place = _place(one)
     return place == _place(other) and "<locals>" not in place
 
 
+def _two_of_a_name(one: Durable[..., Any], other: Durable[..., Any]) -> str:
+    """Say which two things have one name, of which one at least has it declared."""
+    both = [
+        f"the {each.made_for.kind if each.made_for else 'durable function'}{in_place(each)}"
+        for each in (one, other)
+    ]
+    return (
+        f"two are called {one.name!r}: {both[0]} and {both[1]}; a run is driven by who has its "
+        "name, so give one of them another name"
+    )
+
+
 def _place(function: Durable[..., Any]) -> str:
+    if function.made_for is not None:
+        return f"the {function.made_for.kind}{in_place(function)}"
     target = function.function
     name = getattr(target, "__qualname__", type(target).__name__)
     return f"{getattr(target, '__module__', '?')}.{name}"

@@ -19,10 +19,11 @@ from substrate.values.errors import (
     StoreUnreachable,
 )
 from substrate.values.ids import PromiseId, RunId
-from substrate.values.records import JsonText, Promise, ReceivedSignal, Run
+from substrate.values.records import JsonText, Kind, Promise, ReceivedSignal, Run
 
 T = TypeVar("T")
 
+_ALL = 1_000_000  # so many children may be open at once
 _PAUSE = 0.2  # seconds before an unreachable database is asked again
 
 
@@ -80,6 +81,10 @@ class StoreAccess:
             lambda: self._store.journal(self._run_id, generation_seq)
         )
 
+    async def journal_of(self, run_id: RunId) -> Sequence[Promise]:
+        """Return what another run has recorded."""
+        return await self.retry_until_reachable(lambda: self._store.journal(run_id))
+
     async def promises(self, ids: Sequence[PromiseId]) -> Mapping[str, Promise]:
         """Return the promises that exist among these ids, by id."""
         if not ids:
@@ -112,3 +117,9 @@ class StoreAccess:
     async def has_open_runs(self, prefix: str) -> bool:
         """Return whether any descendant run whose id has this prefix has not ended."""
         return await self.retry_until_reachable(lambda: self._store.has_open_runs(prefix))
+
+    async def open_children(self, prefix: str) -> Sequence[Promise]:
+        """Return the promises of the children below an id's prefix that have not ended."""
+        return await self.retry_until_reachable(
+            lambda: self._store.open_promises(prefix, Kind.CHILD, _ALL)
+        )

@@ -20,7 +20,7 @@ UNREADABLE = "RowUnreadable"
 
 _LOST = "is in a blob that is gone or damaged"
 
-_COLUMNS = ("input", "value", "error", "usage", "attempts", "undo")
+_COLUMNS = ("input", "value", "error", "usage", "attempts", "undo", "granted")
 
 
 def unreadable(promise: Promise) -> Failure | None:
@@ -125,6 +125,8 @@ def _has_form(kind: Kind, column: str, value: Any) -> bool:
         case "undo":
             # Its arguments are looked at when it is called, by its own types.
             return isinstance(value, dict) and _is_undo(value)
+        case "granted":
+            return isinstance(value, dict)
         case "input" if kind in (Kind.RUN, Kind.TIMER, Kind.SIGNAL):
             return isinstance(value, dict)
     return True

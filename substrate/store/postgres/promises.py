@@ -7,7 +7,7 @@ from substrate.store.blobs import digests_in, inflate
 from substrate.store.postgres.blobs import read_blobs
 from substrate.store.postgres.session import Cursor
 from substrate.values.ids import PromiseId, RunId, part_of, root_of
-from substrate.values.records import JsonText, Promise
+from substrate.values.records import JsonText, Kind, Promise
 
 _SELECT_PROMISE = f"""
 SELECT {rows.PROMISE_COLUMNS}
@@ -84,6 +84,24 @@ async def has_open_runs(db: Cursor, prefix: str) -> bool:
     given = {"first": first, "end": end, "part": part_of(prefix)}
     cursor = await db.execute(_HAS_OPEN_RUNS, given)
     return await cursor.fetchone() is not None
+
+
+_SELECT_OPEN = f"""
+SELECT {rows.PROMISE_COLUMNS}
+  FROM promises
+ WHERE id >= %(first)s AND id < %(end)s AND part = %(part)s AND state = 'pending'
+   AND kind = %(kind)s
+ ORDER BY id
+ LIMIT %(limit)s
+"""
+
+
+async def read_open(db: Cursor, prefix: str, kind: Kind, limit: int) -> Sequence[Promise]:
+    """Return the pending promises of a kind whose id begins so, in order of id."""
+    first, end = rows.range_of(prefix)
+    given = {"first": first, "end": end, "part": part_of(prefix), "kind": kind.value}
+    cursor = await db.execute(_SELECT_OPEN, given | {"limit": limit})
+    return await load_promises(db, await cursor.fetchall())
 
 
 _INSERT_SETTLED = """

@@ -11,7 +11,7 @@ from substrate.store import rows
 from substrate.store.blobs import digests_in, inflate
 from substrate.store.sqlite.blobs import read_blobs
 from substrate.values.ids import PromiseId, RunId, part_of
-from substrate.values.records import JsonText, Promise
+from substrate.values.records import JsonText, Kind, Promise
 
 _SELECT_PROMISE = f"""
 SELECT {rows.PROMISE_COLUMNS}
@@ -79,6 +79,22 @@ def has_open_runs(db: apsw.Connection, prefix: str) -> bool:
     first, end = rows.range_of(prefix)
     given = {"first": first, "end": end, "part": part_of(prefix)}
     return db.execute(_HAS_OPEN_RUNS, given).fetchone() is not None
+
+
+_SELECT_OPEN = f"""
+SELECT {rows.PROMISE_COLUMNS}
+  FROM promises
+ WHERE id >= :first AND id < :end AND part = :part AND state = 'pending' AND kind = :kind
+ ORDER BY id
+ LIMIT :limit
+"""
+
+
+def read_open(db: apsw.Connection, prefix: str, kind: Kind, limit: int) -> Sequence[Promise]:
+    """Return the pending promises of a kind whose id begins so, in order of id."""
+    first, end = rows.range_of(prefix)
+    given = {"first": first, "end": end, "part": part_of(prefix), "kind": kind.value}
+    return load_promises(db, db.execute(_SELECT_OPEN, given | {"limit": limit}))
 
 
 _INSERT_SETTLED = """

@@ -34,11 +34,14 @@ def make_agent(
     stop: Stop = ENDS,
     *,
     answer: Any = None,
+    checks: Any = None,
     prompt: Prompt | str = "You are a test.",
     name: str = "agent",
 ) -> Durable[[Task], Answer]:
     """Return the canonical loop over these hooks."""
-    hooks = SimpleNamespace(prompt=prompt, model=model, tools=tools, stop=stop, answer=answer)
+    hooks = SimpleNamespace(
+        prompt=prompt, model=model, tools=tools, stop=stop, answer=answer, checks=checks
+    )
 
     @durable(name=name)
     async def agent(ctx: Context, task: Task) -> Answer:

@@ -8,12 +8,25 @@ them. A name that is both a module and a function, such as `tool`, is the functi
 
 from substrate.agent.agent import Agent
 from substrate.agent.answer_type import TypedAnswer
+from substrate.agent.checks import Checks, rubric, schema
+from substrate.agent.condition import Condition, Needs
+from substrate.agent.confidence import confident
 from substrate.agent.delegate import delegate
-from substrate.agent.end import Advice, End, EndReason, Stop, Verdict
+from substrate.agent.end import Advice, End, EndedBy, EndReason, Stop, Verdict
 from substrate.agent.loop import Hooks, Turn, begin
 from substrate.agent.outcome import Outcome
 from substrate.agent.prompt import Prompt
-from substrate.agent.stop import all_of, answered, any_of, budget, max_turns
+from substrate.agent.signalled import signalled
+from substrate.agent.stop import (
+    all_of,
+    answered,
+    any_of,
+    budget,
+    deadline,
+    failed,
+    max_turns,
+    refused,
+)
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool, tool
 from substrate.agent.transcript import Transcript
@@ -24,11 +37,15 @@ __all__ = [
     "Advice",
     "Agent",
     "Answer",
+    "Checks",
+    "Condition",
     "End",
     "EndReason",
+    "EndedBy",
     "Fallback",
     "Hooks",
     "Model",
+    "Needs",
     "Outcome",
     "Prompt",
     "Stop",
@@ -44,7 +61,14 @@ __all__ = [
     "any_of",
     "begin",
     "budget",
+    "confident",
+    "deadline",
     "delegate",
+    "failed",
     "max_turns",
+    "refused",
+    "rubric",
+    "schema",
+    "signalled",
     "tool",
 ]

@@ -20,6 +20,7 @@ from inspect import currentframe
 from types import ModuleType
 from typing import Any
 
+from substrate.agent.checks import Check, Checks
 from substrate.agent.end import Stop
 from substrate.agent.faults import hooks_fault
 from substrate.agent.loop import Hooks, begin
@@ -67,7 +68,7 @@ class Agent:
     #: The type of its answers; None for plain words.
     answer: AnswerType = None
     #: What its answers are put to before they count.
-    checks: Sequence[Any] = ()
+    checks: Sequence[Check] | Checks = ()
     #: Its loop.
     durable: Durable[[Task], Answer] = field(init=False, repr=False)
 

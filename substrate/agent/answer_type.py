@@ -9,7 +9,7 @@ Invariants: pure; a value that is kept is JSON that the type takes again.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from inspect import isroutine
@@ -65,17 +65,11 @@ class TypedAnswer:
 
     def problem(self, reply: Reply) -> str | None:
         """Say what is wrong with an answer, field by field, for the model to mend; else None."""
-        try:
-            self._read(reply.text)
-        except ValidationError as error:
-            wrong = field_errors(error)
-        except (ValueError, RecursionError) as error:
-            wrong = f"- it is not JSON: {error}"
-        else:
-            return None
-        if reply.stop is StopReason.LENGTH:
-            wrong += "\n- it was cut off at the longest output: make it shorter"
-        return f"This answer does not fit what was asked for:\n{wrong}\n{_AGAIN}"
+        return problem_with(self._read, reply)
+
+    def marked(self, reply: Reply) -> Reply:
+        """Return a reply with what it says beside its answer, which is nothing."""
+        return reply
 
     def value(self, text: str) -> Json:
         """Return an answer as JSON that the type takes again. Raises `ValueError` for no answer."""
@@ -92,6 +86,21 @@ class TypedAnswer:
         except PydanticUserError as error:
             message = f"answer={self.type!r} is no type of an answer: {gist_of(error)}"
             raise Misuse(f"{message}; write class Answer(BaseModel): …") from None
+
+
+def problem_with(read: Callable[[str], object], reply: Reply) -> str | None:
+    """Say what is wrong with an answer that is read like this, for the model to mend; else None."""
+    try:
+        read(reply.text)
+    except ValidationError as error:
+        wrong = field_errors(error)
+    except (ValueError, RecursionError) as error:
+        wrong = f"- it is not JSON: {error}"
+    else:
+        return None
+    if reply.stop is StopReason.LENGTH:
+        wrong += "\n- it was cut off at the longest output: make it shorter"
+    return f"This answer does not fit what was asked for:\n{wrong}\n{_AGAIN}"
 
 
 def typed_answer_of(answer: Any) -> TypedAnswer | None:

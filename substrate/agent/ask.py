@@ -7,13 +7,13 @@ on a replay, so that the next row goes on from there.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from substrate.agent.answer_type import TypedAnswer
 from substrate.agent.compaction import can_sum_up, sum_up
+from substrate.agent.confidence import Asked
 from substrate.agent.end import End
 from substrate.agent.events import TurnStart, emit
 from substrate.agent.history.rows import MODEL, input_of
 from substrate.agent.model_call import ModelCall, model_step, next_model_call, reply_of
-from substrate.agent.recorded import end_in, let_others_run, read, turn_ahead
+from substrate.agent.recorded import end_in, let_others_run, read, record_of, turn_ahead
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
@@ -63,7 +63,7 @@ async def call_model(
 
 
 def turn_model_call(
-    transcript: Transcript, *, model: Model, tools: Sequence[Tool], typed: TypedAnswer | None
+    transcript: Transcript, *, model: Model, tools: Sequence[Tool], typed: Asked | None
 ) -> ModelCall:
     """Return what a usual turn asks."""
     return next_model_call(transcript, model, tools, typed)
@@ -75,7 +75,7 @@ def last_model_call(
     model: Model,
     end: End,
     tools: Sequence[Tool],
-    typed: TypedAnswer | None,
+    typed: Asked | None,
 ) -> ModelCall:
     """Return what is asked for at the end of a loop that is cut short: its row tells the end."""
     plea = transcript.with_message(_LAST_WORDS.format(detail=end.detail))
@@ -83,8 +83,8 @@ def last_model_call(
     return replace(
         asked,
         request=replace(asked.request, may_call_tools=False),
-        validate=lambda reply: reply,
-        more={"end": {"reason": end.reason.value, "detail": end.detail}},
+        validate=lambda reply: reply if typed is None else typed.marked(reply),
+        more={"end": record_of(end)},
     )
 
 

@@ -102,8 +102,13 @@ class Chain:
 
     def has_heard(self, message: Message) -> bool:
         """Whether people have said this message."""
+        key = self.key_of(message)
+        return key is not None and name_in(key) == HEARD
+
+    def key_of(self, message: Message) -> str | None:
+        """Return the key of the row that holds a message, if one does."""
         _, entry = self._entries.get(id(message), (None, None))
-        return isinstance(entry, str) and name_in(entry) == HEARD
+        return entry if isinstance(entry, str) else None
 
     def note_correction(self, message: Message, reply: Reply) -> None:
         """Note that a message tells what is wrong with a reply, which the reply's row holds."""

@@ -17,10 +17,27 @@ class EndReason(StrEnum):
     MAX_TURNS = "max_turns"
     #: Its budget is used up.
     BUDGET = "budget"
+    #: Its time is over.
+    DEADLINE = "deadline"
+    #: Whoever may end the work has: the agent with its tool, or a person with a signal.
+    SIGNALLED = "signalled"
     #: The model, or its provider, declined.
     REFUSED = "refused"
-    #: No model gave what was asked for.
+    #: No model gave what was asked for, or the tools failed again and again.
     FAILED = "failed"
+    #: The model has answered, and is not as sure as was wanted.
+    CONFIDENCE = "confidence"
+    #: The model has answered, and a check of the answer did not pass.
+    UNCHECKED = "unchecked"
+
+
+class EndedBy(StrEnum):
+    """Who has ended the work, where it is `SIGNALLED`."""
+
+    #: The agent, with a tool: it has given its answer.
+    AGENT = "agent"
+    #: A person, with a signal: the agent says what it has.
+    PERSON = "person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +48,8 @@ class End:
     reason: EndReason
     #: Why, in words.
     detail: str = ""
+    #: Who has ended it, where it is `SIGNALLED`.
+    by: EndedBy | None = None
 
 
 class Measure(StrEnum):
@@ -40,6 +59,8 @@ class Measure(StrEnum):
     WARN = "warn"
     #: What was said so far is summed up.
     COMPACT = "compact"
+    #: The answer goes back to the model, with why.
+    REVISE = "revise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +69,10 @@ class Advice:
 
     #: What is to be done.
     measure: Measure
-    #: Why, in words.
+    #: Why, in words; to revise its answer, the very words that the model is told.
     detail: str
+    #: Whose advice it is to revise an answer: `Transcript.revisions` has it for each time.
+    source: str = ""
 
     def __bool__(self) -> Literal[False]:
         """Return False: ``while not (end := stop(transcript))`` goes on."""

@@ -5,7 +5,7 @@ live                   told once, by the process that drives the run, and record
                        `TurnStart`, `ModelWaits`, `ModelAsked`, `TextDelta`, `ModelPassedOver`,
                        `ToolStart`, `StepRetry`
 of a row               read from the journal by any process, at any time, in the order of `seq`:
-                       `TurnEnd`, `ToolEnd`
+                       `TurnEnd`, `ToolEnd`, `CheckEnd`
 =====================  ============================================================================
 
 A live event crosses ``ctx.emit`` as JSON, ``{"event": "turn_start", "turn": 1, …}``, which is what
@@ -20,7 +20,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from substrate.agent.history.rows import (
+    CheckRow,
     calls_of,
+    check_of,
+    confidence_of,
     invalid_of,
     is_tool_call,
     is_turn,
@@ -31,11 +34,12 @@ from substrate.agent.history.rows import (
 )
 from substrate.engine.context.context import Context
 from substrate.engine.run.services import STEP_RETRY
-from substrate.models.messages import Json, PassedOver
+from substrate.models.messages import Confidence, Json, PassedOver
 from substrate.models.request import ModelAsked, ModelWaits
 from substrate.values.records import Promise, PromiseState
 
 __all__ = [
+    "CheckEnd",
     "LiveEvent",
     "ModelAsked",
     "ModelPassedOver",
@@ -120,6 +124,8 @@ class TurnEnd:
     passed_over: Sequence[PassedOver]
     #: Why the reply is not what was asked for, if it is not.
     invalid: str | None
+    #: How sure it is of its answer, if it was asked.
+    confidence: Confidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +144,22 @@ class ToolEnd:
     state: PromiseState
 
 
+@dataclass(frozen=True, slots=True)
+class CheckEnd:
+    """A check has said something of an answer."""
+
+    #: Where the row stands in the journal.
+    seq: int
+    #: The row's key.
+    key: str
+    #: What it said.
+    check: CheckRow
+
+
 LiveEvent = (
     TurnStart | ModelWaits | ModelAsked | TextDelta | ModelPassedOver | ToolStart | StepRetry
 )
-RowEvent = TurnEnd | ToolEnd
+RowEvent = TurnEnd | ToolEnd | CheckEnd
 
 _NAMES: Mapping[type[LiveEvent], str] = {
     TurnStart: "turn_start",
@@ -183,7 +201,10 @@ def event_of(row: Promise) -> RowEvent | None:
     if is_turn(row):
         calls, passed_over = tuple(calls_of(row)), tuple(passed_over_of(row))
         model, text = model_of(row), words_of(row)
-        return TurnEnd(row.seq, row.key, model, text, calls, passed_over, invalid_of(row))
+        said = (invalid_of(row), confidence_of(row))
+        return TurnEnd(row.seq, row.key, model, text, calls, passed_over, *said)
     if is_tool_call(row) and row.is_settled:
         return ToolEnd(row.seq, row.key, *tool_of(row), row.state)
+    if (check := check_of(row)) is not None:
+        return CheckEnd(row.seq, row.key, check)
     return None

@@ -4,27 +4,45 @@ A prompt is not rendered for it, and no model is asked. A stop condition is pure
 transcripts that are made up: what it gives for them must be a verdict.
 """
 
-import ast
 import inspect
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, get_type_hints
 
 from substrate.agent.answer_type import typed_answer_of
-from substrate.agent.end import Advice, End, EndReason, Measure, Stop
+from substrate.agent.checks import Rubric, Schema, checks_of
+from substrate.agent.condition import Condition, Needs, needs_of
+from substrate.agent.confidence import SOURCE, ConfidentAnswer
+from substrate.agent.end import Advice, End, EndedBy, EndReason, Measure, Stop
 from substrate.agent.prompt import Prompt
+from substrate.agent.returned import returns_nothing, wrong_return
+from substrate.agent.signalled import finish_tool
 from substrate.agent.task import Task
 from substrate.agent.tool import Tool, as_tool
 from substrate.agent.transcript import Transcript
 from substrate.engine.function.place import described
 from substrate.engine.function.unawaited import unawaited
-from substrate.models.messages import Reply, StopReason, Text, Usage
+from substrate.models.messages import (
+    Confidence,
+    Invalid,
+    Reply,
+    StopReason,
+    Text,
+    ToolCall,
+    ToolMessage,
+    ToolResult,
+    Usage,
+)
 from substrate.models.model import Model
 from substrate.values.errors import Misuse
 
 _MANY = 500  # turns of the longest transcript on which a condition is tried
+_VERDICT = (
+    "give None to go on, or an End with a reason and words, as in "
+    '`return End(EndReason.MAX_TURNS, "why") if … else None`: compose any_of(answered(), …)'
+)
 
 
 def prompt_fault(prompt: object) -> str | None:
@@ -39,7 +57,7 @@ def prompt_fault(prompt: object) -> str | None:
         return f"`prompt` is {named(prompt)}; {cure}"
     if inspect.iscoroutinefunction(prompt):
         return f"`prompt` is {named(prompt)}, which is async; write a plain def: a step can await"
-    if _returns_nothing(prompt):
+    if returns_nothing(prompt):
         return f"`prompt` is {named(prompt)}, which returns nothing; end it with `return …`: text"
     return None
 
@@ -78,22 +96,69 @@ def same_name(tools: Iterable[Tool]) -> str | None:
 
 
 def stop_fault(stop: object) -> str | None:
-    """Say what is wrong with a stop condition; None where nothing is."""
+    """Say what is wrong with a stop condition, or a part of it; None where nothing is."""
     cure = "write a condition, such as any_of(answered(), max_turns(20))"
     if not takes_one(stop):
         return f"`stop` is {named(stop)}; {cure}"
     assert callable(stop)
     if makes_conditions(stop):
         return f"`stop` is {named(stop)}, which makes a condition; call it, or {cure}"
-    for transcript in _transcripts():
+    # Each part by itself: in a composition, the first to end it keeps the others from being asked.
+    parts = stop.parts if isinstance(stop, Condition) else ()
+    for each in parts:
+        if problem := stop_fault(each):
+            return problem.replace("`stop` is", "`stop` has", 1)
+    return None if parts else _condition_fault(stop)
+
+
+def _condition_fault(stop: Callable[[Any], Any]) -> str | None:
+    """Say what is wrong with what a condition gives, as tried and as read."""
+    needs = needs_of(stop)
+    for transcript in _transcripts(needs):
         try:
             said = stop(transcript)
         except Exception:  # noqa: BLE001, S112 - what it needs may be in real tasks alone
             continue
         if inspect.iscoroutine(said):
             said.close()
-        if problem := verdict_fault(said):
+        if problem := verdict_fault(said) or undeclared(said, needs):
             return f"`stop` is {named(stop)}, and {problem}"
+    decide = stop.decide if isinstance(stop, Condition) else stop
+    if problem := wrong_return(decide, right=()):
+        return f"`stop` is {named(stop)}, which {problem}; {_VERDICT}"
+    return None
+
+
+def brought_fault(hooks: Any) -> str | None:
+    """Say what is wrong with what the condition of hooks brings along; None where nothing is."""
+    needs, answer = needs_of(hooks.stop), getattr(hooks, "answer", None)
+    try:
+        finish = [finish_tool(name, typed_answer_of(answer)) for name in needs.finish]
+        if needs.confidence is not None:
+            _ = ConfidentAnswer(needs.confidence, typed_answer_of(answer)).schema
+    except Misuse as error:
+        return f"`stop` cannot be given what it needs: {error}"
+    return same_name([*map(as_tool, hooks.tools), *needs.tools, *finish])
+
+
+def checks_fault(checks: object) -> str | None:
+    """Say what is wrong with checks; None where nothing is."""
+    try:
+        named_checks = checks_of(checks).named
+    except Misuse as error:
+        return f"`checks`: {error}"
+    for check in named_checks.values():
+        if isinstance(check, Rubric | Schema):
+            continue
+        if not _takes(check, 2):
+            return f"`checks` has {named(check)}; give it two parameters: (answer, task)"
+        if problem := wrong_return(check, right=(str,)):
+            cure = "return None for an answer that passes, else what is wrong with it, in words"
+            return f"`checks` has {named(check)}, which {problem}; {cure}"
+        if inspect.isgeneratorfunction(check) or inspect.isasyncgenfunction(check):
+            return f"`checks` has {named(check)}, which yields; return one text, or None"
+        if problem := unawaited(check):
+            return f"`checks` has {named(check)}: in {problem}"
     return None
 
 
@@ -111,26 +176,37 @@ def answer_fault(answer: object) -> str | None:
 
 def hooks_fault(hooks: object) -> str | None:
     """Say what is wrong with the first hook that is none; None where nothing is."""
-    for name, check in {**HOOK_CHECKS, "answer": answer_fault}.items():
+    for name, check in {**HOOK_CHECKS, **OPTIONAL_CHECKS}.items():
         if name in HOOK_CHECKS and not hasattr(hooks, name):
             return f"there is no `{name}`; hooks are {', '.join(HOOK_CHECKS)}"
         if problem := check(getattr(hooks, name, None)):
             return problem
-    return None
+    return brought_fault(hooks)
 
 
 def verdict_fault(said: object) -> str | None:
     """Say what is wrong with what a condition gave; None where it is a verdict."""
     match said:
-        case None | End(EndReason(), str()) | Advice(Measure(), str()):
+        case None | End(EndReason(), str(), EndedBy() | None) | Advice(Measure(), str(), str()):
             return None
     if inspect.iscoroutine(said):
         said = "a coroutine"
     if callable(said):
         return f"it gave {named(said)}: it makes conditions, and is to be called once before"
+    return f"it gave {said!r:.200}; {_VERDICT}"
+
+
+def undeclared(said: object, needs: Needs) -> str | None:
+    """Say what a condition asks for that nobody brings along, as it does not say that it needs it.
+
+    That is one that is called inside of another function.
+    """
+    is_doubt = isinstance(said, Advice) and said.source == SOURCE
+    if not is_doubt or needs.confidence is not None:
+        return None
     return (
-        f"it gave {said!r:.200}; give None to go on, or an End with a reason and words, as in "
-        '`return End(EndReason.MAX_TURNS, "why") if … else None`: compose any_of(answered(), …)'
+        "it asks confident() inside of a function, so no model is asked how sure it is; compose "
+        "them: any_of(confident(0.8), …)"
     )
 
 
@@ -146,10 +222,14 @@ def condition_fault(condition: object, composer: str) -> str | None:
 
 def takes_one(thing: object) -> bool:
     """Whether it can be called with one argument: `answered` cannot, `answered()` can."""
+    return _takes(thing, 1)
+
+
+def _takes(thing: object, count: int) -> bool:
     if not callable(thing):
         return False
     try:
-        inspect.signature(thing).bind(None)
+        inspect.signature(thing).bind(*(None,) * count)
     except TypeError:
         return False
     except ValueError:  # some built-in callables show no signature
@@ -184,33 +264,37 @@ HOOK_CHECKS: Mapping[str, Callable[[object], str | None]] = {
 }
 """By hook, what says that it is none."""
 
-
-def _returns_nothing(function: object) -> bool:
-    """Whether no line of a function returns anything, as one can read in its source."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))  # type: ignore[arg-type]
-    except (OSError, TypeError, SyntaxError):
-        return False
-    if len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef):
-        return False
-    left: list[ast.AST] = list(tree.body[0].body)
-    while left:
-        node = left.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            continue
-        if isinstance(node, ast.Raise | ast.Yield | ast.YieldFrom):
-            return False
-        if isinstance(node, ast.Return) and node.value is not None:
-            return False
-        left.extend(ast.iter_child_nodes(node))
-    return True
+OPTIONAL_CHECKS: Mapping[str, Callable[[object], str | None]] = {
+    "answer": answer_fault,
+    "checks": checks_fault,
+}
+"""The same of those that may be left out."""
 
 
-def _transcripts() -> Iterable[Transcript]:
-    """Give transcripts before the first turn, after one, and after very many."""
-    begun = Transcript.begin(Task("What is an ostinato?"), "")
-    yield begun
+def _transcripts(needs: Needs) -> Iterable[Transcript]:
+    """Give transcripts of every kind that a condition may be asked about."""
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    begun = replace(
+        Transcript.begin(Task("What is an ostinato?"), ""),
+        began=moment,
+        now=moment,
+        signals=dict.fromkeys(needs.signals),
+    )
+    yield replace(begun, signals={})
     words = (Text("A phrase that persists."),)
     reply = Reply(words, StopReason.END, "scripted", "made up", Usage(cost_usd=Decimal(1)))
     for turns in (1, _MANY):
         yield replace(begun, messages=(*begun.messages, reply), replies=(reply,) * turns)
+    called = replace(reply, parts=(ToolCall("1", "look", {}),), stop=StopReason.TOOL_CALLS)
+    for is_error in (False, True):
+        yield begun + called + ToolMessage((ToolResult("1", "look", "So.", is_error),))
+    yield begun + replace(reply, stop=StopReason.REFUSAL)
+    yield begun + replace(reply, invalid=Invalid("It is no answer.", is_last=True))
+    yield begun + replace(reply, confidence=Confidence(0, 1, "all"))
+    yield replace(
+        begun + called + ToolMessage((ToolResult("1", "look", "No.", is_error=True),)),
+        replies=(called,) * _MANY,
+        failures=_MANY,
+        is_warned=True,
+        now=moment + timedelta(days=3650),
+    )

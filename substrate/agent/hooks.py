@@ -6,8 +6,11 @@ They are read again at each turn, for their file is edited under running runs.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from substrate.agent.checks import Checks
+from substrate.agent.checks import checks_of as as_checks
+from substrate.agent.condition import needs_of
 from substrate.agent.end import Verdict
-from substrate.agent.faults import same_name, verdict_fault
+from substrate.agent.faults import same_name, undeclared, verdict_fault
 from substrate.agent.hook_fault import hook
 from substrate.agent.tool import Tool, as_tool
 from substrate.engine.context.context import Context
@@ -31,7 +34,7 @@ def verdict_of(ctx: Context, stop: Callable[[Any], Any], transcript: object) -> 
     """Ask the hook `stop`, and return what it says."""
     with hook(ctx, "stop"):
         said: Verdict = stop(transcript)
-        if problem := verdict_fault(said):
+        if problem := verdict_fault(said) or undeclared(said, needs_of(stop)):
             raise Misuse(f"{problem}{in_place(stop)}")
         return said
 
@@ -45,6 +48,12 @@ def tools_of(ctx: Context, tools: Sequence[Tool | Callable[..., Any]]) -> list[T
         if problem := same_name(known):
             raise Misuse(problem)
         return known
+
+
+def checks_of(ctx: Context, checks: object) -> Checks:
+    """Return the hook `checks`."""
+    with hook(ctx, "checks"):
+        return as_checks(checks)
 
 
 def model_of(ctx: Context, model: Model) -> Model:

@@ -1,20 +1,25 @@
-"""Messages: what people say to an agent while it works, taken in before its next model call.
+"""What people say to an agent while it works: messages, and signals that conditions listen for.
 
 A message is a signal called ``message``, sent with or without a worker: ``client.signal(id,
 "message", "Look in the attic.")``. It leaves a row, ``heard.n``, only where there was one. It never
 counts as a decision.
 
 Invariants: what is accepted is read, or the answer tells that it was not. A message that comes
-while a run ends makes another turn, where the loop's conditions permit one.
+while a run ends makes another turn, where the loop's conditions permit one. A signal of a condition
+that was heard counts from then on; its row is ``signalled.n``.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from substrate.agent.chain import Chain
 from substrate.agent.history.result import spoken
-from substrate.agent.history.rows import HEARD, TOOLS
+from substrate.agent.history.rows import HEARD, SIGNALLED, TOOLS
+from substrate.agent.recorded import turn_ahead
+from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
 from substrate.models.messages import Text, UserMessage
+from substrate.values.records import Kind
 
 MESSAGE = "message"
 """The name of the signal."""
@@ -34,6 +39,24 @@ async def hear(ctx: Context) -> UserMessage:
     if message.parts:
         Chain.of(ctx).note(message, key)
     return message
+
+
+async def listen(ctx: Context, signals: Sequence[str], transcript: Transcript) -> Transcript:
+    """Return the transcript with the signals that conditions listen for, and that have come.
+
+    A turn that is recorded was taken, so there is nothing to listen for before it. What was heard
+    counts, whether a condition still listens for it or not.
+    """
+    if turn_ahead(ctx, transcript) is not None or is_in_a_tool(ctx):
+        return transcript
+    found = dict(transcript.signals)
+    while (row := ctx.recorded(SIGNALLED)) is not None and row.kind is Kind.SIGNAL:
+        for value in await ctx.listen(row.name, SIGNALLED):
+            found.setdefault(row.name, value)
+    for name in signals:
+        for value in await ctx.listen(name, SIGNALLED) if name not in found else ():
+            found.setdefault(name, value)
+    return transcript if found == transcript.signals else replace(transcript, signals=found)
 
 
 def unread(messages: Sequence[UserMessage]) -> str:

@@ -9,13 +9,19 @@ is recorded was done, whatever they say now. `Turn` keeps no state but the trans
 advice, and both come back the same on a replay.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from substrate.agent import turn
+from substrate.agent.answer_type import typed_answer_of
+from substrate.agent.checks import Check, Checks
+from substrate.agent.condition import needs_of
+from substrate.agent.confidence import ConfidentAnswer
 from substrate.agent.end import End, Stop, Verdict
 from substrate.agent.hook_fault import hook
-from substrate.agent.hooks import read
+from substrate.agent.hooks import read, tools_of
 from substrate.agent.prompt import Prompt, Text
+from substrate.agent.signalled import finish_tool
 from substrate.agent.task import Answer, Task
 from substrate.agent.transcript import Transcript
 from substrate.agent.turn import AnswerType, Tools
@@ -27,7 +33,8 @@ from substrate.models.model import Model
 class Hooks(Protocol):
     """The four hooks of an agent: a module such as a fork's ``hooks.py``, or any other object.
 
-    A fifth name, `answer`, is optional: the type of the agent's answers.
+    Two more names are optional: `answer`, the type of the agent's answers, and `checks`, what an
+    answer has to pass.
     """
 
     @property
@@ -56,7 +63,7 @@ async def begin(ctx: Context, hooks: Hooks, task: Task) -> "Turn":
     Args:
         ctx: The context of the durable function that is the loop.
         hooks: A module or an object with `prompt`, `model`, `tools` and `stop`, and perhaps
-            `answer`. They are read again at each turn.
+            `answer` and `checks`. They are read again at each turn.
         task: What the agent is given.
 
     A prompt hook that raises pauses the run: mend it, and resume.
@@ -79,8 +86,9 @@ async def begin(ctx: Context, hooks: Hooks, task: Task) -> "Turn":
         >>> (await drive(agent, Task("How many owls?"))).text
         'Two owls.'
     """
-    prompt = read(ctx, hooks, "prompt")
-    return Turn(ctx, hooks, await turn.begin(ctx, prompt, task))
+    transcript = await turn.begin(ctx, read(ctx, hooks, "prompt"), task)
+    stop = read(ctx, hooks, "stop")
+    return Turn(ctx, hooks, await turn.listen(ctx, stop, transcript))
 
 
 class Turn:
@@ -116,7 +124,7 @@ class Turn:
         account) pause the run: it goes on from here once they are mended and it is resumed.
         """
         ctx, answer = self._ctx, self._answer
-        model, tools = self._hook("model"), self._hook("tools")
+        model, tools = self._hook("model"), self._tools
         # Here and not in `stop`, which is no coroutine: a fork's `while` asks it as a plain call.
         transcript = await turn.follow_advice(ctx, model, self._transcript, self._verdict, tools)
         reply = await turn.ask(ctx, model, transcript, tools, answer=answer)
@@ -130,10 +138,19 @@ class Turn:
         outcome is recorded. A tool's own error, wrong arguments, a tool that there is not, and an
         outcome that nobody knows are results that the model sees. A signal called ``message`` that
         has come meanwhile is added after them.
+
+        A reply that asks for none is the answer, where `stop` says so: then it is checked, and told
+        to the model again with what does not pass.
         """
-        self._transcript += await turn.call_tools(self._ctx, self._hook("tools"), reply)
-        # After the results: a provider wants them right behind the reply that asks for them.
-        self._transcript += await turn.hear(self._ctx)
+        ctx, stop = self._ctx, self._hook("stop")
+        self._transcript += await turn.call_tools(ctx, self._tools, reply)
+        self._transcript = await turn.check(
+            ctx, self._checks, stop, self._transcript, answer=self._answer
+        )
+        # After the results: a provider wants them right behind the reply that asks for them. And
+        # after the checks, so that what comes while a judge is asked is heard.
+        self._transcript += await turn.hear(ctx)
+        self._transcript = await turn.listen(ctx, stop, self._transcript)
 
     async def finish(self, end: End) -> Answer:
         """Return the answer. A loop that was cut short gets one last reply, without tools.
@@ -141,15 +158,42 @@ class Turn:
         Args:
             end: What `stop` has returned; the answer's `reason` and `detail` are its.
         """
-        ctx, answer = self._ctx, self._answer
-        model, tools = self._hook("model"), self._hook("tools")
-        return await turn.finish(ctx, model, self._transcript, end, tools, answer=answer)
+        return await turn.finish(
+            self._ctx,
+            self._hook("model"),
+            self._transcript,
+            end,
+            self._tools,
+            answer=self._answer,
+            checks=self._checks,
+            needs=needs_of(self._hook("stop")),
+        )
 
     @property
     def _answer(self) -> AnswerType:
+        """The type of an answer; with a confidence, where the condition needs one."""
         with hook(self._ctx, "answer"):
             answer: AnswerType = getattr(self._hooks, "answer", None)
-            return answer
+            least = needs_of(self._hook("stop")).confidence
+            return answer if least is None else ConfidentAnswer(least, typed_answer_of(answer))
+
+    @property
+    def _tools(self) -> Tools:
+        """What the model may call, with what the condition brings along."""
+        tools: Tools = self._hook("tools")
+        needs = needs_of(self._hook("stop"))
+        if not (needs.tools or needs.finish):
+            return tools
+        with hook(self._ctx, "answer"):
+            typed = typed_answer_of(getattr(self._hooks, "answer", None))
+            finish = [finish_tool(name, typed) for name in needs.finish]
+        return [*tools_of(self._ctx, tools), *needs.tools, *finish]
+
+    @property
+    def _checks(self) -> Sequence[Check] | Checks | None:
+        with hook(self._ctx, "checks"):
+            checks: Sequence[Check] | Checks | None = getattr(self._hooks, "checks", None)
+            return checks
 
     def _hook(self, name: str) -> Any:
         return read(self._ctx, self._hooks, name)

@@ -12,8 +12,9 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
-from substrate.agent.answer_type import CORRECTIONS, TypedAnswer
+from substrate.agent.answer_type import CORRECTIONS
 from substrate.agent.chain import Chain
+from substrate.agent.confidence import Asked
 from substrate.agent.events import ModelPassedOver, TextDelta, emit
 from substrate.agent.history.rows import MODEL
 from substrate.agent.history.usage import usage_from
@@ -80,6 +81,8 @@ class ModelCall:
     more: Mapping[str, Json] = field(default_factory=dict)
     #: Whether a full context is raised to the caller, who makes room; else it pauses the run.
     raises_overflow: bool = False
+    #: Whether its words are none of the agent's, so that nobody who watches is told them.
+    is_silent: bool = False
 
     def raising_overflow(self) -> "ModelCall":
         """Return the same, asked only of models with a context of this size."""
@@ -87,7 +90,7 @@ class ModelCall:
 
 
 def next_model_call(
-    transcript: Transcript, model: Model, tools: Sequence[Tool], typed: TypedAnswer | None
+    transcript: Transcript, model: Model, tools: Sequence[Tool], typed: Asked | None
 ) -> ModelCall:
     """Return what the next turn asks of the model whose turn it is.
 
@@ -159,7 +162,7 @@ async def _answer(ctx: Context, asked: ModelCall) -> Measured:
         async with shared_limits(ctx.store) as limits:
             reply = await asked.model.answer(
                 asked.request,
-                lambda text: emit(ctx, TextDelta(text)),
+                _ignore if asked.is_silent else lambda text: emit(ctx, TextDelta(text)),
                 lambda event: emit(ctx, event),
                 limits,
             )
@@ -172,6 +175,10 @@ async def _answer(ctx: Context, asked: ModelCall) -> Measured:
         emit(ctx, ModelPassedOver(each.model, each.reason))
     usage = {"model": f"{reply.provider}:{reply.model}", **reply.usage.to_json()}
     return Measured(reply.to_json(), usage)
+
+
+def _ignore(text: str) -> None:
+    """Tell nobody."""
 
 
 def _unblock(ctx: Context, model: Model) -> None:
@@ -192,7 +199,7 @@ def _add_usage(before: Json, more: Json) -> Json:
 
 def _validated(
     tools: dict[str, Tool],
-    typed: TypedAnswer | None,
+    typed: Asked | None,
     limits: Mapping[str, int | None],
     reply: Reply,
     *,
@@ -210,6 +217,7 @@ def _validated(
     elif typed is not None:
         with hook_in_step("answer"):
             problem = typed.problem(reply)
+            reply = reply if problem else typed.marked(reply)
     elif not reply.text.strip():
         problem = "Your reply was empty. Give your answer in words, or call a tool."
     return reply if problem is None else replace(reply, invalid=Invalid(problem, is_last))

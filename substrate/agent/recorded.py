@@ -9,15 +9,15 @@ Invariant: new hooks rule from the first turn on that has no record.
 
 import asyncio
 
-from substrate.agent.end import End, EndReason
-from substrate.agent.history.rows import MODEL, SUMMARY, WARNING, input_of, value_of
+from substrate.agent.end import End, EndedBy, EndReason
+from substrate.agent.history.rows import MODEL, REVISION, SUMMARY, WARNING, input_of, value_of
 from substrate.agent.model_call import reply_of
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
 from substrate.engine.step.step import Step
 from substrate.models.messages import Json
-from substrate.values.codec import fingerprint
-from substrate.values.records import Kind, Promise
+from substrate.values.codec import encode, fingerprint
+from substrate.values.records import JsonText, Kind, Promise
 
 YIELD_EACH = 16
 """After so many recorded turns the others have theirs: a long replay lets the worker live."""
@@ -42,7 +42,16 @@ def _model_call(ctx: Context, transcript: Transcript) -> Promise | None:
 def end_in(row: Promise) -> End | None:
     """Return the end at which a model call asked for last words; None for a usual turn."""
     end = input_of(row).get("end")
-    return None if end is None else End(EndReason(end["reason"]), end["detail"])
+    if end is None:
+        return None
+    by = end.get("by")
+    return End(EndReason(end["reason"]), end["detail"], None if by is None else EndedBy(by))
+
+
+def record_of(end: End) -> dict[str, Json]:
+    """Return what the row of last words tells of their end."""
+    by = {} if end.by is None else {"by": end.by.value}
+    return {"reason": end.reason.value, "detail": end.detail, **by}
 
 
 def before(ctx: Context) -> dict[str, Json]:
@@ -57,8 +66,12 @@ async def read(ctx: Context, name: str) -> Promise:
 
 
 async def recall(ctx: Context, transcript: Transcript) -> Transcript:
-    """Return the transcript with the warning and the summaries recorded before its next turn."""
+    """Return the transcript with what is recorded before its next turn.
+
+    That are warnings, summaries, and why an answer went back.
+    """
     while True:
+        transcript = await recall_revisions(ctx, transcript)
         if _is_ahead(ctx, WARNING):
             warned = await read(ctx, WARNING)
             transcript = transcript.warned(value_of(warned), warned.key)
@@ -68,6 +81,27 @@ async def recall(ctx: Context, transcript: Transcript) -> Transcript:
             transcript = transcript.summed_up(reply_of(summary), room, summary.key)
         else:
             return transcript
+
+
+async def recall_revisions(ctx: Context, transcript: Transcript) -> Transcript:
+    """Return the transcript with why its answer went back, as recorded before its next turn."""
+    while _is_ahead(ctx, REVISION):
+        row = await read(ctx, REVISION)
+        transcript = transcript.revised(value_of(row), input_of(row)["source"], row.key)
+    return transcript
+
+
+async def revise(ctx: Context, transcript: Transcript, words: str, source: str) -> Transcript:
+    """Send an answer back with these words, which are recorded; return the transcript with them."""
+
+    async def tell() -> Json:
+        return words
+
+    given = JsonText(encode({**before(ctx), "source": source}))
+    same = fingerprint(Kind.STEP.value, REVISION)
+    step = Step(name=REVISION, call=tell, input=given, fingerprint=same)
+    row = await ctx.checkpoint(step).settled()
+    return transcript.revised(value_of(row), source, row.key)
 
 
 async def let_others_run(transcript: Transcript) -> None:

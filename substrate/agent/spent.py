@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from substrate.agent.grant import Grant
-from substrate.agent.history.rows import MODEL, MODEL_CALLS, SPENT, input_of
+from substrate.agent.history.rows import CHECK, MODEL, MODEL_CALLS, SPENT, input_of
 from substrate.agent.history.usage import NOTHING, summed
 from substrate.engine.context.context import Context
 from substrate.engine.step.step import Step
@@ -18,8 +18,8 @@ from substrate.values.codec import encode, fingerprint
 from substrate.values.ids import PromiseId
 from substrate.values.records import JsonText, Kind, Promise
 
-_LOOP_CALLS = tuple(f"{name}." for name in MODEL_CALLS)
-"""How the keys of the loop's own model calls begin."""
+_LOOP_CALLS = tuple(f"{name}." for name in (*MODEL_CALLS, CHECK))
+"""How the keys of the loop's own model calls begin, and of those of its judges."""
 
 
 async def spent(ctx: Context, scope: Context, *, may_ask: bool) -> Usage | None:

@@ -89,13 +89,18 @@ class Task:
         return UserMessage((*self.message.parts, day(now, self.timezone)))
 
 
+def is_complete(reason: str, ended_by: object) -> bool:
+    """Whether a loop that ended for this reason had its answer."""
+    return reason == "answered" or (reason == "signalled" and ended_by == "agent")
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What an agent gives back."""
 
     #: The words: whole when it is `answered`, and the best that could be had otherwise.
     text: str
-    #: Why the loop ended: ``answered``, ``max_turns``, ``budget``, ``refused`` or ``failed``.
+    #: Why the loop ended: a word of `EndReason`, such as ``answered``.
     reason: str
     #: The same in words, where there is more to say.
     detail: str = ""
@@ -105,11 +110,15 @@ class Answer:
     usage: Usage = field(default_factory=Usage)
     #: The answer as JSON, where the agent has an `answer` type and it fits: see `read`.
     value: Json = None
+    #: How sure the model says that it is of it, from 0 to 1, where it was asked: see `confident`.
+    confidence: Annotated[float | None, Field(exclude_if=lambda given: given is None)] = None
+    #: Who ended the work, ``agent`` or ``person``, where it is ``signalled``.
+    ended_by: Annotated[str | None, Field(exclude_if=lambda given: given is None)] = None
 
     @property
     def is_complete(self) -> bool:
         """Whether the agent ended because it had its answer."""
-        return self.reason == "answered"
+        return is_complete(self.reason, self.ended_by)
 
     def read(self, type_: type[T]) -> T:
         """Return the answer as its type.

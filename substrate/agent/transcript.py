@@ -3,8 +3,9 @@
 Invariant: what a stop condition or the next call asks of it does not grow with its length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +15,7 @@ from substrate.agent.history.usage import NOTHING
 from substrate.agent.shorten import shortened
 from substrate.agent.task import Task
 from substrate.models.messages import (
+    Json,
     Message,
     Reply,
     StopReason,
@@ -57,6 +59,18 @@ class Transcript:
     faults: tuple[bool | None, ...] = ()
     #: The turn before which a full context was last summed up.
     made_room_at: int | None = None
+    #: When the loop began, as it is recorded: a replay has the same. None in one of no run.
+    began: datetime | None = None
+    #: The time when it is asked whether the loop ends: that of the last thing that was recorded.
+    now: datetime | None = None
+    #: The signals that came of those that a condition listens for: by name, the first value.
+    signals: Mapping[str, Json] = field(default_factory=dict)
+    #: How many tool results in a row, up to the last one, told the model of an error.
+    failures: int = 0
+    #: For each time that an answer went back since people last said something: whose advice it was.
+    revisions: tuple[str, ...] = ()
+    #: Why the last answer is not to pass, where it does not go back any more.
+    unchecked: str | None = None
     #: Which rows hold the messages.
     chain: Chain = field(default_factory=Chain, compare=False, repr=False)
     #: The task as the model was told it, with the day.
@@ -93,9 +107,11 @@ class Transcript:
         if isinstance(message, Reply):
             return (self.chain.asked_on(message) or self)._answered(message)
         messages = (*self.messages, message)
-        if isinstance(message, ToolMessage) and message.elsewhere is not None:
-            return replace(self, messages=messages, elsewhere=message.elsewhere)
-        return replace(self, messages=messages)
+        if isinstance(message, UserMessage):  # somebody wants another answer
+            return replace(self, messages=messages, revisions=(), unchecked=None)
+        failures = _failures(self.failures, message)
+        elsewhere = self.elsewhere if message.elsewhere is None else message.elsewhere
+        return replace(self, messages=messages, failures=failures, elsewhere=elsewhere)
 
     def _answered(self, reply: Reply) -> "Transcript":
         correction_text = _correction(reply)
@@ -123,7 +139,18 @@ class Transcript:
         message = UserMessage.of(words)
         if key is not None:
             self.chain.note(message, key)
-        return self + message
+        return replace(self, messages=(*self.messages, message))
+
+    def revised(self, words: str, source: str, key: str | None = None) -> "Transcript":
+        """Return the transcript with the `words` with which its answer goes back to the model.
+
+        `source` is whose advice that was, and `key` that of the row that holds them.
+        """
+        return replace(self.with_message(words, key), revisions=(*self.revisions, source))
+
+    def judged(self, usage: Usage) -> "Transcript":
+        """Return the transcript with the `usage` of a judgement of its answer."""
+        return replace(self, used=self.used + usage)
 
     def summed_up(
         self, summary: Reply, room: int | None = None, key: str | None = None
@@ -204,6 +231,13 @@ def _correction(reply: Reply) -> str | None:
     if reply.invalid is None or reply.invalid.is_last or reply.tool_calls:
         return None  # wrong calls have their results, which say what was wrong
     return reply.invalid.problems
+
+
+def _failures(before: int, message: ToolMessage) -> int:
+    """Return how many results in a row are errors, after so many and these."""
+    for result in message.results:
+        before = before + 1 if result.is_error else 0
+    return before
 
 
 def _larger(peak: Usage, used: Usage) -> Usage:

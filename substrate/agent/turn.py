@@ -5,11 +5,14 @@ verb       key                          what the journal keeps
 =========  ===========================  =========================================================
 begin      ``prompt.0``                 the task and the system prompt, as rendered; its version
 hear       ``heard.2``                  what people said meanwhile, where somebody did
+listen     ``signalled.0``              a signal that a stop condition listens for, where one came
 heed       ``warning.0``                what the model was told of its budget
+heed       ``revision.0``               what it was told of an answer that goes back to it
 heed, ask  ``summary.0``                what the model wrote down of the transcript so far
 ask        ``model.3``                  which request (see `chain`), the reply, its usage
 call       ``tools.3/query_sql.0``      the arguments, the result
 call       ``spent.0``                  what tools used that have model calls of their own
+check      ``check.3/rubric.0``         what each check says of an answer (see `checking`)
 finish     ``model.4``                  one last reply, when the loop was cut short, and why
 =========  ===========================  =========================================================
 
@@ -21,7 +24,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from substrate.agent import checking
 from substrate.agent import inbox as hearing
+from substrate.agent.answer import answer_of
 from substrate.agent.answer_type import TypedAnswer, typed_answer_of
 from substrate.agent.ask import (
     call_model,
@@ -31,19 +36,30 @@ from substrate.agent.ask import (
     replay_reply,
     turn_model_call,
 )
-from substrate.agent.budget import grant_verdict, has_last_words
+from substrate.agent.budget import has_last_words
 from substrate.agent.chain import Chain
+from substrate.agent.checks import Check, Checks
 from substrate.agent.compaction import sum_up
-from substrate.agent.end import Advice, End, EndReason, Measure, Stop, Verdict
+from substrate.agent.condition import NOTHING, Needs, needs_of
+from substrate.agent.confidence import Asked, ConfidentAnswer
+from substrate.agent.end import Advice, End, EndedBy, EndReason, Measure, Stop, Verdict
+from substrate.agent.ended import answer_in
 from substrate.agent.events import ToolStart, emit
 from substrate.agent.grant import Grant
 from substrate.agent.history.result import result_of
 from substrate.agent.history.rows import PROMPT, TOOLS, WARNING, value_of
 from substrate.agent.hook_fault import fault_of, hook
-from substrate.agent.hooks import model_of, tools_of, verdict_of
+from substrate.agent.hooks import model_of, tools_of
 from substrate.agent.model_call import MODEL_RETRY, why_not_called
 from substrate.agent.prompt import Prompt, Text, rendered
-from substrate.agent.recorded import before, close, end_in, recall, turn_ahead
+from substrate.agent.recorded import (
+    before,
+    close,
+    end_in,
+    recall,
+    revise,
+    turn_ahead,
+)
 from substrate.agent.share import Purse, Share
 from substrate.agent.spent import spent
 from substrate.agent.stop import answered
@@ -51,12 +67,12 @@ from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool
 from substrate.agent.tool_call import call_of
 from substrate.agent.transcript import Transcript
+from substrate.agent.verdict import verdict
 from substrate.engine.context.context import Context
 from substrate.engine.step.step import Step
 from substrate.models.messages import (
     Json,
     Reply,
-    StopReason,
     ToolCall,
     ToolMessage,
     UserMessage,
@@ -73,17 +89,22 @@ __all__ = [
     "ask",
     "begin",
     "call_tools",
+    "check",
     "finish",
     "follow_advice",
     "hear",
+    "listen",
     "verdict",
 ]
 
 Tools = Sequence[Tool | Callable[..., Any]]
 """The hook `tools`: tools, and functions that are one with the defaults."""
 
-AnswerType = type[Any] | TypedAnswer | None
-"""The hook `answer`: what an answer is to be, a class with named fields; None for plain words."""
+AnswerType = type[Any] | TypedAnswer | ConfidentAnswer | None
+"""What an answer is to be: a class with named fields, as the hook `answer` says; None for words.
+
+A `ConfidentAnswer` of it has the model say how sure it is.
+"""
 
 _WARNING = (
     "{detail}. Little is left: do only what your answer cannot do without, and answer as soon as "
@@ -112,7 +133,7 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
 
     step = replace(_step(PROMPT, render), fault_in=partial(fault_of, "prompt"))
     row = await ctx.checkpoint(step).settled()
-    recorded = value_of(row) or {}
+    recorded = value_of(row) or {}  # of the moment before it, `now`, the loop's own time counts
     version = (recorded["prompt"], recorded["version"]) if "version" in recorded else None
     # What was told stands, whatever this version would tell: older rows have no day, or no task.
     message = UserMessage.from_json(recorded["task"]) if "task" in recorded else task.message
@@ -122,6 +143,7 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
     transcript = replace(
         Transcript.begin(task, recorded["system"], version, message, granted),
         chain=Chain.begin(ctx),
+        began=now,
     )
     if "task" in recorded:
         transcript.chain.task_key = row.key
@@ -140,18 +162,12 @@ async def hear(ctx: Context) -> UserMessage:
     return await hearing.hear(ctx)
 
 
-def verdict(ctx: Context, stop: Stop, transcript: Transcript) -> Verdict:
-    """Return what `stop` says of the transcript, unless the journal says it already.
+async def listen(ctx: Context, stop: Stop, transcript: Transcript) -> Transcript:
+    """Return the transcript with the signals that `stop` listens for, and that have come.
 
-    A turn that is recorded was taken, and where the loop was cut short it ended, whatever `stop`
-    says by now: it decides from the first turn on that has no record.
+    It waits for nobody. One that comes later is heard before the next turn.
     """
-    Purse.note(ctx, transcript, stop)
-    row = turn_ahead(ctx, transcript)
-    if row is not None:
-        return end_in(row)
-    said = verdict_of(ctx, stop, transcript)
-    return said if isinstance(said, End) else grant_verdict(transcript) or said
+    return await hearing.listen(ctx, needs_of(stop).signals, transcript)
 
 
 async def follow_advice(
@@ -159,8 +175,8 @@ async def follow_advice(
 ) -> Transcript:
     """Do what a stop condition advises before the loop goes on; mostly that is nothing.
 
-    A warning, and a summary, are recorded: they are the same on every replay, also where the
-    condition advises something else by now.
+    A warning, a summary, and why an answer goes back are recorded: they are the same on every
+    replay, also where the condition advises something else by now.
     """
     recalled = await recall(ctx, transcript)
     is_decided = recalled is not transcript or turn_ahead(ctx, transcript) is not None
@@ -169,6 +185,8 @@ async def follow_advice(
     if advice.measure is Measure.COMPACT:
         known = tools_of(ctx, tools)
         return await sum_up(ctx, model_of(ctx, model), transcript, known, is_full=False)
+    if advice.measure is Measure.REVISE:
+        return await revise(ctx, transcript, advice.detail, advice.source)
 
     async def warn() -> Json:
         return _WARNING.format(detail=advice.detail)
@@ -249,6 +267,25 @@ async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
     return message
 
 
+async def check(
+    ctx: Context,
+    checks: Sequence[Check] | Checks | None,
+    stop: Stop,
+    transcript: Transcript,
+    *,
+    answer: AnswerType = None,
+) -> Transcript:
+    """Have an answer checked at which the loop would end; it goes back where it does not pass.
+
+    What is wrong is told to the model as often as the checks say; after that `verdict` ends the
+    loop as ``unchecked``. What a check has said is recorded and holds, also where it is gone by
+    now. In a turn that is recorded nothing is checked any more.
+    """
+    if answer_in(transcript) is None and not needs_of(stop).finish:
+        return transcript
+    return await checking.check(ctx, checks, stop, transcript, _typed(ctx, answer))
+
+
 async def finish(
     ctx: Context,
     model: Model,
@@ -257,11 +294,15 @@ async def finish(
     tools: Tools = (),
     *,
     answer: AnswerType = None,
+    checks: Sequence[Check] | Checks | None = None,
+    needs: Needs = NOTHING,
 ) -> Answer:
     """Return the answer. A loop that was cut short gets one last reply, in which to sum up.
 
     In that reply no tool may be called; they are named, since the transcript speaks of them. With
-    `answer`, the answer's `value` is what fits that type, also of a loop that was cut short.
+    `answer`, the answer's `value` is what fits that type, also of a loop that was cut short. Its
+    last words are checked once, but by no judge, and do not go back: the answer's detail tells what
+    does not pass. `needs` is what the stop condition says that it needs.
     """
     typed = _typed(ctx, answer)
     transcript = await recall(ctx, transcript)
@@ -274,7 +315,7 @@ async def finish(
         end = answered()(transcript) or end
     taken = transcript.chain.ended_at  # such a loop takes recorded last words for a turn
     end = taken or (end_in(row) if row else None) or end
-    is_cut_short = end.reason in (EndReason.MAX_TURNS, EndReason.BUDGET)
+    is_cut_short = _is_cut_short(transcript, end)
     if row is None and is_cut_short and not has_last_words(transcript):
         transcript.chain.was_cut_short = True  # its grant has no room for them
     elif taken is None and (row or is_cut_short):
@@ -283,9 +324,27 @@ async def finish(
         transcript += await last_reply(ctx, model, transcript, tools=known, make=make)
         transcript.chain.was_cut_short = True
     await close(ctx, transcript)
-    end = replace(end, detail="; ".join(filter(None, (end.detail, await _unread(ctx, transcript)))))
+    failing = ""
+    if transcript.chain.was_cut_short and end.reason is not EndReason.UNCHECKED:
+        given = answer_of(transcript, end, typed)
+        failing = await checking.check_last_words(ctx, checks, transcript, given)
+    details = (end.detail, failing, await _unread(ctx, transcript))
+    end = replace(end, detail="; ".join(filter(None, details)))
     with hook(ctx, "answer"):
-        return _answer(transcript, end, typed)
+        return answer_of(transcript, end, typed, needs.finish)
+
+
+def _is_cut_short(transcript: Transcript, end: End) -> bool:
+    """Whether the model is to say what it has: it was at work, and has nothing to say yet."""
+    match end.reason:
+        case EndReason.MAX_TURNS | EndReason.BUDGET:
+            return True
+        case EndReason.DEADLINE | EndReason.SIGNALLED | EndReason.FAILED:
+            last = transcript.last_reply
+            is_given_up = last is not None and last.invalid is not None and last.invalid.is_last
+            has_answered = answer_in(transcript) is not None or end.by is EndedBy.AGENT
+            return not (is_given_up or has_answered)
+    return False
 
 
 async def _unread(ctx: Context, transcript: Transcript) -> str:
@@ -298,21 +357,9 @@ async def _unread(ctx: Context, transcript: Transcript) -> str:
     return hearing.unread(late)
 
 
-def _answer(transcript: Transcript, end: End, typed: TypedAnswer | None) -> Answer:
-    last = transcript.last_reply
-    text, value = last.text if last else "", None
-    if typed is not None and last is not None and last.stop is not StopReason.REFUSAL:
-        try:
-            value = typed.value(text)
-        except ValueError as error:
-            if end.reason is EndReason.ANSWERED:  # it fitted the type that it was asked for
-                end = End(EndReason.FAILED, f"the answer fits its type no more: {error}")
-    return Answer(text, end.reason.value, end.detail, transcript.turns, transcript.usage, value)
-
-
-def _typed(ctx: Context, answer: Any) -> TypedAnswer | None:
+def _typed(ctx: Context, answer: Any) -> Asked | None:
     with hook(ctx, "answer"):
-        typed = typed_answer_of(answer)
+        typed = answer if isinstance(answer, ConfidentAnswer) else typed_answer_of(answer)
         if typed is not None:
             _ = typed.schema  # a type that has none is found out now
         return typed

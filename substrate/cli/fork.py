@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from substrate.agent.faults import HOOK_CHECKS, answer_fault, hooks_fault
+from substrate.agent.faults import HOOK_CHECKS, OPTIONAL_CHECKS, brought_fault, hooks_fault
 from substrate.engine.failure import failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.reachable import reached
@@ -264,7 +264,7 @@ def _problems(hooks: ModuleType, folder: Path) -> Iterator[tuple[str, str]]:
 
     Raises `ForkBroken` where a hook raises when it is looked at, as a condition may that is tried.
     """
-    for name, check in {**HOOK_CHECKS, "answer": answer_fault}.items():
+    for name, check in {**HOOK_CHECKS, **OPTIONAL_CHECKS}.items():
         try:
             problem = _problem(hooks, name, check)
         except BaseException as error:
@@ -274,6 +274,8 @@ def _problems(hooks: ModuleType, folder: Path) -> Iterator[tuple[str, str]]:
             raise ForkBroken(f"{_origin(error, folder)}: {cause}; mend it") from error
         if problem:
             yield name, problem
+    if problem := brought_fault(hooks):
+        yield "stop", problem
 
 
 def _problem(hooks: ModuleType, name: str, check: Callable[[object], str | None]) -> str | None:

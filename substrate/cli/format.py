@@ -13,7 +13,8 @@ from decimal import Decimal
 from typing import Any
 from unicodedata import category
 
-from substrate.models.messages import PassedOver, Usage
+from substrate.agent.history.rows import CheckRow
+from substrate.models.messages import Confidence, PassedOver, Usage
 from substrate.values.clock import from_ms
 from substrate.values.records import Promise
 
@@ -98,6 +99,20 @@ def money(usd: Decimal | None) -> str:
 def tokens(usage: Usage) -> str:
     """Return how many tokens went in and out."""
     return f"{usage.input_tokens + usage.output_tokens:,} tokens"
+
+
+def confidence(sure: Confidence) -> str:
+    """Return how sure a model is of its answer, and what is missing, on one line."""
+    wanted = "" if sure.is_enough else f", and {sure.least:g} is wanted"
+    missing = f"; missing: {sure.missing.strip()}" if sure.missing.strip() else ""
+    return f"{sure.value:g} sure of it{wanted}{missing}"
+
+
+def said_by(check: CheckRow) -> str:
+    """Return what a check said of an answer, on one line."""
+    if not check.is_judgement:
+        return "its judge gave no judgement"
+    return "passes" if check.problem is None else f"does not pass: {check.problem}"
 
 
 def passed_over(each: PassedOver) -> str:

@@ -14,7 +14,7 @@ from substrate.models.mending import VERSION
 from substrate.models.messages import Json
 from substrate.models.request import Request, ToolSpec
 
-_OURS = ("passed_over", "invalid", "detail")
+_OURS = ("passed_over", "invalid", "detail", "confidence")
 """What a reply's record keeps and no provider gets."""
 
 

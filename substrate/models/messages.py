@@ -32,6 +32,7 @@ from substrate.models.parts import (
 )
 
 __all__ = [
+    "Confidence",
     "Document",
     "Image",
     "Invalid",
@@ -152,6 +153,35 @@ class Invalid:
         return cls(record["problems"], record["is_last"])
 
 
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """How sure a model says that it is of its answer, where it was asked.
+
+    Then the words of its reply are JSON, in which the answer stands beside this.
+    """
+
+    #: From 0 to 1.
+    value: float
+    #: What was wanted: an answer of less is none yet.
+    least: float
+    #: What is missing, in the model's words.
+    missing: str = ""
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether the model is as sure as was wanted."""
+        return self.value >= self.least
+
+    def to_json(self) -> dict[str, Json]:
+        """Return it as plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "Confidence":
+        """Rebuild it from its record."""
+        return cls(record["value"], record["least"], record["missing"])
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class UserMessage:
     """What a person, or the kit on their behalf, says to the model."""
@@ -225,6 +255,8 @@ class Reply:
     invalid: Invalid | None = None
     #: The provider's own word for why it declined.
     detail: str | None = None
+    #: How sure it is of its answer, where it was asked.
+    confidence: Confidence | None = None
 
     @property
     def text(self) -> str:
@@ -256,12 +288,14 @@ class Reply:
             record["invalid"] = self.invalid.to_json()
         if self.detail is not None:
             record["detail"] = self.detail
+        if self.confidence is not None:
+            record["confidence"] = self.confidence.to_json()
         return record
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json], usage: Usage = Usage()) -> "Reply":
         """Rebuild a reply from its record and the usage that was kept beside it."""
-        invalid = record.get("invalid")
+        invalid, sure = record.get("invalid"), record.get("confidence")
         return cls(
             tuple(part_from_json(part) for part in record["parts"]),
             StopReason(record["stop"]),
@@ -272,6 +306,7 @@ class Reply:
             tuple(PassedOver.from_json(each) for each in record.get("passed_over") or ()),
             None if invalid is None else Invalid.from_json(invalid),
             record.get("detail"),
+            None if sure is None else Confidence.from_json(sure),
         )
 
 

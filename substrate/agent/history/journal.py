@@ -11,6 +11,8 @@ from typing import Any
 from substrate.agent.history.accepted import accepted_in
 from substrate.agent.history.rows import (
     calls_of,
+    check_of,
+    confidence_of,
     input_of,
     invalid_of,
     is_tool_call,
@@ -131,8 +133,10 @@ def _probe_value(row: Promise) -> None:
     for each in calls_of(row):
         if not isinstance(each["name"], str) or not isinstance(each.get("arguments", {}), dict):
             raise TypeError("no call")
-    for probe in (words_of, passed_over_of, invalid_of, prompt_version_of):
+    for probe in (words_of, check_of, passed_over_of, invalid_of, prompt_version_of):
         probe(row)
+    if (sure := confidence_of(row)) is not None:
+        _ = sure.is_enough, f"{sure.value:g}{sure.least:g}", sure.missing.strip()
     system_prompt_of(row)
 
 

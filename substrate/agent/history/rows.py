@@ -5,6 +5,9 @@ key                            what the row is
 =============================  ====================================================================
 ``prompt.0``                   the task and the system prompt as the model was told them
 ``heard.n``                    what people said to the run since, where somebody did
+``signalled.n``                a signal that came for a stop condition
+``check.n/<name>.k``           what a check said of the answer of turn n; k > 0: asked again
+``revision.n``                 what the model was told of an answer that went back to it
 ``warning.n``                  what the model was told of its budget
 ``summary.n``                  what the model wrote down of the transcript so far
 ``model.n``                    a turn: what the model was asked, and its reply
@@ -22,25 +25,32 @@ from decimal import Decimal
 from typing import Any
 
 from substrate.engine.context.listen import HEARD
-from substrate.models.messages import Json, PassedOver
+from substrate.models.messages import Confidence, Json, PassedOver
+from substrate.models.providers.answer_schema import read_answer, taken_out
 from substrate.values.codec import decode
 from substrate.values.records import JsonText, Promise, PromiseState
 
 __all__ = [
+    "CHECK",
     "HEARD",
     "LOOP_NAMES",
     "MODEL",
     "MODEL_CALLS",
     "PROMPT",
+    "REVISION",
     "SCORE",
+    "SIGNALLED",
     "SPENT",
     "SUMMARY",
     "TOOLS",
     "UNKNOWN_TOOL",
     "WARNING",
+    "CheckRow",
     "ModelCallRow",
     "PromptVersion",
     "calls_of",
+    "check_of",
+    "confidence_of",
     "input_of",
     "invalid_of",
     "is_tool_call",
@@ -62,6 +72,9 @@ MODEL = "model"
 SUMMARY = "summary"
 TOOLS = "tools"
 WARNING = "warning"
+REVISION = "revision"
+CHECK = "check"
+SIGNALLED = "signalled"
 SPENT = "spent"
 
 SCORE = "score"
@@ -73,7 +86,9 @@ UNKNOWN_TOOL = "unknown_tool"
 MODEL_CALLS = (MODEL, SUMMARY)
 """The rows for which the loop itself asked a model."""
 
-LOOP_NAMES = frozenset({PROMPT, MODEL, TOOLS, SUMMARY, WARNING, HEARD, SPENT})
+LOOP_NAMES = frozenset(
+    {PROMPT, MODEL, TOOLS, SUMMARY, WARNING, REVISION, CHECK, HEARD, SIGNALLED, SPENT}
+)
 """What the canonical loop writes. A journal with other names is that of another loop."""
 
 _PROMPT_FIELDS = {"system", "prompt", "version", "task", "granted"}
@@ -99,6 +114,18 @@ class ModelCallRow:
     previous: str | None
     #: The version of the prompt, where it has some.
     version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRow:
+    """What a check said of an answer."""
+
+    #: The check's name.
+    name: str
+    #: What is wrong with the answer; None where it passes.
+    problem: str | None
+    #: False for the reply of a judge that is none, after which it is asked again.
+    is_judgement: bool = True
 
 
 def value_of(row: Promise) -> Json:
@@ -141,8 +168,33 @@ def calls_of(row: Promise) -> Sequence[dict[str, Any]]:
 
 
 def words_of(row: Promise) -> str:
-    """Return what the model said in a reply."""
-    return "".join(part["text"] for part in _parts(row) if part.get("type") == "text")
+    """Return what the model said in a reply; of an answer that says how sure it is, that alone."""
+    words = "".join(part["text"] for part in _parts(row) if part.get("type") == "text")
+    return words if confidence_of(row) is None else taken_out(words)
+
+
+def confidence_of(row: Promise) -> Confidence | None:
+    """Return how sure a reply is of its answer, if it was asked."""
+    found = _field(row, "confidence") if row.name == MODEL else None
+    return None if found is None else Confidence.from_json(found)
+
+
+def check_of(row: Promise) -> CheckRow | None:
+    """Return what a check said of an answer; None for any other row, and where it said nothing."""
+    scope, _, rest = row.key.partition("/")
+    is_check = scope.startswith(f"{CHECK}.") and rest != "" and "/" not in rest
+    if not is_check or row.state is not PromiseState.RESOLVED:
+        return None
+    value, given = value_of(row), input_of(row)
+    if given.get("check") == row.name and isinstance(value, str | None):
+        return CheckRow(row.name, value)
+    if "frame" not in given or not _parts(row):
+        return None
+    words = "".join(part["text"] for part in _parts(row) if part.get("type") == "text")
+    if invalid_of(row) is not None:
+        return CheckRow(row.name, None, is_judgement=False)
+    said = read_answer(words)
+    return CheckRow(row.name, None if said["passed"] else str(said["reason"]))
 
 
 def passed_over_of(row: Promise) -> Sequence[PassedOver]:

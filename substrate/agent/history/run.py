@@ -10,6 +10,7 @@ from typing import Any
 from substrate.agent.history.journal import read_own, read_rows, read_usages
 from substrate.agent.history.rows import input_of
 from substrate.agent.history.usage import summed
+from substrate.agent.task import is_complete
 from substrate.engine.client import Client
 from substrate.engine.failure import decode_failure
 from substrate.models.messages import Json, Usage
@@ -58,7 +59,10 @@ class RunHistory:
     @property
     def is_complete(self) -> bool:
         """Whether the run is done, and its answer is whole."""
-        return self.run.status is RunStatus.DONE and self.reason in ("answered", "done")
+        if self.run.status is not RunStatus.DONE:
+            return False
+        by = (self.answer or {}).get("ended_by")
+        return self.reason == "done" or is_complete(self.reason, by)
 
     @property
     def failure(self) -> Failure | None:

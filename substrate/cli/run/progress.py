@@ -16,6 +16,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from substrate.agent.events import (
+    CheckEnd,
     ModelAsked,
     ModelWaits,
     StepRetry,
@@ -29,7 +30,7 @@ from substrate.agent.events import (
 )
 from substrate.agent.history.next_key import next_key
 from substrate.agent.history.questions import Question
-from substrate.agent.history.rows import PROMPT, SPENT, name_in
+from substrate.agent.history.rows import PROMPT, REVISION, SPENT, CheckRow, name_in
 from substrate.agent.history.totals import Totals
 from substrate.agent.history.undo import is_decision, undone_by, undos_in
 from substrate.agent.history.waits import wait_of
@@ -46,7 +47,7 @@ from substrate.values.clock import Clock
 from substrate.values.records import Kind, Promise, PromiseState
 
 _INDENT = 8
-_SILENT = (PROMPT, SPENT)  # the loop's own notes, shown only if they fail
+_SILENT = (PROMPT, SPENT, REVISION)  # the loop's own notes, shown only if they fail
 _BELOW = 5  # lines of the terminal that streaming text leaves free
 _KEPT = 12_000  # characters of it that are kept: more than a large terminal shows
 
@@ -164,6 +165,8 @@ class Progress:
                 if called in self._calls:
                     self._calls.remove(called)
                 self.say(_step_line(promise, called))
+            case CheckEnd(check=check):
+                self.say(_check_line(promise, check))
             case _ if promise.name not in _SILENT or promise.state is not PromiseState.RESOLVED:
                 self.say(_step_line(promise, promise.key))
 
@@ -236,6 +239,9 @@ class Progress:
             wrong = Text("not what was asked for", "yellow")
             return [line, *passed, _indented(wrong)]
         spoken = [] if is_last or not said else [_indented(Text(said, "italic"))]
+        if turn.confidence is not None:
+            sure = wording.short(wording.confidence(turn.confidence), 200)
+            spoken.append(_indented(Text(sure, "dim" if turn.confidence.is_enough else "yellow")))
         return [line, *passed, *spoken]
 
     def _region(self) -> RenderableType:
@@ -283,6 +289,16 @@ def _step_line(promise: Promise, called: str) -> RenderableType:
             line.append(f"  {at}", "dim")
         line.append(f"  {wording.short(f'{failure.type}: {failure.message}', 200)}", "dim")
     return _indented(line)
+
+
+def _check_line(promise: Promise, check: CheckRow) -> RenderableType:
+    """Return a line for a check: its name, and whether the answer passes."""
+    passes = check.problem is None and check.is_judgement
+    line = Text.assemble(
+        f"{check.name}  ",
+        (wording.short(wording.said_by(check), 200), "green" if passes else "yellow"),
+    )
+    return _indented(line.append(f"  {wording.took(promise)}", "dim"))
 
 
 def _indented(line: Text) -> Padding:

@@ -13,8 +13,12 @@ from rich.text import Text
 from substrate.agent.history.accepted import Acceptance
 from substrate.agent.history.rows import (
     MODEL_CALLS,
+    REVISION,
     SUMMARY,
     calls_of,
+    check_of,
+    confidence_of,
+    input_of,
     invalid_of,
     is_tool_call,
     is_turn,
@@ -113,16 +117,14 @@ class Reading:
         if promise.is_settled and promise.state is not PromiseState.RESOLVED:
             yield from _failure(promise, given, width)
             return
-        is_call = promise.name in MODEL_CALLS
-        for each in passed_over_of(promise) if is_call else ():
+        for each in passed_over_of(promise) if promise.name in MODEL_CALLS else ():
             yield Text(wording.short(wording.passed_over(each), width), "yellow")
         gave = wording.short(_gave(promise, width - 2), width - 2)
         if given and len(given) + len(gave) + 3 <= width:
             yield Text(given + (f" → {gave}" if gave else ""), "dim")
         else:
             yield from (Text(line, "dim") for line in (given, gave and f"→ {gave}") if line)
-        if is_call and (wrong := invalid_of(promise)):
-            yield Text(wording.short(f"not what was asked for: {wrong}", width), "yellow")
+        yield from _remarks(promise, width)
 
     def _used(self, promise: Promise) -> Usage | None:
         """Return what a step, or a child and all below it, has used; None where it does not say."""
@@ -138,6 +140,15 @@ class Reading:
             return "undone"
         status = self.statuses.get(promise.id)
         return status.value if status and not promise.is_settled else WORDS[promise.state]
+
+
+def _remarks(promise: Promise, width: int) -> Iterator[Text]:
+    """Yield what is to be said of a reply: that it is none, and how sure it is."""
+    if promise.name in MODEL_CALLS and (wrong := invalid_of(promise)):
+        yield Text(wording.short(f"not what was asked for: {wrong}", width), "yellow")
+    if (sure := confidence_of(promise)) is not None:
+        style = "dim" if sure.is_enough else "yellow"
+        yield Text(wording.short(wording.confidence(sure), width), style)
 
 
 def _accepted(accepted: Acceptance) -> str:
@@ -189,6 +200,10 @@ def _given(promise: Promise, width: int) -> str:
         return f"{model}, {sent}" if model else sent
     if is_tool_call(promise):
         return wording.call(*tool_of(promise), width)
+    if check_of(promise) is not None:
+        return model_of(promise)
+    if promise.name == REVISION:
+        return str(input_of(promise).get("source", ""))
     given = decode(promise.input or JsonText("null"))
     if promise.kind in (Kind.TIMER, Kind.SIGNAL):
         due = given.get("due_at") if promise.is_settled and isinstance(given, dict) else None
@@ -213,6 +228,8 @@ def _gave(promise: Promise, width: int) -> str:
         return " · ".join([*said, *calls])
     if promise.name == SUMMARY:
         return wording.short(words_of(promise), width)
+    if (check := check_of(promise)) is not None:
+        return wording.short(wording.said_by(check), width)
     if (system := system_prompt_of(promise)) is not None:
         given = prompt_version_of(promise)
         return wording.short(f"{given.version}: {system}" if given else system, width)

@@ -333,6 +333,10 @@ class Context:
         """Whether the journal has anything inside the next operation of this name."""
         return self.execution.journal.has_scope(self.key_ahead(name))
 
+    def recorded_names(self) -> list[str]:
+        """Return the names of what the journal has right in this scope, and nobody has taken."""
+        return self.execution.journal.names_in(self._scope.key)
+
     def checkpoint(self, step: Step) -> Pending[Any]:
         """Perform a prepared step: `step`, for who needs to say what the journal shows."""
         key = self._scope.next_key(step.name)
@@ -616,6 +620,22 @@ class Context:
         """
         asked = RequestedCall(self._scope.next_key(HEARD), Kind.SIGNAL, check_name(name), POLL)
         return Hearing(self._scope, asked, self._scope.new_promise(asked))
+
+    async def listen(self, name: str, under: str) -> list[Any]:
+        """Do as `hear`, with rows ``under.n`` that only the looks which found something count.
+
+        So a loop may begin to look, or cease, between two claims on its run, and finds what it has
+        heard.
+
+        Args:
+            name: What the signals are sent under.
+            under: The name in the keys of the rows.
+        """
+        asked = RequestedCall(self._scope.next_key(under), Kind.SIGNAL, check_name(name), POLL)
+        found = await Hearing(self._scope, asked, self._scope.new_promise(asked))
+        if not found:
+            self._scope.return_key(under)
+        return found
 
     @overload
     async def gather(self, a: Operation[A], /) -> tuple[A]: ...

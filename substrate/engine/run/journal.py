@@ -67,6 +67,14 @@ class Journal:
         """Return the record under a key without taking it, or None."""
         return self._rows.get(key)
 
+    def names_in(self, scope: str) -> list[str]:
+        """Return the names of the records right in a scope that the code has not asked for yet."""
+        if scope not in self._scopes:
+            return []
+        inside = f"{scope}/"
+        found = (row for key, row in self._rows.items() if key.startswith(inside))
+        return list(dict.fromkeys(row.name for row in found if "/" not in row.key[len(inside) :]))
+
     def put_back(self, promise: Promise) -> None:
         """Keep a record that was taken, so that its key can be asked for again."""
         self._rows[promise.key] = promise

@@ -97,7 +97,17 @@ def read_answer(text: str) -> Json:
     Raises `ValueError` where it is none.
     """
     fenced = _FENCE.match(text)
-    return json.loads(fenced[1] if fenced else text)
+    # A line that was broken within a text is no other text.
+    return json.loads(fenced[1] if fenced else text, strict=False)
+
+
+def taken_out(text: str) -> str:
+    """Return the answer in JSON that says beside it how sure the model is: words, or more JSON.
+
+    Raises what `read_answer` does, and `LookupError` or `TypeError` for JSON of another kind.
+    """
+    answer = read_answer(text)["answer"]
+    return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
 
 
 def _walked(key: str, value: Json, change: Any = closed) -> Json:

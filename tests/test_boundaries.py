@@ -55,6 +55,9 @@ async def test_what_reads_commits_nothing(store_url):
         arguments: dict[str, tuple[Any, ...]] = {
             "get": (RUN,),
             "list": (RunStatus.RUNNING,),
+            "sketches": ([RUN], "model"),
+            "open_promises": ([RUN],),
+            "asked": ([RUN],),
             "promise": (RUN,),
             "journal": (RUN,),
             "usages": ("run#",),

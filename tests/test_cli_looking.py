@@ -160,7 +160,8 @@ def test_documents(fork):
     assert set(shown.document) == RUN_KEYS | ANSWER_KEYS | {"journal", "waits", "inbox", "missing"}
     assert all(set(row) == PROMISE_KEYS for row in shown.document["journal"])
     (run,) = listed.document["runs"]
-    assert set(run) == RUN_KEYS
+    assert set(run) == RUN_KEYS | {"question", "asks"}
+    assert (run["question"], run["asks"]) == (OWLS, [])
     assert [run["id"], run["status"], run["turns"], run["steps"]] == ["first", "done", 2, 4]
     assert run["usage"]["cost_usd"] == "0"
 

@@ -137,25 +137,46 @@ def worker(
 @app.command()
 def runs(
     context: typer.Context,
-    status: Annotated[
-        RunStatus | None, typer.Option(metavar="STATUS", help=f"Only {', '.join(RunStatus)}.")
+    *,
+    state: Annotated[
+        RunStatus | None,
+        typer.Option("--state", "--status", metavar="STATE", help=f"Only {', '.join(RunStatus)}."),
+    ] = None,
+    function: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only runs of this durable function.")
+    ] = None,
+    asking: Annotated[
+        bool, typer.Option("--asking", help="Only those that wait for somebody's answer.")
+    ] = False,
+    id: Annotated[str, typer.Option(metavar="PREFIX", help="Only those whose id begins so.")] = "",
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Only those started since: 7d, 2026-11-21.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Only those started before.")
     ] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=MOST, help="At most so many.")] = 20,
 ) -> int:
     """List the runs there are, newest first.
 
+    With what each was asked, what it asks somebody, its cost and its age.
     Turns, steps and cost are those recorded so far; a price that nobody
     knows is said to be unknown. Its duration is from a run's start to its
-    end, or to now, waits included. With a status, children are listed too;
-    dead ones are dead letters: each with its reason and what to type next.
+    end, or to now, waits included. With a state or a function, children are
+    listed too; dead ones are dead letters: each with its reason and what to
+    type next.
 
       runs
-      runs --status paused --limit 5
-      runs --status dead
+      runs --asking
+      runs --state paused --since 7d --limit 5
+      runs --id report/ --function research
+      runs --state dead
     """
+    from substrate.cli.show.runs import Wanted
     from substrate.cli.show.runs import runs as runs_
 
-    return _await(runs_, context, status, limit)
+    wanted = Wanted(state, limit, function, since, until, asking, id)
+    return _await(runs_, context, wanted)
 
 
 @app.command()

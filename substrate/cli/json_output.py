@@ -13,8 +13,9 @@ until_ms, run, status, wants``: run and status of a child, and of a signal the J
 type, where it has one); ``inbox``, the signals that nobody took (``name, dedup, value, sent_at_ms,
 is_late``); and ``missing``, the function that no worker knows, where the run waits for one.
 `signal` prints ``run, name, counts, key, waits``: whether it counted, and which wait was open for
-it. A dead letter in `runs` has ``error``; `cancel` and `discard` print the run. ``--version``
-prints ``version, origin``, the latter empty for a kit from an index.
+it. In `runs` each has ``question``, and ``asks`` (``run, name, until_ms``): what it and all below
+it ask, and to which run the answer goes; a dead letter has ``error``. `cancel` and `discard` print
+the run. ``--version`` prints ``version, origin``, the latter empty for a kit from an index.
 
 What cannot be read of a run, since its rows were edited by hand, is null, and ``unreadable`` lists
 it (``row, column, message``; in a signal of the inbox, the columns).
@@ -27,21 +28,21 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from substrate.agent.history.totals import Totals
+from substrate.agent.history.questions import Question
+from substrate.agent.history.run import RunHistory
 from substrate.agent.history.untaken import UntakenSignal
 from substrate.agent.history.waits import Wait
 from substrate.cli.format import visible_json
 from substrate.cli.streams import write
-from substrate.models.messages import Usage
 from substrate.values.errors import Failure
-from substrate.values.records import JsonText, Kind, Promise, Run
+from substrate.values.records import JsonText, Kind, Promise
 
 Document = dict[str, Any]
 
 
-def of_run(run: Run, journal: Sequence[Promise], tree: Usage) -> Document:
+def of_run(history: RunHistory) -> Document:
     """Return a run, the sums of its journal, and what it and all below it have used."""
-    totals = Totals.of(journal)
+    run, totals = history.run, history.totals
     return {
         "id": run.id,
         "parent": run.parent_id,
@@ -56,7 +57,7 @@ def of_run(run: Run, journal: Sequence[Promise], tree: Usage) -> Document:
         "turns": totals.turns,
         "steps": totals.steps,
         "usage": totals.usage.to_json(),
-        "tree_usage": tree.to_json(),
+        "tree_usage": history.tree_usage.to_json(),
         "created_at_ms": run.created_at,
         "deadline_at_ms": run.deadline_at,
         "ended_at_ms": run.ended_at,
@@ -98,6 +99,12 @@ def of_wait(wait: Wait) -> Document:
         "wants": dict(wait.wanted.schema) or None,
         **({} if promise.kind is not Kind.STEP else _attempts(wait)),
     }
+
+
+def of_question(question: Question) -> Document:
+    """Return what a run asks: to which run the answer goes, under which name, until when."""
+    wait = question.wait
+    return {"run": question.run_id, "name": wait.promise.name, "until_ms": wait.until}
 
 
 def of_unreadable(failures: Sequence[Failure]) -> Document:

@@ -33,8 +33,10 @@ from substrate.values.records import (
     Promise,
     ReceivedSignal,
     Run,
+    RunFilter,
     RunStatus,
     Signal,
+    Sketch,
     Unread,
 )
 
@@ -129,6 +131,7 @@ class Dialect:
     rate_limits: "RateLimits"
     runs: "Runs"
     signals: "Signals"
+    sketches: "Sketches"
     spent: "Spent"
     suspend: "Suspend"
 
@@ -205,6 +208,26 @@ class Promises(Protocol):
     ) -> Answer[Sequence[Promise]]: ...
 
 
+class Sketches(Protocol):
+    """Runs as lists tell of them."""
+
+    def list_runs(
+        self, db: Any, status: RunStatus | None, limit: int, also: RunFilter, /
+    ) -> Answer[Sequence[Row]]: ...
+
+    def read_sketches(
+        self, db: Any, ids: Sequence[RunId], name: str, /
+    ) -> Answer[Mapping[RunId, Sketch]]: ...
+
+    def read_open(
+        self, db: Any, ids: Sequence[RunId], /
+    ) -> Answer[Mapping[RunId, tuple[Promise, ...]]]: ...
+
+    def read_asked(
+        self, db: Any, ids: Sequence[RunId], /
+    ) -> Answer[Mapping[RunId, tuple[Promise, ...]]]: ...
+
+
 class RateLimits(Protocol):
     """Limits of providers."""
 
@@ -227,10 +250,6 @@ class Runs(Protocol):
     def read_run(self, db: Any, run_id: RunId, /) -> Answer[Run | None]: ...
 
     def existing_run(self, db: Any, run_id: RunId, /) -> Answer[Run]: ...
-
-    def list_runs(
-        self, db: Any, status: RunStatus | None, limit: int, /
-    ) -> Answer[Sequence[Row]]: ...
 
     def ready_runs(
         self, db: Any, lane: str, limit: int, without: Sequence[RunId], /

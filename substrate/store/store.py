@@ -23,6 +23,7 @@ from substrate.values.clock import Clock
 from substrate.values.errors import CheckpointRefused
 from substrate.values.ids import PromiseId, RunId
 from substrate.values.records import (
+    EVERY_RUN,
     Checkpoint,
     Claim,
     CommitResult,
@@ -36,8 +37,10 @@ from substrate.values.records import (
     Promise,
     ReceivedSignal,
     Run,
+    RunFilter,
     RunStatus,
     Signal,
+    Sketch,
     Unread,
 )
 
@@ -93,10 +96,34 @@ class Store:
         """Return the run, or None."""
         return await self._db.read(self._sql.runs.read_run, run_id)
 
-    async def list(self, status: RunStatus | None = None, limit: int = 100) -> Sequence[Run]:
-        """Return root runs, newest first; with a status, children that have it too."""
-        found = await self._db.read(self._sql.runs.list_runs, status, limit)
+    async def list(
+        self, status: RunStatus | None = None, limit: int = 100, also: RunFilter = EVERY_RUN
+    ) -> Sequence[Run]:
+        """Return root runs, newest first; with a status or a function, children too."""
+        found = await self._db.scan(self._sql.sketches.list_runs, status, limit, also)
         return rows.listed(found, self._stuck)
+
+    async def sketches(self, ids: Sequence[RunId], name: str) -> Mapping[RunId, Sketch]:
+        """Return what a list tells of these runs; `name` is that of the steps to be counted.
+
+        A bounded number of questions, however many runs: of what is settled no payload is read but
+        what was used.
+        """
+        return await self._db.scan(self._sql.sketches.read_sketches, ids, name)
+
+    async def open_promises(self, ids: Sequence[RunId]) -> Mapping[RunId, Sequence[Promise]]:
+        """Return what each of these runs has open, the first ones, where there are many.
+
+        Its decision to undo is among them, if it has decided that.
+        """
+        return await self._db.scan(self._sql.sketches.read_open, ids)
+
+    async def asked(self, ids: Sequence[RunId]) -> Mapping[RunId, Sequence[Promise]]:
+        """Return what each of these runs asks, itself or below it, in order of id; the first ones.
+
+        One that is to end asks nothing any more.
+        """
+        return await self._db.scan(self._sql.sketches.read_asked, ids)
 
     async def promise(self, run_id: RunId) -> Promise | None:
         """Return the promise of the run's outcome, or None."""

@@ -28,6 +28,9 @@ READS = frozenset(
     {
         "get",
         "list",
+        "sketches",
+        "open_promises",
+        "asked",
         "promise",
         "journal",
         "usages",

@@ -271,6 +271,48 @@ def own_promise(run: Run) -> Promise:
 
 
 @dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs a list has, beside those of a status. Nothing given is all that were started."""
+
+    #: Only those of a function of this name, children too.
+    function: str | None = None
+    #: Only those started at this moment or later, in ms.
+    since: int | None = None
+    #: Only those started before this moment, in ms.
+    until: int | None = None
+    #: Only those whose id begins so; one with a ``#`` names children.
+    prefix: str = ""
+    #: Only those that ask, themselves or below, what nobody has answered.
+    is_asking: bool = False
+
+    @property
+    def names_children(self) -> bool:
+        """Whether children are meant, too."""
+        return self.function is not None or "#" in self.prefix
+
+
+EVERY_RUN = RunFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """What a list tells of a run, without the payloads of what is settled."""
+
+    #: What it was started with, as it stands in its row: long ones with a preview only.
+    input: JsonText | None
+    #: Why it has failed, or is paused.
+    error: JsonText | None
+    #: How many of its promises are settled.
+    settled: int
+    #: How many of these are results of steps of a certain name, in no scope.
+    named: int
+    #: The first of its open promises, and its decision to undo.
+    open: tuple[Promise, ...]
+    #: What each promise of it, and of all below it, has used.
+    used: tuple[tuple[PromiseId, JsonText], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NewRun:
     """What `start` writes: a run row and the promise of its outcome.
 

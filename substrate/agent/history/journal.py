@@ -3,7 +3,7 @@
 The row stops its own run, which says so; it keeps nobody from looking at that, or at others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
@@ -86,7 +86,13 @@ async def read_own(client: Client, run: Run) -> Rows:
 
 async def read_usages(client: Client, run: Run) -> Sequence[tuple[PromiseId, JsonText]]:
     """Return what each promise of a run, and of all below it, has used."""
-    found = await client.store.usages(f"{run.id}#")
+    return readable_usages(await client.store.usages(f"{run.id}#"))
+
+
+def readable_usages(
+    found: Iterable[tuple[PromiseId, JsonText]],
+) -> Sequence[tuple[PromiseId, JsonText]]:
+    """Return those of what promises have used that can be read."""
     return [(id_, used) for id_, used in found if is_readable(used) and _is_usage(used)]
 
 

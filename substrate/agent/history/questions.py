@@ -6,8 +6,8 @@ What a run waits for may be asked below it, by a child; then the answer goes to 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from substrate.agent.history.journal import read_journal
-from substrate.agent.history.waits import Wait, waits_of
+from substrate.agent.history.journal import legible_rows
+from substrate.agent.history.waits import Wait, wait_of, waits_of
 from substrate.engine.client import Client
 from substrate.values.ids import RunId
 from substrate.values.records import Kind, Promise, Run
@@ -37,6 +37,18 @@ def asked_in(run: Run, journal: Iterable[Promise]) -> Sequence[Question]:
     return [Question(run.id, wait) for wait in waits if wait.promise.kind is Kind.SIGNAL]
 
 
+async def read_asked(client: Client, runs: Iterable[Run]) -> dict[str, Sequence[Question]]:
+    """Return what these runs and all below them ask, in one question for all: for lists."""
+    open_ = {run.id for run in runs if not run.status.has_ended and not run.cancel_requested}
+    asked = await client.store.asked(sorted(open_)) if open_ else {}
+    found: dict[str, Sequence[Question]] = {}
+    for id_, rows in asked.items():
+        waits = ((row.run_id, wait_of(row)) for row in legible_rows(rows).read)
+        ours = [Question(run_id, wait) for run_id, wait in waits if wait is not None]
+        found[id_] = sorted(ours, key=lambda each: each.run_id != id_)  # its own come first
+    return found
+
+
 async def read_questions(
     client: Client, run: Run, journal: Iterable[Promise]
 ) -> Sequence[Question]:
@@ -56,7 +68,8 @@ async def read_questions_of(client: Client, ids: Iterable[str]) -> Sequence[Ques
         looked += 1
         if run is None or run.status.has_ended:
             continue
-        journal = await read_journal(client, run)
+        open_ = (await client.store.open_promises([run.id])).get(run.id, ())
+        journal = legible_rows(open_).read
         found += asked_in(run, journal)
         waits = waits_of(run, journal)
         ahead += [wait.promise.id for wait in waits if wait.promise.kind is Kind.CHILD]

@@ -9,6 +9,7 @@ from typing import Any
 
 from substrate.agent.history.journal import read_own, read_rows, read_usages
 from substrate.agent.history.rows import input_of
+from substrate.agent.history.totals import Totals
 from substrate.agent.history.usage import summed
 from substrate.agent.task import is_complete
 from substrate.engine.client import Client
@@ -36,6 +37,13 @@ class RunHistory:
     read_at: int = 0
     #: What cannot be read of all that: row and column.
     unreadable: Sequence[Failure] = ()
+    #: What its journal adds up to, where only what is open was read of it.
+    counted: Totals | None = None
+
+    @property
+    def totals(self) -> Totals:
+        """What its journal adds up to."""
+        return Totals.of(self.journal) if self.counted is None else self.counted
 
     @property
     def value(self) -> Any:

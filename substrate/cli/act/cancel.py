@@ -47,7 +47,7 @@ async def _print_report(
 ) -> int:
     if invocation.is_json:
         history = await history_of(client, run)
-        print_document(of_run(run, history.journal, history.tree_usage))
+        print_document(of_run(history))
         return 0
     put(open_page(), report)
     put(open_screen(), following(invocation, run))

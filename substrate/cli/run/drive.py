@@ -249,7 +249,7 @@ class Drive:
         outcome = _LEFT.get(status, "is given back, nothing is lost")
         message = f"{stopped}: run {self.id} {outcome}"
         if self.invocation.is_json:
-            run = of_run(history.run, history.journal, history.tree_usage)
+            run = of_run(history)
             print_document({**of_error("Stopped", message), "run": run})
         else:
             again = self.invocation.command("resume", self.id)

@@ -65,7 +65,7 @@ def outcome_document(history: RunHistory) -> Document:
     if failure is None:
         return run_document(history)
     error = of_error(failure.type, failure.message, details=failure.details)
-    return {**error, "run": of_run(history.run, history.journal, history.tree_usage)}
+    return {**error, "run": of_run(history)}
 
 
 def run_document(history: RunHistory) -> Document:
@@ -73,7 +73,7 @@ def run_document(history: RunHistory) -> Document:
     answer = history.answer or {"text": history.value}
     error = history.failure
     return {
-        **of_run(history.run, history.journal, history.tree_usage),
+        **of_run(history),
         "answer": answer["text"],
         "value": answer.get("value"),
         "reason": history.reason if history.run.status is RunStatus.DONE else None,

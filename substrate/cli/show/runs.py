@@ -6,31 +6,41 @@ Dead ones are dead letters, children among them: each with why it is dead and wh
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from substrate.agent.history.questions import Question, read_questions
-from substrate.agent.history.run import RunHistory, history_of, question_of
-from substrate.agent.history.totals import Totals
+from substrate.agent.history.listed import read_listed
+from substrate.agent.history.questions import Question, read_asked
+from substrate.agent.history.run import RunHistory, question_of
 from substrate.agent.history.waits import waits_of
 from substrate.cli import format as wording
 from substrate.cli.database import missing_file, open_database
 from substrate.cli.environment import database_url
+from substrate.cli.errors import UsageError
 from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
-from substrate.cli.json_output import Document, of_error, of_run, of_unreadable, print_document
+from substrate.cli.json_output import (
+    Document,
+    of_error,
+    of_question,
+    of_run,
+    of_unreadable,
+    print_document,
+)
+from substrate.cli.moments import Moment
 from substrate.cli.screen import open_page, put
 from substrate.cli.show.failure import next_commands, unreadable_lines
 from substrate.cli.show.questions import how_to_answer
 from substrate.cli.show.waits import wait_words
 from substrate.engine.client import Client
-from substrate.engine.worker.unknown import missing_worker
+from substrate.engine.worker.unknown import missing_workers
 from substrate.store.database_url import shown_url
-from substrate.values.records import Run, RunStatus
+from substrate.values.ids import may_be_id
+from substrate.values.records import Run, RunFilter, RunStatus
 
 STYLES = {
     RunStatus.READY: "cyan",
@@ -56,42 +66,78 @@ class _Line:
     missing: str | None = None
 
 
-async def runs(invocation: Invocation, status: RunStatus | None, limit: int) -> int:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which runs are listed, as it was typed."""
+
+    #: Only those of this status, children too.
+    status: RunStatus | None = None
+    #: At most so many.
+    limit: int = 20
+    #: Only those of this function, children too.
+    function: str | None = None
+    #: Only those started since then.
+    since: str | None = None
+    #: Only those started before.
+    until: str | None = None
+    #: Only those that ask somebody.
+    is_asking: bool = False
+    #: Only those whose id begins so.
+    prefix: str = ""
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing is left out."""
+        return replace(self, limit=20) == Wanted()
+
+
+async def runs(invocation: Invocation, wanted: Wanted) -> int:
     """Print the runs of the database."""
+    since = None if wanted.since is None else Moment.read("--since", wanted.since)
+    until = None if wanted.until is None else Moment.read("--until", wanted.until)
+    if wanted.prefix and not may_be_id(wanted.prefix):
+        raise UsageError(f"--id {wanted.prefix!r:.100} begins no run's id; `runs` lists them all")
     folder = check_there(invocation.package).parent
     if missing_file() is not None:
-        return _nothing(invocation, status, folder)
+        return _nothing(invocation, wanted, folder)
     async with open_database() as client:
-        found = [await _line(client, run) for run in await client.list(status, limit)]
         now = client.store.clock.now_ms()
+        also = RunFilter(
+            wanted.function,
+            None if since is None else since.at(now),
+            None if until is None else until.at(now),
+            wanted.prefix,
+            wanted.is_asking,
+        )
+        found = await _lines(client, await client.store.list(wanted.status, wanted.limit, also))
     if invocation.is_json:
-        print_document({"runs": [_document(each.history, status) for each in found]})
+        print_document({"runs": [_document(each, wanted.status) for each in found]})
     elif not found:
-        return _nothing(invocation, status, folder)
-    elif status is RunStatus.DEAD:
+        return _nothing(invocation, wanted, folder)
+    elif wanted.status is RunStatus.DEAD:
         put(open_page(), *_dead_letters([each.history for each in found], invocation))
     else:
         page = open_page()
-        put(page, _table([each.history for each in found], now, page.width))
+        put(page, _table(found, now, page.width))
         put(page, *_what_they_wait_for(found, invocation))
     return 0
 
 
-async def _line(client: Client, run: Run) -> _Line:
-    history = await history_of(client, run)
-    if missing := await missing_worker(client.store, run):
-        return _Line(history, missing=missing)
-    if not waits_of(run, history.journal):
-        return _Line(history)
-    return _Line(history, await read_questions(client, run, history.journal))
+async def _lines(client: Client, found: Sequence[Run]) -> Sequence[_Line]:
+    """Return the runs as they are listed: a bounded number of questions, however many they are."""
+    asked, missing = await read_asked(client, found), await missing_workers(client.store, found)
+    histories = await read_listed(client, found)
+    return [_Line(each, asked.get(each.run.id, ()), missing.get(each.run.id)) for each in histories]
 
 
-def _nothing(invocation: Invocation, status: RunStatus | None, folder: Path) -> int:
+def _nothing(invocation: Invocation, wanted: Wanted, folder: Path) -> int:
     if invocation.is_json:
         print_document({"runs": []})
         return 0
-    kind = f"{status} runs" if status else "runs"
-    start_one = f'; start one: {invocation.command("run")} "…"' if status is None else ""
+    kind = f"{wanted.status} runs" if wanted.status else "runs"
+    if not replace(wanted, status=None).is_everything:
+        kind = f"such {kind}"
+    start_one = f'; start one: {invocation.command("run")} "…"' if wanted.is_everything else ""
     there = ", which is not there yet" if missing_file() is not None else ""
     if there and folder != Path.cwd() and "site-packages" not in folder.parts:
         there += f"; the agent here is that of {str(folder)!r}: cd there, if its runs are meant"
@@ -99,10 +145,12 @@ def _nothing(invocation: Invocation, status: RunStatus | None, folder: Path) -> 
     return 0
 
 
-def _document(history: RunHistory, status: RunStatus | None) -> Document:
-    document = of_run(history.run, history.journal, history.tree_usage)
+def _document(line: _Line, status: RunStatus | None) -> Document:
+    history, failure = line.history, line.history.failure
+    document = of_run(history)
+    document["question"] = question_of(history.own)
+    document["asks"] = [of_question(each) for each in line.questions]
     document |= of_unreadable(history.unreadable)
-    failure = history.failure
     if status is not RunStatus.DEAD or failure is None:
         return document
     return {**document, **of_error(failure.type, failure.message)}
@@ -142,7 +190,7 @@ def _what_they_wait_for(found: Sequence[_Line], invocation: Invocation) -> Itera
             yield from (Text("  ").append_text(each) for each in details)
 
 
-def _table(found: Sequence[RunHistory], now: int, width: int) -> Table:
+def _table(found: Sequence[_Line], now: int, width: int) -> Table:
     """Return the table, without what there is no room for: an id and a status are never cut."""
     cells = [_cells(each, now) for each in found]
     needed = {
@@ -150,8 +198,9 @@ def _table(found: Sequence[RunHistory], now: int, width: int) -> Table:
         for name in _COLUMNS
     }
     needed["question"] = min(needed["question"], _QUESTION)
+    wanted = [name for name in _WANTED if name != "asks" or any(each.questions for each in found)]
     chosen, left = {"id", "status"}, width - needed["id"] - _GAP - needed["status"]
-    for name in _WANTED:
+    for name in wanted:
         if needed[name] + _GAP <= left:
             chosen.add(name)
             left -= needed[name] + _GAP
@@ -174,11 +223,12 @@ def _table(found: Sequence[RunHistory], now: int, width: int) -> Table:
     return table
 
 
-def _cells(history: RunHistory, now: int) -> Mapping[str, Text]:
-    run, totals = history.run, Totals.of(history.journal)
+def _cells(line: _Line, now: int) -> Mapping[str, Text]:
+    history, run, totals = line.history, line.history.run, line.history.totals
     is_ending = run.cancel_requested and not run.status.has_ended
     columns = {
         "question": wording.short(question_of(history.own) or "", 200),
+        "asks": _asks(line.questions),
         "age": wording.age(now - run.created_at),
         "cost": wording.money(history.tree_usage.cost_usd),
         "turns": str(totals.turns),
@@ -191,8 +241,26 @@ def _cells(history: RunHistory, now: int) -> Mapping[str, Text]:
     return {"id": Text(run.id), "status": status, **dim}
 
 
-_COLUMNS = ("id", "status", "question", "age", "cost", "turns", "steps", "duration", "started")
-_WANTED = ("question", "age", "cost", "turns", "duration", "steps", "started")
+def _asks(questions: Sequence[Question]) -> str:
+    """Return what a run asks: the name of the first, and how many there are besides."""
+    names = [each.wait.promise.name for each in questions]
+    more = f" +{len(names) - 1}" if len(names) > 1 else ""
+    return f"{wording.short(names[0], 24)}{more}" if names else ""
+
+
+_COLUMNS = (
+    "id",
+    "status",
+    "asks",
+    "question",
+    "age",
+    "cost",
+    "turns",
+    "steps",
+    "duration",
+    "started",
+)
+_WANTED = ("asks", "question", "age", "cost", "turns", "duration", "steps", "started")
 """What is shown beside id and status as far as there is room, the first of them first."""
 
 _NUMBERS = ("age", "cost", "turns", "steps", "duration")

@@ -5,6 +5,7 @@ if it were not said: once for each lane, by every worker of the database.
 """
 
 import logging
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from substrate.store.store import Store
@@ -54,9 +55,14 @@ class UnknownFunctions:
 
 async def missing_worker(store: Store, run: Run) -> str | None:
     """Return the function and version that no worker knows and that a run waits for, else None."""
-    if run.status is not RunStatus.READY:
-        return None
-    known = await store.known_lanes()
-    if known is None or lane_of(run.queue, run.function, run.version) in known:
-        return None
-    return f"{run.function} v{run.version}"
+    return (await missing_workers(store, [run])).get(run.id)
+
+
+async def missing_workers(store: Store, runs: Iterable[Run]) -> Mapping[str, str]:
+    """Return the function and version of each run that waits for a worker which knows it."""
+    ready = [run for run in runs if run.status is RunStatus.READY]
+    known = await store.known_lanes() if ready else None
+    if known is None:
+        return {}
+    unknown = (run for run in ready if lane_of(run.queue, run.function, run.version) not in known)
+    return {run.id: f"{run.function} v{run.version}" for run in unknown}

@@ -20,6 +20,7 @@ from substrate.store.postgres import (
     recovery,
     runs,
     signals,
+    sketches,
     spent,
     suspend,
 )
@@ -49,7 +50,17 @@ class PostgresBackend:
         # A cast, since the type of `Database` leaves open whether its functions are coroutines.
         self.db: Database = cast(Database, self._connections)
         self.sql: Dialect = Dialect(
-            below, blobs, ending, lanes, promises, rate_limits, runs, signals, spent, suspend
+            below,
+            blobs,
+            ending,
+            lanes,
+            promises,
+            rate_limits,
+            runs,
+            signals,
+            sketches,
+            spent,
+            suspend,
         )
         self._suspicions = dead_workers.Suspicions()
         self._own: set[Owner] = set()

@@ -13,7 +13,7 @@ from substrate.store.postgres.promises import insert_settled
 from substrate.store.postgres.session import Cursor
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId, part_of
-from substrate.values.records import Fence, NewRun, OwnedRun, Owner, Promise, Run, RunStatus
+from substrate.values.records import Fence, NewRun, OwnedRun, Owner, Promise, Run
 
 _INSERT_RUN = """
 -- created: nothing where the id is known, and then the promise below is not written either
@@ -73,21 +73,6 @@ async def existing_run(db: Cursor, run_id: RunId) -> Run:
     if run is None:
         raise RunNotFound(f"there is no run {run_id!r}; `runs` lists those there are")
     return run
-
-
-_SELECT_RUNS = f"""
-SELECT {rows.RUN_COLUMNS}
-  FROM runs
- WHERE CASE WHEN %(status)s::text IS NULL THEN parent_id IS NULL ELSE status = %(status)s END
- ORDER BY created_at DESC, id
- LIMIT %(limit)s
-"""
-
-
-async def list_runs(db: Cursor, status: RunStatus | None, limit: int) -> Sequence[rows.Row]:
-    """Return the rows of root runs, or of all of one status, newest first."""
-    cursor = await db.execute(_SELECT_RUNS, {"status": status, "limit": limit})
-    return await cursor.fetchall()
 
 
 _READY = """

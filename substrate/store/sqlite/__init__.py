@@ -19,6 +19,7 @@ from substrate.store.sqlite import (
     recovery,
     runs,
     signals,
+    sketches,
     spent,
     suspend,
 )
@@ -53,7 +54,17 @@ class SqliteBackend:
         # A cast, since the type of `Database` leaves open whether its functions are coroutines.
         self.db: Database = cast(Database, self._file)
         self.sql: Dialect = Dialect(
-            below, blobs, ending, lanes, promises, rate_limits, runs, signals, spent, suspend
+            below,
+            blobs,
+            ending,
+            lanes,
+            promises,
+            rate_limits,
+            runs,
+            signals,
+            sketches,
+            spent,
+            suspend,
         )
         self._suspicions = dead_workers.Suspicions(path)
 

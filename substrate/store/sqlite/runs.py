@@ -22,7 +22,6 @@ from substrate.values.records import (
     Owner,
     Promise,
     Run,
-    RunStatus,
     generation_key,
 )
 
@@ -77,23 +76,6 @@ def existing_run(db: apsw.Connection, run_id: RunId) -> Run:
     if run is None:
         raise RunNotFound(f"there is no run {run_id!r}; `runs` lists those there are")
     return run
-
-
-_SELECT_RUNS = f"""
-SELECT {rows.RUN_COLUMNS}
-  FROM runs
- WHERE CASE WHEN :status IS NULL THEN parent_id IS NULL ELSE status = :status END
- ORDER BY created_at DESC, id
- LIMIT :limit
-"""
-
-
-def list_runs(db: apsw.Connection, status: RunStatus | None, limit: int) -> Sequence[rows.Row]:
-    """Return the rows of root runs, or of all of one status, newest first."""
-    found: Sequence[rows.Row] = db.execute(
-        _SELECT_RUNS, {"status": status, "limit": limit}
-    ).fetchall()
-    return found
 
 
 _READY = """

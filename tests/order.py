@@ -34,6 +34,7 @@ LONGEST = (
     *ONE_BY_ONE,
     "tests/test_template.py",
     "tests/test_fork_crash.py",
+    "tests/test_fork_doctor.py",
     "tests/test_models_wire.py",
     "tests/test_providers.py",
     "tests/test_silence.py",

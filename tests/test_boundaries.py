@@ -56,7 +56,7 @@ async def test_what_reads_commits_nothing(store_url):
             "get": (RUN,),
             "list": (RunStatus.RUNNING,),
             "sketches": ([RUN], "model"),
-            "open_promises": ([RUN],),
+            "open_rows": ([RUN],),
             "asked": ([RUN],),
             "promise": (RUN,),
             "journal": (RUN,),

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from substrate.cli.checking import crash
+from substrate.cli.checking import crash, doctor
 from substrate.cli.environment import load_dotenv
 from substrate.engine.worker.options import DEFAULT_OPTIONS, SHORTEST_LEASE_S, WorkerOptions
 from substrate.values.ids import DEFAULT_QUEUE
@@ -321,4 +321,5 @@ def compare(
     return _await(compare_versions, context, name, limit, scores)
 
 
+app.command()(doctor)
 app.command()(crash)

@@ -1,5 +1,6 @@
 """The commands that try a fork before it is relied on, with their options and their help."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,28 @@ import typer
 
 from substrate.cli.environment import load_dotenv
 from substrate.values.number import MOST
+
+
+def doctor(
+    context: typer.Context,
+    *,
+    call: Annotated[
+        bool, typer.Option("--call", help="Ask each model for one word, which costs a little.")
+    ] = False,
+) -> int:
+    """Look at all that an agent needs, and say what is missing.
+
+    Keys, SDKs, the names of models and their prices, tools with their effects
+    and secrets, the database with its schema, rights and clock, the folder.
+    Nothing is changed, no tool is called, and no model is asked, but with
+    --call. Exit code 1 where something has to be mended.
+
+      doctor
+      doctor --call
+    """
+    from substrate.cli.doctor.doctor import doctor as doctor_
+
+    return asyncio.run(doctor_(context.obj, is_calling=call))
 
 
 def crash(

@@ -150,6 +150,16 @@ def _fault_of(hooks: object, name: str, folder: Path) -> str | None:
         raise ForkBroken(f"{_origin(error, folder)}: {cause}; mend it") from error
 
 
+def agents_of(fork: Fork) -> dict[str, Any]:
+    """Return the hooks of the agents that a fork hands tasks to, by their names."""
+    return {each.name: each.made_for.thing for each in fork.functions if each.made_for is not None}
+
+
+def hooks_of(package: str) -> ModuleType:
+    """Return the hooks of a package that `load_fork` has loaded."""
+    return sys.modules[f"{package}.hooks"]
+
+
 def _load_own(folder: Path, name: str) -> None:
     """Import a module that a function of the fork imports when it is called, if it is the fork's.
 

@@ -6,6 +6,7 @@ loads when the first price is asked for; an adapter asks while it connects, away
 loop.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from math import isfinite
@@ -83,6 +84,25 @@ def context_window(provider: str, model: str) -> int | None:
         return calc_price(Tokens(), model, provider_id=provider).model.context_window
     except (LookupError, ValueError):
         return None
+
+
+def per_million(provider: str, model: str) -> tuple[Decimal, Decimal] | None:
+    """Return US dollars for a million tokens read and one written; None for an unknown price."""
+    million = 1_000_000
+    read = _cost(Usage(input_tokens=million), provider, model)
+    written = _cost(Usage(output_tokens=million), provider, model)
+    return None if read is None or written is None else (read, written)
+
+
+def known_models(provider: str) -> Sequence[str]:
+    """Return the models of a provider that the list knows, by name."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    try:
+        found = get_snapshot().find_provider(None, provider, None)
+    except LookupError:
+        return []
+    return sorted(model.id for model in found.models)
 
 
 def load(provider: str) -> None:

@@ -1,15 +1,21 @@
 """From a database URL to an open store."""
 
+import asyncio
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from substrate.installed import how_to_add
 from substrate.store.database_url import FORMS, refused
+from substrate.store.migrate import Condition
 from substrate.store.store import Store
 from substrate.store.uncancelled import made_in_thread
 from substrate.values.clock import Clock
 from substrate.values.errors import BadDatabaseUrl
+
+if TYPE_CHECKING:
+    from substrate.store.postgres import PostgresBackend
 
 _SQLITE = re.compile(
     r"sqlite:(//(?P<host>[^/?#]*))?(?P<path>[^?#]*)(?P<options>[?#].*)?", re.DOTALL
@@ -39,6 +45,26 @@ async def open_store(url: str, clock: Clock | None = None) -> Store:
     raise refused(given)
 
 
+async def look(url: str) -> Condition | None:
+    """Return how the database behind a URL is, and change nothing in it.
+
+    None for a SQLite file that is not there. Raises what `open_store` raises, but for a schema that
+    is older: nothing is migrated.
+    """
+    given = str(url)
+    if (file := sqlite_file(given)) is not None:
+        from substrate.store.sqlite.schema import look as look_into
+
+        return await asyncio.to_thread(look_into, file) if file.exists() else None
+    if not given.startswith(("postgresql://", "postgres://")):
+        raise refused(given)
+    backend = _postgres_backend(given, None)
+    try:
+        return await backend.look()
+    finally:
+        await backend.db.close()
+
+
 def sqlite_file(url: str) -> Path | None:
     """Return the file that a SQLite URL names, there or not; None for any other URL."""
     return _sqlite_path(str(url)) if str(url).startswith("sqlite:") else None
@@ -62,14 +88,18 @@ def _sqlite_path(url: str) -> Path:
     return Path(path)
 
 
-async def _open_postgres(url: str, clock: Clock | None) -> Store:
+def _postgres_backend(url: str, clock: Clock | None) -> "PostgresBackend":
     try:
         from substrate.store.postgres import PostgresBackend
     except ImportError as error:
         raise BadDatabaseUrl(
             f"a Postgres URL needs psycopg ({error}); install it: {how_to_add('postgres')}"
         ) from error
-    backend = PostgresBackend(url, clock)
+    return PostgresBackend(url, clock)
+
+
+async def _open_postgres(url: str, clock: Clock | None) -> Store:
+    backend = _postgres_backend(url, clock)
     try:
         await backend.open()
     except BaseException:

@@ -27,6 +27,22 @@ class Migration:
         return sha256(self.sql.encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a database was found to be by one who changed nothing in it."""
+
+    #: What it is, with its version: ``PostgreSQL 18.1``.
+    product: str
+    #: How many migrations it has.
+    applied: int
+    #: How many it has not had yet.
+    pending: int
+    #: Its time, in ms since 1970 UTC; None where that is this machine's.
+    now_ms: int | None = None
+    #: What its user has to be granted, as statements; None where that is nothing.
+    grants: str | None = None
+
+
 TABLE = "ostinato_migrations"
 
 CREATE_TABLE = f"""

@@ -111,7 +111,7 @@ class Store:
         """
         return await self._db.scan(self._sql.sketches.read_sketches, ids, name)
 
-    async def open_promises(self, ids: Sequence[RunId]) -> Mapping[RunId, Sequence[Promise]]:
+    async def open_rows(self, ids: Sequence[RunId]) -> Mapping[RunId, Sequence[Promise]]:
         """Return what each of these runs has open, the first ones, where there are many.
 
         Its decision to undo is among them, if it has decided that.

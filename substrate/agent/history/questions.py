@@ -68,7 +68,7 @@ async def read_questions_of(client: Client, ids: Iterable[str]) -> Sequence[Ques
         looked += 1
         if run is None or run.status.has_ended:
             continue
-        open_ = (await client.store.open_promises([run.id])).get(run.id, ())
+        open_ = (await client.store.open_rows([run.id])).get(run.id, ())
         journal = legible_rows(open_).read
         found += asked_in(run, journal)
         waits = waits_of(run, journal)

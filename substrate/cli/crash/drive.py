@@ -111,18 +111,24 @@ def be(drive: Drive) -> int:
 
 
 def who_answers(fork: Fork, *, is_live: bool) -> str:
-    """Return the model that answers. Raises where it is a live one, and that is not allowed."""
-    model = fork.model.available()
-    if is_live or model.provider in SCRIPTED:
+    """Return the model that answers. Raises where one of the fork's is live, and may not be."""
+    if is_live:
         fork.check_key()
-        return model.id
-    cure = "give the model in hooks.py an offline= that answers in its place, or say --live"
-    if model.missing_key:
-        raise UsageError(f"{model.id} has nobody who answers in its place offline; {cure}")
-    raise UsageError(
-        f"{model.id} would be asked live, and again after each kill, for which somebody pays; "
-        f"{cure}"
-    )
+        return fork.model.available().id
+    whose = {"the model in hooks.py": fork.model}
+    whose |= {f"the model of the agent {name!r}": model for name, model in fork.others.items()}
+    for its, model in whose.items():
+        asked = model.available()
+        if asked.provider in SCRIPTED:
+            continue
+        cure = f"give {its} an offline= that answers in its place, or say --live"
+        if asked.missing_key:
+            raise UsageError(f"{asked.id} has nobody who answers in its place offline; {cure}")
+        raise UsageError(
+            f"{asked.id} would be asked live, and again after each kill, for which somebody pays; "
+            f"{cure}"
+        )
+    return fork.model.available().id
 
 
 async def _driven(drive: Drive, fork: Fork) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import cast
 
 from substrate.store.backend import Database, Dialect
 from substrate.store.broken import Stuck
+from substrate.store.migrate import Condition
 from substrate.store.postgres import (
     below,
     blobs,
@@ -28,7 +29,7 @@ from substrate.store.postgres.connections import Connections, read_time
 from substrate.store.postgres.deadline import ANSWER_WAIT
 from substrate.store.postgres.heartbeat import PostgresHeartbeat
 from substrate.store.postgres.pool import MAX_POOLED
-from substrate.store.postgres.schema import MIGRATION_WAIT, is_current, migrate
+from substrate.store.postgres.schema import MIGRATION_WAIT, is_current, look, migrate
 from substrate.store.postgres.transaction import transact
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock, OffsetClock, steady_clock, uptime
@@ -75,6 +76,11 @@ class PostgresBackend:
         now = await self._connections.on_pool(read_time)
         if isinstance(self.clock, OffsetClock):
             self.clock.set(now, asked)
+
+    async def look(self) -> Condition:
+        """Return how the database is, which is not migrated for that. Nothing else follows."""
+        self._loop = asyncio.get_running_loop()
+        return await self._connections.on_pool(look)
 
     async def is_long(self, run_id: RunId, after: int) -> bool:
         """See `Backend.is_long`. To scan is to read here, so nobody needs to know."""

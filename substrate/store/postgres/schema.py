@@ -10,9 +10,11 @@ from substrate.store.migrate import (
     CREATE_TABLE,
     SELECT_APPLIED,
     TABLE,
+    Condition,
     migrations,
     pending,
 )
+from substrate.store.postgres import rights
 from substrate.store.postgres.connections import NOW
 from substrate.store.postgres.session import Cursor
 
@@ -55,6 +57,31 @@ async def _migrated(db: Cursor) -> bool:
             }
             await db.execute(_INSERT_APPLIED, row, prepare=False)
     return not is_second
+
+
+_FACTS = f"""
+SELECT pg_catalog.current_setting('server_version'), {NOW}, pg_catalog.current_schema(),
+       pg_catalog.has_schema_privilege(pg_catalog.current_schema(), 'CREATE')
+"""
+
+
+async def look(db: Cursor) -> Condition:
+    """Return how the database is, and whether its user may do all that a worker does."""
+    cursor = await db.execute(_FACTS, prepare=False)
+    version, now, schema, may_create = await cursor.fetchone() or ("", None, None, False)
+    cursor = await db.execute(_FIND_TABLE, (TABLE,), prepare=False)
+    known, applied = migrations("postgres"), {}
+    if (await cursor.fetchone() or (None,))[0] is not None:
+        applied = await _applied(db)
+    left = pending(known, applied)
+    grants = None
+    if left and not may_create:
+        grants = f"GRANT USAGE, CREATE ON SCHEMA {schema or 'public'}"
+    elif not left:
+        cursor = await db.execute(rights.LOOK, prepare=False)
+        grants = rights.missing(await cursor.fetchone() or ())
+    product = f"PostgreSQL {version.partition(' ')[0]}"
+    return Condition(product, len(applied), len(left), now, grants)
 
 
 async def is_current(db: Cursor) -> bool:

@@ -1,6 +1,7 @@
 """Migrations of a SQLite file."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import apsw
 
@@ -8,6 +9,7 @@ from substrate.store.migrate import (
     CREATE_TABLE,
     SELECT_APPLIED,
     TABLE,
+    Condition,
     Migration,
     migrations,
     pending,
@@ -26,6 +28,22 @@ def migrate(db: apsw.Connection, now_ms: int) -> None:
     known = migrations("sqlite")
     if not _is_current(db, known):
         transact(db, lambda db: _apply(db, known, now_ms), wait=LOCK_WAIT)
+
+
+def look(path: Path) -> Condition:
+    """Return how a file is that is there; it is opened for reading only, and closed again."""
+    try:
+        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            known, applied = migrations("sqlite"), {}
+            if db.table_exists(None, TABLE):
+                applied = _applied(db)
+            left = pending(known, applied)
+            return Condition(f"SQLite {apsw.sqlite_lib_version()}", len(applied), len(left))
+        finally:
+            db.close()
+    except apsw.Error as error:
+        raise unusable(path, error) from error
 
 
 def _is_current(db: apsw.Connection, known: Sequence[Migration]) -> bool:

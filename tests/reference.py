@@ -68,7 +68,7 @@ INNER = {
         "child",
         "granted",
         "handed_down",
-        "input_at",
+        "recorded_at",
         "journal_of",
         "open_children_below",
         "settle",

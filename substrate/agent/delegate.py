@@ -114,7 +114,7 @@ async def _child(
     """Start a child, or find the one that was started; return its row once it has ended."""
     reserved: list[Grant | None] = []
     share = Share.of(ctx)
-    if ctx.input_at(key) is None:
+    if ctx.recorded_at(key) is None:
         if ctx.run_id.count("#") >= max_depth:
             raise DelegateFailed(
                 f"{loop.name!r} was not asked: agents stand {max_depth} deep here, and that is the "

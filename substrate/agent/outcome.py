@@ -66,7 +66,9 @@ def child_of(
 
     `reserved` holds what it is granted by the time it is started.
     """
-    arguments = loop.encode_arguments((task,), {}, known=ctx.input_at(key))
+    recorded = ctx.recorded_at(key)
+    known = recorded.input if recorded else None
+    arguments = loop.encode_arguments((task,), {}, known=known)
     same = fingerprint(Kind.CHILD.value, loop.name, task.text)
     grant = partial(_granted, reserved)
     return ctx.child(loop, arguments, key=key, fingerprint=same, grant=grant)
@@ -100,11 +102,12 @@ async def _settled(
     reserved: list[Grant | None],
     limit: int | None,
 ) -> list[Outcome]:
-    fresh = [each.id for each in children if ctx.input_at(each.key) is None]
+    known = [ctx.recorded_at(each.key) for each in children]
+    fresh = [each.id for each, row in zip(children, known, strict=True) if row is None]
     share = Share.of(ctx)
     try:
         if fresh and share is not None:
-            reserved.append(await share.for_children(len(fresh)))
+            reserved.append(await _grant(share, known))
     except DelegateFailed:
         for each in children:
             each.drop()  # none of them is begun: the caller is told why
@@ -121,6 +124,14 @@ async def _settled(
     return [
         _outcome(row, answer, told.get(row.id)) for row, answer in zip(rows, answers, strict=True)
     ]
+
+
+async def _grant(share: Share, known: Sequence[Promise | None]) -> Grant | None:
+    """Return what each of these children may use: as much as those that were started before."""
+    begun = next((row for row in known if row is not None), None)
+    if begun is None:
+        return await share.for_children(len(known))
+    return Grant.from_json(begun.granted) if begun.granted else None
 
 
 async def outcome_of(ctx: Context, loop: Durable[[Task], Answer], row: Promise) -> Outcome:

@@ -495,9 +495,9 @@ class Context:
         """Take the key of the next operation of this name, for operations that stand below it."""
         return self._scope.next_key(name)
 
-    def input_at(self, key: Key) -> JsonText | None:
-        """Return what the journal has as the input of an operation, by its whole key."""
-        return self.execution.journal.input_of(key)
+    def recorded_at(self, key: Key) -> Promise | None:
+        """Return what the journal has under a whole key; see `recorded`."""
+        return self.execution.journal.look(key)
 
     def settle(
         self, pendings: Sequence[Pending[T]], limit: int | None = None

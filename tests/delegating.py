@@ -7,6 +7,7 @@ asked.
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -76,22 +77,28 @@ def told(request: Request) -> str:
     return " | ".join(each.content for each in results)
 
 
-def chief(request: Request) -> Reply:
-    """Ask two at once, then have two places looked at, and tell what came of it."""
-    OUTSIDE[0].note(f"chief {asked(request)}")
-    turn = sum(isinstance(each, Reply) for each in request.messages)
-    turns = (
-        say(call("middle", task="Look."), call("stubborn", task="Count.")),
-        say(call("sweep")),
-    )
-    said = turns[turn] if turn < len(turns) else say(told(request))
-    return replace(said, usage=Usage(100, 10, cost_usd=Decimal("0.01")))
+def chief_of(*turns: Reply) -> Callable[[Request], Reply]:
+    """Return a script that says these turns, and then what came of them."""
+
+    def chief(request: Request) -> Reply:
+        OUTSIDE[0].note(f"chief {asked(request)}")
+        turn = sum(isinstance(each, Reply) for each in request.messages)
+        said = turns[turn] if turn < len(turns) else say(told(request))
+        return replace(said, usage=Usage(100, 10, cost_usd=Decimal("0.01")))
+
+    return chief
 
 
 agent = Agent(
     "chief",
     "Have it done.",
-    Model("scripted:chief", script=chief),
+    Model(
+        "scripted:chief",
+        script=chief_of(
+            say(call("middle", task="Look."), call("stubborn", task="Count.")),
+            say(call("sweep")),
+        ),
+    ),
     [
         delegate(middle, description="Have it looked for."),
         delegate(stubborn, description="Count.", retry=Retry(max_attempts=2, initial=0)),

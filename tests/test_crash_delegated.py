@@ -85,5 +85,4 @@ async def test_never_killed(store_url: str, tmp_path: Path) -> None:
     assert kinds == {"middle.0": 1, "deep.0": 1, "stubborn.0": 1, "stubborn.1": 1} | {
         "0": 1,
         "1": 1,
-
     }

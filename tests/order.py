@@ -51,6 +51,7 @@ LONGEST = (
     "tests/test_docs.py",
     "tests/test_handover.py",
     "tests/test_fork_pip.py",
+    "tests/test_fork_ci.py",
     "tests/test_inbox.py",
     "skills/sql/tests/test_power.py",
     "tests/test_cli_interrupted.py",

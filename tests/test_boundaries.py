@@ -74,6 +74,7 @@ async def test_what_reads_commits_nothing(store_url):
             "read_back": ([checkpoint(claim.fence, "work.0")],),
             "rate_limits": (0,),
             "known_lanes": (),
+            "count_workers": ("host",),
             "lanes_with_ready": ([LANE],),
             "ready_lanes": (),
         }

@@ -37,6 +37,7 @@ class Stage:
     volumes: list[str] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
+    health: list[str] = field(default_factory=list)
 
     def at(self, path: str) -> Path:
         """Return where a path of the image lies."""
@@ -77,6 +78,10 @@ class Builder:
                     stage.user = rest
                 case "VOLUME":
                     stage.volumes.append(rest)
+                case "HEALTHCHECK":
+                    stage.health = re.findall(r'"([^"]+)"', rest.partition("CMD ")[2])
+                case "STOPSIGNAL":
+                    assert rest == "SIGTERM"
                 case "CMD":
                     stage.command = [each.strip('", ') for each in rest.strip("[]").split(",")]
                 case _:
@@ -137,7 +142,7 @@ class Builder:
 
 def steps(text: str) -> Iterator[tuple[str, str]]:
     """Yield a Dockerfile's steps, comments left out."""
-    for line in text.splitlines():
+    for line in text.replace("\\\n", "").splitlines():
         if line.strip() and not line.startswith("#"):
             step, _, rest = line.partition(" ")
             yield step, rest
@@ -184,6 +189,12 @@ def test_a_worker_of_the_image(machine: Machine, tmp_path: Path) -> None:
     image.command[0] = str(binaries / image.command[0])
     asked = [*image.command[:3], "run", "What is an ostinato?", "--id", "first"]
     database = image.at("runs.db")
+    image.health[0] = image.command[0]
+
+    def health() -> int:
+        return subprocess.run(image.health, cwd=image.at(""), env=there, timeout=60).returncode
+
+    assert health() == 1  # nothing is there yet
     asking = subprocess.Popen(asked, cwd=image.at(""), env=there)
     try:  # a run that is begun, and whose process is killed
         assert wait_until(lambda: outcomes(database) != [], LIMIT_OF_RUN_S)
@@ -194,6 +205,7 @@ def test_a_worker_of_the_image(machine: Machine, tmp_path: Path) -> None:
     worker = subprocess.Popen(image.command, cwd=image.at(""), env=there)
     try:
         assert wait_until(lambda: outcomes(database) == ["done"], LIMIT_OF_RUN_S)
+        assert health() == 0
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=LIMIT_OF_RUN_S) == 0
     finally:

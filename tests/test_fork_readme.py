@@ -30,7 +30,7 @@ def files() -> set[str]:
         for file in template.rglob("*")
         if file.is_file() and "cache" not in str(file)
     }
-    return {".github/" if name.startswith(".github/") else name for name in names - OF_NO_FORK}
+    return {re.sub(r"^(\.github|\.agents)/.*", r"\1/", name) for name in names - OF_NO_FORK}
 
 
 @pytest.mark.parametrize("page", PAGES)

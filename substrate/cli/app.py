@@ -119,16 +119,28 @@ def worker(
             help="How long it may be silent before others take its runs.",
         ),
     ] = DEFAULT_OPTIONS.lease.total_seconds(),
+    check: Annotated[  # noqa: FBT002 - click sets it by its name
+        bool,
+        typer.Option("--check", help="Drive nothing: say whether a worker of this host is well."),
+    ] = False,
 ) -> int:
     """Drive runs until SIGTERM or Ctrl-C; start as many as you like.
 
     At the first signal it takes no more runs, lets the steps under way end,
     and gives every run back; at the second it leaves at once.
 
+    With --check it is a health check, for a container: exit code 0 where a
+    worker of this host holds its lease, 1 where none does.
+
       worker
       worker --queue nightly --concurrency 16
+      worker --check
     """
+    from substrate.cli.run.work import check as check_
     from substrate.cli.run.work import work
+
+    if check:
+        return _await(check_, context)
 
     options = WorkerOptions(concurrency=concurrency, lease=timedelta(seconds=lease))
     return _await(work, context, queue, options)

@@ -432,6 +432,10 @@ class Store:
         """Return the lanes that live workers know; None while one of them has written none."""
         return await self._db.read(self._sql.lanes.known_lanes)
 
+    async def count_workers(self, host: str) -> int:
+        """Return how many workers of a host hold their lease, by the name that the host has."""
+        return await self._db.read(self._sql.lanes.count_workers, host)
+
     async def ready_lanes(self, limit: int = 100) -> Sequence[str]:
         """Return lanes that have a run which could be claimed."""
         return await self._db.read(self._sql.lanes.ready_lanes, limit)

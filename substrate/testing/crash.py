@@ -47,6 +47,7 @@ READS = frozenset(
         "read_back",
         "rate_limits",
         "known_lanes",
+        "count_workers",
         "lanes_with_ready",
         "ready_lanes",
         "close",

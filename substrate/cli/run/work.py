@@ -5,13 +5,19 @@ every run is given back. That is how a worker ends, so its exit code is 0.
 """
 
 import logging
+import socket
 import sys
 from contextlib import redirect_stdout
 
-from substrate.cli.database import missing_file, open_or_make_database
+from rich.text import Text
+
+from substrate.cli import format as wording
+from substrate.cli.database import missing_file, open_or_make_database, opened
+from substrate.cli.exit import Exit
 from substrate.cli.fork import load_fork
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import print_document
+from substrate.cli.screen import open_page, put
 from substrate.cli.secrecy import RedactingFormatter
 from substrate.cli.signals import stopping_on_signals
 from substrate.cli.streams import PipeSafeStream
@@ -19,6 +25,19 @@ from substrate.engine.worker.options import WorkerOptions
 from substrate.models.model import disconnect
 
 log = logging.getLogger("ostinato")
+
+
+async def check(invocation: Invocation) -> int:
+    """Say whether a worker of this host holds its lease; exit code 1 where none does."""
+    host = socket.gethostname()
+    async with opened(invocation) as client:
+        count = await client.store.count_workers(host)
+    if invocation.is_json:
+        print_document({"host": host, "workers": count})
+    else:
+        said = wording.count(count, "worker") if count else "no worker"
+        put(open_page(), Text(f"{said} on {host} with a lease that holds"))
+    return Exit.DONE if count else Exit.FAILED
 
 
 async def work(invocation: Invocation, queue: str, options: WorkerOptions) -> int:

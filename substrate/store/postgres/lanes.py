@@ -50,6 +50,20 @@ async def known_lanes(db: Cursor) -> frozenset[str] | None:
     return None if None in found else frozenset(found)
 
 
+_COUNT_WORKERS = f"""
+SELECT count(*)
+  FROM workers
+ WHERE host = %(host)s AND lease_until > {NOW}
+"""
+
+
+async def count_workers(db: Cursor, host: str) -> int:
+    """Return how many workers of a host hold their lease."""
+    cursor = await db.execute(_COUNT_WORKERS, {"host": host})
+    row = await cursor.fetchone()
+    return row[0] if row else 0
+
+
 _SELECT_READY = """
 WITH RECURSIVE
     -- from one lane to the next, however many runs each has

@@ -47,6 +47,20 @@ def known_lanes(db: apsw.Connection) -> frozenset[str] | None:
     return None if None in found else frozenset(found)
 
 
+_COUNT_WORKERS = """
+SELECT count(*)
+  FROM workers
+ WHERE host = :host AND lease_until > :now
+"""
+
+
+def count_workers(db: apsw.Connection, host: str) -> int:
+    """Return how many workers of a host hold their lease."""
+    asked = {"host": host, "now": OffsetClock().now_ms()}
+    (count,) = next(db.execute(_COUNT_WORKERS, asked))
+    return int(count)
+
+
 _SELECT_READY = """
 WITH RECURSIVE
     -- from one lane to the next, however many runs each has

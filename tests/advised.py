@@ -1,4 +1,4 @@
-"""An agent that is given everything the loop has, in a process that ends at a given commit.
+"""An agent with much of what the loop has, in a process that ends at a given commit.
 
 It hears a message, has children work, is warned, sums up, and mends an answer. Its model is a
 function of what it is told, and notes outside the journal what it was asked.
@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -94,13 +95,20 @@ agent = make_agent(
 )
 
 
+DRIVEN = (agent, child)
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One run: where it lives, what stands outside it, and where its answer goes."""
+    """One run: where it lives, what stands outside it, and where its answer goes.
+
+    The first of a module's `DRIVEN` is the agent, the others are what it needs.
+    """
 
     url: str
     run_id: str
     folder: Path
+    module: str = __name__
 
     @property
     def answer(self) -> str:
@@ -130,11 +138,12 @@ def _drive(case: Case, boundary: int, moment: Side) -> None:
 
 
 async def _run(case: Case, boundary: int, moment: Side) -> None:
+    driven = import_module(case.module).DRIVEN
     store = await open_store(case.url)
     client = Client(kill_at_commit(store, boundary, moment))
-    await client.start(agent, TASK, id=case.run_id)
+    await client.start(driven[0], TASK, id=case.run_id)
     await client.signal(case.run_id, "message", "Count those in the attic, too.", "once")
-    async with client.work([agent, child], options=LIMITS):
+    async with client.work(driven, options=LIMITS):
         answer = await client.result(case.run_id)
     (case.folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
     await store.close()

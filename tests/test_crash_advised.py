@@ -1,28 +1,33 @@
-"""A loop that is warned, sums up, has children work and mends its answer survives every kill."""
+"""A loop that is warned, sums up, has children work and mends its answer survives every kill.
+
+So does one whose answers go back for a doubt, for a check and for a judge.
+"""
 
 import json
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from substrate import connect
 from substrate.testing import Side
 from substrate.values.codec import decode
+from tests import advised, checked
 from tests.advised import Case
 
 STRIDE = {"sqlite": 1, "postgresql": 2}
 
 
-def new_case(url: str, folder: Path, name: str) -> Case:
+def new_case(url: str, folder: Path, name: str, module: ModuleType = advised) -> Case:
     """Return a run with a database of its own on SQLite, with an id of its own on Postgres."""
     folder = folder / name
     folder.mkdir()
     if url.startswith("sqlite"):
         url = f"sqlite:///{folder}/runs.db"
-    return Case(url, f"advised/{name}", folder)
+    return Case(url, f"advised/{name}", folder, module.__name__)
 
 
 async def replies(case: Case) -> int:
@@ -31,20 +36,25 @@ async def replies(case: Case) -> int:
         return len(await client.store.usages(f"{case.run_id}#"))
 
 
+@pytest.mark.parametrize("module", [advised, checked], ids=["advised", "checked"])
 @pytest.mark.parametrize("moment", list(Side))
 async def test_killed_at_every_commit(
-    store_url: str, tmp_path: Path, moment: Side, record_property: Callable[[str, object], None]
+    store_url: str,
+    tmp_path: Path,
+    moment: Side,
+    module: ModuleType,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """The answer, its value and its cost are those of a run never killed; no reply is paid twice.
 
     Counted outside: a request is made again only where its reply was not recorded at the kill.
     """
     store = store_url.partition(":")[0]
-    control = new_case(store_url, tmp_path, "control")
+    control = new_case(store_url, tmp_path, "control", module)
     assert control.drive() == 0
     kills = repeated = 0
     for boundary in count(1, STRIDE[store]):
-        case = new_case(store_url, tmp_path, f"{boundary}")
+        case = new_case(store_url, tmp_path, f"{boundary}", module)
         if case.drive(boundary, moment) == 0:
             break
         kills += 1
@@ -59,7 +69,8 @@ async def test_killed_at_every_commit(
         repeated += again
     assert kills >= 12 // STRIDE[store]
     told = f"{kills} kills, 0 answers lost, {repeated} replies asked for again, none recorded"
-    record_property(f"crash matrix of the loop, {store}, {moment} COMMIT", told)
+    name = module.__name__.rpartition(".")[2]
+    record_property(f"crash matrix of the loop, {name}, {store}, {moment} COMMIT", told)
 
 
 async def test_never_killed(store_url: str, tmp_path: Path) -> None:
@@ -76,3 +87,17 @@ async def test_never_killed(store_url: str, tmp_path: Path) -> None:
     assert (names["warning"], names["summary"], names["spent"]) == (1, 1, 3)
     assert answer["usage"]["cost_usd"] == "0.09"
     assert len(used) == 9
+
+
+async def test_never_killed_and_checked(store_url: str, tmp_path: Path) -> None:
+    """A run that is not killed has all of it: a doubt, a check, and a judge that is asked again."""
+    case = new_case(store_url, tmp_path, "whole", checked)
+    assert case.drive() == 0
+    async with connect(case.url) as client:
+        keys = [promise.key for promise in await client.journal(case.run_id)]
+    answer = json.loads(case.answer)
+
+    assert (answer["text"], answer["reason"]) == ("Two owls, in the attic.", "signalled")
+    assert (answer["ended_by"], answer["turns"]) == ("agent", 5)
+    assert answer["usage"]["cost_usd"] == "0.08"
+    assert {"revision.2", "check.2/names_owls.0", "check.3/rubric.1", "check.4/rubric.0"} <= {*keys}

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -15,14 +16,27 @@ from substrate import Context, Misuse, Retry, durable
 from substrate.agent.end import End, EndReason
 from substrate.agent.faults import (
     answer_fault,
+    brought_fault,
+    checks_fault,
     model_fault,
     prompt_fault,
     stop_fault,
     tools_fault,
 )
 from substrate.agent.prompt import Prompt
-from substrate.agent.stop import all_of, answered, any_of, budget, max_turns
-from substrate.agent.task import Task
+from substrate.agent.stop import (
+    all_of,
+    answered,
+    any_of,
+    budget,
+    confident,
+    deadline,
+    failed,
+    max_turns,
+    refused,
+    signalled,
+)
+from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool, tool
 from substrate.models.model import Model
 
@@ -242,7 +256,42 @@ async def ends_later(transcript):
     return None
 
 
+def ends_late(transcript):
+    if transcript.task.data.get("owls") == 30:
+        return True
+    return None
+
+
+def says_bool(transcript) -> bool:
+    return transcript.task.data["done"]
+
+
+def compares(transcript):
+    if transcript.task.data:
+        return transcript.turns > 3
+    return None
+
+
+def doubts(transcript):
+    return confident(0.8)(transcript)
+
+
+class Ends:
+    def __call__(self, transcript):
+        return "soon" if transcript.task.data else None
+
+
 STOPS = {
+    "True in a line of its own": (ends_late, r"returns True in line \d+; give None to go on"),
+    "what it says it returns": (says_bool, "says that it returns bool; give None to go on"),
+    "a comparison": (compares, "returns transcript.turns > 3 in line"),
+    "an object": (Ends(), "returns 'soon' in line"),
+    "a part that is asked late": (
+        any_of(answered(), max_turns(1), lambda transcript: True if transcript.turns else None),
+        "`stop` has the function <lambda>, and it gave True",
+    ),
+    "a part of a part": (any_of(all_of(answered(), ends_late), max_turns(1)), "returns True in"),
+    "confident in a function": (doubts, r"it asks confident\(\) inside of a function"),
     "not called": (answered, "is the function answered; write a condition, such as any_of"),
     "made by a number": (max_turns, "is the function max_turns, which makes a condition; call it"),
     "True": (lambda transcript: True, "it gave True; give None to go on, or an End"),
@@ -267,7 +316,23 @@ def by_task(transcript):
     return End(EndReason.MAX_TURNS) if transcript.turns >= transcript.task.data["most"] else None
 
 
-@pytest.mark.parametrize("stop", [any_of(answered(), max_turns(3), budget(usd=1)), by_task])
+def ends_or_not(transcript) -> End | None:
+    def is_late() -> bool:
+        return True
+
+    return End(EndReason.MAX_TURNS) if is_late() else None
+
+
+HELD = [
+    any_of(answered(), max_turns(3), budget(usd=1)),
+    any_of(confident(0.8), signalled(), refused(), failed(3), deadline(60), ends_or_not),
+    all_of(confident(0.8), any_of(signalled(tool=None), answered())),
+    by_task,
+    ends_or_not,
+]
+
+
+@pytest.mark.parametrize("stop", HELD)
 def test_stops_that_hold(stop):
     """Conditions are taken, also one that needs what only real tasks have."""
     assert stop_fault(stop) is None
@@ -296,3 +361,61 @@ def test_models():
     )
     assert model_fault(Model("scripted:x", script=[])) is None
     assert answer_fault(Task) is None
+
+
+def one_parameter(answer):
+    return None
+
+
+def says_yes(answer, task) -> bool:
+    return True
+
+
+def compares_length(answer, task):
+    return len(answer.text) < 9
+
+
+def yields(answer, task):
+    yield "wrong"
+
+
+def by_line(answer: Answer, task: Task) -> str | None:
+    return None if answer.text else "It is empty."
+
+
+CHECKS = {
+    "no list": (by_line, "is no list of checks"),
+    "a word": (["by_line"], "'by_line' is no check; write def name"),
+    "a class": ([Opaque], "is no check; write def name"),
+    "of one parameter": ([by_line, one_parameter], r"one_parameter; give it two parameters"),
+    "a truth": ([says_yes], "says that it returns bool; return None for an answer that passes"),
+    "a comparison": ([compares_length], r"returns len\(answer.text\) < 9 in line"),
+    "many words": ([yields], "which yields; return one text, or None"),
+    "a dict": ({"by_line": by_line}, "is no list of checks"),
+}
+
+
+@pytest.mark.parametrize("checks, told", CHECKS.values(), ids=CHECKS)
+def test_checks(checks, told):
+    """What can be no check of an answer is told apart before a model is asked."""
+    assert re.search(told, checks_fault(checks) or "")
+
+
+@pytest.mark.parametrize("checks", [None, [], [by_line, lambda answer, task: None]])
+def test_checks_that_hold(checks):
+    """Functions are taken, and none."""
+    assert checks_fault(checks) is None
+
+
+def test_a_tool_that_a_condition_brings():
+    """A tool of the name of one that a condition brings along is told apart."""
+
+    @tool(name="finish")
+    def finish(answer: str) -> str:
+        """End it."""
+        return answer
+
+    hooks = SimpleNamespace(tools=[finish], stop=any_of(signalled(), max_turns(3)))
+    assert re.search("two called 'finish'", brought_fault(hooks) or "")
+    hooks.stop = any_of(signalled(tool="submit"), max_turns(3))
+    assert brought_fault(hooks) is None

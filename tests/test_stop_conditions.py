@@ -1,5 +1,6 @@
 """A loop ends where its conditions say so, with the reason, and what a condition needs is there."""
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,12 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import BaseModel
 
-from substrate import connect
+from substrate import RunPaused, connect
 from substrate.agent import (
+    Answer,
     Condition,
     End,
     EndReason,
     Needs,
+    Task,
     Transcript,
     all_of,
     answered,
@@ -36,6 +39,7 @@ from substrate.testing import ManualClock
 from substrate.values.clock import from_ms
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse
+from tests.fork import HOOKS, Fork, agent
 from tests.loops import TASK, answer_of, make_agent, row, scripted
 
 
@@ -368,3 +372,140 @@ def test_right_where_it_is_made():
         confident(each)
     deadline(datetime(2030, 1, 1, tzinfo=UTC))
     deadline(60)
+
+
+async def test_a_signal_that_was_heard_counts(store_url):
+    """A signal that was heard ends the loop after a crash, and no turn that was taken before."""
+    looked = say(call("look", what="owls"))
+    stop = any_of(answered(), all_of(signalled(tool=None), max_turns(2)))
+
+    def broken(request: Request) -> object:
+        if request.may_call_tools:
+            return looked
+        raise LookupError("no such owl")
+
+    def mended(request: Request) -> object:
+        return looked if request.may_call_tools else "Two so far."
+
+    before, after = (
+        make_agent(Model("scripted:test", script=each), [look], stop) for each in (broken, mended)
+    )
+    async with connect(store_url) as client:
+        await client.start(before, TASK, id="a/1")
+        await client.signal("a/1", "stop")
+        async with client.work([before]):
+            with pytest.raises(RunPaused):
+                await client.result("a/1")
+        async with client.work([after]):
+            await client.resume("a/1")
+            answer = await client.result("a/1", after)
+        found = [each.key for each in await client.journal("a/1")]
+
+    assert (answer.reason, answer.turns) == ("max_turns", 3)
+    assert answer.text == "Two so far."
+    assert found.count("signalled.0") == 1
+
+
+async def test_a_signal_that_nobody_listens_for_any_more(store_url):
+    """Hooks that do not listen any more go on after a signal that older ones have heard."""
+    looked = say(call("look", what="owls"))
+    waits = any_of(answered(), all_of(signalled(tool=None), max_turns(3)))
+
+    def broken(request: Request) -> object:
+        if len(request.messages) == 1:
+            return looked
+        raise LookupError("no such owl")
+
+    def mended(request: Request) -> object:
+        return looked if len(request.messages) < 5 else "Two."
+
+    before = make_agent(Model("scripted:test", script=broken), [look], waits)
+    after = make_agent(Model("scripted:test", script=mended), [look], any_of(answered()))
+    async with connect(store_url) as client:
+        await client.start(before, TASK, id="a/1")
+        await client.signal("a/1", "stop")
+        async with client.work([before]):
+            with pytest.raises(RunPaused):
+                await client.result("a/1")
+        async with client.work([after]):
+            await client.resume("a/1")
+            await client.signal("a/1", "message", "Two?")
+            answer = await client.result("a/1", after)
+        found = {each.key for each in await client.journal("a/1")}
+
+    assert (answer.reason, answer.text, answer.detail) == ("answered", "Two.", "")
+    assert "signalled.0" in found
+    assert any(key.startswith("heard.") for key in found)
+
+
+async def test_confidence_asked_for_later(sqlite_url):
+    """An answer that was recorded before anybody asked how sure it is goes back for that."""
+
+    def broken(answer: Answer, task: Task) -> str:
+        raise LookupError("no such owl")
+
+    seen: list[Request] = []
+
+    def script(request: Request) -> str:
+        seen.append(request)
+        return "Two." if len(seen) == 1 else sure("Two.", 0.9)
+
+    model = Model("scripted:test", script=script)
+    before = make_agent(model, checks=[broken])
+    after = make_agent(model, stop=confident(0.8))
+    async with connect(sqlite_url) as client:
+        async with client.work([before]):
+            await client.start(before, TASK, id="a/1")
+            with pytest.raises(RunPaused):
+                await client.result("a/1")
+        async with client.work([after]):
+            await client.resume("a/1")
+            answer = await client.result("a/1", after)
+
+    assert (answer.reason, answer.text, answer.turns) == ("answered", "Two.", 2)
+    assert "0.8 is wanted" in json.dumps(seen[1].messages[-1].to_json())
+
+
+async def test_confidence_no_longer_asked_for(sqlite_url):
+    """An answer that says how sure it is is taken out of that, whatever the hooks say by now."""
+
+    def broken(answer: Answer, task: Task) -> str:
+        raise LookupError("no such owl")
+
+    model = scripted(sure("Two.", 0.9))
+    before = make_agent(model, stop=confident(0.8), checks=[broken])
+    after = make_agent(model)
+    async with connect(sqlite_url) as client:
+        async with client.work([before]):
+            await client.start(before, TASK, id="a/1")
+            with pytest.raises(RunPaused):
+                await client.result("a/1")
+        async with client.work([after]):
+            await client.resume("a/1")
+            answer = await client.result("a/1", after)
+
+    assert (answer.reason, answer.text, answer.confidence) == ("answered", "Two.", 0.9)
+
+
+def test_typed_on_the_command_line(tmp_path):
+    """`signal ID stop` ends a run of a fork, and `show` tells who ended it, and that it did."""
+    hooks = HOOKS.replace("import answered, any_of, max_turns", "import *")
+    hooks = hooks.replace("any_of(answered(),", "any_of(answered(), signalled(),")
+    fork = Fork.make(
+        tmp_path, hooks=hooks.replace("TURNS[", "TURNS[not request.may_call_tools or ")
+    )
+
+    async def start() -> None:
+        async with connect(f"sqlite:///{tmp_path}/runs.db") as client:
+            await client.start(agent, Task("How many owls?"), id="owls")
+
+    asyncio.run(start())
+    sent = fork.do("signal", "owls", "stop", '"enough"')
+    driven = fork.do("resume", "owls")
+    shown = fork.do("show", "owls")
+
+    assert sent.code == 0
+    assert "an agent that listens for it by signalled() ends before its next turn" in sent.out
+    assert (driven.code, driven.out) == (3, "Two owls.\n"), driven.err
+    assert "incomplete: a person has ended the work: enough" in driven.err
+    assert "signalled" in shown.out

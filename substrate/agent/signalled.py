@@ -23,6 +23,9 @@ from substrate.models.messages import Reply, ToolCall, ToolMessage
 from substrate.values.errors import Misuse
 from substrate.values.records import Effect
 
+STOP = "stop"
+"""The name of the signal, if it is not told otherwise."""
+
 SOURCE = "signalled"
 """Whose advice it is to go on after words that end nothing."""
 
@@ -32,7 +35,7 @@ TIMES = 3
 _QUOTED = 200
 
 
-def signalled(signal: str | None = "stop", *, tool: str | None = "finish") -> Stop:
+def signalled(signal: str | None = STOP, *, tool: str | None = "finish") -> Stop:
     """Stop when the agent ends its own work with a tool, or a person does with a signal.
 
     The condition brings the tool along: the model calls ``finish`` with its answer, which is the

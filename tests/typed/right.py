@@ -6,7 +6,7 @@
 import asyncio
 import sys
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, assert_type
 
 from substrate import (
@@ -27,17 +27,30 @@ from substrate import (
     durable,
 )
 from substrate.agent import (
+    Agent,
     Answer,
+    Checks,
+    Condition,
     End,
+    EndReason,
     Model,
+    Needs,
     Stop,
     Task,
     Tool,
     Tools,
+    Transcript,
     answered,
     any_of,
     budget,
+    confident,
+    deadline,
+    failed,
     max_turns,
+    refused,
+    rubric,
+    schema,
+    signalled,
     tool,
 )
 from substrate.agent import begin as begin_turn
@@ -234,6 +247,40 @@ turns = [say(call("add", a=1, b=2)), say("3")]
 model = Model("scripted:adds", script=turns, fallback=[Model("scripted:no", script=[say("0")])])
 tools: list[Tool | Any] = [add, collect, shout]
 stop = any_of(answered(), max_turns(20), budget(usd=0.50))
+
+
+def plain(transcript: Transcript) -> End | None:
+    """End by a signal that somebody else has declared."""
+    return End(EndReason.SIGNALLED, "enough") if "enough" in transcript.signals else None
+
+
+def names_pages(answer: Answer, task: Task) -> str | None:
+    """Want pages."""
+    return None if "page" in answer.text else f"Say what {task.text} is."
+
+
+async def is_short(answer: Answer, task: Task) -> str | None:
+    """Want few words."""
+    return None if len(answer.text) < 99 else "Be brief."
+
+
+strict = Agent(
+    "strict",
+    prompt,
+    model,
+    tools=[collect],
+    stop=any_of(
+        *(confident(0.8), signalled("stop", tool="finish"), refused(), failed(3)),
+        *(deadline(timedelta(hours=1)), deadline(datetime(2030, 1, 1, tzinfo=UTC)), plain),
+        Condition(plain, Needs(signals=("enough",), tools=(add,))),
+    ),
+    answer=Report,
+    checks=Checks(
+        [names_pages, is_short, schema(Report), rubric("It has pages.", judge=model)],
+        corrections=1,
+    ),
+)
+loose = Agent("loose", prompt, model, checks=[names_pages, is_short])
 
 
 @durable

@@ -11,7 +11,9 @@ from skills.sql import query_sql
 from substrate import Client, Context, Durable, Effect, bound, durable
 from substrate.agent import Tools
 from substrate.agent import begin as begin_turn
-from substrate.agent.stop import answered, any_of, max_turns
+from substrate.agent.checks import Checks, rubric, schema
+from substrate.agent.condition import Condition, Needs
+from substrate.agent.stop import answered, any_of, confident, deadline, failed, max_turns, signalled
 from substrate.agent.task import Task
 from substrate.agent.tool import tool
 from substrate.agent.turn import ask, begin, verdict
@@ -205,6 +207,17 @@ async def hooks(ctx: Context, task: Task, model: Model) -> None:
     await ask(ctx, model, transcript, [query_sql])  # unseen: any function may be a tool
     await ask(ctx, model, transcript, answer=Report("x"))  # seen
     any_of(answered, max_turns(3))  # seen
+    any_of(says_true, max_turns(3))  # seen
+    confident("0.8")  # seen
+    failed()  # seen
+    deadline("tomorrow")  # seen
+    signalled(tool=5)  # seen
+    Condition(says_true)  # seen
+    Needs(signals=["stop"])  # seen
+    Checks([says_true])  # seen
+    rubric("Good.")  # seen
+    rubric("Good.", judge="anthropic:claude")  # seen
+    schema()  # seen
     await begin_turn(ctx, Unfinished("", model, []), task)  # seen
     Model("scripted:x", script="no")  # unseen: a text is a sequence of texts
     Model("scripted:x", script=[say("yes")], fallback=3)  # seen

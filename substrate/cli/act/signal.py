@@ -20,6 +20,7 @@ from substrate.agent.history.journal import read_journal
 from substrate.agent.history.questions import Question, read_questions
 from substrate.agent.history.waits import Wait, awaits_signal, read_waits
 from substrate.agent.inbox import MESSAGE
+from substrate.agent.signalled import STOP
 from substrate.cli import format as wording
 from substrate.cli.database import opened
 from substrate.cli.errors import UsageError
@@ -106,6 +107,9 @@ def _report(
         return [f"{name!r} is sent to run {run_id}, which waits for it at {taker.promise.key}"]
     if name == MESSAGE:
         return [f"{name!r} is in the inbox of run {run_id}: an agent reads it before its next turn"]
+    if name == STOP:
+        listens = "an agent that listens for it by signalled() ends before its next turn"
+        return [f"{name!r} is in the inbox of run {run_id}: {listens}"]
     near = did_you_mean(
         name, [each.promise.name for each in waits if each.promise.kind is Kind.SIGNAL]
     )

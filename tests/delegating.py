@@ -1,7 +1,7 @@
 """An agent that hands tasks to others, in a process that ends at a given commit.
 
 It asks two at once: one asks a third in its turn, and one has no answer however often it is tried.
-A tool of it has another one look at two places. Each model notes outside the journal what it was
+A tool of it has another one look at two places. Then it hands the conversation over. Each model notes outside the journal what it was
 asked.
 """
 
@@ -15,7 +15,17 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from substrate import Client, Context, Retry
-from substrate.agent import Agent, Task, TypedAnswer, answered, any_of, budget, delegate, tool
+from substrate.agent import (
+    Agent,
+    Task,
+    TypedAnswer,
+    answered,
+    any_of,
+    budget,
+    delegate,
+    handoff,
+    tool,
+)
 from substrate.models.messages import Reply, ToolMessage, Usage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
@@ -89,6 +99,7 @@ def chief_of(*turns: Reply) -> Callable[[Request], Reply]:
     return chief
 
 
+closer = Agent("closer", "Tell.", Model("scripted:closer", script=chief_of()))
 agent = Agent(
     "chief",
     "Have it done.",
@@ -97,12 +108,14 @@ agent = Agent(
         script=chief_of(
             say(call("middle", task="Look."), call("stubborn", task="Count.")),
             say(call("sweep")),
+            say(call("hand_over_to_closer")),
         ),
     ),
     [
         delegate(middle, description="Have it looked for."),
         delegate(stubborn, description="Count.", retry=Retry(max_attempts=2, initial=0)),
         sweep,
+        handoff(closer),
     ],
     any_of(answered(), budget(usd=1)),
 )

@@ -13,6 +13,7 @@ from substrate.agent.condition import Condition, Needs
 from substrate.agent.confidence import confident
 from substrate.agent.delegate import delegate
 from substrate.agent.end import Advice, End, EndedBy, EndReason, Stop, Verdict
+from substrate.agent.handoff import handoff
 from substrate.agent.loop import Hooks, Turn, begin
 from substrate.agent.outcome import Outcome
 from substrate.agent.prompt import Prompt
@@ -65,6 +66,7 @@ __all__ = [
     "deadline",
     "delegate",
     "failed",
+    "handoff",
     "max_turns",
     "refused",
     "rubric",

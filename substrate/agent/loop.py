@@ -12,7 +12,7 @@ advice, and both come back the same on a replay.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from substrate.agent import turn
+from substrate.agent import handing, turn
 from substrate.agent.answer_type import typed_answer_of
 from substrate.agent.checks import Check, Checks
 from substrate.agent.condition import needs_of
@@ -26,7 +26,7 @@ from substrate.agent.task import Answer, Task
 from substrate.agent.transcript import Transcript
 from substrate.agent.turn import AnswerType, Tools
 from substrate.engine.context.context import Context
-from substrate.models.messages import Reply
+from substrate.models.messages import Reply, ToolMessage
 from substrate.models.model import Model
 
 
@@ -96,7 +96,8 @@ class Turn:
 
     def __init__(self, ctx: Context, hooks: Hooks, transcript: Transcript) -> None:
         self._ctx = ctx
-        self._hooks = hooks
+        self._first = hooks
+        self._hooks: object = hooks
         self._transcript = transcript
         self._verdict: Verdict = None
 
@@ -112,7 +113,7 @@ class Turn:
         turn that is recorded was taken: there the journal answers, whatever the hook says now. What
         the hook only advises, a warning or a summary, is done by the next `ask`.
         """
-        self._verdict = turn.verdict(self._ctx, self._hook("stop"), self._transcript)
+        self._verdict = turn.verdict(self._ctx, self._stop, self._transcript)
         return self._verdict if isinstance(self._verdict, End) else None
 
     async def ask(self) -> Reply:
@@ -137,20 +138,23 @@ class Turn:
         Each call is a promise of its own, ``tools.n/name.0``, and is never made again once its
         outcome is recorded. A tool's own error, wrong arguments, a tool that there is not, and an
         outcome that nobody knows are results that the model sees. A signal called ``message`` that
-        has come meanwhile is added after them.
+        has come meanwhile is added after them. Where a tool has handed the conversation over, the
+        other agent's hooks are asked from here on.
 
         A reply that asks for none is the answer, where `stop` says so: then it is checked, and told
         to the model again with what does not pass.
         """
-        ctx, stop = self._ctx, self._hook("stop")
-        self._transcript += await turn.call_tools(ctx, self._tools, reply)
+        ctx, stop, tools = self._ctx, self._stop, self._tools
+        told = await turn.call_tools(ctx, tools, reply, present=self._hooks)
+        self._transcript += told
         self._transcript = await turn.check(
             ctx, self._checks, stop, self._transcript, answer=self._answer
         )
+        await self._hand_over(told)
         # After the results: a provider wants them right behind the reply that asks for them. And
         # after the checks, so that what comes while a judge is asked is heard.
         self._transcript += await turn.hear(ctx)
-        self._transcript = await turn.listen(ctx, stop, self._transcript)
+        self._transcript = await turn.listen(ctx, self._stop, self._transcript)
 
     async def finish(self, end: End) -> Answer:
         """Return the answer. A loop that was cut short gets one last reply, without tools.
@@ -166,14 +170,30 @@ class Turn:
             self._tools,
             answer=self._answer,
             checks=self._checks,
-            needs=needs_of(self._hook("stop")),
+            needs=needs_of(self._stop),
         )
+
+    async def _hand_over(self, told: ToolMessage) -> None:
+        """Go on with another agent's hooks, where a tool of this turn has handed over to it."""
+        known = tools_of(self._ctx, self._tools) if told.results else []
+        hooks, self._transcript = await handing.follow(
+            self._ctx, self._first, known, told, self._transcript
+        )
+        if hooks is not None:
+            self._hooks = hooks
+
+    @property
+    def _stop(self) -> Stop:
+        """The condition: the hook, and after a handoff the budgets of the first agent too."""
+        own: Stop = self._hook("stop")
+        is_handed = self._transcript.handed_at > 0
+        return handing.handed_stop(read(self._ctx, self._first, "stop"), own) if is_handed else own
 
     @property
     def _answer(self) -> AnswerType:
         """The type of an answer; with a confidence, where the condition needs one."""
         with hook(self._ctx, "answer"):
-            answer: AnswerType = getattr(self._hooks, "answer", None)
+            answer: AnswerType = getattr(self._first, "answer", None)
             least = needs_of(self._hook("stop")).confidence
             return answer if least is None else ConfidentAnswer(least, typed_answer_of(answer))
 
@@ -185,14 +205,14 @@ class Turn:
         if not (needs.tools or needs.finish):
             return tools
         with hook(self._ctx, "answer"):
-            typed = typed_answer_of(getattr(self._hooks, "answer", None))
+            typed = typed_answer_of(getattr(self._first, "answer", None))
             finish = [finish_tool(name, typed) for name in needs.finish]
         return [*tools_of(self._ctx, tools), *needs.tools, *finish]
 
     @property
     def _checks(self) -> Sequence[Check] | Checks | None:
         with hook(self._ctx, "checks"):
-            checks: Sequence[Check] | Checks | None = getattr(self._hooks, "checks", None)
+            checks: Sequence[Check] | Checks | None = getattr(self._first, "checks", None)
             return checks
 
     def _hook(self, name: str) -> Any:

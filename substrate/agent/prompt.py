@@ -16,6 +16,7 @@ from typing import Any
 
 from substrate.agent.task import Task
 from substrate.engine.function.place import in_place
+from substrate.models.messages import Json
 from substrate.values.errors import Misuse
 from substrate.values.ids import check_name
 from substrate.values.number import is_number
@@ -109,6 +110,15 @@ def _shares(split: object, texts: Mapping[str, Text]) -> dict[str, float]:
         if not is_number(share) or not 0 <= share <= 1:
             raise Misuse(f"split={dict(split)!r:.200}: a share is a number from 0 to 1; write 0.1")
     return {version: float(share) for version, share in split.items()}
+
+
+def opening(prompt: Prompt | Text, task: Task, run_id: str) -> dict[str, Json]:
+    """Return what a row keeps of the system prompt that a run is given; its version, if any."""
+    if not isinstance(prompt, Prompt):
+        return {"system": rendered(prompt, task)}
+    version = prompt.choose(run_id)
+    system = rendered(prompt.texts[version], task)
+    return {"system": system, "prompt": prompt.name, "version": version}
 
 
 def rendered(text: Text, task: Task) -> str:

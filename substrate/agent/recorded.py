@@ -72,10 +72,10 @@ async def recall(ctx: Context, transcript: Transcript) -> Transcript:
     """
     while True:
         transcript = await recall_revisions(ctx, transcript)
-        if _is_ahead(ctx, WARNING):
+        if is_ahead(ctx, WARNING):
             warned = await read(ctx, WARNING)
             transcript = transcript.warned(value_of(warned), warned.key)
-        elif _is_ahead(ctx, SUMMARY):
+        elif is_ahead(ctx, SUMMARY):
             summary = await read(ctx, SUMMARY)
             room: int | None = input_of(summary).get("room")
             transcript = transcript.summed_up(reply_of(summary), room, summary.key)
@@ -85,7 +85,7 @@ async def recall(ctx: Context, transcript: Transcript) -> Transcript:
 
 async def recall_revisions(ctx: Context, transcript: Transcript) -> Transcript:
     """Return the transcript with why its answer went back, as recorded before its next turn."""
-    while _is_ahead(ctx, REVISION):
+    while is_ahead(ctx, REVISION):
         row = await read(ctx, REVISION)
         transcript = transcript.revised(value_of(row), input_of(row)["source"], row.key)
     return transcript
@@ -122,7 +122,7 @@ async def close(ctx: Context, transcript: Transcript) -> None:
             await ctx.abandon(step, why).settled()
 
 
-def _is_ahead(ctx: Context, name: str) -> bool:
+def is_ahead(ctx: Context, name: str) -> bool:
     """Whether the next row of this name is recorded and belongs to the next turn."""
     row = ctx.recorded(name)
     if row is None or not row.is_settled:

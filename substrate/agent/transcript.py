@@ -75,6 +75,11 @@ class Transcript:
     chain: Chain = field(default_factory=Chain, compare=False, repr=False)
     #: The task as the model was told it, with the day.
     opening: UserMessage | None = None
+    #: How many replies there were when the conversation was last handed over.
+    handed_at: int = 0
+    #: What the replies and the summaries took since then, and what others had used until then.
+    used_here: Usage = NOTHING
+    elsewhere_before: Usage = NOTHING
     #: What the run may use of its parent's budget.
     granted: Grant | None = None
     #: Where budgets tell what is left of them, while that is asked for: see `budget.told_by`.
@@ -126,6 +131,7 @@ class Transcript:
             self,
             replies=(*self.replies, reply),
             used=self.used + reply.usage,
+            used_here=self.used_here + reply.usage,
             peak=_larger(self.peak, reply.usage),
             faults=_with_fault(self.faults, reply),
         )
@@ -165,6 +171,7 @@ class Transcript:
             summaries=(*self.summaries, summary),
             summed_up_at=len(self.replies),
             used=self.used + summary.usage,
+            used_here=self.used_here + summary.usage,
             peak=NOTHING,
             made_room_at=self.made_room_at if room is None else self.turns,
         )
@@ -181,6 +188,30 @@ class Transcript:
             record = {"task": self.chain.task_key, "head": f"{SUMMARY_HEAD}\n\n", "summary": key}
             self.chain.note(opening, record)
         return replace(counted, messages=(opening, *kept))
+
+    def handed_over(self, system: str, version: tuple[str, str] | None) -> "Transcript":
+        """Return the transcript as another agent goes on with it, under its own prompt."""
+        return replace(
+            self,
+            system=system,
+            version=version,
+            handed_at=self.turns,
+            used_here=NOTHING,
+            elsewhere_before=self.elsewhere,
+        )
+
+    def since_handoff(self) -> "Transcript":
+        """Return the transcript as the agent's own that goes on with it: turns, and what they took.
+
+        Its messages stay: they are the conversation.
+        """
+        return replace(
+            self,
+            replies=self.replies[self.handed_at :],
+            summed_up_at=max(self.summed_up_at - self.handed_at, 0),
+            used=self.used_here,
+            elsewhere=_difference(self.elsewhere, self.elsewhere_before),
+        )
 
     @property
     def last_reply(self) -> Reply | None:
@@ -238,6 +269,14 @@ def _failures(before: int, message: ToolMessage) -> int:
     for result in message.results:
         before = before + 1 if result.is_error else 0
     return before
+
+
+def _difference(used: Usage, before: Usage) -> Usage:
+    """Return what was used between two moments; a cost that is not known at one is not known."""
+    costs = (used.cost_usd, before.cost_usd)
+    cost = None if costs[0] is None or costs[1] is None else costs[0] - costs[1]
+    tokens = used.input_tokens + used.output_tokens
+    return Usage(max(tokens - before.input_tokens - before.output_tokens, 0), cost_usd=cost)
 
 
 def _larger(peak: Usage, used: Usage) -> Usage:

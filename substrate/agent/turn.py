@@ -46,12 +46,13 @@ from substrate.agent.end import Advice, End, EndedBy, EndReason, Measure, Stop, 
 from substrate.agent.ended import answer_in
 from substrate.agent.events import ToolStart, emit
 from substrate.agent.grant import Grant
+from substrate.agent.handing import refusals
 from substrate.agent.history.result import result_of
 from substrate.agent.history.rows import PROMPT, TOOLS, WARNING, value_of
 from substrate.agent.hook_fault import fault_of, hook
 from substrate.agent.hooks import model_of, tools_of
 from substrate.agent.model_call import MODEL_RETRY, why_not_called
-from substrate.agent.prompt import Prompt, Text, rendered
+from substrate.agent.prompt import Prompt, Text, opening
 from substrate.agent.recorded import (
     before,
     close,
@@ -121,15 +122,11 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
     now = ctx.now()
 
     async def render() -> Json:
-        opening: dict[str, Json] = {"task": task.begun(now).to_json()}
+        told: dict[str, Json] = {"task": task.begun(now).to_json()}
         granted = None if hearing.is_in_a_tool(ctx) else await ctx.granted()
         if granted is not None:
-            opening["granted"] = decode(granted)
-        if not isinstance(prompt, Prompt):
-            return {"system": rendered(prompt, task), **opening}
-        version = prompt.choose(ctx.run_id)
-        system = rendered(prompt.texts[version], task)
-        return {"system": system, "prompt": prompt.name, "version": version, **opening}
+            told["granted"] = decode(granted)
+        return {**opening(prompt, task, ctx.run_id), **told}
 
     step = replace(_step(PROMPT, render), fault_in=partial(fault_of, "prompt"))
     row = await ctx.checkpoint(step).settled()
@@ -237,7 +234,9 @@ async def ask(
     return note_reply(row, transcript)
 
 
-async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
+async def call_tools(
+    ctx: Context, tools: Tools, reply: Reply, *, present: object = None
+) -> ToolMessage:
     """Call every tool that the reply asks for, side by side, and return their results in order.
 
     Each call is a promise of its own. A tool's own error, wrong arguments, a tool that does not
@@ -245,10 +244,13 @@ async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
     or refused no call is made, which is told as well. A call that is recorded keeps its outcome,
     whatever became of the tool. Where one of the tools takes a `ctx`, so that it may ask models or
     start runs, what was used meanwhile is recorded.
+
+    `present` are the hooks of a loop that hands conversations over; another one refuses to.
     """
     scope = ctx.scope(TOOLS)
     known = {tool.name: tool for tool in tools_of(ctx, tools)}
     why = why_not_called(reply)
+    whys = refusals(list(known.values()), reply.tool_calls, present)
     called = [known[call.name] for call in reply.tool_calls if call.name in known]
     may_ask = sum("ctx" in tool.takes for tool in called)
 
@@ -256,9 +258,9 @@ async def call_tools(ctx: Context, tools: Tools, reply: Reply) -> ToolMessage:
         return Share(ctx, reply, may_ask).hand_to
 
     pendings = []
-    for call in reply.tool_calls:
+    for call, refusal in zip(reply.tool_calls, whys, strict=True):
         emit(ctx, ToolStart(call.name, call.arguments))
-        pendings.append(call_of(scope, known, call, why, begins).settled())
+        pendings.append(call_of(scope, known, call, why or refusal, begins).settled())
     rows = await scope.gather(*pendings)
     results = tuple(map(result_of, reply.tool_calls, rows))
     used = await spent(ctx, scope, may_ask=may_ask > 0)

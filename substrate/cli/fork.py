@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from substrate.agent.faults import HOOK_CHECKS, OPTIONAL_CHECKS, brought_fault, hooks_fault
+from substrate.agent.handoff_tool import handoff_fault
 from substrate.engine.failure import failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.reachable import reached
@@ -129,6 +130,8 @@ def load_fork(package: str) -> Fork:
         functions = tuple(Registry(found).values())
     except Misuse as error:
         raise ForkBroken(str(error).replace("work() is given", "there are")) from None
+    if fault := handoff_fault(hooks):
+        raise ForkBroken(f"{_place(hooks, 'tools')}: {fault}")
     agents: dict[str, Any] = {
         each.name: each.made_for.thing for each in functions if each.made_for is not None
     }
@@ -142,7 +145,7 @@ def load_fork(package: str) -> Fork:
 def _fault_of(hooks: object, name: str, folder: Path) -> str | None:
     """Say what is wrong with the hooks of an agent that others hand tasks to."""
     try:
-        return hooks_fault(hooks)
+        return hooks_fault(hooks) or handoff_fault(hooks)
     except BaseException as error:
         if is_ctrl_c(error):
             raise

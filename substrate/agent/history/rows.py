@@ -12,6 +12,7 @@ key                            what the row is
 ``summary.n``                  what the model wrote down of the transcript so far
 ``model.n``                    a turn: what the model was asked, and its reply
 ``tools.n/<name>.k``           a tool call of turn n, under the name that the model gave
+``handoff.n``                  to which agent the conversation was given, and its prompt
 ``spent.n``                    what the tools' own model calls used
 =============================  ====================================================================
 
@@ -32,6 +33,7 @@ from substrate.values.records import JsonText, Promise, PromiseState
 
 __all__ = [
     "CHECK",
+    "HANDOFF",
     "HEARD",
     "LOOP_NAMES",
     "MODEL",
@@ -51,6 +53,7 @@ __all__ = [
     "calls_of",
     "check_of",
     "confidence_of",
+    "handoff_of",
     "input_of",
     "invalid_of",
     "is_tool_call",
@@ -76,6 +79,7 @@ REVISION = "revision"
 CHECK = "check"
 SIGNALLED = "signalled"
 SPENT = "spent"
+HANDOFF = "handoff"
 
 SCORE = "score"
 """A step of a fork's own loop, whose value says how good the run's answer was."""
@@ -87,7 +91,7 @@ MODEL_CALLS = (MODEL, SUMMARY)
 """The rows for which the loop itself asked a model."""
 
 LOOP_NAMES = frozenset(
-    {PROMPT, MODEL, TOOLS, SUMMARY, WARNING, REVISION, CHECK, HEARD, SIGNALLED, SPENT}
+    {PROMPT, MODEL, TOOLS, SUMMARY, WARNING, REVISION, CHECK, HEARD, SIGNALLED, SPENT, HANDOFF}
 )
 """What the canonical loop writes. A journal with other names is that of another loop."""
 
@@ -240,6 +244,14 @@ def system_prompt_of(row: Promise) -> str | None:
     if not isinstance(value, dict) or "system" not in value or not value.keys() <= _PROMPT_FIELDS:
         return None
     return str(value["system"])
+
+
+def handoff_of(row: Promise) -> tuple[str, str] | None:
+    """Return to whom the conversation was given, and the prompt there; None for any other row."""
+    value = value_of(row) if row.name == HANDOFF else None
+    if not isinstance(value, dict) or not {"to", "system"} <= value.keys():
+        return None
+    return str(value["to"]), str(value["system"])
 
 
 def score_of(journal: Sequence[Promise]) -> float | None:

@@ -30,7 +30,7 @@ from substrate.agent.events import (
 )
 from substrate.agent.history.next_key import next_key
 from substrate.agent.history.questions import Question
-from substrate.agent.history.rows import PROMPT, REVISION, SPENT, CheckRow, name_in
+from substrate.agent.history.rows import HANDOFF, PROMPT, REVISION, SPENT, CheckRow, name_in
 from substrate.agent.history.totals import Totals
 from substrate.agent.history.undo import is_decision, undone_by, undos_in
 from substrate.agent.history.waits import wait_of
@@ -47,7 +47,7 @@ from substrate.values.clock import Clock
 from substrate.values.records import Kind, Promise, PromiseState
 
 _INDENT = 8
-_SILENT = (PROMPT, SPENT, REVISION)  # the loop's own notes, shown only if they fail
+_SILENT = (PROMPT, SPENT, REVISION, HANDOFF)  # the loop's own notes, shown only if they fail
 _BELOW = 5  # lines of the terminal that streaming text leaves free
 _KEPT = 12_000  # characters of it that are kept: more than a large terminal shows
 

@@ -18,6 +18,7 @@ from substrate.agent.history.rows import (
     calls_of,
     check_of,
     confidence_of,
+    handoff_of,
     input_of,
     invalid_of,
     is_tool_call,
@@ -230,6 +231,8 @@ def _gave(promise: Promise, width: int) -> str:
         return wording.short(words_of(promise), width)
     if (check := check_of(promise)) is not None:
         return wording.short(wording.said_by(check), width)
+    if (handed := handoff_of(promise)) is not None:
+        return wording.short(f"to {handed[0]}: {handed[1]}", width)
     if (system := system_prompt_of(promise)) is not None:
         given = prompt_version_of(promise)
         return wording.short(f"{given.version}: {system}" if given else system, width)

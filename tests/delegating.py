@@ -1,8 +1,8 @@
 """An agent that hands tasks to others, in a process that ends at a given commit.
 
 It asks two at once: one asks a third in its turn, and one has no answer however often it is tried.
-A tool of it has another one look at two places. Then it hands the conversation over. Each model notes outside the journal what it was
-asked.
+A tool of it has another one look at two places. Then it hands the conversation over. Each model
+notes outside the journal what it was asked.
 """
 
 import asyncio

@@ -71,7 +71,7 @@ async def test_killed_at_every_commit(
 
 
 async def test_never_killed(store_url: str, tmp_path: Path) -> None:
-    """A run that is not killed has all of it: a grandchild, a second try, two mapped ones, a handoff."""
+    """A run that is not killed has it all: a grandchild, a second try, a map, a handoff."""
     case = new_case(store_url, tmp_path, "whole")
     assert case.drive() == 0
     answer = json.loads(case.answer)

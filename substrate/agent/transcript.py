@@ -77,8 +77,9 @@ class Transcript:
     opening: UserMessage | None = None
     #: How many replies there were when the conversation was last handed over.
     handed_at: int = 0
-    #: What the replies and the summaries took since then, and what others had used until then.
+    #: What the replies and the summaries took since then.
     used_here: Usage = NOTHING
+    #: What others had used until then.
     elsewhere_before: Usage = NOTHING
     #: What the run may use of its parent's budget.
     granted: Grant | None = None
@@ -190,7 +191,12 @@ class Transcript:
         return replace(counted, messages=(opening, *kept))
 
     def handed_over(self, system: str, version: tuple[str, str] | None) -> "Transcript":
-        """Return the transcript as another agent goes on with it, under its own prompt."""
+        """Return the transcript as another agent goes on with it.
+
+        Args:
+            system: Its prompt, as it is rendered.
+            version: The prompt's name and version, where it has some.
+        """
         return replace(
             self,
             system=system,

@@ -47,6 +47,7 @@ LANE = lane_of("default", "work", 1)
 NOW = 1_795_000_000_000
 LEASE = timedelta(seconds=60)
 LIMIT_S = 20.0
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.002, 0.025
 
 
 @asynccontextmanager
@@ -229,7 +230,11 @@ def lapse(store: Store, owner: Owner) -> None:
 
 
 async def eventually(condition: Callable[[], Any], limit_s: float = LIMIT_S) -> Any:
-    """Return what the condition, or the coroutine it makes, comes to as soon as that is true."""
+    """Return what the condition, or the coroutine it makes, comes to as soon as that is true.
+
+    What has taken long is looked at less often: each look costs what is waited for its time.
+    """
+    pause = FIRST_PAUSE_S
     async with asyncio.timeout(limit_s):
         while True:
             result = condition()
@@ -237,7 +242,8 @@ async def eventually(condition: Callable[[], Any], limit_s: float = LIMIT_S) -> 
                 result = await result
             if result:
                 return result
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, LAST_PAUSE_S)
 
 
 class Database:

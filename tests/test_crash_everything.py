@@ -1,15 +1,16 @@
 """A run that uses every primitive, killed at any commit, comes to the same result."""
 
 from collections.abc import Callable
-from itertools import count
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
 from substrate.testing import Side
 from tests.everything import Case, check_effects, check_nothing_twice, prepare
+from tests.struck import struck
 
-STRIDE = {"sqlite": 1, "postgresql": 4}
+STRIDE = {"sqlite": 2, "postgresql": 4}
 """Of so many commits one is killed at here; `make torture` kills at each."""
 
 
@@ -24,7 +25,7 @@ async def test_killed_at_any_commit(
     """
     store = store_url.partition(":")[0]
     kills = repeated = 0
-    for boundary in count(1, STRIDE[store]):
+    for boundary in struck(store_url, STRIDE[store]):
         case = new_case(store_url, tmp_path, boundary)
         await prepare(case)
         if case.drive(boundary, moment) == 0:
@@ -48,7 +49,7 @@ FIRST, TAKEOVER = 14, 7
 @pytest.mark.parametrize("moment", list(Side))
 async def test_killed_while_it_takes_over(store_url: str, tmp_path: Path, moment: Side) -> None:
     """A worker that is killed while it takes a dead one's runs back loses and doubles nothing."""
-    for boundary in range(1, TAKEOVER + 1):
+    for boundary in takewhile(TAKEOVER.__ge__, struck(store_url)):
         case = new_case(store_url, tmp_path, boundary)
         await prepare(case)
         assert case.drive(FIRST, Side.AFTER) != 0

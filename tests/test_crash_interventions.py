@@ -1,13 +1,13 @@
 """What people and stopping workers do to runs survives a kill at any of its commits."""
 
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from substrate.testing import Side
 from tests.interventions import ENDS, Case
+from tests.struck import struck
 
 STRIDE = {"sqlite": 3, "postgresql": 6}
 """Of so many commits one is killed at here; `make torture` kills at more."""
@@ -20,7 +20,7 @@ async def test_killed_at_any_commit(
     """Cancelled is cancelled, resumed is done, given up is given up; and nothing is left open."""
     store = store_url.partition(":")[0]
     kills = 0
-    for boundary in count(1, STRIDE[store]):
+    for boundary in struck(store_url, STRIDE[store]):
         case = new_case(store_url, tmp_path, boundary)
         if case.drive(boundary, moment) == 0:
             break

@@ -102,6 +102,14 @@ COMMANDS = Warm(
 )
 """What commands are forked from."""
 
+TESTS = Warm(
+    *("pytest", "_pytest.*", "substrate.*", "skills.*", "dotenv", "psycopg", "psycopg_pool"),
+    env=environment_of(""),
+)
+"""What a fork's own tests are forked from."""
+PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_asyncio.plugin"}
+"""The settings of pytest by which there are those of its plugins that a fork asks for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fork:

@@ -20,7 +20,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 from substrate.models.providers.registry import PROVIDERS
-from tests.fork import AGENT, COMMANDS, end
+from tests.fork import AGENT, COMMANDS, PLUGINS, TESTS, end
 from tests.llm_servers import llmock
 from tests.machine import find_uv
 
@@ -94,18 +94,9 @@ def in_fork(folder: Path, *command: str, **environment: str) -> subprocess.Compl
     """Run a Python command in the fork, with the kit on the path and no key set."""
     clean = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}
     there = clean | {"PYTHONPATH": str(KIT)} | environment
-    if command[:2] == AGENT:
-        process = COMMANDS.start(*command[1:], cwd=folder, env=there)
-        done = end(process)
-        return subprocess.CompletedProcess(command, done.code, done.out, done.err)
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=there,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    python = COMMANDS if command[:2] == AGENT else TESTS
+    done = end(python.start(*command[1:], cwd=folder, env=there | PLUGINS))
+    return subprocess.CompletedProcess(command, done.code, done.out, done.err)
 
 
 def files_of(folder: Path) -> set[str]:

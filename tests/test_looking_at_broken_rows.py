@@ -1,8 +1,10 @@
 """`runs` and `show` draw what they can read of rows that were edited by hand, and name the rest."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 import apsw
 import psycopg
@@ -15,6 +17,7 @@ from substrate.cli.show.show import draw, read_state, show
 from substrate.values.errors import StoreUnusable
 from substrate.values.ids import RunId, part_of
 from substrate.values.records import RunStatus
+from tests.postgres import fresh_database
 from tests.stores import Database, database
 
 AS_TEXT = Invocation("tests", "ostinato", ("runs",))
@@ -70,6 +73,10 @@ async def job(ctx: Context, n: int) -> int:
     return n
 
 
+Planted = dict[str, tuple[str, str, str]]
+"""The row, the column and the value that each run has."""
+
+
 class Planter:
     """Plants runs whose rows are whole, save one value, past the store."""
 
@@ -79,8 +86,7 @@ class Planter:
             table: [column for (column,) in db.rows(self._COLUMNS[db.is_postgres], table=table)]
             for table in ("runs", "promises")
         }
-        self.planted: dict[str, tuple[str, str, str]] = {}
-        """The row, the column and the value that each run has."""
+        self.planted: Planted = {}
 
     _COLUMNS: Mapping[bool, str] = {
         True: "SELECT column_name FROM information_schema.columns WHERE table_name = :table"
@@ -155,25 +161,45 @@ class Planter:
         )
 
 
-@pytest.fixture
-async def planter(store_url, monkeypatch) -> Planter:
-    """Provide a database with a whole run and one for each odd value of each column."""
-    monkeypatch.setenv("DATABASE_URL", store_url)
-    async with connect(store_url) as client:
-        await client.start(job, 7, id="template")
-    with database(store_url) as db:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def planted_url(request, tmp_path_factory) -> Iterator[str]:
+    """Provide a database for all tests, to be left as it is: to plant takes as long as to look."""
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            yield f"sqlite:///{tmp_path_factory.mktemp('planted') / 'ostinato.db'}"
+        else:
+            server = request.getfixturevalue("postgres_dsn")
+            yield stack.enter_context(fresh_database(server))
+
+
+@pytest.fixture(scope="module")
+def planted(planted_url) -> Planted:
+    """Have a whole run in it, and one for each odd value of each column."""
+
+    async def start() -> None:
+        async with connect(planted_url) as client:
+            await client.start(job, 7, id="template")
+
+    asyncio.run(start())
+    with database(planted_url) as db:
         planter = Planter(db)
         db.rows("BEGIN")
         planter.plant_all()
         db.rows("COMMIT")
-    return planter
+    return planter.planted
+
+
+@pytest.fixture(autouse=True)
+def settings(planted_url, monkeypatch) -> None:
+    """Have the commands ask this database."""
+    monkeypatch.setenv("DATABASE_URL", planted_url)
 
 
 def _hidden(text: str) -> Iterator[str]:
     yield from re.findall("[\x1b\u202e]", text)
 
 
-async def test_runs_lists_every_run(planter, capsys):
+async def test_runs_lists_every_run(planted, capsys):
     """A list shows every run, as a table and as JSON, and names what of its reading is broken.
 
     That is what a run was begun with, why it failed, and what it has open.
@@ -184,12 +210,12 @@ async def test_runs_lists_every_run(planter, capsys):
         assert await runs(AS_JSON, Wanted(status, 100_000)) == 0
         found = json.loads(capsys.readouterr().out)["runs"]
         listed |= {each["id"]: each for each in found}
-    assert planter.planted.keys() <= listed.keys()
+    assert planted.keys() <= listed.keys()
 
     assert await runs(AS_TEXT, Wanted(limit=100_000)) == 0
     page = capsys.readouterr().out
     assert not list(_hidden(page))
-    for id_, (row, column, value) in planter.planted.items():
+    for id_, (row, column, value) in planted.items():
         is_own, key = row == id_, row.removeprefix(f"{id_}#")
         is_read = column in ("input", "error") if is_own else KEYS[key][1] == "pending"
         is_blob = is_own and '"$blob":"aaaa' in value  # where that is gone, `show` says so
@@ -201,14 +227,14 @@ async def test_runs_lists_every_run(planter, capsys):
                 assert f"the row {row!r} of promises cannot be read: its {column} is" in page
         elif value == "null" and column == "value" and row == id_:
             assert "unreadable" not in listed[id_]
-    assert len(planter.planted) > 1000
+    assert len(planted) > 1000
 
 
-async def test_show_draws_every_run(planter, store_url, capsys):
+async def test_show_draws_every_run(planted, planted_url, capsys):
     """`show` draws a run with any value in any column, and names the row and column it cannot."""
-    async with connect(store_url) as client:
-        states = {id_: await read_state(client, id_) for id_ in planter.planted}
-    for id_, (row, column, value) in planter.planted.items():
+    async with connect(planted_url) as client:
+        states = {id_: await read_state(client, id_) for id_ in planted}
+    for id_, (row, column, value) in planted.items():
         where = f"{row} {column} = {value[:60]!r}"
         draw(states[id_], AS_TEXT)
         page = capsys.readouterr().out
@@ -224,11 +250,21 @@ async def test_show_draws_every_run(planter, store_url, capsys):
     assert "the row 'bad-0' of promises" in capsys.readouterr().out
 
 
-async def test_clients_ask_every_run(planter, store_url):
+@contextmanager
+def resolved(db: Database, id_: str) -> Iterator[None]:
+    """Have a run that is done be so in its own row, too."""
+    db.rows("UPDATE promises SET state = 'resolved' WHERE id = :id", id=id_)
+    try:
+        yield
+    finally:
+        db.rows("UPDATE promises SET state = 'pending' WHERE id = :id", id=id_)
+
+
+async def test_clients_ask_every_run(planted, planted_url):
     """A client reads every such run, its journal and its inbox; a result says what it cannot."""
-    async with connect(store_url) as client:
+    async with connect(planted_url) as client:
         assert len(await client.list(limit=100_000)) > 1000
-        for id_, (row, column, value) in planter.planted.items():
+        for id_, (row, column, value) in planted.items():
             run = await client.get(id_)
             assert run.id == id_
             await client.journal(id_)
@@ -236,7 +272,10 @@ async def test_clients_ask_every_run(planter, store_url):
             if run.status is RunStatus.PAUSED and column in PAYLOADS:
                 assert [each.id async for each in client.follow(id_)] == [row]
             if run.status is RunStatus.DONE and column == "value" and "$b" in value:
-                with database(store_url) as db:
-                    db.rows("UPDATE promises SET state = 'resolved' WHERE id = :id", id=id_)
-                with pytest.raises(StoreUnusable, match=f"the row '{id_}' of promises cannot be"):
+                told = f"the row '{id_}' of promises cannot be"
+                with (
+                    database(planted_url) as db,
+                    resolved(db, id_),
+                    pytest.raises(StoreUnusable, match=told),
+                ):
                     await client.result(id_)

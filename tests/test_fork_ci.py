@@ -51,7 +51,10 @@ def test_nothing_runs_when_a_fork_is_made() -> None:
 
 
 def test_its_commands_pass(machine: Machine, tmp_path: Path) -> None:
-    """Each command of it passes in a fresh fork, from a checkout of what was committed."""
+    """Each command of it passes in a fresh fork, from a checkout of what was committed.
+
+    So do those that a fork's pages name beside them.
+    """
     fork = machine.fork(machine.kit, tmp_path / "my-agent")
     checkout = tmp_path / "checkout"
     git(tmp_path, "clone", "--quiet", str(fork), str(checkout))
@@ -68,4 +71,9 @@ def test_its_commands_pass(machine: Machine, tmp_path: Path) -> None:
             timeout=LIMIT_S,
         )
         assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
+    machine.do(checkout, "uv", "run", "python", "-m", "agent", "doctor")
+    killed = machine.do(
+        checkout, "uv", "run", "python", "-m", "agent", "crash", "--only", "tools.1/*"
+    )
+    assert "2 of 2 kills came to the same end" in killed
     assert git(checkout, "status", "--porcelain") == ""

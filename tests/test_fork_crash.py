@@ -359,6 +359,61 @@ def test_links_and_what_is_left_out(tmp_path: Path) -> None:
     assert not [name for name in (".env", ".git", ".venv", "runs.db") if f"/world/{name}" in seen]
 
 
+def test_what_cannot_be_copied(tmp_path: Path) -> None:
+    """A folder that is too large is told with what is large in it; its own temporary one is not."""
+    fork = make(tmp_path)
+    (fork.folder / "tmp").mkdir()
+    with (fork.folder / "films").open("wb") as file:
+        file.truncate(300_000_000)  # a hole, which is as long
+
+    large = crash(fork, TMPDIR="tmp")
+    (fork.folder / "films").unlink()
+    done = crash(fork, "--only", "model.0", TMPDIR=str(fork.folder / "tmp"))
+
+    assert large.code == 1
+    assert "has 300 MB, and is copied for each kill" in large.err
+    assert "films (300 MB)" in large.err
+    assert done.code == 0, done.out + done.err
+    assert list((fork.folder / "tmp").iterdir()) == []
+
+
+UNDOES = HOOKS.replace(
+    "async def spade(depth: int) -> int:",
+    """from substrate import durable
+
+
+@durable
+async def fill_in(ctx: Context, depth: int) -> None:
+    await ctx.step(shovel, depth)
+
+
+async def shovel(depth: int) -> None:
+    tell("shovel")
+
+
+async def spade(depth: int) -> int:""",
+).replace("ctx.step(spade, 3)", "ctx.step(spade, 3, undo=fill_in)")
+
+
+def test_an_agent_that_is_undone(tmp_path: Path) -> None:
+    """A run that fails and is undone comes to that end after each kill, and is undone once."""
+    fails = UNDOES.replace("@tool\nasync def dig", "@tool(pause_on=())\nasync def dig")
+    fork = make(tmp_path, fails)
+    loop = (fork.folder / "agent" / "loop.py").read_text()
+    fork.write(
+        "agent/loop.py",
+        loop.replace("    return await turn.finish(end)", '    raise ValueError("off")'),
+    )
+
+    done = crash(fork, "--json", "--only", "unwind*", "--only", "tools.3/*")
+
+    assert done.code == 0, done.out + done.err
+    assert done.document["status"] == "failed"
+    assert done.document["kills"] >= 4
+    effects = {row["name"]: row for row in done.document["effects"]}
+    assert effects["shovel"]["calls"] == 1
+
+
 DONE = Ended("done", "a", {"crash#pay.0": ["step", "resolved", "x", False]}, {"notes": "1"})
 
 

@@ -81,7 +81,7 @@ def crash(invocation: Invocation, wanted: Wanted) -> int:
             matrix = Matrix(drive, scratch, where_, processes, wanted.jobs)
             screen = open_screen(is_quiet=invocation.is_json)
             put(screen, Text("two runs that nobody kills, to compare with …", "dim"))
-            matrix.begin(Path.cwd(), _databases_here())
+            matrix.begin(Path.cwd(), (scratch, *_databases_here()))
             cases = matrix.cases(wanted.every, wanted.only)
             if not cases:
                 raise UsageError(_no_such_commit(matrix, wanted.only))

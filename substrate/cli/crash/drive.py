@@ -161,8 +161,6 @@ async def _driven(drive: Drive, fork: Fork) -> dict[str, Any]:
         return {
             "status": ended.run.status.value,
             "answer": _answer_of(ended.answer, ended.value),
-            "text": (ended.answer or {}).get("text"),
-            "reason": ended.reason,
             "failure": None if failure is None else f"{failure.type}: {failure.message}",
             "waits": await _waits(Client(store), ended.run),
             "before": before,

@@ -81,6 +81,8 @@ class Whole:
     files: Mapping[str, str]
     #: Whether both have left files of the same names.
     are_names_alike: bool = True
+    #: Whether both have recorded rows of the same keys.
+    are_keys_alike: bool = True
 
     @classmethod
     def of(cls, first: Ended, second: Ended, calls: Iterable[Called]) -> "Whole":
@@ -92,6 +94,7 @@ class Whole:
             {id_: row for id_, row in first.rows.items() if second.rows.get(id_) == row},
             {name: hash_ for name, hash_ in first.files.items() if second.files.get(name) == hash_},
             first.files.keys() == second.files.keys(),
+            first.rows.keys() == second.rows.keys(),
         )
 
     def varies(self, name: str) -> bool:
@@ -199,7 +202,7 @@ def _ended_otherwise(whole: Whole, ended: Ended) -> Iterable[str]:
         yield "its answer is another one"
     if lost := whole.rows.keys() - ended.rows.keys():
         yield f"its journal has no {_listed(map(key_of, sorted(lost)))}"
-    elif more := ended.rows.keys() - whole.ended.rows.keys():
+    elif (more := ended.rows.keys() - whole.ended.rows.keys()) and whole.are_keys_alike:
         yield f"its journal has {_listed(map(key_of, sorted(more)))} besides"
     changed = [id_ for id_, row in whole.rows.items() if ended.rows.get(id_, row) != row]
     if changed:

@@ -17,16 +17,18 @@ from typing import Any, NamedTuple
 
 from substrate.cli import errors
 from substrate.cli import fork as forks
-from substrate.cli.crash.drive import CALLS, REPORT, SAID, STRUCK, Drive, be, migrate
+from substrate.cli.crash.drive import CALLS, REPORT, RUN, SAID, STRUCK, Drive, be, migrate
 from substrate.cli.crash.judge import Called, Ended, Fault, Rows, Verdict, Whole, judge, key_of
 from substrate.cli.crash.processes import Processes
 from substrate.cli.crash.throwaway import MIGRATED, Databases
 from substrate.cli.crash.world import copy_folder, files_in
 from substrate.testing.crash import Side
 from substrate.values.errors import Misuse
+from substrate.values.records import UNWIND_KEY
 
 _KILLED = -9
-_PATIENCE_S, _TIMES_AS_LONG = 30.0, 10.0
+# How long a process may take: longer than a call that is made once may be in doubt.
+_PATIENCE_S, _TIMES_AS_LONG = 90.0, 10.0
 _TAIL = 300  # characters of what a process said last
 
 
@@ -122,12 +124,10 @@ class Matrix:
                 ended[name] = self._ended(self.scratch / name, code)
         self._limit_s = _PATIENCE_S + _TIMES_AS_LONG * (time.monotonic() - began)
         first, report = ended["whole"]
-        if first.status not in ("done", "suspended"):
-            raise CannotRun(
-                f"the run is {first.status} without any kill"
-                f"{f': {first.failure}' if first.failure else ''}; mend that first: "
-                f"{report['reason']}"
-            )
+        is_undone = first.status == "failed" and f"{RUN}#{UNWIND_KEY}" in first.rows
+        if first.status not in ("done", "suspended") and not is_undone:
+            why = f": {first.failure}" if first.failure else ""
+            raise CannotRun(f"the run is {first.status} without any kill{why}; mend that first")
         self.answers, self.status, self.waits = report["answers"], first.status, first.waits
         self.commits = [Commit(how, tuple(ids)) for how, *ids in report["commits"]]
         self.called = _called(self.scratch / "whole")

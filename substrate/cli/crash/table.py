@@ -51,10 +51,13 @@ def lines(matrix: Matrix, found: Sequence[Judged], show: str) -> Iterator[Text]:
     wrong = [each for each in found if each.verdict.faults]
     doubtful = [each for each in found if each.verdict.doubts and not each.verdict.faults]
     unknown = sum(each.verdict.unknown.total() for each in found)
-    ends = "end" if matrix.status == "done" else "waiting"
+    ends = "waiting" if matrix.status == "suspended" else "end"
     of = f"{len(found) - len(wrong)} of {wording.count(len(found), 'kill')}"
     good = f"{of} came to the same {ends}"
     yield Text(good, "red" if wrong else "green")
+    if matrix.unreached:
+        missed = wording.count(matrix.unreached, "commit")
+        yield Text(f"{missed} did not come in the process that was to be killed there", "dim")
     if matrix.waits:
         yield Text(
             f"it waits for {', '.join(matrix.waits)}: what comes after that was not tried; answer "

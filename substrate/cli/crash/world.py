@@ -24,31 +24,41 @@ _LEFT_OUT = (
 _NOT_COMPARED = ("__pycache__", "*.pyc")
 
 
-class TooLarge(Misuse):
-    """The fork's folder is too large to be copied for each case. Nothing was started."""
+class CannotCopy(Misuse):
+    """The fork's folder is too large to be copied for each case, or cannot be. Nothing was done."""
 
 
 def copy_folder(source: Path, target: Path, without: tuple[Path, ...] = ()) -> None:
     """Copy a folder, without what is left out, and without these files.
 
-    Raises `TooLarge`, with the largest things in it.
+    What lies in one of these, where it is a folder, is left out, too. Raises `CannotCopy`, with the
+    largest things in it where it is too large.
     """
+    try:
+        _copy(source, target, without)
+    except OSError as error:
+        at = error.filename2 or error.filename or str(source)
+        raise CannotCopy(
+            f"{at!r} cannot be copied: {error.strerror}; each kill works in a copy of "
+            f"{str(source)!r}, in the folder that TMPDIR names"
+        ) from error
+
+
+def _copy(source: Path, target: Path, without: tuple[Path, ...]) -> None:
     sizes: dict[str, int] = {}
-    for path in _files(source):
-        if not path.is_symlink() and path not in without:
+    for path in _files(source, without):
+        if not path.is_symlink():
             top = path.relative_to(source).parts[0]
             sizes[top] = sizes.get(top, 0) + path.stat().st_size
     if sum(sizes.values()) > MOST_BYTES:
         most = sorted(sizes, key=lambda name: -sizes[name])[:3]
         told = ", ".join(f"{name} ({sizes[name] / 1e6:,.0f} MB)" for name in most)
-        raise TooLarge(
+        raise CannotCopy(
             f"{str(source)!r} has {sum(sizes.values()) / 1e6:,.0f} MB, and is copied for each "
             f"kill; put what is large outside, with a link to it: {told}"
         )
     target.mkdir(parents=True)
-    for path in _files(source):
-        if path in without:
-            continue
+    for path in list(_files(source, without)):
         there = target / path.relative_to(source)
         there.parent.mkdir(parents=True, exist_ok=True)
         if path.is_symlink():
@@ -70,17 +80,19 @@ def files_in(folder: Path) -> Mapping[str, str]:
     return found
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, without: tuple[Path, ...] = ()) -> Iterator[Path]:
     """Yield each file and link in a folder, but for those left out."""
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         if any(fnmatch(entry.name, each) for each in _LEFT_OUT) and entry.name != ".env.example":
             continue
+        if Path(entry.path) in without:
+            continue
         if entry.is_symlink() or entry.is_file(follow_symlinks=False):
             yield Path(entry.path)
         elif entry.is_dir(follow_symlinks=False):
-            yield from _files(Path(entry.path))
+            yield from _files(Path(entry.path), without)
 
 
 def _link_of(path: Path, source: Path) -> str:

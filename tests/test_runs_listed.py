@@ -127,6 +127,11 @@ async def test_the_same_as_whole(store_url: str) -> None:
             "ask/1": ["ask/1", "ask/1#below.0"],
             "ask/1#below.0": ["ask/1#below.0"],
         }
+        await client.cancel("ask/1#below.0")  # which asks nothing any more
+        asked_of = await read_asked(client, runs)
+        assert {id_: [each.run_id for each in asked] for id_, asked in asked_of.items()} == {
+            "ask/1": ["ask/1"]
+        }
 
 
 async def test_payloads_are_not_read(store_url: str) -> None:
@@ -139,7 +144,9 @@ async def test_payloads_are_not_read(store_url: str) -> None:
                 " WHERE state <> 'pending' AND kind <> 'run'",
                 no='{"$blob":"gone"}',
             )
-        lines = await read_listed(client, await client.list())
+        runs = await client.list()
+        lines = await read_listed(client, runs)
+        assert len((await history_of(client, runs[-1])).unreadable) == 3 * 4  # where it is read
         assert [line.unreadable for line in lines] == [()] * 4
         assert [line.totals.turns for line in lines] == [0, 1, 1, 3]
 

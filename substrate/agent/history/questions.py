@@ -45,7 +45,8 @@ async def read_asked(client: Client, runs: Iterable[Run]) -> dict[str, Sequence[
     for id_, rows in asked.items():
         waits = ((row.run_id, wait_of(row)) for row in legible_rows(rows).read)
         ours = [Question(run_id, wait) for run_id, wait in waits if wait is not None]
-        found[id_] = sorted(ours, key=lambda each: each.run_id != id_)  # its own come first
+        if ours:
+            found[id_] = sorted(ours, key=lambda each: each.run_id != id_)  # its own come first
     return found
 
 

@@ -152,7 +152,7 @@ async def _driven(drive: Drive, fork: Fork) -> dict[str, Any]:
         await worker.open()
         try:
             await client.start(fork.agent, Task(drive.question), id=RUN)
-            await _to_its_end(drive, client, worker)
+            answered = await _to_its_end(drive, client, worker)
         finally:
             await worker.close()
             await disconnect()
@@ -162,6 +162,7 @@ async def _driven(drive: Drive, fork: Fork) -> dict[str, Any]:
             "status": ended.run.status.value,
             "answer": _answer_of(ended.answer, ended.value),
             "failure": None if failure is None else f"{failure.type}: {failure.message}",
+            "answered": sorted(answered),
             "waits": await _waits(Client(store), ended.run),
             "before": before,
             "after": await _tree(store),
@@ -173,27 +174,31 @@ async def _driven(drive: Drive, fork: Fork) -> dict[str, Any]:
         await store.close()
 
 
-async def _to_its_end(drive: Drive, client: Client, worker: Worker) -> None:
-    """Drive until the run has ended, is paused, or waits for what nobody here will send."""
-    clock = client.store.clock
+async def _to_its_end(drive: Drive, client: Client, worker: Worker) -> set[str]:
+    """Drive until the run has ended, is paused, or waits for what nobody here will send.
+
+    Return under which names something was asked and answered.
+    """
+    clock, answered = client.store.clock, set[str]()
     while True:
         await worker.run_until_idle()
         run = await client.get(RUN)
         if run.status.has_ended or run.status is RunStatus.PAUSED:
-            return
-        if await _send(drive, client, run):
+            return answered
+        if sent := await _send(drive, client, run):
+            answered |= sent
             continue
         if await client.list(RunStatus.RUNNING, 1):  # the dead worker's, not taken back yet
             await clock.sleep(_LOOK_S)
             continue
         due_at = await client.store.next_due_at()
         if due_at is None or due_at > clock.now_ms() + _LONGEST_WAIT_MS:
-            return
+            return answered
         await clock.sleep(max(0, due_at - clock.now_ms()) / 1000)
 
 
-async def _send(drive: Drive, client: Client, run: Run) -> bool:
-    """Answer what is asked under the names that were given; return whether anything was sent."""
+async def _send(drive: Drive, client: Client, run: Run) -> set[str]:
+    """Answer what is asked under the names that were given; return under which."""
     answers = dict(drive.signals)
     asked = await read_questions(client, run, await client.journal(run.id))
     named = [each for each in asked if each.wait.promise.name in answers]
@@ -202,7 +207,7 @@ async def _send(drive: Drive, client: Client, run: Run) -> bool:
         # The same question after a kill is answered with the same dedup, and so once.
         dedup = sha256(id_.encode()).hexdigest()[:32]
         await client.signal(each.run_id, name, answers[name], dedup)
-    return bool(named)
+    return {each.wait.promise.name for each in named}
 
 
 async def _tree(store: Store) -> dict[str, Any]:
@@ -218,11 +223,12 @@ async def _tree(store: Store) -> dict[str, Any]:
 
 
 def _row(row: Promise) -> list[Any]:
-    """Return what is compared of a row: kind, state, and what it came to, as a hash."""
+    """Return what is compared of a row; see `judge.Rows`."""
     error = json.loads(row.error or "{}").get("type")
     value = row.value if row.kind is Kind.STEP else None  # of a run: what it used, too
     came_to = sha256(f"{value} {error}".encode()).hexdigest()[:16]
-    return [row.kind.value, row.state.value, came_to, error == UNKNOWN]
+    effect = row.effect.value if row.effect else None
+    return [row.kind.value, row.state.value, came_to, error == UNKNOWN, effect, row.name]
 
 
 async def _waits(client: Client, run: Run) -> list[str]:

@@ -44,7 +44,8 @@ class Called(NamedTuple):
 
 
 Rows = Mapping[str, Sequence[Any]]
-"""What was recorded, by id: kind, state, a hash of what it came to, and whether that is unknown."""
+"""What was recorded, by id: kind, state, a hash of what it came to, whether that is unknown, effect
+and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,8 @@ def judge(
         tuple(doubts),
         Counter(kinds[id_] for id_ in was_called - settled),
         Counter(each.kind for each in {each.promise: each for each in again}.values()),
-        Counter(kinds.get(id_, Kind(Effect.ONCE.value, id_)) for id_ in unknown),
+        # What has called it, and so on, came to the same: only the call itself is counted.
+        Counter(Kind(*ended.rows[id_][4:]) for id_ in unknown if ended.rows[id_][4] is not None),
     )
 
 

@@ -22,6 +22,7 @@ from substrate.cli.crash.judge import Called, Ended, Fault, Rows, Verdict, Whole
 from substrate.cli.crash.processes import Processes
 from substrate.cli.crash.throwaway import MIGRATED, Databases
 from substrate.cli.crash.world import copy_folder, files_in
+from substrate.cli.errors import UsageError
 from substrate.testing.crash import Side
 from substrate.values.errors import Misuse
 from substrate.values.records import UNWIND_KEY
@@ -128,6 +129,9 @@ class Matrix:
         if first.status not in ("done", "suspended") and not is_undone:
             why = f": {first.failure}" if first.failure else ""
             raise CannotRun(f"the run is {first.status} without any kill{why}; mend that first")
+        if never := [name for name, _ in self.drive.signals if name not in report["answered"]]:
+            asked = f"; it waits for {', '.join(first.waits)}" if first.waits else ""
+            raise UsageError(f"--signal {never[0]}=…: the run asks nothing of that name{asked}")
         self.answers, self.status, self.waits = report["answers"], first.status, first.waits
         self.commits = [Commit(how, tuple(ids)) for how, *ids in report["commits"]]
         self.called = _called(self.scratch / "whole")

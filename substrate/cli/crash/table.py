@@ -51,7 +51,7 @@ def lines(matrix: Matrix, found: Sequence[Judged], show: str) -> Iterator[Text]:
     wrong = [each for each in found if each.verdict.faults]
     doubtful = [each for each in found if each.verdict.doubts and not each.verdict.faults]
     unknown = sum(each.verdict.unknown.total() for each in found)
-    ends = "waiting" if matrix.status == "suspended" else "end"
+    ends = "point" if matrix.status == "suspended" else "end"
     of = f"{len(found) - len(wrong)} of {wording.count(len(found), 'kill')}"
     good = f"{of} came to the same {ends}"
     yield Text(good, "red" if wrong else "green")

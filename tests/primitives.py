@@ -1,22 +1,27 @@
 """Everything that a store is asked for, once: for tests of what a database allows to whom."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from substrate import Client, RunStatus
 from substrate.store.store import Store
 from substrate.values.codec import encode
+from substrate.values.gates import Decision, GateState, Rule, RuleVerdict, code_of
 from substrate.values.ids import RunId
-from substrate.values.records import Adopted, JsonText, Kind, Run, Written
+from substrate.values.records import Adopted, JsonText, Kind, PromiseState, Run, Written
 from tests.everything import FUNCTIONS, LIMITS, RESULT, SIGNALS, everything
 from tests.stores import (
     LANE,
+    NOW,
     OTHER,
     OWNER,
     checkpoint,
     claimed,
     crash,
+    gate_promise,
+    new_gate,
     new_run,
     received,
     signal,
@@ -32,6 +37,7 @@ METHODS = {name for name in vars(Store) if not name.startswith("_")} - {
     "line_of",
     "on_line",
 }
+"""The methods of a store; those of its gates are asked in `ask`."""
 
 
 async def every_primitive(opened: Store, folder: Path, past: str | None = None) -> None:
@@ -47,7 +53,9 @@ async def every_primitive(opened: Store, folder: Path, past: str | None = None) 
     await lose(store)
     await end_some(store)
     await look(store)
-    assert METHODS - store.calls.keys() == set()
+    await ask(opened)
+    never_asked = METHODS - store.calls.keys()
+    assert not never_asked, never_asked
 
 
 async def drive(client: Client, folder: Path) -> None:
@@ -95,6 +103,31 @@ async def end_some(store: Any) -> None:
     assert (await store.discard(RunId("paused"))).status is RunStatus.CANCELLED
 
 
+async def ask(store: Store) -> None:
+    """Ask people, decide, let a rule decide, and look at what is open."""
+    claim = await claimed(store, "asking")
+    gates, made = store.gates, new_gate()
+    first, second, third = (gate_promise(claim, f"gate.{i}") for i in range(3))
+    assert not (await gates.open(claim.fence, first, made)).is_settled  # type: ignore[union-attr]
+    await gates.open(claim.fence, second, made)
+    assert await gates.pending()
+    assert await gates.of_tree(claim.run.id)
+    (gate,) = await gates.by_code(code_of(first.id))
+    decision = Decision(gate.id, gate.digest, GateState.APPROVED, LONG, "ada", "test")
+    assert (await gates.decide(decision))[1]
+    assert not (await gates.decide(decision))[1]
+    over = replace(second, state=PromiseState.EXPIRED, settled_at=NOW)
+    await gates.settle(claim.fence, over, GateState.EXPIRED, via="timeout")
+    assert await gates.get(second.id)
+    rule = Rule("abcd0000", RuleVerdict.ALLOW, "*", "", None, None, 1, None, None, "ada", NOW)
+    await gates.add_rule(rule)
+    allowed = replace(made, state=GateState.AUTO_APPROVED, rule=rule.id, uses_rule=True)
+    settled = replace(third, state=PromiseState.RESOLVED, settled_at=NOW, value=LONG)
+    await gates.open(claim.fence, settled, allowed)
+    assert [each.uses_left for each in await gates.rules()] == [0]
+    assert await gates.remove_rule(rule.id)
+
+
 async def look(store: Any) -> None:
     """Ask for all that can be read."""
     await store.write_rate_limit("a-model", JsonText("{}"))
@@ -102,8 +135,12 @@ async def look(store: Any) -> None:
     assert [told for _, told, _ in await store.rate_limits(0)] == ["[]"]
     assert await store.list()
     assert await store.list(RunStatus.DONE)
+    assert await store.sketches(["everything"], "model")
+    await store.open_rows(["everything"])
+    await store.count_workers("h")
+    await store.asked(["everything"])
     assert await store.journal(RunId("everything"))
-    assert await store.settled_children(RunId("everything"), 0)
+    assert await store.settled_outside(RunId("everything"), 0)
     assert (await store.promise(RunId("everything"))).is_settled
     assert await store.promises(["everything", "lost"])
     await store.usages("everything#", ["model"])

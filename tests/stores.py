@@ -23,6 +23,7 @@ from substrate.engine.run.committer import Committer
 from substrate.store.backend import HeartbeatConnection
 from substrate.store.connect import open_store
 from substrate.store.store import Store
+from substrate.values.gates import GateKind, NewGate
 from substrate.values.ids import Key, PromiseId, RunId, lane_of, part_of, promise_id, root_of
 from substrate.values.records import (
     Checkpoint,
@@ -146,6 +147,17 @@ def end_child(child: Claim, state: PromiseState = PromiseState.RESOLVED) -> Chec
     """Return what ends a child: its parent's promise settled, in its parent's journal."""
     parent, _, key = child.run.id.rpartition("#")
     return Checkpoint(child.fence, promise(parent, key, state), RunStatus.DONE)
+
+
+def gate_promise(claim: Claim, key: str = "tools.0/refund.0/gate.0") -> Promise:
+    """Return the promise of a gate that is asked."""
+    return replace(promise(claim.run.id, key, PromiseState.PENDING), kind=Kind.GATE, name="gate")
+
+
+def new_gate(**given: Any) -> NewGate:
+    """Return what is asked."""
+    gate = NewGate(GateKind.APPROVAL, "refund", "d" * 64, "refund(cents=4900)", JsonText("{}"))
+    return replace(gate, **given)
 
 
 def signal(run_id: str = "run", name: str = "go", value: str = "1", dedup: str = "d") -> Signal:

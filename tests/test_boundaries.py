@@ -69,7 +69,7 @@ async def test_what_reads_commits_nothing(store_url):
             "count_ready_below": (RUN, [LANE], 10),
             "owned_runs": (OWNER,),
             "next_due_at": (),
-            "settled_children": (RUN, 0),
+            "settled_outside": (RUN, 0),
             "promises": ([RUN],),
             "read_back": ([checkpoint(claim.fence, "work.0")],),
             "rate_limits": (0,),
@@ -88,7 +88,18 @@ async def test_what_reads_commits_nothing(store_url):
 
 def contents(db: Any) -> list[Any]:
     """Return all rows of all tables."""
-    tables = ("runs", "promises", "signals", "workers", "blobs", "rate_limits", "fleet", "lanes")
+    tables = (
+        "runs",
+        "promises",
+        "signals",
+        "workers",
+        "blobs",
+        "rate_limits",
+        "fleet",
+        "lanes",
+        "gates",
+        "rules",
+    )
     return [sorted(map(str, db.rows(f"SELECT * FROM {table}"))) for table in tables]
 
 

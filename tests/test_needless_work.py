@@ -173,7 +173,7 @@ async def test_a_child(store_url: str):
         await client.result("run")
 
         spawn = ["insert_run", "commit", "lanes_with_ready", "claim_runs"]
-        end = ["commit", "read_owned_runs", "read_settled_children", "commit"]
+        end = ["commit", "read_owned_runs", "read_settled_outside", "commit"]
         assert await still(asked) == [*spawn, *end, "read_run", "read_promise"]
 
 

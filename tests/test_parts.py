@@ -168,7 +168,7 @@ async def ordinary_life(store: Store, claim: Claim) -> None:
     await store.promise(run_id)
     await store.promises([run_id, promise(run_id, "a.0").id])
     await store.usages(run_id)
-    await store.settled_children(run_id, 0)
+    await store.settled_outside(run_id, 0)
     await store.has_open_runs(run_id)
     await store.open_promises(run_id, Kind.SIGNAL)
     await store.count_ready_below(run_id, [LANE], 1)

@@ -19,7 +19,7 @@ from substrate.values.errors import StoreUnusable
 from substrate.values.ids import RunId
 from substrate.values.records import JsonText
 from tests.everything import FUNCTIONS, LIMITS
-from tests.primitives import end_some, every_primitive
+from tests.primitives import ask, end_some, every_primitive
 from tests.stores import LANE, OTHER, eventually, new_run, opened
 from tests.troubled import TroubledStore
 
@@ -136,6 +136,7 @@ async def use(store: Store) -> None:
     """Do all that needs no heartbeat."""
     await store.recover()
     await end_some(store)
+    await ask(store)
     await store.blob(RunId("ended"), "0" * 64)
     await store.write_rate_limit("a-model", JsonText("{}"))
     await store.rate_limits(0)

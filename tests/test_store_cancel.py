@@ -233,7 +233,7 @@ async def test_cancels_do_not_deadlock(store_url: str):
 
         await asyncio.gather(end_all(), cancel_all(one), cancel_all(two))
 
-        assert len(await one.settled_children(RUN, 0)) == 20
+        assert len(await one.settled_outside(RUN, 0)) == 20
         assert {(await one.get(child.run.id)).status for child in children} == {RunStatus.DONE}
 
 
@@ -318,7 +318,7 @@ async def test_discard_a_child(store: Store, need: int):
     assert (own.state, own.seq) == (PromiseState.CANCELLED, run.last_seq)
     assert (run.last_seq, run.wake_version) == (before.last_seq + 1, before.wake_version + 1)
     assert run.status is (RunStatus.READY if need == 1 else RunStatus.SUSPENDED)
-    assert [row.id for row in await store.settled_children(RUN, before.last_seq)] == [child.run.id]
+    assert [row.id for row in await store.settled_outside(RUN, before.last_seq)] == [child.run.id]
 
 
 async def test_discard_a_dead_child(store: Store, db: Database):

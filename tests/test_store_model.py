@@ -397,7 +397,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             assert journal == expected.journal
             assert [row.seq for row in rows] == sorted({row.seq for row in rows})
             ended = [row for row in rows if row.kind == "child" and row.is_settled]
-            assert self.ask(self.store.settled_children(RunId(expected.id), 0)) == ended
+            assert self.ask(self.store.settled_outside(RunId(expected.id), 0)) == ended
             inbox = self.ask(self.store.inbox(RunId(expected.id), untaken=False))
             assert [(row.dedup, row.taken_by) for row in inbox] == list(expected.inbox.items())
 

@@ -90,7 +90,7 @@ FREQUENT = {
     "next due": (waiting._NEXT_DUE, ()),
     "wake due": (waiting._WAKE_NEXT, NAMED),
     "count_ready": (waiting._COUNT_READY, ([LANE], 10)),
-    "settled_children": (waiting._SELECT_SETTLED_CHILDREN, ("run", 1, 0)),
+    "settled_outside": (waiting._SELECT_SETTLED_OUTSIDE, ("run", 1, 0)),
     "cancel": (ending._CANCEL_TREE, NAMED),
     "discard": (ending._DISCARD, NAMED),
     "continue_as": (ending._CONTINUE, NAMED),

@@ -146,7 +146,7 @@ async def test_child_renews(store: Store):
     (again,) = await store.claim("child.0/work/1", 1, OTHER)
     assert (again.run.id, again.input) == (child.run.id, '{"n":3}')
     await store.commit([end_child(again)])
-    assert [row.id for row in await store.settled_children(RUN, 0)] == [child.run.id]
+    assert [row.id for row in await store.settled_outside(RUN, 0)] == [child.run.id]
 
 
 async def test_cancel_request_stays(store: Store):

@@ -81,7 +81,7 @@ async def test_grandchild(store: Store):
     assert grandchild.run.id == "run#child.0#deeper.0"
     assert (grandchild.run.root_id, grandchild.run.parent_id) == ("run", child.run.id)
     assert isinstance((await store.commit([end_child(grandchild)]))[0], Written)
-    assert [row.id for row in await store.settled_children(child.run.id, 0)] == [grandchild.run.id]
+    assert [row.id for row in await store.settled_outside(child.run.id, 0)] == [grandchild.run.id]
 
 
 async def test_priority(store: Store):
@@ -210,7 +210,7 @@ async def test_thousand_children(store_url: str):
             await store.commit([end_child(child) for child in children[start : start + 250]])
 
         assert (await store.get(parent.run.id)).status is RunStatus.READY
-        arrived = await store.settled_children(parent.run.id, 0)
+        arrived = await store.settled_outside(parent.run.id, 0)
         assert [row.seq for row in arrived] == list(range(count + 2, 2 * count + 2))
         assert len(await store.promises([child.run.id for child in children])) == count
 
@@ -237,13 +237,13 @@ async def test_arrivals(store: Store):
     for child in (children[2], children[0]):
         await store.commit([end_child(child)])
 
-    both = await store.settled_children(parent.run.id, 0)
+    both = await store.settled_outside(parent.run.id, 0)
 
     assert [row.key for row in both] == ["child.2", "child.0"]
-    assert [row.key for row in await store.settled_children(parent.run.id, both[0].seq)] == [
+    assert [row.key for row in await store.settled_outside(parent.run.id, both[0].seq)] == [
         "child.0"
     ]
-    assert await store.settled_children(parent.run.id, both[1].seq) == []
+    assert await store.settled_outside(parent.run.id, both[1].seq) == []
 
 
 async def test_promises(store: Store):

@@ -411,7 +411,7 @@ async def test_no_child_is_lost(store_url: str):
         async def live(claim: Claim) -> None:
             while True:
                 seen = (await one.get(RUN)).wake_version
-                left = count - len(await one.settled_children(RUN, 0))
+                left = count - len(await one.settled_outside(RUN, 0))
                 if not left:
                     return
                 need = max(left // 2, 1)

@@ -35,7 +35,7 @@ EARLIER = {
     "Received": "ReceivedSignal",
     "Inbox": "OwnedRun",
     "inboxes": "owned_runs",
-    "arrivals": "settled_children",
+    "arrivals": "settled_outside",
     "outsource": "offload",
     "tell_limit": "write_rate_limit",
     "LOCK_FREE": "LOCK_SKIP_LOCKED",
@@ -127,8 +127,9 @@ def test_the_glossary_has_each_closed_set(closed_set: type) -> None:
 def test_the_glossary_has_each_table() -> None:
     """Each table holds rows of one thing, and the glossary says what that is."""
     words = set(re.findall(r"\*\*([a-z -]+)\*\*", _GLOSSARY))
-    schema = (_ROOT / "substrate/store/schema/sqlite/0001_tables.sql").read_text()
-    tables = re.findall(r"^CREATE TABLE (\w+)", schema, re.MULTILINE)
+    files = sorted((_ROOT / "substrate/store/schema/sqlite").glob("*.sql"))
+    schema = "".join(file.read_text() for file in files)
+    tables = re.findall(r"^CREATE TABLE (\w+[a-z]) ", schema, re.MULTILINE)
     things = {table.replace("_", " ").removesuffix("s") for table in tables}
     assert things <= words
     assert len(tables) > 5

@@ -8,14 +8,18 @@ them. A name that is both a module and a function, such as `tool`, is the functi
 
 from substrate.agent.agent import Agent
 from substrate.agent.answer_type import TypedAnswer
+from substrate.agent.ask_human import ask_human, ask_person
 from substrate.agent.checks import Checks, rubric, schema
 from substrate.agent.condition import Condition, Needs
 from substrate.agent.confidence import confident
+from substrate.agent.decisions import answer, approve, deny, find_gate
 from substrate.agent.delegate import delegate
 from substrate.agent.end import Advice, End, EndedBy, EndReason, Stop, Verdict
 from substrate.agent.handoff import handoff
 from substrate.agent.loop import Hooks, Turn, begin
+from substrate.agent.notify import Notice, webhook
 from substrate.agent.outcome import Outcome
+from substrate.agent.policy import Escalation, Policy
 from substrate.agent.prompt import Prompt
 from substrate.agent.signalled import signalled
 from substrate.agent.stop import (
@@ -43,11 +47,14 @@ __all__ = [
     "End",
     "EndReason",
     "EndedBy",
+    "Escalation",
     "Fallback",
     "Hooks",
     "Model",
     "Needs",
+    "Notice",
     "Outcome",
+    "Policy",
     "Prompt",
     "Stop",
     "Task",
@@ -58,14 +65,20 @@ __all__ = [
     "TypedAnswer",
     "Verdict",
     "all_of",
+    "answer",
     "answered",
     "any_of",
+    "approve",
+    "ask_human",
+    "ask_person",
     "begin",
     "budget",
     "confident",
     "deadline",
     "delegate",
+    "deny",
     "failed",
+    "find_gate",
     "handoff",
     "max_turns",
     "refused",
@@ -73,4 +86,5 @@ __all__ = [
     "schema",
     "signalled",
     "tool",
+    "webhook",
 ]

@@ -20,6 +20,7 @@ from substrate.agent.confidence import ConfidentAnswer
 from substrate.agent.end import End, Stop, Verdict
 from substrate.agent.hook_fault import hook
 from substrate.agent.hooks import read, tools_of
+from substrate.agent.notify import Notify, notify_of, telling
 from substrate.agent.prompt import Prompt, Text
 from substrate.agent.signalled import finish_tool
 from substrate.agent.task import Answer, Task
@@ -145,7 +146,8 @@ class Turn:
         to the model again with what does not pass.
         """
         ctx, stop, tools = self._ctx, self._stop, self._tools
-        told = await turn.call_tools(ctx, tools, reply, present=self._hooks)
+        with telling(self._notify):
+            told = await turn.call_tools(ctx, tools, reply, present=self._hooks)
         self._transcript += told
         self._transcript = await turn.check(
             ctx, self._checks, stop, self._transcript, answer=self._answer
@@ -214,6 +216,11 @@ class Turn:
         with hook(self._ctx, "checks"):
             checks: Sequence[Check] | Checks | None = getattr(self._first, "checks", None)
             return checks
+
+    @property
+    def _notify(self) -> Notify:
+        with hook(self._ctx, "notify"):
+            return notify_of(getattr(self._first, "notify", None))
 
     def _hook(self, name: str) -> Any:
         return read(self._ctx, self._hooks, name)

@@ -18,8 +18,10 @@ from functools import lru_cache
 from typing import Any, Generic, TypeVar, get_args, overload
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from substrate.agent.history.result import render
+from substrate.agent.policy import Approve, Policy, policy_of
 from substrate.agent.task import InvalidTask
 from substrate.agent.tool_options import (
     check_durable,
@@ -98,6 +100,8 @@ class Tool:
     retry: Retry = NO_RETRY
     #: Errors that are for a person, and not for the model.
     pause_on: tuple[type[Exception], ...] = ()
+    #: Who is asked before it is called; None where nobody is.
+    approve: Policy | None = None
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """Call the function."""
@@ -138,21 +142,32 @@ class Tool:
         fields = type(checked).model_fields
         return {str(field.alias): getattr(checked, name) for name, field in fields.items()}
 
+    def shown(self, checked: Mapping[str, Any]) -> dict[str, Json]:
+        """Return checked arguments as the JSON that people are shown, defaults included."""
+        return {name: to_jsonable_python(value) for name, value in checked.items()}
+
     def with_function(self, function: Callable[..., Any]) -> "Tool":
         """Return the same tool, as the model sees it, done by another function."""
         return replace(self, function=function)
 
-    def as_durable(self, begin: Callable[[Context], None] = lambda ctx: None) -> Durable[..., Json]:
+    def as_durable(
+        self,
+        begin: Callable[[Context], None] = lambda ctx: None,
+        ran: Mapping[str, Json] | None = None,
+    ) -> Durable[..., Json]:
         """Return a tool that takes a `ctx` as the durable function that it is.
 
-        `begin` is called with the context of the call before anything else.
+        Args:
+            begin: Called with the context of the call before anything else.
+            ran: The arguments that a person has put in the place of the model's.
         """
 
         # The arguments are those of the call's row, so that it reads as any other tool's.
         async def run(ctx: Context, call_id: str, tool: str, arguments: dict[str, Json]) -> Json:
             begin(ctx)
             try:
-                result = await self.function(ctx, **self.check(arguments))
+                given = self.check(arguments if ran is None else ran)
+                result = await self.function(ctx, **given)
                 if (
                     ctx.task_state.forgotten()
                 ):  # what it never awaited pauses the run, also if it returns that
@@ -217,6 +232,7 @@ def tool(
     timeout: timedelta | None = None,
     retry: Retry | None = None,
     pause_on: Errors = (),
+    approve: Approve | None = None,
 ) -> Callable[[F], FunctionTool[F]]: ...
 def tool(
     function: Any = None,
@@ -228,6 +244,7 @@ def tool(
     timeout: timedelta | None = None,
     retry: Retry | None = None,
     pause_on: Errors = (),
+    approve: Approve | None = None,
 ) -> Any:
     """Make a tool of a function; use it bare or with what differs from the defaults.
 
@@ -243,6 +260,9 @@ def tool(
         timeout: After how long an attempt is cut off; 60 s for one that is ``once``.
         retry: How it is tried again; one attempt, if not told otherwise.
         pause_on: Errors of which a person is asked, and not the model; `Exception` for all.
+        approve: Whether a person is asked before each call: True, a function of the arguments (or
+            of some of them) that says so, or a `Policy`. The call waits, for days if need be, and
+            holds nothing; a denial, with its reason, is a result that the model sees.
 
     Raises:
         Misuse: it is no function, has no docstring, or a parameter or a result that could not be
@@ -270,7 +290,11 @@ def tool(
         check_options(called, timeout, retry)
         retry_ = NO_RETRY if retry is None else retry
         errors = errors_of(called, pause_on)
-        return FunctionTool(called, text, target, arguments, effect_, timeout, retry_, errors)
+        names = [str(field.alias) for field in arguments.model_fields.values()]
+        policy = policy_of(called, approve, names)
+        return FunctionTool(
+            called, text, target, arguments, effect_, timeout, retry_, errors, policy
+        )
 
     return make if function is None else make(function)
 

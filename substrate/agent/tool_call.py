@@ -4,6 +4,8 @@ Its key is ``tools.n/<name>.k`` under the name that the model said, whether ther
 name or not; what cannot name a key stands as ``unknown_tool``. Its row keeps the call as the model
 made it.
 
+A person may have to be asked before a call is made: see `approval`.
+
 Invariants: a call that has an outcome keeps it, whatever became of its tool since; one that was
 begun is not judged again. Where no tool can go on with it, nobody knows its outcome, and what it
 has left open is closed.
@@ -16,6 +18,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from substrate.agent.approval import Denied, decide_call
+from substrate.agent.history.result import CallDenied, CallDeniedForGood
 from substrate.agent.history.rows import UNKNOWN_TOOL
 from substrate.agent.history.suspects import SUSPECTS
 from substrate.agent.hook_fault import hook
@@ -31,7 +35,7 @@ from substrate.engine.step.step import Step
 from substrate.models.messages import Json, ToolCall
 from substrate.values.codec import encode, fingerprint
 from substrate.values.errors import InvalidId, Misuse
-from substrate.values.ids import check_name
+from substrate.values.ids import Key, check_name
 from substrate.values.records import Effect, JsonText, Kind
 
 
@@ -89,33 +93,56 @@ def call_of(
         missing = "its tool has changed since" if call.name in tools else str(checked)
         why = f"{call.name!r} was called, and nothing can go on with it: {missing}"
         return scope.abandon(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
-    return _made(scope, name, call, checked, begins)
+    key = scope.take_key(name)
+    begin = begins() if begins and _takes_ctx(checked.tool) else _begin_with_nothing
+    made = _made(scope, key, call, checked, begin=begin)
+    if is_inside:
+        return made  # it was begun, so nobody is asked about it any more
+
+    async def first() -> Pending[Any] | None:
+        decided = await decide_call(scope.inside(key), checked.tool, checked.arguments)
+        if isinstance(decided, Denied):
+            refuse = partial(_deny, decided)
+            return scope.checkpoint(_step(name, call, refuse, Effect.PURE), key)
+        if decided.arguments is None:
+            return None
+        return _made(scope, key, call, checked, begin=begin, edited=decided.arguments)
+
+    return made.after(first)
+
+
+def _begin_with_nothing(ctx: Context) -> None:
+    """Do nothing before a call."""
 
 
 def _made(
     scope: Context,
-    name: str,
+    key: Key,
     call: ToolCall,
     checked: CheckedCall,
-    begins: Callable[[], Callable[[Context], None]] | None,
+    *,
+    begin: Callable[[Context], None],
+    edited: Mapping[str, Json] | None = None,
 ) -> Pending[Any]:
-    tool = checked.tool
+    """Return the call itself; `edited` are the arguments of a person in place of the model's."""
+    tool, name = checked.tool, _name(call)
+    ran = call.arguments if edited is None else edited
     if _takes_ctx(tool):
-        durable = tool.as_durable(begins()) if begins else tool.as_durable()
-        called = scope.call(durable, call.id, call.name, call.arguments)
-        assert isinstance(called, Pending)
-        return called
+        shown = {"call_id": call.id, "tool": call.name, "arguments": call.arguments}
+        return scope.call_as(key, tool.as_durable(begin, edited), shown)
     invoke = _invoke if inspect.iscoroutinefunction(tool.function) else _invoke_plainly
-    given = _ForEachAttempt(tool, call.arguments, checked.arguments)
+    own = checked.arguments if edited is None else tool.check(copied(edited))
+    given = _ForEachAttempt(tool, ran, own)
     return scope.checkpoint(
         replace(
-            _step(name, call, partial(invoke, scope.run_id, tool, given), tool.effect),
+            _step(name, call, partial(invoke, scope.run_id, tool, given), tool.effect, edited),
             retry=tool.retry,
             timeout=tool.timeout.total_seconds() if tool.timeout else None,
             wants_key="idempotency_key" in tool.takes,
             keep=partial(as_json, tool.function),
             fault_in=tool.fault_in,
-        )
+        ),
+        key,
     )
 
 
@@ -163,13 +190,21 @@ def _takes_ctx(tool: Tool) -> bool:
     return "ctx" in tool.takes
 
 
-def _step(name: str, call: ToolCall, function: Callable[..., Any], effect: Effect) -> Step:
-    input_ = encode({"call_id": call.id, "tool": call.name, "arguments": call.arguments})
+def _step(
+    name: str,
+    call: ToolCall,
+    function: Callable[..., Any],
+    effect: Effect,
+    edited: Mapping[str, Json] | None = None,
+) -> Step:
+    asked = {"call_id": call.id, "tool": call.name, "arguments": call.arguments}
+    shown = asked if edited is None else {**asked, "ran": dict(edited)}
     return Step(
         name=name,
         call=function,
-        input=JsonText(input_),
-        fingerprint=fingerprint(Kind.STEP.value, name, input_),
+        input=JsonText(encode(shown)),
+        # What the model asked for, whatever a person has made of it.
+        fingerprint=fingerprint(Kind.STEP.value, name, encode(asked)),
         effect=effect,
     )
 
@@ -199,3 +234,7 @@ def _suspected(run_id: str, tool: Tool) -> Iterator[None]:
 
 async def _refuse(problem: str) -> None:
     raise InvalidArguments(problem)
+
+
+async def _deny(denied: Denied) -> None:
+    raise (CallDeniedForGood if denied.fails else CallDenied)(denied.message)

@@ -47,7 +47,7 @@ from substrate.agent.ended import answer_in
 from substrate.agent.events import ToolStart, emit
 from substrate.agent.grant import Grant
 from substrate.agent.handing import refusals
-from substrate.agent.history.result import result_of
+from substrate.agent.history.result import CallDeniedForGood, is_denied_for_good, result_of
 from substrate.agent.history.rows import PROMPT, TOOLS, WARNING, value_of
 from substrate.agent.hook_fault import fault_of, hook
 from substrate.agent.hooks import model_of, tools_of
@@ -70,6 +70,7 @@ from substrate.agent.tool_call import call_of
 from substrate.agent.transcript import Transcript
 from substrate.agent.verdict import verdict
 from substrate.engine.context.context import Context
+from substrate.engine.failure import decode_failure
 from substrate.engine.step.step import Step
 from substrate.models.messages import (
     Json,
@@ -263,6 +264,8 @@ async def call_tools(
         pendings.append(call_of(scope, known, call, why or refusal, begins).settled())
     rows = await scope.gather(*pendings)
     results = tuple(map(result_of, reply.tool_calls, rows))
+    if denied := next(filter(is_denied_for_good, rows), None):
+        raise CallDeniedForGood(decode_failure(denied).message)
     used = await spent(ctx, scope, may_ask=may_ask > 0)
     message = ToolMessage(results, used)
     Chain.of(ctx).note(message, {"results": [row.key for row in rows]})

@@ -34,6 +34,7 @@ from substrate.values.errors import (
     Misuse,
     RunNotFound,
 )
+from substrate.values.gates import Decision, Gate
 from substrate.values.ids import (
     DEFAULT_QUEUE,
     Key,
@@ -288,6 +289,27 @@ class Client:
         is_new = await self.store.send_signal(signal)
         self._wake_here(signal.run_id, for_signal=True)
         return is_new
+
+    async def decide(self, decision: Decision) -> tuple[Gate, bool]:
+        """Decide a gate, once, and wake its run; with a worker or without.
+
+        `substrate.agent` has `approve`, `deny` and `answer`, which make the decision.
+
+        Args:
+            decision: What is decided, of which digest, by whom.
+
+        Returns:
+            The gate as it stands, and whether this decision counts: the same one of the same
+            person, made again, does not, and is no error.
+
+        Raises:
+            GateChanged: it was made for something else than is asked.
+            GateClosed: somebody has decided otherwise, or the run asks nothing any more.
+            GateNotFound: there is no such gate.
+        """
+        decided = await self.store.gates.decide(decision)
+        self._wake_here(decided[0].run_id)
+        return decided
 
     async def cancel(self, id: str) -> Run:
         """Ask a run, and everything below it, to end; return the run as it stands.

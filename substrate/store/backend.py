@@ -19,6 +19,7 @@ from substrate.store.broken import Stuck
 from substrate.store.rows import Claimed, Row
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock
+from substrate.values.gates import Decision, Gate, GateState, NewGate, Rule
 from substrate.values.ids import PromiseId, RunId
 from substrate.values.records import (
     Checkpoint,
@@ -126,9 +127,11 @@ class Dialect:
     below: "Below"
     blobs: "Blobs"
     ending: "Ending"
+    gates: "Gates"
     lanes: "Lanes"
     promises: "Promises"
     rate_limits: "RateLimits"
+    rules: "Rules"
     runs: "Runs"
     signals: "Signals"
     sketches: "Sketches"
@@ -172,6 +175,30 @@ class Ending(Protocol):
     def cancelled_run(self, db: Any, run_id: RunId, now: int, /) -> Answer[Run]: ...
 
     def discard_run(self, db: Any, run_id: RunId, now: int, /) -> Answer[Run]: ...
+
+
+class Gates(Protocol):
+    """Questions to people."""
+
+    def open_gate(
+        self, db: Any, fence: Fence, promise: Promise, new: NewGate, /
+    ) -> Answer[Promise | Fenced | None]: ...
+
+    def settle_gate(
+        self, db: Any, fence: Fence, promise: Promise, state: GateState, via: str | None, /
+    ) -> Answer[Promise | Fenced]: ...
+
+    def decide_gate(
+        self, db: Any, decision: Decision, now: int, /
+    ) -> Answer[tuple[Gate, bool]]: ...
+
+    def read_gate(self, db: Any, gate_id: PromiseId, /) -> Answer[Gate | None]: ...
+
+    def open_gates(self, db: Any, limit: int, /) -> Answer[Sequence[Gate]]: ...
+
+    def gates_of_tree(self, db: Any, root_id: RunId, /) -> Answer[Sequence[Gate]]: ...
+
+    def gates_by_code(self, db: Any, code: str, limit: int, /) -> Answer[Sequence[Gate]]: ...
 
 
 class Lanes(Protocol):
@@ -240,6 +267,16 @@ class RateLimits(Protocol):
     def read_rate_limits(
         self, db: Any, since: int, /
     ) -> Answer[Sequence[tuple[str, JsonText, int]]]: ...
+
+
+class Rules(Protocol):
+    """What people have decided of calls to come."""
+
+    def add_rule(self, db: Any, rule: Rule, /) -> Answer[None]: ...
+
+    def read_rules(self, db: Any, /) -> Answer[Sequence[Rule]]: ...
+
+    def remove_rule(self, db: Any, rule_id: str, /) -> Answer[bool]: ...
 
 
 class Runs(Protocol):
@@ -319,6 +356,6 @@ class Suspend(Protocol):
 
     def count_ready(self, db: Any, lanes: Sequence[str], limit: int, /) -> Answer[int]: ...
 
-    def read_settled_children(
+    def read_settled_outside(
         self, db: Any, run_id: RunId, after: int, /
     ) -> Answer[Sequence[Promise]]: ...

@@ -149,7 +149,7 @@ def range_of(prefix: str) -> tuple[str, str]:
     return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
-ASKING = "'signal'"
+ASKING = "'signal', 'gate'"
 """The kinds of promises that somebody outside is to answer, as a list in SQL."""
 
 MOST_ASKED = 20

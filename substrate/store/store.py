@@ -18,6 +18,7 @@ from substrate.store import rows
 from substrate.store.backend import Backend, HeartbeatConnection, Work
 from substrate.store.blobs import offload
 from substrate.store.broken import Stuck
+from substrate.store.gates import Gates
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock
 from substrate.values.errors import CheckpointRefused
@@ -60,6 +61,8 @@ class Store:
         self.clock: Clock = backend.clock
         self._db = backend.db
         self._sql = backend.sql
+        #: Questions to people, and the rules they have made.
+        self.gates: Gates = Gates(backend)
         self._stuck = Stuck()
         #: The numbers of its lines. A *line* is what commits in one transaction: one SQLite file,
         #: one server, one node. These stores are one.
@@ -287,9 +290,9 @@ class Store:
         """Return the earliest moment at which a suspended run is due, in ms, or None."""
         return await self._db.read(self._sql.suspend.next_due_at)
 
-    async def settled_children(self, run_id: RunId, after: int) -> Sequence[Promise]:
-        """Return the run's children that have been settled above a seq, in order of seq."""
-        return await self._above(self._sql.suspend.read_settled_children, run_id, after)
+    async def settled_outside(self, run_id: RunId, after: int) -> Sequence[Promise]:
+        """Return the children and gates of a run that were settled above a seq, in order of seq."""
+        return await self._above(self._sql.suspend.read_settled_outside, run_id, after)
 
     async def promises(self, ids: Sequence[str]) -> Mapping[str, Promise]:
         """Return those of these promises that there are, by id."""

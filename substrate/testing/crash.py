@@ -42,7 +42,7 @@ READS = frozenset(
         "count_ready_below",
         "owned_runs",
         "next_due_at",
-        "settled_children",
+        "settled_outside",
         "promises",
         "read_back",
         "rate_limits",
@@ -54,6 +54,9 @@ READS = frozenset(
     }
 )
 """The methods of a store that commit nothing. Whatever else there is, or will be, is a boundary."""
+
+GATE_READS = frozenset({"get", "pending", "of_tree", "by_code", "rules"})
+"""The same for `Store.gates`."""
 
 
 class Side(StrEnum):
@@ -123,8 +126,15 @@ class KillingStore:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
+        if name == "gates":
+            return _KillingGates(self)
         is_write = iscoroutinefunction(method) and name not in READS
         return partial(self._write, name, method) if is_write else method
+
+    def gate_method(self, name: str) -> Any:
+        """Return a method of `Store.gates`; a commit is a boundary."""
+        method = getattr(self._store.gates, name)
+        return method if name in GATE_READS else partial(self._write, f"gates.{name}", method)
 
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """See `Store.claim`. A boundary when something is claimed."""
@@ -238,3 +248,13 @@ class KillingHeartbeat:
     def stop(self) -> None:
         """See `HeartbeatConnection.stop`."""
         self._store.kill_around("stop", self._pulse.stop)
+
+
+class _KillingGates:
+    """The gates of a `KillingStore`."""
+
+    def __init__(self, store: KillingStore) -> None:
+        self._killing = store
+
+    def __getattr__(self, name: str) -> Any:
+        return self._killing.gate_method(name)

@@ -26,6 +26,10 @@
         ├── StepFailed              a step failed for good
         │   └── OutcomeUnknown      nobody knows whether the step's effect happened
         ├── SignalExpired           the awaited signal did not come in time
+        ├── NoAnswer                nobody has answered a question in time
+        ├── GateNotFound            no gate has this id
+        ├── GateClosed              the gate was decided already, or asks nothing any more
+        ├── GateChanged             the decision was made for something else than is asked
         └── ModelError              a model call failed; see the nine kinds below
             ├── RateLimited  ├── QuotaExhausted  ├── Overloaded  ├── ContextOverflow
             └── ModelMistake └── Refused         └── TransportFailed
@@ -62,6 +66,9 @@ __all__ = [
     "CheckpointRefused",
     "ContextOverflow",
     "Failure",
+    "GateChanged",
+    "GateClosed",
+    "GateNotFound",
     "IdTaken",
     "Interrupt",
     "InvalidId",
@@ -69,6 +76,7 @@ __all__ = [
     "Misuse",
     "ModelError",
     "ModelMistake",
+    "NoAnswer",
     "NotEncodable",
     "NotKept",
     "OstinatoError",
@@ -284,6 +292,26 @@ class OutcomeUnknown(StepFailed):
 
 class SignalExpired(OstinatoError):
     """The awaited signal did not come before its timeout. The wait is settled as `expired`."""
+
+
+class NoAnswer(OstinatoError):
+    """Nobody has answered a question in time. The gate is settled as `expired`."""
+
+
+class GateNotFound(OstinatoError):
+    """No gate has this id, or more than one begins with it. Nothing was decided."""
+
+
+class GateClosed(OstinatoError):
+    """The gate was decided already, or asks nothing any more. `state` is what stands."""
+
+    def __init__(self, message: str, state: str) -> None:
+        self.state = state
+        super().__init__(message)
+
+
+class GateChanged(OstinatoError):
+    """The decision was made for something else than what is asked. Nothing was decided."""
 
 
 class ModelError(OstinatoError):

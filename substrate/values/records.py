@@ -74,6 +74,8 @@ class Kind(StrEnum):
     SIGNAL = "signal"
     #: The outcome of a run that this one spawned.
     CHILD = "child"
+    #: A question to a person.
+    GATE = "gate"
 
 
 class Effect(StrEnum):
@@ -114,7 +116,7 @@ class Promise:
     run_id: RunId
     #: Its name inside the run, such as ``tools.0/search.0``.
     key: Key
-    #: What it stands for: a run, a step, a timer, a signal or a child.
+    #: What it stands for: a run, a step, a timer, a signal, a child or a gate.
     kind: Kind
     #: The name of what was called, or awaited.
     name: str
@@ -243,6 +245,10 @@ UNWIND_KEY = Key("unwind")
 ACCEPTED_SCOPE = "accepted/"
 """What the key of an acceptance begins with: a scope without an ordinal, so no code can ask for it.
 """
+
+
+GATE = "gate"
+"""The name of a gate before a call, in the call's own scope: ``tools.3/refund.0/gate.0``."""
 
 
 def generation_key(number: int) -> Key:

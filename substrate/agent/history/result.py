@@ -12,15 +12,43 @@ from substrate.values.codec import encode
 from substrate.values.records import Promise, PromiseState
 
 
+class CallDenied(Exception):
+    """A call was not made, since a person, or a rule, has denied it. Its message is the model's."""
+
+
+class CallDeniedForGood(CallDenied):
+    """The same, of a tool whose policy says that its run fails then."""
+
+
+_OWN_WORDS = tuple(
+    each.__name__ for each in (InvalidArguments, DelegateFailed, CallDenied, CallDeniedForGood)
+)
+"""Errors that are told without the name of their class, which says nothing to a model."""
+
+
 def result_of(call: ToolCall, row: Promise) -> ToolResult:
     """Return what the model is told of a settled call."""
+    note = _edited_note(row)
     if row.state is PromiseState.RESOLVED:
-        return ToolResult(call.id, call.name, render(value_of(row)))
+        return ToolResult(call.id, call.name, note + render(value_of(row)))
     failure = decode_failure(row)
-    # What is wrong with the arguments, or with a sub-agent, is told without our own error's name.
-    is_ours = failure.type in (InvalidArguments.__name__, DelegateFailed.__name__)
+    is_ours = failure.type in _OWN_WORDS
     message = failure.message if is_ours else f"{failure.type}: {failure.message}"
-    return ToolResult(call.id, call.name, message, is_error=True)
+    return ToolResult(call.id, call.name, note + message, is_error=True)
+
+
+def is_denied_for_good(row: Promise) -> bool:
+    """Whether a call was denied whose run fails for it."""
+    is_rejected = row.state is PromiseState.REJECTED
+    return is_rejected and decode_failure(row).type == CallDeniedForGood.__name__
+
+
+def _edited_note(row: Promise) -> str:
+    """Say what ran where a person has changed the arguments: else the model calls again."""
+    ran = input_of(row).get("ran")
+    if ran is None:
+        return ""
+    return f"A person changed the arguments before the call; what ran is {render(ran)}. Result:\n"
 
 
 def result_in(row: Promise) -> ToolResult:

@@ -28,6 +28,7 @@ from substrate.engine.context.call import (
 )
 from substrate.engine.context.child import Child, Spawn
 from substrate.engine.context.combinators import Winner, settle_all, settle_first
+from substrate.engine.context.gate import GateOutcome, GateRequest, await_gate, read_gate
 from substrate.engine.context.listen import HEARD, Hearing
 from substrate.engine.context.operation_types import (
     Keyed0,
@@ -85,9 +86,10 @@ from substrate.store.transaction import Transaction
 from substrate.values.clock import from_ms, seconds_of, time_limit, to_ms
 from substrate.values.codec import decode, fingerprint
 from substrate.values.errors import Failure, Misuse, Paused, UnknownFunction
+from substrate.values.gates import Rule
 from substrate.values.ids import Key, PromiseId, RunId, check_name
 from substrate.values.number import check_count
-from substrate.values.records import JsonText, Kind, OnDead, Promise
+from substrate.values.records import GATE, JsonText, Kind, OnDead, Promise
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -330,16 +332,59 @@ class Context:
         return self.execution.journal.look(self.key_ahead(name))
 
     def has_begun(self, name: str) -> bool:
-        """Whether the journal has anything inside the next operation of this name."""
-        return self.execution.journal.has_scope(self.key_ahead(name))
+        """Whether the journal has more than a gate inside the next operation of this name."""
+        return self.execution.journal.has_begun(self.key_ahead(name))
 
     def recorded_names(self) -> list[str]:
         """Return the names of what the journal has right in this scope, and nobody has taken."""
         return self.execution.journal.names_in(self._scope.key)
 
-    def checkpoint(self, step: Step) -> Pending[Any]:
-        """Perform a prepared step: `step`, for who needs to say what the journal shows."""
-        key = self._scope.next_key(step.name)
+    def inside(self, key: Key) -> "Context":
+        """Return a context in the scope of the operation under a `key`, for the current task."""
+        return self._inner(key)
+
+    async def rules(self) -> Sequence[Rule]:
+        """Return the standing rules as they are now. Nothing is recorded."""
+        return await self.execution.access.rules()
+
+    def gate(
+        self,
+        request: Callable[[], GateRequest],
+        tell: Callable[["Context", Promise, int], Awaitable[None]],
+        name: str = GATE,
+    ) -> Pending[GateOutcome]:
+        """Ask a person, and wait until somebody has decided, the time is over, or a rule decides.
+
+        Args:
+            request: Returns what is asked; called only where nothing is recorded.
+            tell: Tells people of it, for the n-th time, by steps in the context that it is given.
+            name: What stands in its key.
+
+        Raises:
+            NoUseLeft: the rule that was to let it through is used up. Nothing was recorded.
+        """
+        same = fingerprint(Kind.GATE.value, name)
+        asked = RequestedCall(self._scope.next_key(name), Kind.GATE, name, None, same)
+
+        def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
+            inner: list[Context] = []
+
+            async def tell_inside(gate: Promise, n: int) -> None:
+                if not inner:
+                    inner.append(self._inner(asked.key))
+                await tell(inner[0], gate, n)
+
+            new_promise = self._scope.new_promise(asked)
+            return await_gate(self.execution, recorded, new_promise, request, tell_inside)
+
+        return Pending(self._scope, asked, live, read_gate)
+
+    def checkpoint(self, step: Step, key: Key | None = None) -> Pending[Any]:
+        """Perform a prepared step: `step`, for who needs to say what the journal shows.
+
+        Under the next key of its name, or one that was taken.
+        """
+        key = self._scope.next_key(step.name) if key is None else key
         return self._step(
             RequestedCall(key, Kind.STEP, step.name, step.input, step.fingerprint), lambda: step
         )
@@ -979,8 +1024,25 @@ class Context:
         result = result_of(fn)
         return self._step(asked, partial(step_of, fn, arguments, asked, result=result), result)
 
-    def _call(self, key: Key, durable: Durable[..., T], arguments: JsonText) -> Pending[T]:
-        asked = RequestedCall(key, Kind.STEP, durable.name, arguments)
+    def call_as(
+        self, key: Key, durable: Durable[..., T], shown: Mapping[str, Any], same: str | None = None
+    ) -> Pending[T]:
+        """Run a durable function as `call` does, under a key that was taken.
+
+        Args:
+            key: The key.
+            durable: The function.
+            shown: Its arguments, by name.
+            same: What a replay compares, where that is not the arguments.
+        """
+        known = self.execution.journal.input_of(key)
+        arguments = durable.encode_arguments((), dict(shown), "ctx.call", known=known)
+        return self._call(key, durable, arguments, same)
+
+    def _call(
+        self, key: Key, durable: Durable[..., T], arguments: JsonText, same: str | None = None
+    ) -> Pending[T]:
+        asked = RequestedCall(key, Kind.STEP, durable.name, arguments, same)
         if self._depth >= MAX_CALLS:
             raise Misuse(
                 f"{key!r} would stand more than {MAX_CALLS} calls deep; write what calls itself so "

@@ -9,7 +9,7 @@ no other awaitable.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -124,6 +124,22 @@ class Pending(Coroutine[Any, Any, T]):
         """
         self._mark_taken()
         return Pending(self._scope, self._asked, self._live, lambda promise: promise)
+
+    def after(self, first: Callable[[], Awaitable["Pending[T] | None"]]) -> "Pending[T]":
+        """Return this operation as one that begins with something else, which may replace it.
+
+        It takes this one's place, which can no longer be awaited. Where the journal has it, `first`
+        is not called: it was begun. `first` returns None, or another operation of the same key.
+        """
+        self._mark_taken()
+
+        async def live(recorded: Promise | None) -> Promise:
+            if recorded is None and (other := await first()) is not None:
+                other.settled().drop()  # begun here, so nobody else has to await it
+                return await other.live(None)()
+            return await self._live(recorded)
+
+        return Pending(self._scope, self._asked, live, self._read)
 
     def take(self, scope: Scope) -> Promise | None:
         """Mark it as started by its own context; return its recorded promise, None if it has none.

@@ -18,6 +18,7 @@ from substrate.values.errors import (
     StoreError,
     StoreUnreachable,
 )
+from substrate.values.gates import Rule
 from substrate.values.ids import PromiseId, RunId
 from substrate.values.records import JsonText, Kind, Promise, ReceivedSignal, Run
 
@@ -109,6 +110,11 @@ class StoreAccess:
     ) -> Sequence[tuple[PromiseId, JsonText]]:
         """Return the recorded usage of the promises whose id has this prefix, with their ids."""
         return await self.retry_until_reachable(lambda: self._store.usages(prefix, skipping))
+
+    async def rules(self) -> Sequence[Rule]:
+        """Return the standing rules."""
+        self._lifecycle.check_open()
+        return await self.retry_until_reachable(self._store.gates.rules)
 
     async def known_lanes(self) -> frozenset[str] | None:
         """Return the lanes that living workers serve; see `Store.known_lanes`."""

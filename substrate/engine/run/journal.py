@@ -16,13 +16,13 @@ from substrate.engine.run.mismatch import (
     mismatch,
 )
 from substrate.values.ids import Key
-from substrate.values.records import ACCEPTED_SCOPE, Effect, JsonText, Kind, Promise
+from substrate.values.records import ACCEPTED_SCOPE, GATE, Effect, JsonText, Kind, Promise
 
 
 class Journal:
     """The recorded promises of one run that its code has not asked for yet."""
 
-    __slots__ = ("_accepted", "_left", "_left_out", "_rows", "_scopes")
+    __slots__ = ("_accepted", "_asked", "_left", "_left_out", "_rows", "_scopes")
 
     def __init__(self, promises: Iterable[Promise] = ()) -> None:
         self._rows: dict[Key, Promise] = {}
@@ -35,7 +35,9 @@ class Journal:
             elif promise.key.startswith(ACCEPTED_SCOPE):
                 self._accepted.add(promise.key)
         # Computed now: rows are dropped later, and `has_scope` must not change with them.
-        self._scopes = _scopes_of(self._rows)
+        asked = _asked_before_calls(self._rows.values())
+        self._asked = _scopes_of(asked)
+        self._scopes = _scopes_of(key for key in self._rows if key not in asked)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -51,6 +53,10 @@ class Journal:
 
     def has_scope(self, scope: str) -> bool:
         """Whether anything was recorded inside this scope when the journal was loaded."""
+        return scope in self._scopes or scope in self._asked
+
+    def has_begun(self, scope: str) -> bool:
+        """Whether more than a gate was recorded inside this scope: its operation was begun."""
         return scope in self._scopes
 
     def take(self, asked: RequestedCall) -> Promise | None:
@@ -126,6 +132,15 @@ class Journal:
             if key in self._left_out:
                 return True
         return False
+
+
+def _asked_before_calls(promises: Iterable[Promise]) -> set[Key]:
+    """Return the keys of the gates before calls, and of what was done to tell people of them."""
+    gates = [each.key for each in promises if each.kind is Kind.GATE and each.name == GATE]
+    if not gates:
+        return set()
+    inside = tuple(f"{key}/" for key in gates)
+    return {each.key for each in promises if each.key.startswith(inside)}.union(gates)
 
 
 def _scopes_of(keys: Iterable[str]) -> set[str]:

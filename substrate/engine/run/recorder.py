@@ -32,6 +32,7 @@ from substrate.values.errors import (
     StoreError,
     StoreUnreachable,
 )
+from substrate.values.gates import GateState, NewGate
 from substrate.values.ids import PromiseId, RunId
 from substrate.values.records import (
     Adopted,
@@ -41,6 +42,7 @@ from substrate.values.records import (
     CommitResult,
     Fenced,
     JsonText,
+    Kind,
     Locked,
     NewRun,
     Promise,
@@ -161,9 +163,42 @@ class Recorder:
                 self._access.shut_for_store(error)
             return self._access.lost() if isinstance(row, Fenced) else self._recorded(row)
 
+    async def open_gate(self, promise: Promise, gate: NewGate) -> Promise | None:
+        """Commit a gate and its promise; return the promise's row.
+
+        None where the rule that decided it has no use left: then nothing was written.
+        """
+        promise = await mask_row(promise)
+        self._lifecycle.check_open()
+        if not promise.is_settled:
+            self._open.track(promise)
+        gates = self._services.store.gates
+        row = await self._access.retry_until_reachable(
+            lambda: gates.open(self._fence, promise, gate)
+        )
+        if row is None:
+            return None
+        return self._access.lost() if isinstance(row, Fenced) else self._recorded(row)
+
+    async def settle_gate(self, promise: Promise, state: GateState, via: str) -> Promise:
+        """Commit the outcome of a gate that nobody has decided; return the promise's row."""
+        promise = await mask_row(promise)
+        self._lifecycle.check_open()
+        gates = self._services.store.gates
+        row = await self._access.retry_until_reachable(
+            lambda: gates.settle(self._fence, promise, state, via=via)
+        )
+        return self._access.lost() if isinstance(row, Fenced) else self._recorded(row)
+
     async def close(self, promise: Promise) -> None:
         """Commit the outcome of an abandoned promise, even if this execution is shut."""
-        await self._commit(Checkpoint(self._fence, await mask_row(promise)))
+        if promise.kind is Kind.GATE:
+            gates = self._services.store.gates
+            await self._access.retry_until_reachable(
+                lambda: gates.settle(self._fence, promise, GateState.WITHDRAWN)
+            )
+        else:
+            await self._commit(Checkpoint(self._fence, await mask_row(promise)))
         self._open.closed(promise.key)
         self._wakeups.look_for(promise.name)
 

@@ -127,7 +127,7 @@ def _has_form(kind: Kind, column: str, value: Any) -> bool:
             return isinstance(value, dict) and _is_undo(value)
         case "granted":
             return isinstance(value, dict)
-        case "input" if kind in (Kind.RUN, Kind.TIMER, Kind.SIGNAL):
+        case "input" if kind in (Kind.RUN, Kind.TIMER, Kind.SIGNAL, Kind.GATE):
             return isinstance(value, dict)
     return True
 

@@ -50,12 +50,13 @@ class Wakeups:
         self._services = services
         self._lifecycle = lifecycle
         self._open = open_promises
-        self._children: dict[PromiseId, tuple[Wait, asyncio.Future[Promise]]] = {}
-        # Ended children that no task waits for yet, and the highest seq that was read of them.
+        # What others settle: children by their own end, gates by who decides.
+        self._outside: dict[PromiseId, tuple[Wait, asyncio.Future[Promise]]] = {}
+        # Those that no task waits for yet, and the highest seq that was read of them.
         self._arrived: dict[PromiseId, Promise] = {}
         self._arrived_to = claim.run.last_seq
-        # The wake version at which the ends of children were last read.
-        self._children_seen_at = claim.run.wake_version
+        # The wake version at which they were last read.
+        self._outside_seen_at = claim.run.wake_version
 
     @property
     def _now_ms(self) -> int:
@@ -68,10 +69,10 @@ class Wakeups:
         if current.wake_version != self.wake_version:
             self.wake_version = current.wake_version
             self.wake()
-        if self._children and self._children_seen_at != current.wake_version:
-            await self._look_for_children()
+        if self._outside and self._outside_seen_at != current.wake_version:
+            await self._look_outside()
             # Only after the query: if it fails, the next look repeats it.
-            self._children_seen_at = current.wake_version
+            self._outside_seen_at = current.wake_version
 
     def check_time(self) -> None:
         """End the run if its deadline has passed."""
@@ -131,16 +132,29 @@ class Wakeups:
 
     async def wait_for_child(self, promise: Promise, group: Group) -> Promise:
         """Return a child's promise when it is settled."""
+        settled = await self._wait_outside(promise, Wait(child_of=group))
+        assert settled is not None
+        return settled
+
+    async def wait_for_gate(self, promise: Promise, until: int | None) -> Promise | None:
+        """Return a gate's promise when it is settled; None when that moment has come before."""
+        # A group of its own: whatever it is decided, this task alone can go on, and does.
+        return await self._wait_outside(promise, Wait(child_of=Group(), due_at=until))
+
+    async def _wait_outside(self, promise: Promise, wait: Wait) -> Promise | None:
+        """Return a promise that others settle; None when the wait is due before."""
         if arrived := self._arrived.pop(promise.id, None):
             return arrived
         settled: asyncio.Future[Promise] = asyncio.get_running_loop().create_future()
-        wait = Wait(child_of=group)
-        self._children[promise.id] = wait, settled
+        self._outside[promise.id] = wait, settled
         try:
             async with self.waiting(wait):
-                return await settled
+                if wait.due_at is None:
+                    return await settled
+                await self.sleep_until(wait.due_at, unless=settled)
+                return settled.result() if settled.done() else None
         finally:
-            del self._children[promise.id]
+            del self._outside[promise.id]
 
     async def suspend(self) -> None:
         """Suspend the run, unless something came for it since its tasks last looked."""
@@ -149,10 +163,10 @@ class Wakeups:
             return
         seen = request.seen_wake_version
         expected = self.wake_version if seen is None else seen
-        if self._children:
-            # The ends of children may have been read at an older version. With that version, the
-            # compare-and-set fails if a child has ended since.
-            expected = min(expected, self._children_seen_at)
+        if self._outside:
+            # What others settle may have been read at an older version. With that version, the
+            # compare-and-set fails if something was settled since.
+            expected = min(expected, self._outside_seen_at)
         # The run's deadline ends its function only: an unwinding always runs to its end.
         deadline = None if lifecycle.is_unwinding else self._claim.run.deadline_at
         moments = [at for at in (request.due_at, deadline) if at is not None]
@@ -181,12 +195,12 @@ class Wakeups:
         if self.idle.idle_since is not None:
             self._services.on_idle()
 
-    async def _look_for_children(self) -> None:
+    async def _look_outside(self) -> None:
         run_id = self._fence.run_id
-        for promise in await self._services.store.settled_children(run_id, self._arrived_to):
+        for promise in await self._services.store.settled_outside(run_id, self._arrived_to):
             self._arrived_to = promise.seq
             self._open.closed(promise.key)
-            wait, settled = self._children.get(promise.id, (None, None))
+            wait, settled = self._outside.get(promise.id, (None, None))
             if wait is None or settled is None or settled.done():
                 self._arrived[promise.id] = promise
             else:

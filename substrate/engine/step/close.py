@@ -2,7 +2,7 @@
 
 Timers and waits for signals are cancelled, and so are steps that rest between two attempts. A
 ``once`` call that was under way is rejected: nobody knows whether it happened. A child is asked to
-end.
+end, and a gate is withdrawn.
 """
 
 from collections.abc import Collection, Sequence

@@ -15,10 +15,12 @@ from substrate.store.postgres import (
     dead_workers,
     ending,
     fenced_commit,
+    gates,
     lanes,
     promises,
     rate_limits,
     recovery,
+    rules,
     runs,
     signals,
     sketches,
@@ -51,17 +53,19 @@ class PostgresBackend:
         # A cast, since the type of `Database` leaves open whether its functions are coroutines.
         self.db: Database = cast(Database, self._connections)
         self.sql: Dialect = Dialect(
-            below,
-            blobs,
-            ending,
-            lanes,
-            promises,
-            rate_limits,
-            runs,
-            signals,
-            sketches,
-            spent,
-            suspend,
+            below=below,
+            blobs=blobs,
+            ending=ending,
+            gates=gates,
+            lanes=lanes,
+            promises=promises,
+            rate_limits=rate_limits,
+            rules=rules,
+            runs=runs,
+            signals=signals,
+            sketches=sketches,
+            spent=spent,
+            suspend=suspend,
         )
         self._suspicions = dead_workers.Suspicions()
         self._own: set[Owner] = set()

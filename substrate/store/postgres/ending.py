@@ -65,6 +65,15 @@ SELECT id
    AND status IN ('ready', 'running', 'suspended', 'paused')
 """
 
+# With the cancel itself: nobody decides what will not be done any more.
+_WITHDRAW = """
+UPDATE gates
+   SET state = 'withdrawn', decided_at = %(now)s
+ WHERE part = %(part)s AND state = 'pending' AND {among}
+"""
+_WITHDRAW_TREE = _WITHDRAW.format(among=_TREE)
+_WITHDRAW_THESE = _WITHDRAW.format(among="root_id = %(root_id)s AND run_id = ANY (%(ids)s::text[])")
+
 _TRIES = 5
 
 
@@ -93,6 +102,7 @@ async def _cancel(db: Cursor, run_id: RunId, now: int) -> Run:
     async with db.connection.transaction():
         while await (await db.execute(_CANCEL_TREE, asked)).fetchall():
             asked["again"] = True
+        await db.execute(_WITHDRAW_TREE, asked)
         return await existing_run(db, run_id)
 
 
@@ -105,8 +115,10 @@ async def open_below(db: Cursor, run_id: RunId) -> list[RunId]:
 async def cancel_these(db: Cursor, ids: Sequence[RunId], now: int) -> Sequence[RunId]:
     """Ask these runs of one tree to end, and nothing below them; return which were asked."""
     asked = {"ids": list(ids), "part": part_of(ids[0]), "now": now, "again": False}
-    cursor = await db.execute(_CANCEL_THESE, asked)
-    return [row[0] for row in await cursor.fetchall()]
+    async with db.connection.transaction():
+        cancelled = await (await db.execute(_CANCEL_THESE, asked)).fetchall()
+        await db.execute(_WITHDRAW_THESE, asked | {"root_id": root_of(ids[0])})
+    return [row[0] for row in cancelled]
 
 
 async def cancelled_run(db: Cursor, run_id: RunId, now: int) -> Run:
@@ -163,6 +175,8 @@ async def discard_run(db: Cursor, run_id: RunId, now: int) -> Run:
             seq = await wake_parent(db, parent_id, now) or seq
         await db.execute(_SETTLE_DISCARDED, where | {"error": refusals.discarded(), "seq": seq})
         await _close_open(db, where)
+        these = {"ids": [run_id], "root_id": root_of(run_id)}
+        await db.execute(_WITHDRAW_THESE, where | these)
         return await existing_run(db, run_id)
 
 

@@ -22,6 +22,8 @@ RIGHTS: Mapping[str, str] = {
     "workers": "SELECT, INSERT, UPDATE, DELETE",
     "lanes": "SELECT, INSERT, UPDATE, DELETE",
     "blobs": "SELECT, INSERT",
+    "gates": "SELECT, INSERT, UPDATE",
+    "rules": "SELECT, INSERT, UPDATE, DELETE",
 }
 """What is done with each table, as GRANT has it. docs/how-to has the same as statements."""
 

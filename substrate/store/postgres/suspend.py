@@ -1,4 +1,4 @@
-"""Runs that wait in Postgres: suspended, woken when they are due, and which children have ended.
+"""Runs that wait in Postgres: suspended, woken when due, and what others have settled of theirs.
 
 Each function is one statement, and so one transaction.
 """
@@ -127,15 +127,16 @@ async def count_ready(db: Cursor, lanes: Sequence[str], limit: int) -> int:
     return row[0] if row else 0
 
 
-_SELECT_SETTLED_CHILDREN = f"""
+_SELECT_SETTLED_OUTSIDE = f"""
 SELECT {rows.PROMISE_COLUMNS}
   FROM promises
- WHERE run_id = %s AND part = %s AND seq > %s AND kind = 'child' AND state <> 'pending'
+ WHERE run_id = %s AND part = %s AND seq > %s AND kind IN ('child', 'gate')
+   AND state <> 'pending'
  ORDER BY seq
 """
 
 
-async def read_settled_children(db: Cursor, run_id: RunId, after: int) -> Sequence[Promise]:
-    """Return the run's children that have been settled above a seq, in order of seq."""
-    cursor = await db.execute(_SELECT_SETTLED_CHILDREN, (run_id, part_of(run_id), after))
+async def read_settled_outside(db: Cursor, run_id: RunId, after: int) -> Sequence[Promise]:
+    """Return the run's children and gates that were settled above a seq, in order of seq."""
+    cursor = await db.execute(_SELECT_SETTLED_OUTSIDE, (run_id, part_of(run_id), after))
     return await load_promises(db, await cursor.fetchall())

@@ -56,9 +56,23 @@ SELECT id
 """
 
 
+# With the cancel itself: nobody decides what will not be done any more.
+_WITHDRAW = """
+UPDATE gates
+   SET state = 'withdrawn', decided_at = :now
+ WHERE part = :part AND state = 'pending' AND {among}
+"""
+_WITHDRAW_TREE = _WITHDRAW.format(among=_TREE)
+_WITHDRAW_THESE = _WITHDRAW.format(
+    among="root_id = :root_id AND run_id IN (SELECT value FROM json_each(:ids))"
+)
+
+
 def cancel_run(db: apsw.Connection, run_id: RunId, now: int) -> Run:
     """Ask a run and everything below it to end; see `Store.cancel`."""
-    db.execute(_CANCEL_TREE, {"id": run_id, "part": part_of(run_id), "now": now}).fetchall()
+    asked = {"id": run_id, "part": part_of(run_id), "now": now}
+    db.execute(_CANCEL_TREE, asked).fetchall()
+    db.execute(_WITHDRAW_TREE, asked)
     return existing_run(db, run_id)
 
 
@@ -71,7 +85,9 @@ def open_below(db: apsw.Connection, run_id: RunId) -> list[RunId]:
 def cancel_these(db: apsw.Connection, ids: Sequence[RunId], now: int) -> Sequence[RunId]:
     """Ask these runs of one tree to end, and nothing below them; return which were asked."""
     asked = {"ids": rows.id_list(ids), "part": part_of(ids[0]), "now": now}
-    return [row[0] for row in db.execute(_CANCEL_THESE, asked)]
+    cancelled: list[Any] = [row[0] for row in db.execute(_CANCEL_THESE, asked).fetchall()]
+    db.execute(_WITHDRAW_THESE, asked | {"root_id": root_of(ids[0])})
+    return cancelled
 
 
 def cancelled_run(db: apsw.Connection, run_id: RunId, now: int) -> Run:
@@ -111,6 +127,8 @@ def discard_run(db: apsw.Connection, run_id: RunId, now: int) -> Run:
         seq = woken[0] if woken else seq
     db.execute(_SETTLE_DISCARDED, where | {"error": refusals.discarded(), "seq": seq})
     _close_open(db, where)
+    these = {"ids": rows.id_list([run_id]), "root_id": root_of(run_id)}
+    db.execute(_WITHDRAW_THESE, where | these)
     return existing_run(db, run_id)
 
 

@@ -1,4 +1,4 @@
-"""Runs that wait in SQLite: suspended, woken when they are due, and which children have ended.
+"""Runs that wait in SQLite: suspended, woken when due, and what others have settled of theirs.
 
 Each function runs inside one transaction that its caller opened.
 """
@@ -119,15 +119,16 @@ def count_ready(db: apsw.Connection, lanes: Sequence[str], limit: int) -> int:
     return found
 
 
-_SELECT_SETTLED_CHILDREN = f"""
+_SELECT_SETTLED_OUTSIDE = f"""
 SELECT {rows.PROMISE_COLUMNS}
   FROM promises
- WHERE run_id = ? AND part = ? AND seq > ? AND kind = 'child' AND state <> 'pending'
+ WHERE run_id = ? AND part = ? AND seq > ? AND kind IN ('child', 'gate')
+   AND state <> 'pending'
  ORDER BY seq
 """
 
 
-def read_settled_children(db: apsw.Connection, run_id: RunId, after: int) -> Sequence[Promise]:
-    """Return the run's children that have been settled above a seq, in order of seq."""
+def read_settled_outside(db: apsw.Connection, run_id: RunId, after: int) -> Sequence[Promise]:
+    """Return the run's children and gates that were settled above a seq, in order of seq."""
     asked = (run_id, part_of(run_id), after)
-    return load_promises(db, db.execute(_SELECT_SETTLED_CHILDREN, asked))
+    return load_promises(db, db.execute(_SELECT_SETTLED_OUTSIDE, asked))

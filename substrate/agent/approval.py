@@ -1,0 +1,182 @@
+"""A person is asked before a tool is called: the gate, and what its outcome makes of the call.
+
+The order is gate, decision, intent, call, outcome. A call that has an intent or an outcome is never
+asked about again, and one gate covers all of its attempts. A gate that is recorded holds, though
+the hook that wanted it is gone.
+
+Rules are judged when the call is to be made, and the deny rules once more right before its intent:
+on the arguments that will run. They never settle a gate that is open.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from substrate.agent.hook_fault import hook
+from substrate.agent.notify import current_notify, tell
+from substrate.agent.policy import ALWAYS, Policy
+from substrate.agent.rules import CODE, Judged, judge, judged_arguments, rule_words
+from substrate.agent.shown import call_words, digest_of, shortened
+from substrate.agent.tool import Tool
+from substrate.agent.tool_schema import InvalidArguments
+from substrate.engine.context.context import Context
+from substrate.engine.context.gate import GateOutcome, GateRequest, NoUseLeft
+from substrate.models.messages import Json
+from substrate.values.codec import encode
+from substrate.values.gates import GateKind, GateState, NewGate, Rule, RuleVerdict
+from substrate.values.ids import root_of
+from substrate.values.records import GATE, JsonText
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A call that is not made, and what the model is told of it."""
+
+    #: Why, in the words that the model reads.
+    message: str
+    #: Whether the run fails for it, and is undone.
+    fails: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A call that may be made."""
+
+    #: The arguments that a person has put in the place of the model's, as JSON; None for these.
+    arguments: Mapping[str, Json] | None = None
+
+
+async def decide_call(ctx: Context, tool: Tool, checked: Mapping[str, Any]) -> Allowed | Denied:
+    """Say whether a call may be made: ask the rules, and a person where one is wanted.
+
+    Args:
+        ctx: A context in the scope of the call.
+        tool: The tool.
+        checked: The model's arguments as the tool's types.
+    """
+    policy = tool.approve
+    call = _judged(ctx, tool, checked)
+    while True:
+        if ctx.recorded(GATE) is None:
+            rule = judge(await _rules(ctx, policy), call)
+            if rule is None:
+                with hook(ctx, "tools"):
+                    if policy is None or not policy.asks(checked):
+                        return Allowed()
+            elif rule.verdict is RuleVerdict.ALLOW and policy is None:
+                return Allowed()  # nobody would have asked
+        else:
+            rule = None
+        try:
+            outcome = await _gate(ctx, tool, checked, rule)
+        except NoUseLeft:
+            continue  # somebody else has used it up: judged again, without it
+        return await _outcome(ctx, tool, outcome, checked)
+
+
+async def _outcome(
+    ctx: Context, tool: Tool, outcome: GateOutcome, checked: Mapping[str, Any]
+) -> Allowed | Denied:
+    policy = tool.approve
+    fails = policy is not None and policy.on_denied == "fail"
+    if outcome.state is GateState.EXPIRED:
+        return Denied(f"{tool.name} was not called: nobody has decided in time", fails)
+    if outcome.state in (GateState.DENIED, GateState.WITHDRAWN):
+        return Denied(_denial(tool, outcome), fails)
+    if outcome.arguments is not None:
+        try:
+            checked = tool.check(outcome.arguments)
+        except InvalidArguments as error:  # the tool has changed since a person edited them
+            return Denied(f"a person has changed the arguments, and they do not fit: {error}")
+    again = judge(await _rules(ctx, policy), _judged(ctx, tool, checked))
+    if again is not None and again.verdict is RuleVerdict.DENY:
+        return Denied(_denied_by(tool, again), fails)
+    return Allowed(outcome.arguments)
+
+
+def _denial(tool: Tool, outcome: GateOutcome) -> str:
+    if outcome.state is GateState.WITHDRAWN:
+        return f"{tool.name} was not called: it was withdrawn before anybody decided"
+    if outcome.rule is not None and outcome.by is None:
+        return f"{tool.name} was not called: a standing rule denies it (rule {outcome.rule})"
+    why = f": {outcome.reason}" if outcome.reason else ""
+    return f"{tool.name} was not called: {outcome.by or 'a person'} denied it{why}"
+
+
+def _denied_by(tool: Tool, rule: Rule) -> str:
+    why = f": {rule.reason}" if rule.reason else ""
+    return f"{tool.name} was not called: a standing rule denies it ({rule_words(rule)}){why}"
+
+
+async def _gate(
+    ctx: Context,
+    tool: Tool,
+    checked: Mapping[str, Any],
+    rule: Rule | None,
+) -> GateOutcome:
+    policy, notify = tool.approve or ALWAYS, current_notify()
+
+    def request() -> GateRequest:
+        with hook(ctx, "tools"):
+            summary = policy.summed_up(checked)
+        shown = tool.shown(checked)
+        line = call_words(tool.name, shown) if summary is None else shortened(summary)
+        digest = digest_of(tool.name, shown)
+        gate = NewGate(
+            kind=GateKind.APPROVAL,
+            tool=tool.name,
+            digest=digest,
+            summary=line,
+            policy=JsonText(encode(policy.record())),
+            state=_STATES[rule.verdict] if rule else GateState.PENDING,
+            rule=None if rule is None else rule_name(rule),
+            uses_rule=rule is not None and _is_row(rule) and rule.verdict is RuleVerdict.ALLOW,
+        )
+        return GateRequest(
+            gate=gate,
+            shown={
+                "tool": tool.name,
+                "arguments": dict(shown),
+                "digest": digest,
+                "summary": line,
+                "effect": tool.effect.value,
+                "wants": tool.spec.parameters,
+                "policy": policy.record(),
+            },
+            tell_after=policy.tell_after if notify.is_any else (),
+            timeout=policy.timeout_ms,
+            on_timeout=policy.silence,
+        )
+
+    return await ctx.gate(request, tell(notify))
+
+
+_STATES: Mapping[RuleVerdict, GateState] = {
+    RuleVerdict.ALLOW: GateState.AUTO_APPROVED,
+    RuleVerdict.ASK: GateState.PENDING,
+    RuleVerdict.DENY: GateState.DENIED,
+}
+
+
+def rule_name(rule: Rule) -> str:
+    """Return what a gate calls a rule: its id; one that stands in code has none, and is written."""
+    return rule.id if _is_row(rule) else rule_words(rule)
+
+
+def _is_row(rule: Rule) -> bool:
+    return rule.created_by != CODE
+
+
+def _judged(ctx: Context, tool: Tool, checked: Mapping[str, Any]) -> Judged:
+    run = ctx.execution.claim.run
+    return Judged(
+        tool=tool.name,
+        arguments=judged_arguments(checked),
+        root_id=root_of(run.id),
+        agent=run.function,
+        now=ctx.execution.now_ms,
+    )
+
+
+async def _rules(ctx: Context, policy: Policy | None) -> list[Rule]:
+    return [*(policy.own_rules if policy else ()), *await ctx.rules()]

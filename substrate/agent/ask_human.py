@@ -1,0 +1,225 @@
+"""`ask_human`: a question to a person, as a tool of the model's, or from a durable function.
+
+It is a gate like an approval: a record with what is asked, until when, what was answered, by whom.
+It waits for days if need be, and holds nothing. The answer has the type that was asked for; one
+that does not fit is refused where it is given, or else asked for again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, Literal, TypeVar, overload
+
+from typing_extensions import TypeForm
+
+from substrate.agent.notify import current_notify, tell
+from substrate.agent.policy import Policy
+from substrate.agent.shown import digest_of, shortened
+from substrate.agent.tool import Tool, tool
+from substrate.engine.context.context import Context
+from substrate.engine.context.gate import GateRequest
+from substrate.engine.context.receive import annotation_of
+from substrate.engine.function.annotation import Annotation
+from substrate.values.codec import encode
+from substrate.values.errors import Misuse, NoAnswer
+from substrate.values.gates import GateKind, GateState, NewGate
+from substrate.values.records import JsonText
+
+T = TypeVar("T")
+
+QUESTION = "question"
+"""The name in the key of the gate of a question."""
+
+_OPEN = Policy()
+_FEWEST = 2  # choices among which somebody can choose
+
+
+@overload
+async def ask_person(
+    ctx: Context,
+    question: str,
+    *,
+    type: TypeForm[T],
+    to: str = "",
+    timeout: timedelta | None = None,
+    remind: Sequence[timedelta] = (),
+) -> T: ...
+@overload
+async def ask_person(
+    ctx: Context,
+    question: str,
+    *,
+    choices: Sequence[str] = (),
+    to: str = "",
+    timeout: timedelta | None = None,
+    remind: Sequence[timedelta] = (),
+) -> str: ...
+async def ask_person(
+    ctx: Context,
+    question: str,
+    *,
+    choices: Sequence[str] = (),
+    type: Any = str,
+    to: str = "",
+    timeout: timedelta | None = None,
+    remind: Sequence[timedelta] = (),
+) -> Any:
+    """Ask a person a question, and return the answer. It waits, for days if need be.
+
+    Args:
+        ctx: The context of a durable function: of a tool, or of a loop.
+        question: What is asked.
+        choices: What may be answered; free text, without.
+        type: What the answer is to be, in the place of choices.
+        to: Who is asked: it is shown, and told.
+        timeout: After how long nobody is waited for any more; for ever, without one.
+        remind: After how long people are told again, once for each.
+
+    Raises:
+        NoAnswer: nobody has answered in time.
+        Misuse: the question is empty, or the choices are none.
+
+    Example:
+        >>> @durable
+        ... async def order(ctx: Context) -> str:
+        ...     try:
+        ...         return await ask_person(
+        ...             ctx,
+        ...             "Which one?",
+        ...             choices=["red", "blue"],
+        ...             timeout=timedelta(milliseconds=20),
+        ...         )
+        ...     except NoAnswer:
+        ...         return "nobody has answered"
+        >>> await drive(order)
+        'nobody has answered'
+    """
+    if not str(question).strip():
+        raise Misuse(f"ask_person({question!r}): write a question")
+    kind, schema = _answer_type(choices, type)
+    policy = Policy(to=to, timeout=timeout, on_timeout="deny" if timeout else None, remind=remind)
+    wrong = ""
+    while True:
+        request = partial(_request, question, wrong, schema, policy)
+        outcome = await ctx.gate(request, tell(current_notify()), QUESTION)
+        if outcome.state is not GateState.ANSWERED:
+            raise NoAnswer(f"nobody has answered in time: {shortened(question)}")
+        try:
+            return kind.load(outcome.answer)
+        except Misuse as error:  # a check that only this code knows
+            wrong = str(error)
+
+
+def ask_human(
+    question: str | None = None,
+    *,
+    choices: Sequence[str] = (),
+    type: Any = str,
+    to: str = "",
+    timeout: timedelta | None = None,
+    remind: Sequence[timedelta] = (),
+    name: str = "ask_human",
+    description: str | None = None,
+) -> Tool:
+    """Return a tool with which the model asks a person, and waits for the answer.
+
+    Args:
+        question: What is asked each time; the model words it, without one.
+        choices: What may be answered; where there are none, the model may give some.
+        type: What the answer is to be, in the place of choices.
+        to: Who is asked: it is shown, and told.
+        timeout: After how long the model is told that nobody has answered; never, without one.
+        remind: After how long people are told again, once for each.
+        name: What the model calls it.
+        description: What the model is told of it.
+
+    Raises:
+        Misuse: the choices are none, or the type is none.
+
+    Example:
+        >>> tools = [ask_human(to="support")]
+        >>> tools[0].spec.parameters["required"]
+        ['question']
+    """
+    _answer_type(choices, type)
+    Policy(to=to, timeout=timeout, on_timeout="deny" if timeout else None, remind=remind)
+    asks: dict[str, Any] = {"to": to, "timeout": timeout, "remind": remind}
+    function: Callable[..., Any]
+
+    if question is not None:
+
+        async def ask_fixed(ctx: Context) -> Any:
+            """Ask a person."""
+            return await ask_person(ctx, question, choices=choices, type=type, **asks)  # type: ignore[call-overload]
+
+        function = ask_fixed
+        words = f"Ask a person: {question} Returns the answer."
+    elif choices or type is not str:
+
+        async def ask_typed(ctx: Context, question: str) -> Any:
+            """Ask a person."""
+            return await ask_person(ctx, question, choices=choices, type=type, **asks)  # type: ignore[call-overload]
+
+        function = ask_typed
+        words = _ASKS + (f" The answer is one of: {', '.join(choices)}." if choices else "")
+    else:
+
+        async def ask_freely(ctx: Context, question: str, choices: list[str] | None = None) -> str:
+            """Ask a person."""
+            return await ask_person(ctx, question, choices=choices or (), **asks)
+
+        function = ask_freely
+        words = f"{_ASKS} With choices, the answer is one of them."
+    made = tool(name=name, description=description or words)(function)
+    return replace(made, pause_on=())
+
+
+_ASKS = (
+    "Ask a person a question, and wait for the answer. Use it where only a person can know or "
+    "decide; say in the question all that is needed to answer it."
+)
+
+
+def _answer_type(choices: Sequence[str], type_: Any) -> tuple[Annotation, dict[str, Any]]:
+    """Return what reads an answer, and its schema."""
+    if isinstance(choices, str) or not all(isinstance(each, str) for each in choices):
+        raise Misuse(f"choices={choices!r:.200}: write a list of texts")
+    if not choices:
+        kind = annotation_of(type_, QUESTION)
+        return kind, dict(kind.schema or {})
+    if type_ is not str:
+        raise Misuse("an answer is one of choices= or of a type=, not both")
+    if len(set(choices)) < max(_FEWEST, len(choices)):
+        raise Misuse(f"choices={list(choices)!r:.200}: give two or more, each once")
+    kind = annotation_of(Literal[tuple(choices)], QUESTION)
+    return kind, {"enum": list(choices)}
+
+
+def _request(question: str, wrong: str, schema: dict[str, Any], policy: Policy) -> GateRequest:
+    asked = f"{question} (asked again: {wrong})" if wrong else question
+    digest = digest_of(QUESTION, {"question": asked, "wants": schema})
+    line = shortened(asked)
+    gate = NewGate(
+        kind=GateKind.QUESTION,
+        tool=QUESTION,
+        digest=digest,
+        summary=line,
+        policy=JsonText(encode(policy.record())),
+    )
+    shown = {
+        "kind": GateKind.QUESTION.value,
+        "tool": QUESTION,
+        "question": asked,
+        "summary": line,
+        "digest": digest,
+        "wants": schema,
+        "policy": policy.record(),
+    }
+    return GateRequest(
+        gate=gate,
+        shown=shown,
+        tell_after=policy.tell_after if current_notify().is_any else (),
+        timeout=policy.timeout_ms,
+        on_timeout=policy.silence,
+    )

@@ -1,0 +1,239 @@
+"""Tells people of open gates: notifiers, and the two that the kit has.
+
+A notifier is a function of a `Notice`. It is called at once when a gate is asked, at each reminder,
+and when it is escalated; each call is a step of its own. It is called at least once, with a key
+that stays the same; one that fails is tried three times, and never fails the run.
+"""
+
+import hashlib
+import hmac
+import inspect
+import time
+from base64 import b64decode, b64encode
+from binascii import Error as NotBase64
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+import orjson
+
+from substrate.engine.context.context import Context
+from substrate.engine.function.place import described
+from substrate.engine.run.services import log
+from substrate.engine.step.step import Step
+from substrate.values.codec import decode, fingerprint
+from substrate.values.errors import Misuse
+from substrate.values.gates import code_of
+from substrate.values.records import Effect, JsonText, Kind, Promise
+from substrate.values.retry import Retry
+from substrate.values.secret import Secret
+
+_TIMEOUT_S = 10.0
+_RETRY = Retry(max_attempts=3, initial=timedelta(seconds=1), max_delay=timedelta(seconds=5))
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What people are told of an open gate."""
+
+    #: The gate's id.
+    gate: str
+    #: Its short name: what one types.
+    code: str
+    #: The run that asks.
+    run: str
+    #: ``approval``, ``question`` or ``unknown``.
+    kind: str
+    #: The tool that is to be called.
+    tool: str
+    #: One line.
+    summary: str
+    #: What is shown: the arguments of the call, or the question with its choices.
+    shown: dict[str, Any]
+    #: The digest that a decision names.
+    digest: str
+    #: Who is asked, where the policy says so; from the escalation on, who is told then.
+    to: str | None
+    #: When its time is over, in ms since 1970; None is never.
+    expires_at: int | None
+    #: 0 at once, then one more at each reminder.
+    reminder: int = 0
+
+
+Notifier = Callable[[Notice], Any]
+"""Tells somebody of a gate: a plain or an async function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """The hook `notify`: no notifier, one or several."""
+
+    notifiers: tuple[Notifier, ...] = field(default=())
+
+    @property
+    def is_any(self) -> bool:
+        """Whether anybody is told."""
+        return bool(self.notifiers)
+
+
+NOBODY = Notify()
+"""Nobody is told; whoever looks sees the gate."""
+
+
+_TELLING: ContextVar[Notify] = ContextVar("ostinato_notify", default=NOBODY)
+
+
+@contextmanager
+def telling(notify: Notify) -> Iterator[None]:
+    """Let gates that are asked in this block be told to these notifiers: by tools, too."""
+    token = _TELLING.set(notify)
+    try:
+        yield
+    finally:
+        _TELLING.reset(token)
+
+
+def current_notify() -> Notify:
+    """Return who is told of gates of the agent that is at work."""
+    return _TELLING.get()
+
+
+def notify_of(given: Any) -> Notify:
+    """Return the hook `notify`. Raises `Misuse` for what is none."""
+    if given is None:
+        return NOBODY
+    found = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    for each in found:
+        if not callable(each) or isinstance(each, type):
+            raise Misuse(
+                f"`notify` has {described(each)}; write functions of a Notice, such as "
+                'webhook("https://example.org/hook", secret=Secret("HOOK_SECRET"))'
+            )
+    return Notify(tuple(found))
+
+
+def tell(notify: Notify) -> Callable[[Context, Promise, int], Awaitable[None]]:
+    """Return what tells all of them, by steps in the context of a gate."""
+
+    async def tell_all(ctx: Context, gate: Promise, n: int) -> None:
+        notice = _notice(gate, n)
+        for i, notifier in enumerate(notify.notifiers):
+            # Named by number, for a reminder that was missed leaves no step.
+            step = _step(f"tell_{n}_{i}" if i else f"tell_{n}", notifier, notice)
+            try:
+                await ctx.checkpoint(step)
+            except Exception as error:  # noqa: BLE001 - told; it must not fail the run
+                log.warning("run %s: nobody was told of %s: %s", gate.run_id, notice.code, error)
+
+    return tell_all
+
+
+def _step(name: str, notifier: Notifier, notice: Notice) -> Step:
+    own = notifier if inspect.isroutine(notifier) else type(notifier).__call__
+    call = _tell if inspect.iscoroutinefunction(own) else _tell_plainly
+    return Step(
+        name=name,
+        call=partial(call, notifier, notice),
+        fingerprint=fingerprint(Kind.STEP.value, name),
+        effect=Effect.IDEMPOTENT,
+        retry=_RETRY,
+        timeout=_TIMEOUT_S,
+    )
+
+
+async def _tell(notifier: Notifier, notice: Notice) -> None:
+    await notifier(notice)
+
+
+def _tell_plainly(notifier: Notifier, notice: Notice) -> None:
+    notifier(notice)
+
+
+def _notice(gate: Promise, n: int) -> Notice:
+    shown: dict[str, Any] = decode(gate.input or JsonText("{}"))
+    policy = shown.get("policy") or {}
+    plan = shown["plan"]
+    to = policy.get("to")
+    escalate = policy.get("escalate")
+    if escalate and n:
+        after = plan["tell_at"][n] - plan["tell_at"][0]
+        to = escalate["to"] if after >= round(escalate["after_s"] * 1000) else to
+    return Notice(
+        gate=gate.id,
+        code=code_of(gate.id),
+        run=gate.run_id,
+        kind=shown.get("kind", "approval"),
+        tool=shown["tool"],
+        summary=shown["summary"],
+        shown={k: shown[k] for k in ("arguments", "question", "choices") if k in shown},
+        digest=shown["digest"],
+        to=to,
+        expires_at=plan["expires_at"],
+        reminder=n,
+    )
+
+
+def webhook(url: str, *, secret: Secret[str] | str | None = None) -> Notifier:
+    """Return a notifier that posts each `Notice` as JSON, signed as Standard Webhooks are.
+
+    The headers ``webhook-id`` (the same at every attempt), ``webhook-timestamp`` and
+    ``webhook-signature`` let the receiver verify it with any library of Standard Webhooks, and
+    drop what comes twice. An answer other than 2xx is tried again.
+
+    Args:
+        url: Where to, ``https://…``; ``http://`` for a loopback address only.
+        secret: The signing key: ``whsec_`` and base64, or any text. Not signed, without one.
+
+    Example:
+        >>> notify = webhook("https://example.org/gates", secret=Secret("HOOK_SECRET"))
+    """
+    parts = urlsplit(str(url))
+    is_loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
+    if not parts.hostname or not (parts.scheme == "https" or is_loopback):
+        raise Misuse(f"webhook({url!r:.200}): write an address that begins with https://")
+
+    def post(notice: Notice) -> None:
+        body = orjson.dumps({"type": f"gate.{notice.kind}", "data": asdict(notice)})
+        id_ = f"{notice.code}.{notice.reminder}"
+        headers = {"content-type": "application/json", **_signed(secret, id_, body)}
+        request = Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - https
+        with _OPENER.open(request, timeout=_TIMEOUT_S):
+            pass
+
+    return post
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """Follows no redirect: what is signed goes where it was meant to go."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Refuse."""
+
+
+_OPENER = build_opener(_NoRedirect)
+
+
+def _signed(secret: Secret[str] | str | None, id_: str, body: bytes) -> Mapping[str, str]:
+    """Return the headers of Standard Webhooks for a body."""
+    now = str(int(time.time()))
+    headers = {"webhook-id": id_, "webhook-timestamp": now}
+    if secret is None:
+        return headers
+    key = secret.reveal() if isinstance(secret, Secret) else secret
+    signed = hmac.digest(_key(key), f"{id_}.{now}.".encode() + body, hashlib.sha256)
+    return headers | {"webhook-signature": f"v1,{b64encode(signed).decode()}"}
+
+
+def _key(secret: str) -> bytes:
+    if secret.startswith("whsec_"):
+        try:
+            return b64decode(secret.removeprefix("whsec_"), validate=True)
+        except NotBase64:
+            raise Misuse("the secret of a webhook begins with whsec_ and is no base64") from None
+    return secret.encode()

@@ -1,0 +1,184 @@
+"""The condition of a standing rule: ``cents < 2000 and currency in ["EUR", "CHF"]``. Pure.
+
+One or more comparisons, joined by ``and``. A field is a name of the tool's arguments, or a path of
+names: ``order.total``. A value is JSON; a word without quotes is text. There is no ``or``: write
+two rules.
+
+===============================  ==================================================================
+comparison                       holds where the field
+===============================  ==================================================================
+``= != < <= > >=``               is, is not, is less, … ; text is compared with text only
+``in [1, 2]``                    is one of these
+``starts "/srv/"``               is text that begins so
+``has "x"``                      is text or a list that has it
+===============================  ==================================================================
+
+Invariant: what cannot be compared is never taken for a yes that lets something through. A field
+that is not there makes no comparison hold; one of another type than the value makes it unknown.
+"""
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from substrate.values.errors import Misuse
+
+_TOKEN = re.compile(
+    r"""\s*(?P<field>[A-Za-z_][\w.]*)\s*
+        (?P<op>!=|<=|>=|=|<|>|\bin\b|\bstarts\b|\bhas\b)\s*
+        (?P<value>"(?:[^"\\]|\\.)*"|\[[^\]]*\]|[^\s"\[\]]+)\s*""",
+    re.VERBOSE,
+)
+_AND = re.compile(r"and\b\s*")
+_HINT = 'write FIELD OP VALUE, as in cents < 2000 and currency = "EUR"'
+_ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_NOTHING = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One comparison of a field with a value."""
+
+    field: str
+    op: str
+    value: Any
+
+    def holds(self, arguments: Mapping[str, Any]) -> bool | None:
+        """Whether it holds of these arguments; None where the two cannot be compared."""
+        found = _at(arguments, self.field)
+        if found is _NOTHING:
+            return False
+        return _HOLDS[self.op](found, self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleCondition:
+    """What a rule says of arguments: all of its comparisons."""
+
+    comparisons: tuple[Comparison, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "RuleCondition":
+        """Read a condition; empty text holds of everything. Raises `Misuse`."""
+        rest, found = text.strip(), []
+        while rest:
+            match = _TOKEN.match(rest)
+            if match is None:
+                raise Misuse(f"the condition {text!r:.300} cannot be read at {rest!r:.60}; {_HINT}")
+            found.append(Comparison(match["field"], match["op"], _value(match["value"], text)))
+            _check(found[-1], text)
+            rest = rest[match.end() :]
+            if rest and not (joined := _AND.match(rest)):
+                raise Misuse(
+                    f"the condition {text!r:.300} has {rest!r:.60} where `and` belongs; {_HINT}"
+                )
+            if rest and joined and not (rest := rest[joined.end() :]):
+                raise Misuse(f"the condition {text!r:.300} ends with `and`; {_HINT}")
+        return cls(tuple(found))
+
+    def holds(self, arguments: Mapping[str, Any]) -> bool | None:
+        """Whether all comparisons hold; None where none fails and one cannot be judged."""
+        said = [each.holds(arguments) for each in self.comparisons]
+        if False in said:
+            return False
+        return None if None in said else True
+
+    def fields(self) -> frozenset[str]:
+        """Return the names of the arguments that it asks about."""
+        return frozenset(each.field.partition(".")[0] for each in self.comparisons)
+
+
+def _check(comparison: Comparison, text: str) -> None:
+    """Refuse a comparison that could never hold."""
+    op, value = comparison.op, comparison.value
+    if op == "in" and not isinstance(value, list):
+        raise Misuse(f'the condition {text!r:.300}: `in` takes a list, as in currency in ["EUR"]')
+    if op == "starts" and not isinstance(value, str):
+        raise Misuse(f'the condition {text!r:.300}: `starts` takes text, as in path starts "/srv/"')
+    if op in _ORDERS and not (_is_number(value) or isinstance(value, str)):
+        raise Misuse(f"the condition {text!r:.300}: {op} compares numbers or texts")
+
+
+def _value(text: str, whole: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        if text[0] in '"[':
+            raise Misuse(
+                f"the condition {whole!r:.300} has {text!r:.60}, which is no JSON; {_HINT}"
+            ) from None
+        return text
+
+
+def _at(arguments: Any, path: str) -> Any:
+    for name in path.split("."):
+        if not isinstance(arguments, Mapping) or name not in arguments:
+            return _NOTHING
+        arguments = arguments[name]
+    return arguments
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
+def _is_same(found: Any, value: Any) -> bool | None:
+    if _is_number(found) and _is_number(value):
+        return bool(_number(found) == _number(value))
+    if type(found) is not type(value):
+        return None if found is not None and value is not None else False
+    return bool(found == value)
+
+
+def _number(value: Any) -> Decimal:
+    """Return a number as it is written: 0.1 is a tenth, whoever has read it."""
+    return Decimal(str(value))
+
+
+def _is_other(found: Any, value: Any) -> bool | None:
+    same = _is_same(found, value)
+    return None if same is None else not same
+
+
+def _is_one(found: Any, values: Any) -> bool | None:
+    said = [_is_same(found, each) for each in values]
+    if True in said:
+        return True
+    return None if None in said else False
+
+
+def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool | None]:
+    def holds(found: Any, value: Any) -> bool | None:
+        if _is_number(found) and _is_number(value):
+            found, value = _number(found), _number(value)
+            return None if found.is_nan() or value.is_nan() else bool(compare(found, value))
+        both = isinstance(found, str) and isinstance(value, str)
+        return bool(compare(found, value)) if both else None
+
+    return holds
+
+
+def _starts(found: Any, value: Any) -> bool | None:
+    return found.startswith(value) if isinstance(found, str) else None
+
+
+def _has(found: Any, value: Any) -> bool | None:
+    if isinstance(found, list | tuple):
+        return _is_one(value, found)
+    both = isinstance(found, str) and isinstance(value, str)
+    return value in found if both else None
+
+
+_HOLDS: Mapping[str, Callable[[Any, Any], bool | None]] = {
+    "=": _is_same,
+    "!=": _is_other,
+    "in": _is_one,
+    "starts": _starts,
+    "has": _has,
+    **{op: _ordered(compare) for op, compare in _ORDERS.items()},
+}

@@ -1,0 +1,146 @@
+"""Gates: questions to people that a run waits for.
+
+- A gate is a promise, and a row of `gates` that is written in the same commit. Whoever decides it
+  settles both, with a worker or without.
+- What was shown, and the policy of that day, are recorded when it is asked. Reminders and the end
+  of its time are planned from that record, so new code changes no open gate.
+- Silence decides nothing, unless the recorded policy says what it means.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from substrate.engine.run.execution import Execution
+from substrate.engine.run.unreadable import misformed
+from substrate.values.codec import decode, encode
+from substrate.values.errors import Paused
+from substrate.values.gates import PROMISE_STATES, GateState, NewGate
+from substrate.values.records import JsonText, Promise, PromiseState
+
+Tell = Callable[[Promise, int], Awaitable[None]]
+"""Tells people of an open gate, for the n-th time, from 0."""
+
+
+class NoUseLeft(Exception):
+    """The rule that was to let a call through has no use left, or is gone. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRequest:
+    """What is asked."""
+
+    #: The gate's row.
+    gate: NewGate
+    #: What is shown: the tool and its arguments, or the question. JSON by names.
+    shown: Mapping[str, Any]
+    #: After how many ms people are told of it: at once, and to remind them.
+    tell_after: tuple[int, ...] = (0,)
+    #: After how many ms its time is over; None is never.
+    timeout: int | None = None
+    #: What silence means then: `expired` or `auto_approved`.
+    on_timeout: GateState = GateState.EXPIRED
+
+
+@dataclass(frozen=True, slots=True)
+class GateOutcome:
+    """What became of a gate."""
+
+    #: `approved`, `edited`, `denied`, `answered`, `expired`, `withdrawn` or `auto_approved`.
+    state: GateState
+    #: Who decided; None where nobody did.
+    by: str | None = None
+    #: Over which channel.
+    via: str | None = None
+    #: Why.
+    reason: str | None = None
+    #: The rule that decided.
+    rule: str | None = None
+    #: The arguments that a person has put in the place of the model's.
+    arguments: Mapping[str, Any] | None = None
+    #: The answer to a question.
+    answer: Any = None
+
+    @property
+    def value(self) -> JsonText:
+        """The outcome as the value of the gate's promise: what is not there is left out."""
+        given = {name: getattr(self, name) for name in ("by", "via", "reason", "rule", "arguments")}
+        record = {name: value for name, value in given.items() if value is not None}
+        if self.state is GateState.ANSWERED:
+            record["answer"] = self.answer
+        return JsonText(encode({"state": self.state.value, **record}))
+
+
+async def await_gate(
+    execution: Execution,
+    recorded: Promise | None,
+    new_promise: Promise,
+    request: Callable[[], GateRequest],
+    tell: Tell,
+) -> Promise:
+    """Return a gate's settled promise: asked now, or at an earlier claim.
+
+    Raises `NoUseLeft`.
+    """
+    gate = recorded or await _open(execution, new_promise, request())
+    if gate.is_settled:
+        return gate
+    plan = _plan_of(gate)
+    for n, moment in enumerate(plan["tell_at"]):
+        if n and (settled := await execution.wakeups.wait_for_gate(gate, moment)):
+            return settled
+        following = plan["tell_at"][n + 1 : n + 2]
+        if not following or following[0] > execution.now_ms:  # of those missed, the last is enough
+            await tell(gate, n)
+    if settled := await execution.wakeups.wait_for_gate(gate, plan["expires_at"]):
+        return settled
+    return await _expire(execution, gate, GateState(plan["on_timeout"]))
+
+
+async def _open(execution: Execution, promise: Promise, request: GateRequest) -> Promise:
+    """Commit a gate; return its promise, which a rule may have settled at once."""
+    now = promise.created_at
+    expires_at = None if request.timeout is None else now + request.timeout
+    plan = {
+        "tell_at": [now + each for each in request.tell_after],
+        "expires_at": expires_at,
+        "on_timeout": request.on_timeout.value,
+    }
+    gate = replace(request.gate, expires_at=expires_at)
+    asked = replace(promise, input=JsonText(encode({**request.shown, "plan": plan})))
+    if gate.state is not GateState.PENDING:
+        outcome = GateOutcome(gate.state, via="rule", rule=gate.rule)
+        asked = replace(
+            asked, state=PROMISE_STATES[gate.state], value=outcome.value, settled_at=now
+        )
+    opened = await execution.recorder.open_gate(asked, gate)
+    if opened is None:
+        raise NoUseLeft
+    return opened
+
+
+async def _expire(execution: Execution, gate: Promise, state: GateState) -> Promise:
+    outcome = GateOutcome(state, via="timeout")
+    over = replace(
+        gate,
+        state=PROMISE_STATES[state],
+        value=outcome.value,
+        settled_at=execution.now_ms,
+    )
+    return await execution.recorder.settle_gate(over, state, "timeout")
+
+
+def _plan_of(gate: Promise) -> Mapping[str, Any]:
+    """Return when people are to be told, and when its time is over. Raises `Paused`."""
+    plan = decode(gate.input or JsonText("{}")).get("plan")
+    if not isinstance(plan, dict) or not {"tell_at", "expires_at", "on_timeout"} <= plan.keys():
+        raise Paused(misformed(gate, "input"))
+    return plan
+
+
+def read_gate(promise: Promise) -> GateOutcome:
+    """Return the outcome that a settled gate's promise records."""
+    if promise.state is PromiseState.CANCELLED or promise.value is None:
+        return GateOutcome(GateState.WITHDRAWN)
+    record = decode(promise.value)
+    return GateOutcome(**{**record, "state": GateState(record["state"])})

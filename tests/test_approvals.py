@@ -1,0 +1,564 @@
+"""A tool that asks is called once a person has said so, and never otherwise."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from substrate import Client, Context, RunStatus, WorkerOptions, connect, durable
+from substrate.agent import Answer, Model, Policy, Tool, approve, deny, find_gate, tool
+from substrate.agent.policy import Escalation
+from substrate.agent.rules import read_rule
+from substrate.models.messages import ToolMessage
+from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
+from substrate.testing import ManualClock
+from substrate.values.codec import decode
+from substrate.values.errors import GateClosed, Misuse, RunFailed
+from substrate.values.gates import Gate, GateState
+from substrate.values.records import JsonText
+from substrate.values.retry import Retry
+from tests.loops import TASK, make_agent
+from tests.runs import QUICK, reached
+
+ASK = WorkerOptions(idle_timeout=timedelta(0), poll=timedelta(milliseconds=20))
+
+
+@dataclass
+class Shop:
+    """A till, what it was asked for, and what the model was told."""
+
+    paid: list[tuple[str, int]] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+
+    def refund(self, **options: Any) -> Tool:
+        """Return the tool that pays."""
+
+        @tool(name="refund", **options)
+        def refund(order: str, cents: int) -> str:
+            """Pay back."""
+            self.paid.append((order, cents))
+            return f"paid {cents}"
+
+        return refund
+
+    def model(self, *calls: Any) -> Model:
+        """Return a model that makes these calls, then answers with all it was told."""
+
+        def script(request: Request) -> Any:
+            self.requests.append(request)
+            told = [m for m in request.messages if isinstance(m, ToolMessage)]
+            if not told:
+                return say(*calls)
+            return say(" | ".join(result.content for m in told for result in m.results))
+
+        return Model("scripted:shop", script=script)
+
+
+PAY = call("refund", order="A-17", cents=4900)
+
+
+async def settle(client: Client, *agents: Any) -> None:
+    """Drive what can be driven, until all of it waits or has ended."""
+    async with client.work(list(agents), options=ASK) as worker:
+        await worker.run_until_idle()
+
+
+async def open_gates(client: Client) -> list[Gate]:
+    """Return the open gates."""
+    return list(await client.store.gates.pending())
+
+
+@asynccontextmanager
+async def asking(
+    url: str, *tools: Tool, calls: tuple[Any, ...] = (PAY,), shop: Shop | None = None, **given: Any
+) -> AsyncIterator[tuple[Client, Any]]:
+    """Start an agent that calls these tools, and drive it until it asks; with no worker then."""
+    agent = make_agent((shop or Shop()).model(*calls), tools, **given)
+    async with connect(url) as client:
+        await client.start(agent, TASK, id="a/1")
+        await settle(client, agent)
+        yield client, agent
+
+
+async def answered(client: Client, agent: Any) -> str:
+    """Return the answer: all that the model was told."""
+    await settle(client, agent)
+    return (await client.result("a/1", agent)).text
+
+
+async def test_approved_with_no_worker_alive(store_url: str) -> None:
+    """The call waits, holds nothing, is approved while nobody works, and is then made once."""
+    shop = Shop()
+    async with asking(store_url, shop.refund(approve=True), shop=shop) as (client, agent):
+        assert (await client.get("a/1")).status is RunStatus.SUSPENDED
+        assert shop.paid == []
+        (gate,) = await open_gates(client)
+        assert (gate.tool, gate.summary) == ("refund", "refund(order='A-17', cents=4900)")
+
+        await approve(client, gate, by="ada")
+
+        assert await answered(client, agent) == "paid 4900"
+        assert shop.paid == [("A-17", 4900)]
+        keys = [row.key for row in await client.journal("a/1") if row.key.startswith("tools")]
+        assert keys == ["tools.0/refund.0/gate.0", "tools.0/refund.0"]
+
+
+async def test_denied(store_url: str) -> None:
+    """A denial's reason is the call's result, which the model sees; nothing is paid."""
+    shop = Shop()
+    async with asking(store_url, shop.refund(approve=True), shop=shop) as (client, agent):
+        (gate,) = await open_gates(client)
+        await deny(client, gate, by="ada", why="ask the customer first")
+        assert (
+            await answered(client, agent)
+            == "refund was not called: ada denied it: ask the customer first"
+        )
+        assert shop.paid == []
+        told = shop.requests[-1].messages[-1]
+        assert isinstance(told, ToolMessage)
+        assert told.results[0].is_error
+
+
+async def test_a_denial_needs_a_reason(store_url: str) -> None:
+    """Without words for the model nothing is decided."""
+    shop = Shop()
+    async with asking(store_url, shop.refund(approve=True), shop=shop) as (client, _):
+        (gate,) = await open_gates(client)
+        with pytest.raises(Misuse, match="reason"):
+            await deny(client, gate, by="ada", why=" ")
+        assert len(await open_gates(client)) == 1
+
+
+async def test_edited(store_url: str) -> None:
+    """Edited arguments run in place of the model's, which is told what ran; the row keeps both."""
+    shop = Shop()
+    refund = shop.refund(approve=True)
+    async with asking(store_url, refund, shop=shop) as (client, agent):
+        (gate,) = await open_gates(client)
+        await approve(client, gate, by="ada", edit={"cents": 100}, tools=[refund])
+        said = await answered(client, agent)
+        assert shop.paid == [("A-17", 100)]
+        assert said.endswith("paid 100")
+        assert '"cents":100' in said
+        row = next(r for r in await client.journal("a/1") if r.key == "tools.0/refund.0")
+        given = decode(row.input or JsonText(""))
+        assert given["arguments"]["cents"] == 4900
+        assert given["ran"] == {"cents": 100, "order": "A-17"}
+
+
+@pytest.mark.parametrize("edit", [{"cents": "many"}, {"cent": 1}, {"order": None}])
+@pytest.mark.parametrize("has_tools", [True, False])
+async def test_an_edit_that_does_not_fit(
+    store_url: str, edit: dict[str, Any], *, has_tools: bool
+) -> None:
+    """It is refused before anything is decided, whether the tool's code is there or not."""
+    shop = Shop()
+    refund = shop.refund(approve=True)
+    async with asking(store_url, refund, shop=shop) as (client, _):
+        (gate,) = await open_gates(client)
+        tools = [refund] if has_tools else []
+        with pytest.raises(Misuse):
+            await approve(client, gate, by="ada", edit=edit, tools=tools)
+        assert len(await open_gates(client)) == 1
+
+
+async def test_only_where_it_is_wanted(store_url: str) -> None:
+    """A function of the arguments says of which calls a person is asked; the others are made."""
+    shop = Shop()
+    refund = shop.refund(approve=lambda cents: cents > 2000)
+    calls = (call("refund", order="A", cents=100), call("refund", order="B", cents=4900))
+    async with asking(store_url, refund, calls=calls, shop=shop) as (client, agent):
+        assert shop.paid == [("A", 100)]
+        (gate,) = await open_gates(client)
+        await approve(client, gate, by="ada")
+        assert await answered(client, agent) == "paid 100 | paid 4900"
+
+
+async def test_several_in_any_order(store_url: str) -> None:
+    """Gates that are open at once are decided in any order, each for its own call."""
+    shop = Shop()
+    calls = [call("refund", order=str(i), cents=i) for i in range(3)]
+    refund = shop.refund(approve=True)
+    async with asking(store_url, refund, calls=tuple(calls), shop=shop) as (client, agent):
+        gates = await open_gates(client)
+        assert len(gates) == 3
+        for i in (2, 0):
+            gate = next(each for each in gates if f"order='{i}'" in each.summary)
+            await approve(client, gate, by="ada")
+            await settle(client, agent)
+        await deny(client, (await open_gates(client))[0], by="bob", why="no")
+        assert await answered(client, agent) == (
+            "paid 0 | refund was not called: bob denied it: no | paid 2"
+        )
+        assert shop.paid == [("2", 2), ("0", 0)]
+
+
+async def test_a_tool_that_is_a_durable_function(store_url: str) -> None:
+    """A tool with a ctx is asked about before its first step, and edited like any other."""
+    shop = Shop()
+
+    @tool(name="refund", approve=True)
+    async def refund(ctx: Context, order: str, cents: int) -> str:
+        """Pay back, in two steps."""
+
+        def pay(half: int) -> int:
+            shop.paid.append((order, half))
+            return half
+
+        halves = [await ctx.step(pay, cents // 2, name="pay") for _ in range(2)]
+        return f"paid {sum(halves)}"
+
+    async with asking(store_url, refund, shop=shop) as (client, agent):
+        assert shop.paid == []
+        (gate,) = await open_gates(client)
+        await approve(client, gate, by="ada", edit={"cents": 100}, tools=[refund])
+        assert (await answered(client, agent)).endswith("paid 100")
+        assert shop.paid == [("A-17", 50), ("A-17", 50)]
+
+
+async def test_one_gate_covers_all_attempts(store_url: str) -> None:
+    """A call that is tried again is not asked about again."""
+    shop, tries = Shop(), []
+
+    @tool(name="refund", effect="idempotent", approve=True, retry=Retry(max_attempts=3, initial=0))
+    def refund(order: str, cents: int) -> str:
+        """Pay back."""
+        tries.append(cents)
+        if len(tries) < 3:
+            raise OSError("away")
+        return "paid"
+
+    async with asking(store_url, refund, shop=shop) as (client, agent):
+        (gate,) = await open_gates(client)
+        await approve(client, gate, by="ada")
+        assert await answered(client, agent) == "paid"
+        assert len(tries) == 3
+        assert len(await client.store.gates.of_tree("a/1")) == 1
+
+
+async def test_a_recorded_gate_holds(store_url: str) -> None:
+    """Where the tool asks no more when its run goes on, what a person said holds all the same."""
+    shop = Shop()
+    async with asking(store_url, shop.refund(approve=True), shop=shop) as (client, _):
+        (gate,) = await open_gates(client)
+        await deny(client, gate, by="ada", why="no")
+        later = make_agent(shop.model(PAY), [shop.refund()])
+        assert "ada denied it: no" in await answered(client, later)
+        assert shop.paid == []
+
+
+async def test_a_call_that_was_made_is_not_asked_about(store_url: str) -> None:
+    """A tool that asks from now on does not ask about calls that were made before."""
+    shop = Shop()
+    old = make_agent(shop.model(PAY), [shop.refund()])
+    async with connect(store_url) as client:
+        await client.start(old, TASK, id="a/1")
+        assert await answered(client, old) == "paid 4900"
+        new = make_agent(shop.model(PAY), [shop.refund(approve=True)])
+        assert await answered(client, new) == "paid 4900"
+        assert await open_gates(client) == []
+
+
+@pytest.mark.parametrize(
+    "text, happens",
+    [
+        ("allow refund", "paid"),
+        ("allow refund where cents < 5000", "paid"),
+        ("allow refund where cents < 2000", "asked"),
+        ("allow re*", "paid"),
+        ("allow search", "asked"),
+        ('allow refund where cents < "5000"', "asked"),
+        ("deny refund where cents > 2000", "denied"),
+        ('deny refund where cents > "2000"', "denied"),
+    ],
+)
+async def test_a_standing_rule(store_url: str, text: str, happens: str) -> None:
+    """A rule decides in a person's place; one that cannot be judged lets nothing through."""
+    shop = Shop()
+    agent = make_agent(shop.model(PAY), [shop.refund(approve=True)])
+    async with connect(store_url) as client:
+        rule = read_rule(text, by="ada", now=1)
+        await client.store.gates.add_rule(rule)
+        await client.start(agent, TASK, id="a/1")
+        await settle(client, agent)
+        gates = await client.store.gates.of_tree("a/1")
+        assert [each.state for each in gates] == [
+            {
+                "paid": GateState.AUTO_APPROVED,
+                "asked": GateState.PENDING,
+                "denied": GateState.DENIED,
+            }[happens]
+        ]
+        assert bool(shop.paid) == (happens == "paid")
+        if happens != "asked":
+            assert gates[0].rule == rule.id
+            said = await answered(client, agent)
+            assert ("standing rule denies it" in said) == (happens == "denied")
+
+
+@pytest.mark.parametrize("texts", [("deny *", "allow refund"), ("allow refund", "deny *")])
+async def test_deny_beats_allow(store_url: str, texts: tuple[str, str]) -> None:
+    """In whatever order the rules were made; also for a tool that asks nobody by itself."""
+    shop = Shop()
+    agent = make_agent(shop.model(PAY), [shop.refund()])
+    async with connect(store_url) as client:
+        for i, text in enumerate(texts):
+            await client.store.gates.add_rule(read_rule(text, by="ada", now=i))
+        await client.start(agent, TASK, id="a/1")
+        assert "denies it" in await answered(client, agent)
+        assert shop.paid == []
+
+
+async def test_a_deny_rule_after_the_approval(store_url: str) -> None:
+    """What was approved and is denied by a rule before it is made is not made."""
+    shop = Shop()
+    async with asking(store_url, shop.refund(approve=True), shop=shop) as (client, agent):
+        (gate,) = await open_gates(client)
+        await approve(client, gate, by="ada")
+        await client.store.gates.add_rule(read_rule("deny refund", by="bob", now=1))
+        assert "standing rule denies it" in await answered(client, agent)
+        assert shop.paid == []
+
+
+async def test_an_edit_into_what_a_rule_denies(store_url: str) -> None:
+    """Rules judge what would run: such an approval is refused, and the gate stays open."""
+    shop = Shop()
+    async with asking(store_url, shop.refund(approve=True), shop=shop) as (client, _):
+        await client.store.gates.add_rule(
+            read_rule("deny refund where cents > 5000", by="bob", now=1)
+        )
+        (gate,) = await open_gates(client)
+        with pytest.raises(Misuse, match="denies"):
+            await approve(client, gate, by="ada", edit={"cents": 9900})
+        assert len(await open_gates(client)) == 1
+
+
+async def test_a_rule_of_one_use(store_url: str) -> None:
+    """Of calls side by side one is let through by a rule's last use, and the others are asked."""
+    shop = Shop()
+    calls = tuple(call("refund", order=str(i), cents=i) for i in range(3))
+    agent = make_agent(shop.model(*calls), [shop.refund(approve=True)])
+    async with connect(store_url) as client:
+        rule = read_rule("allow refund", by="ada", now=1)
+        await client.store.gates.add_rule(replace(rule, uses_left=1))
+        await client.start(agent, TASK, id="a/1")
+        await settle(client, agent)
+        assert len(shop.paid) == 1
+        assert len(await open_gates(client)) == 2
+
+
+class Money(BaseModel):
+    """An amount."""
+
+    amount: Decimal
+    currency: str
+
+
+async def test_rules_of_typed_arguments(store_url: str) -> None:
+    """A field inside of a typed argument, and a Decimal, are compared as what they are."""
+    paid: list[Money] = []
+
+    @tool(name="refund", approve=Policy(rules=["allow refund where money.amount < 20"]))
+    def refund(money: Money) -> str:
+        """Pay back."""
+        paid.append(money)
+        return "paid"
+
+    small = call("refund", money={"amount": "19.99", "currency": "EUR"})
+    large = call("refund", money={"amount": "20.00", "currency": "EUR"})
+    async with asking(store_url, refund, calls=(small, large)) as (client, _):
+        assert paid == [Money(amount=Decimal("19.99"), currency="EUR")]
+        assert len(await open_gates(client)) == 1
+
+
+@pytest.mark.parametrize("means", ["deny", "approve"])
+async def test_silence(store_url: str, means: str) -> None:
+    """After its time a gate means what its policy says, and the record says that nobody decided."""
+    shop, clock = Shop(), ManualClock()
+    policy = Policy(timeout=timedelta(days=2), on_timeout=means)  # type: ignore[arg-type]
+    agent = make_agent(shop.model(PAY), [shop.refund(approve=policy)])
+    async with connect(store_url, clock) as client:
+        await client.start(agent, TASK, id="a/1")
+        await settle(client, agent)
+        clock.advance(2 * 86_400 - 1)
+        await settle(client, agent)
+        assert len(await open_gates(client)) == 1
+        clock.advance(1)
+        said = await answered(client, agent)
+        (gate,) = await client.store.gates.of_tree("a/1")
+        assert gate.via == "timeout"
+        assert gate.decided_by is None
+        if means == "deny":
+            assert gate.state is GateState.EXPIRED
+            assert said == "refund was not called: nobody has decided in time"
+            assert shop.paid == []
+        else:
+            assert gate.state is GateState.AUTO_APPROVED
+            assert shop.paid == [("A-17", 4900)]
+        with pytest.raises(GateClosed):
+            await approve(client, gate, by="ada")
+
+
+async def test_without_a_timeout_it_waits_for_ever(store_url: str) -> None:
+    """Ten years later the gate is open, and is approved."""
+    shop, clock = Shop(), ManualClock()
+    agent = make_agent(shop.model(PAY), [shop.refund(approve=True)])
+    async with connect(store_url, clock) as client:
+        await client.start(agent, TASK, id="a/1")
+        await settle(client, agent)
+        clock.advance(10 * 365 * 86_400)
+        await settle(client, agent)
+        (gate,) = await open_gates(client)
+        await approve(client, gate, by="ada")
+        assert await answered(client, agent) == "paid 4900"
+
+
+async def test_a_denial_that_fails_the_run(store_url: str) -> None:
+    """With on_denied="fail" a denial ends the run, and what it did is undone."""
+    shop, undone = Shop(), []
+
+    @durable(name="release")
+    async def release(ctx: Context, item: str) -> None:
+        undone.append(item)
+
+    @tool
+    async def reserve(ctx: Context, item: str) -> str:
+        """Reserve."""
+        return await ctx.step(lambda item: f"reserved {item}", item, name="reserve", undo=release)
+
+    refund = shop.refund(approve=Policy(on_denied="fail"))
+
+    def script(request: Request) -> Any:
+        told = [m for m in request.messages if isinstance(m, ToolMessage)]
+        return say(call("reserve", item="lamp")) if not told else say(PAY)
+
+    agent = make_agent(Model("scripted:two", script=script), [reserve, refund])
+    async with connect(store_url) as client:
+        await client.start(agent, TASK, id="a/1")
+        await settle(client, agent, release)
+        (gate,) = await open_gates(client)
+        await deny(client, gate, by="ada", why="fraud")
+        await settle(client, agent, release)
+        with pytest.raises(RunFailed, match="ada denied it: fraud"):
+            await client.result("a/1", agent)
+        assert undone == ["lamp"]
+        assert shop.paid == []
+
+
+async def test_a_gate_of_a_child_shows_at_the_root(store_url: str) -> None:
+    """It is found by the root's id, with its path, and decided like any other."""
+    shop = Shop()
+    child = make_agent(shop.model(PAY), [shop.refund(approve=True)], name="payer")
+
+    @durable(name="boss")
+    async def boss(ctx: Context) -> Answer:
+        return await ctx.spawn(child, TASK)
+
+    async with connect(store_url) as client:
+        await client.start(boss, id="a/1")
+        await settle(client, boss, child)
+        gate = await find_gate(client, "a/1")
+        assert gate.run_id == "a/1#payer.0"
+        assert gate.root_id == "a/1"
+        await approve(client, gate, by="ada")
+        await settle(client, boss, child)
+        assert (await client.result("a/1", boss)).text == "paid 4900"
+
+
+async def test_cancelled_while_it_asks(store_url: str) -> None:
+    """A cancel withdraws the gate at once, and a later decision is refused; nothing is paid."""
+    shop = Shop()
+    async with asking(store_url, shop.refund(approve=True), shop=shop) as (client, agent):
+        (gate,) = await open_gates(client)
+        await client.cancel("a/1")
+        assert await open_gates(client) == []
+        with pytest.raises(GateClosed, match="withdrawn"):
+            await approve(client, gate, by="ada")
+        await settle(client, agent)
+        assert (await client.get("a/1")).status is RunStatus.CANCELLED
+        states = {r.key: r.state for r in await client.journal("a/1")}
+        assert states["tools.0/refund.0/gate.0"] == "cancelled"
+        assert shop.paid == []
+
+
+async def test_decided_while_a_worker_waits(store_url: str) -> None:
+    """A run that is still in memory goes on when its gate is decided, here or elsewhere."""
+    shop = Shop()
+    agent = make_agent(shop.model(PAY), [shop.refund(approve=True)])
+    async with (
+        connect(store_url) as client,
+        connect(store_url) as outside,
+        client.work([agent], options=QUICK),
+    ):
+        await client.start(agent, TASK, id="a/1")
+        await reached(client, "a/1", "tools.0/refund.0/gate.0")
+        (gate,) = await open_gates(outside)
+        await approve(outside, gate, by="ada")
+        assert (await client.result("a/1", agent)).text == "paid 4900"
+
+
+async def test_a_predicate_that_raises_pauses_the_run(store_url: str) -> None:
+    """It is a mistake in a hook: the run is paused with its place, and nothing is called."""
+    shop = Shop()
+    refund = shop.refund(approve=lambda cents: cents / 0 > 1)
+    async with asking(store_url, refund, shop=shop) as (client, _):
+        assert (await client.get("a/1")).status is RunStatus.PAUSED
+        assert shop.paid == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "yes",
+        1,
+        lambda cent: True,
+        {"to": "ada"},
+        Policy,
+    ],
+)
+def test_what_is_no_approval(given: object) -> None:
+    """It is refused where the tool is made."""
+    with pytest.raises(Misuse, match="refund"):
+        Shop().refund(approve=given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"timeout": timedelta(days=1)},
+        {"on_timeout": "deny"},
+        {"timeout": timedelta(days=1), "on_timeout": "yes"},
+        {"timeout": timedelta(0), "on_timeout": "deny"},
+        {"timeout": 60, "on_timeout": "deny"},
+        {"remind": timedelta(hours=1)},
+        {"remind": [timedelta(days=2)], "timeout": timedelta(days=1), "on_timeout": "deny"},
+        {"escalate": "ada"},
+        {"rules": "allow refund"},
+        {"rules": ["permit refund"]},
+        {"to": None},
+        {"when": 3},
+        {"on_denied": "stop"},
+    ],
+)
+def test_a_policy_that_could_not_be_kept(given: dict[str, Any]) -> None:
+    """It is refused where it is made."""
+    with pytest.raises(Misuse):
+        Policy(**given)
+
+
+def test_an_escalation_to_nobody() -> None:
+    """It is refused where it is made."""
+    with pytest.raises(Misuse, match="nobody"):
+        Policy(escalate=Escalation(timedelta(hours=1), to=" "))
+
+
+def test_a_rule_of_another_argument() -> None:
+    """A policy's rule that asks about what the tool does not take is refused with the tool."""
+    with pytest.raises(Misuse, match="cent"):
+        Shop().refund(approve=Policy(rules=["allow refund where cent < 2000"]))

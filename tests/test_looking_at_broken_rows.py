@@ -42,7 +42,7 @@ NO_JSON = ("", "{", '{"a":', "\x00\x01", "NaN", "[" * 3000 + "]" * 3000, "9" * 5
 NUMBERS = (-(2**63), -1, 0, 2_000_000_000, 2**53 - 1, -62135596800000, 253402300799999)
 WORDS = ("", "x\u202e\x1b[31m", "null", "run", "child", "pending", "rejected", "ready", "dead")
 
-PAYLOADS = ("input", "value", "error", "usage", "attempts", "undo")
+PAYLOADS = ("input", "value", "error", "usage", "attempts", "undo", "granted")
 OTHERS = {
     "promises": "key kind name state effect seq epoch created_at settled_at fingerprint began",
     "runs": "parent_id root_id function version queue lane rank status epoch lease_owner"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
 
+from substrate.agent.grant import Grant
 from substrate.agent.history.accepted import accepted_in
 from substrate.agent.history.rows import (
     calls_of,
@@ -151,5 +152,6 @@ _PROBES: Mapping[str, Callable[[Promise], object]] = {
     "attempts": _probe_attempts,
     "value": _probe_value,
     "usage": lambda row: _check(usage_of(row)),
+    "granted": lambda row: Grant.from_json(row.granted or JsonText("{}")).to_json(),
 }
 """By column, the readings that a page makes of it: each either succeeds for a row, or raises."""

@@ -13,7 +13,7 @@ from substrate.values.ids import RunId
 from substrate.values.records import Kind, Promise, Run
 
 MANY = 20
-"""So many questions are told of a run, and so many children looked at, at most."""
+"""So many questions are told of a run, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +53,18 @@ async def read_asked(client: Client, runs: Iterable[Run]) -> dict[str, Sequence[
 async def read_questions(
     client: Client, run: Run, journal: Iterable[Promise]
 ) -> Sequence[Question]:
-    """Return what a run and all below it ask; the first ones, where there are many."""
-    below = [wait.promise.id for wait in waits_of(run, journal) if wait.promise.kind is Kind.CHILD]
-    found = [*asked_in(run, journal), *await read_questions_of(client, below)]
-    return found[:MANY]
+    """Return what a run and all below it ask; the first ones, where there are many.
+
+    What is below is looked up by the run's id, however many children there are, and how deep.
+    """
+    own = asked_in(run, journal)
+    below = await read_questions_of(client, [run.id])
+    return [*own, *(each for each in below if each.run_id != run.id)][:MANY]
 
 
 async def read_questions_of(client: Client, ids: Iterable[str]) -> Sequence[Question]:
-    """Return what the first of these runs ask, and those below them."""
-    found: list[Question] = []
-    ahead = list(ids)[:MANY]
-    looked = 0
-    while ahead and len(found) < MANY and looked < MANY:
-        run = await client.store.get(RunId(ahead.pop(0)))
-        looked += 1
-        if run is None or run.status.has_ended:
-            continue
-        open_ = (await client.store.open_rows([run.id])).get(run.id, ())
-        journal = legible_rows(open_).read
-        found += asked_in(run, journal)
-        waits = waits_of(run, journal)
-        ahead += [wait.promise.id for wait in waits if wait.promise.kind is Kind.CHILD]
-    return found[:MANY]
+    """Return what these runs ask, and those below them; the first ones, where there are many."""
+    asked = await client.store.asked([RunId(each) for each in ids])
+    rows = legible_rows([row for found in asked.values() for row in found]).read
+    waits = ((row.run_id, wait_of(row)) for row in rows)
+    return [Question(run_id, wait) for run_id, wait in waits if wait is not None][:MANY]

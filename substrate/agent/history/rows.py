@@ -50,6 +50,7 @@ __all__ = [
     "CheckRow",
     "ModelCallRow",
     "PromptVersion",
+    "answer_of",
     "calls_of",
     "check_of",
     "confidence_of",
@@ -65,6 +66,7 @@ __all__ = [
     "prompt_version_of",
     "score_of",
     "system_prompt_of",
+    "task_of",
     "tool_of",
     "value_of",
     "words_of",
@@ -244,6 +246,20 @@ def system_prompt_of(row: Promise) -> str | None:
     if not isinstance(value, dict) or "system" not in value or not value.keys() <= _PROMPT_FIELDS:
         return None
     return str(value["system"])
+
+
+def task_of(row: Promise) -> str | None:
+    """Return the words of the task that a child was given; None where it was given none."""
+    task = input_of(row).get("task")
+    return str(task["text"]) if isinstance(task, dict) and "text" in task else None
+
+
+def answer_of(row: Promise) -> tuple[str, str] | None:
+    """Return the words of an agent's answer, and why it ended; None where a row has none."""
+    value = value_of(row)
+    if not isinstance(value, dict) or not {"text", "reason", "turns"} <= value.keys():
+        return None
+    return str(value["text"]), str(value["reason"])
 
 
 def handoff_of(row: Promise) -> tuple[str, str] | None:

@@ -10,11 +10,13 @@ from textwrap import wrap
 
 from rich.text import Text
 
+from substrate.agent.grant import Grant, Unit
 from substrate.agent.history.accepted import Acceptance
 from substrate.agent.history.rows import (
     MODEL_CALLS,
     REVISION,
     SUMMARY,
+    answer_of,
     calls_of,
     check_of,
     confidence_of,
@@ -28,6 +30,7 @@ from substrate.agent.history.rows import (
     passed_over_of,
     prompt_version_of,
     system_prompt_of,
+    task_of,
     tool_of,
     value_of,
     words_of,
@@ -107,7 +110,7 @@ class Reading:
             yield from _decision(promise, width)
             return
         if promise.kind is Kind.CHILD:
-            yield Text(f"run {promise.id}", "dim")
+            yield Text(f"run {promise.id}{_granted(promise)}", "dim")
         if undone := undone_by(promise, self.undos):
             yield Text(f"makes up for {undone}", "dim")
         for accepted in self.accepted.get(promise.key, ()):
@@ -205,6 +208,8 @@ def _given(promise: Promise, width: int) -> str:
         return model_of(promise)
     if promise.name == REVISION:
         return str(input_of(promise).get("source", ""))
+    if promise.kind is Kind.CHILD and (task := task_of(promise)) is not None:
+        return wording.short(task, width)
     given = decode(promise.input or JsonText("null"))
     if promise.kind in (Kind.TIMER, Kind.SIGNAL):
         due = given.get("due_at") if promise.is_settled and isinstance(given, dict) else None
@@ -215,6 +220,16 @@ def _given(promise: Promise, width: int) -> str:
 def _open_wait(promise: Promise) -> Wait | None:
     """Return what a row waits for that nobody has settled; a child's has its own line."""
     return None if promise.is_settled or promise.kind is Kind.CHILD else wait_of(promise)
+
+
+def _granted(promise: Promise) -> str:
+    """Return what a child may use of its parent's budget; nothing where that is not limited."""
+    if promise.granted is None:
+        return ""
+    most = Grant.from_json(promise.granted).most
+    usd = [wording.money(most[Unit.USD])] if Unit.USD in most else []
+    tokens = [f"{int(most[Unit.TOKENS]):,} tokens"] if Unit.TOKENS in most else []
+    return f", granted {' and '.join([*usd, *tokens])}"
 
 
 def _gave(promise: Promise, width: int) -> str:
@@ -231,6 +246,9 @@ def _gave(promise: Promise, width: int) -> str:
         return wording.short(words_of(promise), width)
     if (check := check_of(promise)) is not None:
         return wording.short(wording.said_by(check), width)
+    if promise.kind is Kind.CHILD and (answer := answer_of(promise)) is not None:
+        words, reason = answer
+        return wording.short(words if reason == "answered" else f"{reason}: {words}", width)
     if (handed := handoff_of(promise)) is not None:
         return wording.short(f"to {handed[0]}: {handed[1]}", width)
     if (system := system_prompt_of(promise)) is not None:

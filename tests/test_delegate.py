@@ -1,5 +1,6 @@
 """Whatever becomes of a sub-agent is a result for its parent's model, and its cost is counted."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -14,6 +15,8 @@ from substrate.models.messages import Reply, ToolMessage, Usage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
+from substrate.testing import Side, kill_at_commit
+from substrate.testing.crash import KillingStore
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse
 from substrate.values.ids import RunId
@@ -283,24 +286,73 @@ async def test_each_item_has_its_outcome(store_url: str) -> None:
     assert [row.key for row in rows if row.name == "found"] == ["found.0"]
 
 
-async def test_commits(store_url: str) -> None:
-    """A delegate costs three commits beyond its child's own: its start, its outcome, its cost."""
-    counts = []
-    for tools, calls in (([], []), (["owls"], [call("owls", task="Look.")])):
-        owls = Agent("owls", "Count.", scripted(say("Two owls.")))
-        given = [delegate(owls, description="Ask.")] if tools else [look]
-        agent = boss(given, *(calls or [call("look")]))
-        async with opened(store_url) as store:
-            client = Client(store)
-            run_id = f"a/{len(counts)}"
-            async with client.work([agent.durable]):
-                await client.start(agent.durable, Task("Do it."), id=run_id)
-                await client.result(run_id, agent.durable)
-            counts.append((await client.get(run_id)).last_seq)
-    alone, delegated = counts
+async def commits(url: str, agent: Agent, run_id: str) -> Counter[str]:
+    """Run an agent to its end; return which methods of the store have committed how often."""
+    async with opened(url) as store:
+        counting = kill_at_commit(store, 0, Side.BEFORE)
+        client = Client(counting)
+        async with client.work([agent.durable]):
+            await client.start(agent.durable, Task("Do it."), id=run_id)
+            await client.result(run_id, agent.durable)
+        assert isinstance(counting, KillingStore)
+        return Counter(counting.reached)
 
-    # Each change of the parent's journal is a commit. A plain tool has one of its own.
-    assert delegated - (alone - 1) == 4  # the child's end is one of them, and the child's own
+
+async def test_commits(sqlite_url: str) -> None:
+    """A delegate costs at most four commits beyond its child's own: it costs three."""
+    owls = Agent("owls", "Count.", scripted(say("Two owls.")))
+    plain = boss([look], call("look"))
+    asking = boss([delegate(owls, description="Ask.")], call("owls", task="Look."))
+
+    own = await commits(sqlite_url, owls, "own")
+    without = await commits(sqlite_url, plain, "without")
+    having = await commits(sqlite_url, asking, "with")
+
+    # Its start, its outcome, what was used; a run of its own is started by `start`, a child is not.
+    assert having["commit"] - (without["commit"] - 1) - own["commit"] == 3
+    assert having.total() - (without.total() - 1) - own.total() <= 4
+
+
+@pytest.mark.parametrize(
+    "call_of, told",
+    [
+        (lambda ctx, owls: ctx.map(owls, [1]), "is given 1; give tasks: texts, or Task"),
+        (lambda ctx, owls: ctx.map(owls, "barn"), "is given 'barn'; give a list of tasks"),
+        (lambda ctx, owls: ctx.map(owls, 5), "given items=5, which is no list; give what owls()"),
+        (lambda ctx, owls: ctx.map(owls, ["barn"], limit=0), "limit=0 must be 1 or more"),
+        (lambda ctx, owls: ctx.spawn(owls, "barn"), "is an agent; give it to delegate()"),
+        (lambda ctx, owls: ctx.call(owls, "barn"), "'owls' is an agent; give it to delegate()"),
+    ],
+)
+async def test_what_is_no_task(sqlite_url: str, call_of: Any, told: str) -> None:
+    """What an agent cannot be given, or is not to be given so, is refused with the cure."""
+    owls = Agent("owls", "Count.", scripted(say("Two.")))
+
+    @durable
+    async def count(ctx: Context) -> str:
+        try:
+            await call_of(ctx, owls)
+        except Misuse as error:
+            return str(error)
+        return "nothing was refused"
+
+    async with connect(sqlite_url) as client, client.work([count]):
+        await client.start(count, id="a/1")
+        assert told in await client.result("a/1", count)
+
+
+async def test_no_item(sqlite_url: str) -> None:
+    """Of no tasks there are no outcomes; those of a generator are taken once."""
+    owls = Agent("owls", "Count.", scripted(say("Two.")))
+
+    @durable
+    async def count(ctx: Context) -> list[int]:
+        some = await ctx.map(owls, (place for place in ("barn", "attic")))
+        return [len(await ctx.map(owls, [])), len(some)]
+
+    async with connect(sqlite_url) as client, client.work([count]):
+        await client.start(count, id="a/1")
+        assert await client.result("a/1", count) == [0, 2]
 
 
 @pytest.mark.parametrize(

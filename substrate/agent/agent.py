@@ -14,7 +14,7 @@ Invariants: its name is what its runs are known by, so two different agents neve
 hooks are in no fingerprint, and may be changed under its runs.
 """
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from inspect import currentframe
 from types import ModuleType
@@ -81,7 +81,7 @@ class Agent:
         object.__setattr__(self, "durable", loop_of(self, self.name, made_for))
 
     def each(
-        self, ctx: Context, items: Sequence[str | Task], limit: int | None
+        self, ctx: Context, items: Iterable[str | Task], limit: int | None
     ) -> Coroutine[Any, Any, list[Outcome]]:
         """Give it each item as the task of a child: see `Context.map`."""
         return outcomes_of(ctx, self.durable, items, limit)

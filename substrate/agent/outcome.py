@@ -4,7 +4,7 @@ Invariants: a child that failed, died, was cancelled or ran out of its budget is
 other; what it cost is known in each of them. What is read of a child is read once, and recorded.
 """
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -80,17 +80,19 @@ def _granted(reserved: list[Grant | None]) -> JsonText | None:
 
 
 def outcomes_of(
-    ctx: Context, loop: Durable[[Task], Answer], items: Sequence[str | Task], limit: int | None
+    ctx: Context, loop: Durable[[Task], Answer], items: Iterable[str | Task], limit: int | None
 ) -> Coroutine[Any, Any, list[Outcome]]:
     """Give each item to a child as its task; return what each came to, in their order.
 
     The children are prepared now, as all operations are when they are called.
     """
+    if isinstance(items, str):
+        raise Misuse(f"the agent {loop.name!r} is given {items!r:.80}; give a list of tasks")
+    tasks = [_task(item, loop.name) for item in items]
     scope = ctx.take_key(loop.name)
     reserved: list[Grant | None] = []
     children = [
-        child_of(ctx, loop, _task(item, loop.name), Key(f"{scope}/{i}"), reserved)
-        for i, item in enumerate(items)
+        child_of(ctx, loop, task, Key(f"{scope}/{i}"), reserved) for i, task in enumerate(tasks)
     ]
     return _settled(ctx, loop, children, reserved, limit)
 

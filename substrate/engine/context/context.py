@@ -858,14 +858,18 @@ class Context:
         """
         if limit is not None:
             check_count("limit", limit)
-        if isinstance(fn, Mapper) and isinstance(items, Iterable):
-            return fn.each(self, list(items), limit)
-        name = fn.name if isinstance(fn, Durable) else name_of(fn)
+        is_named = isinstance(fn, Durable | Mapper)
+        name = fn.name if is_named else name_of(fn)
         if not isinstance(items, Iterable):
             raise Misuse(
                 f"map() is given items={items!r:.200}, which is no list; give what {name}() is "
                 f"called with, one item a call: ctx.map({name}, [1, 2])"
             )
+        if isinstance(fn, Mapper):
+            several = fn.each(self, items, limit)
+            # What is told of it where it is given to a combinator, or never awaited.
+            several.__qualname__ = "Context.map"  # type: ignore[attr-defined]
+            return several
         scope = self._scope.next_key(name)
         pendings = [self._item(fn, name, Key(f"{scope}/{i}"), x) for i, x in enumerate(items)]
         return settle_all(self._scope, pendings, limit)

@@ -8,7 +8,7 @@
   function does not, so type checkers refuse it.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from typing import (
     TYPE_CHECKING,
@@ -101,7 +101,7 @@ class Mapper(Protocol[A_contra, T]):
         """What stands in the keys of the items."""
 
     def each(
-        self, ctx: "Context", items: Sequence[A_contra], limit: int | None
+        self, ctx: "Context", items: Iterable[A_contra], limit: int | None
     ) -> Coroutine[Any, Any, list[T]]:
         """Begin the items, at most `limit` at once; return what each came to, in order."""
 

@@ -345,6 +345,11 @@ class Durable(Generic[P, R_co]):
 def not_durable(given: object, instead: str = "") -> Misuse:
     """Return the error for an argument that should be a durable function and is none."""
     name = getattr(given, "name", None)
+    if isinstance(getattr(given, "durable", None), Durable):
+        return Misuse(
+            f"{name!r} is an agent; give it to delegate(), or tasks to it by ctx.map({name}, "
+            "[task]): so its child has a part of the budget"
+        )
     if isinstance(name, str) and callable(getattr(given, "function", None)):
         return Misuse(
             f"{name!r} is a tool; put @durable on a function that calls it like any function: "

@@ -247,6 +247,42 @@ def test_an_agent_that_asks(tmp_path: Path) -> None:
     assert "it waits for tools.3/dig.0/go.0: what comes after that was not tried" in waiting.out
 
 
+APPROVED = HOOKS.replace(
+    "@tool\ndef pay(", "from substrate.agent import ask_human\n\n\n@tool(approve=True)\ndef pay("
+)
+
+
+def test_an_agent_that_has_to_be_approved(tmp_path: Path) -> None:
+    """A call that a person is asked about is approved once, and made once, whatever is killed."""
+    fork = make(tmp_path, APPROVED)
+
+    waiting = crash(fork, "--only", "model.0")
+    approved = crash(fork, "--json", "--only", "tools.1/*", "--only", "gates.*", "--approve")
+
+    assert waiting.code == 0, waiting.out + waiting.err
+    assert "it waits for tools.1/pay.0/gate.0: what comes after that was not tried" in waiting.out
+    assert approved.code == 0, approved.out + approved.err
+    assert approved.document["status"] == "done"
+    assert approved.document["kills"] >= 6
+    pays = {n for what, n in tally(fork).items() if what.endswith(" pay")}
+    assert pays == {1}
+
+
+def test_an_agent_that_asks_a_person(tmp_path: Path) -> None:
+    """A question to a person is answered with what was given, as what it is to be."""
+    asks = APPROVED.replace(
+        "tools = [look, pay, note, dig]", "tools = [look, pay, note, ask_human()]"
+    )
+    asks = asks.replace('say(call("dig"))', 'say(call("ask_human", question="How many?"))')
+    fork = make(tmp_path, asks)
+
+    done = crash(fork, "--json", "--only", "tools.3/*", "--approve", "--answer", "two")
+
+    assert done.code == 0, done.out + done.err
+    assert done.document["status"] == "done"
+    assert done.document["kills"] >= 2
+
+
 def test_no_live_model(tmp_path: Path) -> None:
     """A model that would be asked live is refused before anything is called."""
     live = 'Model("openai-chat:owls", base_url="http://127.0.0.1:9/v1")'
@@ -281,7 +317,8 @@ def test_the_key_is_not_there(tmp_path: Path) -> None:
         (("--only", "nothing.0"), "--only nothing.0 names no commit of this run; there are: "),
         (("--task", " "), "the task is empty"),
         (("--signal", "go"), "write NAME=VALUE"),
-        (("--signal", "go=1"), "--signal go=…: the run asks nothing of that name"),
+        (("--signal", "go=1"), "--signal go=…: the run asks nothing of that kind"),
+        (("--approve",), "--approve: the run asks nothing of that kind"),
         (("--store", "mysql://x"), "--store is sqlite, postgres"),
         (("--every", "0"), "--every"),
     ],

@@ -55,6 +55,12 @@ def crash(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Answers a question of that name."),
     ] = None,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Approves each call that a person is asked about.")
+    ] = False,
+    answer: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="Answers each question to a person.")
+    ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Let a model be asked that costs money.")
     ] = False,
@@ -75,7 +81,7 @@ def crash(
     Exit code 1: something was repeated that may not be, or came to another end.
 
       crash
-      crash --task "Please refund order 7." --signal approval=true
+      crash --task "Please refund order 7." --approve
       crash --only 'tools.*' --store postgres
     """
     from substrate.cli.crash.crash import Wanted
@@ -83,6 +89,14 @@ def crash(
 
     load_dotenv(Path.cwd())
     wanted = Wanted(
-        task, store, every, only=only or (), signals=signal or (), is_live=live, jobs=jobs
+        task,
+        store,
+        every,
+        only=only or (),
+        signals=signal or (),
+        approves=approve,
+        answer=answer,
+        is_live=live,
+        jobs=jobs,
     )
     return crash_(context.obj, wanted)

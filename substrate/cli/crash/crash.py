@@ -53,6 +53,10 @@ class Wanted:
     only: Sequence[str] = ()
     #: ``NAME=VALUE``: what answers a question of that name.
     signals: Sequence[str] = ()
+    #: Whether each call that a person is asked about is approved.
+    approves: bool = False
+    #: What answers each question to a person: JSON, or text.
+    answer: str | None = None
     #: Whether a model may be asked that costs money.
     is_live: bool = False
     #: How many cases at a time.
@@ -72,6 +76,8 @@ def crash(invocation: Invocation, wanted: Wanted) -> int:
         _environment(os.environ, is_live=wanted.is_live),
         wanted.question,
         signals,
+        wanted.approves,
+        () if wanted.answer is None else (_value(wanted.answer),),
         is_live=wanted.is_live,
     )
     found: list[Judged] = []
@@ -131,14 +137,19 @@ def _no_such_commit(matrix: Matrix, only: Sequence[str]) -> str:
 
 
 def _signal(text: str) -> tuple[str, Any]:
-    """Return a name and a value: JSON, or the text as it is where it is none."""
+    """Return a name and a value."""
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise UsageError(f"--signal {text!r} is none; write NAME=VALUE, as in approval=true")
+    return name, _value(value)
+
+
+def _value(text: str) -> Any:
+    """Return a value: JSON, or the text as it is where it is none."""
     try:
-        return name, json.loads(value)
+        return json.loads(text)
     except ValueError:
-        return name, value
+        return text
 
 
 def _environment(environ: Mapping[str, str], *, is_live: bool) -> dict[str, str]:

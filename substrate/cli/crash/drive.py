@@ -21,6 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from substrate.agent.decisions import answer, approve
 from substrate.agent.history.questions import read_questions
 from substrate.agent.history.run import history_of
 from substrate.agent.task import Task
@@ -36,6 +37,7 @@ from substrate.store.connect import open_store
 from substrate.store.store import Store
 from substrate.testing.crash import KillingStore, Side, kill_this_process
 from substrate.values.errors import OstinatoError
+from substrate.values.gates import GateKind, GateState
 from substrate.values.ids import RunId
 from substrate.values.records import Kind, Promise, Run, RunStatus
 
@@ -44,6 +46,9 @@ RUN = RunId("crash")
 
 CALLS, STRUCK, SAID, REPORT = "calls", "struck", "said", "report.json"
 """The files of a case: what was called, where it was killed, what was printed, what it came to."""
+
+APPROVE, ANSWER = "--approve", "--answer"
+"""What is told where a gate was decided."""
 
 UNKNOWN = "OutcomeUnknown"
 """The type of the error of a call of which nobody knows whether it happened."""
@@ -71,6 +76,10 @@ class Drive:
     question: str
     #: Names of signals, and the JSON that answers a question under that name.
     signals: tuple[tuple[str, Any], ...] = ()
+    #: Whether each call that a person is asked about is approved.
+    approves: bool = False
+    #: The JSON that answers each question to a person; empty where none is answered.
+    answers: tuple[Any, ...] = ()
     #: At which commit it is killed; 0 is at none.
     boundary: int = 0
     #: On which side of it.
@@ -185,7 +194,7 @@ async def _to_its_end(drive: Drive, client: Client, worker: Worker) -> set[str]:
         run = await client.get(RUN)
         if run.status.has_ended or run.status is RunStatus.PAUSED:
             return answered
-        if sent := await _send(drive, client, run):
+        if sent := await _send(drive, client, run) | await _decide(drive, client):
             answered |= sent
             continue
         if await client.list(RunStatus.RUNNING, 1):  # the dead worker's, not taken back yet
@@ -208,6 +217,21 @@ async def _send(drive: Drive, client: Client, run: Run) -> set[str]:
         dedup = sha256(id_.encode()).hexdigest()[:32]
         await client.signal(each.run_id, name, answers[name], dedup)
     return {each.wait.promise.name for each in named}
+
+
+async def _decide(drive: Drive, client: Client) -> set[str]:
+    """Decide the open gates that are to be decided; return what of that was done."""
+    done = set()
+    for gate in await client.store.gates.of_tree(RUN):
+        if gate.state is not GateState.PENDING:
+            continue
+        if gate.kind is GateKind.APPROVAL and drive.approves:
+            await approve(client, gate, by="crash")
+            done.add(APPROVE)
+        elif gate.kind is GateKind.QUESTION and drive.answers:
+            await answer(client, gate, drive.answers[0], by="crash")
+            done.add(ANSWER)
+    return done
 
 
 async def _tree(store: Store) -> dict[str, Any]:
@@ -236,8 +260,11 @@ async def _waits(client: Client, run: Run) -> list[str]:
     if run.status.has_ended:
         return []
     asked = await read_questions(client, run, await client.journal(run.id))
-    if asked:
-        return sorted({each.wait.promise.id.partition("#")[2] for each in asked})
+    gates = await client.store.gates.of_tree(RUN)
+    ids = {each.wait.promise.id for each in asked}
+    ids |= {gate.id for gate in gates if gate.state is GateState.PENDING}
+    if ids:
+        return sorted(id_.partition("#")[2] for id_ in ids)
     open_rows = (row for row in await client.journal(run.id) if not row.is_settled)
     return sorted(row.key for row in open_rows if row.kind is not Kind.RUN)
 

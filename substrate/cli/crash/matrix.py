@@ -17,7 +17,18 @@ from typing import Any, NamedTuple
 
 from substrate.cli import errors
 from substrate.cli import fork as forks
-from substrate.cli.crash.drive import CALLS, REPORT, RUN, SAID, STRUCK, Drive, be, migrate
+from substrate.cli.crash.drive import (
+    ANSWER,
+    APPROVE,
+    CALLS,
+    REPORT,
+    RUN,
+    SAID,
+    STRUCK,
+    Drive,
+    be,
+    migrate,
+)
 from substrate.cli.crash.judge import Called, Ended, Fault, Rows, Verdict, Whole, judge, key_of
 from substrate.cli.crash.processes import Processes
 from substrate.cli.crash.throwaway import MIGRATED, Databases
@@ -129,15 +140,24 @@ class Matrix:
         if first.status not in ("done", "suspended") and not is_undone:
             why = f": {first.failure}" if first.failure else ""
             raise CannotRun(f"the run is {first.status} without any kill{why}; mend that first")
-        if never := [name for name, _ in self.drive.signals if name not in report["answered"]]:
-            asked = f"; it waits for {', '.join(first.waits)}" if first.waits else ""
-            raise UsageError(f"--signal {never[0]}=…: the run asks nothing of that name{asked}")
+        self._check_answered(report["answered"], first.waits)
         self.answers, self.status, self.waits = report["answers"], first.status, first.waits
         self.commits = [Commit(how, tuple(ids)) for how, *ids in report["commits"]]
         self.called = _called(self.scratch / "whole")
         self._whole = Whole.of(first, ended["again"][0], self.called)
         for name in names:
             self._throw_away(name)
+
+    def _check_answered(self, answered: Sequence[str], waits: Sequence[str]) -> None:
+        """Refuse an answer that nothing asks for: a name is mistyped, or the task is another."""
+        drive = self.drive
+        given = {name: f"--signal {name}=…" for name, _ in drive.signals}
+        given |= {APPROVE: APPROVE} if drive.approves else {}
+        given |= {ANSWER: ANSWER} if drive.answers else {}
+        for name, option in given.items():
+            if name not in answered:
+                asked = f"; it waits for {', '.join(waits)}" if waits else ""
+                raise UsageError(f"{option}: the run asks nothing of that kind{asked}")
 
     def cases(self, every: int, only: Sequence[str]) -> list[Case]:
         """Return the cases: every so many-th commit, of those that write what is named."""

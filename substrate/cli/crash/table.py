@@ -61,7 +61,7 @@ def lines(matrix: Matrix, found: Sequence[Judged], show: str) -> Iterator[Text]:
     if matrix.waits:
         yield Text(
             f"it waits for {', '.join(matrix.waits)}: what comes after that was not tried; answer "
-            "with --signal NAME=VALUE",
+            "with --signal NAME=VALUE, --approve or --answer VALUE",
             "yellow",
         )
     if unknown:

@@ -24,6 +24,7 @@ from tests.warm import Command, Warm
 KIT = Path(__file__).resolve().parent.parent
 AGENT = ("-m", "agent")
 LIMIT_S = 30
+KEPT = ("PATH", "HOME", "LANG", "SSL_CERT_FILE")
 
 HOOKS = '''
 import asyncio
@@ -88,7 +89,7 @@ class Done:
 
 def environment_of(url: str, **more: str) -> dict[str, str]:
     """Return an environment in which no provider's key is set."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     return kept | {"PYTHONPATH": str(KIT), "DATABASE_URL": url, **more}
 
 

@@ -10,7 +10,7 @@ Invariant: equal requests give equal JSON, in any process and after a round trip
 
 from collections.abc import Mapping, Sequence
 
-from substrate.models.mending import VERSION
+from substrate.models.mending.rules import VERSION
 from substrate.models.messages import Json
 from substrate.models.request import Request, ToolSpec
 

@@ -74,14 +74,12 @@ def names_of(tools: Sequence[ToolSpec], to: Takes) -> Names:
     own = list(dict.fromkeys(tool.name for tool in tools))
     named = _named(own, {name: to.name(name) for name in own})
     keys: dict[str, Mapping[str, str]] = {}
-    for tool in tools:
+    first = {tool.name: tool for tool in reversed(tools)}  # of those with one name
+    for name, tool in first.items() if to.keys is not None else ():
         properties = tool.parameters.get("properties")
-        if to.keys is None or not isinstance(properties, dict):
-            continue
-        found = [key for key in properties if isinstance(key, str)]
-        sent = _named(found, {key: to.key(key) for key in found})
-        if sent and tool.name not in keys:
-            keys[tool.name] = sent
+        found = list(properties) if isinstance(properties, dict) else []
+        if sent := _named(found, {key: to.key(key) for key in found}):
+            keys[name] = sent
     return Names(named, keys)
 
 

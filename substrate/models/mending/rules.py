@@ -169,7 +169,7 @@ TABLE: Mapping[Rule, Row] = {
     ),
     Rule.SAME_ID: _row("an id each", "AQOC", "Anthropic: '`tool_use` ids must be unique'"),
     Rule.BAD_ID: _row(
-        "one that is taken; another server's, for openai-chat, nine letters and digits",
+        "one that is taken; for openai-chat, of another server, nine letters and digits",
         "AQOC",
         "Anthropic: ^[a-zA-Z0-9_-]+$; OpenAI: at most 64, in chat 40; Mistral: 'must be a-z, A-Z, "
         "0-9, with a length of 9'",

@@ -39,9 +39,10 @@ def sound(message: m.Message, to: Takes, note: Note) -> m.Message:
         case m.Reply(parts):
             if not parts:
                 note(Rule.NOTHING)
-            written = _each(partial(_encoded, note=note), parts)
-            written = parts if written is parts else tuple(written)
-            whole = message if written is parts else replace(message, parts=written)
+            own = message.made_by(to.provider, to.model)
+            keeps_places = own and to.provider in _KEEP_PLACES
+            written = _each(partial(_encoded, keeps_places=keeps_places, note=note), parts)
+            whole = message if written is parts else replace(message, parts=tuple(written))
             written = _each(partial(_taken, to=to, note=note), going_back(whole, to, note))
             is_same = len(written) == len(parts) and all(map(_is, written, parts))
             return message if is_same else replace(message, parts=tuple(written))
@@ -73,12 +74,19 @@ def _result(result: m.ToolResult, to: Takes, note: Note) -> m.ToolResult:
     return changed(result, content=content, name=to.name(result.name))
 
 
-def _encoded(part: m.ReplyPart, note: Note) -> m.ReplyPart:
-    """Return a part of a reply that can be encoded; what was signed keeps whatever else it has."""
+def _encoded(part: m.ReplyPart, *, keeps_places: bool, note: Note) -> m.ReplyPart | None:
+    """Return a part of a reply that can be encoded; what was signed keeps whatever else it has.
+
+    Words that say nothing go first, so that it is known what follows a thought; those with a
+    signature or an id keep their place, where that is asked for.
+    """
     found = faults(note)
     native = sendable(part.native, found, keeps_nul=True)
     match part:
         case m.Text(text):
+            if not text.strip() and not (native and keeps_places):
+                note(Rule.BLANK)
+                return None
             return changed(part, text=clean(text, found), native=native)
         case m.Thinking(text):
             return changed(part, text=clean(text, found, keeps_nul=True), native=native)
@@ -92,9 +100,7 @@ def _encoded(part: m.ReplyPart, note: Note) -> m.ReplyPart:
 
 def _taken(part: m.ReplyPart, to: Takes, note: Note) -> m.ReplyPart | None:
     match part:
-        case m.Text(text, native):  # one with a signature or an id keeps its place without a word
-            if native and to.provider in _KEEP_PLACES:
-                return part
+        case m.Text(text, native) if not native:  # another's, which had one until now, too
             return part if text.strip() else _words(part, note)
         case m.ToolCall(name=name):
             sent = to.name(name)

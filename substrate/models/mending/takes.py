@@ -33,6 +33,8 @@ class Takes:
     model: str = ""
     #: The ids of calls that another model made.
     ids: re.Pattern[str] = _PLAIN
+    #: Whether its own go back as they came, whatever is in them.
+    keeps_ids: bool = False
     #: The names of a tool's arguments; None is any.
     keys: re.Pattern[str] | None = None
     #: Whether a tool's name begins with a letter or an underscore.
@@ -75,18 +77,18 @@ class Takes:
 
     def takes_id(self, id: str, *, own: bool) -> bool:
         """Whether a call's id goes back as it is; a model's own does, if it is not too long."""
-        if own and self.provider in _KEEPS_IDS:
+        if own and self.keeps_ids:
             return 0 < len(id) <= LONGEST_ID and clean(id) == id
-        return bool((_PLAIN if own else self.ids).fullmatch(id))
+        return bool(self.ids.fullmatch(id))
 
     def id(self, wanted: str, number: int, *, own: bool) -> str:
         """Return an id that is taken, made of another: the first, the second and so on."""
         if number == 1 and self.takes_id(wanted, own=own):
             return wanted
-        if not own and self.ids is _NINE:
+        if self.ids is _NINE and not (own and self.keeps_ids):
             digest = sha256(f"{number} {wanted}".encode(errors="surrogatepass")).digest()
             return "".join(_LETTERS[each % len(_LETTERS)] for each in digest[:9])
-        longest = LONGEST_ID if own else _LENGTHS.get(self.ids, LONGEST_ID)
+        longest = _LENGTHS.get(self.ids, LONGEST_ID)
         suffix = "" if number == 1 else f"_{number}"
         return portable(wanted)[-(longest - len(suffix)) :] + suffix
 
@@ -94,9 +96,6 @@ class Takes:
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
 _FORTY = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _LENGTHS = {_FORTY: 40}
-_KEEPS_IDS = frozenset({"groq", "openai-chat"})
-"""Providers whose servers have ids of any characters, and get them back as they were."""
-
 _KNOWN: Mapping[str, Takes] = {
     each.provider: each
     for each in (
@@ -122,6 +121,7 @@ _KNOWN: Mapping[str, Takes] = {
         Takes(
             "groq",
             ids=_FORTY,
+            keeps_ids=True,
             most_tools=128,
             says_all=True,
             most_pictures=5,
@@ -138,6 +138,7 @@ _KNOWN: Mapping[str, Takes] = {
         Takes(
             "openai-chat",
             ids=_NINE,
+            keeps_ids=True,
             most_tools=128,
             longest_description=1024,
             says_all=True,
@@ -163,5 +164,5 @@ def takes(provider: str, model: str) -> Takes:
     if provider not in ("anthropic", "google") and _BLIND.search(model):
         known = replace(known, pictures=frozenset())
     if known.ids is _NINE and _OF_MISTRAL.search(model):
-        known = replace(known, replies_to_results=True)
+        known = replace(known, replies_to_results=True, keeps_ids=False)
     return known

@@ -34,6 +34,8 @@ def sound(message: m.Message, to: Takes, note: Note) -> m.Message:
             said = _each(partial(_user_part, to=to, note=note), parts)
             return message if said is parts else m.UserMessage(tuple(said))
         case m.ToolMessage(results):
+            if not results:
+                note(Rule.NOTHING)
             given = _each(partial(_result, to=to, note=note), results)
             return message if given is results else replace(message, results=tuple(given))
         case m.Reply(parts):

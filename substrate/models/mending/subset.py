@@ -66,7 +66,8 @@ def _has_hard_references(schema: Schema) -> bool:
             continue
         if not ref.startswith("#/$defs/") or any(not key.startswith("$") for key in each):
             return True
-    return any(_leads_back(schema, ref, frozenset()) for ref in _refs(schema))
+    clear: set[str] = set()
+    return any(_leads_back(schema, ref, frozenset(), clear) for ref in _refs(schema))
 
 
 def _schemas(schema: Schema) -> Iterator[Schema]:
@@ -88,10 +89,17 @@ def _refs(schema: Schema) -> list[str]:
     return list(dict.fromkeys(each["$ref"] for each in _schemas(schema) if "$ref" in each))
 
 
-def _leads_back(root: Schema, ref: str, passed: frozenset[str]) -> bool:
+def _leads_back(root: Schema, ref: str, passed: frozenset[str], clear: set[str]) -> bool:
+    """Whether a reference leads to one that was passed; those that do not are put down once."""
     if ref in passed:
         return True
-    return any(_leads_back(root, each, passed | {ref}) for each in _refs(resolved(root, ref)))
+    if ref in clear:
+        return False
+    inner = _refs(resolved(root, ref))
+    if any(_leads_back(root, each, passed | {ref}, clear) for each in inner):
+        return True
+    clear.add(ref)
+    return False
 
 
 class _Writer:

@@ -42,10 +42,19 @@ def _inner(value: Json, change: Callable[[Schema], Schema]) -> Json:
 
 
 def resolved(root: Mapping[str, Json], ref: str) -> Schema:
-    """Return the schema in a document to which a reference leads, or an empty one."""
+    """Return the schema in a document to which a reference leads; an empty one where none is."""
+    return _target(root, ref) or {}
+
+
+def leads_somewhere(root: Mapping[str, Json], ref: Json) -> bool:
+    """Whether a reference leads to a schema in its own document."""
+    return isinstance(ref, str) and _target(root, ref) is not None
+
+
+def _target(root: Mapping[str, Json], ref: str) -> Schema | None:
     found: Json = root
     if not ref.startswith("#"):
-        return {}
+        return None
     for step in filter(None, unquote(ref[1:]).split("/")):
         name = step.replace("~1", "/").replace("~0", "~")
         if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
@@ -53,13 +62,8 @@ def resolved(root: Mapping[str, Json], ref: str) -> Schema:
         elif isinstance(found, dict) and name in found:
             found = found[name]
         else:
-            return {}
-    return found if isinstance(found, dict) else {}
-
-
-def leads_somewhere(root: Mapping[str, Json], ref: Json) -> bool:
-    """Whether a reference leads to a schema in its own document."""
-    return isinstance(ref, str) and (ref == "#" or bool(resolved(root, ref)))
+            return None
+    return found if isinstance(found, dict) else None
 
 
 def merged(one: Schema, other: Schema) -> Schema:

@@ -14,12 +14,12 @@ from substrate.cli.json_output import Document
 from substrate.values.records import Effect
 
 RULES = {
-    Effect.PURE: "again where it was not recorded",
-    Effect.IDEMPOTENT: "again, with the same key",
+    Effect.PURE: "if not recorded",
+    Effect.IDEMPOTENT: "with its key",
     Effect.ONCE: "never twice",
-    Effect.TRANSACTIONAL: "again where it was rolled back",
+    Effect.TRANSACTIONAL: "if rolled back",
 }
-"""What each effect allows."""
+"""When what has such an effect may be called again."""
 
 _ORDER = [Effect.ONCE, Effect.IDEMPOTENT, Effect.TRANSACTIONAL, Effect.PURE]
 _FEW = 8  # faults that are shown
@@ -33,7 +33,7 @@ def table(matrix: Matrix, found: Sequence[Judged]) -> Table:
         drawn.add_column(name)
     for name in ("calls", "cut off", "called again", "unknown"):
         drawn.add_column(name, justify="right")
-    drawn.add_column("allowed", style="dim")
+    drawn.add_column("may be again", style="dim", no_wrap=True)
     drawn.add_column("")
     for kind, counts in _rows(whole, found):
         drawn.add_row(

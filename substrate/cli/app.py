@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from substrate.cli.checking import crash, doctor
+from substrate.cli.deciding import answer, approvals, approve, deny, rules
 from substrate.cli.environment import load_dotenv
 from substrate.engine.worker.options import DEFAULT_OPTIONS, SHORTEST_LEASE_S, WorkerOptions
 from substrate.values.ids import DEFAULT_QUEUE
@@ -335,3 +336,8 @@ def compare(
 
 app.command()(doctor)
 app.command()(crash)
+app.command()(approvals)
+app.command()(approve)
+app.command()(deny)
+app.command(context_settings={"ignore_unknown_options": True})(answer)  # -5 is an answer
+app.add_typer(rules, name="rules")

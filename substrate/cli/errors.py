@@ -1,18 +1,39 @@
 """An error as a person reads it: the fact and its remedy on standard error, and an exit code."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from substrate.cli.exit import Exit
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import of_error, print_document
 from substrate.cli.secrecy import hidden, trace_of
-from substrate.values.errors import InvalidId, Misuse, RunPaused, StoreError
+from substrate.values.errors import (
+    GateChanged,
+    GateClosed,
+    GateNotFound,
+    InvalidId,
+    Misuse,
+    RunPaused,
+    StoreError,
+)
 
 _DATABASE = "DATABASE_URL says which database it is; unset, it is sqlite:///runs.db"
 
 
 class UsageError(Misuse):
     """The command line cannot be understood. Nothing was done."""
+
+
+@contextmanager
+def blaming_what_was_typed() -> Iterator[None]:
+    """Turn a misuse inside of the block into a `UsageError`: what is wrong there was typed."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Misuse as error:
+        raise UsageError(str(error)) from error
 
 
 def report_error(error: Exception, invocation: Invocation) -> int:
@@ -46,7 +67,7 @@ def report_fault(error: BaseException, invocation: Invocation) -> int:
 
 def _code(error: Exception) -> int:
     match error:
-        case UsageError() | InvalidId():
+        case UsageError() | InvalidId() | GateNotFound() | GateClosed() | GateChanged():
             return Exit.USAGE
         case RunPaused():
             return Exit.PAUSED

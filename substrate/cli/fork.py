@@ -7,7 +7,7 @@ is wrong is said as file, line and remedy; its traceback is the cause of the err
 import ast
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +20,7 @@ from typing import Any
 
 from substrate.agent.faults import HOOK_CHECKS, OPTIONAL_CHECKS, brought_fault, hooks_fault
 from substrate.agent.handoff_tool import handoff_fault
+from substrate.agent.tool import Tool, as_tool
 from substrate.engine.failure import failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.reachable import reached
@@ -156,6 +157,13 @@ def _fault_of(hooks: object, name: str, folder: Path) -> str | None:
 def agents_of(fork: Fork) -> dict[str, Any]:
     """Return the hooks of the agents that a fork hands tasks to, by their names."""
     return {each.name: each.made_for.thing for each in fork.functions if each.made_for is not None}
+
+
+def load_tools(package: str) -> Sequence[Tool]:
+    """Load a fork, and return the tools of its agent and of those that it hands tasks to."""
+    fork = load_fork(package)
+    own = [hooks_of(package), *agents_of(fork).values()]
+    return [as_tool(each) for hooks in own for each in hooks.tools]
 
 
 def hooks_of(package: str) -> ModuleType:

@@ -16,8 +16,12 @@ is_late``); ``missing``, the function that no worker knows, where the run waits 
 rules``: each with its ``rule`` and the ``places``), which a promise that is a model call has, too.
 `signal` prints ``run, name, counts, key, waits``: whether it counted, and which wait was open for
 it. In `runs` each has ``question``, and ``asks`` (``run, name, until_ms``): what it and all below
-it ask, and to which run the answer goes; a dead letter has ``error``. `cancel` and `discard` print
-the run. ``--version`` prints ``version, origin``, the latter empty for a kit from an index.
+it ask, and to which run the answer goes; ``gate, summary`` besides, where it is one; a dead letter
+has ``error``. `approvals` prints ``gates``, each with ``gate`` (its short name), ``id, run, root,
+kind, tool, summary, digest, policy, state, by, via, why, rule``; `approve`, `deny` and `answer`
+print that gate and ``counts``; `rules list` prints ``rules``, `add` and `remove` the rule. `cancel`
+and `discard` print the run. ``--version`` prints ``version, origin``, the latter empty for a kit
+from an index.
 
 What cannot be read of a run, since its rows were edited by hand, is null, and ``unreadable`` lists
 it (``row, column, message``; in a signal of the inbox, the columns).
@@ -37,6 +41,7 @@ from substrate.agent.history.waits import Wait
 from substrate.cli.format import visible_json
 from substrate.cli.streams import write
 from substrate.values.errors import Failure
+from substrate.values.gates import Gate, Rule, code_of
 from substrate.values.records import JsonText, Kind, Promise
 
 Document = dict[str, Any]
@@ -106,7 +111,51 @@ def of_wait(wait: Wait) -> Document:
 def of_question(question: Question) -> Document:
     """Return what a run asks: to which run the answer goes, under which name, until when."""
     wait = question.wait
-    return {"run": question.run_id, "name": wait.promise.name, "until_ms": wait.until}
+    asked = {"run": question.run_id, "name": wait.promise.name, "until_ms": wait.until}
+    if wait.promise.kind is Kind.GATE:
+        return {**asked, "gate": code_of(wait.promise.id), "summary": wait.summary}
+    return asked
+
+
+def of_gate(gate: Gate) -> Document:
+    """Return a gate."""
+    return {
+        "gate": gate.code,
+        "id": gate.id,
+        "run": gate.run_id,
+        "root": gate.root_id,
+        "run_status": gate.run_status.value,
+        "kind": gate.kind.value,
+        "tool": gate.tool,
+        "summary": gate.summary,
+        "digest": gate.digest,
+        "policy": _plain(gate.policy),
+        "state": gate.state.value,
+        "asked_at_ms": gate.asked_at,
+        "until_ms": gate.expires_at,
+        "decided_at_ms": gate.decided_at,
+        "by": gate.decided_by,
+        "via": gate.via,
+        "why": gate.reason,
+        "rule": gate.rule,
+    }
+
+
+def of_rule(rule: Rule) -> Document:
+    """Return a standing rule."""
+    return {
+        "rule": rule.id,
+        "verdict": rule.verdict.value,
+        "tool": rule.tool,
+        "where": rule.condition or None,
+        "root": rule.root_id,
+        "agent": rule.agent,
+        "uses_left": rule.uses_left,
+        "until_ms": rule.expires_at,
+        "why": rule.reason,
+        "by": rule.created_by,
+        "created_at_ms": rule.created_at,
+    }
 
 
 def of_unreadable(failures: Sequence[Failure]) -> Document:

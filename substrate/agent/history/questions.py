@@ -16,9 +16,12 @@ MANY = 20
 """So many questions are told of a run, at most."""
 
 
+_ASKING = (Kind.SIGNAL, Kind.GATE)
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A signal that a run waits for, or one below it."""
+    """A signal or a decision that a run waits for, or one below it."""
 
     #: The run to which the answer goes.
     run_id: str
@@ -34,7 +37,7 @@ def asked_in(run: Run, journal: Iterable[Promise]) -> Sequence[Question]:
     if run.cancel_requested:
         return []
     waits = waits_of(run, journal)
-    return [Question(run.id, wait) for wait in waits if wait.promise.kind is Kind.SIGNAL]
+    return [Question(run.id, wait) for wait in waits if wait.promise.kind in _ASKING]
 
 
 async def read_asked(client: Client, runs: Iterable[Run]) -> dict[str, Sequence[Question]]:

@@ -1,7 +1,7 @@
 """What a run waits for: what it has begun in its present generation and nobody has settled yet.
 
-A signal, a timer, a child, or a step that pauses between two attempts. A child is named by its
-run's id, since that is where one looks next, and where a signal for it goes.
+A signal, a timer, a child, a gate, or a step that pauses between two attempts. A child is named by
+its run's id, since that is where one looks next, and where a signal for it goes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,8 +33,19 @@ class Wait:
 
     @property
     def wanted(self) -> WantedType:
-        """What a signal is to be."""
+        """What a signal, or the answer to a question, is to be."""
         return WantedType.by(self.promise)
+
+    @property
+    def summary(self) -> str:
+        """What a gate asks, on one line."""
+        return str(input_of(self.promise).get("summary", ""))
+
+    @property
+    def asks_for_approval(self) -> bool:
+        """Whether it is a gate before a call, and no question."""
+        is_gate = self.promise.kind is Kind.GATE
+        return is_gate and input_of(self.promise).get("kind", "approval") == "approval"
 
     @property
     def series(self) -> Series:
@@ -62,6 +73,9 @@ def wait_of(promise: Promise) -> Wait | None:
             return Wait(promise)
         case Kind.SIGNAL | Kind.TIMER:
             return Wait(promise, input_of(promise).get("due_at"))
+        case Kind.GATE:
+            plan = input_of(promise).get("plan")
+            return Wait(promise, plan.get("expires_at") if isinstance(plan, dict) else None)
         case Kind.STEP if (until := next_attempt_at(promise)) is not None:
             return Wait(promise, until)
     return None

@@ -191,7 +191,7 @@ class Progress:
         else:
             self._awaited.add(promise.key)
             self.say(_indented(Text(f"{promise.key}  waits for {wait_words(wait)}", "cyan")))
-            if promise.kind is Kind.SIGNAL:
+            if promise.kind in (Kind.SIGNAL, Kind.GATE):
                 self._show_answering_command(Question(self._run_id, wait))
 
     def tell_questions(self, questions: Iterable[Question]) -> None:

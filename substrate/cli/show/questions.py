@@ -7,11 +7,19 @@ from rich.text import Text
 from substrate.agent.history.questions import Question
 from substrate.cli import format as wording
 from substrate.cli.invocation import Invocation
+from substrate.cli.show.waits import wait_words
+from substrate.values.gates import code_of
+from substrate.values.records import Kind
+
+SHOWN_CODE = 8
+"""So many characters of a gate's short name are shown: enough to tell it from others."""
 
 
 def question_words(question: Question) -> str:
     """Return what is asked: ``approval, true or false, until 2026-11-28 09:05:07``."""
     wait = question.wait
+    if wait.promise.kind is Kind.GATE:
+        return wait_words(wait)
     end = "" if wait.until is None else f", until {wording.moment(wait.until)}"
     return f"{wait.promise.name}: {wait.wanted.words}{end}"
 
@@ -21,6 +29,12 @@ def answering_command(question: Question, invocation: Invocation) -> Text:
     wait = question.wait
     wanted, example = wait.wanted, wait.wanted.example
     value = example if isinstance(example, str) else wording.as_json(example)
+    if wait.promise.kind is Kind.GATE:
+        code = code_of(wait.promise.id)[:SHOWN_CODE]
+        if wait.asks_for_approval:
+            no = Text(f"  (or {invocation.command('deny', code, '--why', 'REASON')})", "dim")
+            return Text(invocation.command("approve", code)).append_text(no)
+        return Text(wording.visible(invocation.command("answer", code, value)))
     sent = invocation.command("signal", question.run_id, wait.promise.name, value)
     return Text.assemble(wording.visible(sent), ("  (or false)" if wanted.is_bool else "", "dim"))
 
@@ -32,7 +46,10 @@ def how_to_answer(questions: Iterable[Question], invocation: Invocation) -> Iter
     """
     alike: dict[tuple[str, str, str], list[Question]] = {}
     for each in questions:
-        key = (each.run_id, each.wait.promise.name, each.wait.wanted.words)
+        # Each gate is answered by itself; signals of one name, of one run, in the order of keys.
+        is_gate = each.wait.promise.kind is Kind.GATE
+        name = each.wait.promise.id if is_gate else each.wait.promise.name
+        key = (each.run_id, name, each.wait.wanted.words)
         alike.setdefault(key, []).append(each)
     for first, *others in alike.values():
         more = f"; {1 + len(others)} are open, and the first is answered first" if others else ""

@@ -19,6 +19,10 @@ def wait_words(wait: Wait) -> str:
             return f"signal {wait.promise.name!r}{wanted}{end}"
         case Kind.TIMER:
             return f"timer{end}"
+        case Kind.GATE if wait.asks_for_approval:
+            return f"an approval of {wording.visible(wait.summary)}{end}"
+        case Kind.GATE:
+            return f"an answer to {wait.summary!r}: {wait.wanted.words}{end}"
     return _next_attempt(wait)
 
 

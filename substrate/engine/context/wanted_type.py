@@ -45,7 +45,7 @@ class WantedType:
     @classmethod
     def by(cls, promise: Promise) -> "WantedType":
         """Return what the row of a wait says."""
-        if promise.kind is not Kind.SIGNAL:
+        if promise.kind not in (Kind.SIGNAL, Kind.GATE):
             return cls()
         found = decode(promise.input or JsonText("{}")).get("wants")
         return cls(found if isinstance(found, dict) else {})

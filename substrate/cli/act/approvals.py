@@ -1,0 +1,242 @@
+"""`approvals`, `approve`, `deny`, `answer`: what waits for a person, and what a person decides.
+
+No worker is needed and none is started. The fork's code is loaded only for edited arguments, which
+are checked by the tool's own types.
+"""
+
+import getpass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from substrate.agent import decisions
+from substrate.agent.decisions import find_gate, read_asked
+from substrate.cli import format as wording
+from substrate.cli.database import opened
+from substrate.cli.errors import UsageError, blaming_what_was_typed
+from substrate.cli.fork import load_tools
+from substrate.cli.invocation import Invocation
+from substrate.cli.json_output import of_gate, print_document
+from substrate.cli.screen import open_page, open_screen, put
+from substrate.cli.show.questions import SHOWN_CODE
+from substrate.engine.client import Client
+from substrate.engine.context.wanted_type import WantedType
+from substrate.engine.context.yes_no import yes_and_no
+from substrate.values.codec import decode
+from substrate.values.errors import GateChanged
+from substrate.values.gates import Gate, GateKind, GateState
+from substrate.values.ids import RunId, root_of
+from substrate.values.records import RunStatus
+
+CHANNEL = "cli"
+
+
+async def approvals(invocation: Invocation, run_id: str | None) -> int:
+    """Print the open gates of all runs, or all gates of one tree."""
+    async with opened(invocation) as client:
+        if run_id is None:
+            found = await client.store.gates.pending()
+        else:
+            run = await client.get(run_id)
+            below = await client.store.gates.of_tree(root_of(run.id))
+            found = [each for each in below if _is_of(each, run.id)]
+        now = client.store.clock.now_ms()
+    if invocation.is_json:
+        print_document({"gates": [of_gate(each) for each in found]})
+        return 0
+    if not found:
+        asked = "nobody is asked anything" if run_id is None else f"run {run_id} has asked nobody"
+        put(open_screen(), Text(f"{asked} just now", "dim"))
+        return 0
+    put(open_page(), _table(found, now))
+    hints = list(_hints(invocation, found))
+    put(open_screen(), *hints)
+    return 0
+
+
+def _is_of(gate: Gate, run_id: str) -> bool:
+    return gate.run_id == run_id or gate.run_id.startswith(f"{run_id}#")
+
+
+def _table(gates: Sequence[Gate], now: int) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("gate", "run", "what", "asked", "until", "of"):
+        table.add_column(name, overflow="fold")
+    is_whole = any(each.state is not GateState.PENDING for each in gates)
+    if is_whole:
+        table.add_column("state", overflow="fold")
+    for each in gates:
+        until = "" if each.expires_at is None else wording.moment(each.expires_at)
+        waits = "" if each.run_status is RunStatus.SUSPENDED else f" ({each.run_status})"
+        cells = [
+            Text(each.code[:SHOWN_CODE], "bold"),
+            Text(each.run_id + (waits if each.run_status in _SAID else "")),
+            Text(each.summary),
+            Text(wording.age(now - each.asked_at)),
+            Text(until),
+            Text(str(decode(each.policy).get("to") or "")),
+        ]
+        if is_whole:
+            cells.append(Text(_decided(each)))
+        table.add_row(*cells)
+    return table
+
+
+_SAID = (RunStatus.PAUSED, RunStatus.DEAD)
+"""A run that stands so takes decisions, and does nothing with them until it is resumed."""
+
+
+def _decided(gate: Gate) -> str:
+    by = f" by {gate.decided_by}" if gate.decided_by else ""
+    why = f": {gate.reason}" if gate.reason else ""
+    rule = f" (rule {gate.rule})" if gate.rule and not gate.decided_by else ""
+    return f"{gate.state.value.replace('_', '-')}{by}{rule}{why}"
+
+
+def _hints(invocation: Invocation, gates: Sequence[Gate]) -> Iterator[Text]:
+    open_ = [each for each in gates if each.state is GateState.PENDING]
+    calls = next((each for each in open_ if each.kind == "approval"), None)
+    asks = next((each for each in open_ if each.kind != "approval"), None)
+    if calls is not None:
+        code = calls.code[:SHOWN_CODE]
+        yield Text(invocation.command("approve", code), "dim")
+        yield Text(invocation.command("deny", code, "--why", "REASON"), "dim")
+    if asks is not None:
+        yield Text(invocation.command("answer", asks.code[:SHOWN_CODE], "VALUE"), "dim")
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A decision as it was typed."""
+
+    #: Which gate: its short name, its id, or the run that asks.
+    gate: str
+    #: Why.
+    why: str | None = None
+    #: Who decides; who sits at the terminal, without one.
+    by: str | None = None
+    #: The digest of what was seen, or the beginning of it.
+    digest: str | None = None
+
+    @property
+    def who(self) -> str:
+        """Who decides."""
+        return user() if self.by is None else self.by
+
+
+async def approve(invocation: Invocation, typed: Typed, edits: Sequence[str]) -> int:
+    """Approve the call that a gate asks about, perhaps with other arguments."""
+    async with opened(invocation) as client:
+        gate = _seen(await find_gate(client, typed.gate), typed.digest)
+        edit = await _read_edits(client, gate, edits) if edits else None
+        tools = load_tools(invocation.package) if edits else ()
+        with blaming_what_was_typed():
+            decided = await decisions.approve(
+                client, gate, by=typed.who, edit=edit, tools=tools, why=typed.why, via=CHANNEL
+            )
+    return _report(invocation, *decided)
+
+
+async def deny(invocation: Invocation, typed: Typed) -> int:
+    """Deny the call that a gate asks about."""
+    async with opened(invocation) as client:
+        gate = _seen(await find_gate(client, typed.gate), typed.digest)
+        why = typed.why or ""
+        with blaming_what_was_typed():
+            decided = await decisions.deny(client, gate, by=typed.who, why=why, via=CHANNEL)
+    return _report(invocation, *decided)
+
+
+async def answer(invocation: Invocation, typed: Typed, value: str) -> int:
+    """Answer the question of a gate."""
+    async with opened(invocation) as client:
+        gate = _seen(await find_gate(client, typed.gate), typed.digest)
+        if gate.kind is GateKind.APPROVAL:
+            raise UsageError(f"gate {gate.code} asks about {gate.summary}; approve or deny it")
+        read = read_answer(value, (await read_asked(client, gate)).wanted)
+        with blaming_what_was_typed():
+            decided = await decisions.answer(
+                client, gate, read, by=typed.who, why=typed.why, via=CHANNEL
+            )
+    return _report(invocation, *decided)
+
+
+def user() -> str:
+    """Return who sits at the terminal, as the system knows them."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "somebody"
+
+
+def _seen(gate: Gate, digest: str | None) -> Gate:
+    """Return the gate, if it asks about what somebody has seen. Raises `GateChanged`."""
+    if digest is not None and (len(digest) < _FEWEST or not gate.digest.startswith(digest)):
+        raise GateChanged(
+            f"gate {gate.code} asks about {gate.summary!r} (digest {gate.digest[:12]}), and this "
+            f"decision was made for the digest {digest[:12]!r}; look at it again, and decide"
+        )
+    return gate
+
+
+_FEWEST = 4
+
+
+async def _read_edits(client: Client, gate: Gate, edits: Sequence[str]) -> dict[str, Any]:
+    """Return arguments as they were typed, ``name=value``: JSON, or words where a text belongs."""
+    fields = (await read_asked(client, gate)).wants.get("properties", {})
+    found: dict[str, Any] = {}
+    for each in edits:
+        name, is_given, value = each.partition("=")
+        if not is_given or not name.strip():
+            raise UsageError(f"--edit {each!r:.100}: write NAME=VALUE, as in --edit cents=1500")
+        if name in found:
+            raise UsageError(f"--edit {name}= is given twice")
+        if fields and name not in fields:
+            raise UsageError(
+                f"--edit {name}=: {gate.tool} takes no {name!r}; it takes: {', '.join(fields)}"
+            )
+        found[name] = _read(value, WantedType(fields.get(name, {})))
+    return found
+
+
+def read_answer(text: str, wanted: WantedType) -> Any:
+    """Return what somebody has typed as the value that is asked for. Raises `UsageError`."""
+    value = _read(text, wanted)
+    if problem := wanted.refusal(value):
+        raise UsageError(f"nothing was decided: it asks for {wanted.words}, and {problem}")
+    return value
+
+
+def _read(text: str, wanted: WantedType) -> Any:
+    if wanted.is_text or wanted.is_anything:
+        return text
+    if wanted.is_bool:
+        try:
+            return yes_and_no().validate_python(text)
+        except ValueError:
+            return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _report(invocation: Invocation, gate: Gate, counts: bool) -> int:  # noqa: FBT001
+    if invocation.is_json:
+        print_document({**of_gate(gate), "counts": counts})
+        return 0
+    already = "" if counts else " already"
+    put(open_page(), f"gate {gate.code[:SHOWN_CODE]} is{already} {_decided(gate)}: {gate.summary}")
+    if gate.run_status in _SAID:
+        resume = invocation.command("resume", RunId(root_of(gate.run_id)))
+        hint = f"run {gate.run_id} is {gate.run_status}, and goes on when it is resumed: {resume}"
+    else:
+        again = invocation.command("resume", root_of(gate.run_id))
+        hint = f"goes on where a worker is running; to drive it here: {again}"
+    put(open_screen(), Text(hint, "dim"))
+    return 0

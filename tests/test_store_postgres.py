@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from substrate.engine.run.committer import Committer
-from substrate.store.postgres import dead_workers, ending, promises, recovery, runs
+from substrate.store.postgres import dead_workers, ending, promises, recovery, runs, sketches
 from substrate.store.postgres import fenced_commit as journal
 from substrate.store.postgres import signals as inbox
 from substrate.store.postgres import suspend as waiting
@@ -66,6 +66,14 @@ NAMED = {
     "again": True,
     "expires_at": 1,
 }
+LISTED = NAMED | {
+    "status": "done",
+    "function": "work",
+    "since": 1,
+    "until": 2,
+    "first": "run",
+    "end": "runo",
+}
 FREQUENT = {
     "write": (journal._WRITE_SKIPPING, NAMED),
     "write, waiting": (journal._WRITE_WAITING, NAMED),
@@ -75,7 +83,10 @@ FREQUENT = {
     "claim": (runs._CLAIM_NEXT, NAMED),
     "owned_runs": (runs._SELECT_OWNED_RUNS, ("w",)),
     "release": (runs._RELEASE, NAMED),
-    "runs": (runs._SELECT_RUNS, NAMED | {"status": "done"}),
+    **{
+        f"runs by {each}": (sketches._SELECT_RUNS.format(conditions=condition), LISTED)
+        for each, condition in sketches._CONDITIONS.items()
+    },
     "owners": (dead_workers._SELECT_OWNERS, NAMED),
     "lost": (recovery._SELECT_LOST, NAMED),
     "lock lost": (recovery._LOCK_LOST, NAMED),

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -495,5 +496,9 @@ def test_judged_by_its_end() -> None:
         [fault] = verdict(ended, [], [], {})
         assert fault.startswith(said)
     assert verdict(Ended("done", "b", unknown, {"notes": "2"}), [], [], {}) == []
+    waits = Ended("suspended", "b", {"crash#pay.0": [*row[:1], "pending", *row[2:]]}, DONE.files)
+    assert verdict(waits, [], [], {}) == ["the run is suspended, not done"]
+    asked = replace(waits, waits=("pay.0/unknown.0",))  # a person says what became of it
+    assert verdict(asked, [], [], {}) == []
     assert Kind("once", "pay") == Called("crash#pay.0", "pay", "once", None).kind
     assert json.dumps(DONE.rows)

@@ -177,6 +177,14 @@ BAD: dict[str, tuple[tuple[str, str], dict[str, str], str, str, str, str]] = {
         "there is no folder 'nowhere'",
         "make it",
     ),
+    "a folder in the place of the file": (
+        ("max_turns(5)", "max_turns(5)"),
+        {"DATABASE_URL": "sqlite:///agent"},
+        "database",
+        "fail",
+        "SQLite cannot use 'agent', since it is a folder",
+        "name a file in it",
+    ),
     "a time zone that is none": (
         ("max_turns(5)", "max_turns(5)"),
         {"OSTINATO_TIMEZONE": "Europe/Wien"},

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from substrate.values.gates import GateKind
 from substrate.values.records import Effect, PromiseState
 
 
@@ -141,7 +142,7 @@ def judge(
     kinds = {each.promise: each.kind for each in (*before, *after)}
     was_called = {each.promise for each in before}
     again = [each for each in after if each.promise in was_called]
-    unknown = {id_ for id_, row in ended.rows.items() if row[3]}
+    unknown = {id_ for id_, row in ended.rows.items() if row[3]} | _put_to_people(ended)
     unknown -= {id_ for id_, row in whole.ended.rows.items() if row[3]}
     faults = [
         Fault(text, kinds[id_])
@@ -167,6 +168,13 @@ def judge(
         # What has called it, and so on, came to the same: only the call itself is counted.
         Counter(Kind(*ended.rows[id_][4:]) for id_ in unknown if ended.rows[id_][4] is not None),
     )
+
+
+def _put_to_people(ended: Ended) -> set[str]:
+    """Return the calls in doubt of which a person is asked: the run waits for the answer."""
+    calls = (key.rpartition("/") for key in ended.waits)
+    keys = {call for call, _, gate in calls if gate.startswith(f"{GateKind.UNKNOWN}.")}
+    return {id_ for id_ in ended.rows if key_of(id_) in keys}
 
 
 def _called_wrongly(

@@ -73,9 +73,10 @@ class Databases:
                 done = connection.execute(statement, values or None)
                 return done.fetchall() if done.description else []
         except psycopg.Error as error:
+            told = " ".join(str(error).split())
             raise StoreUnusable(
-                f"{shown_url(self.server)}: {str(error).strip()}; it has to be there, and its user "
-                "to have CREATEDB: each case gets a database of its own, which is dropped again"
+                f"{shown_url(self.server)}: {told}; it has to be there, and its user to have "
+                "CREATEDB: each case gets a database of its own, which is dropped again"
             ) from error
 
 

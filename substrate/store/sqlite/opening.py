@@ -34,13 +34,18 @@ def pause(waited: float) -> None:
     time.sleep(_RETRY_PAUSE if waited < _SOON else _LONG_PAUSE)
 
 
-def open_file(path: Path) -> apsw.Connection:
-    """Open the file for reading and writing, creating it; raise `StoreUnusable` when impossible."""
+def check_no_folder(path: Path) -> None:
+    """Raise `StoreUnusable` where a folder is named in the place of a file."""
     if path.is_dir():
         raise StoreUnusable(
             f"SQLite cannot use {str(path)!r}, since it is a folder; name a file in it, as in "
             f"{str(path / 'runs.db')!r}"
         )
+
+
+def open_file(path: Path) -> apsw.Connection:
+    """Open the file for reading and writing, creating it; raise `StoreUnusable` when impossible."""
+    check_no_folder(path)
     try:
         _make_folder(path.parent)
         if not path.exists():

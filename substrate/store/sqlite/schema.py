@@ -15,7 +15,7 @@ from substrate.store.migrate import (
     pending,
 )
 from substrate.store.sqlite.file import transact
-from substrate.store.sqlite.opening import LOCK_WAIT, unusable
+from substrate.store.sqlite.opening import LOCK_WAIT, check_no_folder, unusable
 
 _INSERT_APPLIED = f"""
 INSERT INTO {TABLE} (version, name, sha256, applied_at)
@@ -32,6 +32,7 @@ def migrate(db: apsw.Connection, now_ms: int) -> None:
 
 def look(path: Path) -> Condition:
     """Return how a file is that is there; it is opened for reading only, and closed again."""
+    check_no_folder(path)
     try:
         db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         try:

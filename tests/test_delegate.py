@@ -359,6 +359,11 @@ async def test_no_item(sqlite_url: str) -> None:
     "make, told",
     [
         (lambda: Agent("no agent", "x", scripted(say("x"))), "is called 'no agent'"),
+        (
+            lambda: Agent("gate", "x", scripted(say("x"))),
+            "is called 'gate', as rows of the loop are",
+        ),
+        (lambda: Agent("tools", "x", scripted(say("x"))), "give it another name"),
         (lambda: Agent("a", 5, scripted(say("x"))), "`prompt` is int 5"),  # type: ignore[arg-type]
         (lambda: Agent("a", "x", "m"), "`model` is str 'm'"),  # type: ignore[arg-type]
         (lambda: Agent("a", "x", scripted(say("x")), look), "`tools` is the tool"),  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from typing import Any
 from substrate.agent.checks import Check, Checks
 from substrate.agent.end import Stop
 from substrate.agent.faults import hooks_fault
+from substrate.agent.history.rows import LOOP_NAMES
 from substrate.agent.loop import Hooks, begin
 from substrate.agent.outcome import Outcome, outcomes_of
 from substrate.agent.prompt import Prompt, Text
@@ -35,8 +36,11 @@ from substrate.engine.function.place import described
 from substrate.models.model import Model
 from substrate.values.errors import InvalidId, Misuse
 from substrate.values.ids import check_name
+from substrate.values.records import GATE
 
 _TURNS = 20
+_TAKEN = LOOP_NAMES | {GATE}
+"""Names of the loop's own rows: a child of one would stand where such a row does."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,19 +128,30 @@ def durable_of(agent: Agent | ModuleType | Hooks) -> Durable[[Task], Answer]:
 def checked_name(name: object, made_for: MadeFor) -> str:
     """Return a name that runs can have. Raises `Misuse` for any other."""
     try:
-        return check_name(name)
+        called = check_name(name)
     except (InvalidId, TypeError) as error:
         raise Misuse(f"the agent{_at(made_for)} is called {name!r:.200}: {error}") from None
+    if called in _TAKEN:
+        raise Misuse(
+            f"the agent{_at(made_for)} is called {called!r}, as rows of the loop are; give it "
+            "another name"
+        )
+    return called
 
 
 def _made_for(agent: Agent) -> MadeFor:
     """Return where an agent is made: the nearest line that is none of the kit's."""
     frame = currentframe()
     assert frame is not None
-    while frame.f_back and str(frame.f_globals.get("__name__", "")).startswith("substrate."):
+    while frame.f_back and _is_between(str(frame.f_globals.get("__name__", ""))):
         frame = frame.f_back
     module = str(frame.f_globals.get("__name__", ""))
     return MadeFor(agent, "agent", module, f"{frame.f_code.co_filename}:{frame.f_lineno}")
+
+
+def _is_between(module: str) -> bool:
+    """Whether a module only helps to make an agent, as `dataclasses.replace` does."""
+    return module == "dataclasses" or module.startswith("substrate.")
 
 
 def _at(made_for: MadeFor) -> str:

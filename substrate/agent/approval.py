@@ -20,11 +20,11 @@ from substrate.agent.shown import call_words, digest_of, shortened
 from substrate.agent.tool import Tool
 from substrate.agent.tool_schema import InvalidArguments
 from substrate.engine.context.context import Context
-from substrate.engine.context.gate import GateOutcome, GateRequest, NoUseLeft
+from substrate.engine.context.gate import GateOutcome, GateRequest, NoUseLeft, read_gate
 from substrate.models.messages import Json
 from substrate.values.codec import encode
 from substrate.values.gates import GateKind, GateState, NewGate, Rule, RuleVerdict
-from substrate.values.ids import root_of
+from substrate.values.ids import Key, root_of
 from substrate.values.records import GATE, JsonText
 
 
@@ -72,6 +72,12 @@ async def decide_call(ctx: Context, tool: Tool, checked: Mapping[str, Any]) -> A
         except NoUseLeft:
             continue  # somebody else has used it up: judged again, without it
         return await _outcome(ctx, tool, outcome, checked)
+
+
+def edited_arguments(ctx: Context, key: Key) -> Mapping[str, Json] | None:
+    """Return what a person has put in the place of a call's arguments, as its gate records."""
+    gate = ctx.recorded_at(Key(f"{key}/{GATE}.0"))
+    return None if gate is None or not gate.is_settled else read_gate(gate).arguments
 
 
 async def _outcome(

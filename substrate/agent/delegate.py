@@ -17,6 +17,7 @@ from substrate.agent.agent import Agent, durable_of
 from substrate.agent.grant import DelegateFailed, Grant
 from substrate.agent.loop import Hooks
 from substrate.agent.outcome import Outcome, child_of, outcome_of
+from substrate.agent.policy import Approve
 from substrate.agent.share import Share
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool, tool
@@ -44,6 +45,7 @@ def delegate(
     description: str | None = None,
     retry: Retry | None = None,
     max_depth: int = DEPTH,
+    approve: Approve | None = None,
 ) -> Tool:
     """Make a tool of another agent: the model gives it a task in words, and gets its answer.
 
@@ -60,6 +62,7 @@ def delegate(
             no model gives what it is asked for; one child, if not told otherwise.
         max_depth: How deep agents may stand below each other; one that would stand deeper is not
             started, and the model is told.
+        approve: Whether a person is asked before each child, as for any tool: see `tool`.
 
     Raises:
         Misuse: it is no agent with a name of its own, there is no description, or an option is
@@ -105,7 +108,8 @@ def delegate(
             if pause := tries.delay(error, n, ctx.random):
                 await ctx.sleep(pause)
 
-    return tool(name=loop.name if name is None else name, description=words)(hand_over)
+    called = loop.name if name is None else name
+    return tool(name=called, description=words, approve=approve)(hand_over)
 
 
 async def _child(

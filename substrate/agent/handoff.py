@@ -11,11 +11,16 @@ from types import ModuleType
 from substrate.agent.agent import Agent, durable_of
 from substrate.agent.handoff_tool import HandoffTool
 from substrate.agent.loop import Hooks
+from substrate.agent.policy import Approve
 from substrate.agent.tool import Tool, tool
 
 
 def handoff(
-    agent: Agent | ModuleType | Hooks, *, name: str | None = None, description: str | None = None
+    agent: Agent | ModuleType | Hooks,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    approve: Approve | None = None,
 ) -> Tool:
     """Make a tool by which the model gives the conversation to another agent.
 
@@ -30,6 +35,7 @@ def handoff(
             otherwise.
         description: What the model chooses it by; a module's docstring, or that the agent goes on
             from there, if not told otherwise.
+        approve: Whether a person is asked before that, as for any tool: see `tool`.
 
     Raises:
         Misuse: it is no agent with a name of its own.
@@ -47,5 +53,5 @@ def handoff(
         return f"{loop.name} goes on with this conversation from here."
 
     called = f"hand_over_to_{loop.name}" if name is None else name
-    made = tool(name=called, description=words, effect="pure")(take_over)
+    made = tool(name=called, description=words, effect="pure", approve=approve)(take_over)
     return HandoffTool.of(made, loop.name, agent)

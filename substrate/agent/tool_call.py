@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from substrate.agent.approval import Denied, decide_call
+from substrate.agent.approval import Denied, decide_call, edited_arguments
 from substrate.agent.history.result import CallDenied, CallDeniedForGood
 from substrate.agent.history.rows import UNKNOWN_TOOL
 from substrate.agent.history.suspects import SUSPECTS
@@ -93,9 +93,15 @@ def call_of(
         missing = "its tool has changed since" if call.name in tools else str(checked)
         why = f"{call.name!r} was called, and nothing can go on with it: {missing}"
         return scope.abandon(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
+    # A call that was begun goes on with what a person put in the place of the model's arguments.
+    has_begun = recorded is not None or is_inside
+    edited = edited_arguments(scope, scope.key_ahead(name)) if has_begun else None
+    if edited is not None and (wrong := _misfit(checked.tool, edited)):
+        why = f"{call.name!r} was called as a person wanted it, and takes that no more: {wrong}"
+        return scope.abandon(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
     key = scope.take_key(name)
     begin = begins() if begins and _takes_ctx(checked.tool) else _begin_with_nothing
-    made = _made(scope, key, call, checked, begin=begin)
+    made = _made(scope, key, call, checked, begin=begin, edited=edited)
     if is_inside:
         return made  # it was begun, so nobody is asked about it any more
 
@@ -109,6 +115,15 @@ def call_of(
         return _made(scope, key, call, checked, begin=begin, edited=decided.arguments)
 
     return made.after(first)
+
+
+def _misfit(tool: Tool, arguments: Mapping[str, Json]) -> str | None:
+    """Say why a tool does not take these arguments; None where it does."""
+    try:
+        tool.check(copied(arguments))
+    except InvalidArguments as error:
+        return str(error)
+    return None
 
 
 def _begin_with_nothing(ctx: Context) -> None:

@@ -35,6 +35,7 @@ from substrate.agent import (
     EndReason,
     Model,
     Needs,
+    Outcome,
     Stop,
     Task,
     Tool,
@@ -45,7 +46,9 @@ from substrate.agent import (
     budget,
     confident,
     deadline,
+    delegate,
     failed,
+    handoff,
     max_turns,
     refused,
     rubric,
@@ -281,6 +284,21 @@ strict = Agent(
     ),
 )
 loose = Agent("loose", prompt, model, checks=[names_pages, is_short])
+helpers: Tools = [
+    delegate(loose, description="Ask it.", retry=Retry(max_attempts=2), max_depth=3, approve=True),
+    handoff(strict, name="to_strict"),
+]
+chief = Agent("chief", "Have it done.", model, [*helpers, add])
+
+
+@durable
+async def asks_many(ctx: Context) -> list[str]:
+    """Give an agent many tasks."""
+    outcomes = await ctx.map(loose, ["a", "b"], limit=2)
+    assert_type(outcomes, list[Outcome])
+    assert_type(await ctx.map(loose, [Task("a")]), list[Outcome])
+    assert_type(await ctx.spawn(loose.durable, Task("a")), Answer)
+    return [each.text for each in outcomes]
 
 
 @durable

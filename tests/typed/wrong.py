@@ -9,7 +9,7 @@ from typing import Any
 
 from skills.sql import query_sql
 from substrate import Client, Context, Durable, Effect, bound, durable
-from substrate.agent import Tools
+from substrate.agent import Agent, Tools, delegate, handoff
 from substrate.agent import begin as begin_turn
 from substrate.agent.checks import Checks, rubric, schema
 from substrate.agent.condition import Condition, Needs
@@ -30,6 +30,7 @@ from tests.typed.right import (
     kid,
     length,
     look,
+    loose,
     number,
     stop,
     take_back,
@@ -218,6 +219,16 @@ async def hooks(ctx: Context, task: Task, model: Model) -> None:
     rubric("Good.")  # seen
     rubric("Good.", judge="anthropic:claude")  # seen
     schema()  # seen
+    delegate("scout")  # seen
+    delegate(loose, depth=3)  # seen
+    delegate(loose, retry=3)  # seen
+    handoff(5)  # seen
+    Agent("scout", "Look.", "anthropic:claude")  # seen
+    Agent("scout", "Look.", model, add)  # seen
+    Agent("scout", "Look.", model, stop=answered)  # seen
+    await ctx.map(loose, [1])  # seen
+    names: list[str] = await ctx.map(loose, ["a"])  # seen
+    print(names)
     await begin_turn(ctx, Unfinished("", model, []), task)  # seen
     Model("scripted:x", script="no")  # unseen: a text is a sequence of texts
     Model("scripted:x", script=[say("yes")], fallback=3)  # seen

@@ -31,6 +31,7 @@ PROVIDER = "groq"
 _SERVER = Server(
     PROVIDER,
     limit="max_completion_tokens",
+    takes_files=False,
     takes_formats=False,
     prices=PROVIDER,
 )

@@ -60,6 +60,7 @@ class OpenAIChat:
         self._server = Server(
             PROVIDER,
             limit="max_tokens",
+            takes_files=True,
             takes_formats=True,
             address=str(client.base_url),
         )

@@ -32,7 +32,7 @@ from tests.stores import database
 
 LIMITS = WorkerOptions(
     idle_timeout=timedelta(0),
-    poll=timedelta(milliseconds=10),
+    poll=timedelta(milliseconds=40),
     lease=timedelta(seconds=2),
     shutdown_grace=timedelta(seconds=5),
 )

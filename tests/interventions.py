@@ -25,7 +25,7 @@ from tests.stores import database
 
 LIMITS = WorkerOptions(
     idle_timeout=timedelta(0),
-    poll=timedelta(milliseconds=10),
+    poll=timedelta(milliseconds=40),
     lease=timedelta(milliseconds=300),
     shutdown_grace=timedelta(0),
 )

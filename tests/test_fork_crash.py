@@ -14,6 +14,7 @@ from substrate.cli.crash.judge import Called, Ended, Kind, Whole, judge
 from tests.fork import Done, Fork
 from tests.keeper import wait_until
 from tests.stores import database
+from tests.test_cli_terminal import HIDE_CURSOR, SHOW_CURSOR, terminal
 
 LIMIT_S = 120
 
@@ -375,6 +376,21 @@ def test_interrupted(tmp_path: Path, number: int) -> None:
     for line in tally(fork):
         with pytest.raises(ProcessLookupError):
             os.kill(int(line.split()[-1]), 0)
+
+
+def test_in_a_terminal(tmp_path: Path) -> None:
+    """In a terminal a bar tells how far it is, and is gone when the table comes."""
+    tally_file = repr(str(tmp_path / "tally"))
+    fork = make(tmp_path, HOOKS.replace('os.environ["TALLY"]', tally_file))
+    with terminal(fork, "crash", "--only", "model.*", columns="100") as window:
+        window.read_until("came to the same end")
+
+        assert "scripted:owls answers; 5 commits of" in window.plain
+        assert "10/10" in window.plain
+        assert "killed after COMMIT" in window.plain
+        assert window.screen.rindex(HIDE_CURSOR) < window.screen.rindex(SHOW_CURSOR)
+        window.process.wait(30)
+        assert window.process.returncode == 0
 
 
 def test_links_and_what_is_left_out(tmp_path: Path) -> None:

@@ -21,6 +21,12 @@ print that gate and ``counts``; `rules list` prints ``rules``, `add` and `remove
 and `discard` print the run. ``--version`` prints ``version, origin``, the latter empty for a kit
 from an index.
 
+`doctor` prints ``state`` (the worst there is: ok, warn or fail) and ``checks`` (``about, state,
+said, remedy``); `crash` ``answers, store, status, waits, commits`` (``method, writes``), ``kills,
+unreached, effects`` (``effect, name, calls, cut_off, called_again, unknown, ok``) and ``cases``,
+those with faults or doubts (``commit, side, writes, faults, doubts, folder``); ``worker --check``
+``host, workers``.
+
 What cannot be read of a run, since its rows were edited by hand, is null, and ``unreadable`` lists
 it (``row, column, message``; in a signal of the inbox, the columns).
 

@@ -22,8 +22,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from substrate.cli import format as wording
-from substrate.cli.crash.drive import Drive
 from substrate.cli.crash.matrix import Case, Judged, Matrix
+from substrate.cli.crash.plan import Drive
 from substrate.cli.crash.processes import forking
 from substrate.cli.crash.table import document, lines, table, where
 from substrate.cli.crash.throwaway import databases

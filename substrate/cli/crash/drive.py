@@ -15,16 +15,15 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from substrate.agent.decisions import answer, approve
-from substrate.agent.history.questions import read_questions
 from substrate.agent.history.run import history_of
 from substrate.agent.task import Task
+from substrate.cli.crash.answers import answer_all
+from substrate.cli.crash.plan import CALLS, REPORT, RUN, SAID, STRUCK, Drive
+from substrate.cli.crash.report import answer_of, tree_of, waits_of
 from substrate.cli.errors import UsageError
 from substrate.cli.exit import Exit
 from substrate.cli.fork import Fork, load_fork
@@ -34,24 +33,9 @@ from substrate.engine.worker.options import WorkerOptions
 from substrate.engine.worker.worker import Worker
 from substrate.models.model import SCRIPTED, disconnect
 from substrate.store.connect import open_store
-from substrate.store.store import Store
-from substrate.testing.crash import KillingStore, Side, kill_this_process
+from substrate.testing.crash import KillingStore, kill_this_process
 from substrate.values.errors import OstinatoError
-from substrate.values.gates import GateKind, GateState
-from substrate.values.ids import RunId
-from substrate.values.records import Kind, Promise, Run, RunStatus
-
-RUN = RunId("crash")
-"""The id of the run, in each database the same: so are its idempotency keys."""
-
-CALLS, STRUCK, SAID, REPORT = "calls", "struck", "said", "report.json"
-"""The files of a case: what was called, where it was killed, what was printed, what it came to."""
-
-APPROVE, ANSWER = "--approve", "--answer"
-"""What is told where a gate was decided."""
-
-UNKNOWN = "OutcomeUnknown"
-"""The type of the error of a call of which nobody knows whether it happened."""
+from substrate.values.records import RunStatus
 
 _LONGEST_WAIT_MS = 30_000  # for a timer; a run that waits for longer, waits
 _LOOK_S = 0.05  # between two looks at who drives the run
@@ -60,41 +44,6 @@ _OPTIONS = WorkerOptions(
     poll=timedelta(milliseconds=20),
     lease=timedelta(seconds=5),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Drive:
-    """What a process is to do."""
-
-    #: The package of the fork, loaded from the copy of its folder.
-    package: str
-    #: The folder of the case, with the copy as its ``world``.
-    folder: Path
-    #: The environment.
-    environment: dict[str, str]
-    #: What the agent is asked.
-    question: str
-    #: Names of signals, and the JSON that answers a question under that name.
-    signals: tuple[tuple[str, Any], ...] = ()
-    #: Whether each call that a person is asked about is approved.
-    approves: bool = False
-    #: The JSON that answers each question to a person; empty where none is answered.
-    answers: tuple[Any, ...] = ()
-    #: At which commit it is killed; 0 is at none.
-    boundary: int = 0
-    #: On which side of it.
-    side: Side = Side.BEFORE
-    #: Whether a model may be asked that costs money.
-    is_live: bool = False
-
-    def again(self) -> "Drive":
-        """Return the drive that goes on after the kill."""
-        return replace(self, boundary=0)
-
-    @property
-    def world(self) -> Path:
-        """The copy of the fork's folder, in which the agent is at work."""
-        return self.folder / "world"
 
 
 def be(drive: Drive) -> int:
@@ -147,7 +96,7 @@ async def _driven(drive: Drive, fork: Fork) -> dict[str, Any]:
     """
     store = await open_store(drive.environment["DATABASE_URL"])
     try:
-        before = await _tree(store)
+        before = await tree_of(store)
         killing = KillingStore(
             store, drive.boundary, drive.side, lambda: _die(drive, killing), with_heartbeats=False
         )
@@ -169,12 +118,12 @@ async def _driven(drive: Drive, fork: Fork) -> dict[str, Any]:
         failure = ended.failure
         return {
             "status": ended.run.status.value,
-            "answer": _answer_of(ended.answer, ended.value),
+            "answer": answer_of(ended.answer, ended.value),
             "failure": None if failure is None else f"{failure.type}: {failure.message}",
             "answered": sorted(answered),
-            "waits": await _waits(Client(store), ended.run),
+            "waits": await waits_of(Client(store), ended.run),
             "before": before,
-            "after": await _tree(store),
+            "after": await tree_of(store),
             "commits": [
                 [how, *ids] for how, ids in zip(killing.reached, killing.written, strict=True)
             ],
@@ -194,7 +143,7 @@ async def _to_its_end(drive: Drive, client: Client, worker: Worker) -> set[str]:
         run = await client.get(RUN)
         if run.status.has_ended or run.status is RunStatus.PAUSED:
             return answered
-        if sent := await _send(drive, client, run) | await _decide(drive, client):
+        if sent := await answer_all(drive, client, run):
             answered |= sent
             continue
         if await client.list(RunStatus.RUNNING, 1):  # the dead worker's, not taken back yet
@@ -204,75 +153,6 @@ async def _to_its_end(drive: Drive, client: Client, worker: Worker) -> set[str]:
         if due_at is None or due_at > clock.now_ms() + _LONGEST_WAIT_MS:
             return answered
         await clock.sleep(max(0, due_at - clock.now_ms()) / 1000)
-
-
-async def _send(drive: Drive, client: Client, run: Run) -> set[str]:
-    """Answer what is asked under the names that were given; return under which."""
-    answers = dict(drive.signals)
-    asked = await read_questions(client, run, await client.journal(run.id))
-    named = [each for each in asked if each.wait.promise.name in answers]
-    for each in named:
-        name, id_ = each.wait.promise.name, each.wait.promise.id
-        # The same question after a kill is answered with the same dedup, and so once.
-        dedup = sha256(id_.encode()).hexdigest()[:32]
-        await client.signal(each.run_id, name, answers[name], dedup)
-    return {each.wait.promise.name for each in named}
-
-
-async def _decide(drive: Drive, client: Client) -> set[str]:
-    """Decide the open gates that are to be decided; return what of that was done."""
-    done = set()
-    for gate in await client.store.gates.of_tree(RUN):
-        if gate.state is not GateState.PENDING:
-            continue
-        if gate.kind is GateKind.APPROVAL and drive.approves:
-            await approve(client, gate, by="crash")
-            done.add(APPROVE)
-        elif gate.kind is GateKind.QUESTION and drive.answers:
-            await answer(client, gate, drive.answers[0], by="crash")
-            done.add(ANSWER)
-    return done
-
-
-async def _tree(store: Store) -> dict[str, Any]:
-    """Return what is recorded of the run and of all below it, by id."""
-    found: dict[str, Any] = {}
-    ahead = [RUN]
-    while ahead:
-        for row in await store.journal(ahead.pop()):
-            found[row.id if row.kind is not Kind.RUN else f"{row.run_id}#{row.key}"] = _row(row)
-            if row.kind is Kind.CHILD:
-                ahead.append(RunId(row.id))
-    return found
-
-
-def _row(row: Promise) -> list[Any]:
-    """Return what is compared of a row; see `judge.Rows`."""
-    error = json.loads(row.error or "{}").get("type")
-    value = row.value if row.kind is Kind.STEP else None  # of a run: what it used, too
-    came_to = sha256(f"{value} {error}".encode()).hexdigest()[:16]
-    effect = row.effect.value if row.effect else None
-    return [row.kind.value, row.state.value, came_to, error == UNKNOWN, effect, row.name]
-
-
-async def _waits(client: Client, run: Run) -> list[str]:
-    """Return what a run that has not ended asks or waits for, by key."""
-    if run.status.has_ended:
-        return []
-    asked = await read_questions(client, run, await client.journal(run.id))
-    gates = await client.store.gates.of_tree(RUN)
-    ids = {each.wait.promise.id for each in asked}
-    ids |= {gate.id for gate in gates if gate.state is GateState.PENDING}
-    if ids:
-        return sorted(id_.partition("#")[2] for id_ in ids)
-    open_rows = (row for row in await client.journal(run.id) if not row.is_settled)
-    return sorted(row.key for row in open_rows if row.kind is not Kind.RUN)
-
-
-def _answer_of(answer: dict[str, Any] | None, value: Any) -> str:
-    """Return what of an answer is compared, as a hash: what it used may differ after a kill."""
-    kept = value if answer is None else [answer.get(each) for each in ("text", "value", "reason")]
-    return sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _note(file: Path, call: CallBegins) -> None:

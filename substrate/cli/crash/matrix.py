@@ -17,19 +17,10 @@ from typing import Any, NamedTuple
 
 from substrate.cli import errors
 from substrate.cli import fork as forks
-from substrate.cli.crash.drive import (
-    ANSWER,
-    APPROVE,
-    CALLS,
-    REPORT,
-    RUN,
-    SAID,
-    STRUCK,
-    Drive,
-    be,
-    migrate,
-)
+from substrate.cli.crash.answers import ANSWER, APPROVE
+from substrate.cli.crash.drive import be, migrate
 from substrate.cli.crash.judge import Called, Ended, Fault, Rows, Verdict, Whole, judge, key_of
+from substrate.cli.crash.plan import CALLS, REPORT, RUN, SAID, STRUCK, Drive
 from substrate.cli.crash.processes import Processes
 from substrate.cli.crash.throwaway import MIGRATED, Databases
 from substrate.cli.crash.world import copy_folder, files_in

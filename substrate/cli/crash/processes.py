@@ -17,10 +17,6 @@ from dataclasses import dataclass, field
 _LOOK_S = 0.2  # between two looks at children that may have ended without being heard of
 
 
-class TakesTooLong(Exception):
-    """A process did not end in its time, and was killed."""
-
-
 @dataclass(slots=True)
 class Processes:
     """What is forked and has not ended. Use `forking`, which ends them all."""

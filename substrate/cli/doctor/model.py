@@ -18,7 +18,6 @@ _SIGNS = {"sk-ant-": "anthropic", "gsk_": "groq", "AIza": "google"}
 """What keys of a provider begin with, as far as that is known."""
 
 _QUESTION = "Answer with the one word: ready"
-_ENOUGH = 2000  # tokens: a model that thinks first needs some for that
 
 
 def look_at_models(model: Model, agent: str = "") -> Iterator[Finding]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from tests.llm_servers import (
     openai_events,
     wire,
 )
+from tests.strict import refusal_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,8 @@ SAYING = {
 
 @asynccontextmanager
 async def served(monkeypatch: Any, provider: str, *answers: Answer) -> AsyncIterator[Wire]:
-    """Point the provider's SDK at a server with these answers."""
-    async with wire(*answers) as server:
+    """Point the provider's SDK at a server with these answers, which refuses as that one does."""
+    async with wire(*answers, judge=partial(refusal_of, provider)) as server:
         SETUPS[provider].env(monkeypatch, server.url + SETUPS[provider].wire_path)
         try:
             yield server

@@ -3,6 +3,7 @@
 `llmock` is one that nobody here wrote, in a process of its own: it answers, calls tools and breaks
 streams as real providers do, and judges the client. `wire` is a few lines of HTTP that send what
 they are told, for what llmock does not know: signatures, encrypted reasoning, exact error bodies.
+Either refuses nothing by itself; `wire` does what its judge says (`tests/strict`).
 `anthropic_events`, `openai_events`, `chat_events` and `gemini_events` make those of an answer.
 """
 
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -124,9 +125,13 @@ class Wire:
     connections: int = 0
 
 
+Judge = Callable[[Json, str], Answer | None]
+"""Gives a server's refusal of a request to a path, or None for one that it takes."""
+
+
 @asynccontextmanager
-async def wire(*answers: Answer) -> AsyncIterator[Wire]:
-    """Serve the answers in order, one a request, and keep what was asked."""
+async def wire(*answers: Answer, judge: Judge = lambda body, path: None) -> AsyncIterator[Wire]:
+    """Serve the answers in order, one a request that is taken, and keep what was asked."""
     told = Wire("", list(answers))
     serving: set[asyncio.Task[None]] = set()
 
@@ -135,24 +140,27 @@ async def wire(*answers: Answer) -> AsyncIterator[Wire]:
         serving.add(asyncio.create_task(answer_all(reader, writer)))
 
     async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                headers, body = await _request(reader)
-                told.headers.append(headers)
-                told.bodies.append(body)
-                told.times.append(time.monotonic())
-                if not told.answers:  # more was asked than the test has foreseen
-                    break
-                answer = told.answers.pop(0)
-                writer.write(answer.encode())
-                await writer.drain()
-                while answer.beat:  # until the client hangs up
-                    writer.write(answer.beat)
+        try:
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    path, headers, body = await _request(reader)
+                    told.headers.append(headers)
+                    told.bodies.append(body)
+                    told.times.append(time.monotonic())
+                    refusal = judge(body, path)
+                    if refusal is None and not told.answers:
+                        break  # more was asked than the test has foreseen
+                    answer = refusal or told.answers.pop(0)
+                    writer.write(answer.encode())
                     await writer.drain()
-                    await asyncio.sleep(BEAT_S)
-                if answer.ending is Ending.CUT:
-                    break
-        writer.close()
+                    while answer.beat:  # until the client hangs up
+                        writer.write(answer.beat)
+                        await writer.drain()
+                        await asyncio.sleep(BEAT_S)
+                    if answer.ending is Ending.CUT:
+                        break
+        finally:
+            writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
 
@@ -163,10 +171,11 @@ async def wire(*answers: Answer) -> AsyncIterator[Wire]:
     await asyncio.gather(*serving)  # the client has closed its connections
 
 
-async def _request(reader: asyncio.StreamReader) -> tuple[Json, Json]:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:-2]
+async def _request(reader: asyncio.StreamReader) -> tuple[str, Json, Json]:
+    asked, *head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head)}
-    return headers, json.loads(await reader.readexactly(int(headers["content-length"])))
+    body = json.loads(await reader.readexactly(int(headers["content-length"])))
+    return asked.split()[1], headers, body
 
 
 def refusal(status: int, body: Json | str, **headers: str) -> Answer:

@@ -22,6 +22,7 @@ RUN_KEYS = {
     *("cancel_requested", "turns", "steps", "usage", "tree_usage"),
     *("created_at_ms", "deadline_at_ms", "ended_at_ms"),
 }
+SHOWN_KEYS = {"journal", "waits", "inbox", "mended", "missing"}
 ANSWER_KEYS = {"answer", "value", "reason", "detail", "error"}
 PROMISE_KEYS = {
     *("key", "kind", "name", "state", "effect", "claim", "seq", "created_at_ms", "settled_at_ms"),
@@ -157,7 +158,7 @@ def test_documents(fork):
     assert [ran.err, shown.err, listed.err] == ["a tool that prints\n", "", ""]
     assert set(ran.document) == RUN_KEYS | ANSWER_KEYS
     assert (ran.document["answer"], ran.document["reason"]) == ("Two owls.", "answered")
-    assert set(shown.document) == RUN_KEYS | ANSWER_KEYS | {"journal", "waits", "inbox", "missing"}
+    assert set(shown.document) == RUN_KEYS | ANSWER_KEYS | SHOWN_KEYS
     assert all(set(row) == PROMISE_KEYS for row in shown.document["journal"])
     (run,) = listed.document["runs"]
     assert set(run) == RUN_KEYS | {"question", "asks"}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from substrate.models.frame import canonical, frame
-from substrate.models.mending import VERSION
+from substrate.models.mending.rules import VERSION
 from substrate.models.messages import (
     Document,
     Image,

@@ -636,7 +636,7 @@ async def test_reasoning_that_nothing_follows(monkeypatch):
         await Model(SETUPS["openai"].model).answer(more)
 
     assert reply.stop is StopReason.LENGTH
-    assert [item["role"] for item in server.bodies[1]["input"]] == ["user", "user"]
+    assert [item["role"] for item in server.bodies[1]["input"]] == ["user"]
 
 
 async def test_openai_request(monkeypatch):

@@ -115,6 +115,17 @@ def test_strict():
     assert closed(SHELF)["$defs"]["Book"]["additionalProperties"] is False
 
 
+def test_too_deep_to_be_strict():
+    """A schema that is nested deeper than OpenAI takes a strict one is asked for plainly."""
+    deep = {"type": "string"}
+    found = []
+    for _ in range(10):
+        deep = {"type": "object", "properties": {"a": deep}, "required": ["a"]}
+        found.append(named(deep)["strict"])
+
+    assert found == [True] * 9 + [False]
+
+
 def test_in_words():
     """The schema follows the system prompt, or stands alone."""
     request = replace(HELLO, answer_schema=STRICT)

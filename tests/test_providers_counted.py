@@ -183,7 +183,13 @@ async def test_a_mistake_is_counted(monkeypatch):
 
 async def test_pauses_are_counted(monkeypatch):
     """A turn that paused and then broke has used what both its parts did."""
-    first = stream(*anthropic_events({"type": "text", "text": "So."}, stop="pause_turn"))
+    search = {
+        "type": "server_tool_use",
+        "id": "srv_1",
+        "name": "web_search",
+        "input": {"q": "owls"},
+    }
+    first = stream(*anthropic_events({"type": "text", "text": "So."}, search, stop="pause_turn"))
     async with served(monkeypatch, "anthropic", first, stream(*unfinished("anthropic"))):
         error = await failure(Model(SETUPS["anthropic"].model))
 

@@ -18,7 +18,7 @@ from tests.llm_servers import Json
 PIECES = 20_000
 PIECE = "word " * 100
 WHOLE = PIECE * PIECES
-SERVER = Server("openai-chat", limit="max_tokens", takes_files=True, takes_formats=True)
+SERVER = Server("openai-chat", limit="max_tokens", takes_formats=True)
 
 
 def of_anthropic(block: Json, delta: Json) -> Reply:

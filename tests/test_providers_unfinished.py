@@ -15,10 +15,10 @@ from substrate.agent.end import Stop
 from substrate.agent.stop import answered, any_of, budget, max_turns
 from substrate.agent.tool import Tool, tool
 from substrate.models.model import Model
-from tests.legal import check
 from tests.llm_providers import SETUPS, Called, complete, said, served, unfinished, without_counts
 from tests.llm_servers import Answer, Json, gemini_events, refusal, stream
 from tests.loops import answer_of, make_agent
+from tests.strict import check
 
 README = Path("substrate/models/README.md")
 QUICK = {"read_timeout": 0.4}

@@ -11,7 +11,9 @@ An answer is a run with ``answer, value, reason, detail, error``, `value` for an
 have a type. `show` adds ``journal``, its promises; ``waits``, what is open (``key, kind, name,
 until_ms, run, status, wants``: run and status of a child, and of a signal the JSON Schema of its
 type, where it has one); ``inbox``, the signals that nobody took (``name, dedup, value, sent_at_ms,
-is_late``); and ``missing``, the function that no worker knows, where the run waits for one.
+is_late``); ``missing``, the function that no worker knows, where the run waits for one; and
+``mended``, what was mended in the last model call before it was sent (``key, model, version,
+rules``: each with its ``rule`` and the ``places``), which a promise that is a model call has, too.
 `signal` prints ``run, name, counts, key, waits``: whether it counted, and which wait was open for
 it. In `runs` each has ``question``, and ``asks`` (``run, name, until_ms``): what it and all below
 it ask, and to which run the answer goes; ``gate, summary`` besides, where it is one; a dead letter

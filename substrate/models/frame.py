@@ -10,8 +10,8 @@ Invariant: equal requests give equal JSON, in any process and after a round trip
 
 from collections.abc import Mapping, Sequence
 
-from substrate.models.mending import VERSION
-from substrate.models.messages import Json
+from substrate.models.mending.rules import VERSION
+from substrate.models.messages import Json, message_from_json
 from substrate.models.request import Request, ToolSpec
 
 _OURS = ("passed_over", "invalid", "detail", "confidence")
@@ -55,6 +55,22 @@ def canonical(request: Request) -> dict[str, Json]:
         "may_call_tools": request.may_call_tools,
         **_answer(request),
     }
+
+
+def request_from_json(record: Mapping[str, Json]) -> Request:
+    """Return the request of which `canonical` gave this; how long it is waited for is not in it."""
+    return Request(
+        record["system"],
+        [message_from_json(each) for each in record["messages"]],
+        [
+            ToolSpec(each["name"], each["description"], each["parameters"])
+            for each in record["tools"]
+        ],
+        record["max_output_tokens"],
+        record["settings"],
+        record["may_call_tools"],
+        record.get("answer_schema"),
+    )
 
 
 def as_sent(record: Mapping[str, Json]) -> dict[str, Json]:

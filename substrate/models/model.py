@@ -28,7 +28,8 @@ from substrate.models.fallback import Candidate, first_answer
 from substrate.models.fallback_reason import PATIENCE_S, FallbackReason
 from substrate.models.limits import limiter
 from substrate.models.limits.model_limits import ModelLimits
-from substrate.models.mending import mended
+from substrate.models.mending.mended import mended, restored
+from substrate.models.mending.takes import takes
 from substrate.models.messages import Json, Message, Reply, Usage
 from substrate.models.providers.address import Address
 from substrate.models.providers.registry import PROVIDERS, Provider, adapter_of, disconnect
@@ -273,7 +274,8 @@ class Model:
 
         adapter = await self.adapter()
         # A script gets what was said; a provider gets what it can take.
-        sent = request if self.provider in SCRIPTED else mended(request)
+        is_mended, to = self.provider not in SCRIPTED, takes(self.provider, self.name)
+        sent = mended(request, to) if is_mended else request
         try:
             async with limits.limiter.call(self.place, request, patience_s, waits):
                 on_event(ModelAsked(self.id))
@@ -281,6 +283,8 @@ class Model:
         except ModelError as error:
             error.usage = self._priced(error.usage)
             raise
+        if is_mended:
+            reply = restored(reply, request, to)
         return replace(reply, usage=self._priced(reply.usage))
 
     def _priced(self, usage: UsageT) -> UsageT:

@@ -22,19 +22,16 @@ a request, however often its estimate is asked for.
 """
 
 import re
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
-from struct import unpack_from
 
 from substrate.models.frame import as_sent, canonical
 from substrate.models.messages import Document, Image, Json, Message, UserMessage
 from substrate.models.once import Once
+from substrate.models.pictures import Size, size_of
 from substrate.models.request import Request
 from substrate.values.codec import encode
-
-Size = tuple[int, int]
 
 _LARGE: Size = (1568, 1568)
 _BYTES_A_TOKEN = 4
@@ -71,60 +68,6 @@ def tokens_shown(part: Image | Document, provider: str | None = None) -> int:
 def pages_of(pdf: bytes) -> int:
     """Return how many pages a PDF has, about where they are packed; 1 at least."""
     return len(_PAGE_OF_PDF.findall(pdf)) or max(len(pdf) // _BYTES_A_PAGE, 1)
-
-
-def size_of(picture: bytes) -> Size | None:
-    """Return the width and height that a picture's header tells; None where it tells none.
-
-    PNG, GIF, WebP and JPEG, as their specifications have it.
-    """
-    try:
-        found = _size(picture)
-    except (struct.error, IndexError):  # it is cut off
-        return None
-    return found if found and min(found) > 0 else None
-
-
-def _size(data: bytes) -> Size | None:
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return unpack_from(">II", data, 16)
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return unpack_from("<HH", data, 6)
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return _size_of_webp(data)
-    return _size_of_jpeg(data) if data.startswith(b"\xff\xd8") else None
-
-
-def _size_of_webp(data: bytes) -> Size | None:
-    match data[12:16]:
-        case b"VP8 ":
-            width, height = unpack_from("<HH", data, 26)
-            return width & 0x3FFF, height & 0x3FFF
-        case b"VP8L":
-            (bits,) = unpack_from("<I", data, 21)
-            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        case b"VP8X":
-            low_width, high_width, low_height, high_height = unpack_from("<HBHB", data, 24)
-            return (high_width << 16 | low_width) + 1, (high_height << 16 | low_height) + 1
-    return None
-
-
-def _size_of_jpeg(data: bytes) -> Size | None:
-    """Walk over the segments to the one that begins a frame."""
-    at = 2
-    while data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # padding
-            at += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = unpack_from(">HH", data, at + 5)
-            return width, height
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # these have no length
-            at += 2
-        else:
-            (length,) = unpack_from(">H", data, at + 2)
-            at += 2 + length
-    return None
 
 
 def _by_pixels(width: int, height: int) -> int:

@@ -9,6 +9,7 @@ module          what it tells
 `rows`          how the rows are named, and what each one says
 `result`        what the model was told of a tool call, and of what people said
 `request`       what a model call was asked, whole
+`mending`       what was mended in it before it was sent
 `usage`         what steps used, in tokens and dollars
 `totals`        what a journal adds up to
 `next_key`      where a run goes on

@@ -51,7 +51,11 @@ def request_of(rows: Rows, key: str, frame: Mapping[str, Json]) -> dict[str, Jso
 def _messages(rows: Rows, key: str | None) -> Iterator[Json]:
     """Yield the messages, from the first call of the chain on."""
     links: list[Sequence[Json]] = []
+    passed: set[str] = set()
     while key is not None:
+        if key in passed:
+            raise ValueError(f"{key!r} goes on from itself; its row was edited by hand")
+        passed.add(key)
         asked = input_of(rows[key])
         links.append(asked["add"])
         key = asked["prev"]

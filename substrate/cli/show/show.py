@@ -17,6 +17,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from substrate.agent.history.accepted import accepted_in
+from substrate.agent.history.mending import Mending, read_last_mending, read_mending
 from substrate.agent.history.questions import read_questions
 from substrate.agent.history.run import RunHistory, question_of, read_history
 from substrate.agent.history.undo import undos_in
@@ -35,6 +36,7 @@ from substrate.cli.json_output import (
 )
 from substrate.cli.screen import open_page, put
 from substrate.cli.show.failure import explanation, unreadable_lines
+from substrate.cli.show.mending import mending_line, mending_lines, of_mending
 from substrate.cli.show.outcome import run_document, summary, text_of
 from substrate.cli.show.row import STATE_STYLES, WORDS, Reading
 from substrate.cli.show.runs import STYLES
@@ -56,10 +58,12 @@ async def show(invocation: Invocation, run_id: str, key: str | None) -> int:
     """Print a run's journal, or one promise of it whole."""
     async with opened(invocation) as client:
         state = await read_state(client, run_id)
-    if key is not None:
-        _show_promise(invocation, _find(state.history, key))
-    else:
-        draw(state, invocation)
+        if key is None:
+            draw(state, invocation)
+            return 0
+        promise = _find(state.history, key)
+        mending = await read_mending(client, state.history.journal, promise)
+    _show_promise(invocation, promise, mending)
     return 0
 
 
@@ -72,6 +76,7 @@ async def read_state(client: Client, run_id: str) -> State:
         await read_inbox(client, history.run, history.journal),
         await read_questions(client, history.run, history.journal),
         await missing_worker(client.store, history.run),
+        await read_last_mending(client, history.journal),
     )
 
 
@@ -92,6 +97,7 @@ def _document(state: State) -> Document:
         "waits": [of_wait(wait) for wait in state.waits],
         "missing": state.missing,
         "inbox": [of_signal(signal) for signal in state.inbox],
+        "mended": of_mending(state.mending),
     }
 
 
@@ -123,6 +129,7 @@ def _page(state: State, invocation: Invocation, width: int) -> Iterator[Renderab
     yield _tree(steps, reading)
     yield Text("")
     yield from summary(history)
+    yield from mending_line(state.mending)
     yield from suspect_lines(history.run.id, history.journal, invocation)
     yield from unreadable_lines(history)
     yield from state_lines(state, invocation)
@@ -194,10 +201,11 @@ def _name_width(promise: Promise) -> int:
     return GUIDE * promise.key.count("/") + len(promise.key.rpartition("/")[2])
 
 
-def _show_promise(invocation: Invocation, promise: Promise) -> None:
-    """Print one promise whole, its error with the traceback."""
+def _show_promise(invocation: Invocation, promise: Promise, mending: Mending | None) -> None:
+    """Print one promise whole, its error with the traceback, and what was mended in it."""
     if invocation.is_json:
-        print_document(of_promise(promise))
+        mended = {} if mending is None else {"mended": of_mending(mending)}
+        print_document({**of_promise(promise), **mended})
         return
     page, failure = open_page(), None
     state = Text.assemble(
@@ -217,6 +225,7 @@ def _show_promise(invocation: Invocation, promise: Promise) -> None:
         trace = (failure.traceback or "").rstrip()
         put(page, "", Text("error", "dim"), f"{failure.type}: {failure.message}")
         put(page, *([Text(wording.visible(trace), "dim")] if trace else []))
+    put(page, *mending_lines(mending))
 
 
 def _pretty(value: Any) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
+from substrate.agent.history.mending import Mending
 from substrate.agent.history.questions import Question
 from substrate.agent.history.run import RunHistory
 from substrate.agent.history.untaken import UntakenSignal
@@ -30,6 +31,8 @@ class State:
     questions: Sequence[Question] = ()
     #: The function, with its version, that no worker knows and that the run waits for.
     missing: str | None = None
+    #: What was mended in its last model call.
+    mending: Mending | None = None
 
     @property
     def statuses(self) -> Mapping[PromiseId, RunStatus]:

@@ -21,6 +21,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from substrate.models.mending.walk import levels
 from substrate.models.messages import Json
 from substrate.models.request import Request
 
@@ -30,6 +31,9 @@ _ONLY_IN_WORDS = (
     *("minLength", "maxLength", "pattern", "maxItems", "uniqueItems"),
     *("minProperties", "maxProperties", "default"),
 )
+DEEPEST_STRICT = 10
+"""How many levels of nesting OpenAI documents for a strict schema."""
+
 _NESTED = ("properties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _FENCE = re.compile(r"^\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
@@ -38,7 +42,8 @@ _FENCE = re.compile(r"^\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
 def named(schema: Mapping[str, Json]) -> dict[str, Json]:
     """Return a schema as OpenAI's kind of API takes it: named, closed, and strict if it can be."""
     made = closed(schema)
-    return {"name": "answer", "schema": made, "strict": is_strict(made)}
+    strict = is_strict(made) and levels(made) <= DEEPEST_STRICT
+    return {"name": "answer", "schema": made, "strict": strict}
 
 
 def closed(schema: Mapping[str, Json]) -> dict[str, Json]:

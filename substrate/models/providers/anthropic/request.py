@@ -2,8 +2,7 @@
 
 Blocks that the API wants back unchanged (thinking with its signature, redacted thinking, the
 provider's own tools) keep everything but their words in `native`, in their place among the parts.
-Another model's are left out, and so are those that were cut off: thinking that is not signed yet, a
-search without what it found. All results of one reply go back in one user message.
+All results of one reply go back in one user message. A request is mended before it comes here.
 
 Invariant: cache marks never change what is said. They stand at the end of the fixed prefix, where
 this request ends, and where the one before it ended: the API looks for what it knows only twenty
@@ -15,10 +14,10 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 
 from substrate.models import messages as m
-from substrate.models.order import alternating
 from substrate.models.parts import Json
 from substrate.models.providers.answer_schema import plain
-from substrate.models.providers.anthropic.reply import PROVIDER, Draft
+from substrate.models.providers.anthropic.reply import Draft
+from substrate.models.providers.turns import joined
 from substrate.models.request import Request
 from substrate.models.sendable import sendable
 
@@ -48,12 +47,10 @@ def body_of(model: str, request: Request) -> dict[str, Json]:
     ]
     tools += parameters.pop("tools", [])
     system = [{"type": "text", "text": request.system}] if request.system else []
-    messages = alternating((_message(message, model) for message in request.messages), "content")
+    messages = joined(map(_message, request.messages), "content")
     _mark(system or tools)
     for message in [each for each in messages if each["role"] == "user"][-2:]:
         _mark(message["content"])
-    if parameters.get("thinking", {}).get("type") == "enabled" and not _began_by_thinking(messages):
-        parameters["thinking"] = {"type": "disabled"}
     choice = {} if request.may_call_tools or not tools else {"type": "none"}
     output = parameters.pop("output_config", {})
     if request.answer_schema is not None:
@@ -84,37 +81,20 @@ def longest_in(body: str | None) -> int | None:
     return int(found[1]) if found else None
 
 
-def _began_by_thinking(messages: list[dict[str, Json]]) -> bool:
-    """Whether the turn that goes on began by thinking: the API lets no other go on with it.
-
-    One that another model began, before it was passed over, did not.
-    """
-    replies = [
-        each["content"] for each in messages if each["role"] == "assistant" and each["content"]
-    ]
-    goes_on = messages and any(block["type"] == "tool_result" for block in messages[-1]["content"])
-    return not (goes_on and replies) or "thinking" in replies[-1][0]["type"]
-
-
 def _mark(blocks: list[dict[str, Json]]) -> None:
     """Mark the end of what may be cached; thinking cannot carry a mark."""
     if blocks and "thinking" not in blocks[-1].get("type", ""):
         blocks[-1] = {**blocks[-1], **_CACHED}
 
 
-def _message(message: m.Message, model: str) -> dict[str, Json]:
+def _message(message: m.Message) -> dict[str, Json]:
     match message:
         case m.UserMessage(parts):
             return {"role": "user", "content": [_user_block(part) for part in parts]}
         case m.ToolMessage(results):
             return {"role": "user", "content": [_result_block(result) for result in results]}
         case m.Reply(parts):
-            own = message.made_by(PROVIDER, model)
-            blocks = (_reply_block(part, own=own) for part in parts)
-            content = _complete([block for block in blocks if block])
-            while content and "thinking" in content[-1]["type"]:
-                content.pop()  # the API refuses a message that ends so
-            return {"role": "assistant", "content": content}
+            return {"role": "assistant", "content": [_reply_block(part) for part in parts]}
 
 
 def _user_block(part: m.UserPart) -> dict[str, Json]:
@@ -139,45 +119,21 @@ def _base64(data: bytes, media_type: str) -> dict[str, Json]:
 def _result_block(result: m.ToolResult) -> dict[str, Json]:
     return {
         "type": "tool_result",
-        "tool_use_id": m.portable(result.call_id),
+        "tool_use_id": result.call_id,
         "content": result.content,
         "is_error": result.is_error,
     }
 
 
-def _reply_block(part: m.ReplyPart, *, own: bool) -> dict[str, Json] | None:
-    """Return a part of an earlier reply, or None for what this model must not get."""
-    native = part.native if own and part.native else {}
+def _reply_block(part: m.ReplyPart) -> dict[str, Json]:
+    native = part.native or {}
     match part:
         case m.Text(text):
-            # The API refuses words that are only white space, which it writes itself at times.
-            return {"type": "text", **native, "text": text} if text.strip() else None
+            return {"type": "text", **native, "text": text}
         case m.Thinking(text):
-            words = {"thinking": text} if native.get("type") == "thinking" else {}
-            return {**native, **words} if native else None
+            return {**native, **({"thinking": text} if native.get("type") == "thinking" else {})}
         case m.ToolCall(id, name, arguments):
-            named = {"id": m.portable(id), "name": m.portable(name)}
-            return {"type": "tool_use", **native, **named, "input": arguments}
-
-
-def _complete(blocks: list[dict[str, Json]]) -> list[dict[str, Json]]:
-    """Return the blocks without thinking that is not signed, and searches that found nothing yet.
-
-    They were cut off, and the API takes neither back.
-    """
-    found = {each["tool_use_id"] for each in blocks if "tool_use_id" in each}
-    asked = {each.get("id") for each in blocks if _is_of_provider(each)}
-    return [
-        each
-        for each in blocks
-        if (each["type"] != "thinking" or each.get("signature"))
-        and (not _is_of_provider(each) or each.get("id") in found)
-        and ("tool_use_id" not in each or each["tool_use_id"] in asked)
-    ]
-
-
-def _is_of_provider(block: dict[str, Json]) -> bool:
-    return block["type"] in ("server_tool_use", "mcp_tool_use")
+            return {"type": "tool_use", **native, "id": id, "name": name, "input": arguments}
 
 
 def paused(drafts: Iterable[Draft]) -> list[dict[str, Json]]:

@@ -14,6 +14,7 @@ from operator import add
 
 from substrate.models import messages as m
 from substrate.models import prices
+from substrate.models.mending.takes import UNSIGNED
 from substrate.models.parts import Json
 from substrate.models.providers.failures import unknown_stop
 from substrate.models.providers.unfinished import uncalled
@@ -22,9 +23,6 @@ from substrate.models.sendable import whole
 from substrate.values.errors import ModelMistake
 
 PROVIDER = "google"
-
-UNSIGNED = "skip_thought_signature_validator"
-"""Stands for the signature of a call that this model did not make."""
 
 _NATURAL = frozenset({"STOP", "FUNCTION_CALL", "TOOL_CALLS"})  # some servers have their own word
 _REFUSALS = frozenset(

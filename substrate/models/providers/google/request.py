@@ -1,23 +1,18 @@
 """A request as Gemini's API takes it.
 
 Settings that are not fields of the request itself, such as ``temperature`` or ``thinkingConfig``,
-are its ``generationConfig``.
-
-Gemini 3 refuses a call of its history that bears no thought signature. One that another model made
-is sent with the mark that Google documents for it, and so is not checked.
+are its ``generationConfig``. A request is mended before it comes here.
 """
 
 import re
 from base64 import b64encode
 
 from substrate.models import messages as m
-from substrate.models.order import alternating
 from substrate.models.parts import Json
 from substrate.models.providers.answer_schema import in_words
-from substrate.models.providers.google.reply import PROVIDER, UNSIGNED
+from substrate.models.providers.turns import joined
 from substrate.models.request import Request
 
-_UNCHECKED = re.compile(r"gemini-[12]\b")  # those before Gemini 3 ask for no signature
 _OF_REQUEST = frozenset(
     {
         *("cachedContent", "generationConfig", "labels", "safetySettings", "serviceTier"),
@@ -56,21 +51,17 @@ def body_of(model: str, request: Request) -> dict[str, Json]:
     if tools and not request.may_call_tools:
         calling = {"functionCallingConfig": {"mode": "NONE"}}
         body["toolConfig"] = {**body.get("toolConfig", {}), **calling}
-    contents = alternating((_content(message, model) for message in request.messages), "parts")
-    return {**body, "contents": contents}
+    return {**body, "contents": joined(map(_content, request.messages), "parts")}
 
 
-def _content(message: m.Message, model: str) -> dict[str, Json]:
+def _content(message: m.Message) -> dict[str, Json]:
     match message:
         case m.UserMessage(parts):
             return {"role": "user", "parts": [_user_part(part) for part in parts]}
         case m.ToolMessage(results):
             return {"role": "user", "parts": [_result_part(result) for result in results]}
         case m.Reply(parts):
-            own = message.made_by(PROVIDER, model)
-            mark = {} if _UNCHECKED.match(model) else {"thoughtSignature": UNSIGNED}
-            sent = (_own_part(part) if own else _foreign_part(part, mark) for part in parts)
-            return {"role": "model", "parts": [part for part in sent if part]}
+            return {"role": "model", "parts": [_reply_part(part) for part in parts]}
 
 
 def _user_part(part: m.UserPart) -> dict[str, Json]:
@@ -85,7 +76,7 @@ def _user_part(part: m.UserPart) -> dict[str, Json]:
 def _result_part(result: m.ToolResult) -> dict[str, Json]:
     """Return a result; the id goes along only where Gemini gave one, since ours mean nothing."""
     content = {"error": result.content} if result.is_error else {"output": result.content}
-    named = {"name": m.portable(result.name), "response": content, **_id(result.call_id)}
+    named = {"name": result.name, "response": content, **_id(result.call_id)}
     return {"functionResponse": named}
 
 
@@ -93,30 +84,12 @@ def _id(call_id: str) -> dict[str, str]:
     return {} if re.fullmatch(r"call_\d+_\d+", call_id) else {"id": call_id}
 
 
-def _own_part(part: m.ReplyPart) -> dict[str, Json] | None:
-    """Return a part as it came; without a record of that, as any model's."""
+def _reply_part(part: m.ReplyPart) -> dict[str, Json]:
     native = part.native if isinstance(part.native, dict) else {}
     match part:
-        case m.Text(text) if native:
+        case m.Text(text):
             return {**native, "text": text}
         case m.Thinking(text):
-            words = {"text": text} if native.get("thought") else {}
-            is_said = text.strip() or native.keys() - {"thought"}  # an empty part is refused
-            return {**native, **words} if is_said else None
-        case m.ToolCall():  # of parallel calls only the first is signed
-            return {**native, "functionCall": _function_call(part)}
-    return {"text": part.text} if part.text else None
-
-
-def _foreign_part(part: m.ReplyPart, mark: dict[str, str]) -> dict[str, Json] | None:
-    match part:
-        case m.Text(text):
-            return {"text": text} if text else None
-        case m.Thinking():
-            return None
-        case m.ToolCall():
-            return {"functionCall": _function_call(part), **mark}
-
-
-def _function_call(call: m.ToolCall) -> dict[str, Json]:
-    return {"name": m.portable(call.name), "args": call.arguments, **_id(call.id)}
+            return {**native, **({"text": text} if native.get("thought") else {})}
+        case m.ToolCall(id, name, arguments):
+            return {**native, "functionCall": {"name": name, "args": arguments, **_id(id)}}

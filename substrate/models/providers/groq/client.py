@@ -31,7 +31,6 @@ PROVIDER = "groq"
 _SERVER = Server(
     PROVIDER,
     limit="max_completion_tokens",
-    takes_files=False,
     takes_formats=False,
     prices=PROVIDER,
 )

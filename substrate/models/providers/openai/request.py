@@ -3,8 +3,8 @@
 Nothing is stored at the provider (``store`` is false): each request says everything, and reasoning
 travels with it, encrypted. Requests that begin alike name their cache alike.
 
-Invariant: a reasoning item goes back as it came, in its place among the others, to the model that
-wrote it and no other. Calls and results are linked by ``call_id``.
+Invariant: a reasoning item goes back as it came, in its place among the others. Calls and results
+are linked by ``call_id``. A request is mended before it comes here.
 """
 
 import json
@@ -16,7 +16,6 @@ from hashlib import sha256
 from substrate.models import messages as m
 from substrate.models.parts import Json
 from substrate.models.providers.answer_schema import named
-from substrate.models.providers.openai.reply import PROVIDER
 from substrate.models.request import Request
 from substrate.values.codec import encode
 
@@ -42,7 +41,7 @@ def body_of(model: str, request: Request) -> dict[str, Json]:
     tools += parameters.pop("tools", [])
     ours = {
         "model": model,
-        "input": [item for message in request.messages for item in _items(message, model)],
+        "input": [item for message in request.messages for item in _items(message)],
         "store": False,
         "stream": True,
     }
@@ -83,25 +82,14 @@ def _prefix(request: Request) -> str:
     return sha256(encode([request.system, tools]).encode()).hexdigest()[:32]
 
 
-def _items(message: m.Message, model: str) -> list[dict[str, Json]]:
+def _items(message: m.Message) -> list[dict[str, Json]]:
     match message:
         case m.UserMessage(parts):
             return [{"role": "user", "content": [_user_part(part) for part in parts]}]
         case m.ToolMessage(results):
             return [_result_item(result) for result in results]
         case m.Reply(parts):
-            # The rest of a reply is refused without its reasoning, unless it is sent as anybody's.
-            own = message.made_by(PROVIDER, model) and not any(map(_is_sealed, parts))
-            items = [item for part in parts if (item := _reply_item(part, own=own))]
-            while items and items[-1].get("type") == "reasoning":
-                items.pop()  # the API refuses reasoning that nothing follows
-            return items
-
-
-def _is_sealed(part: m.ReplyPart) -> bool:
-    """Whether a part is reasoning without its content, which is kept where we keep nothing."""
-    native = part.native if isinstance(part, m.Thinking) and isinstance(part.native, dict) else {}
-    return native.get("type") == "reasoning" and not native.get("encrypted_content")
+            return [_reply_item(part) for part in parts]
 
 
 def _user_part(part: m.UserPart) -> dict[str, Json]:
@@ -124,23 +112,22 @@ def _data_url(data: bytes, media_type: str) -> str:
 
 
 def _result_item(result: m.ToolResult) -> dict[str, Json]:
-    call_id = m.portable(result.call_id)
-    return {"type": "function_call_output", "call_id": call_id, "output": result.content}
+    output = {"call_id": result.call_id, "output": result.content}
+    return {"type": "function_call_output", **output}
 
 
-def _reply_item(part: m.ReplyPart, *, own: bool) -> dict[str, Json] | None:
-    """Return a part of an earlier reply, or None for what this model must not get."""
-    native = part.native if own and part.native else {}
+def _reply_item(part: m.ReplyPart) -> dict[str, Json]:
+    native = part.native or {}
     match part:
         case m.Text(text) if native:
             content = [{"type": "output_text", "text": text, "annotations": []}]
             return {**native, "content": content}
         case m.Text(text):
-            return {"role": "assistant", "content": text} if text else None
+            return {"role": "assistant", "content": text}
         case m.Thinking():
-            return native or None
+            return dict(native)
         case m.ToolCall(id, name, arguments):
             written = json.dumps(arguments, ensure_ascii=False)  # as a model writes
-            call = {"type": "function_call", "call_id": m.portable(id), "name": m.portable(name)}
             ended = {"status": "completed"} if "status" in native else {}
-            return {**native, **call, **ended, "arguments": written}
+            call = {"type": "function_call", "call_id": id, "name": name, "arguments": written}
+            return {**native, **call, **ended}

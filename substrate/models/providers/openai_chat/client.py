@@ -60,7 +60,6 @@ class OpenAIChat:
         self._server = Server(
             PROVIDER,
             limit="max_tokens",
-            takes_files=True,
             takes_formats=True,
             address=str(client.base_url),
         )

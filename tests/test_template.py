@@ -655,8 +655,11 @@ def test_other_answers_meet_nothing(tmp_path: Path) -> None:
     kit, folder = tmp_path / "kit", tmp_path / "my-agent"
     make_kit(kit)
     copier.run_copy(str(kit), folder, defaults=True, quiet=True, unsafe=False)
+    # Without a word about it, uv wants the Python that the fork names, from the network if need be.
+    python = {"UV_PYTHON": sys.executable, "UV_PYTHON_DOWNLOADS": "never"}
     for name in ("zstd", "idna", "pandas", "psutil"):  # which uv sorts around the kit's
-        subprocess.run([find_uv(), "add", "--quiet", "--frozen", name], cwd=folder, check=True)
+        command = [find_uv(), "add", "--quiet", "--frozen", name]
+        subprocess.run(command, cwd=folder, env=os.environ | python, check=True)
     committed(folder)
     (kit / "template" / "NEW.md").touch()
     release(kit, "v0.2.0")

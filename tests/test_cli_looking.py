@@ -26,7 +26,7 @@ SHOWN_KEYS = {"journal", "waits", "inbox", "mended", "missing"}
 ANSWER_KEYS = {"answer", "value", "reason", "detail", "error"}
 PROMISE_KEYS = {
     *("key", "kind", "name", "state", "effect", "claim", "seq", "created_at_ms", "settled_at_ms"),
-    *("duration_ms", "input", "value", "error", "attempts", "usage"),
+    *("duration_ms", "input", "value", "error", "attempts", "usage", "granted"),
 }
 
 TELL_WHAT_IS_LOADED = """

@@ -110,6 +110,8 @@ def test_the_tree(fork: Fork) -> None:
     assert f"signal '{below}' permit TEXT" in shown
     assert "with all below it 80 tokens, $0.0400" in shown
 
+    rows = {row["key"]: row for row in fork.run("tree")["journal"]}
+    assert rows["tools.0/quick.0/quick.0"]["granted"] == {"tokens": 4470, "usd": "0.485000"}
     assert fork.do("signal", below, "permit", "yes").code == 0
     done = fork.do("run", "--id", "tree")
     assert (done.code, done.out) == (0, "Two owls.\n"), done.err

@@ -96,6 +96,7 @@ def of_promise(promise: Promise) -> Document:
         "error": _plain(promise.error),
         "attempts": _plain(promise.attempts) or [],
         "usage": _plain(promise.usage),
+        "granted": _plain(promise.granted),
     }
 
 

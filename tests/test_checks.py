@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from substrate import Client, RunPaused, connect
 from substrate.agent import (
+    Agent,
     Answer,
     Checks,
     Task,
@@ -18,18 +19,22 @@ from substrate.agent import (
     any_of,
     budget,
     confident,
+    delegate,
     max_turns,
     rubric,
     schema,
     signalled,
     tool,
 )
+from substrate.agent.history.request import read_request
+from substrate.models.frame import canonical
 from substrate.models.messages import Usage
 from substrate.models.model import Fallback, Model
 from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse
+from tests.fork import HOOKS, Fork
 from tests.loops import TASK, answer_of, make_agent, row, scripted
 
 
@@ -390,6 +395,74 @@ async def test_what_is_recorded_holds(store_url):
     assert (answer.text, answer.turns, answer.reason) == ("Two, in the attic.", 2, "answered")
     assert answer.usage.cost_usd == Decimal(1)
     assert all(each.is_settled for each in found)
+
+
+async def test_what_was_asked_can_be_read(sqlite_url):
+    """A request after an answer went back, and that of a judge, are read as they were made."""
+    asked: dict[str, Request] = {}
+    told: list[dict[str, Any]] = []
+
+    def script(request: Request) -> str:
+        asked[f"model.{len(request.messages) // 2}"] = request
+        return "Two owls, there." if len(request.messages) > 1 else "Two."
+
+    def judge(request: Request) -> str:
+        key = f"check.1/rubric.{len(request.messages) // 2}"
+        asked[key] = request
+        return judgement(True) if key.endswith("1") else "Well."
+
+    checks = [names_owls, rubric("Good.", judge=Model("scripted:judge", script=judge))]
+    agent = make_agent(Model("scripted:test", script=script), checks=checks)
+    async with connect(sqlite_url) as client:
+        async with client.work([agent], on_event=lambda run_id, event: told.append(event)):
+            await client.start(agent, TASK, id="a/1")
+            await client.result("a/1")
+        assert len(asked) == 4
+        for key, request in asked.items():
+            assert await read_request(client, "a/1", key) == canonical(request), key
+
+    words = [each["text"] for each in told if each["event"] == "text_delta"]
+    assert "".join(words) == "Two.Two owls, there."
+
+
+async def test_a_sub_agent(sqlite_url):
+    """A child whose answer does not pass is no whole answer for who asked it."""
+    counter = Agent(
+        "counter",
+        "Count.",
+        Model("scripted:counter", script=lambda request: "Two."),
+        checks=Checks([names_owls_too], corrections=1),
+    )
+    ask = call("counter", task="Count owls.")
+    agent = make_agent(
+        scripted(say(ask), "I do not know."), [delegate(counter, description="Count.")]
+    )
+    async with connect(sqlite_url) as client:
+        answer = await answer_of(client, agent)
+        told = decode((await row(client, "tools.0/counter.0")).error or "null")
+
+    assert (answer.reason, answer.text) == ("answered", "I do not know.")
+    assert "names_owls_too" in told["message"]
+
+
+def names_owls_too(answer: Answer, task: Task) -> str | None:
+    """Want owls to be named."""
+    return None if "owl" in answer.text else "Say what was counted."
+
+
+def test_a_judge_that_cannot_be_asked(tmp_path):
+    """A judge whose key is not set is told at the start, and not when the first answer is there."""
+    hooks = HOOKS + (
+        "from substrate.agent import rubric\n"
+        'checks = [rubric("Good.", judge=Model("anthropic:claude-sonnet-5-5"))]\n'
+    )
+    fork = Fork.make(tmp_path, hooks=hooks)
+    done = fork.do("run", "How many owls?")
+
+    assert (done.code, done.out) == (1, "")
+    assert "ANTHROPIC_API_KEY is not set" in done.err
+    assert "the judge of the check 'rubric'" in done.err
+    assert fork.calls == []
 
 
 async def test_a_replay_judges_nothing_again(sqlite_url):

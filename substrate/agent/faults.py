@@ -141,6 +141,12 @@ def brought_fault(hooks: Any) -> str | None:
     return same_name([*map(as_tool, hooks.tools), *needs.tools, *finish])
 
 
+def judges(hooks: object) -> dict[str, Model]:
+    """Return the models that judge the answers of hooks, by the names of their checks."""
+    named_checks = checks_of(getattr(hooks, "checks", None)).named
+    return {name: each.judge for name, each in named_checks.items() if isinstance(each, Rubric)}
+
+
 def checks_fault(checks: object) -> str | None:
     """Say what is wrong with checks; None where nothing is."""
     try:

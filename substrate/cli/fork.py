@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from substrate.agent.faults import HOOK_CHECKS, OPTIONAL_CHECKS, brought_fault, hooks_fault
+from substrate.agent.faults import HOOK_CHECKS, OPTIONAL_CHECKS, brought_fault, hooks_fault, judges
 from substrate.agent.handoff_tool import handoff_fault
 from substrate.agent.tool import Tool, as_tool
 from substrate.engine.failure import failure_of
@@ -59,7 +59,7 @@ class Fork:
     functions: tuple[Durable[..., Any], ...]
     #: Its hook `model`.
     model: Model
-    #: The models of the agents that it hands tasks to, by their names.
+    #: The models of the agents that it hands tasks to, and of judges, each by whose it is.
     others: Mapping[str, Model] = field(default_factory=dict)
 
     def check_key(self) -> None:
@@ -69,8 +69,8 @@ class Fork:
         is not installed, so that this is found out at the start and not in the night.
         """
         _check_model(self.model, "the model in hooks.py")
-        for name, model in self.others.items():
-            _check_model(model, f"the model of the agent {name!r}")
+        for whose, model in self.others.items():
+            _check_model(model, whose)
 
     def check_knows(self, run: Run) -> None:
         """Raise `UnknownFunction` for a run that these functions could not go on with."""
@@ -139,7 +139,9 @@ def load_fork(package: str) -> Fork:
     for called, own in agents.items():
         if fault := _fault_of(own, called, folder):
             raise ForkBroken(f"the agent {called!r}: {fault}")
-    models = {called: own.model for called, own in agents.items()}
+    models = {f"the model of the agent {called!r}": own.model for called, own in agents.items()}
+    for own in (hooks, *agents.values()):
+        models |= {f"the judge of the check {name!r}": judge for name, judge in judges(own).items()}
     return Fork(agent, functions, hooks.model, models)
 
 

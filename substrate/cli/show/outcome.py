@@ -78,6 +78,8 @@ def run_document(history: RunHistory) -> Document:
         "value": answer.get("value"),
         "reason": history.reason if history.run.status is RunStatus.DONE else None,
         "detail": answer.get("detail", ""),
+        "confidence": answer.get("confidence"),
+        "ended_by": answer.get("ended_by"),
         "error": error and {"type": error.type, "message": error.message},
     }
 

@@ -375,25 +375,31 @@ def test_right_where_it_is_made():
 
 
 async def test_a_signal_that_was_heard_counts(store_url):
-    """A signal that was heard ends the loop after a crash, and no turn that was taken before."""
-    looked = say(call("look", what="owls"))
+    """A signal that was heard in a later turn ends the loop after a crash as it did before."""
     stop = any_of(answered(), all_of(signalled(tool=None), max_turns(2)))
 
-    def broken(request: Request) -> object:
-        if request.may_call_tools:
-            return looked
-        raise LookupError("no such owl")
-
-    def mended(request: Request) -> object:
-        return looked if request.may_call_tools else "Two so far."
-
-    before, after = (
-        make_agent(Model("scripted:test", script=each), [look], stop) for each in (broken, mended)
-    )
     async with connect(store_url) as client:
-        await client.start(before, TASK, id="a/1")
-        await client.signal("a/1", "stop")
+
+        @tool(effect="pure")
+        async def ring() -> str:
+            """Ring."""
+            await client.signal("a/1", "stop")
+            return "rung"
+
+        def broken(request: Request) -> object:
+            if request.may_call_tools:
+                return say(call("ring"))
+            raise LookupError("no such owl")
+
+        def mended(request: Request) -> object:
+            return say(call("ring")) if request.may_call_tools else "Two so far."
+
+        before, after = (
+            make_agent(Model("scripted:test", script=each), [ring], stop)
+            for each in (broken, mended)
+        )
         async with client.work([before]):
+            await client.start(before, TASK, id="a/1")
             with pytest.raises(RunPaused):
                 await client.result("a/1")
         async with client.work([after]):
@@ -403,7 +409,7 @@ async def test_a_signal_that_was_heard_counts(store_url):
 
     assert (answer.reason, answer.turns) == ("max_turns", 3)
     assert answer.text == "Two so far."
-    assert found.count("signalled.0") == 1
+    assert [key for key in found if key.startswith("signalled.")] == ["signalled.0"]
 
 
 async def test_a_signal_that_nobody_listens_for_any_more(store_url):

@@ -34,6 +34,12 @@ async def replies(case: Case) -> int:
         return len(await client.store.usages(f"{case.run_id}#"))
 
 
+async def keys(case: Case) -> set[str]:
+    """Return the keys of the agent's journal."""
+    async with connect(case.url) as client:
+        return {promise.key for promise in await client.journal(case.run_id)}
+
+
 @pytest.mark.parametrize("module", [advised, checked], ids=["advised", "checked"])
 @pytest.mark.parametrize("moment", list(Side))
 async def test_killed_at_any_commit(
@@ -43,7 +49,7 @@ async def test_killed_at_any_commit(
     module: ModuleType,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """The answer, its value and its cost are those of a run never killed; no reply is paid twice.
+    """The answer, its cost and the rows are those of a run never killed; no reply is paid twice.
 
     Counted outside: a request is made again only where its reply was not recorded at the kill.
     """
@@ -61,6 +67,7 @@ async def test_killed_at_any_commit(
 
         assert json.loads(case.answer) == json.loads(control.answer)
         assert set(case.outside.notes) == set(control.outside.notes)
+        assert await keys(case) == await keys(control)
         again = case.outside.notes.total() - control.outside.notes.total()
         assert again == called - recorded
         repeated += again

@@ -23,7 +23,7 @@ RUN_KEYS = {
     *("created_at_ms", "deadline_at_ms", "ended_at_ms"),
 }
 SHOWN_KEYS = {"journal", "waits", "inbox", "mended", "missing"}
-ANSWER_KEYS = {"answer", "value", "reason", "detail", "error"}
+ANSWER_KEYS = {"answer", "confidence", "ended_by", "value", "reason", "detail", "error"}
 PROMISE_KEYS = {
     *("key", "kind", "name", "state", "effect", "claim", "seq", "created_at_ms", "settled_at_ms"),
     *("duration_ms", "input", "value", "error", "attempts", "usage", "granted"),

@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
+
+from substrate.cli.app import app
 
 KIT = Path(__file__).resolve().parent.parent
 COPIER: dict[str, Any] = yaml.safe_load((KIT / "copier.yml").read_text(encoding="utf-8"))
@@ -53,3 +56,17 @@ def test_what_is_brought_back(page):
 
     assert set(COPIER["_skip_if_exists"]) - NOT_BROUGHT_BACK == {".env"}
     assert re.search(r"\(but `\.env`, .*\)", row)
+
+
+def test_every_command_is_named():
+    """The fork's README names each command that there is, and no other."""
+    commands = set(typer.main.get_command(app).commands)
+    text = (KIT / "template" / "README.md.jinja").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`python -m agent .*?) \|", text, re.MULTILINE)
+    said = {
+        re.match(r"(?:python -m agent )?(\w+)", each)[1]
+        for row in rows
+        for each in re.findall(r"`([^`]+)`", row)
+    }
+
+    assert said == commands

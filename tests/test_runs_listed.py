@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from substrate import Client, Context, connect, durable
+from substrate.agent.ask_human import ask_person
 from substrate.agent.history.listed import read_listed
 from substrate.agent.history.questions import read_asked
 from substrate.agent.history.run import history_of, question_of
@@ -226,6 +227,35 @@ def test_typed(fork: Fork) -> None:
     ]
     assert fork.do("runs", "--state", "paused").out.startswith("no paused runs in ")
     assert fork.do("runs", "--until", "1d").out.startswith("no such runs in ")
+
+
+@durable
+async def asks_somebody(ctx: Context, task: Task) -> str:
+    return await ask_person(ctx, "Which owl?", choices=["barn", "snowy"])
+
+
+@durable
+async def hands_over(ctx: Context, task: Task) -> str:
+    return await ctx.spawn(asks_somebody, task)
+
+
+def test_what_a_child_asks_a_person(fork: Fork) -> None:
+    """A question to a person, asked by a child, stands in the line of its parent."""
+
+    async def ask() -> None:
+        async with connect(fork.absolute_url) as client:
+            await client.start(hands_over, Task("Owls"), id="over")
+            async with client.work([hands_over, asks_somebody], options=QUICK) as worker:
+                await worker.run_until_idle()
+
+    asyncio.run(ask())
+
+    lines = fork.do("runs", "--asking", "--id", "over", COLUMNS="200").out.splitlines()
+    [run] = fork.do("runs", "--json", "--asking", "--id", "over").document["runs"]
+
+    assert lines[1].startswith("over  suspended  Which owl?  Owls ")
+    assert [each["summary"] for each in run["asks"]] == ["Which owl?"]
+    assert run["asks"][0]["run"] == "over#asks_somebody.0"
 
 
 @pytest.mark.parametrize(

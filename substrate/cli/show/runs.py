@@ -242,8 +242,8 @@ def _cells(line: _Line, now: int) -> Mapping[str, Text]:
 
 
 def _asks(questions: Sequence[Question]) -> str:
-    """Return what a run asks: the name of the first, and how many there are besides."""
-    names = [each.wait.promise.name for each in questions]
+    """Return what a run asks first, by its line or its name, and how many there are besides."""
+    names = [each.wait.summary or each.wait.promise.name for each in questions]
     more = f" +{len(names) - 1}" if len(names) > 1 else ""
     return f"{wording.short(names[0], 24)}{more}" if names else ""
 

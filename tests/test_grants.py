@@ -6,17 +6,21 @@ from typing import Any
 
 import pytest
 
-from substrate import Client, Context, connect
+from substrate import Client, Context, connect, durable
 from substrate.agent import Agent, Answer, Task, answered, any_of, budget, delegate, max_turns, tool
 from substrate.agent.end import Advice, End
+from substrate.agent.grant import DelegateFailed, Grant, Unit
 from substrate.agent.history.usage import summed
+from substrate.agent.spent import counted
 from substrate.agent.stop import all_of
 from substrate.agent.transcript import Transcript
 from substrate.models.messages import Reply, ToolMessage, Usage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
-from substrate.values.codec import decode
+from substrate.values.codec import decode, encode
+from substrate.values.ids import PromiseId
+from substrate.values.records import JsonText
 from tests.loops import TASK
 
 
@@ -280,3 +284,56 @@ async def test_a_raised_budget(store_url: str) -> None:
 
     assert (answer.text, answer.reason) == ("Owls.", "answered")
     assert granted == {"tools.0/looker.0/looker.0": {"usd": "0.470000"}}
+
+
+async def test_two_maps_at_once(sqlite_url: str) -> None:
+    """What children at work were granted is spent: a map beside them finds nothing left."""
+    child = looker()
+
+    @durable
+    async def half(ctx: Context, places: list[str]) -> str:
+        try:
+            return str(len(await ctx.map(child, places)))
+        except DelegateFailed as error:
+            return str(error)
+
+    @tool
+    async def sweep(ctx: Context) -> list[str]:
+        """Have two halves looked at, side by side."""
+        halves = ["barn", "attic"], ["well", "tower"]
+        return await ctx.gather(*(ctx.call(half, each) for each in halves))
+
+    def script(request: Request) -> Reply:
+        told = [r for m in request.messages if isinstance(m, ToolMessage) for r in m.results]
+        return priced(say(call("sweep") if not told else told[0].content))
+
+    agent = boss(script, [sweep], budget(usd=1))
+    async with connect(sqlite_url) as client:
+        answer = await worked(client, agent)
+        granted, spent = await grants(client), await cost(client)
+
+    assert answer.text == '["2","nothing is left of the budget for it"]'
+    assert [each["usd"] for each in granted.values()] == ["0.470000"] * 2
+    assert spent.cost_usd is not None
+    assert spent.cost_usd <= 1
+
+
+@pytest.mark.parametrize("used, counts", [("0.10", "0.53"), ("0.70", "0.73")])
+def test_an_open_child_counts_as_its_grant(used: str, counts: str) -> None:
+    """A child at work counts as what it was granted, or as more, where it has used more."""
+
+    def usage(usd: str) -> JsonText:
+        return JsonText(encode(Usage(10, 10, cost_usd=Decimal(usd)).to_json()))
+
+    child = PromiseId("a/1#tools.0/q.0/q.0")
+    rows = [
+        (PromiseId(f"{child}#model.0"), usage(used)),
+        (PromiseId(f"{child}#tools.0/p.0/p.0#model.0"), usage("0")),
+        (PromiseId("a/1#tools.0/r.0/r.0#model.0"), usage("0.03")),
+    ]
+    grant = Grant({Unit.USD: Decimal("0.50"), Unit.TOKENS: Decimal(1000)})
+
+    total = counted(rows, {child: grant})
+
+    assert total.cost_usd == Decimal(counts)
+    assert total.input_tokens + total.output_tokens == 1020

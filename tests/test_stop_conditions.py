@@ -412,7 +412,10 @@ async def test_a_signal_that_was_heard_counts(store_url):
     assert [key for key in found if key.startswith("signalled.")] == ["signalled.0"]
 
 
-async def test_a_signal_that_nobody_listens_for_any_more(store_url):
+@pytest.mark.parametrize(
+    "later", [answered(), any_of(answered(), signalled("halt", tool=None))], ids=["none", "other"]
+)
+async def test_a_signal_that_nobody_listens_for_any_more(store_url, later):
     """Hooks that do not listen any more go on after a signal that older ones have heard."""
     looked = say(call("look", what="owls"))
     waits = any_of(answered(), all_of(signalled(tool=None), max_turns(3)))
@@ -426,7 +429,7 @@ async def test_a_signal_that_nobody_listens_for_any_more(store_url):
         return looked if len(request.messages) < 5 else "Two."
 
     before = make_agent(Model("scripted:test", script=broken), [look], waits)
-    after = make_agent(Model("scripted:test", script=mended), [look], any_of(answered()))
+    after = make_agent(Model("scripted:test", script=mended), [look], later)
     async with connect(store_url) as client:
         await client.start(before, TASK, id="a/1")
         await client.signal("a/1", "stop")

@@ -75,10 +75,10 @@ def approve(
       approve 3f9a2c1b --edit cents=1500 --why "half of it"
       approve shop/42
     """
-    from substrate.cli.act.approvals import Typed
+    from substrate.cli.act.approvals import TypedDecision
     from substrate.cli.act.approvals import approve as approve_
 
-    return _await(approve_, context, Typed(gate, why, by, digest), edit or ())
+    return _await(approve_, context, TypedDecision(gate, why, by, digest), edit or ())
 
 
 def deny(
@@ -92,10 +92,10 @@ def deny(
 
     deny 3f9a2c1b --why "ask the customer first"
     """
-    from substrate.cli.act.approvals import Typed
+    from substrate.cli.act.approvals import TypedDecision
     from substrate.cli.act.approvals import deny as deny_
 
-    return _await(deny_, context, Typed(gate, why, by, digest))
+    return _await(deny_, context, TypedDecision(gate, why, by, digest))
 
 
 def answer(
@@ -115,10 +115,10 @@ def answer(
       answer 3f9a2c1b blue
       answer 3f9a2c1b 2026-12-24
     """
-    from substrate.cli.act.approvals import Typed
+    from substrate.cli.act.approvals import TypedDecision
     from substrate.cli.act.approvals import answer as answer_
 
-    return _await(answer_, context, Typed(gate, why, by, digest), value)
+    return _await(answer_, context, TypedDecision(gate, why, by, digest), value)
 
 
 @rules.command("list")

@@ -110,7 +110,7 @@ def _hints(invocation: Invocation, gates: Sequence[Gate]) -> Iterator[Text]:
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
+class TypedDecision:
     """A decision as it was typed."""
 
     #: Which gate: its short name, its id, or the run that asks.
@@ -128,7 +128,7 @@ class Typed:
         return user() if self.by is None else self.by
 
 
-async def approve(invocation: Invocation, typed: Typed, edits: Sequence[str]) -> int:
+async def approve(invocation: Invocation, typed: TypedDecision, edits: Sequence[str]) -> int:
     """Approve the call that a gate asks about, perhaps with other arguments."""
     async with opened(invocation) as client:
         gate = _seen(await find_gate(client, typed.gate), typed.digest)
@@ -141,7 +141,7 @@ async def approve(invocation: Invocation, typed: Typed, edits: Sequence[str]) ->
     return _report(invocation, *decided)
 
 
-async def deny(invocation: Invocation, typed: Typed) -> int:
+async def deny(invocation: Invocation, typed: TypedDecision) -> int:
     """Deny the call that a gate asks about."""
     async with opened(invocation) as client:
         gate = _seen(await find_gate(client, typed.gate), typed.digest)
@@ -151,7 +151,7 @@ async def deny(invocation: Invocation, typed: Typed) -> int:
     return _report(invocation, *decided)
 
 
-async def answer(invocation: Invocation, typed: Typed, value: str) -> int:
+async def answer(invocation: Invocation, typed: TypedDecision, value: str) -> int:
     """Answer the question of a gate."""
     async with opened(invocation) as client:
         gate = _seen(await find_gate(client, typed.gate), typed.digest)

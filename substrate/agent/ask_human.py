@@ -17,6 +17,7 @@ from substrate.agent.notify import current_notify, tell
 from substrate.agent.policy import Policy
 from substrate.agent.shown import digest_of, shortened
 from substrate.agent.tool import Tool, tool
+from substrate.agent.tool_schema import InvalidArguments
 from substrate.engine.context.context import Context
 from substrate.engine.context.gate import GateRequest
 from substrate.engine.context.receive import annotation_of
@@ -167,6 +168,10 @@ def ask_human(
 
         async def ask_freely(ctx: Context, question: str, choices: list[str] | None = None) -> str:
             """Ask a person."""
+            try:
+                _answer_type(choices or (), str)
+            except Misuse as error:  # the model has made it, and may mend it
+                raise InvalidArguments(str(error)) from None
             return await ask_person(ctx, question, choices=choices or (), **asks)
 
         function = ask_freely

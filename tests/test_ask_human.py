@@ -1,4 +1,4 @@
-"""A question to a person waits for an answer of its type, from a tool or from a durable function."""
+"""A question to a person waits for an answer of its type: a tool's, or a durable function's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

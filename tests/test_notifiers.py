@@ -18,7 +18,7 @@ import pytest
 
 from substrate import Client, Context, RunStatus, connect, durable
 from substrate.agent import Answer, Notice, Policy, Task, approve, begin, webhook
-from substrate.agent.policy import Escalation
+from substrate.agent.policy import ALWAYS, Escalation
 from substrate.testing import ManualClock
 from substrate.values.errors import Misuse
 from substrate.values.secret import Secret
@@ -28,7 +28,7 @@ from tests.test_approvals import PAY, Shop, open_gates, settle
 HOUR = timedelta(hours=1)
 
 
-def telling(shop: Shop, notify: Any, approve: Any = True) -> Any:
+def telling(shop: Shop, notify: Any, approve: Any = ALWAYS) -> Any:
     """Return an agent that asks, and tells."""
     hooks = SimpleNamespace(
         prompt="You are a test.",
@@ -56,9 +56,7 @@ async def asked(client: Client, agent: Any) -> None:
 
 @pytest.mark.parametrize("is_async", [True, False])
 async def test_told_once_at_once(store_url: str, *, is_async: bool) -> None:
-    """A notice says what is asked, and by which name and digest one decides; a restart tells nobody
-    again.
-    """
+    """A notice says what is asked, and what a decision needs; a restart tells nobody again."""
     told: list[Notice] = []
 
     async def tell(notice: Notice) -> None:
@@ -99,7 +97,7 @@ async def test_reminded_and_escalated(store_url: str) -> None:
 
 
 async def test_reminders_that_were_missed(store_url: str) -> None:
-    """Where no worker was there for a day, people are told once, and not of each reminder missed."""
+    """Where no worker was there for a day, people are told once, not of each reminder missed."""
     told: list[int] = []
     policy = Policy(remind=[HOUR, 2 * HOUR, 3 * HOUR, 48 * HOUR])
     clock = ManualClock()

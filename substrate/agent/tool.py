@@ -24,7 +24,9 @@ from substrate.agent.history.result import render
 from substrate.agent.policy import Approve, Policy, policy_of
 from substrate.agent.task import InvalidTask
 from substrate.agent.tool_options import (
+    OnUnknown,
     check_durable,
+    check_on_unknown,
     check_options,
     description_of,
     effect_of,
@@ -102,6 +104,9 @@ class Tool:
     pause_on: tuple[type[Exception], ...] = ()
     #: Who is asked before it is called; None where nobody is.
     approve: Policy | None = None
+    #: Whether a person is asked what became of a call of which nobody knows that, or the model is
+    #: told that nobody knows.
+    on_unknown: OnUnknown = "tell"
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """Call the function."""
@@ -233,6 +238,7 @@ def tool(
     retry: Retry | None = None,
     pause_on: Errors = (),
     approve: Approve | None = None,
+    on_unknown: OnUnknown = "tell",
 ) -> Callable[[F], FunctionTool[F]]: ...
 def tool(
     function: Any = None,
@@ -245,6 +251,7 @@ def tool(
     retry: Retry | None = None,
     pause_on: Errors = (),
     approve: Approve | None = None,
+    on_unknown: OnUnknown = "tell",
 ) -> Any:
     """Make a tool of a function; use it bare or with what differs from the defaults.
 
@@ -263,6 +270,9 @@ def tool(
         approve: Whether a person is asked before each call: True, a function of the arguments (or
             of some of them) that says so, or a `Policy`. The call waits, for days if need be, and
             holds nothing; a denial, with its reason, is a result that the model sees.
+        on_unknown: With ``"ask"`` a person is asked what became of a ``once`` call whose outcome
+            nobody knows, since a crash or a cut-off came in its middle: done, not done, or the
+            model is left to it. With ``"tell"`` the model is told that nobody knows.
 
     Raises:
         Misuse: it is no function, has no docstring, or a parameter or a result that could not be
@@ -292,8 +302,18 @@ def tool(
         errors = errors_of(called, pause_on)
         names = [str(field.alias) for field in arguments.model_fields.values()]
         policy = policy_of(called, approve, names)
+        check_on_unknown(called, target, on_unknown, effect_)
         return FunctionTool(
-            called, text, target, arguments, effect_, timeout, retry_, errors, policy
+            name=called,
+            description=text,
+            function=target,
+            arguments=arguments,
+            effect=effect_,
+            timeout=timeout,
+            retry=retry_,
+            pause_on=errors,
+            approve=policy,
+            on_unknown=on_unknown,
         )
 
     return make if function is None else make(function)

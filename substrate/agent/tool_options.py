@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import described, in_place
@@ -11,6 +11,9 @@ from substrate.values.clock import time_limit
 from substrate.values.errors import Misuse
 from substrate.values.records import Effect
 from substrate.values.retry import Retry
+
+OnUnknown = Literal["tell", "ask"]
+"""Who learns of a call whose outcome nobody knows: the model is told, or a person is asked."""
 
 
 def effect_of(name: str, effect: Effect | str) -> Effect:
@@ -73,6 +76,21 @@ def check_durable(name: str, function: Callable[..., Any], given: Sequence[str])
         raise Misuse(
             f"tool {name!r} takes a ctx, so {given[0]}= would say nothing of it: what it does are "
             f"its steps, so write ctx.step(…, {given[0]}=…), and leave it out here"
+        )
+
+
+def check_on_unknown(
+    name: str, function: Callable[..., Any], on_unknown: object, effect: Effect
+) -> None:
+    """Refuse what `on_unknown` cannot be, and ``ask`` of a tool whose outcome is always known."""
+    if on_unknown not in get_args(OnUnknown):
+        raise Misuse(f"tool {name!r}: on_unknown={on_unknown!r}; write 'ask' or 'tell'")
+    takes_ctx = "ctx" in inspect.signature(function).parameters
+    if on_unknown == "ask" and (takes_ctx or effect is not Effect.ONCE):
+        what = "takes a ctx" if takes_ctx else f"is {effect}"
+        raise Misuse(
+            f"tool {name!r} {what}, so on_unknown='ask' would ask nobody; it is for a tool that is "
+            "'once'"
         )
 
 

@@ -48,7 +48,7 @@ from substrate.agent.events import ToolStart, emit
 from substrate.agent.grant import Grant
 from substrate.agent.handing import refusals
 from substrate.agent.history.result import CallDeniedForGood, is_denied_for_good, result_of
-from substrate.agent.history.rows import PROMPT, TOOLS, WARNING, value_of
+from substrate.agent.history.rows import MODEL, PROMPT, TOOLS, WARNING, value_of
 from substrate.agent.hook_fault import fault_of, hook
 from substrate.agent.hooks import model_of, tools_of
 from substrate.agent.model_call import MODEL_RETRY, why_not_called
@@ -68,6 +68,7 @@ from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool
 from substrate.agent.tool_call import call_of
 from substrate.agent.transcript import Transcript
+from substrate.agent.unknown import settle_unknown
 from substrate.agent.verdict import verdict
 from substrate.engine.context.context import Context
 from substrate.engine.failure import decode_failure
@@ -263,12 +264,18 @@ async def call_tools(
         emit(ctx, ToolStart(call.name, call.arguments))
         pendings.append(call_of(scope, known, call, why or refusal, begins).settled())
     rows = await scope.gather(*pendings)
-    results = tuple(map(result_of, reply.tool_calls, rows))
+    is_over = ctx.recorded(MODEL) is not None
+    found = await settle_unknown(scope, known, reply.tool_calls, rows, is_over=is_over)
+    gates = [found.get(row.key) for row in rows]
+    results = tuple(map(result_of, reply.tool_calls, rows, gates))
     if denied := next(filter(is_denied_for_good, rows), None):
         raise CallDeniedForGood(decode_failure(denied).message)
     used = await spent(ctx, scope, may_ask=may_ask > 0)
     message = ToolMessage(results, used)
-    Chain.of(ctx).note(message, {"results": [row.key for row in rows]})
+    entry: dict[str, Json] = {"results": [row.key for row in rows]}
+    if found:
+        entry["settled"] = {key: gate.key for key, gate in found.items()}
+    Chain.of(ctx).note(message, entry)
     return message
 
 

@@ -72,7 +72,10 @@ def _message(rows: Rows, entry: Json) -> dict[str, Json]:
         case {"role": _}:
             return dict(entry)
         case {"results": [*keys]}:
-            return ToolMessage(tuple(result_in(rows[key]) for key in keys)).to_json()
+            settled = entry.get("settled", {})
+            found = [rows[settled[key]] if key in settled else None for key in keys]
+            results = (result_in(rows[key], gate) for key, gate in zip(keys, found, strict=True))
+            return ToolMessage(tuple(results)).to_json()
         case {"problems": key}:
             return UserMessage.of(value_of(rows[key])["invalid"]["problems"]).to_json()
         case {"task": task, "head": head, "summary": key}:

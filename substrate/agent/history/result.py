@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from substrate.agent.grant import DelegateFailed
 from substrate.agent.history.rows import input_of, value_of
 from substrate.agent.tool_schema import InvalidArguments
+from substrate.engine.failure import UNKNOWN as UNKNOWN_OUTCOME
 from substrate.engine.failure import decode_failure
 from substrate.models.messages import Json, Text, ToolCall, ToolResult, UserMessage
 from substrate.values.codec import encode
@@ -26,8 +27,13 @@ _OWN_WORDS = tuple(
 """Errors that are told without the name of their class, which says nothing to a model."""
 
 
-def result_of(call: ToolCall, row: Promise) -> ToolResult:
-    """Return what the model is told of a settled call."""
+def result_of(call: ToolCall, row: Promise, found: Promise | None = None) -> ToolResult:
+    """Return what the model is told of a settled call.
+
+    `found` is the gate at which a person has said what became of a call that nobody knew of.
+    """
+    if found is not None and (told := _found_out(call, found)) is not None:
+        return told
     note = _edited_note(row)
     if row.state is PromiseState.RESOLVED:
         return ToolResult(call.id, call.name, note + render(value_of(row)))
@@ -35,6 +41,26 @@ def result_of(call: ToolCall, row: Promise) -> ToolResult:
     is_ours = failure.type in _OWN_WORDS
     message = failure.message if is_ours else f"{failure.type}: {failure.message}"
     return ToolResult(call.id, call.name, note + message, is_error=True)
+
+
+def is_unknown(row: Promise) -> bool:
+    """Whether nobody knows what became of a call."""
+    return row.state is PromiseState.REJECTED and decode_failure(row).type == UNKNOWN_OUTCOME
+
+
+def _found_out(call: ToolCall, gate: Promise) -> ToolResult | None:
+    """Return what a person has found out of a call; None where the model is left to it."""
+    said = value_of(gate)
+    answer = said.get("answer") if isinstance(said, dict) else None
+    if answer == "not done":
+        words = "it was not done, a person has looked; call it again if it is still wanted"
+        return ToolResult(call.id, call.name, f"{call.name}: {words}", is_error=True)
+    if answer == "done":
+        return ToolResult(call.id, call.name, f"{call.name}: it was done, a person has looked")
+    if isinstance(answer, dict) and "done" in answer:
+        note = "A person has looked: it was done. Its result:\n"
+        return ToolResult(call.id, call.name, note + render(answer["done"]))
+    return None
 
 
 def is_denied_for_good(row: Promise) -> bool:
@@ -51,10 +77,10 @@ def _edited_note(row: Promise) -> str:
     return f"A person changed the arguments before the call; what ran is {render(ran)}. Result:\n"
 
 
-def result_in(row: Promise) -> ToolResult:
+def result_in(row: Promise, found: Promise | None = None) -> ToolResult:
     """Return what the model was told of a settled call, from its row alone."""
     made = input_of(row)
-    return result_of(ToolCall(made["call_id"], made["tool"]), row)
+    return result_of(ToolCall(made["call_id"], made["tool"]), row, found)
 
 
 def spoken(values: Iterable[Json]) -> UserMessage:

@@ -81,6 +81,7 @@ REVISION = "revision"
 CHECK = "check"
 SIGNALLED = "signalled"
 SPENT = "spent"
+UNKNOWN = "unknown"
 HANDOFF = "handoff"
 
 SCORE = "score"

@@ -331,6 +331,10 @@ class Context:
         """
         return self.execution.journal.look(self.key_ahead(name))
 
+    def has_recorded(self, key: Key) -> bool:
+        """Whether the journal has something under this `key` that nobody has asked for yet."""
+        return self.execution.journal.look(key) is not None
+
     def has_begun(self, name: str) -> bool:
         """Whether the journal has more than a gate inside the next operation of this name."""
         return self.execution.journal.has_begun(self.key_ahead(name))
@@ -352,6 +356,7 @@ class Context:
         request: Callable[[], GateRequest],
         tell: Callable[["Context", Promise, int], Awaitable[None]],
         name: str = GATE,
+        key: Key | None = None,
     ) -> Pending[GateOutcome]:
         """Ask a person, and wait until somebody has decided, the time is over, or a rule decides.
 
@@ -359,12 +364,14 @@ class Context:
             request: Returns what is asked; called only where nothing is recorded.
             tell: Tells people of it, for the n-th time, by steps in the context that it is given.
             name: What stands in its key.
+            key: Its key, where that is not the next one of its name in this scope.
 
         Raises:
             NoUseLeft: the rule that was to let it through is used up. Nothing was recorded.
         """
         same = fingerprint(Kind.GATE.value, name)
-        asked = RequestedCall(self._scope.next_key(name), Kind.GATE, name, None, same)
+        key = self._scope.next_key(name) if key is None else key
+        asked = RequestedCall(key, Kind.GATE, name, None, same)
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
             inner: list[Context] = []

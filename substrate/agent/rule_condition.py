@@ -13,8 +13,11 @@ comparison                       holds where the field
 ``has "x"``                      is text or a list that has it
 ===============================  ==================================================================
 
-Invariant: what cannot be compared is never taken for a yes that lets something through. A field
-that is not there makes no comparison hold; one of another type than the value makes it unknown.
+A list has no fields: say which of its elements, ``items.0.price``.
+
+Invariant: what cannot be compared is never taken for a yes that lets something through. Of a tool
+that has no such argument no comparison holds. One of another type than the value, or inside of
+which the path leads nowhere, makes it unknown.
 """
 
 import operator
@@ -50,10 +53,11 @@ class Comparison:
 
     def holds(self, arguments: Mapping[str, Any]) -> bool | None:
         """Whether it holds of these arguments; None where the two cannot be compared."""
-        found = _at(arguments, self.field)
-        if found is _NOTHING:
-            return False
-        return _HOLDS[self.op](found, self.value)
+        name, _, path = self.field.partition(".")
+        if name not in arguments:
+            return False  # all arguments of a tool are there, so it has no such one
+        found = _inside(arguments[name], path)
+        return None if found is _NOTHING else _HOLDS[self.op](found, self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +119,15 @@ def _value(text: str, whole: str) -> Any:
         return text
 
 
-def _at(arguments: Any, path: str) -> Any:
-    for name in path.split("."):
-        if not isinstance(arguments, Mapping) or name not in arguments:
+def _inside(found: Any, path: str) -> Any:
+    for name in filter(None, path.split(".")):
+        if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            found = found[int(name)]
+        elif isinstance(found, Mapping) and name in found:
+            found = found[name]
+        else:
             return _NOTHING
-        arguments = arguments[name]
-    return arguments
+    return found
 
 
 def _is_number(value: Any) -> bool:

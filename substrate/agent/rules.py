@@ -10,7 +10,7 @@ answer does not count; a deny or an ask does.
 
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -52,12 +52,16 @@ def judged_arguments(checked: Any) -> Any:
     if isinstance(checked, Decimal):
         return checked
     if isinstance(checked, BaseModel):
-        fields = type(checked).model_fields
+        found = dict(checked.model_extra or {})
+        for name, field in type(checked).model_fields.items():
+            # By each of its names: whoever writes a rule knows one of them.
+            for each in (name, field.alias, field.serialization_alias):
+                if each is not None:
+                    found[each] = getattr(checked, name)
+        return {name: judged_arguments(value) for name, value in found.items()}
+    if is_dataclass(checked) and not isinstance(checked, type):
         return {
-            field.serialization_alias or field.alias or name: judged_arguments(
-                getattr(checked, name)
-            )
-            for name, field in fields.items()
+            each.name: judged_arguments(getattr(checked, each.name)) for each in fields(checked)
         }
     if isinstance(checked, Mapping):
         return {str(name): judged_arguments(value) for name, value in checked.items()}

@@ -1,10 +1,12 @@
 """A tool that asks is called once a person has said so, and never otherwise."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,8 @@ from substrate.agent.rules import read_rule
 from substrate.models.messages import ToolMessage
 from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
-from substrate.testing import ManualClock
+from substrate.store.connect import open_store
+from substrate.testing import ManualClock, Side, kill_at_commit
 from substrate.values.codec import decode
 from substrate.values.errors import GateClosed, Misuse, RunFailed
 from substrate.values.gates import Gate, GateState
@@ -562,3 +565,33 @@ def test_a_rule_of_another_argument() -> None:
     """A policy's rule that asks about what the tool does not take is refused with the tool."""
     with pytest.raises(Misuse, match="cent"):
         Shop().refund(approve=Policy(rules=["allow refund where cent < 2000"]))
+
+
+async def commits(url: str, refund: Tool, *, is_let_go: bool) -> list[str]:
+    """Return the commits of a run that pays once, by name, in order; a person approves if asked."""
+    agent = make_agent(Shop().model(PAY), [refund])
+    counted = kill_at_commit(await open_store(url), 0, Side.BEFORE)
+    client = Client(counted)
+    options = ASK if is_let_go else QUICK
+    async with connect(url) as outside, client.work([agent], options=options) as worker:
+        await client.start(agent, TASK, id="a/1")
+        if refund.approve is not None:
+            await reached(client, "a/1", "tools.0/refund.0/gate.0")
+            if is_let_go:
+                await worker.run_until_idle()
+            (gate,) = await open_gates(outside)
+            await approve(client, gate, by="ada")
+        await client.result("a/1", agent)
+    await counted.close()
+    written: list[str] = counted.reached  # type: ignore[attr-defined]
+    return [name for name in written if name not in ("wake_due", "write_lanes", "recover")]
+
+
+@pytest.mark.parametrize("is_let_go", [True, False])
+async def test_what_a_gate_costs(store_url: str, tmp_path: Path, *, is_let_go: bool) -> None:
+    """Two commits beyond the tool's own: asked, and decided; two more if it is let go meanwhile."""
+    plain = await commits(f"sqlite:///{tmp_path}/plain.db", Shop().refund(), is_let_go=False)
+    asked = await commits(store_url, Shop().refund(approve=True), is_let_go=is_let_go)
+    more = Counter(asked) - Counter(plain)
+    gate = {"gates.open": 1, "gates.decide": 1}
+    assert more == ({**gate, "suspend": 1, "claim": 1} if is_let_go else gate)

@@ -1,4 +1,4 @@
-"""A support agent: it reserves a refund, a person approves what is large, and the bank is paid once.
+"""A support agent: it reserves a refund, a person approves what is large, and the bank pays once.
 
 The reservation can be undone: where a person says no, the run comes to nothing, and what it held is
 released again. The bank is a small HTTP server (`bank.py`), which knows a payment by its key.
@@ -18,7 +18,7 @@ LIMIT_CENTS = 2000
 
 def prompt(task: Task) -> str:
     """Return the system prompt."""
-    return "You are the support of a shop. Reserve a refund first, then pay it, and say what came of it."
+    return "You are the support of a shop. Reserve a refund, then pay it, and say what came of it."
 
 
 model = Model(
@@ -31,8 +31,8 @@ def bank(path: str, **body: object) -> dict[str, object]:
     """Post to the bank, and return its answer; one that is no 2xx raises."""
     url = f"{os.environ.get('BANK_URL', 'http://127.0.0.1:8008')}/{path}"
     data = json.dumps(body).encode()
-    request = Request(url, data, {"content-type": "application/json"})
-    with urlopen(request, timeout=10) as answer:
+    request = Request(url, data, {"content-type": "application/json"})  # noqa: S310
+    with urlopen(request, timeout=10) as answer:  # noqa: S310 - the address is yours
         found: dict[str, object] = json.load(answer)
         return found
 

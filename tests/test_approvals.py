@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+from uuid import uuid4
 
 import pytest
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, Field
 
 from substrate import Client, Context, RunStatus, WorkerOptions, connect, durable
 from substrate.agent import Answer, Model, Policy, Tool, approve, deny, find_gate, tool
@@ -595,3 +596,74 @@ async def test_what_a_gate_costs(store_url: str, tmp_path: Path, *, is_let_go: b
     more = Counter(asked) - Counter(plain)
     gate = {"gates.open": 1, "gates.decide": 1}
     assert more == ({**gate, "suspend": 1, "claim": 1} if is_let_go else gate)
+
+
+class Order(BaseModel):
+    """What is paid, with a mark of its own that is made anew each time."""
+
+    cents: int = 5
+    mark: str = Field(default_factory=lambda: uuid4().hex)
+
+
+@pytest.mark.parametrize("edit", [None, {"other": "ours"}])
+@pytest.mark.parametrize("takes_ctx", [False, True])
+async def test_what_was_shown_is_what_runs(
+    store_url: str, edit: dict[str, Any] | None, *, takes_ctx: bool
+) -> None:
+    """Defaults that are made anew, or are others by now, do not replace what was approved."""
+    paid: list[tuple[Order, str, str]] = []
+
+    def pay_tool(currency: str) -> Tool:
+        if takes_ctx:
+
+            @tool(name="pay", approve=True)
+            async def pay_durably(
+                ctx: Context, order: Order, other: str = "", currency: str = currency
+            ) -> str:
+                """Pay."""
+                paid.append((order, currency, other))
+                return "paid"
+
+            return pay_durably
+
+        @tool(name="pay", approve=True, effect="idempotent", retry=Retry(max_attempts=3, initial=0))
+        def pay(order: Order, other: str = "", currency: str = currency) -> str:
+            """Pay."""
+            paid.append((order, currency, other))
+            if len(paid) < 3:
+                raise OSError("away")
+            return "paid"
+
+        return pay
+
+    calls = (call("pay", order={}),)
+    async with asking(store_url, pay_tool("EUR"), calls=calls) as (client, _):
+        (gate,) = await open_gates(client)
+        row = next(r for r in await client.journal("a/1") if r.key.endswith("gate.0"))
+        shown = decode(row.input or JsonText(""))["arguments"]
+        await approve(client, gate, by="ada", edit=edit)
+        later = make_agent(Shop().model(*calls), [pay_tool("USD")])
+        assert (await answered(client, later)).endswith("paid")
+    assert {each[0].mark for each in paid} == {shown["order"]["mark"]}
+    assert {each[1:] for each in paid} == {("EUR", edit["other"] if edit else "")}
+
+
+async def test_a_tool_that_makes_something_else_of_it(store_url: str) -> None:
+    """What was approved and would be called as something else is not called; the model is told."""
+    shop, factor = Shop(), [1]
+
+    def scaled(cents: int) -> int:
+        return cents * factor[0]
+
+    @tool(name="refund", approve=True)
+    def refund(order: str, cents: Annotated[int, AfterValidator(scaled)]) -> str:
+        """Pay back."""
+        shop.paid.append((order, cents))
+        return "paid"
+
+    async with asking(store_url, refund, shop=shop) as (client, agent):
+        (gate,) = await open_gates(client)
+        await approve(client, gate, by="ada")
+        factor[0] = 100
+        assert "would be called with" in await answered(client, agent)
+        assert shop.paid == []

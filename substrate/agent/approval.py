@@ -21,6 +21,7 @@ from substrate.agent.tool import Tool
 from substrate.agent.tool_schema import InvalidArguments
 from substrate.engine.context.context import Context
 from substrate.engine.context.gate import GateOutcome, GateRequest, NoUseLeft, read_gate
+from substrate.engine.function.arguments import copied
 from substrate.models.messages import Json
 from substrate.values.codec import encode
 from substrate.values.gates import GateKind, GateState, NewGate, Rule, RuleVerdict
@@ -42,8 +43,11 @@ class Denied:
 class Allowed:
     """A call that may be made."""
 
-    #: The arguments that a person has put in the place of the model's, as JSON; None for these.
+    #: The arguments that it is made with, as JSON: those that were shown, or a person's; None for
+    #: the model's, where nobody was asked.
     arguments: Mapping[str, Json] | None = None
+    #: Whether a person has changed them.
+    is_edited: bool = False
 
 
 async def decide_call(ctx: Context, tool: Tool, checked: Mapping[str, Any]) -> Allowed | Denied:
@@ -74,10 +78,30 @@ async def decide_call(ctx: Context, tool: Tool, checked: Mapping[str, Any]) -> A
         return await _outcome(ctx, tool, outcome, checked)
 
 
-def edited_arguments(ctx: Context, key: Key) -> Mapping[str, Json] | None:
-    """Return what a person has put in the place of a call's arguments, as its gate records."""
+def allowed_before(ctx: Context, key: Key, tool: Tool) -> Allowed:
+    """Return as what a call was allowed that was begun: a gate's arguments, or the model's.
+
+    Args:
+        ctx: The context in which the call stands.
+        key: The call's key.
+        tool: The tool.
+    """
     gate = ctx.recorded_at(Key(f"{key}/{GATE}.0"))
-    return None if gate is None or not gate.is_settled else read_gate(gate).arguments
+    if gate is None or not gate.is_settled or gate.value is None:
+        return Allowed()
+    outcome = read_gate(gate)
+    if outcome.arguments is not None:
+        return Allowed(outcome.arguments, is_edited=True)
+    shown = outcome.shown.get("arguments")
+    return Allowed(shown) if isinstance(shown, dict) and _makes(tool, shown) else Allowed()
+
+
+def _makes(tool: Tool, shown: Mapping[str, Json]) -> bool:
+    """Whether a tool makes of arguments that were shown what was shown."""
+    try:
+        return tool.shown(tool.check(copied(shown))) == shown
+    except InvalidArguments:
+        return False
 
 
 async def _outcome(
@@ -89,15 +113,34 @@ async def _outcome(
         return Denied(f"{tool.name} was not called: nobody has decided in time", fails)
     if outcome.state in (GateState.DENIED, GateState.WITHDRAWN):
         return Denied(_denial(tool, outcome), fails)
-    if outcome.arguments is not None:
-        try:
-            checked = tool.check(outcome.arguments)
-        except InvalidArguments as error:  # the tool has changed since a person edited them
-            return Denied(f"a person has changed the arguments, and they do not fit: {error}")
+    try:
+        allowed, checked = _to_be_made(tool, outcome, checked)
+    except InvalidArguments as error:  # the tool has changed since a person decided
+        return Denied(f"{tool.name} was not called: what was approved does not fit it now: {error}")
     again = judge(await _rules(ctx, policy), _judged(ctx, tool, checked))
     if again is not None and again.verdict is RuleVerdict.DENY:
         return Denied(_denied_by(tool, again), fails)
-    return Allowed(outcome.arguments)
+    return allowed
+
+
+def _to_be_made(
+    tool: Tool, outcome: GateOutcome, checked: Mapping[str, Any]
+) -> tuple[Allowed, Mapping[str, Any]]:
+    """Return a call as it was approved, and its arguments as the tool's types.
+
+    What was shown is what runs: a default, or a type's own check, may give others by now, and not
+    only after a deploy. Raises `InvalidArguments` where the tool makes something else of them.
+    """
+    if outcome.arguments is not None:
+        return Allowed(outcome.arguments, is_edited=True), tool.check(outcome.arguments)
+    shown = outcome.shown.get("arguments")
+    if not isinstance(shown, dict):  # a gate of another form, written by hand
+        return Allowed(), checked
+    if _makes(tool, shown):
+        return Allowed(shown), tool.check(copied(shown))
+    if tool.shown(checked) == shown:  # its types do not read what they write
+        return Allowed(), checked
+    raise InvalidArguments(f"it would be called with {call_words(tool.name, tool.shown(checked))}")
 
 
 def _denial(tool: Tool, outcome: GateOutcome) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from substrate.agent.approval import Denied, decide_call, edited_arguments
+from substrate.agent.approval import Allowed, Denied, allowed_before, decide_call
 from substrate.agent.history.result import CallDenied, CallDeniedForGood
 from substrate.agent.history.rows import UNKNOWN_TOOL
 from substrate.agent.history.suspects import SUSPECTS
@@ -93,15 +93,19 @@ def call_of(
         missing = "its tool has changed since" if call.name in tools else str(checked)
         why = f"{call.name!r} was called, and nothing can go on with it: {missing}"
         return scope.abandon(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
-    # A call that was begun goes on with what a person put in the place of the model's arguments.
+    # A call that was begun goes on with what was approved, or put in its place by a person.
     has_begun = recorded is not None or is_inside
-    edited = edited_arguments(scope, scope.key_ahead(name)) if has_begun else None
-    if edited is not None and (wrong := _misfit(checked.tool, edited)):
+    before = allowed_before(scope, scope.key_ahead(name), checked.tool) if has_begun else Allowed()
+    if before.is_edited and (wrong := _misfit(checked.tool, before.arguments or {})):
         why = f"{call.name!r} was called as a person wanted it, and takes that no more: {wrong}"
         return scope.abandon(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
     key = scope.take_key(name)
     begin = begins() if begins and _takes_ctx(checked.tool) else _begin_with_nothing
-    made = _made(scope, key, call, checked, begin=begin, edited=edited)
+
+    def made_with(allowed: Allowed) -> Pending[Any]:
+        return _made(scope, key, call, checked, begin=begin, allowed=allowed)
+
+    made = made_with(before)
     if is_inside:
         return made  # it was begun, so nobody is asked about it any more
 
@@ -110,9 +114,7 @@ def call_of(
         if isinstance(decided, Denied):
             refuse = partial(_deny, decided)
             return scope.checkpoint(_step(name, call, refuse, Effect.PURE), key)
-        if decided.arguments is None:
-            return None
-        return _made(scope, key, call, checked, begin=begin, edited=decided.arguments)
+        return None if decided.arguments is None else made_with(decided)
 
     return made.after(first)
 
@@ -137,17 +139,17 @@ def _made(
     checked: CheckedCall,
     *,
     begin: Callable[[Context], None],
-    edited: Mapping[str, Json] | None = None,
+    allowed: Allowed,
 ) -> Pending[Any]:
-    """Return the call itself; `edited` are the arguments of a person in place of the model's."""
-    tool, name = checked.tool, _name(call)
-    ran = call.arguments if edited is None else edited
+    """Return the call itself, with the arguments that are allowed; the row tells a person's own."""
+    tool, name, ran = checked.tool, _name(call), allowed.arguments
+    edited = ran if allowed.is_edited else None
     if _takes_ctx(tool):
         shown = {"call_id": call.id, "tool": call.name, "arguments": call.arguments}
-        return scope.call_as(key, tool.as_durable(begin, edited), shown)
+        return scope.call_as(key, tool.as_durable(begin, ran), shown)
     invoke = _invoke if inspect.iscoroutinefunction(tool.function) else _invoke_plainly
-    own = checked.arguments if edited is None else tool.check(copied(edited))
-    given = _ForEachAttempt(tool, ran, own)
+    own = checked.arguments if ran is None else tool.check(copied(ran))
+    given = _ForEachAttempt(tool, call.arguments if ran is None else ran, own)
     return scope.checkpoint(
         replace(
             _step(name, call, partial(invoke, scope.run_id, tool, given), tool.effect, edited),

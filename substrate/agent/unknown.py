@@ -50,7 +50,7 @@ async def settle_unknown(
         key = Key(f"{row.key}/{UNKNOWN}.0")
         tool = tools.get(call.name)
         wants = tool is not None and tool.on_unknown == "ask" and not is_over
-        if is_unknown(row) and (wants or scope.has_recorded(key)):
+        if is_unknown(row) and (wants or scope.recorded_at(key) is not None):
             policy = (tool.approve if tool else None) or ALWAYS
             request = partial(_request, row, policy)
             gate = scope.gate(request, tell(current_notify()), UNKNOWN, key)

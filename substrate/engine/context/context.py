@@ -331,10 +331,6 @@ class Context:
         """
         return self.execution.journal.look(self.key_ahead(name))
 
-    def has_recorded(self, key: Key) -> bool:
-        """Whether the journal has something under this `key` that nobody has asked for yet."""
-        return self.execution.journal.look(key) is not None
-
     def has_begun(self, name: str) -> bool:
         """Whether the journal has more than a gate inside the next operation of this name."""
         return self.execution.journal.has_begun(self.key_ahead(name))

@@ -8,7 +8,7 @@
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from substrate.engine.run.execution import Execution
@@ -60,6 +60,8 @@ class GateOutcome:
     arguments: Mapping[str, Any] | None = None
     #: The answer to a question.
     answer: Any = None
+    #: What was shown, as it is recorded: not a part of the outcome.
+    shown: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def value(self) -> JsonText:
@@ -142,5 +144,5 @@ def read_gate(promise: Promise) -> GateOutcome:
     """Return the outcome that a settled gate's promise records."""
     if promise.state is PromiseState.CANCELLED or promise.value is None:
         return GateOutcome(GateState.WITHDRAWN)
-    record = decode(promise.value)
-    return GateOutcome(**{**record, "state": GateState(record["state"])})
+    record, shown = decode(promise.value), decode(promise.input or JsonText("{}"))
+    return GateOutcome(**{**record, "state": GateState(record["state"]), "shown": shown})

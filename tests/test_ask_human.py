@@ -185,13 +185,9 @@ async def test_several_questions_at_once(store_url: str) -> None:
 async def test_the_loser_of_a_race_is_withdrawn(store_url: str) -> None:
     """A question whose branch has lost asks nobody any more."""
 
-    @durable(name="asks")
-    async def asks(ctx: Context) -> str:
-        return await ask_person(ctx, "Who?")
-
     @durable(name="races")
     async def races(ctx: Context) -> int:
-        return (await ctx.race(ctx.call(asks), ctx.receive("go"))).place
+        return (await ctx.race(ask_person(ctx, "Who?"), ctx.receive("go"))).place
 
     async with connect(store_url) as client:
         await client.start(races, id="run")
@@ -245,3 +241,31 @@ def test_what_the_model_is_told() -> None:
     assert "Which region?" in fixed.spec.description
     assert list(ask_human().spec.parameters["properties"]) == ["question", "choices"]
     assert list(ask_human(type=int).spec.parameters["properties"]) == ["question"]
+
+
+@pytest.mark.parametrize("how", ["if", "assigned", "alone"])
+async def test_a_forgotten_await(store_url: str, how: str) -> None:
+    """It pauses the run, or is refused: nothing goes on as if somebody had said yes."""
+    sent: list[str] = []
+
+    def send() -> None:
+        sent.append("money")
+
+    @durable(name="forgets")
+    async def forgets(ctx: Context) -> str:
+        if how == "if":
+            if ask_person(ctx, "Sure?", type=bool):
+                await ctx.step(send)
+        elif how == "assigned":
+            said = ask_person(ctx, "Sure?", type=bool)
+            if said:
+                await ctx.step(send)
+        else:
+            ask_person(ctx, "Sure?", type=bool)
+        return "done"
+
+    async with connect(store_url) as client:
+        await client.start(forgets, id="run")
+        await settle(client, forgets)
+        assert (await client.get("run")).status in (RunStatus.PAUSED, RunStatus.FAILED)
+        assert sent == []

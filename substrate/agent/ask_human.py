@@ -20,8 +20,10 @@ from substrate.agent.tool import Tool, tool
 from substrate.agent.tool_schema import InvalidArguments
 from substrate.engine.context.context import Context
 from substrate.engine.context.gate import GateRequest
+from substrate.engine.context.operation_types import Operation
 from substrate.engine.context.receive import annotation_of
 from substrate.engine.function.annotation import Annotation
+from substrate.engine.function.function import Durable
 from substrate.values.codec import encode
 from substrate.values.errors import Misuse, NoAnswer
 from substrate.values.gates import GateKind, GateState, NewGate
@@ -32,12 +34,11 @@ T = TypeVar("T")
 QUESTION = "question"
 """The name in the key of the gate of a question."""
 
-_OPEN = Policy()
 _FEWEST = 2  # choices among which somebody can choose
 
 
 @overload
-async def ask_person(
+def ask_person(
     ctx: Context,
     question: str,
     *,
@@ -45,9 +46,9 @@ async def ask_person(
     to: str = "",
     timeout: timedelta | None = None,
     remind: Sequence[timedelta] = (),
-) -> T: ...
+) -> Operation[T]: ...
 @overload
-async def ask_person(
+def ask_person(
     ctx: Context,
     question: str,
     *,
@@ -55,8 +56,8 @@ async def ask_person(
     to: str = "",
     timeout: timedelta | None = None,
     remind: Sequence[timedelta] = (),
-) -> str: ...
-async def ask_person(
+) -> Operation[str]: ...
+def ask_person(
     ctx: Context,
     question: str,
     *,
@@ -66,7 +67,9 @@ async def ask_person(
     timeout: timedelta | None = None,
     remind: Sequence[timedelta] = (),
 ) -> Any:
-    """Ask a person a question, and return the answer. It waits, for days if need be.
+    """Ask a person a question; awaited, it gives the answer. It waits, for days if need be.
+
+    Like any operation of a context it may be given to `gather` and `race`.
 
     Args:
         ctx: The context of a durable function: of a tool, or of a loop.
@@ -100,16 +103,22 @@ async def ask_person(
         raise Misuse(f"ask_person({question!r}): write a question")
     kind, schema = _answer_type(choices, type)
     policy = Policy(to=to, timeout=timeout, on_timeout="deny" if timeout else None, remind=remind)
-    wrong = ""
-    while True:
-        request = partial(_request, question, wrong, schema, policy)
-        outcome = await ctx.gate(request, tell(current_notify()), QUESTION)
-        if outcome.state is not GateState.ANSWERED:
-            raise NoAnswer(f"nobody has answered in time: {shortened(question)}")
-        try:
-            return kind.load(outcome.answer)
-        except Misuse as error:  # a check that only this code knows
-            wrong = str(error)
+
+    async def ask(ctx: Context, question: str, choices: list[str]) -> Any:
+        wrong = ""
+        while True:
+            request = partial(_request, question, wrong, schema, policy)
+            outcome = await ctx.gate(request, tell(current_notify()), QUESTION)
+            if outcome.state is not GateState.ANSWERED:
+                raise NoAnswer(f"nobody has answered in time: {shortened(question)}")
+            try:
+                return kind.load(outcome.answer)
+            except Misuse as error:  # a check that only this code knows
+                wrong = str(error)
+
+    # The answer is recorded as the type that was asked for, and comes back as that.
+    ask.__annotations__["return"] = Literal[tuple(choices)] if choices else type
+    return ctx.call(Durable(ask, "ask_person"), question, list(choices))
 
 
 def ask_human(

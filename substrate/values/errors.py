@@ -487,3 +487,6 @@ def recorded_error(cls: _E) -> _E:
 def recorded_class(name: str) -> Callable[..., Exception] | None:
     """Return the class registered under a recorded type name, or None."""
     return _recorded.get(name)
+
+
+recorded_error(NoAnswer)  # a question is a call, and what a call raises comes back as itself

@@ -136,7 +136,8 @@ def _is_number(value: Any) -> bool:
 
 def _is_same(found: Any, value: Any) -> bool | None:
     if _is_number(found) and _is_number(value):
-        return bool(_number(found) == _number(value))
+        one, other = _number(found), _number(value)
+        return None if one.is_nan() or other.is_nan() else one == other
     if type(found) is not type(value):
         return None if found is not None and value is not None else False
     return bool(found == value)
@@ -144,7 +145,8 @@ def _is_same(found: Any, value: Any) -> bool | None:
 
 def _number(value: Any) -> Decimal:
     """Return a number as it is written: 0.1 is a tenth, whoever has read it."""
-    return Decimal(str(value))
+    # An int as it is: one of very many digits has no text.
+    return Decimal(value if isinstance(value, int | Decimal) else repr(value))
 
 
 def _is_other(found: Any, value: Any) -> bool | None:

@@ -201,3 +201,27 @@ def test_what_is_printed_as_json(sqlite_fork: Fork) -> None:
     assert done.document["by"] == "ada"
     again = sqlite_fork.do("approve", gate["id"], "--json", "--by", "ada")
     assert again.document["counts"] is False
+
+
+def test_a_long_argument_hides_no_other(sqlite_fork: Fork) -> None:
+    """Each argument is cut by itself, and JSON has them whole; a choice moves no terminal."""
+    sqlite_fork.replace(
+        "agent/hooks.py", 'order="A-17", cents=4900', 'order="L" * 200_000, cents=10**15'
+    )
+    gate = asking(sqlite_fork)
+    assert gate["arguments"] == {"order": "L" * 200_000, "cents": 10**15}
+    for command in (["approvals"], ["show", "shop/1"], ["approve", "shop/1"]):
+        done = sqlite_fork.do(*command)
+        assert f"cents={10**15}" in re.sub(r"\s", "", done.out + done.err), done
+        assert "L" * 200 not in done.out
+
+
+def test_what_may_be_answered(sqlite_fork: Fork) -> None:
+    """A question is listed with its choices; one with a line break begins no line of its own."""
+    sqlite_fork.replace("agent/hooks.py", '"red", "blue"', '"a\\r\\nFAKE", "blue"')
+    asking(sqlite_fork, "Which colour?")
+    listed = sqlite_fork.do("approvals")
+    assert "blue" in listed.out
+    for command in (["approvals"], ["show", "shop/1"], ["runs", "--asking"]):
+        done = sqlite_fork.do(*command)
+        assert not re.search(r"(?m)^\s*FAKE", done.out + done.err), done

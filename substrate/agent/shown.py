@@ -8,7 +8,10 @@ from substrate.values.codec import encode
 from substrate.values.secret import hidden
 
 SUMMARY_LIMIT = 200
-"""How many characters of a call people read on one line."""
+"""How many characters of a question people read on one line."""
+
+VALUE_LIMIT = 80
+"""How many characters of one argument people read; what is cut says how long it is."""
 
 
 def digest_of(what: str, shown: Mapping[str, Any]) -> str:
@@ -17,9 +20,23 @@ def digest_of(what: str, shown: Mapping[str, Any]) -> str:
 
 
 def call_words(tool: str, arguments: Mapping[str, Any]) -> str:
-    """Return a call on one line: ``refund(order='A-17', cents=4900)``."""
-    inside = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    return shortened(f"{tool}({inside})")
+    """Return a call on one line: ``refund(order='A-17', cents=4900)``.
+
+    Each argument is cut by itself: a long one, which a model may give, hides no other.
+    """
+    inside = ", ".join(f"{name}={_value(value)}" for name, value in arguments.items())
+    return f"{tool}({inside})"
+
+
+def _value(value: Any) -> str:
+    try:
+        text = hidden(repr(value))
+    except ValueError:  # an int of more digits than Python writes
+        text = f"a number of {value.bit_length()} bits"
+    line = " ".join(text.split())
+    if len(line) <= VALUE_LIMIT:
+        return line
+    return f"{line[:VALUE_LIMIT]}… ({len(line)} characters)"
 
 
 def shortened(text: str) -> str:

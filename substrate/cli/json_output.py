@@ -18,7 +18,8 @@ rules``: each with its ``rule`` and the ``places``), which a promise that is a m
 it. In `runs` each has ``question``, and ``asks`` (``run, name, until_ms``): what it and all below
 it ask, and to which run the answer goes; ``gate, summary`` besides, where it is one; a dead letter
 has ``error``. `approvals` prints ``gates``, each with ``gate`` (its short name), ``id, run, root,
-kind, tool, summary, digest, policy, state, by, via, why, rule``; `approve`, `deny` and `answer`
+kind, tool, summary, digest, policy, state, by, via, why, rule``, and what is shown whole
+(``arguments``, or ``question`` and ``wants``); `approve`, `deny` and `answer`
 print that gate and ``counts``; `rules list` prints ``rules``, `add` and `remove` the rule. `cancel`
 and `discard` print the run. ``--version`` prints ``version, origin``, the latter empty for a kit
 from an index.
@@ -124,9 +125,13 @@ def of_question(question: Question) -> Document:
     return asked
 
 
-def of_gate(gate: Gate) -> Document:
-    """Return a gate."""
+def of_gate(gate: Gate, promise: Promise | None = None) -> Document:
+    """Return a gate; with its promise, what was shown too."""
+    shown = _plain(promise.input) if promise is not None else None
+    names = ("arguments", "question", "error", "wants")
+    more = {name: shown[name] for name in names if name in shown} if shown else {}
     return {
+        **more,
         "gate": gate.code,
         "id": gate.id,
         "run": gate.run_id,

@@ -6,7 +6,7 @@ are checked by the tool's own types.
 
 import getpass
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from substrate.values.codec import decode
 from substrate.values.errors import GateChanged
 from substrate.values.gates import Gate, GateKind, GateState
 from substrate.values.ids import RunId, root_of
-from substrate.values.records import RunStatus
+from substrate.values.records import Promise, RunStatus
 
 CHANNEL = "cli"
 
@@ -45,14 +45,15 @@ async def approvals(invocation: Invocation, run_id: str | None) -> int:
             below = await client.store.gates.of_tree(root_of(run.id))
             found = [each for each in below if _is_of(each, run.id)]
         now = client.store.clock.now_ms()
+        shown = await client.store.promises([each.id for each in found])
     if invocation.is_json:
-        print_document({"gates": [of_gate(each) for each in found]})
+        print_document({"gates": [of_gate(each, shown.get(each.id)) for each in found]})
         return 0
     if not found:
         asked = "nobody is asked anything" if run_id is None else f"run {run_id} has asked nobody"
         put(open_screen(), Text(f"{asked} just now", "dim"))
         return 0
-    put(open_page(), _table(found, now))
+    put(open_page(), _table(found, shown, now))
     hints = list(_hints(invocation, found))
     put(open_screen(), *hints)
     return 0
@@ -62,7 +63,7 @@ def _is_of(gate: Gate, run_id: str) -> bool:
     return gate.run_id == run_id or gate.run_id.startswith(f"{run_id}#")
 
 
-def _table(gates: Sequence[Gate], now: int) -> Table:
+def _table(gates: Sequence[Gate], shown: Mapping[str, Promise], now: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("gate", "run", "what", "asked", "until", "of"):
         table.add_column(name, overflow="fold")
@@ -75,7 +76,7 @@ def _table(gates: Sequence[Gate], now: int) -> Table:
         cells = [
             Text(each.code[:SHOWN_CODE], "bold"),
             Text(each.run_id + (waits if each.run_status in _SAID else "")),
-            Text(each.summary),
+            Text(_what(each, shown.get(each.id))),
             Text(wording.age(now - each.asked_at)),
             Text(until),
             Text(str(decode(each.policy).get("to") or "")),
@@ -84,6 +85,13 @@ def _table(gates: Sequence[Gate], now: int) -> Table:
             cells.append(Text(_decided(each)))
         table.add_row(*cells)
     return table
+
+
+def _what(gate: Gate, promise: Promise | None) -> str:
+    """Return what a gate asks; of a question, what may be answered too."""
+    if gate.kind is not GateKind.QUESTION or promise is None:
+        return gate.summary
+    return f"{gate.summary} ({WantedType.by(promise).words})"
 
 
 _SAID = (RunStatus.PAUSED, RunStatus.DEAD)

@@ -34,7 +34,9 @@ def answering_command(question: Question, invocation: Invocation) -> Text:
         if wait.asks_for_approval:
             no = Text(f"  (or {invocation.command('deny', code, '--why', 'REASON')})", "dim")
             return Text(invocation.command("approve", code)).append_text(no)
-        return Text(wording.visible(invocation.command("answer", code, value)))
+        # What a model has worded is typed by no one as it is, if it would move a terminal.
+        shown = value if value.isprintable() else "VALUE"
+        return Text(wording.visible(invocation.command("answer", code, shown)))
     sent = invocation.command("signal", question.run_id, wait.promise.name, value)
     return Text.assemble(wording.visible(sent), ("  (or false)" if wanted.is_bool else "", "dim"))
 

@@ -594,7 +594,7 @@ async def commits(url: str, refund: Tool, *, is_let_go: bool) -> list[str]:
 
 @pytest.mark.parametrize("is_let_go", [True, False])
 async def test_what_a_gate_costs(store_url: str, tmp_path: Path, *, is_let_go: bool) -> None:
-    """Two commits beyond the tool's own: asked, and decided; let go meanwhile, that and its claim."""
+    """Two commits beyond the tool's own: asked, and decided; one more if it is let go."""
     plain = await commits(f"sqlite:///{tmp_path}/plain.db", Shop().refund(), is_let_go=False)
     asked = await commits(store_url, Shop().refund(approve=True), is_let_go=is_let_go)
     more = Counter(asked) - Counter(plain)

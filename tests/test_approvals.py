@@ -344,9 +344,9 @@ async def test_an_edit_into_what_a_rule_denies(store_url: str) -> None:
 
 
 async def test_a_rule_of_one_use(store_url: str) -> None:
-    """Of calls side by side one is let through by a rule's last use, and the others are asked."""
+    """Of calls side by side one is let through by a rule's last use; the others are asked, once."""
     shop = Shop()
-    calls = tuple(call("refund", order=str(i), cents=i) for i in range(3))
+    calls = tuple(call("refund", order=str(i), cents=i) for i in range(4))
     agent = make_agent(shop.model(*calls), [shop.refund(approve=True)])
     async with connect(store_url) as client:
         rule = read_rule("allow refund", by="ada", now=1)
@@ -354,7 +354,18 @@ async def test_a_rule_of_one_use(store_url: str) -> None:
         await client.start(agent, TASK, id="a/1")
         await settle(client, agent)
         assert len(shop.paid) == 1
-        assert len(await open_gates(client)) == 2
+        asked = await open_gates(client)
+        assert len(asked) == 3
+        await deny(client, asked[0], by="ada", why="no")
+        await deny(client, asked[1], by="ada", why="no")
+        await settle(client, agent)
+        assert await open_gates(client) == asked[2:]
+        await approve(client, asked[2], by="ada")
+        await settle(client, agent)
+        await client.result("a/1", agent)
+        assert len(shop.paid) == 2
+        gates = await client.store.gates.of_tree("a/1")
+        assert [each.id.partition("/")[2].rpartition("/")[2] for each in gates] == ["gate.0"] * 4
 
 
 class Money(BaseModel):

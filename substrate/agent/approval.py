@@ -60,8 +60,10 @@ async def decide_call(ctx: Context, tool: Tool, checked: Mapping[str, Any]) -> A
     """
     policy = tool.approve
     call = _judged(ctx, tool, checked)
+    # One key, however often it is tried: a call has one gate, live as on a replay.
+    recorded, key = ctx.recorded(GATE), ctx.take_key(GATE)
     while True:
-        if ctx.recorded(GATE) is None:
+        if recorded is None:
             rule = judge(await _rules(ctx, policy), call)
             if rule is None:
                 with hook(ctx, "tools"):
@@ -72,7 +74,7 @@ async def decide_call(ctx: Context, tool: Tool, checked: Mapping[str, Any]) -> A
         else:
             rule = None
         try:
-            outcome = await _gate(ctx, tool, checked, rule)
+            outcome = await _gate(ctx, tool, checked, rule, key)
         except NoUseLeft:
             continue  # somebody else has used it up: judged again, without it
         return await _outcome(ctx, tool, outcome, checked)
@@ -162,6 +164,7 @@ async def _gate(
     tool: Tool,
     checked: Mapping[str, Any],
     rule: Rule | None,
+    key: Key,
 ) -> GateOutcome:
     policy, notify = tool.approve or ALWAYS, current_notify()
 
@@ -197,7 +200,7 @@ async def _gate(
             on_timeout=policy.silence,
         )
 
-    return await ctx.gate(request, tell(notify))
+    return await ctx.gate(request, tell(notify), key=key)
 
 
 _STATES: Mapping[RuleVerdict, GateState] = {

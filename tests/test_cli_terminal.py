@@ -32,7 +32,7 @@ class Terminal:
     def read_until(self, text: str) -> None:
         """Read until this text has come, whatever styles are in it."""
         deadline = time.monotonic() + LIMIT_S
-        while text not in self.plain:
+        while text not in self.plain and text not in self.screen:
             self.read(deadline, text)
 
     def read(self, deadline: float | None = None, text: str = "more") -> None:
@@ -41,6 +41,10 @@ class Terminal:
         ready, _, _ = select.select([self._side], [], [], left)
         assert ready, f"{text!r} did not come: {self.screen!r}"
         self.screen += os.read(self._side, 65536).decode(errors="replace")
+
+    def type(self, keys: str) -> None:
+        """Press keys, Enter as carriage return."""
+        os.write(self._side, keys.encode())
 
     @property
     def plain(self) -> str:
@@ -56,7 +60,9 @@ class Terminal:
 def terminal(fork: Fork, *arguments: str, columns: str = "80") -> Iterator[Terminal]:
     """Run a command of the fork in a terminal of its own."""
     ours, theirs = pty.openpty()
-    environment = fork.environment(TERM="xterm", COLUMNS=columns, LINES="24")
+    environment = fork.environment(
+        TERM="xterm", COLUMNS=columns, LINES="24", PROMPT_TOOLKIT_NO_CPR="1"
+    )
     process = COMMANDS.start(
         "agent", *arguments, cwd=fork.folder, env=environment, stdio=(theirs, theirs, theirs)
     )

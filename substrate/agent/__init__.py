@@ -12,6 +12,7 @@ from substrate.agent.ask_human import ask_human, ask_person
 from substrate.agent.checks import Checks, rubric, schema
 from substrate.agent.condition import Condition, Needs
 from substrate.agent.confidence import confident
+from substrate.agent.conversation import conversation_of
 from substrate.agent.decisions import answer, approve, deny, find_gate
 from substrate.agent.delegate import delegate
 from substrate.agent.end import Advice, End, EndedBy, EndReason, Stop, Verdict
@@ -74,6 +75,7 @@ __all__ = [
     "begin",
     "budget",
     "confident",
+    "conversation_of",
     "deadline",
     "delegate",
     "deny",

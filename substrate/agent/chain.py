@@ -96,6 +96,21 @@ class Chain:
         found = ctx.notes.get(cls)
         return found if isinstance(found, cls) else cls()
 
+    def begin_message(self, task_key: str) -> None:
+        """Go on with the next task of the same conversation, which this row holds."""
+        self.task_key = task_key
+        self.ended_at, self.hears, self.was_cut_short = None, False, False
+
+    def resume(self, key: str, digest: str, messages: Messages) -> None:
+        """Go on from a model call of an earlier generation, whose row stays."""
+        self._last = _Asked(key, digest, messages)
+
+    @property
+    def last(self) -> tuple[str, str, int] | None:
+        """The last model call: its key, the digest of what it was asked, and how many messages."""
+        last = self._last
+        return None if last is None else (last.key, last.digest, len(last.messages))
+
     def note(self, message: Message, entry: Json) -> None:
         """Note how a row refers to a message."""
         self._entries[id(message)] = (message, entry)

@@ -24,7 +24,7 @@ from substrate.agent.checks import (
 from substrate.agent.condition import needs_of
 from substrate.agent.confidence import Asked
 from substrate.agent.end import End, EndedBy, EndReason, Stop, Verdict
-from substrate.agent.history.rows import CHECK, MODEL, value_of
+from substrate.agent.history.rows import CHECK, MODEL, in_generation, value_of
 from substrate.agent.history.usage import NOTHING
 from substrate.agent.hook_fault import fault_of
 from substrate.agent.hooks import checks_of
@@ -141,7 +141,7 @@ def scope_of(ctx: Context, transcript: Transcript) -> Context:
     """Return the scope for the checks of the last reply: ``check.n`` for ``model.n``."""
     reply = transcript.last_reply
     key = transcript.chain.key_of(reply) if reply else None
-    if key is not None and key.startswith(f"{MODEL}."):
+    if key is not None and in_generation(key).startswith(f"{MODEL}."):
         # A loop may have checked some of its answers only, and another number of them by now.
         while _ordinal(ctx.key_ahead(CHECK)) < _ordinal(key):
             ctx.scope(CHECK)

@@ -42,7 +42,9 @@ async def follow(
         row = await ctx.checkpoint(_step(ctx, tool, transcript)).settled()
     recorded = value_of(row) or {}
     version = (recorded["prompt"], recorded["version"]) if "version" in recorded else None
-    return target_of(first, recorded["to"]), transcript.handed_over(recorded["system"], version)
+    return target_of(first, recorded["to"]), transcript.handed_over(
+        recorded["to"], recorded["system"], version
+    )
 
 
 def refusals(tools: Sequence[Tool], calls: Sequence[ToolCall], present: object) -> list[str | None]:
@@ -80,6 +82,28 @@ def handed_stop(first: Stop, own: Stop) -> Stop:
         if isinstance(said, End):
             return said
         verdicts = [each.verdict for each in told_by(first, transcript)]
+        ends = (each for each in verdicts if isinstance(each, End))
+        advice = (each for each in verdicts if isinstance(each, Advice))
+        return next(ends, None) or (said if said is not None else next(advice, None))
+
+    return Condition(stop, needs_of(own), (own,))
+
+
+def stop_of_message(own: Stop) -> Stop:
+    """Return the condition for one message of a conversation: the agent's own, and its budgets.
+
+    The agent's own is asked about what was said since the message; what the whole conversation has
+    used counts in a budget.
+    """
+
+    def stop(transcript: Transcript) -> Verdict:
+        since = transcript.since_message()
+        if since is transcript or transcript.told is not None:
+            return own(transcript)
+        said = own(since)
+        if isinstance(said, End):
+            return said
+        verdicts = [each.verdict for each in told_by(own, transcript)]
         ends = (each for each in verdicts if isinstance(each, End))
         advice = (each for each in verdicts if isinstance(each, Advice))
         return next(ends, None) or (said if said is not None else next(advice, None))

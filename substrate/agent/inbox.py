@@ -14,15 +14,14 @@ from dataclasses import replace
 
 from substrate.agent.chain import Chain
 from substrate.agent.history.result import spoken
-from substrate.agent.history.rows import HEARD, SIGNALLED, TOOLS
-from substrate.agent.recorded import turn_ahead
+from substrate.agent.history.rows import HEARD, MESSAGE, SIGNALLED, TOOLS
+from substrate.agent.recorded import is_of_later_loop, turn_ahead
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
 from substrate.models.messages import Text, UserMessage
 from substrate.values.records import Kind
 
-MESSAGE = "message"
-"""The name of the signal."""
+__all__ = ["MESSAGE", "hear", "is_in_a_tool", "listen", "unread"]
 
 _QUOTED = 200
 
@@ -51,6 +50,9 @@ async def listen(ctx: Context, signals: Sequence[str], transcript: Transcript) -
         return transcript
     found = dict(transcript.signals)
     while (row := ctx.recorded(SIGNALLED)) is not None and row.kind is Kind.SIGNAL:
+        if is_of_later_loop(ctx, row):
+            signals = ()  # it came to this point, and went on
+            break
         for value in await ctx.listen(row.name, SIGNALLED):
             found.setdefault(row.name, value)
     for name in signals:

@@ -18,11 +18,13 @@ from substrate.agent.checks import Check, Checks
 from substrate.agent.condition import needs_of
 from substrate.agent.confidence import ConfidentAnswer
 from substrate.agent.end import End, Stop, Verdict
+from substrate.agent.handoff_tool import target_of
 from substrate.agent.hook_fault import hook
 from substrate.agent.hooks import read, tools_of
 from substrate.agent.notify import Notify, notify_of, telling
 from substrate.agent.prompt import Prompt, Text
 from substrate.agent.signalled import finish_tool
+from substrate.agent.talk import Talk
 from substrate.agent.task import Answer, Task
 from substrate.agent.transcript import Transcript
 from substrate.agent.turn import AnswerType, Tools
@@ -87,18 +89,24 @@ async def begin(ctx: Context, hooks: Hooks, task: Task) -> "Turn":
         >>> (await drive(agent, Task("How many owls?"))).text
         'Two owls.'
     """
-    transcript = await turn.begin(ctx, read(ctx, hooks, "prompt"), task)
-    stop = read(ctx, hooks, "stop")
-    return Turn(ctx, hooks, await turn.listen(ctx, stop, transcript))
+    talk = Talk.of(ctx)
+    # In a conversation that was handed over, the other agent goes on with the next message.
+    agent = talk.agent if talk else None
+    present = hooks if agent is None else target_of(hooks, agent)
+    transcript = await turn.begin(ctx, read(ctx, present, "prompt"), task)
+    stop = read(ctx, present, "stop")
+    return Turn(ctx, hooks, await turn.listen(ctx, stop, transcript), present)
 
 
 class Turn:
     """An agent in the middle of its work: its hooks, and what was said so far. See `begin`."""
 
-    def __init__(self, ctx: Context, hooks: Hooks, transcript: Transcript) -> None:
+    def __init__(
+        self, ctx: Context, hooks: Hooks, transcript: Transcript, present: object = None
+    ) -> None:
         self._ctx = ctx
         self._first = hooks
-        self._hooks: object = hooks
+        self._hooks: object = hooks if present is None else present
         self._transcript = transcript
         self._verdict: Verdict = None
 
@@ -188,8 +196,9 @@ class Turn:
     def _stop(self) -> Stop:
         """The condition: the hook, and after a handoff the budgets of the first agent too."""
         own: Stop = self._hook("stop")
-        is_handed = self._transcript.handed_at > 0
-        return handing.handed_stop(read(self._ctx, self._first, "stop"), own) if is_handed else own
+        if self._transcript.agent is not None:
+            own = handing.handed_stop(read(self._ctx, self._first, "stop"), own)
+        return handing.stop_of_message(own) if self._transcript.message_at else own
 
     @property
     def _answer(self) -> AnswerType:

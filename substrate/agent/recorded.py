@@ -10,7 +10,15 @@ Invariant: new hooks rule from the first turn on that has no record.
 import asyncio
 
 from substrate.agent.end import End, EndedBy, EndReason
-from substrate.agent.history.rows import MODEL, REVISION, SUMMARY, WARNING, input_of, value_of
+from substrate.agent.history.rows import (
+    MODEL,
+    PROMPT,
+    REVISION,
+    SUMMARY,
+    WARNING,
+    input_of,
+    value_of,
+)
 from substrate.agent.model_call import reply_of
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
@@ -36,7 +44,15 @@ def _model_call(ctx: Context, transcript: Transcript) -> Promise | None:
     own loop, or begins anew with its task.
     """
     found = ctx.recorded(MODEL)
-    return found if found and transcript.chain.owns(input_of(found)) else None
+    if found is None or is_of_later_loop(ctx, found):
+        return None
+    return found if transcript.chain.owns(input_of(found)) else None
+
+
+def is_of_later_loop(ctx: Context, row: Promise) -> bool:
+    """Whether a row ahead is one of a loop that began after this one: its prompt comes before."""
+    following = ctx.recorded(PROMPT)
+    return following is not None and following.seq < row.seq
 
 
 def end_in(row: Promise) -> End | None:
@@ -125,7 +141,7 @@ async def close(ctx: Context, transcript: Transcript) -> None:
 def is_ahead(ctx: Context, name: str) -> bool:
     """Whether the next row of this name is recorded and belongs to the next turn."""
     row = ctx.recorded(name)
-    if row is None or not row.is_settled:
+    if row is None or not row.is_settled or is_of_later_loop(ctx, row):
         return False
     return bool(input_of(row).get("before") == ctx.key_ahead(MODEL))
 

@@ -77,6 +77,10 @@ class Transcript:
     opening: UserMessage | None = None
     #: How many replies there were when the conversation was last handed over.
     handed_at: int = 0
+    #: The agent to which it was handed over.
+    agent: str | None = None
+    #: How many replies there were before the present message of a conversation.
+    message_at: int = 0
     #: What the replies and the summaries took since then.
     used_here: Usage = NOTHING
     #: What others had used until then.
@@ -181,24 +185,28 @@ class Transcript:
         at = max(i for i, each in enumerate(self.messages) if isinstance(each, Reply))
         # The last turn is kept: its results answer calls whose reply the model still needs to see.
         kept = self.messages[at:]
+        first = self.opening or self.task.message
+        is_kept = any(each is first for each in kept)  # the present message of a conversation
         if room is not None:
             kept = shortened(kept, room)
-        first = self.opening or self.task.message
-        opening = UserMessage((*first.parts, Text(f"{SUMMARY_HEAD}\n\n{summary.text}")))
-        if key is not None and self.chain.task_key is not None:
+        words = Text(f"{SUMMARY_HEAD}\n\n{summary.text}")
+        opening = UserMessage((words,) if is_kept else (*first.parts, words))
+        if key is not None and self.chain.task_key is not None and not is_kept:
             record = {"task": self.chain.task_key, "head": f"{SUMMARY_HEAD}\n\n", "summary": key}
             self.chain.note(opening, record)
         return replace(counted, messages=(opening, *kept))
 
-    def handed_over(self, system: str, version: tuple[str, str] | None) -> "Transcript":
+    def handed_over(self, agent: str, system: str, version: tuple[str, str] | None) -> "Transcript":
         """Return the transcript as another agent goes on with it.
 
         Args:
+            agent: Its name.
             system: Its prompt, as it is rendered.
             version: The prompt's name and version, where it has some.
         """
         return replace(
             self,
+            agent=agent,
             system=system,
             version=version,
             handed_at=self.turns,
@@ -217,6 +225,49 @@ class Transcript:
             summed_up_at=max(self.summed_up_at - self.handed_at, 0),
             used=self.used_here,
             elsewhere=_difference(self.elsewhere, self.elsewhere_before),
+        )
+
+    def with_task(
+        self,
+        task: Task,
+        system: str,
+        version: tuple[str, str] | None,
+        opening: UserMessage,
+    ) -> "Transcript":
+        """Return the transcript with the next message of a conversation, for which work begins.
+
+        Args:
+            task: What was said.
+            system: The prompt as it is rendered for it.
+            version: The prompt's name and version, where it has some.
+            opening: The message as the model is told it.
+        """
+        return replace(
+            self,
+            task=task,
+            system=system,
+            version=version,
+            opening=opening,
+            messages=(*self.messages, opening),
+            message_at=self.turns,
+            faults=(),
+            signals={},
+            failures=0,
+            revisions=(),
+            unchecked=None,
+            now=None,
+        )
+
+    def since_message(self) -> "Transcript":
+        """Return the transcript with the turns alone that the present message has taken."""
+        if not self.message_at:
+            return self
+        return replace(
+            self,
+            replies=self.replies[self.message_at :],
+            summed_up_at=max(self.summed_up_at - self.message_at, 0),
+            handed_at=max(self.handed_at - self.message_at, 0),
+            message_at=0,
         )
 
     @property

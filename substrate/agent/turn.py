@@ -64,6 +64,7 @@ from substrate.agent.recorded import (
 from substrate.agent.share import Purse, Share
 from substrate.agent.spent import spent
 from substrate.agent.stop import answered
+from substrate.agent.talk import Talk
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool
 from substrate.agent.tool_call import call_of
@@ -139,11 +140,14 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
     granted = (
         Grant.from_json(JsonText(encode(recorded["granted"]))) if "granted" in recorded else None
     )
-    transcript = replace(
-        Transcript.begin(task, recorded["system"], version, message, granted),
-        chain=Chain.begin(ctx),
-        began=now,
-    )
+    talk = Talk.of(ctx)
+    if talk is not None and talk.transcript is not None:
+        transcript = talk.transcript.with_task(task, recorded["system"], version, message)
+        transcript.chain.begin_message(row.key)
+    else:
+        transcript = Transcript.begin(task, recorded["system"], version, message, granted)
+        transcript = replace(transcript, chain=Chain.begin(ctx))
+    transcript = replace(transcript, began=now)
     if "task" in recorded:
         transcript.chain.task_key = row.key
         transcript.chain.note(message, row.key)
@@ -328,7 +332,10 @@ async def finish(
     taken = transcript.chain.ended_at  # such a loop takes recorded last words for a turn
     end = taken or (end_in(row) if row else None) or end
     is_cut_short = _is_cut_short(transcript, end)
-    if row is None and is_cut_short and not has_last_words(transcript):
+    # Of a conversation whose budget is used up, a message more is not to cost a call more.
+    is_over = transcript.message_at > 0 and end.reason is EndReason.BUDGET
+    is_over = is_over and not transcript.since_message().replies
+    if row is None and is_cut_short and (is_over or not has_last_words(transcript)):
         transcript.chain.was_cut_short = True  # its grant has no room for them
     elif taken is None and (row or is_cut_short):
         model, known = model_of(ctx, model), tools_of(ctx, tools)
@@ -338,12 +345,14 @@ async def finish(
     await close(ctx, transcript)
     failing = ""
     if transcript.chain.was_cut_short and end.reason is not EndReason.UNCHECKED:
-        given = answer_of(transcript, end, typed)
+        given = answer_of(transcript.since_message(), end, typed)
         failing = await checking.check_last_words(ctx, checks, transcript, given)
     details = (end.detail, failing, await _unread(ctx, transcript))
     end = replace(end, detail="; ".join(filter(None, details)))
+    if (talk := Talk.of(ctx)) is not None:
+        talk.transcript = transcript
     with hook(ctx, "answer"):
-        return answer_of(transcript, end, typed, needs.finish)
+        return answer_of(transcript.since_message(), end, typed, needs.finish)
 
 
 def _is_cut_short(transcript: Transcript, end: End) -> bool:

@@ -14,6 +14,7 @@ import typer
 from substrate.cli.checking import crash, doctor
 from substrate.cli.deciding import answer, approvals, approve, deny, rules
 from substrate.cli.environment import load_dotenv
+from substrate.cli.talking import chat, say
 from substrate.engine.worker.options import DEFAULT_OPTIONS, SHORTEST_LEASE_S, WorkerOptions
 from substrate.values.ids import DEFAULT_QUEUE
 from substrate.values.number import MOST
@@ -336,6 +337,8 @@ def compare(
 
 app.command()(doctor)
 app.command()(crash)
+app.command()(chat)
+app.command(context_settings={"ignore_unknown_options": True})(say)  # "-5 degrees" is a message
 app.command()(approvals)
 app.command()(approve)
 app.command()(deny)

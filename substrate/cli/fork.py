@@ -7,7 +7,7 @@ is wrong is said as file, line and remedy; its traceback is the cause of the err
 import ast
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from substrate.agent.conversation import Conversation, conversation_of
 from substrate.agent.faults import HOOK_CHECKS, OPTIONAL_CHECKS, brought_fault, hooks_fault, judges
 from substrate.agent.handoff_tool import handoff_fault
 from substrate.agent.tool import Tool, as_tool
@@ -61,6 +62,13 @@ class Fork:
     model: Model
     #: The models of the agents that it hands tasks to, and of judges, each by whose it is.
     others: Mapping[str, Model] = field(default_factory=dict)
+    #: The function of conversations with its agent: one of `functions`.
+    conversation: Conversation = field(kw_only=True)
+
+    @property
+    def named(self) -> Sequence[Durable[..., Any]]:
+        """The functions that somebody has named: those but the kit's own, for conversations."""
+        return [each for each in self.functions if each is not self.conversation]
 
     def check_key(self) -> None:
         """Raise where neither a model nor one in its place can be asked.
@@ -76,7 +84,7 @@ class Fork:
         """Raise `UnknownFunction` for a run that these functions could not go on with."""
         lanes = {lane_of(run.queue, each.name, each.version) for each in self.functions}
         if lane_of(run.queue, run.function, run.version) not in lanes:
-            known = ", ".join(f"{each.name} v{each.version}" for each in self.functions)
+            known = ", ".join(f"{each.name} v{each.version}" for each in self.named)
             raise UnknownFunction(
                 f"run {run.id!r} is one of {run.function!r} v{run.version}, and the loop here has "
                 f"{known}; go on with it under the code that started it"
@@ -133,16 +141,15 @@ def load_fork(package: str) -> Fork:
         raise ForkBroken(str(error).replace("work() is given", "there are")) from None
     if fault := handoff_fault(hooks):
         raise ForkBroken(f"{_place(hooks, 'tools')}: {fault}")
-    agents: dict[str, Any] = {
-        each.name: each.made_for.thing for each in functions if each.made_for is not None
-    }
+    agents = _agents_in(functions)
     for called, own in agents.items():
         if fault := _fault_of(own, called, folder):
             raise ForkBroken(f"the agent {called!r}: {fault}")
     models = {f"the model of the agent {called!r}": own.model for called, own in agents.items()}
     for own in (hooks, *agents.values()):
         models |= {f"the judge of the check {name!r}": judge for name, judge in judges(own).items()}
-    return Fork(agent, functions, hooks.model, models)
+    conversation = conversation_of(agent)
+    return Fork(agent, (*functions, conversation), hooks.model, models, conversation=conversation)
 
 
 def _fault_of(hooks: object, name: str, folder: Path) -> str | None:
@@ -158,12 +165,21 @@ def _fault_of(hooks: object, name: str, folder: Path) -> str | None:
 
 def agents_of(fork: Fork) -> dict[str, Any]:
     """Return the hooks of the agents that a fork hands tasks to, by their names."""
-    return {each.name: each.made_for.thing for each in fork.functions if each.made_for is not None}
+    return _agents_in(fork.functions)
+
+
+def _agents_in(functions: Iterable[Durable[..., Any]]) -> dict[str, Any]:
+    made = ((each.name, each.made_for) for each in functions)
+    return {name: by.thing for name, by in made if by is not None and by.kind == "agent"}
 
 
 def load_tools(package: str) -> Sequence[Tool]:
     """Load a fork, and return the tools of its agent and of those that it hands tasks to."""
-    fork = load_fork(package)
+    return tools_of(load_fork(package), package)
+
+
+def tools_of(fork: Fork, package: str) -> Sequence[Tool]:
+    """Return the tools of a loaded fork's agent, and of those that it hands tasks to."""
     own = [hooks_of(package), *agents_of(fork).values()]
     return [as_tool(each) for hooks in own for each in hooks.tools]
 

@@ -14,12 +14,16 @@ key                            what the row is
 ``tools.n/<name>.k``           a tool call of turn n, under the name that the model gave
 ``handoff.n``                  to which agent the conversation was given, and its prompt
 ``spent.n``                    what the tools' own model calls used
+``answer.n``                   in a conversation: what was answered to ``prompt.n``
+``message.n``                  in a conversation: what was said next
+``carried.n``                  in a conversation: the messages that its next generation begins with
 =============================  ====================================================================
 
 Invariants: these names are spelled here alone: the loop writes rows by them, and every reader knows
 rows by them. A reading never raises for a row of another kind: it says that there is nothing.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -32,10 +36,13 @@ from substrate.values.codec import decode
 from substrate.values.records import JsonText, Promise, PromiseState
 
 __all__ = [
+    "ANSWER",
+    "CARRIED",
     "CHECK",
     "HANDOFF",
     "HEARD",
     "LOOP_NAMES",
+    "MESSAGE",
     "MODEL",
     "MODEL_CALLS",
     "PROMPT",
@@ -55,6 +62,7 @@ __all__ = [
     "check_of",
     "confidence_of",
     "handoff_of",
+    "in_generation",
     "input_of",
     "invalid_of",
     "is_tool_call",
@@ -83,6 +91,11 @@ SIGNALLED = "signalled"
 SPENT = "spent"
 UNKNOWN = "unknown"
 HANDOFF = "handoff"
+ANSWER = "answer"
+CARRIED = "carried"
+
+MESSAGE = "message"
+"""What people say to a run is sent under this name; a conversation waits for it."""
 
 SCORE = "score"
 """A step of a fork's own loop, whose value says how good the run's answer was."""
@@ -98,6 +111,7 @@ LOOP_NAMES = frozenset(
 )
 """What the canonical loop writes. A journal with other names is that of another loop."""
 
+_GENERATION = re.compile(r"^g\d+/")  # no key of a fork's has a part without an ordinal
 _PROMPT_FIELDS = {"system", "prompt", "version", "task", "granted"}
 
 
@@ -151,15 +165,22 @@ def name_in(key: str) -> str:
     return key.rpartition("/")[2].rpartition(".")[0]
 
 
+def in_generation(key: str) -> str:
+    """Return a key without the generation that it is of: ``model.0`` of ``g2/model.0``."""
+    return _GENERATION.sub("", key)
+
+
 def is_turn(row: Promise) -> bool:
     """Whether this is a reply of the model to the loop."""
     is_reply = row.name == MODEL and row.state is PromiseState.RESOLVED
-    return is_reply and "/" not in row.key  # below another key, a tool's own loop has asked
+    return is_reply and "/" not in in_generation(
+        row.key
+    )  # below another key, a tool's own loop has asked
 
 
 def is_tool_call(row: Promise) -> bool:
     """Whether this is a tool that the loop called: ``tools.3/search.0``."""
-    scope, _, rest = row.key.partition("/")
+    scope, _, rest = in_generation(row.key).partition("/")
     return scope.startswith(f"{TOOLS}.") and rest != "" and "/" not in rest
 
 
@@ -188,7 +209,7 @@ def confidence_of(row: Promise) -> Confidence | None:
 
 def check_of(row: Promise) -> CheckRow | None:
     """Return what a check said of an answer; None for any other row, and where it said nothing."""
-    scope, _, rest = row.key.partition("/")
+    scope, _, rest = in_generation(row.key).partition("/")
     is_check = scope.startswith(f"{CHECK}.") and rest != "" and "/" not in rest
     if not is_check or row.state is not PromiseState.RESOLVED:
         return None

@@ -5,7 +5,6 @@ are checked by the tool's own types.
 """
 
 import getpass
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +22,9 @@ from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import of_gate, print_document
 from substrate.cli.screen import open_page, open_screen, put
 from substrate.cli.show.questions import SHOWN_CODE
+from substrate.cli.typed_value import read_answer, read_typed
 from substrate.engine.client import Client
 from substrate.engine.context.wanted_type import WantedType
-from substrate.engine.context.yes_no import yes_and_no
 from substrate.values.codec import decode
 from substrate.values.errors import GateChanged
 from substrate.values.gates import Gate, GateKind, GateState
@@ -208,30 +207,8 @@ async def _read_edits(client: Client, gate: Gate, edits: Sequence[str]) -> dict[
             raise UsageError(
                 f"--edit {name}=: {gate.tool} takes no {name!r}; it takes: {', '.join(fields)}"
             )
-        found[name] = _read(value, WantedType(fields.get(name, {})))
+        found[name] = read_typed(value, WantedType(fields.get(name, {})))
     return found
-
-
-def read_answer(text: str, wanted: WantedType) -> Any:
-    """Return what somebody has typed as the value that is asked for. Raises `UsageError`."""
-    value = _read(text, wanted)
-    if problem := wanted.refusal(value):
-        raise UsageError(f"nothing was decided: it asks for {wanted.words}, and {problem}")
-    return value
-
-
-def _read(text: str, wanted: WantedType) -> Any:
-    if wanted.is_text or wanted.is_anything:
-        return text
-    if wanted.is_bool:
-        try:
-            return yes_and_no().validate_python(text)
-        except ValueError:
-            return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _report(invocation: Invocation, gate: Gate, counts: bool) -> int:  # noqa: FBT001

@@ -58,7 +58,7 @@ async def _look_at_fork(invocation: Invocation, *, is_calling: bool) -> Sequence
     except ForkBroken as error:
         return [fail("hooks", str(error))]
     every = {"": hooks_of(invocation.package), **agents_of(fork)}
-    functions = ", ".join(f"{each.name} v{each.version}" for each in fork.functions)
+    functions = ", ".join(f"{each.name} v{each.version}" for each in fork.named)
     found = [ok("hooks", f"they load; a worker here drives {functions}")]
     for name, hooks in every.items():
         found += look_at_models(hooks.model, name)

@@ -8,10 +8,12 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -23,6 +25,7 @@ from substrate.agent.history.run import read_history
 from substrate.agent.history.totals import Totals
 from substrate.agent.history.waits import read_waits, until_of
 from substrate.cli import format as wording
+from substrate.cli.asking import Asker
 from substrate.cli.fork import Fork
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import of_error, of_run, print_document
@@ -34,6 +37,7 @@ from substrate.cli.show.waits import wait_words
 from substrate.cli.signals import Stopped, StopRequest, stopping_on_signals
 from substrate.cli.streams import PipeSafeStream
 from substrate.engine.client import Client
+from substrate.engine.worker.options import DEFAULT_OPTIONS, WorkerOptions
 from substrate.engine.worker.worker import Worker
 from substrate.models.model import disconnect
 from substrate.values.errors import StoreError, StoreUnreachable
@@ -46,6 +50,7 @@ _LEFT = {
 }
 
 Start = Callable[[], Awaitable[Run]]
+Watch = Callable[[Worker], Coroutine[Any, Any, None]]
 
 _LOOK_BELOW = 1.0  # seconds between two looks at what is asked below the run
 _LOOK = 0.02  # seconds between two looks at who drives the run
@@ -68,16 +73,32 @@ class Drive:
     queue: str = DEFAULT_QUEUE
     #: The database file, where it was made for this run.
     new: Path | None = None
+    #: Asks people in line, where there is a terminal.
+    asker: Asker | None = None
+    #: How it is driven.
+    options: WorkerOptions = DEFAULT_OPTIONS
 
     async def to_its_end(self, start: Start | None = None) -> int:
         """Start the run if need be, drive it until it has ended or is paused, and report it."""
         screen = open_screen(is_quiet=self.invocation.is_json)
-        self._introduce(screen)
+        self.introduce(screen)
         is_plain = self.invocation.is_json or self.invocation.is_debug
         clock = self.client.store.clock
         progress = Progress(screen, self.id, clock, self.invocation, moves=not is_plain)
         journal = () if start else await read_journal(self.client, await self.client.get(self.id))
         progress.begin_after(journal)
+        watch = partial(self._watch, progress, journal)
+        try:
+            await self.work(progress, watch, start)
+        except Stopped as stopped:
+            return await self._report_stopped(stopped)
+        return report(await read_history(self.client, self.id), self.invocation)
+
+    async def work(self, progress: Progress, watch: Watch, start: Start | None = None) -> None:
+        """Drive the run until `watch` returns. Raises `Stopped` once a signal has come.
+
+        The run is given back then.
+        """
         try:
             with (
                 stopping_on_signals() as stop,
@@ -85,14 +106,11 @@ class Drive:
                 progress,
                 _warnings(self.id, is_quiet=self.invocation.is_json),
             ):
-                await self._work(stop, progress, journal, start)
-        except Stopped as stopped:
-            return await self._report_stopped(stopped)
+                await self._work(stop, progress, watch, start)
         finally:
             await disconnect()
-        return report(await read_history(self.client, self.id), self.invocation)
 
-    def _introduce(self, screen: Console) -> None:
+    def introduce(self, screen: Console) -> None:
         """Say the run's id, so that one can come back, and who answers in the model's place."""
         put(screen, Text(self.id, "bold"))
         model = self.fork.model
@@ -103,30 +121,32 @@ class Drive:
             put(screen, Text(f"the database {str(self.new)!r} is new", "dim"))
 
     async def _work(
-        self, stop: StopRequest, progress: Progress, journal: Sequence[Promise], start: Start | None
+        self, stop: StopRequest, progress: Progress, watch: Watch, start: Start | None
     ) -> None:
         watching: asyncio.Task[None] | None = None
-        saving: asyncio.Task[None] | None = None
-        looking = asyncio.create_task(self._look_below(progress))
+        others: list[asyncio.Task[None]] = [asyncio.create_task(self._look_below(progress))]
         try:
             async with self.client.work(
                 self.fork.functions,
                 queue=self.queue,
                 only=self.id,
+                options=self.options,
                 on_event=progress.on_event,
             ) as worker:
                 if start is not None:
                     await start()
-                watching = asyncio.create_task(self._watch(worker, progress, journal))
-                saving = asyncio.create_task(self._give_back_what_is_left(worker))
-                either = asyncio.create_task(_first_of(watching, saving))
+                watching = asyncio.create_task(watch(worker))
+                working = [asyncio.create_task(self._give_back_what_is_left(worker))]
+                if self.asker is not None:
+                    working.append(asyncio.create_task(self._ask(self.asker, progress)))
+                either = asyncio.create_task(_first_of(watching, *working))
+                others += [*working, either]
                 try:
                     await stop.or_end(either)
                 except Stopped as stopped:
                     self._say_what_is_waited_for(stop, stopped, worker, progress)
                     raise
         finally:  # the worker has closed: show what has ended before we return
-            others = [looking, *([] if saving is None else [saving, either])]
             for task in others:
                 task.cancel()
             await asyncio.wait(others)
@@ -136,7 +156,19 @@ class Drive:
                 for promise in await self.client.journal(self.id, progress.seen):
                     progress.on_row(legible_rows([promise]).read[0])
 
-    async def _watch(self, worker: Worker, progress: Progress, journal: Sequence[Promise]) -> None:
+    async def _ask(self, asker: Asker, progress: Progress) -> None:
+        """Ask what is open, and what is asked later, whenever it is. Ctrl-C there stops the run."""
+        while True:
+            if await asker.open_gates():
+                with progress.held():
+                    try:
+                        await asker.ask()
+                    except KeyboardInterrupt:
+                        raise Stopped(signal.SIGINT) from None
+            await progress.asks.wait()
+            progress.asks.clear()
+
+    async def _watch(self, progress: Progress, journal: Sequence[Promise], worker: Worker) -> None:
         """Tell what the run does until it ends or is paused; `journal` is what was there before."""
         following = 0
         if len(journal) > 1:

@@ -5,7 +5,9 @@ run. A terminal has a region below the lines that shows what is under way: the m
 they come, the tools that run; it is told by live events, and gone when the run is.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,7 +32,17 @@ from substrate.agent.events import (
 )
 from substrate.agent.history.next_key import next_key
 from substrate.agent.history.questions import Question
-from substrate.agent.history.rows import HANDOFF, PROMPT, REVISION, SPENT, CheckRow, name_in
+from substrate.agent.history.rows import (
+    ANSWER,
+    CARRIED,
+    HANDOFF,
+    MESSAGE,
+    PROMPT,
+    REVISION,
+    SPENT,
+    CheckRow,
+    name_in,
+)
 from substrate.agent.history.totals import Totals
 from substrate.agent.history.undo import is_decision, undone_by, undos_in
 from substrate.agent.history.waits import wait_of
@@ -47,7 +59,15 @@ from substrate.values.clock import Clock
 from substrate.values.records import Kind, Promise, PromiseState
 
 _INDENT = 8
-_SILENT = (PROMPT, SPENT, REVISION, HANDOFF)  # the loop's own notes, shown only if they fail
+_SILENT = (
+    PROMPT,
+    SPENT,
+    REVISION,
+    HANDOFF,
+    ANSWER,
+    CARRIED,
+    MESSAGE,
+)  # the loop's own notes, shown only if they fail
 _BELOW = 5  # lines of the terminal that streaming text leaves free
 _KEPT = 12_000  # characters of it that are kept: more than a large terminal shows
 
@@ -81,6 +101,9 @@ class Progress:
         self.children: set[str] = set()
         self._attempts: set[tuple[str, Any, Any]] = set()
         self._undos: list[str] = []
+        self._held: list[RenderableType] | None = None
+        #: Set when somebody is asked something.
+        self.asks: asyncio.Event = asyncio.Event()
         self._live = Live(
             console=console, transient=True, refresh_per_second=8, get_renderable=self._region
         )
@@ -99,8 +122,25 @@ class Progress:
         self._live.stop()
 
     def say(self, *lines: RenderableType) -> None:
-        """Print lines of our own."""
+        """Print lines of our own; while somebody is asked, they wait."""
+        if self._held is not None:
+            self._held += lines
+            return
         put(self._console, *lines)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Draw nothing while the block is open: a person types there."""
+        was_live = self._live.is_started
+        self._live.stop()
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            self.say(*held)
+            if was_live:
+                self._live.start()
 
     def begin_after(self, journal: Sequence[Promise]) -> None:
         """Count what was recorded before; it is not shown again."""
@@ -179,6 +219,8 @@ class Progress:
         wait = wait_of(promise)
         if wait is None or promise.error:
             return
+        if promise.kind is Kind.SIGNAL and promise.name == MESSAGE:
+            return  # a conversation waits for what is said next
         is_again = self._is_again or bool(self._words.strip())
         self._begin(f"waiting for {wait_words(wait)}")
         if promise.kind is Kind.STEP:
@@ -191,6 +233,8 @@ class Progress:
         else:
             self._awaited.add(promise.key)
             self.say(_indented(Text(f"{promise.key}  waits for {wait_words(wait)}", "cyan")))
+            if promise.kind is Kind.GATE:
+                self.asks.set()
             if promise.kind in (Kind.SIGNAL, Kind.GATE):
                 self._show_answering_command(Question(self._run_id, wait))
 
@@ -199,6 +243,7 @@ class Progress:
         for each in questions:
             if each.wait.promise.id not in self._asked:
                 self._asked.add(each.wait.promise.id)
+                self.asks.set()
                 line = f"{each.wait.promise.id}  waits for {wait_words(each.wait)}"
                 self.say(_indented(Text(line, "cyan")))
                 self._show_answering_command(each)

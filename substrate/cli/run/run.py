@@ -17,12 +17,15 @@ from substrate.agent.history.run import question_of, read_history, timezone_of
 from substrate.agent.history.waits import waits_of
 from substrate.agent.task import Task
 from substrate.cli import format as wording
+from substrate.cli import keyboard
+from substrate.cli.asking import Asker
 from substrate.cli.database import missing_file, open_database, open_or_make_database
 from substrate.cli.environment import timezone
 from substrate.cli.errors import UsageError
-from substrate.cli.fork import Fork, load_fork
+from substrate.cli.fork import Fork, load_fork, tools_of
 from substrate.cli.invocation import Invocation
 from substrate.cli.run.drive import Drive
+from substrate.cli.screen import open_screen
 from substrate.cli.show.outcome import report
 from substrate.engine.client import Client
 from substrate.values.errors import IdTaken, Misuse
@@ -60,7 +63,9 @@ async def run(
         if await client.store.get(id_) is not None:
             return await _go_on(invocation, client, fork, await _same_run(client, fork, id_, task))
         fork.check_key()
-        drive = Drive(invocation, client, fork, id_, new=new)
+        drive = Drive(
+            invocation, client, fork, id_, new=new, asker=_asker(invocation, client, fork, id_)
+        )
         return await drive.to_its_end(lambda: client.start(fork.agent, task, id=id_))
 
 
@@ -118,4 +123,13 @@ async def _go_on(invocation: Invocation, client: Client, fork: Fork, known: Run)
         return report(await read_history(client, known.id), invocation)
     fork.check_knows(known)
     fork.check_key()
-    return await Drive(invocation, client, fork, known.id, known.queue).to_its_end()
+    asker = _asker(invocation, client, fork, known.id)
+    return await Drive(invocation, client, fork, known.id, known.queue, asker=asker).to_its_end()
+
+
+def _asker(invocation: Invocation, client: Client, fork: Fork, run_id: RunId) -> Asker | None:
+    """Return what asks people in line; None where nobody sits at a terminal."""
+    if invocation.is_json or not keyboard.is_there():
+        return None
+    tools = tools_of(fork, invocation.package)
+    return Asker(client, run_id, keyboard.Keyboard(), open_screen(), tools)

@@ -87,7 +87,7 @@ from substrate.values.clock import from_ms, seconds_of, time_limit, to_ms
 from substrate.values.codec import decode, fingerprint
 from substrate.values.errors import Failure, Misuse, Paused, UnknownFunction
 from substrate.values.gates import Rule
-from substrate.values.ids import Key, PromiseId, RunId, check_name
+from substrate.values.ids import Key, PromiseId, RunId, check_name, promise_id
 from substrate.values.number import check_count
 from substrate.values.records import GATE, JsonText, Kind, OnDead, Promise
 
@@ -915,6 +915,12 @@ class Context:
     async def journal_of(self, child: RunId) -> Sequence[Promise]:
         """Return what a run below this one has recorded."""
         return await self.execution.access.journal_of(child)
+
+    async def earlier(self, keys: Sequence[str]) -> Mapping[str, Promise]:
+        """Return rows of earlier generations of the run, by their whole keys: they never change."""
+        ids = {promise_id(self.run_id, Key(key)): key for key in keys}
+        found = await self.execution.access.promises(list(ids))
+        return {key: found[id_] for id_, key in ids.items() if id_ in found}
 
     async def open_children_below(self, prefix: str) -> Sequence[Promise]:
         """Return the promises of the children below an id's prefix that have not ended."""

@@ -1,0 +1,158 @@
+"""What a conversation carries from one message to the next, and from one generation on.
+
+A loop of a conversation begins where the one before has ended: `turn.begin` looks here for what
+was said, and `turn.finish` leaves it here. The loop itself knows nothing of it.
+
+A generation ends with a row ``carried.n``: the messages that are new in it. The next one is begun
+with the keys of such rows, so a message is carried once, however long the conversation becomes.
+
+Invariants: what is carried on is what the next model call is sent, byte for byte, and what budgets
+count; the chain of requests goes on, too. It decides nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain as chain_of
+from typing import Any
+
+from substrate.agent.chain import Chain
+from substrate.agent.history.rows import CARRIED
+from substrate.agent.task import Task
+from substrate.agent.transcript import Transcript
+from substrate.engine.context.context import Context
+from substrate.engine.step.step import Step
+from substrate.models.messages import Json, Message, Reply, Usage, message_from_json
+from substrate.values.codec import decode, fingerprint
+from substrate.values.records import JsonText, Kind
+
+_KEPT_REPLIES = 2  # budgets look at how much more the last call took than the one before it
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a generation of a conversation is begun with: JSON."""
+
+    #: The keys of the rows that hold what the model is told, in order.
+    rows: Sequence[str]
+    #: What all of it has used, with what is below the run.
+    used: dict[str, Any]
+    #: What was used since the conversation was handed over.
+    used_here: dict[str, Any]
+    #: The most that one call took.
+    peak: dict[str, Any]
+    #: What the last replies took, the last one last.
+    last: Sequence[dict[str, Any]]
+    #: The last model call: its key, the digest of what it was asked, and how many messages.
+    asked: tuple[str, str, int] | None = None
+    #: The agent that it was handed over to.
+    agent: str | None = None
+    #: Whether the model was told that its budget is nearly used up.
+    is_warned: bool = False
+
+
+class Talk:
+    """A conversation, as far as it has come. Noted in the context of its function."""
+
+    __slots__ = ("_held", "_rows", "transcript")
+
+    def __init__(self, transcript: Transcript | None, rows: Sequence[str]) -> None:
+        #: All that was said; None before the first answer.
+        self.transcript: Transcript | None = transcript
+        self._held: tuple[Message, ...] = () if transcript is None else transcript.messages
+        self._rows = tuple(rows)
+
+    @classmethod
+    async def begin(cls, ctx: Context, task: Task, carried: Carried | None) -> "Talk":
+        """Return a new one, or one that goes on with what was carried; `of` finds it again."""
+        transcript = None if carried is None else await _restored(ctx, task, carried)
+        talk = ctx.notes[cls] = cls(transcript, () if carried is None else carried.rows)
+        return talk
+
+    @classmethod
+    def of(cls, ctx: Context) -> "Talk | None":
+        """Return the conversation of which this context is; None where it is of none."""
+        found = ctx.notes.get(cls)
+        return found if isinstance(found, cls) else None
+
+    @property
+    def agent(self) -> str | None:
+        """The agent that it was handed over to."""
+        return None if self.transcript is None else self.transcript.agent
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a generation is long enough for the next one to begin."""
+        return self.transcript is not None and self.transcript.turns >= _TURNS
+
+    async def carry(self, ctx: Context) -> Carried:
+        """Write down the messages that are new; return what the next generation is begun with."""
+        told = self.transcript
+        assert told is not None
+        # Where it was summed up, what was carried before is not told any more.
+        goes_on = told.messages[: len(self._held)] == self._held
+        new = told.messages[len(self._held) :] if goes_on else told.messages
+
+        async def note() -> Json:
+            return [each.to_json() for each in new]
+
+        key = ctx.key_ahead(CARRIED)
+        same = fingerprint(Kind.STEP.value, CARRIED)
+        await ctx.checkpoint(Step(name=CARRIED, call=note, fingerprint=same))
+        return Carried(
+            rows=[*(self._rows if goes_on else ()), key],
+            used=told.usage.to_json(),
+            used_here=told.since_handoff().usage.to_json(),
+            peak=told.peak.to_json(),
+            last=[each.usage.to_json() for each in told.replies[-_KEPT_REPLIES:]],
+            asked=told.chain.last,
+            agent=told.agent,
+            is_warned=told.is_warned,
+        )
+
+
+_TURNS = 16
+"""So many replies make a generation: what there is to replay stays short."""
+
+
+NO_MESSAGES = JsonText("[]")
+
+
+@lru_cache(maxsize=256)
+def _messages_in(carried: JsonText) -> tuple[Message, ...]:
+    """Return the messages of a row ``carried.n``.
+
+    Pure, and remembered for the rows that were read last: who talks comes back to the same ones
+    with each message.
+    """
+    return tuple(map(message_from_json, decode(carried)))
+
+
+async def _restored(ctx: Context, task: Task, carried: Carried) -> Transcript:
+    """Return the transcript that was carried on. Of its replies only what they took is kept."""
+    found = await ctx.earlier(carried.rows)
+    parts = (_messages_in(found[key].value or NO_MESSAGES) for key in carried.rows)
+    messages = tuple(chain_of.from_iterable(parts))
+    chain = Chain.begin(ctx)
+    if carried.asked is not None:
+        key, digest, count = carried.asked
+        chain.resume(key, digest, messages[:count])
+    last = next((each for each in reversed(messages) if isinstance(each, Reply)), None)
+    replies = (
+        ()
+        if last is None
+        else tuple(
+            replace(last, usage=Usage.from_json(each), invalid=None) for each in carried.last
+        )
+    )
+    return replace(
+        Transcript.begin(task, ""),
+        messages=messages,
+        replies=replies,
+        used=Usage.from_json(carried.used),
+        used_here=Usage.from_json(carried.used_here),
+        peak=Usage.from_json(carried.peak),
+        agent=carried.agent,
+        is_warned=carried.is_warned,
+        chain=chain,
+    )

@@ -1,0 +1,83 @@
+"""Where a person types: lines at a terminal, with its editing keys; prompt_toolkit, when needed.
+
+It reads standard input and draws on standard error, so that standard output stays what was asked
+for. Ctrl-C is a key here and raises `KeyboardInterrupt`; Ctrl-D on an empty line, `EOFError`.
+"""
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+
+def is_there() -> bool:
+    """Whether a person can be asked: both ends are a terminal, and one that can be drawn on."""
+    if os.environ.get("TERM", "") in ("", "dumb"):
+        return False
+    return all(each is not None and each.isatty() for each in (sys.stdin, sys.stderr))
+
+
+class Keyboard:
+    """Asks for a line at a time. Made where `is_there` says so."""
+
+    def __init__(self) -> None:
+        self._messages: PromptSession[str] = _session(keeps_history=True)
+        self._lines: PromptSession[str] = _session(keeps_history=False)
+
+    async def line(self, prompt: str, default: str = "") -> str:
+        """Return one line that is typed."""
+        said: str = await self._lines.prompt_async(prompt, default=default, handle_sigint=False)
+        return said.strip()
+
+    async def message(self, prompt: str) -> str:
+        """Return a message of one line or several, without blanks around it.
+
+        Enter ends it; Alt+Enter, or a backslash before Enter, begins a new line. What is pasted
+        keeps its lines.
+        """
+        said: str = await self._messages.prompt_async(
+            prompt,
+            multiline=True,
+            key_bindings=_keys(),
+            prompt_continuation=" " * len(prompt),
+            handle_sigint=False,
+        )
+        return said.strip()
+
+
+def _session(*, keeps_history: bool) -> "PromptSession[str]":
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import DummyHistory, InMemoryHistory
+    from prompt_toolkit.input import create_input
+    from prompt_toolkit.output import create_output
+
+    return PromptSession(
+        input=create_input(sys.stdin),
+        output=create_output(sys.stderr),
+        # On no disk: what people type is in the run, and an answer may be a secret.
+        history=InMemoryHistory() if keeps_history else DummyHistory(),
+    )
+
+
+def _keys() -> "KeyBindings":
+    from prompt_toolkit.key_binding import KeyBindings
+
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def send(event: "KeyPressEvent") -> None:
+        buffer = event.current_buffer
+        if buffer.document.text_before_cursor.endswith("\\"):
+            buffer.delete_before_cursor()
+            buffer.insert_text("\n")
+        else:
+            buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    def begin_line(event: "KeyPressEvent") -> None:
+        event.current_buffer.insert_text("\n")
+
+    return keys

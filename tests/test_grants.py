@@ -109,6 +109,26 @@ async def test_five_under_one_budget(store_url: str) -> None:
     assert answer.reason == "answered"
 
 
+@pytest.mark.parametrize("calls, started", [(23, 22), (40, 22), (400, 22)])
+async def test_more_than_can_be_paid(sqlite_url: str, calls: int, started: int) -> None:
+    """Of more sub-agents than their budget has calls for, the first ones start; the model is told.
+
+    Each of them would make its first call, however small its grant: the budget would not hold.
+    """
+    tools = [delegate(looker(), description="Have it looked for.")]
+    agent = boss(asks(*["looker"] * calls), tools, budget(usd=0.50))
+    async with connect(sqlite_url) as client:
+        await worked(client, agent)
+        granted, spent = await grants(client), await cost(client)
+        rows = [r for r in await client.journal("a/1") if r.key.startswith("tools.0/looker.")]
+
+    assert len(granted) == started
+    assert spent.cost_usd is not None
+    assert spent.cost_usd <= Decimal("0.50")
+    refused = [r for r in rows if "/" not in r.key.removeprefix("tools.0/") and r.error]
+    assert sum("call fewer at a time" in str(r.error) for r in refused) == calls - started
+
+
 async def test_tokens(sqlite_url: str) -> None:
     """Tokens are divided as dollars are, and both at once."""
     tools = [delegate(looker(), description="Have it looked for.")]

@@ -1,8 +1,10 @@
 """What the children of one tool call may use together: an even part of what a turn's budget leaves.
 
 The calls of a turn that may start children, those of tools that take a `ctx`, have an equal part
-each. What an open child was granted counts as spent, and once it has ended what it has used; so a
-second try, or a second `ctx.map`, has what the first one left.
+each. Where a part would be less than the cheapest model call so far, the first calls have one, as
+many as can, and the others start nothing: nobody knows what a child's first call will cost, and
+many of them would go over the budget. What an open child was granted counts as spent, and once it
+has ended what it has used; so a second try, or a second `ctx.map`, has what the first one left.
 
 Invariants: a grant is made when its child is started, and recorded with it: a replay makes none.
 The turn's own part is pure, so a restart in the middle of a turn divides as before.
@@ -11,10 +13,11 @@ The turn's own part is pure, so a restart in the middle of a turn divides as bef
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from decimal import Decimal
 
 from substrate.agent.budget import told_by
 from substrate.agent.end import Stop
-from substrate.agent.grant import Grant
+from substrate.agent.grant import DelegateFailed, Grant, Unit
 from substrate.agent.hook_fault import hook
 from substrate.agent.spent import used_below
 from substrate.agent.transcript import Transcript
@@ -55,6 +58,18 @@ class Purse:
         return Grant.of(told)
 
     @classmethod
+    def cheapest(cls, ctx: Context, reply: Reply) -> dict[Unit, Decimal]:
+        """Return what the cheapest model call of the loop so far has used, where that is known."""
+        found = ctx.notes.get(cls)
+        said = (*found.transcript.replies, reply) if isinstance(found, cls) else ()
+        least: dict[Unit, Decimal] = {}
+        for unit in Unit:
+            used = [amount for each in said if (amount := unit.of(each.usage))]
+            if used:
+                least[unit] = min(used)
+        return least
+
+    @classmethod
     def timezone(cls, ctx: Context) -> str | None:
         """Return the time zone of the loop's task."""
         found = ctx.notes.get(cls)
@@ -64,9 +79,12 @@ class Purse:
 class Share:
     """What one tool call may have its children use; handed down in the call's context."""
 
-    def __init__(self, loop: Context, reply: Reply, calls: int) -> None:
+    def __init__(self, loop: Context, reply: Reply, calls: int, place: int = 0) -> None:
         self._left: Callable[[], Grant | None] = lambda: Purse.left(loop, reply)
+        self._cheapest: Callable[[], dict[Unit, Decimal]] = lambda: Purse.cheapest(loop, reply)
         self._calls = calls
+        # Among the calls of its turn that may start children, from 0.
+        self._place = place
         self._outer = loop.handed_down.get(Share)
         self._call: Context | None = None
         self._reserved: dict[PromiseId, Grant] = {}
@@ -111,8 +129,20 @@ class Share:
         own = None
         if whole is not None and call is not None:
             used = await used_below(call, call.id_prefix, self._reserved)
-            own = whole.divided(self._calls).less(used)
+            own = self._part(whole).less(used)
         outer = await self._outer.rest() if isinstance(self._outer, Share) else None
         # A loop inside of a tool: its calls divide what that tool's own call may have used.
-        around = None if outer is None else outer.divided(self._calls)
+        around = None if outer is None else self._part(outer)
         return around if own is None else own.within(around)
+
+    def _part(self, whole: Grant) -> Grant:
+        """Return this call's part. Raises `DelegateFailed` where those before it have it all."""
+        cheapest = self._cheapest()
+        fits = [int(most / cheapest[u]) for u, most in whole.most.items() if u in cheapest]
+        parts = max(1, min([self._calls, *fits]))
+        if self._place >= parts:
+            raise DelegateFailed(
+                f"nothing is left of the budget for it: {self._calls} calls at once would have "
+                "less each than one model call has cost so far; call fewer at a time"
+            )
+        return whole.divided(parts)

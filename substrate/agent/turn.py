@@ -260,13 +260,15 @@ async def call_tools(
     called = [known[call.name] for call in reply.tool_calls if call.name in known]
     may_ask = sum("ctx" in tool.takes for tool in called)
 
-    def begins() -> Callable[[Context], None]:
-        return Share(ctx, reply, may_ask).hand_to
+    def begins(place: int) -> Callable[[Context], None]:
+        return Share(ctx, reply, may_ask, place).hand_to
 
-    pendings = []
+    pendings, places = [], 0
     for call, refusal in zip(reply.tool_calls, whys, strict=True):
         emit(ctx, ToolStart(call.name, call.arguments))
-        pendings.append(call_of(scope, known, call, why or refusal, begins).settled())
+        begin = partial(begins, places)
+        pendings.append(call_of(scope, known, call, why or refusal, begin).settled())
+        places += call.name in known and "ctx" in known[call.name].takes
     rows = await scope.gather(*pendings)
     is_over = ctx.recorded(MODEL) is not None
     found = await settle_unknown(scope, known, reply.tool_calls, rows, is_over=is_over)

@@ -72,6 +72,7 @@ INNER = {
         "journal_of",
         "open_children_below",
         "settle",
+        "settle_enough",
         "take_key",
         "execution",
         "abandon",

@@ -10,8 +10,8 @@ ENGINE = "substrate/engine/{}.py"
 MUTANTS = {
     "tests/test_race.py::test_a_race_that_is_won_while_others_wait": Mutant(
         "a run is let go between a race's end and what follows",
-        ENGINE.format("context/combinators"),
-        [("branch_out(len(branches), needs_any=True)", "branch_out(len(branches))")],
+        ENGINE.format("run/idle"),
+        [("self.let_go.set()\n        else:\n            self", "self.let_go.set()\n        self")],
     ),
     "tests/test_race.py::test_the_order_of_the_journal_decides": Mutant(
         "the last one wins",

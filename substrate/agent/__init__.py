@@ -38,6 +38,7 @@ from substrate.agent.tool import Tool, tool
 from substrate.agent.transcript import Transcript
 from substrate.agent.turn import Tools
 from substrate.models.model import Fallback, Model
+from substrate.models.panel import Panel, Vote, first, judge, majority, weighted
 
 __all__ = [
     "Advice",
@@ -55,6 +56,7 @@ __all__ = [
     "Needs",
     "Notice",
     "Outcome",
+    "Panel",
     "Policy",
     "Prompt",
     "Stop",
@@ -65,6 +67,7 @@ __all__ = [
     "Turn",
     "TypedAnswer",
     "Verdict",
+    "Vote",
     "all_of",
     "answer",
     "answered",
@@ -81,7 +84,10 @@ __all__ = [
     "deny",
     "failed",
     "find_gate",
+    "first",
     "handoff",
+    "judge",
+    "majority",
     "max_turns",
     "refused",
     "rubric",
@@ -89,4 +95,5 @@ __all__ = [
     "signalled",
     "tool",
     "webhook",
+    "weighted",
 ]

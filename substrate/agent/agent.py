@@ -34,6 +34,7 @@ from substrate.engine.context.context import Context
 from substrate.engine.function.function import Durable, MadeFor
 from substrate.engine.function.place import described
 from substrate.models.model import Model
+from substrate.models.panel import Panel
 from substrate.values.errors import InvalidId, Misuse
 from substrate.values.ids import check_name
 from substrate.values.records import GATE
@@ -63,8 +64,8 @@ class Agent:
     name: str
     #: What the model is told first: text, a function of the task, or a prompt in versions.
     prompt: Prompt | Text
-    #: Who answers.
-    model: Model
+    #: Who answers: a model, or a panel of several.
+    model: Model | Panel
     #: What the model may call; another agent among them, as `delegate` makes a tool of it.
     tools: Tools = ()
     #: When it ends: answered, or after 20 turns, if not told otherwise.

@@ -4,26 +4,25 @@ Invariant: a transcript knows after each reply which row holds it and what that 
 on a replay, so that the next row goes on from there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from substrate.agent.compaction import can_sum_up, sum_up
 from substrate.agent.confidence import Asked
 from substrate.agent.end import End
 from substrate.agent.events import TurnStart, emit
-from substrate.agent.history.rows import MODEL, input_of
-from substrate.agent.model_call import ModelCall, model_step, next_model_call, reply_of
+from substrate.agent.history.rows import MODEL
+from substrate.agent.model_call import ModelCall, model_step, next_model_call, note_reply
+from substrate.agent.panel import Make, ask_panel
 from substrate.agent.recorded import end_in, let_others_run, read, record_of, turn_ahead
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
 from substrate.models.messages import Reply
 from substrate.models.model import Model
+from substrate.models.panel import Answering, Panel
 from substrate.values.errors import ContextOverflow
 from substrate.values.records import Promise
-
-Make = Callable[[Transcript], ModelCall]
-"""Makes the request for a transcript, which is another once it was summed up."""
 
 _LAST_WORDS = (
     "Stop here: {detail}. Without calling another tool, give the best answer you can from what "
@@ -32,7 +31,7 @@ _LAST_WORDS = (
 
 
 async def last_reply(
-    ctx: Context, model: Model, transcript: Transcript, *, tools: Sequence[Tool], make: Make
+    ctx: Context, model: Answering, transcript: Transcript, *, tools: Sequence[Tool], make: Make
 ) -> Reply:
     """Have the model say what it has, at the end of a loop that was cut short."""
     if turn_ahead(ctx, transcript) is not None:
@@ -42,14 +41,16 @@ async def last_reply(
 
 
 async def call_model(
-    ctx: Context, model: Model, transcript: Transcript, *, tools: Sequence[Tool], make: Make
+    ctx: Context, model: Answering, transcript: Transcript, *, tools: Sequence[Tool], make: Make
 ) -> tuple[Promise, Transcript]:
     """Ask; return the reply's row, and the transcript that was really asked.
 
     That is another where the context is full: then the transcript is summed up first, and only when
-    that has not helped, others are asked.
+    that has not helped, others are asked. A panel's members are asked side by side.
     """
-    asked = make(transcript)
+    if isinstance(model, Panel):
+        return await ask_panel(ctx, model, transcript, tools=tools, make=make)
+    asked = make(transcript, model)
     emit(ctx, TurnStart(transcript.turns + 1, asked.model.id))
     if can_sum_up(transcript):
         # A full context is no outcome here: `attempt` gives the key back, and what is asked after
@@ -58,12 +59,12 @@ async def call_model(
             return await ctx.attempt(model_step(ctx, asked.raising_overflow())), transcript
         except ContextOverflow:
             transcript = await sum_up(ctx, model, transcript, tools, is_full=True)
-            asked = make(transcript)
+            asked = make(transcript, model)
     return await ctx.checkpoint(model_step(ctx, asked)).settled(), transcript
 
 
 def turn_model_call(
-    transcript: Transcript, *, model: Model, tools: Sequence[Tool], typed: Asked | None
+    transcript: Transcript, model: Model, *, tools: Sequence[Tool], typed: Asked | None
 ) -> ModelCall:
     """Return what a usual turn asks."""
     return next_model_call(transcript, model, tools, typed)
@@ -71,8 +72,8 @@ def turn_model_call(
 
 def last_model_call(
     transcript: Transcript,
-    *,
     model: Model,
+    *,
     end: End,
     tools: Sequence[Tool],
     typed: Asked | None,
@@ -94,13 +95,3 @@ async def replay_reply(ctx: Context, transcript: Transcript) -> Reply:
     row = await read(ctx, MODEL)
     transcript.chain.ended_at = end_in(row)
     return note_reply(row, transcript)
-
-
-def note_reply(row: Promise, transcript: Transcript) -> Reply:
-    """Return a row's reply, having noted what it was asked and where it stands."""
-    reply, chain = reply_of(row), transcript.chain
-    digest = input_of(row).get("digest", "")
-    chain.note_asked(row.key, digest, transcript.messages)
-    chain.note(reply, row.key)
-    chain.note_reply(reply, transcript)
-    return reply

@@ -11,7 +11,6 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 from substrate.agent.answer import answer_of
-from substrate.agent.ask import note_reply
 from substrate.agent.checks import (
     Check,
     CheckFunction,
@@ -28,7 +27,7 @@ from substrate.agent.history.rows import CHECK, MODEL, in_generation, value_of
 from substrate.agent.history.usage import NOTHING
 from substrate.agent.hook_fault import fault_of
 from substrate.agent.hooks import checks_of
-from substrate.agent.model_call import model_step, next_model_call, reply_of
+from substrate.agent.model_call import model_step, next_model_call, note_reply, reply_of
 from substrate.agent.recorded import recall_revisions, revise, turn_ahead
 from substrate.agent.task import Answer, Task
 from substrate.agent.transcript import Transcript

@@ -36,6 +36,7 @@ from substrate.models.messages import (
     Usage,
 )
 from substrate.models.model import Model
+from substrate.models.panel import Panel, tools_problem
 from substrate.values.errors import Misuse
 
 _MANY = 500  # turns of the longest transcript on which a condition is tried
@@ -66,7 +67,22 @@ def model_fault(model: object) -> str | None:
     """Say what is wrong with a model; None where nothing is."""
     if isinstance(model, Model):
         return None
-    return f'`model` is {named(model)}; write Model("provider:name")'
+    if not isinstance(model, Panel):
+        return f'`model` is {named(model)}; write Model("provider:name")'
+    return _merge_fault(model.merge) if callable(model.merge) else None
+
+
+def _merge_fault(merge: Callable[..., Any]) -> str | None:
+    """Say what is wrong with a merge that is a function; None where nothing is."""
+    if not takes_one(merge):
+        return f"`model` merges by {named(merge)}; give it one parameter: (votes)"
+    if returns_nothing(merge):
+        return f"`model` merges by {named(merge)}, which returns nothing; return a vote, or words"
+    if inspect.isgeneratorfunction(merge) or inspect.isasyncgenfunction(merge):
+        return f"`model` merges by {named(merge)}, which yields; return a vote, or words"
+    if problem := unawaited(merge):
+        return f"`model` merges by {named(merge)}: in {problem}"
+    return None
 
 
 def tools_fault(tools: object) -> str | None:
@@ -138,7 +154,10 @@ def brought_fault(hooks: Any) -> str | None:
             _ = ConfidentAnswer(needs.confidence, typed_answer_of(answer)).schema
     except Misuse as error:
         return f"`stop` cannot be given what it needs: {error}"
-    return same_name([*map(as_tool, hooks.tools), *needs.tools, *finish])
+    tools = [*map(as_tool, hooks.tools), *needs.tools, *finish]
+    if tools and isinstance(hooks.model, Panel) and not hooks.model.may_call_tools:
+        return f"`model` cannot be asked: {tools_problem(hooks.model)}"
+    return same_name(tools)
 
 
 def judges(hooks: object) -> dict[str, Model]:

@@ -16,6 +16,7 @@ from substrate.agent.tool import Tool, as_tool
 from substrate.engine.context.context import Context
 from substrate.engine.function.place import in_place
 from substrate.models.model import Model
+from substrate.models.panel import Answering, Panel
 from substrate.values.errors import Misuse
 
 
@@ -56,9 +57,9 @@ def checks_of(ctx: Context, checks: object) -> Checks:
         return as_checks(checks)
 
 
-def model_of(ctx: Context, model: Model) -> Model:
+def model_of(ctx: Context, model: Answering) -> Answering:
     """Return the hook `model`."""
     with hook(ctx, "model"):
-        if not isinstance(model, Model):
-            raise Misuse(f"it is {model!r}; write Model('provider:name')")
+        if not isinstance(model, Model | Panel):
+            raise Misuse(f"it is {model!r}; write Model('provider:name'), or Panel([…], merge=…)")
         return model

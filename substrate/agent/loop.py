@@ -31,6 +31,7 @@ from substrate.agent.turn import AnswerType, Tools
 from substrate.engine.context.context import Context
 from substrate.models.messages import Reply, ToolMessage
 from substrate.models.model import Model
+from substrate.models.panel import Panel
 
 
 class Hooks(Protocol):
@@ -45,8 +46,8 @@ class Hooks(Protocol):
         """What the model is told first: text, a function of the task, or a prompt in versions."""
 
     @property
-    def model(self) -> Model:
-        """Who answers."""
+    def model(self) -> Model | Panel:
+        """Who answers: a model, or a panel of several."""
 
     @property
     def tools(self) -> Tools:

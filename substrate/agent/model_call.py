@@ -16,7 +16,7 @@ from substrate.agent.answer_type import CORRECTIONS
 from substrate.agent.chain import Chain
 from substrate.agent.confidence import Asked
 from substrate.agent.events import ModelPassedOver, TextDelta, emit
-from substrate.agent.history.rows import MODEL
+from substrate.agent.history.rows import MODEL, input_of
 from substrate.agent.history.usage import usage_from
 from substrate.agent.hook_fault import fault_in_model_call, hook, hook_in_step
 from substrate.agent.tool import Tool
@@ -31,6 +31,7 @@ from substrate.models.frame import frame
 from substrate.models.limits.model_limits import ModelLimits, shared_limits
 from substrate.models.messages import Invalid, Json, PassedOver, Reply, StopReason, Text, Usage
 from substrate.models.model import PATIENCE, Model
+from substrate.models.panel import Panel
 from substrate.models.request import Request
 from substrate.values.clock import seconds_of
 from substrate.values.codec import decode, encode, fingerprint
@@ -55,6 +56,8 @@ the provider's own wait, where it says one, comes first, and uses up none of tha
 was paid for and is of no use is worth fewer tries than a door that is closed.
 """
 
+_EMPTY = JsonText("{}")
+
 Validate = Callable[[Reply], Reply]
 """Marks a reply that is not what was asked for."""
 
@@ -71,6 +74,8 @@ class ModelCall:
     chain: Chain
     #: The name in its key.
     name: str = MODEL
+    #: What its answer is to fit, where it is to be JSON.
+    typed: Asked | None = None
     #: The prompt's name and version, where it has some.
     version: tuple[str, str] | None = None
     #: The models whose replies were not valid, and so are not asked again.
@@ -109,6 +114,7 @@ def next_model_call(
         answering,
         request,
         transcript.chain,
+        typed=typed,
         version=transcript.version,
         passed=_models_passed_over(turns[:turn], tries),
         validate=partial(
@@ -121,12 +127,16 @@ def next_model_call(
     )
 
 
-def model_step(ctx: Context, asked: ModelCall) -> Step:
-    """Prepare a model call. Its fingerprint is its name only: prompts and tools may change."""
+def model_step(ctx: Context, asked: ModelCall, panel: Panel | None = None) -> Step:
+    """Prepare a model call. Its fingerprint is its name only: prompts and tools may change.
+
+    With a panel the row says that all of its members were asked.
+    """
     request, model = asked.request, asked.model
     with hook(ctx, "model"):
         # The fallback belongs to it: who may answer is a part of what was asked.
-        described = frame(model.id, request, model.describe_fallback())
+        others = model.describe_fallback() if panel is None else panel.describe()
+        described = frame(model.id if panel is None else panel.id, request, others)
         blob = asked.chain.frame(root_of(ctx.run_id), described)
     input_ = asked.chain.link(tuple(request.messages), blob.hash) | dict(asked.more)
     if asked.version is not None:
@@ -151,10 +161,21 @@ def reply_of(promise: Promise) -> Reply:
     """Return the reply that a settled model call came to; raise what it failed with."""
     if promise.state is not PromiseState.RESOLVED:
         raise error_of(promise)
-    usage = decode(promise.usage or JsonText("{}"))
-    usage.pop("model", None)
-    counted = Usage.from_json(usage) if usage else Usage()
-    return Reply.from_json(decode(promise.value or JsonText("{}")), counted)
+    record = decode(promise.value or JsonText("{}"))
+    # Of a panel, what each member used stands in its row, and all of it together in the value.
+    usage = record["panel"]["usage"] if "panel" in record else decode(promise.usage or _EMPTY)
+    counted = {name: each for name, each in usage.items() if name != "model"}
+    return Reply.from_json(record, Usage.from_json(counted) if counted else Usage())
+
+
+def note_reply(row: Promise, transcript: Transcript) -> Reply:
+    """Return a row's reply, having noted what it was asked and where it stands."""
+    reply, chain = reply_of(row), transcript.chain
+    digest = input_of(row).get("digest", "")
+    chain.note_asked(row.key, digest, transcript.messages)
+    chain.note(reply, row.key)
+    chain.note_reply(reply, transcript)
+    return reply
 
 
 async def _answer(ctx: Context, asked: ModelCall) -> Measured:

@@ -10,6 +10,7 @@ heed       ``warning.0``                what the model was told of its budget
 heed       ``revision.0``               what it was told of an answer that goes back to it
 heed, ask  ``summary.0``                what the model wrote down of the transcript so far
 ask        ``model.3``                  which request (see `chain`), the reply, its usage
+ask        ``model.3/gpt-6-luna.0``     of a panel: what a member said (see `panel`)
 call       ``tools.3/query_sql.0``      the arguments, the result
 call       ``spent.0``                  what tools used that have model calls of their own
 check      ``check.3/rubric.0``         what each check says of an answer (see `checking`)
@@ -32,7 +33,6 @@ from substrate.agent.ask import (
     call_model,
     last_model_call,
     last_reply,
-    note_reply,
     replay_reply,
     turn_model_call,
 )
@@ -51,7 +51,7 @@ from substrate.agent.history.result import CallDeniedForGood, is_denied_for_good
 from substrate.agent.history.rows import MODEL, PROMPT, TOOLS, WARNING, value_of
 from substrate.agent.hook_fault import fault_of, hook
 from substrate.agent.hooks import model_of, tools_of
-from substrate.agent.model_call import MODEL_RETRY, why_not_called
+from substrate.agent.model_call import MODEL_RETRY, note_reply, why_not_called
 from substrate.agent.prompt import Prompt, Text, opening
 from substrate.agent.recorded import (
     before,
@@ -81,7 +81,7 @@ from substrate.models.messages import (
     ToolMessage,
     UserMessage,
 )
-from substrate.models.model import Model
+from substrate.models.panel import Answering, speaker_of
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import Misuse
 from substrate.values.records import JsonText, Kind
@@ -174,7 +174,7 @@ async def listen(ctx: Context, stop: Stop, transcript: Transcript) -> Transcript
 
 
 async def follow_advice(
-    ctx: Context, model: Model, transcript: Transcript, advice: Verdict, tools: Tools = ()
+    ctx: Context, model: Answering, transcript: Transcript, advice: Verdict, tools: Tools = ()
 ) -> Transcript:
     """Do what a stop condition advises before the loop goes on; mostly that is nothing.
 
@@ -187,7 +187,7 @@ async def follow_advice(
         return recalled
     if advice.measure is Measure.COMPACT:
         known = tools_of(ctx, tools)
-        return await sum_up(ctx, model_of(ctx, model), transcript, known, is_full=False)
+        return await sum_up(ctx, speaker_of(model_of(ctx, model)), transcript, known, is_full=False)
     if advice.measure is Measure.REVISE:
         return await revise(ctx, transcript, advice.detail, advice.source)
 
@@ -201,7 +201,7 @@ async def follow_advice(
 
 async def ask(
     ctx: Context,
-    model: Model,
+    model: Answering,
     transcript: Transcript,
     tools: Tools = (),
     *,
@@ -235,7 +235,7 @@ async def ask(
     transcript = await recall(ctx, transcript)
     Purse.note(ctx, transcript)
     model, known = model_of(ctx, model), tools_of(ctx, tools)
-    make = partial(turn_model_call, model=model, tools=known, typed=_typed(ctx, answer))
+    make = partial(turn_model_call, tools=known, typed=_typed(ctx, answer))
     row, transcript = await call_model(ctx, model, transcript, tools=known, make=make)
     return note_reply(row, transcript)
 
@@ -306,7 +306,7 @@ async def check(
 
 async def finish(
     ctx: Context,
-    model: Model,
+    model: Answering,
     transcript: Transcript,
     end: End,
     tools: Tools = (),
@@ -341,7 +341,7 @@ async def finish(
         transcript.chain.was_cut_short = True  # its grant has no room for them
     elif taken is None and (row or is_cut_short):
         model, known = model_of(ctx, model), tools_of(ctx, tools)
-        make = partial(last_model_call, model=model, end=end, tools=known, typed=typed)
+        make = partial(last_model_call, end=end, tools=known, typed=typed)
         transcript += await last_reply(ctx, model, transcript, tools=known, make=make)
         transcript.chain.was_cut_short = True
     await close(ctx, transcript)

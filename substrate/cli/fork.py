@@ -29,6 +29,7 @@ from substrate.engine.function.registry import Registry
 from substrate.engine.run.user_code import is_ctrl_c
 from substrate.installed import how_to_add, how_to_install
 from substrate.models.model import Model
+from substrate.models.panel import Answering, models_of
 from substrate.values.errors import Misuse, OstinatoError, UnknownFunction
 from substrate.values.ids import lane_of
 from substrate.values.records import Run
@@ -59,9 +60,9 @@ class Fork:
     #: Every durable function of its files, or in reach of these.
     functions: tuple[Durable[..., Any], ...]
     #: Its hook `model`.
-    model: Model
+    model: Answering
     #: The models of the agents that it hands tasks to, and of judges, each by whose it is.
-    others: Mapping[str, Model] = field(default_factory=dict)
+    others: Mapping[str, Answering] = field(default_factory=dict)
     #: The function of conversations with its agent: one of `functions`.
     conversation: Conversation = field(kw_only=True)
 
@@ -76,9 +77,16 @@ class Fork:
         `KeyMissing` for want of a key; `SdkMissing` where its SDK, or that of one in its fallback,
         is not installed, so that this is found out at the start and not in the night.
         """
-        _check_model(self.model, "the model in hooks.py")
-        for whose, model in self.others.items():
+        for whose, model in self.asked:
             _check_model(model, whose)
+
+    @property
+    def asked(self) -> list[tuple[str, Model]]:
+        """Each model that is asked, the members of a panel one by one, and whose it is."""
+        found = [("the model in hooks.py", each) for each in models_of(self.model)]
+        for whose, answering in self.others.items():
+            found += [(whose, each) for each in models_of(answering)]
+        return found
 
     def check_knows(self, run: Run) -> None:
         """Raise `UnknownFunction` for a run that these functions could not go on with."""

@@ -14,7 +14,7 @@ from substrate.models.mending.rules import VERSION
 from substrate.models.messages import Json, message_from_json
 from substrate.models.request import Request, ToolSpec
 
-_OURS = ("passed_over", "invalid", "detail", "confidence")
+_OURS = ("passed_over", "invalid", "detail", "confidence", "panel")
 """What a reply's record keeps and no provider gets."""
 
 

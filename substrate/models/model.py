@@ -292,6 +292,16 @@ class Model:
             return usage
         return prices.priced_at(usage, *self.price)
 
+    def priced(self, usage: Usage) -> Usage:
+        """Return the usage with what it costs at this model's price, as far as that is known.
+
+        A script costs nothing; a server of one's own has a price only where it was given.
+        """
+        if self.price is not None or self.provider in SCRIPTED:
+            return prices.priced_at(usage, *(self.price or (0, 0)))
+        known = None if self.base_url is not None else self.provider
+        return prices.priced(usage, known, self.name)
+
     async def adapter(self) -> Provider:
         """Return what reaches its provider, loaded on first use."""
         if self.script is not None:

@@ -11,6 +11,7 @@ key                            what the row is
 ``warning.n``                  what the model was told of its budget
 ``summary.n``                  what the model wrote down of the transcript so far
 ``model.n``                    a turn: what the model was asked, and its reply
+``model.n/<member>.k``         of a panel: what a member, or its judge, said for turn n
 ``tools.n/<name>.k``           a tool call of turn n, under the name that the model gave
 ``handoff.n``                  to which agent the conversation was given, and its prompt
 ``spent.n``                    what the tools' own model calls used
@@ -24,7 +25,7 @@ rows by them. A reading never raises for a row of another kind: it says that the
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -56,6 +57,7 @@ __all__ = [
     "WARNING",
     "CheckRow",
     "ModelCallRow",
+    "PanelRow",
     "PromptVersion",
     "answer_of",
     "calls_of",
@@ -67,9 +69,11 @@ __all__ = [
     "invalid_of",
     "is_tool_call",
     "is_turn",
+    "is_vote",
     "model_call_of",
     "model_of",
     "name_in",
+    "panel_of",
     "passed_over_of",
     "prompt_version_of",
     "score_of",
@@ -138,6 +142,24 @@ class ModelCallRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PanelRow:
+    """What a turn's row tells of the panel that answered."""
+
+    #: How one answer was made of the votes, in a word.
+    merge: str
+    #: The members whose vote counted, in their order, and whether each agrees with the answer.
+    votes: Mapping[str, bool]
+    #: Why members have no vote, by name.
+    missing: Mapping[str, str]
+    #: The members that were not waited for.
+    left: Sequence[str]
+    #: Why it is this answer, in words.
+    why: str
+    #: What all of them used together: ``model.n`` has only what was estimated, each row its own.
+    usage: Json
+
+
+@dataclass(frozen=True, slots=True)
 class CheckRow:
     """What a check said of an answer."""
 
@@ -176,6 +198,27 @@ def is_turn(row: Promise) -> bool:
     return is_reply and "/" not in in_generation(
         row.key
     )  # below another key, a tool's own loop has asked
+
+
+def is_vote(row: Promise) -> bool:
+    """Whether this is what a member of a panel, or its judge, said: ``model.3/opus.0``."""
+    scope, _, rest = in_generation(row.key).partition("/")
+    return scope.startswith(f"{MODEL}.") and rest != "" and "/" not in rest
+
+
+def panel_of(row: Promise) -> PanelRow | None:
+    """Return what a turn's row tells of a panel; None for one that a single model answered."""
+    found = _field(row, "panel") if row.name == MODEL else None
+    if not isinstance(found, dict):
+        return None
+    return PanelRow(
+        str(found["merge"]),
+        {each["member"]: bool(each["agrees"]) for each in found["votes"]},
+        {each["member"]: str(each["why"]) for each in found["missing"]},
+        [str(each) for each in found["left"]],
+        str(found["why"]),
+        found["usage"],
+    )
 
 
 def is_tool_call(row: Promise) -> bool:
@@ -247,7 +290,7 @@ def tool_of(row: Promise) -> tuple[str, dict[str, Any]]:
 def model_call_of(row: Promise) -> ModelCallRow | None:
     """Return what a model call's row says of its request; None for any other row."""
     given = input_of(row)
-    if row.name not in MODEL_CALLS or "add" not in given:
+    if not (row.name in MODEL_CALLS or is_vote(row)) or "add" not in given:
         return None
     prompt = given.get("prompt")
     version = prompt["version"] if isinstance(prompt, dict) else None

@@ -32,6 +32,7 @@ from substrate.engine.run.services import CallBegins
 from substrate.engine.worker.options import WorkerOptions
 from substrate.engine.worker.worker import Worker
 from substrate.models.model import SCRIPTED, disconnect
+from substrate.models.panel import models_of
 from substrate.store.connect import open_store
 from substrate.testing.crash import KillingStore, kill_this_process
 from substrate.values.errors import OstinatoError
@@ -72,10 +73,8 @@ def who_answers(fork: Fork, *, is_live: bool) -> str:
     """Return the model that answers. Raises where one of the fork's is live, and may not be."""
     if is_live:
         fork.check_key()
-        return fork.model.available().id
-    whose = {"the model in hooks.py": fork.model}
-    whose |= {f"the model of the agent {name!r}": model for name, model in fork.others.items()}
-    for its, model in whose.items():
+        return _answering(fork)
+    for its, model in fork.asked:
         asked = model.available()
         if asked.provider in SCRIPTED:
             continue
@@ -86,7 +85,11 @@ def who_answers(fork: Fork, *, is_live: bool) -> str:
             f"{asked.id} would be asked live, and again after each kill, for which somebody pays; "
             f"{cure}"
         )
-    return fork.model.available().id
+    return _answering(fork)
+
+
+def _answering(fork: Fork) -> str:
+    return ", ".join(dict.fromkeys(each.available().id for each in models_of(fork.model)))
 
 
 async def _driven(drive: Drive, fork: Fork) -> dict[str, Any]:

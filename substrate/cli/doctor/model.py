@@ -11,6 +11,7 @@ from substrate.installed import how_to_add
 from substrate.models import prices
 from substrate.models.messages import UserMessage
 from substrate.models.model import PROVIDERS, SCRIPTED, Model
+from substrate.models.panel import Answering, models_of
 from substrate.values.errors import ModelError
 from substrate.values.near import did_you_mean
 
@@ -20,19 +21,21 @@ _SIGNS = {"sk-ant-": "anthropic", "gsk_": "groq", "AIza": "google"}
 _QUESTION = "Answer with the one word: ready"
 
 
-def look_at_models(model: Model, agent: str = "") -> Iterator[Finding]:
+def look_at_models(answering: Answering, agent: str = "") -> Iterator[Finding]:
     """Say of the model, of who stands in for it and of each in its fallback, how it is.
 
-    `agent` is whose it is, where it is that of another agent of the fork.
+    The members of a panel, and its judge, are looked at one by one. `agent` is whose it is, where
+    it is that of another agent of the fork.
     """
     of = f" of {agent}" if agent else ""
-    yield from _look(model, f"model{of}")
-    for each in model.successors:
-        if isinstance(each.model, Model):
-            yield from _look(each.model, f"fallback{of}", is_first=False)
+    for model in models_of(answering):
+        yield from _look(model, f"model{of}")
+        for each in model.successors:
+            if isinstance(each.model, Model):
+                yield from _look(each.model, f"fallback{of}", is_first=False)
 
 
-def look_at_other_keys(models: Iterable[Model]) -> Iterator[Finding]:
+def look_at_other_keys(models: Iterable[Answering]) -> Iterator[Finding]:
     """Say which keys are set that no model of the fork needs."""
     every = [each for model in models for each in _chain(model)]
     ours = {
@@ -43,7 +46,7 @@ def look_at_other_keys(models: Iterable[Model]) -> Iterator[Finding]:
         yield ok("key", f"{', '.join(spare)}: set, for no model of this agent")
 
 
-async def call_models(models: Iterable[Model]) -> AsyncIterator[Finding]:
+async def call_models(models: Iterable[Answering]) -> AsyncIterator[Finding]:
     """Ask each model that can be asked for one word, once, which costs what it costs."""
     every = {each.place: each for model in models for each in _chain(model)}
     for each in every.values():
@@ -51,14 +54,15 @@ async def call_models(models: Iterable[Model]) -> AsyncIterator[Finding]:
             yield await _call(each)
 
 
-def _chain(model: Model) -> Iterator[Model]:
-    """Yield a model, who stands in for it while its key is missing, and those of its fallback."""
-    yield model
-    if model.available() is not model:
-        yield model.available()
-    for each in model.successors:
-        if isinstance(each.model, Model):
-            yield each.model
+def _chain(answering: Answering) -> Iterator[Model]:
+    """Yield each model, who stands in for it while its key is missing, and its fallback."""
+    for model in models_of(answering):
+        yield model
+        if model.available() is not model:
+            yield model.available()
+        for each in model.successors:
+            if isinstance(each.model, Model):
+                yield each.model
 
 
 def _look(model: Model, role: str, *, is_first: bool = True) -> Iterator[Finding]:

@@ -40,6 +40,7 @@ from substrate.engine.client import Client
 from substrate.engine.worker.options import DEFAULT_OPTIONS, WorkerOptions
 from substrate.engine.worker.worker import Worker
 from substrate.models.model import disconnect
+from substrate.models.panel import models_of
 from substrate.values.errors import StoreError, StoreUnreachable
 from substrate.values.ids import DEFAULT_QUEUE, RunId
 from substrate.values.records import Promise, Run, RunStatus
@@ -113,10 +114,10 @@ class Drive:
     def introduce(self, screen: Console) -> None:
         """Say the run's id, so that one can come back, and who answers in the model's place."""
         put(screen, Text(self.id, "bold"))
-        model = self.fork.model
-        if (key := model.missing_key) and (stand_in := model.available()) is not model:
-            notice = f"{key} is not set, so {stand_in.id} answers in place of {model.id}"
-            put(screen, Text(notice, "yellow"))
+        for model in models_of(self.fork.model):
+            if (key := model.missing_key) and (stand_in := model.available()) is not model:
+                notice = f"{key} is not set, so {stand_in.id} answers in place of {model.id}"
+                put(screen, Text(notice, "yellow"))
         if self.new is not None:
             put(screen, Text(f"the database {str(self.new)!r} is new", "dim"))
 

@@ -16,6 +16,7 @@ from substrate.agent.history.rows import (
     MODEL_CALLS,
     REVISION,
     SUMMARY,
+    PanelRow,
     answer_of,
     calls_of,
     check_of,
@@ -25,8 +26,10 @@ from substrate.agent.history.rows import (
     invalid_of,
     is_tool_call,
     is_turn,
+    is_vote,
     model_call_of,
     model_of,
+    panel_of,
     passed_over_of,
     prompt_version_of,
     system_prompt_of,
@@ -36,7 +39,7 @@ from substrate.agent.history.rows import (
     words_of,
 )
 from substrate.agent.history.undo import decision_of, is_decision, undone_by
-from substrate.agent.history.usage import NOTHING, usage_of
+from substrate.agent.history.usage import NOTHING, usage_from, usage_of
 from substrate.agent.history.waits import Wait, wait_of
 from substrate.cli import format as wording
 from substrate.cli.show.waits import wait_words
@@ -121,7 +124,7 @@ class Reading:
         if promise.is_settled and promise.state is not PromiseState.RESOLVED:
             yield from _failure(promise, given, width)
             return
-        for each in passed_over_of(promise) if promise.name in MODEL_CALLS else ():
+        for each in passed_over_of(promise) if _is_reply(promise) else ():
             yield Text(wording.short(wording.passed_over(each), width), "yellow")
         gave = wording.short(_gave(promise, width - 2), width - 2)
         if given and len(given) + len(gave) + 3 <= width:
@@ -132,6 +135,8 @@ class Reading:
 
     def _used(self, promise: Promise) -> Usage | None:
         """Return what a step, or a child and all below it, has used; None where it does not say."""
+        if (panel := panel_of(promise)) is not None:
+            return usage_from(panel.usage)
         if promise.kind is not Kind.CHILD:
             return usage_of(promise) if promise.usage else None
         used = self.used_below(promise)
@@ -148,11 +153,31 @@ class Reading:
 
 def _remarks(promise: Promise, width: int) -> Iterator[Text]:
     """Yield what is to be said of a reply: that it is none, and how sure it is."""
-    if promise.name in MODEL_CALLS and (wrong := invalid_of(promise)):
+    if (panel := panel_of(promise)) is not None:
+        yield from _panel(panel, width)
+    if _is_reply(promise) and (wrong := invalid_of(promise)):
         yield Text(wording.short(f"not what was asked for: {wrong}", width), "yellow")
     if (sure := confidence_of(promise)) is not None:
         style = "dim" if sure.is_enough else "yellow"
         yield Text(wording.short(wording.confidence(sure), width), style)
+
+
+def _is_reply(promise: Promise) -> bool:
+    """Whether a model has answered here: the agent's, or a member of its panel."""
+    return promise.name in MODEL_CALLS or is_vote(promise)
+
+
+def _panel(panel: PanelRow, width: int) -> Iterator[Text]:
+    """Yield how the votes of a panel were merged, who said otherwise, and who is missing."""
+    yield Text(wording.short(f"{panel.merge}: {panel.why}", width), "dim")
+    others = [name for name, agrees in panel.votes.items() if not agrees]
+    with_it = [name for name, agrees in panel.votes.items() if agrees]
+    sides = {"said so": with_it, "said otherwise": others, "not waited for": list(panel.left)}
+    said = [f"{word}: {', '.join(names)}" for word, names in sides.items() if names]
+    if said:
+        yield Text(wording.short("; ".join(said), width), "dim")
+    for name, why in panel.missing.items():
+        yield Text(wording.short(f"no vote of {name}: {why}", width), "yellow")
 
 
 def _accepted(accepted: Acceptance) -> str:
@@ -236,7 +261,7 @@ def _gave(promise: Promise, width: int) -> str:
     """Return the value, in few words; nothing while there is none."""
     if not promise.is_settled or promise.kind is Kind.TIMER:
         return ""
-    if is_turn(promise):
+    if is_turn(promise) or is_vote(promise):
         calls = [
             wording.call(each["name"], each.get("arguments", {})) for each in calls_of(promise)
         ]

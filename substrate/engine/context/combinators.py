@@ -8,8 +8,9 @@
 
 import asyncio
 import inspect
-from collections.abc import Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple
 
 from typing_extensions import TypeVar
@@ -28,6 +29,9 @@ from substrate.values.records import Promise
 T = TypeVar("T")
 Value_co = TypeVar("Value_co", covariant=True, default=Any)
 Place_co = TypeVar("Place_co", bound=int, covariant=True, default=int)
+
+IsEnough = Callable[[Sequence[Promise]], bool]
+"""Whether these settled promises are all that is waited for."""
 
 _NOT_YET: Raised[Exception] = Raised(RuntimeError("it was not begun"))
 
@@ -93,7 +97,8 @@ async def settle_first(scope: Scope, pendings: Sequence[Pending[Any]]) -> Winner
     # One recorded outcome decides the race: its change number is lower than any that would follow.
     if not settled:
         work = [pending.live(promise) for pending, promise in zip(pendings, found, strict=True)]
-        race = partial(_race, scope.execution, work, [pending.id for pending in pendings])
+        ids = [pending.id for pending in pendings]
+        race = partial(_race, scope.execution, work, ids, lambda ended: True)
         settled = await scope.task_state.drive(race, Group(needs_any=True))
     first = min(settled.values(), key=lambda promise: promise.seq)
     await _close_losers(scope, [each for each in pendings if each.id != first.id], settled.values())
@@ -102,6 +107,48 @@ async def settle_first(scope: Scope, pendings: Sequence[Pending[Any]]) -> Winner
     if isinstance(value, Raised):
         raise value.error
     return Winner(place, value)
+
+
+async def settle_enough(
+    scope: Scope, pendings: Sequence[Pending[Any]], is_enough: IsEnough
+) -> list[Promise]:
+    """Start all, until those that have settled are enough; close the others.
+
+    Returns those that have settled, in the journal's order; some may have settled beyond what was
+    enough. What the journal has is asked first: where that is enough, nothing is started.
+    """
+    found = await _take_all(scope, pendings, is_race=True)
+    settled = {promise.id: promise for promise in found if promise and promise.is_settled}
+    open_ = [
+        (pending, promise)
+        for pending, promise in zip(pendings, found, strict=True)
+        if pending.id not in settled
+    ]
+    if open_ and not (settled and is_enough(list(settled.values()))):
+        work = [pending.live(promise) for pending, promise in open_]
+        before = list(settled.values())
+        enough = partial(_with_those_before, is_enough, before)
+        race = partial(_race, scope.execution, work, [each.id for each, _ in open_], enough)
+        settled |= await scope.task_state.drive(race, Group(needs_any=True))
+        if len(settled) < len(pendings):
+            ids = [pending.id for pending in pendings]
+            settled |= await scope.task_state.drive(partial(_settled_at_last, scope, ids))
+    await _close_losers(scope, [each for each in pendings if each.id not in settled], ())
+    for promise in settled.values():
+        scope.task_state.observe(promise)
+    return sorted(settled.values(), key=attrgetter("seq"))
+
+
+async def _settled_at_last(scope: Scope, ids: Sequence[PromiseId]) -> dict[PromiseId, Promise]:
+    """Return what has settled: also what a branch was writing when it was cancelled."""
+    await scope.execution.services.committer.barrier()
+    return await scope.execution.access.settled_of(ids)
+
+
+def _with_those_before(
+    is_enough: IsEnough, before: Sequence[Promise], ended: Sequence[Promise]
+) -> bool:
+    return is_enough([*before, *ended])
 
 
 async def _close_losers(
@@ -169,13 +216,29 @@ async def _together(
 
 
 async def _race(
-    execution: Execution, branches: Sequence[Branch], ids: Sequence[PromiseId]
+    execution: Execution,
+    branches: Sequence[Branch],
+    ids: Sequence[PromiseId],
+    is_enough: IsEnough,
 ) -> dict[PromiseId, Promise]:
-    """Drive branches until one ends, cancel the others, and return all that settled, by id."""
-    branches_at_work = execution.idle.branch_out(len(branches), needs_any=True)
+    """Drive branches until what they came to is enough, or all have ended; cancel the others.
+
+    Returns all that settled, by id.
+    """
+    done: list[Promise] = []
+
+    def lets_go(task: asyncio.Task[Any]) -> bool:
+        outcome = None if _error_of(task) is not None else task.result()
+        if not isinstance(outcome, Promise):
+            return True  # it has no outcome in a row, which ends them all
+        done.append(outcome)
+        return is_enough(done)
+
+    branches_at_work = execution.idle.branch_out(len(branches), lets_go)
     running = [branches_at_work.start_branch(_as_data(branch)) for branch in branches]
     try:
-        ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        await branches_at_work.let_go.wait()
+        ended = {task for task in running if task.done()}
         if any(isinstance(_error_of(task), Interrupt) for task in ended):
             # The run drains: its steps in flight may finish before their branches are cancelled.
             await execution.lifecycle.block_while_draining()
@@ -190,10 +253,11 @@ async def _race(
         raise interrupt
     # Read from the store: a cancelled branch may have committed, and not seen that commit return.
     settled = await execution.access.settled_of(ids)
-    if not settled:  # the first branch failed with an error that is not recorded in a row
-        await close_branches(execution, set(ids), ())
-        outcomes = [task.result() for task in ended if _error_of(task) is None]
-        raise next(each.error for each in outcomes if isinstance(each, Raised))
+    outcomes = [task.result() for task in ended if _error_of(task) is None]
+    failed = next((each.error for each in outcomes if isinstance(each, Raised)), None)
+    if failed is not None and not (settled and is_enough(list(settled.values()))):
+        await close_branches(execution, set(ids), ())  # its error is not recorded in a row
+        raise failed
     return settled
 
 

@@ -27,7 +27,13 @@ from substrate.engine.context.call import (
     run_call,
 )
 from substrate.engine.context.child import Child, Spawn
-from substrate.engine.context.combinators import Winner, settle_all, settle_first
+from substrate.engine.context.combinators import (
+    IsEnough,
+    Winner,
+    settle_all,
+    settle_enough,
+    settle_first,
+)
 from substrate.engine.context.gate import GateOutcome, GateRequest, await_gate, read_gate
 from substrate.engine.context.listen import HEARD, Hearing
 from substrate.engine.context.operation_types import (
@@ -552,6 +558,16 @@ class Context:
     ) -> Coroutine[Any, Any, list[T]]:
         """Run operations side by side, at most `limit` at once; return their values in order."""
         return settle_all(self._scope, pendings, limit)
+
+    async def settle_enough(
+        self, pendings: Sequence[Pending[Any]], is_enough: IsEnough
+    ) -> list[Promise]:
+        """Run operations side by side until those that have settled are enough; close the others.
+
+        Returns those that have settled, in the journal's order. `is_enough` is asked at each that
+        does; none is left out that settled in the same moment.
+        """
+        return await settle_enough(self._scope, pendings, is_enough)
 
     async def granted(self) -> JsonText | None:
         """Return what this run may use of its parent's budget, as its row says."""

@@ -49,16 +49,22 @@ class SuspendRequest(NamedTuple):
     due_at: int | None
 
 
+LetsGo = Callable[[asyncio.Task[Any]], bool]
+"""Whether the task that waits for branches goes on now that this one has ended."""
+
+
 class Branches:
-    """The branches that work in place of the task that waits for all of them, or for the first."""
+    """The branches that work in place of the task that waits for all of them, or for some."""
 
-    __slots__ = ("_ended", "_idle", "_waited_for")
+    __slots__ = ("_ended", "_idle", "_lets_go", "_started", "let_go")
 
-    def __init__(self, idle: "IdleTracker", waited_for: int) -> None:
+    def __init__(self, idle: "IdleTracker", count: int, lets_go: LetsGo) -> None:
         self._idle = idle
         self._ended = 0
-        self._waited_for = waited_for
-        """Which of them to end lets the task go on, from 1."""
+        self._started = count
+        self._lets_go = lets_go
+        self.let_go: asyncio.Event = asyncio.Event()
+        """Set as soon as the task goes on: with the last of them at the latest."""
 
     def start_branch(self, branch: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a branch as a task of its own."""
@@ -70,9 +76,11 @@ class Branches:
         """Count a branch that has ended, also one that was cancelled before its first turn."""
         self._ended += 1
         # The task was replaced by N branches: the count went up by N - 1. The branch that lets the
-        # task go on hands its place over to it; all others give theirs up.
-        lets_the_task_go_on = self._ended == self._waited_for
-        if not lets_the_task_go_on:
+        # task go on hands its place over to it; all others give theirs up. It is decided here, and
+        # not when the task has its turn: in between the run would count as idle.
+        if not self.let_go.is_set() and (self._ended == self._started or self._lets_go(task)):
+            self.let_go.set()
+        else:
             self._idle.end_work()
 
 
@@ -87,10 +95,13 @@ class IdleTracker:
         self._waits: set[Wait] = set()
         self._decision: asyncio.Event | None = None
 
-    def branch_out(self, count: int, *, needs_any: bool = False) -> Branches:
-        """Replace the current task, which is at work, by `count` branches at work."""
+    def branch_out(self, count: int, lets_go: LetsGo = lambda task: False) -> Branches:
+        """Replace the current task, which is at work, by `count` branches at work.
+
+        It goes on when one ends of which `lets_go` says so, at the latest with the last.
+        """
         self._at_work += count - 1
-        return Branches(self, 1 if needs_any else count)
+        return Branches(self, count, lets_go)
 
     def begin_work(self) -> None:
         """Count one more as at work until `end_work`, e.g. a pass that may wake a task."""

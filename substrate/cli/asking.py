@@ -77,7 +77,7 @@ class Asker:
         ]
 
     async def ask(self) -> None:
-        """Ask all that is open. Raises `KeyboardInterrupt` for Ctrl-C: nothing is decided then."""
+        """Ask all that is open. Raises `Interrupted` for Ctrl-C: nothing is decided then."""
         self.is_asking = True
         try:
             while gates := await self.open_gates():
@@ -106,11 +106,11 @@ class Asker:
         until = "" if gate.expires_at is None else f"  until {wording.moment(gate.expires_at)}"
         if gate.kind is GateKind.APPROVAL:
             head = Text.assemble(
-                ("may ", "cyan"), (gate.tool, "bold cyan"), (" be called?", "cyan")
+                ("may ", "cyan"), (wording.visible(gate.tool), "bold cyan"), (" be called?", "cyan")
             )
             lines = [_argument(name, value) for name, value in asked.arguments.items()]
         else:
-            head = Text(f"{asked.question or gate.summary}", "cyan")
+            head = Text(wording.visible(asked.question or gate.summary), "cyan")
             lines = [Text(f"  {asked.wanted.words}", "dim")]
         return [Text(""), head.append(where + until, "dim"), *lines]
 

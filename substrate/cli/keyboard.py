@@ -1,7 +1,7 @@
 """Where a person types: lines at a terminal, with its editing keys; prompt_toolkit, when needed.
 
 It reads standard input and draws on standard error, so that standard output stays what was asked
-for. Ctrl-C is a key here and raises `KeyboardInterrupt`; Ctrl-D on an empty line, `EOFError`.
+for. Ctrl-C is a key here and raises `Interrupted`; Ctrl-D on an empty line, `EOFError`.
 """
 
 import os
@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+
+class Interrupted(Exception):
+    """Ctrl-C was pressed. No `KeyboardInterrupt`: in a task, that ends the event loop."""
 
 
 def is_there() -> bool:
@@ -57,6 +61,7 @@ def _session(*, keeps_history: bool) -> "PromptSession[str]":
     return PromptSession(
         input=create_input(sys.stdin),
         output=create_output(sys.stderr),
+        interrupt_exception=Interrupted,
         # On no disk: what people type is in the run, and an answer may be a secret.
         history=InMemoryHistory() if keeps_history else DummyHistory(),
     )

@@ -157,7 +157,7 @@ class _Talk:
                 return await self.asker.keyboard.message(PROMPT_SIGN)
             except EOFError:
                 return None
-            except KeyboardInterrupt:
+            except keyboard.Interrupted:
                 put(self.screen, Text("Ctrl-D or /quit leaves", "dim"))
 
     async def _come_back(self, run: Run) -> None:

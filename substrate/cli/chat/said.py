@@ -15,6 +15,7 @@ from substrate.agent.history.rows import (
     PROMPT,
     in_generation,
     is_tool_call,
+    name_in,
     tool_of,
     value_of,
 )
@@ -66,7 +67,7 @@ def message_in(row: Promise) -> str | None:
         told = UserMessage.from_json(value["task"])
         words = [part.text for part in told.parts if isinstance(part, Words)]
         return words[0] if len(words) > 1 else None  # the last one is the day
-    if row.name == HEARD and row.kind is Kind.SIGNAL:
+    if name_in(row.key) == HEARD and row.kind is Kind.SIGNAL:
         told = spoken(value or ())
         return "\n".join(part.text for part in told.parts if isinstance(part, Words)) or None
     return None
@@ -74,7 +75,7 @@ def message_in(row: Promise) -> str | None:
 
 def awaits_message(row: Promise) -> bool:
     """Whether this is the open wait for the next message."""
-    is_wait = row.kind is Kind.SIGNAL and row.name == MESSAGE
+    is_wait = row.kind is Kind.SIGNAL and name_in(row.key) == MESSAGE
     return is_wait and not row.is_settled and "/" not in in_generation(row.key)
 
 
@@ -99,12 +100,14 @@ def history_lines(journal: Sequence[Promise], hint: str) -> Iterator[RenderableT
 
 def said_line(words: str) -> Text:
     """Return what a person said, as it stood behind the prompt."""
-    return Text.assemble((PROMPT_SIGN, "bold"), words.replace("\n", f"\n{' ' * len(PROMPT_SIGN)}"))
+    shown = wording.visible(words).replace("\n", f"\n{' ' * len(PROMPT_SIGN)}")
+    return Text.assemble((PROMPT_SIGN, "bold"), shown)
 
 
 def answer_lines(answered: Answered) -> Iterator[RenderableType]:
     """Yield an answer, and why it ended there, where that is not plain."""
-    yield Text(answered.text.rstrip() or "(no words)", "" if answered.text.strip() else "dim")
+    words = wording.visible(answered.text.rstrip())
+    yield Text(words or "(no words)", "" if words else "dim")
     if not answered.is_whole:
         detail = f": {answered.detail}" if answered.detail else ""
-        yield Text(f"{answered.reason}{detail}", "yellow")
+        yield Text(wording.visible(f"{answered.reason}{detail}"), "yellow")

@@ -29,6 +29,7 @@ from substrate.cli.asking import Asker
 from substrate.cli.fork import Fork
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import of_error, of_run, print_document
+from substrate.cli.keyboard import Interrupted
 from substrate.cli.run.progress import Progress
 from substrate.cli.screen import open_screen, put
 from substrate.cli.show.outcome import report
@@ -164,7 +165,7 @@ class Drive:
                 with progress.held():
                     try:
                         await asker.ask()
-                    except KeyboardInterrupt:
+                    except Interrupted:
                         raise Stopped(signal.SIGINT) from None
             await progress.asks.wait()
             progress.asks.clear()

@@ -207,7 +207,9 @@ class Progress:
                 self.say(_step_line(promise, called))
             case CheckEnd(check=check):
                 self.say(_check_line(promise, check))
-            case _ if promise.name not in _SILENT or promise.state is not PromiseState.RESOLVED:
+            case _ if (
+                name_in(promise.key) not in _SILENT or promise.state is not PromiseState.RESOLVED
+            ):
                 self.say(_step_line(promise, promise.key))
 
     def _begin(self, doing: str) -> None:
@@ -219,7 +221,7 @@ class Progress:
         wait = wait_of(promise)
         if wait is None or promise.error:
             return
-        if promise.kind is Kind.SIGNAL and promise.name == MESSAGE:
+        if promise.kind is Kind.SIGNAL and name_in(promise.key) == MESSAGE:
             return  # a conversation waits for what is said next
         is_again = self._is_again or bool(self._words.strip())
         self._begin(f"waiting for {wait_words(wait)}")

@@ -27,7 +27,7 @@ from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
 from substrate.values.codec import encode
 from substrate.values.errors import ContextOverflow, Overloaded
-from tests.loops import TASK, answer_of, make_agent
+from tests.loops import TASK, answer_of, make_agent, row
 from tests.runs import keys
 from tests.stores import eventually
 from tests.test_panel import BRIEF, agreeing, cent, does, never, panel_in, says
@@ -160,3 +160,26 @@ async def test_cancelled(store_url: str) -> None:
 
 async def _ended(client: Any) -> bool:
     return (await client.get("a/1")).status.has_ended
+
+
+async def test_more_votes_than_are_needed(store_url: str) -> None:
+    """Of more votes than `need` those that came first count; all are paid, nobody is asked more."""
+    asked: list[str] = []
+    members = {name: says(f"{name}.", name=name) for name in "abc"} | {"d": never(asked)}
+    waiting = make_agent(Panel(members, merge=majority))
+    hurried = make_agent(Panel(members, merge=majority, need=2))
+    async with connect(store_url) as client:
+        async with client.work([waiting], options=BRIEF):
+            await client.start(waiting, TASK, id="a/1")
+            for name in "abc":
+                await eventually(lambda name=name: _has(client, f"model.0/{name}.0"))
+        async with client.work([hurried], options=BRIEF):
+            answer = await client.result("a/1", hurried)
+        told = await panel_in(client)
+        seqs = {name: (await row(client, f"model.0/{name}.0")).seq for name in "abc"}
+
+    assert [each["member"] for each in told["votes"]] == sorted(
+        sorted(seqs, key=lambda name: seqs[name])[:2]
+    )
+    assert (told["left"], asked) == (["d"], ["asked"])
+    assert answer.usage.cost_usd == Decimal("0.03")

@@ -17,8 +17,8 @@ nothing, and nobody is asked who was not waited for. What a row used stands in t
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Annotated, Any, Literal
 
@@ -35,8 +35,8 @@ from substrate.agent.model_call import (
     model_step,
     next_model_call,
     note_reply,
-    reply_of,
 )
+from substrate.agent.poll import Poll
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
 from substrate.agent.votes import (
@@ -50,15 +50,11 @@ from substrate.agent.votes import (
     by_function,
     judged,
     merged,
-    vote_of,
-    why_no_vote,
     with_problem,
 )
 from substrate.engine.context.context import Context
-from substrate.engine.failure import decode_failure
 from substrate.engine.function.returns import Measured
-from substrate.engine.step.step import Step
-from substrate.models.messages import Json, Reply, Usage
+from substrate.models.messages import Json, Usage
 from substrate.models.model import Model
 from substrate.models.panel import (
     JUDGE,
@@ -70,10 +66,9 @@ from substrate.models.panel import (
     tools_problem,
 )
 from substrate.models.tokens import estimate
-from substrate.values.codec import fingerprint
-from substrate.values.errors import ContextOverflow, Failure, Misuse
+from substrate.values.errors import Failure, Misuse
 from substrate.values.ids import Key, PromiseId
-from substrate.values.records import Kind, Promise, PromiseState
+from substrate.values.records import Promise
 
 Make = Callable[[Transcript, Model], ModelCall]
 """Makes the request for a transcript and a model."""
@@ -87,7 +82,7 @@ async def ask_panel(
     if tools and not panel.may_call_tools:
         with hook(ctx, "model"):
             raise Misuse(tools_problem(panel))
-    poll = _Poll(ctx, panel, ctx.key_ahead(MODEL))
+    poll = Poll(ctx, panel, ctx.key_ahead(MODEL))
     await poll.close_gone()
     poll.asked = _requests(panel, transcript, make)
     await poll.ask(poll.names)
@@ -106,171 +101,6 @@ async def ask_panel(
     return await ctx.checkpoint(step).settled(), transcript
 
 
-@dataclass(slots=True)
-class _Poll:
-    """Who is asked in a turn, and what they have said."""
-
-    #: The loop's.
-    ctx: Context
-    #: Who is asked.
-    panel: Panel
-    #: The key of the turn.
-    key: Key
-    #: What each member is asked, by name.
-    asked: dict[str, ModelCall] = field(default_factory=dict)
-    #: How often each was asked anew.
-    tries: dict[str, int] = field(default_factory=dict)
-    #: What has settled, by name.
-    rows: dict[str, Promise] = field(default_factory=dict)
-    #: Those that an earlier claim on the run has seen fail.
-    failed_before: set[str] = field(default_factory=set)
-
-    @property
-    def names(self) -> list[str]:
-        """The members, in order."""
-        return list(self.panel.named)
-
-    @property
-    def speaker(self) -> Model:
-        """Who sums up: the first member."""
-        return self.panel.named[self.names[0]]
-
-    async def ask(self, names: Sequence[str]) -> None:
-        """Ask these members until there are votes enough, or all have ended."""
-        keys = {self._key(name): name for name in names}
-        steps = [
-            self.ctx.checkpoint(_step(self.ctx, name, self.asked[name]), key)
-            for key, name in keys.items()
-        ]
-        before = {name: row for name, row in self.rows.items() if name not in names}
-
-        def is_enough(settled: Sequence[Promise]) -> bool:
-            return self._is_enough(before | {keys[row.key]: row for row in settled})
-
-        settled = await self.ctx.settle_enough(steps, is_enough)
-        self.rows = before | {keys[row.key]: row for row in settled}
-
-    def again(self) -> list[str]:
-        """Count one more try for those that have failed; return them."""
-        failed = [name for name in self.names if not self._has_replied(name)]
-        for name in failed:
-            self.tries[name] = self.tries.get(name, 0) + 1
-        return failed
-
-    @property
-    def votes(self) -> list[Vote]:
-        """The votes that count, in the order of the members."""
-        cast = [name for name in self.names if self._reply(name) and not self._problem(name)]
-        cast.sort(key=lambda name: self.rows[name].seq)
-        counting = set(cast[: self.panel.enough])
-        return [
-            vote_of(name, reply_of(self.rows[name]), self.asked[name].typed)
-            for name in self.names
-            if name in counting
-        ]
-
-    @property
-    def spoilt(self) -> list[Reply]:
-        """The replies that are no votes: first those that a model may mend."""
-        names = [name for name in self.names if self._reply(name) and self._problem(name)]
-
-        def rank(name: str) -> tuple[bool, bool, int]:
-            invalid = reply_of(self.rows[name]).invalid
-            is_last = invalid is not None and invalid.is_last
-            return invalid is None, is_last, self.rows[name].seq
-
-        return [reply_of(self.rows[name]) for name in sorted(names, key=rank)]
-
-    @property
-    def has_votes(self) -> bool:
-        """Whether there are votes enough to answer."""
-        return len(self.votes) >= self.panel.least
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether there is nothing to answer: too few votes, and no reply that can be mended."""
-        return not self.has_votes and not self.spoilt
-
-    @property
-    def is_too_long(self) -> bool:
-        """Whether what was said is too long for one that has failed."""
-        failed = [row for row in self.rows.values() if row.state is PromiseState.REJECTED]
-        return any(decode_failure(row).type == ContextOverflow.__name__ for row in failed)
-
-    @property
-    def left(self) -> list[str]:
-        """The members that were not waited for."""
-        return [
-            name
-            for name in self.names
-            if name not in self.rows or self.rows[name].state is PromiseState.CANCELLED
-        ]
-
-    @property
-    def missing(self) -> dict[str, str]:
-        """Why members that were waited for have no vote, by name."""
-        waited = [name for name in self.names if name not in self.left]
-        found = {name: self._problem(name) for name in waited}
-        return {name: why for name, why in found.items() if why is not None}
-
-    @property
-    def why_failed(self) -> str:
-        """Say why there is no answer, and what to do."""
-        count = len(self.votes)
-        said = "; ".join(f"{name}: {why}" for name, why in self.missing.items())
-        return (
-            f"{count} of {len(self.names)} members of the panel voted, and {self.panel.least} have "
-            f"to: {said}; mend what is wrong there, and resume the run: those are asked again"
-        )
-
-    async def close_gone(self) -> None:
-        """Close what was begun of members that are gone; note who has failed before."""
-        inside = self.ctx.inside(self.key)
-        kept = {*self.names, *([JUDGE] if isinstance(self.panel.merge, Judge) else [])}
-        for name in inside.recorded_names():
-            if name in kept:
-                self._note_tries(name)
-                continue
-            while (row := inside.recorded(name)) is not None:
-                why = f"the member {name!r} is gone before {row.key!r} had an outcome"
-                if row.is_settled:
-                    await inside.checkpoint(_nothing(name)).settled()
-                else:
-                    await inside.abandon(_nothing(name), why).settled()
-
-    def _note_tries(self, name: str) -> None:
-        k = 0
-        while (row := self.ctx.recorded_at(Key(f"{self.key}/{name}.{k}"))) is not None:
-            self.tries[name] = k
-            has_failed = row.is_settled and row.state is not PromiseState.RESOLVED
-            (self.failed_before.add if has_failed else self.failed_before.discard)(name)
-            k += 1
-
-    def _key(self, name: str) -> Key:
-        return Key(f"{self.key}/{name}.{self.tries.get(name, 0)}")
-
-    def _is_enough(self, rows: Mapping[str, Promise]) -> bool:
-        enough = self.panel.enough
-        if len(rows) == len(self.panel.named):
-            return True
-        cast = [row for row in rows.values() if row.state is PromiseState.RESOLVED]
-        votes = sum(why_no_vote(reply_of(row)) is None for row in cast)
-        return enough is not None and votes >= enough
-
-    def _has_replied(self, name: str) -> bool:
-        return name in self.rows and self.rows[name].state is PromiseState.RESOLVED
-
-    def _reply(self, name: str) -> bool:
-        return self._has_replied(name)
-
-    def _problem(self, name: str) -> str | None:
-        row = self.rows[name]
-        if row.state is PromiseState.RESOLVED:
-            return why_no_vote(reply_of(row))
-        failure = decode_failure(row)
-        return f"{failure.type}: {failure.message}"
-
-
 def _requests(panel: Panel, transcript: Transcript, make: Make) -> dict[str, ModelCall]:
     return {
         name: replace(make(transcript, model), is_silent=True)
@@ -278,12 +108,7 @@ def _requests(panel: Panel, transcript: Transcript, make: Make) -> dict[str, Mod
     }
 
 
-def _step(ctx: Context, name: str, asked: ModelCall) -> Step:
-    """Prepare the call of a member: where it fails for good, that is its outcome."""
-    return replace(model_step(ctx, replace(asked, name=name)), pause_on=(Misuse,))
-
-
-async def _judgement(poll: _Poll, transcript: Transcript) -> Chosen | None:
+async def _judgement(poll: Poll, transcript: Transcript) -> Chosen | None:
     """Ask the judge, where there is one and something to choose, until it says which is best."""
     panel, ctx, votes = poll.panel, poll.ctx, poll.votes
     judge = panel.merge
@@ -320,7 +145,7 @@ def _choice(count: int) -> TypedAnswer:
     return TypedAnswer(create_model("Choice", **fields))
 
 
-async def _merge(poll: _Poll, chosen: Chosen | None, begun: Usage) -> Measured:
+async def _merge(poll: Poll, chosen: Chosen | None, begun: Usage) -> Measured:
     """Merge the votes; return the answer as the value of its row, with all that is told of it."""
     votes = poll.votes
     came_to = await _came_to(poll, votes, chosen)
@@ -346,7 +171,7 @@ async def _merge(poll: _Poll, chosen: Chosen | None, begun: Usage) -> Measured:
     return Measured({**came_to.reply.to_json(), "panel": record}, used)
 
 
-async def _came_to(poll: _Poll, votes: Sequence[Vote], chosen: Chosen | None) -> Merged:
+async def _came_to(poll: Poll, votes: Sequence[Vote], chosen: Chosen | None) -> Merged:
     panel, typed = poll.panel, poll.asked[poll.names[0]].typed
     if not poll.has_votes:
         least = f"{len(votes)} of {len(poll.names)} voted, and {panel.least} have to"
@@ -364,7 +189,7 @@ async def _came_to(poll: _Poll, votes: Sequence[Vote], chosen: Chosen | None) ->
         raise HookRaised("model", error) from error
 
 
-def _estimated(poll: _Poll, votes: Sequence[Vote]) -> Usage:
+def _estimated(poll: Poll, votes: Sequence[Vote]) -> Usage:
     """Return what calls took that were not waited for: nobody has counted."""
     written = max((vote.reply.usage.output_tokens for vote in votes), default=0)
     total = NOTHING
@@ -378,12 +203,3 @@ def _used_before(ctx: Context) -> Usage:
     """Return what was used under the turn's own key, by a model that was no panel yet."""
     found = ctx.recorded(MODEL)
     return NOTHING if found is None else usage_of(found)
-
-
-def _nothing(name: str) -> Step:
-    """Prepare a step that is only read."""
-    return Step(name=name, call=_never, fingerprint=fingerprint(Kind.STEP.value, name))
-
-
-async def _never() -> None:
-    raise AssertionError("what is recorded is not asked again")

@@ -297,6 +297,8 @@ def test_lines_of_a_pipe(fork):
     assert "> Good morning." in history.stderr
     assert "/nothing is no command" in history.stderr
     assert "tokens" in history.stderr
+    shown = fork.do("show", "trip")
+    assert "agent say trip MESSAGE" in shown.out + shown.err
 
 
 @pytest.mark.parametrize(

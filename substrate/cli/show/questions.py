@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from rich.text import Text
 
 from substrate.agent.history.questions import Question
+from substrate.agent.history.rows import MESSAGE
 from substrate.cli import format as wording
 from substrate.cli.invocation import Invocation
 from substrate.cli.show.waits import wait_words
@@ -37,6 +38,8 @@ def answering_command(question: Question, invocation: Invocation) -> Text:
         # What a model has worded is typed by no one as it is, if it would move a terminal.
         shown = value if value.isprintable() else "VALUE"
         return Text(wording.visible(invocation.command("answer", code, shown)))
+    if wait.promise.name == MESSAGE and wanted.is_anything:  # a conversation: words are enough
+        return Text(wording.visible(invocation.command("say", question.run_id, "MESSAGE")))
     sent = invocation.command("signal", question.run_id, wait.promise.name, value)
     return Text.assemble(wording.visible(sent), ("  (or false)" if wanted.is_bool else "", "dim"))
 

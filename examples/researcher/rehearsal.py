@@ -11,8 +11,9 @@ PARTS = {"naturalist": "food", "builder": "nests", "historian": "legends"}
 
 
 def plan(request: Request) -> Reply:
-    """Give each specialist its part of the question, then report what they found."""
-    found = _results(request)
+    """Give each specialist its part, have the jury vote on what they found, and report it."""
+    found = [each for each in _results(request) if each.name in PARTS]
+    votes = [each for each in _results(request) if each.name == "jury"]
     if not found and request.may_call_tools:
         asked = re.search(r"\b(\w+s)\b\W*$", _said(request))
         animal = asked[1].lower() if asked else "owls"
@@ -20,8 +21,15 @@ def plan(request: Request) -> Reply:
         return say("Three parts, side by side.", *calls)
     findings = [json.loads(each.content) for each in found if not each.is_error]
     gaps = [f"{each.name}: {each.content.splitlines()[0]}" for each in found if each.is_error]
+    gaps += ["jury: most of it doubt this"] if votes and "false" in votes[-1].content else []
     title = f"{len(findings)} of {len(found)} parts were found"
-    return say(json.dumps({"title": title, "findings": findings, "gaps": gaps}))
+    report = json.dumps({"title": title, "findings": findings, "gaps": gaps})
+    return say(report) if votes or not request.may_call_tools else say(call("jury", task=report))
+
+
+def vote(request: Request) -> Reply:
+    """Vote for what does not claim to know it all; each member of the jury does so by itself."""
+    return say(json.dumps({"keeps_to_sources": "always" not in _said(request)}))
 
 
 def look_into_it(request: Request) -> Reply:

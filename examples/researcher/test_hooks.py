@@ -41,7 +41,24 @@ async def test_three_parts() -> None:
     ]
     assert report.gaps == []
     children = [each for each in journal if each.kind == "child"]
-    assert len(children) == 3
+    assert [each.name for each in children] == ["naturalist", "builder", "historian", "jury"]
+
+
+async def test_a_jury() -> None:
+    """Three models vote on the draft, each for itself, and the planner is told what most say."""
+    await research("What is known of owls?")
+    async with connect("sqlite:///runs.db") as client:
+        journal = await client.journal("r/1#tools.1/jury.0/jury.0")
+    votes = [each.key for each in journal if each.key.startswith("model.0/")]
+    assert len(votes) == 3
+
+
+async def test_a_jury_that_doubts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planner that reports all the same says that it is doubted, and does not pass the judge."""
+    monkeypatch.setitem(SHELVES, "owls/food", ("They always eat voles.", "Field notes, 1987"))
+    answer, _ = await research("What is known of owls?")
+    assert answer.reason == "unchecked"
+    assert answer.read(Report).gaps == ["jury: most of it doubt this"]
 
 
 async def test_a_specialist_that_fails() -> None:

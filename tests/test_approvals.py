@@ -14,16 +14,29 @@ import pytest
 from pydantic import AfterValidator, BaseModel, Field
 
 from substrate import Client, Context, RunStatus, WorkerOptions, connect, durable
-from substrate.agent import Answer, Model, Policy, Tool, approve, deny, find_gate, tool
+from substrate.agent import (
+    Agent,
+    Answer,
+    Model,
+    Policy,
+    Tool,
+    approve,
+    deny,
+    find_gate,
+    handoff,
+    tool,
+)
 from substrate.agent.policy import Escalation
 from substrate.agent.rules import read_rule
+from substrate.agent.stop import answered as answered_
+from substrate.agent.stop import any_of, max_turns
 from substrate.models.messages import ToolMessage
 from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
 from substrate.store.connect import open_store
 from substrate.testing import ManualClock, Side, kill_at_commit
 from substrate.values.codec import decode
-from substrate.values.errors import GateClosed, Misuse, RunFailed
+from substrate.values.errors import GateClosed, GateNotFound, Misuse, RunFailed
 from substrate.values.gates import Gate, GateState
 from substrate.values.records import JsonText
 from substrate.values.retry import Retry
@@ -682,3 +695,38 @@ async def test_a_tool_that_makes_something_else_of_it(store_url: str) -> None:
         factor[0] = 100
         assert "would be called with" in await answered(client, agent)
         assert shop.paid == []
+
+
+@pytest.mark.parametrize("verdict", ["allow", "deny"])
+@pytest.mark.parametrize("whose", ["kid", "boss"])
+async def test_a_rule_of_an_agent_after_a_handoff(store_url: str, verdict: str, whose: str) -> None:
+    """It speaks of who makes the call, and that is the agent that has the conversation now."""
+    shop = Shop()
+    pays = Model("scripted:kid", script=lambda request: say(PAY) if request.tools else say("Done."))
+    kid = Agent("kid", "Pay.", pays, [shop.refund(approve=True)], any_of(answered_(), max_turns(2)))
+
+    def hand_over(request: Request) -> Any:
+        return say(call("hand_over_to_kid"))
+
+    script = Model("scripted:boss", script=hand_over)
+    boss = Agent("boss", "Hand over.", script, [handoff(kid, description="Pays.")])
+    async with connect(store_url) as client:
+        rule = read_rule(f"{verdict} refund", by="ada", now=1)
+        await client.store.gates.add_rule(replace(rule, agent=whose))
+        await client.start(boss.durable, TASK, id="a/1")
+        await settle(client, boss.durable)
+        gate, *_ = await client.store.gates.of_tree("a/1")
+    decided = {"allow": GateState.AUTO_APPROVED, "deny": GateState.DENIED}[verdict]
+    assert gate.state is (decided if whose == "kid" else GateState.PENDING)
+
+
+async def test_a_run_that_is_called_like_a_gate(store_url: str) -> None:
+    """A name that may mean either is asked back, and nothing is decided."""
+    shop = Shop()
+    async with asking(store_url, shop.refund(approve=True), shop=shop) as (client, agent):
+        (gate,) = await open_gates(client)
+        await client.start(agent, TASK, id=gate.code)
+        await settle(client, agent)
+        with pytest.raises(GateNotFound, match="several"):
+            await find_gate(client, gate.code)
+        assert await find_gate(client, gate.id) == gate

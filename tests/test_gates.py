@@ -23,6 +23,7 @@ from substrate.values.records import (
     Checkpoint,
     Claim,
     Fenced,
+    JsonText,
     Kind,
     Promise,
     PromiseState,
@@ -305,3 +306,15 @@ async def test_a_long_decision_is_kept_whole(store: Store, store_url: str) -> No
     await store.gates.decide(replace(decision(GateState.EDITED), value=value))
     assert (await outcome(store)).value == value
     assert encode(arguments) in str((await outcome(store)).value)
+
+
+async def test_a_decision_that_comes_too_late(store: Store, store_url: str) -> None:
+    """Once a gate's time is over no decision counts, also where no worker was there meanwhile."""
+    claim = await claimed(store)
+    past = new_gate(expires_at=1, policy=JsonText('{"on_timeout":"deny"}'))
+    await store.gates.open(claim.fence, gate_promise(claim), past)
+    with pytest.raises(GateClosed, match="takes silence as 'deny'"):
+        await store.gates.decide(decision())
+    gate = await store.gates.get(GATE)
+    assert gate is not None
+    assert gate.state is GateState.PENDING

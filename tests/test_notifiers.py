@@ -230,7 +230,9 @@ def test_an_answer_other_than_2xx_fails(code: int) -> None:
         assert len(receiver.bodies) == 1
 
 
-@pytest.mark.parametrize("url", ["http://example.org/x", "ftp://x", "example.org", "", 3, None])
+@pytest.mark.parametrize(
+    "url", ["http://example.org/x", "ftp://x", "ftp://127.0.0.1/x", "example.org", "", 3, None]
+)
 def test_what_is_no_address(url: Any) -> None:
     """A webhook goes by https, or to this very machine."""
     with pytest.raises(Misuse, match="https"):

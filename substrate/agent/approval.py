@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from substrate.agent.hook_fault import hook
-from substrate.agent.notify import current_notify, tell
+from substrate.agent.notify import current_agent, current_notify, tell
 from substrate.agent.policy import ALWAYS, Policy
 from substrate.agent.rules import CODE, Judged, judge, judged_arguments, rule_words
 from substrate.agent.shown import call_words, digest_of, shortened
@@ -188,6 +188,7 @@ async def _gate(
             gate=gate,
             shown={
                 "tool": tool.name,
+                "agent": current_agent() or ctx.execution.claim.run.function,
                 "arguments": dict(shown),
                 "digest": digest,
                 "summary": line,
@@ -225,7 +226,7 @@ def _judged(ctx: Context, tool: Tool, checked: Mapping[str, Any]) -> Judged:
         tool=tool.name,
         arguments=judged_arguments(checked),
         root_id=root_of(run.id),
-        agent=run.function,
+        agent=current_agent() or run.function,
         now=ctx.execution.now_ms,
     )
 

@@ -16,7 +16,7 @@ from substrate.engine.client import Client
 from substrate.engine.context.gate import GateOutcome
 from substrate.engine.context.wanted_type import WantedType
 from substrate.values.codec import decode
-from substrate.values.errors import GateClosed, GateNotFound, Misuse
+from substrate.values.errors import GateNotFound, Misuse
 from substrate.values.gates import CODE_LENGTH, Decision, Gate, GateKind, GateState, RuleVerdict
 from substrate.values.ids import PromiseId, RunId, may_be_id
 from substrate.values.records import JsonText, Promise
@@ -39,6 +39,8 @@ class Asked:
     wants: Mapping[str, Any]
     #: What is asked, where it is a question.
     question: str | None
+    #: The agent that makes the call.
+    agent: str = ""
 
     @property
     def wanted(self) -> WantedType:
@@ -63,7 +65,9 @@ async def find_gate(client: Client, given: str) -> Gate:
     if found := await gates.get(PromiseId(given)):
         return found
     if _FEWEST <= len(given) <= CODE_LENGTH and given.isalnum():
-        named = await gates.by_code(given)
+        named = list(await gates.by_code(given))
+        if named and await client.store.get(RunId(given)) is not None:
+            named += [each for each in await gates.pending() if _is_below(each, given)]
         pending = [each for each in named if each.state is GateState.PENDING]
         if len(named) == 1 or len(pending) == 1:
             return (pending or named)[0]
@@ -92,7 +96,11 @@ async def read_asked(client: Client, gate: Gate) -> Asked:
     promise = await _promise(client, gate)
     shown: dict[str, Any] = decode(promise.input or JsonText("{}"))
     return Asked(
-        gate, shown.get("arguments") or {}, shown.get("wants") or {}, shown.get("question")
+        gate,
+        arguments=shown.get("arguments") or {},
+        wants=shown.get("wants") or {},
+        question=shown.get("question"),
+        agent=str(shown.get("agent", "")),
     )
 
 
@@ -142,7 +150,7 @@ async def approve(
     edited = dict(edit) if edit else None
     will_run = {**asked.arguments, **(edited or {})}
     checked = _checked(gate, asked, tool, will_run) if edited else will_run
-    await _check_rules(client, gate, checked)
+    await _check_rules(client, asked, checked)
     state = GateState.APPROVED if edited is None else GateState.EDITED
     outcome = GateOutcome(state, by=by, via=via, reason=why, arguments=will_run if edited else None)
     return await client.decide(_decision(gate, outcome))
@@ -239,13 +247,10 @@ def _checked(
     return checked
 
 
-async def _check_rules(client: Client, gate: Gate, arguments: Mapping[str, Any]) -> None:
+async def _check_rules(client: Client, asked: Asked, arguments: Mapping[str, Any]) -> None:
     """Refuse an approval of what a standing rule denies: it would not be made."""
-    run = await client.store.get(gate.run_id)
-    if run is None:
-        raise GateClosed(f"run {gate.run_id!r} is gone", GateState.WITHDRAWN.value)
-    now = client.store.clock.now_ms()
-    call = Judged(gate.tool, arguments, gate.root_id, run.function, now)
+    gate, now = asked.gate, client.store.clock.now_ms()
+    call = Judged(gate.tool, arguments, gate.root_id, asked.agent, now)
     rule = judge(await client.store.gates.rules(), call)
     if rule is not None and rule.verdict is RuleVerdict.DENY:
         raise Misuse(

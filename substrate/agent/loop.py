@@ -21,7 +21,7 @@ from substrate.agent.end import End, Stop, Verdict
 from substrate.agent.handoff_tool import target_of
 from substrate.agent.hook_fault import hook
 from substrate.agent.hooks import read, tools_of
-from substrate.agent.notify import Notify, notify_of, telling
+from substrate.agent.notify import Notify, at_work, notify_of
 from substrate.agent.prompt import Prompt, Text
 from substrate.agent.signalled import finish_tool
 from substrate.agent.talk import Talk
@@ -155,7 +155,7 @@ class Turn:
         to the model again with what does not pass.
         """
         ctx, stop, tools = self._ctx, self._stop, self._tools
-        with telling(self._notify):
+        with at_work(self._name, self._notify):
             told = await turn.call_tools(ctx, tools, reply, present=self._hooks)
         self._transcript += told
         self._transcript = await turn.check(
@@ -226,6 +226,12 @@ class Turn:
         with hook(self._ctx, "checks"):
             checks: Sequence[Check] | Checks | None = getattr(self._first, "checks", None)
             return checks
+
+    @property
+    def _name(self) -> str | None:
+        """The name of the agent that is at work, which may have been handed the conversation."""
+        name = getattr(self._hooks, "name", None)
+        return name if isinstance(name, str) else None
 
     @property
     def _notify(self) -> Notify:

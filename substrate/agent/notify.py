@@ -34,8 +34,8 @@ from substrate.values.records import Effect, JsonText, Kind, Promise
 from substrate.values.retry import Retry
 from substrate.values.secret import Secret
 
-_TIMEOUT_S = 10.0
-_RETRY = Retry(max_attempts=3, initial=timedelta(seconds=1), max_delay=timedelta(seconds=5))
+_TIMEOUT_S = 5.0
+_RETRY = Retry(max_attempts=3, initial=timedelta(seconds=0.5), max_delay=timedelta(seconds=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +87,23 @@ NOBODY = Notify()
 
 
 _TELLING: ContextVar[Notify] = ContextVar("ostinato_notify", default=NOBODY)
+_AT_WORK: ContextVar[str | None] = ContextVar("ostinato_agent", default=None)
 
 
 @contextmanager
-def telling(notify: Notify) -> Iterator[None]:
-    """Let gates that are asked in this block be told to these notifiers: by tools, too."""
-    token = _TELLING.set(notify)
+def at_work(agent: str | None, notify: Notify) -> Iterator[None]:
+    """Let gates that are asked in this block be told to these notifiers, as this agent's."""
+    tokens = _AT_WORK.set(agent), _TELLING.set(notify)
     try:
         yield
     finally:
-        _TELLING.reset(token)
+        _AT_WORK.reset(tokens[0])
+        _TELLING.reset(tokens[1])
+
+
+def current_agent() -> str | None:
+    """Return the name of the agent that is at work; None where its hooks have none."""
+    return _AT_WORK.get()
 
 
 def current_notify() -> Notify:
@@ -195,7 +202,8 @@ def webhook(url: str, *, secret: Secret[str] | str | None = None) -> Notifier:
     """
     parts = urlsplit(str(url))
     is_loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    if not parts.hostname or not (parts.scheme == "https" or is_loopback):
+    is_good = parts.scheme == "https" or (parts.scheme == "http" and is_loopback)
+    if not parts.hostname or not is_good:
         raise Misuse(f"webhook({url!r:.200}): write an address that begins with https://")
 
     def post(notice: Notice) -> None:

@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from substrate.store.rows import Row
+from substrate.values.codec import decode
 from substrate.values.errors import GateChanged, GateClosed
 from substrate.values.gates import (
     Decision,
@@ -110,6 +111,16 @@ def closed(gate: Gate) -> GateClosed:
         f"gate {gate.code} ({gate.summary}) is {gate.state.value.replace('_', '-')} already{by}"
         f"{why}; this decision changes nothing",
         gate.state.value,
+    )
+
+
+def over(gate: Gate) -> GateClosed:
+    """Return what a decision is told that comes when the gate's time is over."""
+    silence = decode(gate.policy).get("on_timeout")
+    means = f", and its policy takes silence as {silence!r}" if silence else ""
+    return GateClosed(
+        f"the time of gate {gate.code} ({gate.summary}) is over{means}; this changes nothing",
+        GateState.EXPIRED.value,
     )
 
 

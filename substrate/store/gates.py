@@ -43,8 +43,8 @@ class Gates:
         """Decide a gate, and wake its run, in one commit; return the gate, and whether it counts.
 
         It counts once. The same decision of the same person, made again, is no error and does not
-        count. Raises `GateNotFound`; `GateClosed` where it was decided otherwise, or its run asks
-        nothing any more; `GateChanged` where the digest is that of something else.
+        count. Raises `GateNotFound`; `GateClosed` where it was decided otherwise, its time is over,
+        or its run asks nothing any more; `GateChanged` where the digest is that of something else.
         """
         return await self._db.write(self._gates.decide_gate, decision, self._clock.now_ms())
 

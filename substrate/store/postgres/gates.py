@@ -124,6 +124,8 @@ async def decide_gate(db: Cursor, decision: Decision, now: int) -> tuple[Gate, b
             raise gate_rows.closed(gate)
         if why := _why_no_decision(run):
             raise gate_rows.ended(gate, why)
+        if gate.expires_at is not None and gate.expires_at <= now:
+            raise gate_rows.over(gate)  # its run will close it, whenever it is driven
         if gate.digest != decision.digest:
             raise gate_rows.changed(gate, decision.digest)
         seq = await wake_parent(db, run_id, now)

@@ -118,6 +118,8 @@ def decide_gate(db: apsw.Connection, decision: Decision, now: int) -> tuple[Gate
         raise gate_rows.closed(gate)
     if why := _why_no_decision(run):
         raise gate_rows.ended(gate, why)
+    if gate.expires_at is not None and gate.expires_at <= now:
+        raise gate_rows.over(gate)  # its run will close it, whenever it is driven
     if gate.digest != decision.digest:
         raise gate_rows.changed(gate, decision.digest)
     woken = wake_parent(db, run_id, part, now)

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from substrate.testing import ManualClock
 from substrate.values.errors import Misuse
 from substrate.values.secret import Secret
 from tests.loops import ENDS, TASK
+from tests.runs import QUICK
+from tests.stores import eventually
 from tests.test_approvals import PAY, Shop, open_gates, settle
 
 HOUR = timedelta(hours=1)
@@ -124,14 +127,12 @@ async def test_one_that_fails(store_url: str, error: BaseException, times: int) 
         raise error
 
     agent = telling(shop, [fail, told.append])
-    async with connect(store_url, ManualClock()) as client:
+    clock = ManualClock()
+    async with connect(store_url, clock) as client:
         await client.start(agent, TASK, id="a/1")
-        async with client.work([agent]) as worker:
-            working = asyncio.create_task(worker.run_until_idle())
-            while not working.done():
-                await asyncio.sleep(0.01)
-                client.store.clock.advance(5)  # type: ignore[attr-defined]
-            await working
+        for _ in range(4):  # between two attempts the run is let go
+            await settle(client, agent)
+            clock.advance(5)
         assert len(tried) == times
         assert len(told) == 1
         (gate,) = await open_gates(client)
@@ -237,3 +238,28 @@ def test_what_is_no_address(url: Any) -> None:
     """A webhook goes by https, or to this very machine."""
     with pytest.raises(Misuse, match="https"):
         webhook(url)
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_one_that_is_slow(store_url: str, *, is_async: bool) -> None:
+    """A decision is followed while somebody is still being told."""
+    shop, begun, over = Shop(), threading.Event(), threading.Event()
+
+    async def wait(notice: Notice) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    def block(notice: Notice) -> None:
+        begun.set()
+        over.wait(30)
+
+    agent = telling(shop, wait if is_async else block)
+    async with connect(store_url) as client, client.work([agent], options=QUICK):
+        await client.start(agent, TASK, id="a/1")
+        await eventually(begun.is_set)
+        (gate,) = await open_gates(client)
+        began = time.monotonic()
+        await approve(client, gate, by="ada")
+        assert (await client.result("a/1", agent)).text == "paid 4900"
+        assert time.monotonic() - began < 4
+        over.set()

@@ -376,12 +376,8 @@ class Context:
         asked = RequestedCall(key, Kind.GATE, name, None, same)
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            inner: list[Context] = []
-
             async def tell_inside(gate: Promise, n: int) -> None:
-                if not inner:
-                    inner.append(self._inner(asked.key))
-                await tell(inner[0], gate, n)
+                await tell(self._inner(asked.key), gate, n)  # each in a task of its own
 
             new_promise = self._scope.new_promise(asked)
             return await_gate(self.execution, recorded, new_promise, request, tell_inside)

@@ -7,14 +7,17 @@
 - Silence decides nothing, unless the recorded policy says what it means.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from substrate.engine.run.execution import Execution
 from substrate.engine.run.unreadable import misformed
 from substrate.values.codec import decode, encode
-from substrate.values.errors import Paused
+from substrate.values.errors import Interrupt, Paused
 from substrate.values.gates import PROMISE_STATES, GateState, NewGate
 from substrate.values.records import JsonText, Promise, PromiseState
 
@@ -88,15 +91,50 @@ async def await_gate(
     if gate.is_settled:
         return gate
     plan = _plan_of(gate)
-    for n, moment in enumerate(plan["tell_at"]):
-        if n and (settled := await execution.wakeups.wait_for_gate(gate, moment)):
+    telling = _Telling(execution, partial(tell, gate))
+    try:
+        for n, moment in enumerate(plan["tell_at"]):
+            if n and (settled := await execution.wakeups.wait_for_gate(gate, moment)):
+                return settled
+            following = plan["tell_at"][n + 1 : n + 2]
+            # Of reminders that were missed the last is enough.
+            if not following or following[0] > execution.now_ms:
+                await telling.begin(n)
+        if settled := await execution.wakeups.wait_for_gate(gate, plan["expires_at"]):
             return settled
-        following = plan["tell_at"][n + 1 : n + 2]
-        if not following or following[0] > execution.now_ms:  # of those missed, the last is enough
-            await tell(gate, n)
-    if settled := await execution.wakeups.wait_for_gate(gate, plan["expires_at"]):
-        return settled
+    finally:
+        await telling.end()
     return await _expire(execution, gate, GateState(plan["on_timeout"]))
+
+
+class _Telling:
+    """Tells people beside the wait, so that a decision need not wait for who is slow to be told."""
+
+    def __init__(self, execution: Execution, tell: Callable[[int], Awaitable[None]]) -> None:
+        self._execution = execution
+        self._tell = tell
+        self._task: asyncio.Task[None] | None = None
+
+    async def begin(self, n: int) -> None:
+        """Begin to tell people for the n-th time, once they have been told before."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        # Before the task's first turn: else the run might be let go in between.
+        self._execution.idle.begin_work()
+        self._task = asyncio.create_task(self._run(n))
+        self._task.add_done_callback(lambda task: self._execution.idle.end_work())
+
+    async def _run(self, n: int) -> None:
+        with self._execution.lifecycle.tracked(), suppress(Interrupt):
+            await self._tell(n)
+
+    async def end(self) -> None:
+        """Stop telling: what was decided need not be told any more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            if not self._task.cancelled():
+                self._task.result()  # a fault of the kit's is raised, not lost
 
 
 async def _open(execution: Execution, promise: Promise, request: GateRequest) -> Promise:

@@ -153,6 +153,31 @@ async def test_a_budget_is_of_the_whole(store_url: str) -> None:
     assert "$0.2900 of $0.30 spent" in found[-1]["detail"]
 
 
+async def test_it_is_summed_up_in_later_generations(sqlite_url: str) -> None:
+    """An adaptive budget has a conversation summed up where its calls have grown, at any length."""
+    sizes: list[int] = []
+
+    def model(request: Request) -> Any:
+        sizes.append(len(request.messages))
+        return replace(say("Yes."), usage=Usage(100 * len(request.messages), 0), model="m")
+
+    function = talk_of(model, stop=any_of(answered(), budget(tokens=140_000, mode="adaptive")))
+    async with connect(sqlite_url) as client:
+        await talk(client, function, *(f"Message {n}." for n in range(60)))
+        run = await client.get(ID)
+        rows = await client.journal(ID)
+        found = await answers(client)
+        requests = await asked(client)
+
+    summaries = [row.key for row in rows if row.name == "summary"]
+    assert run.generation > 1
+    assert summaries
+    assert all("/" in key for key in summaries)
+    assert {each["reason"] for each in found} == {"answered"}
+    assert min(sizes[-10:]) < max(sizes) / 2
+    assert len(requests) == 60
+
+
 async def test_a_message_that_says_nothing(sqlite_url: str) -> None:
     """An empty message is answered by nobody, and ends nothing."""
     model = Echo()

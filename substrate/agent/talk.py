@@ -41,7 +41,7 @@ class Carried:
     used_here: dict[str, Any]
     #: The most that one call took.
     peak: dict[str, Any]
-    #: What the last replies took, the last one last.
+    #: What the first reply since the last summary took, and the last ones, in order.
     last: Sequence[dict[str, Any]]
     #: The last model call: its key, the digest of what it was asked, and how many messages.
     asked: tuple[str, str, int] | None = None
@@ -54,13 +54,14 @@ class Carried:
 class Talk:
     """A conversation, as far as it has come. Noted in the context of its function."""
 
-    __slots__ = ("_held", "_rows", "transcript")
+    __slots__ = ("_held", "_rows", "_turns", "transcript")
 
     def __init__(self, transcript: Transcript | None, rows: Sequence[str]) -> None:
         #: All that was said; None before the first answer.
         self.transcript: Transcript | None = transcript
         self._held: tuple[Message, ...] = () if transcript is None else transcript.messages
         self._rows = tuple(rows)
+        self._turns = 0 if transcript is None else transcript.turns
 
     @classmethod
     async def begin(cls, ctx: Context, task: Task, carried: Carried | None) -> "Talk":
@@ -83,7 +84,12 @@ class Talk:
     @property
     def is_long(self) -> bool:
         """Whether a generation is long enough for the next one to begin."""
-        return self.transcript is not None and self.transcript.turns >= _TURNS
+        told = self.transcript
+        if told is None:
+            return False
+        # A message that no model is asked about, since the budget is used up, counts as well.
+        said = len(told.messages) - len(self._held)
+        return told.turns - self._turns >= _TURNS or said >= _MESSAGES
 
     async def carry(self, ctx: Context) -> Carried:
         """Write down the messages that are new; return what the next generation is begun with."""
@@ -104,15 +110,21 @@ class Talk:
             used=told.usage.to_json(),
             used_here=told.since_handoff().usage.to_json(),
             peak=told.peak.to_json(),
-            last=[each.usage.to_json() for each in told.replies[-_KEPT_REPLIES:]],
+            last=[each.usage.to_json() for each in _kept_of(told)],
             asked=told.chain.last,
             agent=told.agent,
             is_warned=told.is_warned,
         )
 
 
-_TURNS = 16
-"""So many replies make a generation: what there is to replay stays short."""
+_TURNS, _MESSAGES = 16, 96
+"""So many replies, or messages, make a generation: what there is to replay stays short."""
+
+
+def _kept_of(told: Transcript) -> Sequence[Reply]:
+    """Return the replies by which budgets tell how much calls have grown since a summary."""
+    since = told.replies_since_summary or told.replies[-1:]
+    return (*since[:1], *since[1:][-_KEPT_REPLIES:])
 
 
 NO_MESSAGES = JsonText("[]")

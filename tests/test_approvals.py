@@ -730,3 +730,20 @@ async def test_a_run_that_is_called_like_a_gate(store_url: str) -> None:
         with pytest.raises(GateNotFound, match="several"):
             await find_gate(client, gate.code)
         assert await find_gate(client, gate.id) == gate
+
+
+async def test_a_number_that_is_none(store_url: str) -> None:
+    """A NaN, which equals nothing, is approved and called as it was shown."""
+    paid: list[float] = []
+
+    @tool(name="refund", approve=True)
+    def refund(order: str, cents: int, rate: float = float("nan")) -> str:
+        """Pay back."""
+        paid.append(rate)
+        return "paid"
+
+    async with asking(store_url, refund) as (client, agent):
+        (gate,) = await open_gates(client)
+        await approve(client, gate, by="ada")
+        assert await answered(client, agent) == "paid"
+    assert [str(each) for each in paid] == ["nan"]

@@ -101,9 +101,14 @@ def allowed_before(ctx: Context, key: Key, tool: Tool) -> Allowed:
 def _makes(tool: Tool, shown: Mapping[str, Json]) -> bool:
     """Whether a tool makes of arguments that were shown what was shown."""
     try:
-        return tool.shown(tool.check(copied(shown))) == shown
+        return _is_same(tool.shown(tool.check(copied(shown))), shown)
     except InvalidArguments:
         return False
+
+
+def _is_same(one: Mapping[str, Json], other: Mapping[str, Json]) -> bool:
+    """Whether both are recorded alike: a NaN is no other NaN's equal, but its record is."""
+    return encode(dict(one)) == encode(dict(other))
 
 
 async def _outcome(
@@ -140,7 +145,7 @@ def _to_be_made(
         return Allowed(), checked
     if _makes(tool, shown):
         return Allowed(shown), tool.check(copied(shown))
-    if tool.shown(checked) == shown:  # its types do not read what they write
+    if _is_same(tool.shown(checked), shown):  # its types do not read what they write
         return Allowed(), checked
     raise InvalidArguments(f"it would be called with {call_words(tool.name, tool.shown(checked))}")
 

@@ -205,6 +205,7 @@ def test_later_and_elsewhere(fork):
         approve_and_edit(window, "l")
         window.read_until("it stays open as")
         window.read_until("\x1b[?2004h")
+        window.screen = ""  # else the question of before is read again
         say(window, "/go")
         window.read_until("l later >")
         assert fork.do("approve", "trip", "--by", "Ada").code == 0

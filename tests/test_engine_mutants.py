@@ -114,4 +114,6 @@ MUTANTS = {
 @pytest.mark.parametrize("test", MUTANTS)
 def test_mutants(test: str, tmp_path: Path, postgres_dsn: str):
     """For each guarantee there is a test that fails without it."""
-    assert failures(MUTANTS[test], tmp_path, test, "sqlite", postgres_dsn)
+    # A fault of a race may not show the first time on a machine that has much else to do.
+    folders = (tmp_path / str(i) for i in range(3))
+    assert any(failures(MUTANTS[test], each, test, "sqlite", postgres_dsn) for each in folders)

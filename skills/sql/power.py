@@ -16,6 +16,7 @@ from skills.sql.answer import QueryFailed
 
 JOURNAL = (
     *("runs", "promises", "signals", "workers", "blobs", "rate_limits", "fleet", "lanes"),
+    *("gates", "rules"),
     "ostinato_migrations",
 )
 """Tables in which the kit records what every agent did and was told."""

@@ -155,8 +155,9 @@ def brought_fault(hooks: Any) -> str | None:
     except Misuse as error:
         return f"`stop` cannot be given what it needs: {error}"
     tools = [*map(as_tool, hooks.tools), *needs.tools, *finish]
-    if tools and isinstance(hooks.model, Panel) and not hooks.model.may_call_tools:
-        return f"`model` cannot be asked: {tools_problem(hooks.model)}"
+    model = getattr(hooks, "model", None)
+    if tools and isinstance(model, Panel) and not model.may_call_tools:
+        return f"`model` cannot be asked: {tools_problem(model)}"
     return same_name(tools)
 
 

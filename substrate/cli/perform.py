@@ -51,8 +51,9 @@ def _worded(message: str) -> str:
     message = message.replace("Value error, ", "").replace("Input should be", "it is to be")
     message = message.removesuffix(", unable to parse string as an integer")
     message = message.removesuffix(", unable to parse string as a number")
-    if found := re.fullmatch(r"No such option: (\S+)", message):
-        return message + did_you_mean(found[1], FLAGS)
+    if found := re.fullmatch(r"(No such option: (\S+)).*", message):
+        near = did_you_mean(found[2], FLAGS)
+        return found[1] + near if near else message
     if found := re.search(r"'([^']*)' is not one of (.*)", message):
         message += did_you_mean(found[1], re.findall(r"'([^']*)'", found[2]))
     return message

@@ -306,6 +306,7 @@ class GateClosed(OstinatoError):
     """The gate was decided already, or asks nothing any more. `state` is what stands."""
 
     def __init__(self, message: str, state: str) -> None:
+        #: How the gate stands: a word of `GateState`.
         self.state = state
         super().__init__(message)
 

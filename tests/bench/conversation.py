@@ -102,13 +102,16 @@ async def converse(url: str, turns: int, lengths: Sequence[int], tool: Tool = lo
 
 @contextmanager
 def blocks() -> Iterator[list[float]]:
-    """Note for how long the event loop stood still, in seconds."""
-    longest, last = [0.0], time.perf_counter()
+    """Note for how long the event loop stood still, in seconds of its thread's CPU.
+
+    Not of the clock: on a machine that is shared, others' work would count.
+    """
+    longest, last = [0.0], time.thread_time()
     loop = asyncio.get_running_loop()
 
     def tick() -> None:
         nonlocal last, handle
-        now = time.perf_counter()
+        now = time.thread_time()
         longest.append(now - last)
         last, handle = now, loop.call_later(0.001, tick)
 

@@ -269,15 +269,24 @@ class Worker:
         own they move to `Store.next_due_at` then, and call this again.
         """
         while True:
-            self._stir.clear()
             await asyncio.gather(*(line.ticked() for line in self.lines.values()))
             for execution in self._places.executions:
                 await execution.wakeups.suspend()
-            if not (self.running or await self._has_work()):
+            self._stir.clear()
+            if not (self.running or await self._has_work() or self._has_moved):
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.options.poll.total_seconds()):
                     await self._stir.wait()
+
+    @property
+    def _has_moved(self) -> bool:
+        """Whether a run came or went while `_has_work` asked.
+
+        It asks what is ready, then what is ours. A run that is claimed before the first question
+        and let go before the second is in neither answer, and the children it started are ready.
+        """
+        return bool(self.running) or self._stir.is_set()
 
     async def _has_work(self) -> bool:
         """Whether a run of its lanes is ready, or on its way to this worker or from it."""

@@ -16,29 +16,25 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from traceback import format_exception
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from substrate.store.database_url import PostgresUrl, shown_url
+from substrate.store.database_url import PostgresUrl
 from substrate.store.postgres.deadline import (
     ANSWER_WAIT,
     Deadline,
     Unanswered,
     is_usable,
 )
+from substrate.store.postgres.explain import MAY_BE_SETTING, cause, explain, first_line
 from substrate.store.postgres.options import check_options, meant_option
 from substrate.store.postgres.pool import CROWDED_FOR, IDLE_FOR, Crowded, Pool, crowded
-from substrate.store.postgres.rights import grant_for
 from substrate.store.postgres.session import Connection, Cursor, new_cursor, set_up
 from substrate.values.errors import (
     BadDatabaseUrl,
-    CheckpointRefused,
     StoreError,
-    StoreUnreachable,
-    StoreUnusable,
 )
 
 T = TypeVar("T")
@@ -69,25 +65,6 @@ _DEFAULTS: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
 }
 _ENCODING = {"client_encoding": "utf8"}
-_BROKEN_OFF = (
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.LockNotAvailable,
-    psycopg.errors.QueryCanceled,
-)
-_TIMEOUT = "statement timeout"
-
-MAY_BE_SETTING = (psycopg.errors.QueryCanceled, psycopg.errors.ReadOnlySqlTransaction)
-"""What a setting of the database may cause. A connection keeps the settings of its beginning, so
-one that is told this is given up: the next is opened under those that hold by then."""
-
-REFUSALS = (
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    psycopg.errors.ProgramLimitExceeded,
-    psycopg.errors.StatementTooComplex,
-)
-"""What Postgres raises where a row is at fault, and not the database."""
 
 
 def prepare(url: str) -> str:
@@ -97,7 +74,7 @@ def prepare(url: str) -> str:
         params = conninfo_to_dict(url)
         made = make_conninfo(**_DEFAULTS | params | _ENCODING)
     except psycopg.ProgrammingError as error:
-        reason = re.sub(r"[\"'].*[\"']", '"…"', _first_line(error))  # what it quotes may be secret
+        reason = re.sub(r"[\"'].*[\"']", '"…"', first_line(error))  # what it quotes may be secret
         near = meant_option(url)
         raise BadDatabaseUrl(
             f"{shown!r} has an option or a spelling that no Postgres URL has ({reason}){near}; "
@@ -105,53 +82,6 @@ def prepare(url: str) -> str:
         ) from None
     check_options(params, shown)
     return made
-
-
-def unreachable(url: str, error: Exception) -> StoreUnreachable:
-    """Return the error that says who did not answer and what to check."""
-    return StoreUnreachable(
-        f"Postgres at {shown_url(url)!r} cannot be reached: {_told(url, error)}; "
-        "check that it runs, and the host, port, user, password and database in the URL"
-    )
-
-
-def explain(url: str, error: psycopg.Error, *, is_lost: bool) -> StoreError:
-    """Tell a lost connection, a transaction broken off and a refused row from all else."""
-    if is_lost and not isinstance(error, MAY_BE_SETTING):
-        return unreachable(url, error)
-    if isinstance(error, _BROKEN_OFF):
-        cure = "; let statement_timeout be 0 for this user" if _TIMEOUT in str(error) else ""
-        return StoreUnreachable(
-            f"Postgres broke a transaction off ({_told(url, error)}); it may be tried again{cure}"
-        )
-    if isinstance(error, REFUSALS):
-        return CheckpointRefused(f"Postgres refuses a row: {_told(url, error)}")
-    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-        return StoreUnusable(
-            f"Postgres at {shown_url(url)!r} is read-only ({_told(url, error)}); connect to "
-            "the primary server, and let default_transaction_read_only be off for this user"
-        )
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return not_allowed(url, _told(url, error), grant_for(error))
-    return StoreUnusable(
-        f"Postgres at {shown_url(url)!r} fails: {_told(url, error)}; see its log, and check "
-        "that the user may create and write tables there; what was committed is safe"
-    )
-
-
-def not_allowed(url: str, fact: str, grant: str) -> StoreUnusable:
-    """Return the error that says which right is missing, and how it is given."""
-    return StoreUnusable(
-        f"Postgres at {shown_url(url)!r} does not allow it: {fact}. The owner of the tables is "
-        f"who migrates, and may create and write tables there; who drives runs needs {grant} TO "
-        "its user: see Rights in docs/how-to/many-workers.md of the kit"
-    )
-
-
-def cause(url: str, error: Exception) -> Exception | None:
-    """Return what caused an error, to be shown with it; None where that would tell a secret."""
-    text = "".join(format_exception(error))
-    return error if PostgresUrl.read(url).hide_in(text) == text else None
 
 
 async def open_connection(conninfo: str, *, within: float = CONNECT_WAIT) -> Connection:
@@ -162,7 +92,7 @@ async def open_connection(conninfo: str, *, within: float = CONNECT_WAIT) -> Con
     except TimeoutError:
         raise psycopg.OperationalError(f"no answer within {within:g} s") from None
     except psycopg.OperationalError as error:
-        if full := crowded(_first_line(error)):
+        if full := crowded(first_line(error)):
             raise full from error
         raise
     try:
@@ -304,12 +234,3 @@ class Connections:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _told(url: str, error: Exception) -> str:
-    """Return what an error says of a connection, but for what the URL has that is secret."""
-    return PostgresUrl.read(url).hide_in(_first_line(error))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

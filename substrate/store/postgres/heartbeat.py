@@ -18,17 +18,10 @@ import psycopg
 
 from substrate.store.life_lock import LifeLock, host_file
 from substrate.store.postgres import rights
-from substrate.store.postgres.connections import (
-    MAY_BE_SETTING,
-    NOW,
-    cause,
-    explain,
-    not_allowed,
-    open_connection,
-    prepare,
-)
+from substrate.store.postgres.connections import NOW, open_connection, prepare
 from substrate.store.postgres.dead_workers import SERVER_START
 from substrate.store.postgres.deadline import Deadline, is_usable
+from substrate.store.postgres.explain import MAY_BE_SETTING, cause, explain, not_allowed
 from substrate.store.postgres.pool import Crowded
 from substrate.store.postgres.session import Connection
 from substrate.values.records import Owner

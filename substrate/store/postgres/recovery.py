@@ -12,8 +12,8 @@ import psycopg
 from substrate.store import rows
 from substrate.store.broken import Stuck
 from substrate.store.crashes import AfterCrash, Loss, LostRun, after_crash
-from substrate.store.postgres.connections import REFUSALS
 from substrate.store.postgres.dead_workers import WorkerSeen
+from substrate.store.postgres.explain import REFUSALS
 from substrate.store.postgres.fenced_commit import LOCK_SKIP_LOCKED
 from substrate.store.postgres.session import Cursor
 from substrate.store.postgres.spent import pause_spent

@@ -1,19 +1,8 @@
 """JSON, the only thing stored: strict, sorted, and the same after every round trip.
 
-What JSON cannot hold and programs need is tagged by a key that begins with ``$``:
-
-=====================  ==========================================================
-``{"$bytes": …}``      bytes, base64
-``{"$datetime": …}``   an aware datetime, ISO 8601
-``{"$date": …}``       a date
-``{"$decimal": …}``    a Decimal
-``{"$float": …}``      ``nan``, ``inf``, ``-inf``
-``{"$int": …}``        an integer beyond 64 bits
-``{"$text": …}``       a string with NUL or lone surrogates, escaped as in JSON; a list of such
-                       parts where two surrogates in a row would be read as one character
-``{"$secret": …}``     a `Secret`, by its name
-``{"$map": [[k, v]]}`` a dict one of whose own keys begins with ``$``
-=====================  ==========================================================
+What JSON cannot hold and programs need (bytes, a moment, a Decimal) is tagged: see `tags`. Most
+values hold none of it. So orjson alone writes and reads them, and a value is gone through only
+where there may be a tag.
 
 Invariants: ``decode(encode(x))`` equals x, except that tuples become lists, enum members their
 values, UUIDs their text, and instances of a subclass of a plain type those of the type itself;
@@ -21,28 +10,18 @@ values, UUIDs their text, and instances of a subclass of a plain type those of t
 `LONGEST`, raises `NotEncodable`; a tag that is not as `encode` writes it raises `ValueError`.
 """
 
-import base64
-import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, date, datetime
-from decimal import Decimal
-from enum import Enum
-from functools import partial
 from hashlib import blake2b
 from typing import Any
-from uuid import UUID
 
 import orjson
 
-from substrate.values.errors import Misuse, NotEncodable
-from substrate.values.secret import Secret
+from substrate.values.errors import NotEncodable
+from substrate.values.tags import tag, untag
 
 LONGEST = 64 * 1024 * 1024
 """How many bytes of JSON one value may be."""
-
-_TYPES = "None, bool, int, float, str, bytes, datetime, date, Decimal, list, tuple and dict"
 
 _OPTIONS = (
     orjson.OPT_SORT_KEYS
@@ -68,7 +47,7 @@ def encode(value: Any) -> str:
     except (TypeError, ValueError, RecursionError):
         text = _encode_slowly(value)
     else:
-        # What orjson writes without an error and `_tag` writes otherwise: NaN, which becomes null,
+        # What orjson writes without an error and `tag` writes otherwise: NaN, which becomes null,
         # text with NUL, and keys that look like ours.
         hides = (b"null" in text and _may_hold_nan(value)) or b"\\u0000" in text
         if hides or (b'"$' in text and _TAGS.search(text)):
@@ -88,7 +67,7 @@ def decode(text: str | bytes) -> Any:
         is_tagged = '"$' in text and _TAGS_TEXT.search(text) is not None
     else:
         is_tagged = b'"$' in text and _TAGS.search(text) is not None
-    return _untag(value) if is_tagged else value
+    return untag(value) if is_tagged else value
 
 
 def is_long(value: Any, limit: int = 64 * 1024) -> bool:
@@ -151,7 +130,7 @@ def fingerprint(*parts: Any) -> str:
 
 def _encode_slowly(value: Any) -> bytes:
     try:
-        return orjson.dumps(_tag(value, "value"), option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(tag(value, "value"), option=orjson.OPT_SORT_KEYS)
     except RecursionError:
         raise NotEncodable("the value is nested too deeply, or contains itself") from None
     except NotEncodable:
@@ -162,167 +141,3 @@ def _encode_slowly(value: Any) -> bytes:
         raise NotEncodable(
             f"the value cannot be read: its own code raises {type(error).__name__}"
         ) from error
-
-
-def _tag(value: Any, path: str) -> Any:
-    """Replace what JSON cannot hold; `path` says where in the value we are."""
-    match value:
-        case None | bool():
-            return value
-        case Enum():
-            return _tag(value.value, path)
-        case str():
-            return _tag_text(value)
-        case int():
-            # By the type's own methods, here and below: a subclass may have others of its name.
-            whole = int.__index__(value)
-            return whole if -(2**63) <= whole < 2**63 else _tag_int(whole, path)
-        case float():
-            number = float.__float__(value)
-            return number if math.isfinite(number) else {"$float": str(number)}
-        case list() | tuple():
-            return [_tag(item, f"{path}[{i}]") for i, item in enumerate(value)]
-        case dict():
-            return _tag_dict(value, path)
-        case bytes() | bytearray():
-            return {"$bytes": base64.b64encode(value).decode()}
-        case date():
-            return _tag_date(value, path)
-        case Decimal():
-            return {"$decimal": Decimal.__str__(value)}
-        case UUID() | Secret():
-            return str(value) if isinstance(value, UUID) else {"$secret": value.name}
-    raise NotEncodable(
-        f"{path} is {type(value).__name__} ({_shown(value)}), which JSON cannot hold; "
-        f"return {_TYPES} only, for instance model.model_dump(mode='json')"
-    )
-
-
-def _shown(value: object) -> str:
-    try:
-        return repr(str(value)[:80])
-    except Exception as broken:  # noqa: BLE001 - an object's own __str__ is user code
-        return f"its __str__ raises {type(broken).__name__}"
-
-
-def _tag_int(value: int, path: str) -> Any:
-    try:
-        return {"$int": str(int(value))}
-    except ValueError:  # Python's own limit for text, which holds when it is read back, too
-        raise NotEncodable(
-            f"{path} is an integer of {value.bit_length()} bits, more than the 4,300 digits that "
-            "Python writes; keep it as text, for instance hex(value)"
-        ) from None
-
-
-def _tag_date(value: date, path: str) -> Any:
-    if not isinstance(value, datetime):
-        return {"$date": date.isoformat(value)}
-    if value.tzinfo is None:
-        raise NotEncodable(f"{path} is a datetime without a time zone: {value!r}; add UTC")
-    try:
-        moment = value.astimezone(UTC)
-        plain = datetime.combine(moment.date(), moment.time(), UTC).isoformat()
-        if moment.isoformat() == plain:
-            return {"$datetime": plain}
-    except OverflowError:
-        raise NotEncodable(
-            f"{path} is {value!r}, which lies outside of the years 1 to 9999 in UTC; "
-            "leave it out, or say None"
-        ) from None
-    raise NotEncodable(
-        f"{path} is a {type(value).__name__} that says more than a datetime holds: "
-        f"{moment.isoformat()}; give a datetime, or text"
-    )
-
-
-# Between two surrogates that JSON would read as one character.
-_PAIRS = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
-
-
-def _tag_text(text: str) -> Any:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        parts = [json.dumps(str.__str__(part))[1:-1] for part in _PAIRS.split(text)]
-        return {"$text": parts if len(parts) > 1 else parts[0]}
-    return {"$text": json.dumps(text)[1:-1]} if "\0" in text else str.__str__(text)
-
-
-def _tag_dict(value: dict[Any, Any], path: str) -> Any:
-    for key in value:
-        if not isinstance(key, str):
-            raise NotEncodable(f"{path} has the key {key!r}; JSON objects have text keys only")
-    if _needs_map(value):
-        return {"$map": [[_tag_text(k), _tag(value[k], f"{path}[{k!r}]")] for k in sorted(value)]}
-    return {str.__str__(key): _tag(item, f"{path}[{key!r}]") for key, item in value.items()}
-
-
-def _needs_map(keys: Iterable[str]) -> bool:
-    """Say whether a dict with these keys would be read as something else, or not at all."""
-    return any(key.startswith("$") or not isinstance(_tag_text(key), str) for key in keys)
-
-
-def _untag(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_untag(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    for key in value:
-        if key.startswith("$"):
-            return _untag_one(key, value[key] if len(value) == 1 else None)
-    return {key: _untag(item) for key, item in value.items()}
-
-
-def _untag_one(tag: str, content: Any) -> Any:
-    """Return what a tag stands for, if `encode` would write that so and no other way."""
-    try:
-        read = _READ.get(tag)
-        found = read(content) if read and type(content) in (str, list) else _UNREAD
-        # What a map holds was looked at on its way here.
-        if found is not _UNREAD and tag != "$map" and _tag(found, tag) != {tag: content}:
-            found = _UNREAD
-    except (ValueError, TypeError, ArithmeticError, NotEncodable):
-        found = _UNREAD
-    if found is _UNREAD:
-        raise ValueError(
-            f"{{{tag!r}: …}} holds what this version does not write there; if a newer one wrote "
-            "it, update the kit"
-        )
-    return found
-
-
-def _untag_map(content: Any) -> Any:
-    keys = [_untag(key) for key, _ in content]
-    if not all(type(key) is str for key in keys) or sorted(set(keys)) != keys:
-        return _UNREAD
-    if not _needs_map(keys):
-        return _UNREAD
-    return {key: _untag(item) for key, (_, item) in zip(keys, content, strict=True)}
-
-
-def _read_text(content: str | list[str]) -> str:
-    parts = [content] if isinstance(content, str) else content
-    return "".join([json.loads('"' + part + '"') for part in parts])
-
-
-def _read_secret(content: str) -> Any:
-    try:
-        return Secret(content)
-    except Misuse:
-        return _UNREAD
-
-
-_UNREAD = object()
-_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-_READ: Mapping[str, Callable[[Any], Any]] = {
-    "$text": _read_text,
-    "$bytes": partial(base64.b64decode, validate=True),
-    "$datetime": datetime.fromisoformat,
-    "$date": date.fromisoformat,
-    "$decimal": Decimal,
-    "$float": lambda content: _FLOATS.get(content, _UNREAD),
-    "$int": int,
-    "$map": _untag_map,
-    "$secret": _read_secret,
-}

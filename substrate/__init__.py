@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 from substrate.engine.client import Client, connect
 from substrate.engine.context.child import Child
-from substrate.engine.context.combinators import Winner
 from substrate.engine.context.context import Context
 from substrate.engine.context.decorator import durable
 from substrate.engine.context.pending import Pending
+from substrate.engine.context.race import Winner
 from substrate.engine.function.bound import Bound, bound
 from substrate.engine.function.function import Durable
 from substrate.engine.step.options import Done, NotDone

@@ -15,7 +15,7 @@ MUTANTS = {
     ),
     "tests/test_race.py::test_the_order_of_the_journal_decides": Mutant(
         "the last one wins",
-        ENGINE.format("context/combinators"),
+        ENGINE.format("context/race"),
         [("key=lambda promise: promise.seq", "key=lambda promise: -promise.seq")],
     ),
     "tests/test_children.py::test_many_children": Mutant(

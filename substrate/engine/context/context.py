@@ -27,14 +27,8 @@ from substrate.engine.context.call import (
     run_call,
 )
 from substrate.engine.context.child import Child, Spawn
-from substrate.engine.context.combinators import (
-    IsEnough,
-    Winner,
-    settle_all,
-    settle_enough,
-    settle_first,
-)
 from substrate.engine.context.gate import GateOutcome, GateRequest, await_gate, read_gate
+from substrate.engine.context.gather import settle_all
 from substrate.engine.context.listen import HEARD, Hearing
 from substrate.engine.context.operation_types import (
     Keyed0,
@@ -49,6 +43,7 @@ from substrate.engine.context.operation_types import (
     Undo,
 )
 from substrate.engine.context.pending import Pending
+from substrate.engine.context.race import IsEnough, Winner, settle_enough, settle_first
 from substrate.engine.context.receive import (
     POLL,
     annotation_of,

@@ -11,7 +11,7 @@ from substrate.agent.compaction import can_sum_up, sum_up
 from substrate.agent.confidence import Asked
 from substrate.agent.end import End
 from substrate.agent.events import TurnStart, emit
-from substrate.agent.history.rows import MODEL
+from substrate.agent.history.keys import MODEL
 from substrate.agent.model_call import ModelCall, model_step, next_model_call, note_reply
 from substrate.agent.panel import Make, ask_panel
 from substrate.agent.recorded import end_in, let_others_run, read, record_of, turn_ahead

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from typing_extensions import TypeForm
 
+from substrate.agent.history.keys import QUESTION
 from substrate.agent.notify import current_notify, tell
 from substrate.agent.policy import Policy
 from substrate.agent.shown import digest_of, shortened
@@ -30,9 +31,6 @@ from substrate.values.gates import GateKind, GateState, NewGate
 from substrate.values.records import JsonText
 
 T = TypeVar("T")
-
-QUESTION = "question"
-"""The name in the key of the gate of a question."""
 
 _FEWEST = 2  # choices among which somebody can choose
 

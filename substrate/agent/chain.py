@@ -14,7 +14,7 @@ The row's input is ``{frame, prev, add, digest}``:
 An entry of `add` is a key (a reply, a warning, what people said, the task in ``prompt.0``),
 ``{"results": [keys of tool calls]}``, ``{"problems": key}`` for what was wrong with a reply,
 ``{"task", "head", "summary"}`` for what stands in the place of all that was summed up, or a
-message's own JSON. `history.request_of` reads them back.
+message's own JSON. `history.request.request_of` reads them back.
 
 Invariants: a message that is not the very one that a row gave, such as a copy with other parts, is
 written as it is; a turn costs the same however long the conversation is.
@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from substrate.agent.history.rows import HEARD, name_in
+from substrate.agent.history.keys import HEARD, name_in
 from substrate.engine.context.context import Context
 from substrate.models.messages import Json, Message, Reply
 from substrate.store.blobs import make_blob

@@ -23,7 +23,8 @@ from substrate.agent.checks import (
 from substrate.agent.condition import needs_of
 from substrate.agent.confidence import Asked
 from substrate.agent.end import End, EndedBy, EndReason, Stop, Verdict
-from substrate.agent.history.rows import CHECK, MODEL, in_generation, value_of
+from substrate.agent.history.keys import CHECK, MODEL, in_generation
+from substrate.agent.history.rows import value_of
 from substrate.agent.history.usage import NOTHING
 from substrate.agent.hook_fault import fault_of
 from substrate.agent.hooks import checks_of

@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import chain
 
 from substrate.agent.events import TurnStart, emit
-from substrate.agent.history.rows import SUMMARY
+from substrate.agent.history.keys import SUMMARY
 from substrate.agent.model_call import ModelCall, model_step, next_model_call, reply_of
 from substrate.agent.recorded import before
 from substrate.agent.shorten import shortened, size

@@ -19,8 +19,8 @@ said and used; never while a child or a gate of it is open. Nothing it has decid
 
 from dataclasses import replace
 
+from substrate.agent.history.keys import ANSWER, MESSAGE
 from substrate.agent.history.result import spoken
-from substrate.agent.history.rows import ANSWER, MESSAGE
 from substrate.agent.talk import Carried, Talk
 from substrate.agent.task import Answer, Task
 from substrate.engine.context.context import Context

@@ -12,7 +12,8 @@ from substrate.agent.budget import told_by
 from substrate.agent.condition import Condition, needs_of
 from substrate.agent.end import Advice, End, Stop, Verdict
 from substrate.agent.handoff_tool import HandoffTool, target_of
-from substrate.agent.history.rows import HANDOFF, value_of
+from substrate.agent.history.keys import HANDOFF
+from substrate.agent.history.rows import value_of
 from substrate.agent.hook_fault import fault_of
 from substrate.agent.hooks import read
 from substrate.agent.prompt import opening

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from substrate.agent.chain import Chain
+from substrate.agent.history.keys import HEARD, MESSAGE, SIGNALLED, TOOLS
 from substrate.agent.history.result import spoken
-from substrate.agent.history.rows import HEARD, MESSAGE, SIGNALLED, TOOLS
 from substrate.agent.recorded import is_of_later_loop, turn_ahead
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context

@@ -16,7 +16,8 @@ from substrate.agent.answer_type import CORRECTIONS
 from substrate.agent.chain import Chain
 from substrate.agent.confidence import Asked
 from substrate.agent.events import ModelPassedOver, TextDelta, emit
-from substrate.agent.history.rows import MODEL, input_of
+from substrate.agent.history.keys import MODEL
+from substrate.agent.history.rows import input_of
 from substrate.agent.history.usage import usage_from
 from substrate.agent.hook_fault import fault_in_model_call, hook, hook_in_step
 from substrate.agent.tool import Tool

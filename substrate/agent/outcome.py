@@ -11,6 +11,7 @@ from typing import Any
 
 from substrate.agent.grant import DelegateFailed, Grant
 from substrate.agent.history.found import found_in
+from substrate.agent.history.keys import FOUND
 from substrate.agent.history.usage import summed
 from substrate.agent.share import Share
 from substrate.agent.task import Answer, Task
@@ -24,9 +25,6 @@ from substrate.values.codec import encode, fingerprint
 from substrate.values.errors import Misuse
 from substrate.values.ids import Key, PromiseId, RunId
 from substrate.values.records import JsonText, Kind, Promise, PromiseState
-
-FOUND = "found"
-"""The step that reads what children had found that have no whole answer."""
 
 
 @dataclass(frozen=True, slots=True)

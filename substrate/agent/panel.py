@@ -27,7 +27,7 @@ from pydantic import Field, create_model
 from substrate.agent.answer_type import TypedAnswer
 from substrate.agent.compaction import can_sum_up, sum_up
 from substrate.agent.events import TurnStart, emit
-from substrate.agent.history.rows import MODEL
+from substrate.agent.history.keys import MODEL
 from substrate.agent.history.usage import NOTHING, summed, usage_of
 from substrate.agent.hook_fault import HookRaised, hook
 from substrate.agent.model_call import (

@@ -10,15 +10,8 @@ Invariant: new hooks rule from the first turn on that has no record.
 import asyncio
 
 from substrate.agent.end import End, EndedBy, EndReason
-from substrate.agent.history.rows import (
-    MODEL,
-    PROMPT,
-    REVISION,
-    SUMMARY,
-    WARNING,
-    input_of,
-    value_of,
-)
+from substrate.agent.history.keys import MODEL, PROMPT, REVISION, SUMMARY, WARNING
+from substrate.agent.history.rows import input_of, value_of
 from substrate.agent.model_call import reply_of
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from substrate.agent.grant import Grant
-from substrate.agent.history.rows import CHECK, MODEL, MODEL_CALLS, SPENT, input_of
+from substrate.agent.history.keys import CHECK, MODEL, MODEL_CALLS, SPENT
+from substrate.agent.history.rows import input_of
 from substrate.agent.history.usage import NOTHING, summed
 from substrate.engine.context.context import Context
 from substrate.engine.step.step import Step

@@ -17,7 +17,7 @@ from itertools import chain as chain_of
 from typing import Any
 
 from substrate.agent.chain import Chain
-from substrate.agent.history.rows import CARRIED
+from substrate.agent.history.keys import CARRIED
 from substrate.agent.task import Task
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context

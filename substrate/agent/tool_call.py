@@ -19,8 +19,8 @@ from functools import partial
 from typing import Any
 
 from substrate.agent.approval import Allowed, Denied, allowed_before, decide_call
+from substrate.agent.history.keys import UNKNOWN_TOOL
 from substrate.agent.history.result import CallDenied, CallDeniedForGood
-from substrate.agent.history.rows import UNKNOWN_TOOL
 from substrate.agent.history.suspects import SUSPECTS
 from substrate.agent.hook_fault import hook
 from substrate.agent.tool import Tool

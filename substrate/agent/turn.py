@@ -47,8 +47,9 @@ from substrate.agent.ended import answer_in
 from substrate.agent.events import ToolStart, emit
 from substrate.agent.grant import Grant
 from substrate.agent.handing import refusals
+from substrate.agent.history.keys import MODEL, PROMPT, TOOLS, WARNING
 from substrate.agent.history.result import CallDeniedForGood, is_denied_for_good, result_of
-from substrate.agent.history.rows import MODEL, PROMPT, TOOLS, WARNING, value_of
+from substrate.agent.history.rows import value_of
 from substrate.agent.hook_fault import fault_of, hook
 from substrate.agent.hooks import model_of, tools_of
 from substrate.agent.model_call import MODEL_RETRY, note_reply, why_not_called

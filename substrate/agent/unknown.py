@@ -7,8 +7,9 @@ gate ``<call key>/unknown.0``, and what the model is told comes from both.
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from substrate.agent.history.keys import UNKNOWN
 from substrate.agent.history.result import is_unknown
-from substrate.agent.history.rows import UNKNOWN, tool_of
+from substrate.agent.history.rows import tool_of
 from substrate.agent.notify import current_notify, tell
 from substrate.agent.policy import ALWAYS, Policy
 from substrate.agent.shown import call_words, digest_of, shortened

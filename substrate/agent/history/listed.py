@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from substrate.agent.history.journal import legible_rows, readable_usages
-from substrate.agent.history.rows import MODEL
+from substrate.agent.history.keys import MODEL
 from substrate.agent.history.run import RunHistory
 from substrate.agent.history.totals import Totals
 from substrate.agent.history.usage import summed

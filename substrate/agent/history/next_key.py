@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from substrate.agent.history.rows import LOOP_NAMES, MODEL, PROMPT, TOOLS, calls_of, is_turn
+from substrate.agent.history.keys import LOOP_NAMES, MODEL, PROMPT, TOOLS
+from substrate.agent.history.rows import calls_of, is_turn
 from substrate.values.records import Kind, Promise
 
 

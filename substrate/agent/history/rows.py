@@ -1,121 +1,30 @@
-"""The rows of an agent: how they are named, and what each says. Pure.
+"""What each row of an agent says: one reading for each thing that it keeps. Pure.
 
-=============================  ====================================================================
-key                            what the row is
-=============================  ====================================================================
-``prompt.0``                   the task and the system prompt as the model was told them
-``heard.n``                    what people said to the run since, where somebody did
-``signalled.n``                a signal that came for a stop condition
-``check.n/<name>.k``           what a check said of the answer of turn n; k > 0: asked again
-``revision.n``                 what the model was told of an answer that went back to it
-``warning.n``                  what the model was told of its budget
-``summary.n``                  what the model wrote down of the transcript so far
-``model.n``                    a turn: what the model was asked, and its reply
-``model.n/<member>.k``         of a panel: what a member, or its judge, said for turn n
-``tools.n/<name>.k``           a tool call of turn n, under the name that the model gave
-``handoff.n``                  to which agent the conversation was given, and its prompt
-``spent.n``                    what the tools' own model calls used
-``answer.n``                   in a conversation: what was answered to ``prompt.n``
-``message.n``                  in a conversation: what was said next
-``carried.n``                  in a conversation: the messages that its next generation begins with
-=============================  ====================================================================
+How the rows are named, and which there are, is in `keys`.
 
-Invariants: these names are spelled here alone: the loop writes rows by them, and every reader knows
-rows by them. A reading never raises for a row of another kind: it says that there is nothing.
+Invariant: a reading never raises for a row of another kind: it says that there is nothing.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from substrate.engine.context.listen import HEARD
+from substrate.agent.history.keys import (
+    CHECK,
+    HANDOFF,
+    MODEL,
+    MODEL_CALLS,
+    PROMPT,
+    SCORE,
+    TOOLS,
+    in_generation,
+)
 from substrate.models.messages import Confidence, Json, PassedOver
 from substrate.models.providers.answer_schema import read_answer, taken_out
 from substrate.values.codec import decode
 from substrate.values.records import JsonText, Promise, PromiseState
 
-__all__ = [
-    "ANSWER",
-    "CARRIED",
-    "CHECK",
-    "HANDOFF",
-    "HEARD",
-    "LOOP_NAMES",
-    "MESSAGE",
-    "MODEL",
-    "MODEL_CALLS",
-    "PROMPT",
-    "REVISION",
-    "SCORE",
-    "SIGNALLED",
-    "SPENT",
-    "SUMMARY",
-    "TOOLS",
-    "UNKNOWN_TOOL",
-    "WARNING",
-    "CheckRow",
-    "ModelCallRow",
-    "PanelRow",
-    "PromptVersion",
-    "answer_of",
-    "calls_of",
-    "check_of",
-    "confidence_of",
-    "handoff_of",
-    "in_generation",
-    "input_of",
-    "invalid_of",
-    "is_tool_call",
-    "is_turn",
-    "is_vote",
-    "model_call_of",
-    "model_of",
-    "name_in",
-    "panel_of",
-    "passed_over_of",
-    "prompt_version_of",
-    "score_of",
-    "system_prompt_of",
-    "task_of",
-    "tool_of",
-    "value_of",
-    "words_of",
-]
-
-PROMPT = "prompt"
-MODEL = "model"
-SUMMARY = "summary"
-TOOLS = "tools"
-WARNING = "warning"
-REVISION = "revision"
-CHECK = "check"
-SIGNALLED = "signalled"
-SPENT = "spent"
-UNKNOWN = "unknown"
-HANDOFF = "handoff"
-ANSWER = "answer"
-CARRIED = "carried"
-
-MESSAGE = "message"
-"""What people say to a run is sent under this name; a conversation waits for it."""
-
-SCORE = "score"
-"""A step of a fork's own loop, whose value says how good the run's answer was."""
-
-UNKNOWN_TOOL = "unknown_tool"
-"""What a call is called in its key whose own name cannot stand there."""
-
-MODEL_CALLS = (MODEL, SUMMARY)
-"""The rows for which the loop itself asked a model."""
-
-LOOP_NAMES = frozenset(
-    {PROMPT, MODEL, TOOLS, SUMMARY, WARNING, REVISION, CHECK, HEARD, SIGNALLED, SPENT, HANDOFF}
-)
-"""What the canonical loop writes. A journal with other names is that of another loop."""
-
-_GENERATION = re.compile(r"^g\d+/")  # no key of a fork's has a part without an ordinal
 _PROMPT_FIELDS = {"system", "prompt", "version", "task", "granted"}
 
 
@@ -182,22 +91,11 @@ def input_of(row: Promise) -> dict[str, Json]:
     return given if isinstance(given, dict) else {}
 
 
-def name_in(key: str) -> str:
-    """Return the name in the last part of a key: ``search`` of ``tools.3/search.0``."""
-    return key.rpartition("/")[2].rpartition(".")[0]
-
-
-def in_generation(key: str) -> str:
-    """Return a key without the generation that it is of: ``model.0`` of ``g2/model.0``."""
-    return _GENERATION.sub("", key)
-
-
 def is_turn(row: Promise) -> bool:
     """Whether this is a reply of the model to the loop."""
     is_reply = row.name == MODEL and row.state is PromiseState.RESOLVED
-    return is_reply and "/" not in in_generation(
-        row.key
-    )  # below another key, a tool's own loop has asked
+    # Below another key, a tool's own loop has asked.
+    return is_reply and "/" not in in_generation(row.key)
 
 
 def is_vote(row: Promise) -> bool:

@@ -7,18 +7,9 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from substrate.agent.history.keys import ANSWER, HEARD, MESSAGE, PROMPT, in_generation, name_in
 from substrate.agent.history.result import spoken
-from substrate.agent.history.rows import (
-    ANSWER,
-    HEARD,
-    MESSAGE,
-    PROMPT,
-    in_generation,
-    is_tool_call,
-    name_in,
-    tool_of,
-    value_of,
-)
+from substrate.agent.history.rows import is_tool_call, tool_of, value_of
 from substrate.cli import format as wording
 from substrate.cli.show.row import STATE_STYLES, WORDS
 from substrate.models.messages import Text as Words

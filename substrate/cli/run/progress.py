@@ -30,9 +30,7 @@ from substrate.agent.events import (
     event_in,
     event_of,
 )
-from substrate.agent.history.next_key import next_key
-from substrate.agent.history.questions import Question
-from substrate.agent.history.rows import (
+from substrate.agent.history.keys import (
     ANSWER,
     CARRIED,
     HANDOFF,
@@ -40,9 +38,11 @@ from substrate.agent.history.rows import (
     PROMPT,
     REVISION,
     SPENT,
-    CheckRow,
     name_in,
 )
+from substrate.agent.history.next_key import next_key
+from substrate.agent.history.questions import Question
+from substrate.agent.history.rows import CheckRow
 from substrate.agent.history.totals import Totals
 from substrate.agent.history.undo import is_decision, undone_by, undos_in
 from substrate.agent.history.waits import wait_of

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 
 from rich.text import Text
 
+from substrate.agent.history.keys import MESSAGE
 from substrate.agent.history.questions import Question
-from substrate.agent.history.rows import MESSAGE
 from substrate.cli import format as wording
 from substrate.cli.invocation import Invocation
 from substrate.cli.show.waits import wait_words

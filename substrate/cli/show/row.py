@@ -12,10 +12,8 @@ from rich.text import Text
 
 from substrate.agent.grant import Grant, Unit
 from substrate.agent.history.accepted import Acceptance
+from substrate.agent.history.keys import MODEL_CALLS, REVISION, SUMMARY
 from substrate.agent.history.rows import (
-    MODEL_CALLS,
-    REVISION,
-    SUMMARY,
     PanelRow,
     answer_of,
     calls_of,

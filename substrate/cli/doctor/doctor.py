@@ -17,7 +17,8 @@ from substrate.cli.doctor.model import call_models, look_at_models, look_at_othe
 from substrate.cli.doctor.place import look_at_dotenv, look_at_place
 from substrate.cli.doctor.tools import look_at_tools
 from substrate.cli.exit import Exit
-from substrate.cli.fork import ForkBroken, agents_of, check_there, hooks_of, load_fork
+from substrate.cli.fork import agents_of, check_there, hooks_of, load_fork
+from substrate.cli.fork_code import ForkBroken
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import print_document
 from substrate.cli.screen import open_page, put

@@ -1,20 +1,10 @@
 """The commands by which people talk with an agent: their options and help."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from substrate.cli.environment import load_dotenv
-
-
-def _await(
-    command: Callable[..., Coroutine[None, None, int]], context: typer.Context, *given: Any
-) -> int:
-    load_dotenv(Path.cwd())
-    return asyncio.run(command(context.obj, *given))
+from substrate.cli.commands.begin import begin
 
 
 def chat(
@@ -39,7 +29,7 @@ def chat(
     """
     from substrate.cli.chat.chat import chat as chat_
 
-    return _await(chat_, context, id)
+    return begin(chat_, context, id)
 
 
 def say(
@@ -61,4 +51,4 @@ def say(
     """
     from substrate.cli.act.say import say as say_
 
-    return _await(say_, context, id, words, dedup)
+    return begin(say_, context, id, words, dedup)

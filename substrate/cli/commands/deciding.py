@@ -1,13 +1,10 @@
 """The commands by which people decide: gates and standing rules, with their options and help."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from substrate.cli.environment import load_dotenv
+from substrate.cli.commands.begin import begin
 from substrate.values.number import MOST
 
 _Gate = Annotated[
@@ -24,13 +21,6 @@ rules = typer.Typer(
     help="Standing rules: what is allowed, asked or denied without a word each time.",
     no_args_is_help=True,
 )
-
-
-def _await(
-    command: Callable[..., Coroutine[None, None, int]], context: typer.Context, *given: Any
-) -> int:
-    load_dotenv(Path.cwd())
-    return asyncio.run(command(context.obj, *given))
 
 
 def approvals(
@@ -50,7 +40,7 @@ def approvals(
     """
     from substrate.cli.act.approvals import approvals as approvals_
 
-    return _await(approvals_, context, run)
+    return begin(approvals_, context, run)
 
 
 def approve(
@@ -78,7 +68,7 @@ def approve(
     from substrate.cli.act.approvals import TypedDecision
     from substrate.cli.act.approvals import approve as approve_
 
-    return _await(approve_, context, TypedDecision(gate, why, by, digest), edit or ())
+    return begin(approve_, context, TypedDecision(gate, why, by, digest), edit or ())
 
 
 def deny(
@@ -95,7 +85,7 @@ def deny(
     from substrate.cli.act.approvals import TypedDecision
     from substrate.cli.act.approvals import deny as deny_
 
-    return _await(deny_, context, TypedDecision(gate, why, by, digest))
+    return begin(deny_, context, TypedDecision(gate, why, by, digest))
 
 
 def answer(
@@ -118,7 +108,7 @@ def answer(
     from substrate.cli.act.approvals import TypedDecision
     from substrate.cli.act.approvals import answer as answer_
 
-    return _await(answer_, context, TypedDecision(gate, why, by, digest), value)
+    return begin(answer_, context, TypedDecision(gate, why, by, digest), value)
 
 
 @rules.command("list")
@@ -126,7 +116,7 @@ def list_rules(context: typer.Context) -> int:
     """List the standing rules, oldest first."""
     from substrate.cli.act.rules import list_rules as list_
 
-    return _await(list_, context)
+    return begin(list_, context)
 
 
 @rules.command("add")
@@ -164,7 +154,7 @@ def add_rule(
     from substrate.cli.act.rules import NewRule
     from substrate.cli.act.rules import add_rule as add_
 
-    return _await(add_, context, NewRule(" ".join(rule), until, uses, tree, agent, why, by))
+    return begin(add_, context, NewRule(" ".join(rule), until, uses, tree, agent, why, by))
 
 
 @rules.command("remove")
@@ -178,4 +168,4 @@ def remove_rule(
     """
     from substrate.cli.act.rules import remove_rule as remove_
 
-    return _await(remove_, context, rule)
+    return begin(remove_, context, rule)

@@ -14,13 +14,12 @@ from pydantic import BeforeValidator, Field
 from skills.web import fetch_url
 from substrate import Context, Misuse, Retry, durable
 from substrate.agent.end import End, EndReason
-from substrate.agent.faults import (
+from substrate.agent.hook_checks import (
     answer_fault,
     brought_fault,
     checks_fault,
     model_fault,
     prompt_fault,
-    stop_fault,
     tools_fault,
 )
 from substrate.agent.prompt import Prompt
@@ -36,6 +35,7 @@ from substrate.agent.stop import (
     refused,
     signalled,
 )
+from substrate.agent.stop_trial import stop_fault
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool, tool
 from substrate.models.model import Model

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from substrate import Context
-from substrate.agent.faults import tools_fault
+from substrate.agent.hook_checks import tools_fault
 from substrate.agent.tool import tool
 
 

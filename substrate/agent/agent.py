@@ -22,8 +22,8 @@ from typing import Any
 
 from substrate.agent.checks import Check, Checks
 from substrate.agent.end import Stop
-from substrate.agent.faults import hooks_fault
 from substrate.agent.history.keys import LOOP_NAMES
+from substrate.agent.hook_checks import hooks_fault
 from substrate.agent.loop import Hooks, begin
 from substrate.agent.outcome import Outcome, outcomes_of
 from substrate.agent.prompt import Prompt, Text

@@ -10,8 +10,9 @@ from substrate.agent.checks import Checks
 from substrate.agent.checks import checks_of as as_checks
 from substrate.agent.condition import needs_of
 from substrate.agent.end import Verdict
-from substrate.agent.faults import same_name, undeclared, verdict_fault
+from substrate.agent.hook_checks import same_name
 from substrate.agent.hook_fault import hook
+from substrate.agent.stop_trial import undeclared, verdict_fault
 from substrate.agent.tool import Tool, as_tool
 from substrate.engine.context.context import Context
 from substrate.engine.function.place import in_place

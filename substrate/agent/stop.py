@@ -12,8 +12,8 @@ from substrate.agent.condition import Condition, Needs, confidences, joined
 from substrate.agent.confidence import confident
 from substrate.agent.end import Advice, End, EndedBy, EndReason, Measure, Stop, Verdict
 from substrate.agent.ended import answer_in, declined, nothing_more
-from substrate.agent.faults import condition_fault, verdict_fault
 from substrate.agent.signalled import signalled
+from substrate.agent.stop_trial import condition_fault, verdict_fault
 from substrate.agent.transcript import Transcript
 from substrate.models.messages import StopReason, ToolMessage
 from substrate.values.clock import seconds_of

@@ -14,8 +14,14 @@ from types import ModuleType
 from typing import Any
 
 from substrate.agent.conversation import Conversation, conversation_of
-from substrate.agent.faults import HOOK_CHECKS, OPTIONAL_CHECKS, brought_fault, hooks_fault, judges
 from substrate.agent.handoff_tool import handoff_fault
+from substrate.agent.hook_checks import (
+    HOOK_CHECKS,
+    OPTIONAL_CHECKS,
+    brought_fault,
+    hooks_fault,
+    judges,
+)
 from substrate.agent.tool import Tool, as_tool
 from substrate.cli.fork_code import (
     ForkBroken,

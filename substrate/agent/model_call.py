@@ -19,10 +19,10 @@ from substrate.agent.events import ModelPassedOver, TextDelta, emit
 from substrate.agent.history.keys import MODEL
 from substrate.agent.history.rows import input_of
 from substrate.agent.history.usage import usage_from
-from substrate.agent.hook_fault import fault_in_model_call, hook, hook_in_step
+from substrate.agent.hook_fault import fault_in_model_call, hook
 from substrate.agent.tool import Tool
-from substrate.agent.tool_call import check_call
 from substrate.agent.transcript import Transcript
+from substrate.agent.valid_reply import longest_outputs, validated
 from substrate.engine.context.context import Context
 from substrate.engine.failure import error_of
 from substrate.engine.function.returns import Measured
@@ -30,7 +30,7 @@ from substrate.engine.step.step import Step
 from substrate.models.fallback_reason import FallbackReason
 from substrate.models.frame import frame
 from substrate.models.limits.model_limits import ModelLimits, shared_limits
-from substrate.models.messages import Invalid, Json, PassedOver, Reply, StopReason, Text, Usage
+from substrate.models.messages import Json, PassedOver, Reply, StopReason, Text, Usage
 from substrate.models.model import PATIENCE, Model
 from substrate.models.panel import Panel
 from substrate.models.request import Request
@@ -119,10 +119,10 @@ def next_model_call(
         version=transcript.version,
         passed=_models_passed_over(turns[:turn], tries),
         validate=partial(
-            _validated,
+            validated,
             {each.name: each for each in tools},
             typed,
-            _limits(answering),
+            longest_outputs(answering),
             is_last=turn == len(turns) - 1 and missed + 1 >= tries,
         ),
     )
@@ -217,69 +217,6 @@ def _add_usage(before: Json, more: Json) -> Json:
     both = usage_from(before) + usage_from(more)
     named = {"model": more["model"]} if "model" in more else {}
     return {**named, **both.to_json()}
-
-
-def _validated(
-    tools: dict[str, Tool],
-    typed: Asked | None,
-    limits: Mapping[str, int | None],
-    reply: Reply,
-    *,
-    is_last: bool,
-) -> Reply:
-    """Return the reply, marked where none of its calls can be made, or it is no answer."""
-    if reply.stop is StopReason.REFUSAL:
-        return reply  # which is an answer, and ends the loop
-    problem: str | None = None
-    if reply.stop is StopReason.LENGTH and (reply.tool_calls or not reply.text.strip()):
-        problem = _cut_off(reply, limits)
-    elif reply.tool_calls:
-        with hook_in_step("tools"):
-            problem = _problems(tools, reply)
-    elif typed is not None:
-        with hook_in_step("answer"):
-            problem = typed.problem(reply)
-            reply = reply if problem else typed.marked(reply)
-    elif not reply.text.strip():
-        problem = "Your reply was empty. Give your answer in words, or call a tool."
-    return reply if problem is None else replace(reply, invalid=Invalid(problem, is_last))
-
-
-def _problems(tools: dict[str, Tool], reply: Reply) -> str | None:
-    """Say what is wrong with the calls of a reply; None where at least one can be made."""
-    problems = []
-    for call in reply.tool_calls:
-        checked = check_call(tools, call)
-        if not isinstance(checked, str):
-            return None
-        problems.append(checked)
-    return "\n".join(problems)
-
-
-def why_not_called(reply: Reply) -> str | None:
-    """Say why no call of a reply is made; None where its calls are meant.
-
-    The last call of a reply that was cut off is not whole, though it may look so; a reply that its
-    provider refused or filtered is to have no effect.
-    """
-    if reply.stop is StopReason.LENGTH:
-        return reply.invalid.problems if reply.invalid else _cut_off(reply, {})
-    if reply.stop is StopReason.REFUSAL:
-        return "not called: the reply that asks for it was refused"
-    return None
-
-
-def _cut_off(reply: Reply, limits: Mapping[str, int | None]) -> str:
-    limit = limits.get(reply.model)
-    size = f" ({limit} tokens)" if limit else ""
-    done = "nothing of this reply was executed" if reply.tool_calls else "nothing of it came"
-    return f"cut off at the longest output{size}: {done}; make it shorter"
-
-
-def _limits(model: Model) -> dict[str, int | None]:
-    """Return the longest output of each model that may answer, by its name; None is its own."""
-    others = [each.model for each in model.successors if isinstance(each.model, Model)]
-    return {each.name: each.max_output_tokens for each in (*others, model)}
 
 
 def _with_remedy(error: ContextOverflow) -> ContextOverflow:

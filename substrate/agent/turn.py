@@ -52,7 +52,7 @@ from substrate.agent.history.result import CallDeniedForGood, is_denied_for_good
 from substrate.agent.history.rows import value_of
 from substrate.agent.hook_fault import fault_of, hook
 from substrate.agent.hooks import model_of, tools_of
-from substrate.agent.model_call import MODEL_RETRY, note_reply, why_not_called
+from substrate.agent.model_call import MODEL_RETRY, note_reply
 from substrate.agent.prompt import Prompt, Text, opening
 from substrate.agent.recorded import (
     before,
@@ -71,6 +71,7 @@ from substrate.agent.tool import Tool
 from substrate.agent.tool_call import call_of
 from substrate.agent.transcript import Transcript
 from substrate.agent.unknown import settle_unknown
+from substrate.agent.valid_reply import why_not_called
 from substrate.agent.verdict import verdict
 from substrate.engine.context.context import Context
 from substrate.engine.failure import decode_failure

@@ -3,7 +3,7 @@
 Both dialects say the same: a message is the fact, the value and what to do.
 """
 
-from substrate.store import rows
+from substrate.store import sql
 from substrate.values.codec import encode
 from substrate.values.errors import CheckpointRefused, RunEnded
 from substrate.values.ids import RunId
@@ -52,7 +52,7 @@ def takes_no_signal(run: Run, signal: Signal, now: int) -> RunEnded:
 def spent(run_id: RunId, last_seq: int, epoch: int, generation: int) -> str:
     """Return why a run is paused that has no next number."""
     column, value, right = "last_seq", last_seq, "the highest seq of its rows in promises"
-    if max(epoch, generation) >= rows.LAST_COUNT:
+    if max(epoch, generation) >= sql.LAST_COUNT:
         column, value = ("epoch", epoch) if epoch >= generation else ("generation", generation)
         right = "the highest that its rows in promises have"
     return (

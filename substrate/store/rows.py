@@ -4,18 +4,16 @@ The columns of `runs` and `promises` that are read have the names of the fields 
 `Promise`, and are read in the order of the fields: a field that is added there is read here, too.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import timedelta
 from operator import attrgetter
 from typing import Any
 
-import orjson
-
 from substrate.store.blobs import identity_of
 from substrate.store.broken import Stuck
 from substrate.values.errors import IdTaken
-from substrate.values.ids import Key, PromiseId, RunId, lane_of, part_of, promise_id, root_of
+from substrate.values.ids import Key, lane_of, part_of, promise_id, root_of
 from substrate.values.records import (
     OWN_KEY,
     UNWIND_KEY,
@@ -35,9 +33,7 @@ from substrate.values.records import (
     Promise,
     PromiseState,
     Run,
-    RunFilter,
     RunStatus,
-    Sketch,
     Written,
     generation_key,
 )
@@ -95,152 +91,12 @@ _OF_PROMISE = _conversions(
 _MINUTE_MS = 60_000
 
 
-def id_list(ids: Iterable[str]) -> str:
-    """Return ids as the JSON that a statement of SQLite reads as a list."""
-    return orjson.dumps(list(ids)).decode()
-
-
-LAST_NUMBER, LAST_COUNT = 9_007_199_254_740_991, 2_000_000_000
-"""The last change number, and the last claim, generation and wake version, that a row takes."""
-
-_NEARLY = LAST_NUMBER - 1000  # so near to the end there is no number left for what is written
-
-IS_SPENT = f"(last_seq >= {_NEARLY} OR epoch >= {LAST_COUNT} OR generation >= {LAST_COUNT})"
-HAS_NUMBERS = f"last_seq < {_NEARLY}"
-"""Conditions on a row of `runs`: it has no next number, say since one was edited by hand; it has.
-
-A run that takes no number is paused where something is refused for that, and holds up no other: see
-`spent` of both dialects.
-"""
-
-NEXT_WAKE = f"CASE WHEN wake_version < {LAST_COUNT} THEN wake_version + 1 ELSE 0 END"
-"""The next wake version. It is only compared for being the same, so after the last comes the first.
-"""
-
-NOT_MOVED = """
-   AND (promises.run_id = excluded.run_id
-        OR excluded.kind IN ('run', 'child')
-           AND (excluded.state <> 'pending' OR excluded.error IS NOT NULL))
-"""
-"""Why a pending row is written over: it is of the journal that it is written to.
-
-One that was moved to another run by hand would stay there, and its run would write it at each
-replay. The outcome of a run is written wherever it stands, and so is why a run is paused.
-"""
-
-AMONG_THESE = """id IN (SELECT value FROM json_each(:ids))
-                    AND part IN (SELECT value FROM json_each(:parts))"""
-"""A condition of SQLite, with `these` as its parameters."""
-
-
-def these(ids: Iterable[str]) -> dict[str, str]:
-    """Return what `AMONG_THESE` is given."""
-    return {"ids": id_list(ids), "parts": orjson.dumps(parts_of(ids)).decode()}
-
-
-def parts_of(ids: Iterable[str]) -> list[int]:
-    """Return in which parts these ids lie."""
-    return sorted({part_of(each) for each in ids})
-
-
-def range_of(prefix: str) -> tuple[str, str]:
-    """Return the first id that begins so, and the first behind all that do."""
-    # Ids are compared by code point in both dialects (BINARY, COLLATE "C"), as Python does.
-    return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
-
-
-ASKING = "'signal', 'gate'"
-"""The kinds of promises that somebody outside is to answer, as a list in SQL."""
-
-MOST_ASKED = 20
-"""How many questions of one tree a list reads."""
-
-MOST_OPEN = 100
-"""How many open promises of one run a list reads."""
-
-
-def conditions_of(status: RunStatus | None, also: RunFilter) -> list[str]:
-    """Return which conditions of a list hold, of those that both dialects have under these names.
-
-    What nobody asked for is left out of the statement, so that the index of what was asked is used.
-    """
-    asked = {
-        "status": status is not None,
-        "roots": status is None and not also.names_children,
-        "function": also.function is not None,
-        "since": also.since is not None,
-        "until": also.until is not None,
-        "prefix": also.prefix != "",
-        "asking": also.is_asking,
-    }
-    return [name for name, is_asked in asked.items() if is_asked]
-
-
-def wanted_of(status: RunStatus | None, limit: int, also: RunFilter) -> dict[str, Any]:
-    """Return what the conditions of a list are given."""
-    first, end = range_of(also.prefix) if also.prefix else ("", "")
-    return {
-        "status": None if status is None else str(status),  # a member, or its word
-        "limit": limit,
-        "function": also.function,
-        "since": also.since,
-        "until": also.until,
-        "first": first,
-        "end": end,
-    }
-
-
-def sketched(
-    ids: Iterable[RunId],
-    own: Iterable[Row],
-    counts: Iterable[Row],
-    open_: Mapping[RunId, tuple[Promise, ...]],
-    used: Iterable[Row],
-) -> dict[RunId, Sketch]:
-    """Put together what was read of runs: their own rows, counts, what is open, what was used."""
-    texts = {row[0]: (row[1], row[2]) for row in own}
-    numbers = {row[0]: (row[1], row[2]) for row in counts}
-    usages: dict[str, list[tuple[PromiseId, JsonText]]] = {}
-    for id_, promise_, usage in used:
-        usages.setdefault(id_, []).append((PromiseId(promise_), JsonText(usage)))
-    return {
-        id_: Sketch(
-            *texts.get(id_, (None, None)),
-            *numbers.get(id_, (0, 0)),
-            open_.get(id_, ()),
-            tuple(usages.get(id_, ())),
-        )
-        for id_ in ids
-    }
-
-
-def ranges_of(prefix: str, skipping: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the ranges of the ids that begin so, without those that go on with one of these."""
-    first, end = range_of(prefix)
-    for each in sorted(skipping):
-        skipped, after = range_of(prefix + each)
-        yield first, skipped
-        first = after
-    yield first, end
-
-
 def run(row: Row) -> Run:
     """Make a run of `RUN_COLUMNS`. Raises `ValueError` for a word that is none of ours."""
     values = list(row)
     for place, convert in _OF_RUN:
         values[place] = convert(values[place])
     return Run(*values)
-
-
-def listed(found: Iterable[Row], stuck: Stuck) -> Sequence[Run]:
-    """Return the runs of rows that can be read; note the others."""
-    readable = []
-    for row in found:
-        try:
-            readable.append(run(row))
-        except ValueError as error:
-            stuck.note(row[0], error)
-    return readable
 
 
 def promise(row: Row) -> Promise:

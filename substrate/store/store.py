@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar
 
-from substrate.store import rows
+from substrate.store import listing, rows
 from substrate.store.backend import Backend, HeartbeatConnection, Work
 from substrate.store.blobs import offload
 from substrate.store.broken import Stuck
@@ -104,7 +104,7 @@ class Store:
     ) -> Sequence[Run]:
         """Return root runs, newest first; with a status or a function, children too."""
         found = await self._db.scan(self._sql.sketches.list_runs, status, limit, also)
-        return rows.listed(found, self._stuck)
+        return listing.listed(found, self._stuck)
 
     async def sketches(self, ids: Sequence[RunId], name: str) -> Mapping[RunId, Sketch]:
         """Return what a list tells of these runs; `name` is that of the steps to be counted.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from substrate.store import rows
+from substrate.store import sql
 from substrate.store.blobs import open_blob, opened_blobs
 from substrate.store.postgres.session import Cursor
 from substrate.values.ids import RunId, part_of, root_of
@@ -49,6 +49,6 @@ async def read_blob(db: Cursor, run_id: RunId, digest: str) -> bytes | None:
 
 async def read_blobs(db: Cursor, roots: Sequence[str], digests: Sequence[str]) -> dict[str, bytes]:
     """Return the contents of those blobs of these trees that are there and whole, by hash."""
-    asked = (roots, rows.parts_of(roots), digests)
+    asked = (roots, sql.parts_of(roots), digests)
     cursor = await db.execute(_SELECT_BLOBS, asked, binary=True)
     return opened_blobs(await cursor.fetchall())

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from substrate.store import refusals, rows
+from substrate.store import refusals, rows, sql
 from substrate.store.blobs import offload, offload_payload
 from substrate.store.postgres.blobs import insert_blobs
 from substrate.store.postgres.fenced_commit import LOCK, write_batch
@@ -43,7 +43,7 @@ WITH locked AS MATERIALIZED (
 )
 UPDATE runs
    SET cancel_requested = true,
-       wake_version = {rows.NEXT_WAKE},
+       wake_version = {sql.NEXT_WAKE},
        rank = CASE WHEN status IN ('suspended', 'paused') THEN %(now)s ELSE rank END,
        status = CASE WHEN status IN ('suspended', 'paused') THEN 'ready' ELSE status END
  WHERE part = %(part)s AND id = ANY (ARRAY(SELECT id FROM locked))
@@ -215,7 +215,7 @@ async def _close_open(db: Cursor, where: dict[str, Any]) -> None:
 # The run, and the parent in whose journal its promise stands. The fence is compared in Python, by
 # who has the lock: until COMMIT no other claim can begin.
 _LOCK_FENCED = f"""
-SELECT id, epoch, lease_owner, NOT ({rows.HAS_NUMBERS})
+SELECT id, epoch, lease_owner, NOT ({sql.HAS_NUMBERS})
   FROM runs
  WHERE id = ANY (%(ids)s) AND part = %(part)s
  {LOCK}

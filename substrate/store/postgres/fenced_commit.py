@@ -18,7 +18,7 @@ import orjson
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from substrate.store import rows
+from substrate.store import rows, sql
 from substrate.store.blobs import PAYLOADS
 from substrate.store.postgres.blobs import insert_blobs
 from substrate.store.postgres.promises import read_promise
@@ -123,7 +123,7 @@ WITH batch AS MATERIALIZED (
     UPDATE runs
        SET last_seq = runs.last_seq + changes.seqs,
            crashes = CASE WHEN changes.is_settled THEN 0 ELSE runs.crashes END,
-           wake_version = CASE WHEN runs.wake_version > {rows.LAST_COUNT} - changes.wakes THEN 0
+           wake_version = CASE WHEN runs.wake_version > {sql.LAST_COUNT} - changes.wakes THEN 0
                                ELSE runs.wake_version + changes.wakes END,
            need = greatest(runs.need - changes.wakes, 0),
            rank = CASE WHEN runs.status = 'suspended' AND changes.wakes > 0
@@ -153,7 +153,7 @@ WITH batch AS MATERIALIZED (
            error = excluded.error, usage = excluded.usage, attempts = excluded.attempts,
            undo = excluded.undo, epoch = excluded.epoch, settled_at = excluded.settled_at
      WHERE promises.state = 'pending'
-     {rows.NOT_MOVED}
+     {sql.NOT_MOVED}
     RETURNING id, seq
 
 -- spawned: the runs of new children, in the same commit as their promises. An undo's child has no

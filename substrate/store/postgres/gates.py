@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg import Rollback
 
-from substrate.store import gate_rows, rows
+from substrate.store import gate_rows, rows, sql
 from substrate.store.blobs import offload, offload_payload
 from substrate.store.postgres.blobs import insert_blobs
 from substrate.store.postgres.fenced_commit import LOCK, write_batch
@@ -211,6 +211,6 @@ _SELECT_BY_CODE = f"""
 
 async def gates_by_code(db: Cursor, code: str, limit: int) -> Sequence[Gate]:
     """Return the gates whose code begins so, newest first."""
-    first, end = rows.range_of(code)
+    first, end = sql.range_of(code)
     asked = {"first": first, "end": end, "limit": limit}
     return gate_rows.gates(await (await db.execute(_SELECT_BY_CODE, asked)).fetchall())

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from substrate.store import rows
+from substrate.store import rows, sql
 from substrate.store.blobs import digests_in, inflate
 from substrate.store.postgres.blobs import read_blobs
 from substrate.store.postgres.session import Cursor
@@ -32,7 +32,7 @@ SELECT {rows.PROMISE_COLUMNS}
 
 async def read_promises(db: Cursor, ids: Sequence[str]) -> dict[str, Promise]:
     """Return those of the promises that there are, by id."""
-    cursor = await db.execute(_SELECT_PROMISES, (list(ids), rows.parts_of(ids)))
+    cursor = await db.execute(_SELECT_PROMISES, (list(ids), sql.parts_of(ids)))
     return {promise.id: promise for promise in await load_promises(db, await cursor.fetchall())}
 
 
@@ -63,7 +63,7 @@ async def read_usages(
 ) -> Sequence[tuple[PromiseId, JsonText]]:
     """Return what the promises have used whose id begins so, and does not go on so."""
     found: list[tuple[PromiseId, JsonText]] = []
-    for first, end in rows.ranges_of(prefix, skipping):
+    for first, end in sql.ranges_of(prefix, skipping):
         given = {"first": first, "end": end, "part": part_of(prefix)}
         cursor = await db.execute(_SELECT_USAGES, given)
         found += [(PromiseId(row[0]), JsonText(row[1])) for row in await cursor.fetchall()]
@@ -80,7 +80,7 @@ SELECT 1
 
 async def has_open_runs(db: Cursor, prefix: str) -> bool:
     """Return whether a run whose id begins so has not ended."""
-    first, end = rows.range_of(prefix)
+    first, end = sql.range_of(prefix)
     given = {"first": first, "end": end, "part": part_of(prefix)}
     cursor = await db.execute(_HAS_OPEN_RUNS, given)
     return await cursor.fetchone() is not None
@@ -98,7 +98,7 @@ SELECT {rows.PROMISE_COLUMNS}
 
 async def read_open(db: Cursor, prefix: str, kind: Kind, limit: int) -> Sequence[Promise]:
     """Return the pending promises of a kind whose id begins so, in order of id."""
-    first, end = rows.range_of(prefix)
+    first, end = sql.range_of(prefix)
     given = {"first": first, "end": end, "part": part_of(prefix), "kind": kind.value}
     cursor = await db.execute(_SELECT_OPEN, given | {"limit": limit})
     return await load_promises(db, await cursor.fetchall())

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import psycopg
 
-from substrate.store import rows
+from substrate.store import sql
 from substrate.store.broken import Stuck
 from substrate.store.crashes import AfterCrash, Loss, LostRun, after_crash
 from substrate.store.postgres.dead_workers import WorkerSeen
@@ -148,7 +148,7 @@ async def _locked(db: Cursor, owner: Owner, lost: Sequence[LostRun]) -> Sequence
     """
     parents = {run.parent_id for run in lost if run.is_suspect and run.parent_id}
     ids = [*parents, *(run.id for run in lost)]
-    cursor = await db.execute(_LOCK_LOST, {"owner": owner, "ids": ids, "parts": rows.parts_of(ids)})
+    cursor = await db.execute(_LOCK_LOST, {"owner": owner, "ids": ids, "parts": sql.parts_of(ids)})
     found = await cursor.fetchall()
     locked = {row[0] for row in found}
     ours = [LostRun.of(*row[:-1]) for row in found if row[-1]]

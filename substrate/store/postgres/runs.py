@@ -5,7 +5,7 @@ Each function is one transaction.
 
 from collections.abc import Sequence
 
-from substrate.store import refusals, rows
+from substrate.store import refusals, rows, sql
 from substrate.store.blobs import digest_in, load, offload_input
 from substrate.store.postgres.blobs import insert_blobs, read_blobs
 from substrate.store.postgres.fenced_commit import LOCK
@@ -136,7 +136,7 @@ async def claim_these(
     db: Cursor, lane: str, ids: Sequence[RunId], owner: Owner
 ) -> Sequence[rows.Claimed]:
     """Take those of these runs of a lane that are ready, as `claim_runs` does."""
-    these = {"ids": list(ids), "parts": rows.parts_of(ids)}
+    these = {"ids": list(ids), "parts": sql.parts_of(ids)}
     asked = {"lane": lane, "limit": len(ids), "owner": owner, **these}
     return await _claimed(db, await db.execute(_CLAIM_THESE, asked))
 

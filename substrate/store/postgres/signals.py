@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from substrate.store import refusals, rows
+from substrate.store import refusals, rows, sql
 from substrate.store.blobs import offload
 from substrate.store.postgres.fenced_commit import LOCK, write_batch
 from substrate.store.postgres.promises import read_promise
@@ -39,7 +39,7 @@ _SEND = f"""
 WITH woken AS (
     UPDATE runs
        SET last_seq = last_seq + 1,
-           wake_version = {rows.NEXT_WAKE},
+           wake_version = {sql.NEXT_WAKE},
            rank = CASE WHEN status = 'suspended' AND epoch > 0 THEN %(now)s ELSE rank END,
            status = CASE WHEN status = 'suspended' AND epoch > 0 THEN 'ready' ELSE status END
      WHERE id = %(run_id)s AND part = %(part)s

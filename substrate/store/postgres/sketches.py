@@ -5,7 +5,7 @@ Each function is one transaction, of a bounded number of statements however many
 
 from collections.abc import Mapping, Sequence
 
-from substrate.store import rows
+from substrate.store import listing, rows, sql
 from substrate.store.postgres.promises import load_promises
 from substrate.store.postgres.session import Cursor
 from substrate.values.ids import RunId, part_of
@@ -32,7 +32,7 @@ _CONDITIONS = {
                  FROM promises AS asked
                 WHERE asked.part = runs.part
                   AND asked.id > runs.id || '#' AND asked.id < runs.id || '$'
-                  AND asked.kind IN ({rows.ASKING}) AND asked.state = 'pending')""",
+                  AND asked.kind IN ({listing.ASKING}) AND asked.state = 'pending')""",
 }
 
 
@@ -40,9 +40,9 @@ async def list_runs(
     db: Cursor, status: RunStatus | None, limit: int, also: RunFilter
 ) -> Sequence[rows.Row]:
     """Return the rows of root runs, or of all that are meant, newest first."""
-    chosen = [_CONDITIONS[name] for name in rows.conditions_of(status, also)]
+    chosen = [_CONDITIONS[name] for name in listing.conditions_of(status, also)]
     statement = _SELECT_RUNS.format(conditions="\n   AND ".join(chosen) or "true")
-    cursor = await db.execute(statement, rows.wanted_of(status, limit, also))
+    cursor = await db.execute(statement, listing.wanted_of(status, limit, also))
     return await cursor.fetchall()
 
 
@@ -76,14 +76,14 @@ async def read_sketches(db: Cursor, ids: Sequence[RunId], name: str) -> Mapping[
     """Return what a list tells of these runs, by id."""
     asked = {
         "ids": list(ids),
-        "parts": rows.parts_of(ids),
+        "parts": sql.parts_of(ids),
         "parts_of_ids": [part_of(each) for each in ids],
         "name": name,
     }
     own = await (await db.execute(_SELECT_OWN, asked)).fetchall()
     counts = await (await db.execute(_COUNT_SETTLED, asked)).fetchall()
     used = await (await db.execute(_SELECT_USED, asked)).fetchall()
-    return rows.sketched(ids, own, counts, await read_open(db, ids), used)
+    return listing.sketched(ids, own, counts, await read_open(db, ids), used)
 
 
 _SELECT_OPEN = f"""
@@ -95,7 +95,7 @@ SELECT {", ".join(f"found.{each}" for each in rows.PROMISE_FIELDS)}
          WHERE run_id = listed.id AND part = listed.part AND kind <> 'run'
            AND (state = 'pending' OR key = '{UNWIND_KEY}')
          ORDER BY seq
-         LIMIT {rows.MOST_OPEN}) AS found
+         LIMIT {listing.MOST_OPEN}) AS found
 """
 
 
@@ -119,10 +119,10 @@ SELECT listed.id, {", ".join(f"found.{each}" for each in rows.PROMISE_FIELDS)}
          WHERE asked.part = listed.part
            AND asked.id > (listed.id || '#') COLLATE "C"
            AND asked.id < (listed.id || '$') COLLATE "C"
-           AND asked.kind IN ({rows.ASKING}) AND asked.state = 'pending'
+           AND asked.kind IN ({listing.ASKING}) AND asked.state = 'pending'
            AND asks.ended_at IS NULL AND NOT asks.cancel_requested
          ORDER BY asked.id
-         LIMIT {rows.MOST_ASKED}) AS found
+         LIMIT {listing.MOST_ASKED}) AS found
 """
 
 

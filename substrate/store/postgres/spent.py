@@ -3,7 +3,7 @@
 Each function is one transaction, or part of one.
 """
 
-from substrate.store import refusals, rows
+from substrate.store import refusals, rows, sql
 from substrate.store.postgres.blobs import insert_blobs
 from substrate.store.postgres.promises import read_promise
 from substrate.store.postgres.session import Cursor
@@ -17,10 +17,10 @@ UPDATE runs
    SET status = CASE WHEN status IN ('ready', 'running', 'suspended') THEN 'paused'
                      ELSE status END,
        lease_owner = NULL,
-       last_seq = least(last_seq, {rows.LAST_NUMBER}),
-       epoch = least(epoch, {rows.LAST_COUNT}),
-       generation = least(generation, {rows.LAST_COUNT})
- WHERE id = %(id)s AND part = %(part)s AND {rows.IS_SPENT}
+       last_seq = least(last_seq, {sql.LAST_NUMBER}),
+       epoch = least(epoch, {sql.LAST_COUNT}),
+       generation = least(generation, {sql.LAST_COUNT})
+ WHERE id = %(id)s AND part = %(part)s AND {sql.IS_SPENT}
 RETURNING last_seq, epoch, generation
 """
 

@@ -5,7 +5,7 @@ Each function is one statement, and so one transaction.
 
 from collections.abc import Sequence
 
-from substrate.store import rows
+from substrate.store import rows, sql
 from substrate.store.postgres.promises import load_promises
 from substrate.store.postgres.session import Cursor
 from substrate.values.ids import RunId, part_of
@@ -84,7 +84,7 @@ WITH due AS MATERIALIZED (
        FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE runs
-   SET status = 'ready', rank = %(now)s, wake_version = {rows.NEXT_WAKE}
+   SET status = 'ready', rank = %(now)s, wake_version = {sql.NEXT_WAKE}
  WHERE id = ANY (ARRAY(SELECT id FROM due)) AND part = ANY (ARRAY(SELECT part FROM due))
 RETURNING id
 """
@@ -106,7 +106,7 @@ async def wake_due_runs(
 
 async def wake_these(db: Cursor, now: int, ids: Sequence[RunId]) -> Sequence[RunId]:
     """Make those of these runs ready that are suspended and due; return which."""
-    asked = {"now": now, "limit": len(ids), "ids": list(ids), "parts": rows.parts_of(ids)}
+    asked = {"now": now, "limit": len(ids), "ids": list(ids), "parts": sql.parts_of(ids)}
     cursor = await db.execute(_WAKE_THESE, asked)
     return [row[0] for row in await cursor.fetchall()]
 

@@ -4,7 +4,7 @@ A child that ends by itself does it in its own commit: see `advanced` in `fenced
 the same for children that others end: who takes them back, or discards them.
 """
 
-from substrate.store import rows
+from substrate.store import sql
 from substrate.store.postgres.session import Cursor
 from substrate.store.postgres.spent import pause_spent
 from substrate.values.ids import RunId, part_of
@@ -14,13 +14,13 @@ from substrate.values.ids import RunId, part_of
 _WAKE = f"""
 UPDATE runs
    SET last_seq = last_seq + 1,
-       wake_version = CASE WHEN %(ends)s > 0 THEN {rows.NEXT_WAKE} ELSE wake_version END,
+       wake_version = CASE WHEN %(ends)s > 0 THEN {sql.NEXT_WAKE} ELSE wake_version END,
        need = greatest(need - %(ends)s, 0),
        rank = CASE WHEN status = 'suspended' AND %(ends)s > 0 AND need <= 1 THEN %(now)s
                    ELSE rank END,
        status = CASE WHEN status = 'suspended' AND %(ends)s > 0 AND need <= 1 THEN 'ready'
                      ELSE status END
- WHERE id = %(id)s AND part = %(part)s AND {rows.HAS_NUMBERS}
+ WHERE id = %(id)s AND part = %(part)s AND {sql.HAS_NUMBERS}
 RETURNING last_seq
 """
 

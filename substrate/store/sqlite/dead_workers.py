@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 
-from substrate.store import rows
+from substrate.store import sql
 from substrate.store.sqlite.heartbeat import is_free
 from substrate.values.ids import RunId
 from substrate.values.records import Owner
@@ -44,7 +44,7 @@ SELECT incarnation, host, beat_at, lease_until
 
 def look(db: apsw.Connection, without: Sequence[RunId] = ()) -> Sequence[WorkerSeen]:
     """Return how the workers stand, and the owners of runs that are no workers any more."""
-    owners = {owner for (owner,) in db.execute(_SELECT_OWNERS, {"ids": rows.id_list(without)})}
+    owners = {owner for (owner,) in db.execute(_SELECT_OWNERS, {"ids": sql.id_list(without)})}
     seen = [WorkerSeen(*row) for row in db.execute(_SELECT_WORKERS)]
     strangers = sorted(owners - {one.owner for one in seen})
     return [*seen, *(WorkerSeen(owner, "", 0, 0) for owner in strangers)]

@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 import orjson
 
-from substrate.store import refusals, rows
+from substrate.store import refusals, rows, sql
 from substrate.store.blobs import offload, offload_payload
 from substrate.store.sqlite.blobs import insert_blobs
 from substrate.store.sqlite.fenced_commit import write_checkpoint
@@ -32,7 +32,7 @@ from substrate.values.records import (
 _CANCEL = f"""
 UPDATE runs
    SET cancel_requested = 1,
-       wake_version = {rows.NEXT_WAKE},
+       wake_version = {sql.NEXT_WAKE},
        rank = CASE WHEN status IN ('suspended', 'paused') THEN :now ELSE rank END,
        status = CASE WHEN status IN ('suspended', 'paused') THEN 'ready' ELSE status END
  WHERE part = :part AND {{among}}
@@ -84,7 +84,7 @@ def open_below(db: apsw.Connection, run_id: RunId) -> list[RunId]:
 
 def cancel_these(db: apsw.Connection, ids: Sequence[RunId], now: int) -> Sequence[RunId]:
     """Ask these runs of one tree to end, and nothing below them; return which were asked."""
-    asked = {"ids": rows.id_list(ids), "part": part_of(ids[0]), "now": now}
+    asked = {"ids": sql.id_list(ids), "part": part_of(ids[0]), "now": now}
     cancelled: list[Any] = [row[0] for row in db.execute(_CANCEL_THESE, asked).fetchall()]
     db.execute(_WITHDRAW_THESE, asked | {"root_id": root_of(ids[0])})
     return cancelled
@@ -127,7 +127,7 @@ def discard_run(db: apsw.Connection, run_id: RunId, now: int) -> Run:
         seq = woken[0] if woken else seq
     db.execute(_SETTLE_DISCARDED, where | {"error": refusals.discarded(), "seq": seq})
     _close_open(db, where)
-    these = {"ids": rows.id_list([run_id]), "root_id": root_of(run_id)}
+    these = {"ids": sql.id_list([run_id]), "root_id": root_of(run_id)}
     db.execute(_WITHDRAW_THESE, where | these)
     return existing_run(db, run_id)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import apsw
 
-from substrate.store import rows
+from substrate.store import rows, sql
 from substrate.store.sqlite.blobs import insert_blobs
 from substrate.store.sqlite.promises import read_promise
 from substrate.store.sqlite.spent import standing
@@ -57,7 +57,7 @@ VALUES ({_MARKS}, ?, ?)
        usage = excluded.usage, attempts = excluded.attempts, undo = excluded.undo,
        epoch = excluded.epoch, settled_at = excluded.settled_at
  WHERE promises.state = 'pending'
-{rows.NOT_MOVED}
+{sql.NOT_MOVED}
 RETURNING seq
 """
 

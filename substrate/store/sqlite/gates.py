@@ -10,7 +10,7 @@ from typing import Any
 
 import apsw
 
-from substrate.store import gate_rows, rows
+from substrate.store import gate_rows, rows, sql
 from substrate.store.blobs import offload, offload_payload
 from substrate.store.sqlite.blobs import insert_blobs
 from substrate.store.sqlite.fenced_commit import write_checkpoint
@@ -175,7 +175,7 @@ _SELECT_OPEN = f"""
 
 def open_gates(db: apsw.Connection, limit: int) -> Sequence[Gate]:
     """Return the open gates of all trees, oldest first."""
-    asked = {"ended": rows.id_list(gate_rows.TAKES_NO_DECISION), "limit": limit}
+    asked = {"ended": sql.id_list(gate_rows.TAKES_NO_DECISION), "limit": limit}
     return gate_rows.gates(db.execute(_SELECT_OPEN, asked).fetchall())
 
 
@@ -202,6 +202,6 @@ _SELECT_BY_CODE = f"""
 
 def gates_by_code(db: apsw.Connection, code: str, limit: int) -> Sequence[Gate]:
     """Return the gates whose code begins so, newest first."""
-    first, end = rows.range_of(code)
+    first, end = sql.range_of(code)
     found = db.execute(_SELECT_BY_CODE, {"first": first, "end": end, "limit": limit})
     return gate_rows.gates(found.fetchall())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import apsw
 
-from substrate.store import rows
+from substrate.store import sql
 from substrate.values.clock import OffsetClock
 from substrate.values.ids import RunId
 from substrate.values.records import Owner
@@ -102,5 +102,5 @@ def lanes_with_ready(
     db: apsw.Connection, lanes: Sequence[str], without: Sequence[RunId]
 ) -> frozenset[str]:
     """Return those of these lanes that have a run which could be claimed."""
-    asked = {"lanes": rows.id_list(lanes), "ids": rows.id_list(without)}
+    asked = {"lanes": sql.id_list(lanes), "ids": sql.id_list(without)}
     return frozenset(row[0] for row in db.execute(_AMONG, asked))

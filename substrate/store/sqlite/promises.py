@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import apsw
 
-from substrate.store import rows
+from substrate.store import rows, sql
 from substrate.store.blobs import digests_in, inflate
 from substrate.store.sqlite.blobs import read_blobs
 from substrate.values.ids import PromiseId, RunId, part_of
@@ -58,7 +58,7 @@ def read_usages(
 ) -> Sequence[tuple[PromiseId, JsonText]]:
     """Return what the promises have used whose id begins so, and does not go on so."""
     found: list[tuple[PromiseId, JsonText]] = []
-    for first, end in rows.ranges_of(prefix, skipping):
+    for first, end in sql.ranges_of(prefix, skipping):
         given = {"first": first, "end": end, "part": part_of(prefix)}
         found += [
             (PromiseId(row[0]), JsonText(row[1])) for row in db.execute(_SELECT_USAGES, given)
@@ -76,7 +76,7 @@ SELECT 1
 
 def has_open_runs(db: apsw.Connection, prefix: str) -> bool:
     """Return whether a run whose id begins so has not ended."""
-    first, end = rows.range_of(prefix)
+    first, end = sql.range_of(prefix)
     given = {"first": first, "end": end, "part": part_of(prefix)}
     return db.execute(_HAS_OPEN_RUNS, given).fetchone() is not None
 
@@ -92,7 +92,7 @@ SELECT {rows.PROMISE_COLUMNS}
 
 def read_open(db: apsw.Connection, prefix: str, kind: Kind, limit: int) -> Sequence[Promise]:
     """Return the pending promises of a kind whose id begins so, in order of id."""
-    first, end = rows.range_of(prefix)
+    first, end = sql.range_of(prefix)
     given = {"first": first, "end": end, "part": part_of(prefix), "kind": kind.value}
     return load_promises(db, db.execute(_SELECT_OPEN, given | {"limit": limit}))
 

@@ -8,7 +8,7 @@ from operator import itemgetter
 
 import apsw
 
-from substrate.store import refusals, rows
+from substrate.store import refusals, rows, sql
 from substrate.store.blobs import digest_in, load, offload_input
 from substrate.store.sqlite.blobs import insert_blobs, read_blobs
 from substrate.store.sqlite.promises import insert_settled
@@ -89,7 +89,7 @@ SELECT id
 
 def ready_runs(db: apsw.Connection, lane: str, limit: int, without: Sequence[RunId]) -> list[RunId]:
     """Return the next runs of a lane that a claim would take."""
-    asked = {"lane": lane, "limit": limit, "ids": rows.id_list(without)}
+    asked = {"lane": lane, "limit": limit, "ids": sql.id_list(without)}
     return [row[0] for row in db.execute(_READY, asked)]
 
 
@@ -110,7 +110,7 @@ _CLAIM_NEXT = _CLAIM.format(
     which="lane = :lane AND status = 'ready' AND id NOT IN (SELECT value FROM json_each(:ids))"
 )
 # By their ids: the plus keeps SQLite from going through all that is ready in the lane instead.
-_CLAIM_THESE = _CLAIM.format(which=f"+lane = :lane AND +status = 'ready' AND {rows.AMONG_THESE}")
+_CLAIM_THESE = _CLAIM.format(which=f"+lane = :lane AND +status = 'ready' AND {sql.AMONG_THESE}")
 
 _SELECT_INPUT = """
 SELECT input
@@ -123,7 +123,7 @@ def claim_runs(
     db: apsw.Connection, lane: str, limit: int, owner: Owner, without: Sequence[RunId]
 ) -> Sequence[rows.Claimed]:
     """Take ready runs of a lane, with what they were begun with."""
-    asked = {"lane": lane, "limit": limit, "owner": owner, "ids": rows.id_list(without)}
+    asked = {"lane": lane, "limit": limit, "owner": owner, "ids": sql.id_list(without)}
     return _claimed(db, db.execute(_CLAIM_NEXT, asked))
 
 
@@ -131,7 +131,7 @@ def claim_these(
     db: apsw.Connection, lane: str, ids: Sequence[RunId], owner: Owner
 ) -> Sequence[rows.Claimed]:
     """Take those of these runs of a lane that are ready, as `claim_runs` does."""
-    asked = {"lane": lane, "limit": len(ids), "owner": owner, **rows.these(ids)}
+    asked = {"lane": lane, "limit": len(ids), "owner": owner, **sql.these(ids)}
     return _claimed(db, db.execute(_CLAIM_THESE, asked))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import apsw
 import orjson
 
-from substrate.store import refusals, rows
+from substrate.store import refusals, rows, sql
 from substrate.store.blobs import offload
 from substrate.store.sqlite.fenced_commit import write_checkpoint
 from substrate.store.sqlite.promises import read_promise
@@ -47,7 +47,7 @@ _TAKES = """
 _WAKE_FOR_SIGNAL = f"""
 UPDATE runs
    SET last_seq = last_seq + 1,
-       wake_version = {rows.NEXT_WAKE},
+       wake_version = {sql.NEXT_WAKE},
        rank = CASE WHEN status = 'suspended' AND epoch > 0 THEN :now ELSE rank END,
        status = CASE WHEN status = 'suspended' AND epoch > 0 THEN 'ready' ELSE status END
  WHERE id = :run_id AND part = :part

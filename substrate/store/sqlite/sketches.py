@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import apsw
 
-from substrate.store import rows
+from substrate.store import listing, rows
 from substrate.store.sqlite.promises import load_promises
 from substrate.values.ids import RunId, part_of
 from substrate.values.records import UNWIND_KEY, Promise, RunFilter, RunStatus, Sketch
@@ -33,7 +33,7 @@ _CONDITIONS = {
                  FROM promises AS asked
                 WHERE asked.part = runs.part
                   AND asked.id > runs.id || '#' AND asked.id < runs.id || '$'
-                  AND asked.kind IN ({rows.ASKING}) AND asked.state = 'pending')""",
+                  AND asked.kind IN ({listing.ASKING}) AND asked.state = 'pending')""",
 }
 
 
@@ -41,10 +41,10 @@ def list_runs(
     db: apsw.Connection, status: RunStatus | None, limit: int, also: RunFilter
 ) -> Sequence[rows.Row]:
     """Return the rows of root runs, or of all that are meant, newest first."""
-    chosen = [_CONDITIONS[name] for name in rows.conditions_of(status, also)]
+    chosen = [_CONDITIONS[name] for name in listing.conditions_of(status, also)]
     statement = _SELECT_RUNS.format(conditions="\n   AND ".join(chosen) or "true")
     found: Sequence[rows.Row] = db.execute(
-        statement, rows.wanted_of(status, limit, also)
+        statement, listing.wanted_of(status, limit, also)
     ).fetchall()
     return found
 
@@ -79,7 +79,7 @@ def read_sketches(db: apsw.Connection, ids: Sequence[RunId], name: str) -> Mappi
         [row for each in asked for row in db.execute(statement, each)]
         for statement in (_SELECT_OWN, _COUNT_SETTLED, _SELECT_USED)
     )
-    return rows.sketched(ids, own, counts, read_open(db, ids), used)
+    return listing.sketched(ids, own, counts, read_open(db, ids), used)
 
 
 _SELECT_OPEN = f"""
@@ -88,7 +88,7 @@ SELECT {rows.PROMISE_COLUMNS}
  WHERE run_id = :id AND part = :part AND kind <> 'run'
    AND (state = 'pending' OR key = '{UNWIND_KEY}')
  ORDER BY seq
- LIMIT {rows.MOST_OPEN}
+ LIMIT {listing.MOST_OPEN}
 """
 
 
@@ -107,10 +107,10 @@ SELECT {", ".join(f"asked.{each}" for each in rows.PROMISE_FIELDS)}
   JOIN runs AS asks ON asks.id = asked.run_id AND asks.part = asked.part
  WHERE asked.part = :part
    AND asked.id > :id || '#' AND asked.id < :id || '$'
-   AND asked.kind IN ({rows.ASKING}) AND asked.state = 'pending'
+   AND asked.kind IN ({listing.ASKING}) AND asked.state = 'pending'
    AND asks.ended_at IS NULL AND NOT asks.cancel_requested
  ORDER BY asked.id
- LIMIT {rows.MOST_ASKED}
+ LIMIT {listing.MOST_ASKED}
 """
 
 

@@ -5,7 +5,7 @@ Each function runs inside one transaction that its caller opened.
 
 import apsw
 
-from substrate.store import refusals, rows
+from substrate.store import refusals, sql
 from substrate.values.ids import RunId, part_of
 
 # It takes no number: there is none. What is beyond the bounds is put at its end, or nothing could
@@ -15,10 +15,10 @@ UPDATE runs
    SET status = CASE WHEN status IN ('ready', 'running', 'suspended') THEN 'paused'
                      ELSE status END,
        lease_owner = NULL,
-       last_seq = min(last_seq, {rows.LAST_NUMBER}),
-       epoch = min(epoch, {rows.LAST_COUNT}),
-       generation = min(generation, {rows.LAST_COUNT})
- WHERE id = :id AND part = :part AND {rows.IS_SPENT}
+       last_seq = min(last_seq, {sql.LAST_NUMBER}),
+       epoch = min(epoch, {sql.LAST_COUNT}),
+       generation = min(generation, {sql.LAST_COUNT})
+ WHERE id = :id AND part = :part AND {sql.IS_SPENT}
 RETURNING last_seq, epoch, generation
 """
 
@@ -48,7 +48,7 @@ SELECT seq, tenant
                  FROM (SELECT last_seq, epoch, generation
                          FROM runs
                         WHERE id = :run_id AND part = :part)
-                WHERE {rows.IS_SPENT})
+                WHERE {sql.IS_SPENT})
 """
 
 

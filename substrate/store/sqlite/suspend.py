@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import apsw
 
-from substrate.store import rows
+from substrate.store import rows, sql
 from substrate.store.sqlite.promises import load_promises
 from substrate.values.ids import RunId, part_of
 from substrate.values.records import Fence, Promise
@@ -66,13 +66,13 @@ SELECT id
 
 def due_runs(db: apsw.Connection, now: int, limit: int, without: Sequence[RunId]) -> list[RunId]:
     """Return the suspended runs whose moment has come."""
-    asked = {"now": now, "limit": limit, "ids": rows.id_list(without)}
+    asked = {"now": now, "limit": limit, "ids": sql.id_list(without)}
     return [row[0] for row in db.execute(_DUE, asked)]
 
 
 _WAKE_DUE = f"""
 UPDATE runs
-   SET status = 'ready', rank = :now, wake_version = {rows.NEXT_WAKE}
+   SET status = 'ready', rank = :now, wake_version = {sql.NEXT_WAKE}
  WHERE rowid IN (SELECT rowid
                    FROM runs
                   WHERE status = 'suspended' AND due_at <= :now AND {{among}}
@@ -83,20 +83,20 @@ RETURNING id
 
 
 _WAKE_NEXT = _WAKE_DUE.format(among="id NOT IN (SELECT value FROM json_each(:ids))")
-_WAKE_THESE = _WAKE_DUE.format(among=rows.AMONG_THESE)
+_WAKE_THESE = _WAKE_DUE.format(among=sql.AMONG_THESE)
 
 
 def wake_due_runs(
     db: apsw.Connection, now: int, limit: int, without: Sequence[RunId]
 ) -> Sequence[RunId]:
     """Make suspended runs whose moment has come ready; return which."""
-    asked = {"now": now, "limit": limit, "ids": rows.id_list(without)}
+    asked = {"now": now, "limit": limit, "ids": sql.id_list(without)}
     return [row[0] for row in db.execute(_WAKE_NEXT, asked)]
 
 
 def wake_these(db: apsw.Connection, now: int, ids: Sequence[RunId]) -> Sequence[RunId]:
     """Make those of these runs ready that are suspended and due; return which."""
-    asked = {"now": now, "limit": len(ids), **rows.these(ids)}
+    asked = {"now": now, "limit": len(ids), **sql.these(ids)}
     return [row[0] for row in db.execute(_WAKE_THESE, asked)]
 
 

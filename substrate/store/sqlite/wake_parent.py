@@ -2,7 +2,7 @@
 
 import apsw
 
-from substrate.store import rows
+from substrate.store import sql
 from substrate.store.sqlite.spent import pause_spent
 from substrate.values.ids import RunId
 
@@ -11,11 +11,11 @@ from substrate.values.ids import RunId
 _WAKE = f"""
 UPDATE runs
    SET last_seq = last_seq + 1,
-       wake_version = CASE WHEN :ends THEN {rows.NEXT_WAKE} ELSE wake_version END,
+       wake_version = CASE WHEN :ends THEN {sql.NEXT_WAKE} ELSE wake_version END,
        need = max(need - :ends, 0),
        status = CASE WHEN status = 'suspended' AND :ends AND need <= 1 THEN 'ready' ELSE status END,
        rank = CASE WHEN status = 'suspended' AND :ends AND need <= 1 THEN :now ELSE rank END
- WHERE id = :id AND part = :part AND {rows.HAS_NUMBERS}
+ WHERE id = :id AND part = :part AND {sql.HAS_NUMBERS}
 RETURNING last_seq, tenant
 """
 

@@ -30,6 +30,13 @@ _WRITTEN = GATE_FIELDS[:-1]  # the last is of the run
 GATE_COLUMNS = ", ".join([*(f"gates.{name}" for name in _WRITTEN), "runs.status"])
 """What is read of a gate, joined with its run."""
 
+SELECT_GATES = f"""
+SELECT {GATE_COLUMNS}
+  FROM gates
+  JOIN runs ON runs.id = gates.run_id AND runs.part = gates.part
+"""
+"""What every statement that reads gates begins with."""
+
 NEW_GATE_FIELDS = (*_WRITTEN, "part", "tenant")
 """What is written of a new gate."""
 
@@ -141,8 +148,29 @@ def ended(gate: Gate, state: str) -> GateClosed:
     )
 
 
-def why_no_decision(
-    status: str, *, is_cancelled: bool, is_over: bool, is_unwound: bool
+def check_takes(gate: Gate, run: Row, decision: Decision, now: int) -> None:
+    """Raise unless an open gate takes this decision now: `GateClosed`, or `GateChanged`.
+
+    Args:
+        gate: The gate, which is pending.
+        run: How its run stands: its status, whether it was asked to end, whether its time is over,
+            whether it is being undone.
+        decision: What is to be decided.
+        now: The time, in ms.
+    """
+    if why := _why_no_decision(*run):
+        raise ended(gate, why)
+    if gate.expires_at is not None and gate.expires_at <= now:
+        raise over(gate)  # its run will close it, whenever it is driven
+    if gate.digest != decision.digest:
+        raise changed(gate, decision.digest)
+
+
+def _why_no_decision(
+    status: str,
+    is_cancelled: bool,  # noqa: FBT001 - columns of a row, in their order
+    is_over: bool,  # noqa: FBT001
+    is_unwound: bool,  # noqa: FBT001
 ) -> str | None:
     """Return why a run takes no decision; None where it does. A paused or dead one takes them."""
     if status in TAKES_NO_DECISION:
@@ -152,3 +180,13 @@ def why_no_decision(
     if is_over:
         return "has run out of time"
     return "has failed and is being undone" if is_unwound else None
+
+
+def decided(decision: Decision) -> dict[str, Any]:
+    """Return a decision as parameters by the names of the gate's columns."""
+    return {
+        "by": decision.by,
+        "via": decision.via,
+        "reason": decision.reason,
+        "state": decision.state.value,
+    }

@@ -5,7 +5,6 @@ and an expiry, or two decisions, come one after the other, and the second finds 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from psycopg import Rollback
 
@@ -122,45 +121,21 @@ async def decide_gate(db: Cursor, decision: Decision, now: int) -> tuple[Gate, b
             if promise and gate_rows.is_same_decision(gate, promise.value, decision):
                 return gate, False
             raise gate_rows.closed(gate)
-        if why := _why_no_decision(run):
-            raise gate_rows.ended(gate, why)
-        if gate.expires_at is not None and gate.expires_at <= now:
-            raise gate_rows.over(gate)  # its run will close it, whenever it is driven
-        if gate.digest != decision.digest:
-            raise gate_rows.changed(gate, decision.digest)
+        gate_rows.check_takes(gate, run, decision, now)
         seq = await wake_parent(db, run_id, now)
         if seq is None:
             raise gate_rows.ended(gate, "has no next change number")
         value, blobs = offload_payload(root_of(gate_id), decision.value)
         await insert_blobs(db, blobs)
-        given: dict[str, Any] = {
-            "by": decision.by,
-            "via": decision.via,
-            "reason": decision.reason,
-            "state": decision.state.value,
-        }
-        await db.execute(_DECIDE, asked | given)
+        await db.execute(_DECIDE, asked | gate_rows.decided(decision))
         state = PROMISE_STATES[decision.state].value
         await db.execute(_SETTLE, asked | {"state": state, "value": value, "seq": seq})
         found = await read_gate(db, gate_id)
     return found or gate, True
 
 
-def _why_no_decision(run: rows.Row) -> str | None:
-    status, is_cancelled, is_over, is_unwound = run
-    return gate_rows.why_no_decision(
-        status, is_cancelled=is_cancelled, is_over=is_over, is_unwound=is_unwound
-    )
-
-
-_SELECT = f"""
-SELECT {gate_rows.GATE_COLUMNS}
-  FROM gates
-  JOIN runs ON runs.id = gates.run_id AND runs.part = gates.part
-"""
-
 _SELECT_ONE = f"""
-{_SELECT}
+{gate_rows.SELECT_GATES}
  WHERE gates.id = %(id)s AND gates.part = %(part)s
 """
 
@@ -174,7 +149,7 @@ async def read_gate(db: Cursor, gate_id: PromiseId) -> Gate | None:
 
 
 _SELECT_OPEN = f"""
-{_SELECT}
+{gate_rows.SELECT_GATES}
  WHERE gates.state = 'pending' AND NOT runs.cancel_requested
    AND runs.status <> ALL (%(ended)s::text[])
  ORDER BY gates.asked_at, gates.id
@@ -189,7 +164,7 @@ async def open_gates(db: Cursor, limit: int) -> Sequence[Gate]:
 
 
 _SELECT_OF_TREE = f"""
-{_SELECT}
+{gate_rows.SELECT_GATES}
  WHERE gates.root_id = %(root_id)s AND gates.part = %(part)s
  ORDER BY gates.asked_at, gates.id
 """
@@ -202,7 +177,7 @@ async def gates_of_tree(db: Cursor, root_id: RunId) -> Sequence[Gate]:
 
 
 _SELECT_BY_CODE = f"""
-{_SELECT}
+{gate_rows.SELECT_GATES}
  WHERE gates.code >= %(first)s AND gates.code < %(end)s
  ORDER BY gates.asked_at DESC
  LIMIT %(limit)s

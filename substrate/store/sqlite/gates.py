@@ -6,7 +6,6 @@ the gate closed.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import apsw
 
@@ -116,44 +115,20 @@ def decide_gate(db: apsw.Connection, decision: Decision, now: int) -> tuple[Gate
         if promise and gate_rows.is_same_decision(gate, promise.value, decision):
             return gate, False
         raise gate_rows.closed(gate)
-    if why := _why_no_decision(run):
-        raise gate_rows.ended(gate, why)
-    if gate.expires_at is not None and gate.expires_at <= now:
-        raise gate_rows.over(gate)  # its run will close it, whenever it is driven
-    if gate.digest != decision.digest:
-        raise gate_rows.changed(gate, decision.digest)
+    gate_rows.check_takes(gate, run, decision, now)
     woken = wake_parent(db, run_id, part, now)
     if woken is None:
         raise gate_rows.ended(gate, "has no next change number")
     value, blobs = offload_payload(root_of(gate_id), decision.value)
     insert_blobs(db, blobs)
-    given: dict[str, Any] = {
-        "by": decision.by,
-        "via": decision.via,
-        "reason": decision.reason,
-        "state": decision.state.value,
-    }
-    db.execute(_DECIDE, asked | given)
+    db.execute(_DECIDE, asked | gate_rows.decided(decision))
     state = PROMISE_STATES[decision.state].value
     db.execute(_SETTLE, asked | {"state": state, "value": value, "seq": woken[0]})
     return read_gate(db, gate_id) or gate, True
 
 
-def _why_no_decision(run: rows.Row) -> str | None:
-    status, is_cancelled, is_over, is_unwound = run
-    return gate_rows.why_no_decision(
-        status, is_cancelled=is_cancelled, is_over=is_over, is_unwound=is_unwound
-    )
-
-
-_SELECT = f"""
-SELECT {gate_rows.GATE_COLUMNS}
-  FROM gates
-  JOIN runs ON runs.id = gates.run_id AND runs.part = gates.part
-"""
-
 _SELECT_ONE = f"""
-{_SELECT}
+{gate_rows.SELECT_GATES}
  WHERE gates.id = ? AND gates.part = ?
 """
 
@@ -165,7 +140,7 @@ def read_gate(db: apsw.Connection, gate_id: PromiseId) -> Gate | None:
 
 
 _SELECT_OPEN = f"""
-{_SELECT}
+{gate_rows.SELECT_GATES}
  WHERE gates.state = 'pending' AND NOT runs.cancel_requested
    AND runs.status NOT IN (SELECT value FROM json_each(:ended))
  ORDER BY gates.asked_at, gates.id
@@ -180,7 +155,7 @@ def open_gates(db: apsw.Connection, limit: int) -> Sequence[Gate]:
 
 
 _SELECT_OF_TREE = f"""
-{_SELECT}
+{gate_rows.SELECT_GATES}
  WHERE gates.root_id = :root_id AND gates.part = :part
  ORDER BY gates.asked_at, gates.id
 """
@@ -193,7 +168,7 @@ def gates_of_tree(db: apsw.Connection, root_id: RunId) -> Sequence[Gate]:
 
 
 _SELECT_BY_CODE = f"""
-{_SELECT}
+{gate_rows.SELECT_GATES}
  WHERE gates.code >= :first AND gates.code < :end
  ORDER BY gates.asked_at DESC
  LIMIT :limit

@@ -67,24 +67,20 @@ async def find_gate(client: Client, given: str) -> Gate:
     if _FEWEST <= len(given) <= CODE_LENGTH and given.isalnum():
         named = list(await gates.by_code(given))
         if named and await client.store.get(RunId(given)) is not None:
-            named += [each for each in await gates.pending() if _is_below(each, given)]
+            named += [each for each in await gates.pending() if each.is_of(given)]
         pending = [each for each in named if each.state is GateState.PENDING]
         if len(named) == 1 or len(pending) == 1:
             return (pending or named)[0]
         if named:
             raise GateNotFound(f"{given!r} begins several: {_listed(named)}; give more of it")
     if await client.store.get(RunId(given)) is not None:
-        root = [each for each in await gates.pending() if _is_below(each, given)]
+        root = [each for each in await gates.pending() if each.is_of(given)]
         if len(root) == 1:
             return root[0]
         if root:
             raise GateNotFound(f"run {given!r} has several open gates: {_listed(root)}; name one")
         raise GateNotFound(f"run {given!r} asks nobody anything just now")
     raise GateNotFound(f"no gate has the id {given!r}; the open ones: approvals")
-
-
-def _is_below(gate: Gate, run_id: str) -> bool:
-    return gate.run_id == run_id or gate.run_id.startswith(f"{run_id}#")
 
 
 def _listed(gates: Iterable[Gate]) -> str:

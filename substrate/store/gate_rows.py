@@ -115,7 +115,7 @@ def closed(gate: Gate) -> GateClosed:
     by += f" over {gate.via}" if gate.via else ""
     why = f": {gate.reason}" if gate.reason else ""
     return GateClosed(
-        f"gate {gate.code} ({gate.summary}) is {gate.state.value.replace('_', '-')} already{by}"
+        f"gate {gate.code} ({gate.summary}) is {gate.state.word} already{by}"
         f"{why}; this decision changes nothing",
         gate.state.value,
     )

@@ -46,6 +46,11 @@ class GateState(StrEnum):
     #: A standing rule, or what its policy says of silence, has let the call through.
     AUTO_APPROVED = "auto_approved"
 
+    @property
+    def word(self) -> str:
+        """How it reads: ``auto-approved``."""
+        return self.value.replace("_", "-")
+
 
 PROMISE_STATES: Mapping[GateState, PromiseState] = {
     GateState.PENDING: PromiseState.PENDING,
@@ -134,6 +139,10 @@ class Gate:
     rule: str | None
     #: How the run that asks stands.
     run_status: RunStatus
+
+    def is_of(self, run_id: str) -> bool:
+        """Whether this run asks it, or one below it."""
+        return self.run_id == run_id or self.run_id.startswith(f"{run_id}#")
 
 
 @dataclass(frozen=True, slots=True)

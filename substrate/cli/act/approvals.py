@@ -42,7 +42,7 @@ async def approvals(invocation: Invocation, run_id: str | None) -> int:
         else:
             run = await client.get(run_id)
             below = await client.store.gates.of_tree(root_of(run.id))
-            found = [each for each in below if _is_of(each, run.id)]
+            found = [each for each in below if each.is_of(run.id)]
         now = client.store.clock.now_ms()
         shown = await client.store.promises([each.id for each in found])
     if invocation.is_json:
@@ -58,10 +58,6 @@ async def approvals(invocation: Invocation, run_id: str | None) -> int:
     return 0
 
 
-def _is_of(gate: Gate, run_id: str) -> bool:
-    return gate.run_id == run_id or gate.run_id.startswith(f"{run_id}#")
-
-
 def _table(gates: Sequence[Gate], shown: Mapping[str, Promise], now: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("gate", "run", "what", "asked", "until", "of"):
@@ -74,7 +70,7 @@ def _table(gates: Sequence[Gate], shown: Mapping[str, Promise], now: int) -> Tab
         waits = "" if each.run_status is RunStatus.SUSPENDED else f" ({each.run_status})"
         cells = [
             Text(each.code[:SHOWN_CODE], "bold"),
-            Text(each.run_id + (waits if each.run_status in _SAID else "")),
+            Text(each.run_id + (waits if each.run_status in _UNTIL_RESUMED else "")),
             Text(_what(each, shown.get(each.id))),
             Text(wording.age(now - each.asked_at)),
             Text(until),
@@ -93,7 +89,7 @@ def _what(gate: Gate, promise: Promise | None) -> str:
     return f"{gate.summary} ({WantedType.by(promise).words})"
 
 
-_SAID = (RunStatus.PAUSED, RunStatus.DEAD)
+_UNTIL_RESUMED = (RunStatus.PAUSED, RunStatus.DEAD)
 """A run that stands so takes decisions, and does nothing with them until it is resumed."""
 
 
@@ -101,7 +97,7 @@ def _decided(gate: Gate) -> str:
     by = f" by {gate.decided_by}" if gate.decided_by else ""
     why = f": {gate.reason}" if gate.reason else ""
     rule = f" (rule {gate.rule})" if gate.rule and not gate.decided_by else ""
-    return f"{gate.state.value.replace('_', '-')}{by}{rule}{why}"
+    return f"{gate.state.word}{by}{rule}{why}"
 
 
 def _hints(invocation: Invocation, gates: Sequence[Gate]) -> Iterator[Text]:
@@ -191,6 +187,7 @@ def _seen(gate: Gate, digest: str | None) -> Gate:
 
 
 _FEWEST = 4
+"""So many characters of a digest are needed: fewer would fit by chance."""
 
 
 async def _read_edits(client: Client, gate: Gate, edits: Sequence[str]) -> dict[str, Any]:
@@ -217,7 +214,7 @@ def _report(invocation: Invocation, gate: Gate, counts: bool) -> int:  # noqa: F
         return 0
     already = "" if counts else " already"
     put(open_page(), f"gate {gate.code[:SHOWN_CODE]} is{already} {_decided(gate)}: {gate.summary}")
-    if gate.run_status in _SAID:
+    if gate.run_status in _UNTIL_RESUMED:
         resume = invocation.command("resume", RunId(root_of(gate.run_id)))
         hint = f"run {gate.run_id} is {gate.run_status}, and goes on when it is resumed: {resume}"
     else:

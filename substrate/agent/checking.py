@@ -29,6 +29,7 @@ from substrate.agent.history.usage import NOTHING
 from substrate.agent.hook_fault import fault_of
 from substrate.agent.hooks import checks_of
 from substrate.agent.model_call import model_step, next_model_call, note_reply, reply_of
+from substrate.agent.named_step import named_step, read_only
 from substrate.agent.recorded import recall_revisions, revise, turn_ahead
 from substrate.agent.task import Answer, Task
 from substrate.agent.transcript import Transcript
@@ -36,10 +37,8 @@ from substrate.agent.verdict import verdict
 from substrate.engine.context.context import Context
 from substrate.engine.step.step import Step
 from substrate.models.messages import Reply, Text, Usage, UserMessage
-from substrate.values.codec import encode, fingerprint
 from substrate.values.errors import Misuse
 from substrate.values.ids import Key
-from substrate.values.records import JsonText, Kind
 
 CHECKS = "checks"
 """Whose advice it is to revise an answer that a check has not passed."""
@@ -230,9 +229,9 @@ async def _recorded(scope: Context, name: str) -> tuple[Checked, Usage] | None:
     while (row := scope.recorded(name)) is not None:
         if not row.is_settled:
             why = f"the check {name!r} is gone before {row.key!r} had an outcome"
-            await scope.abandon(_nothing(name), why).settled()
+            await scope.abandon(read_only(name), why).settled()
             continue
-        row = await scope.checkpoint(_nothing(name)).settled()
+        row = await scope.checkpoint(read_only(name)).settled()
         if isinstance(value_of(row), dict):
             reply = reply_of(row)
             said, usage = _said(name, reply), usage + reply.usage
@@ -250,14 +249,8 @@ def _step(name: str, check: Check, answer: Answer, task: Task) -> Step:
         assert not isinstance(check, Rubric)
         is_async = iscoroutinefunction(check) or iscoroutinefunction(type(check).__call__)
         ask = partial(_awaited if is_async else _asked, check, answer, task)
-    return Step(
-        name=name,
-        call=ask,
-        input=JsonText(encode({"check": name})),
-        fingerprint=fingerprint(Kind.STEP.value, name),
-        pause_on=(BaseException,),
-        fault_in=partial(fault_of, "checks"),
-    )
+    step = named_step(name, ask, {"check": name})
+    return replace(step, pause_on=(BaseException,), fault_in=partial(fault_of, "checks"))
 
 
 async def _by_schema(check: Schema, answer: Answer) -> str | None:
@@ -285,15 +278,6 @@ def _text(check: object, said: object) -> str | None:
         f"the check {name} gave {said!r:.200}; return None for an answer that passes, else what is "
         "wrong with it, in words for the model"
     )
-
-
-def _nothing(name: str) -> Step:
-    """Prepare a step that is only read."""
-    return Step(name=name, call=_never, fingerprint=fingerprint(Kind.STEP.value, name))
-
-
-async def _never() -> None:
-    raise AssertionError("what is recorded is not asked again")
 
 
 def _ordinal(key: Key | str) -> int:

@@ -21,15 +21,13 @@ from dataclasses import replace
 
 from substrate.agent.history.keys import ANSWER, MESSAGE
 from substrate.agent.history.result import spoken
+from substrate.agent.named_step import named_step
 from substrate.agent.talk import Carried, Talk
 from substrate.agent.task import Answer, Task
 from substrate.engine.context.context import Context
 from substrate.engine.function.function import Durable, MadeFor
-from substrate.engine.step.step import Step
 from substrate.models.messages import Json, Text, UserMessage
-from substrate.values.codec import fingerprint
 from substrate.values.gates import GateState
-from substrate.values.records import Kind
 
 _SUFFIX = "-conversation"
 
@@ -85,8 +83,7 @@ async def _answer(ctx: Context, loop: Durable[[Task], Answer], task: Task) -> No
     async def tell() -> Json:
         return _record(answer)
 
-    same = fingerprint(Kind.STEP.value, ANSWER)
-    await ctx.checkpoint(Step(name=ANSWER, call=tell, fingerprint=same))
+    await ctx.checkpoint(named_step(ANSWER, tell))
 
 
 def _record(answer: Answer) -> dict[str, Json]:

@@ -16,6 +16,7 @@ from substrate.agent.history.keys import HANDOFF
 from substrate.agent.history.rows import value_of
 from substrate.agent.hook_fault import fault_of
 from substrate.agent.hooks import read
+from substrate.agent.named_step import named_step
 from substrate.agent.prompt import opening
 from substrate.agent.recorded import before, is_ahead, turn_ahead
 from substrate.agent.recorded import read as read_row
@@ -24,8 +25,6 @@ from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
 from substrate.engine.step.step import Step
 from substrate.models.messages import Json, ToolCall, ToolMessage
-from substrate.values.codec import encode, fingerprint
-from substrate.values.records import JsonText, Kind
 
 
 async def follow(
@@ -125,11 +124,5 @@ def _step(ctx: Context, tool: HandoffTool, transcript: Transcript) -> Step:
     async def render() -> Json:
         return {"to": tool.to, **opening(prompt, transcript.task, ctx.run_id)}
 
-    step = Step(
-        name=HANDOFF,
-        call=render,
-        input=JsonText(encode(before(ctx))),
-        fingerprint=fingerprint(Kind.STEP.value, HANDOFF),
-        pause_on=(BaseException,),
-    )
-    return replace(step, fault_in=partial(fault_of, "prompt"))
+    step = named_step(HANDOFF, render, before(ctx))
+    return replace(step, pause_on=(BaseException,), fault_in=partial(fault_of, "prompt"))

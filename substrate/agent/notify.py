@@ -14,7 +14,7 @@ from binascii import Error as NotBase64
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -23,14 +23,15 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import orjson
 
+from substrate.agent.named_step import named_step
 from substrate.engine.context.context import Context
 from substrate.engine.function.place import described
 from substrate.engine.run.services import log
 from substrate.engine.step.step import Step
-from substrate.values.codec import decode, fingerprint
+from substrate.values.codec import decode
 from substrate.values.errors import Misuse
 from substrate.values.gates import code_of
-from substrate.values.records import Effect, JsonText, Kind, Promise
+from substrate.values.records import Effect, JsonText, Promise
 from substrate.values.retry import Retry
 from substrate.values.secret import Secret
 
@@ -144,14 +145,8 @@ def tell(notify: Notify) -> Callable[[Context, Promise, int], Awaitable[None]]:
 def _step(name: str, notifier: Notifier, notice: Notice) -> Step:
     own = notifier if inspect.isroutine(notifier) else type(notifier).__call__
     call = _tell if inspect.iscoroutinefunction(own) else _tell_plainly
-    return Step(
-        name=name,
-        call=partial(call, notifier, notice),
-        fingerprint=fingerprint(Kind.STEP.value, name),
-        effect=Effect.IDEMPOTENT,
-        retry=_RETRY,
-        timeout=_TIMEOUT_S,
-    )
+    step = named_step(name, partial(call, notifier, notice))
+    return replace(step, effect=Effect.IDEMPOTENT, retry=_RETRY, timeout=_TIMEOUT_S)
 
 
 async def _tell(notifier: Notifier, notice: Notice) -> None:

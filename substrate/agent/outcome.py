@@ -13,15 +13,15 @@ from substrate.agent.grant import DelegateFailed, Grant
 from substrate.agent.history.found import found_in
 from substrate.agent.history.keys import FOUND
 from substrate.agent.history.usage import summed
+from substrate.agent.named_step import named_step
 from substrate.agent.share import Share
 from substrate.agent.task import Answer, Task
 from substrate.engine.context.child import Child
 from substrate.engine.context.context import Context
 from substrate.engine.failure import decode_failure
 from substrate.engine.function.function import Durable
-from substrate.engine.step.step import Step
 from substrate.models.messages import Json, Usage
-from substrate.values.codec import encode, fingerprint
+from substrate.values.codec import fingerprint
 from substrate.values.errors import Misuse
 from substrate.values.ids import Key, PromiseId, RunId
 from substrate.values.records import JsonText, Kind, Promise, PromiseState
@@ -168,9 +168,7 @@ async def _recorded(ctx: Context, ids: Sequence[PromiseId]) -> dict[str, dict[st
     async def read() -> Json:
         return {each: await _read(ctx, each) for each in ids}
 
-    input_ = JsonText(encode({"of": list(ids)}))
-    same = fingerprint(Kind.STEP.value, FOUND)
-    step = Step(name=FOUND, call=read, input=input_, fingerprint=same)
+    step = named_step(FOUND, read, {"of": list(ids)})
     found: dict[str, dict[str, Json]] = await ctx.checkpoint(step)
     return found
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from substrate.agent.model_call import ModelCall, model_step, reply_of
+from substrate.agent.named_step import read_only
 from substrate.agent.votes import vote_of, why_no_vote
 from substrate.engine.context.context import Context
 from substrate.engine.failure import decode_failure
@@ -15,10 +16,9 @@ from substrate.engine.step.step import Step
 from substrate.models.messages import Reply
 from substrate.models.model import Model
 from substrate.models.panel import JUDGE, Judge, Panel, Vote
-from substrate.values.codec import fingerprint
 from substrate.values.errors import ContextOverflow, Misuse
 from substrate.values.ids import Key
-from substrate.values.records import Kind, Promise, PromiseState
+from substrate.values.records import Promise, PromiseState
 
 
 @dataclass(slots=True)
@@ -149,9 +149,9 @@ class Poll:
             while (row := inside.recorded(name)) is not None:
                 why = f"the member {name!r} is gone before {row.key!r} had an outcome"
                 if row.is_settled:
-                    await inside.checkpoint(_nothing(name)).settled()
+                    await inside.checkpoint(read_only(name)).settled()
                 else:
-                    await inside.abandon(_nothing(name), why).settled()
+                    await inside.abandon(read_only(name), why).settled()
 
     def _note_tries(self, name: str) -> None:
         k = 0
@@ -175,9 +175,6 @@ class Poll:
     def _has_replied(self, name: str) -> bool:
         return name in self.rows and self.rows[name].state is PromiseState.RESOLVED
 
-    def _reply(self, name: str) -> bool:
-        return self._has_replied(name)
-
     def _problem(self, name: str) -> str | None:
         row = self.rows[name]
         if row.state is PromiseState.RESOLVED:
@@ -189,12 +186,3 @@ class Poll:
 def _step(ctx: Context, name: str, asked: ModelCall) -> Step:
     """Prepare the call of a member: where it fails for good, that is its outcome."""
     return replace(model_step(ctx, replace(asked, name=name)), pause_on=(Misuse,))
-
-
-def _nothing(name: str) -> Step:
-    """Prepare a step that is only read."""
-    return Step(name=name, call=_never, fingerprint=fingerprint(Kind.STEP.value, name))
-
-
-async def _never() -> None:
-    raise AssertionError("what is recorded is not asked again")

@@ -13,12 +13,11 @@ from substrate.agent.end import End, EndedBy, EndReason
 from substrate.agent.history.keys import MODEL, PROMPT, REVISION, SUMMARY, WARNING
 from substrate.agent.history.rows import input_of, value_of
 from substrate.agent.model_call import reply_of
+from substrate.agent.named_step import named_step, read_only
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
-from substrate.engine.step.step import Step
 from substrate.models.messages import Json
-from substrate.values.codec import encode, fingerprint
-from substrate.values.records import JsonText, Kind, Promise
+from substrate.values.records import Promise
 
 YIELD_EACH = 16
 """After so many recorded turns the others have theirs: a long replay lets the worker live."""
@@ -70,8 +69,7 @@ def before(ctx: Context) -> dict[str, Json]:
 
 async def read(ctx: Context, name: str) -> Promise:
     """Take the next row of this name, which is recorded and has its outcome."""
-    same = fingerprint(Kind.STEP.value, name)
-    return await ctx.checkpoint(Step(name=name, call=_nothing, fingerprint=same)).settled()
+    return await ctx.checkpoint(read_only(name)).settled()
 
 
 async def recall(ctx: Context, transcript: Transcript) -> Transcript:
@@ -106,9 +104,7 @@ async def revise(ctx: Context, transcript: Transcript, words: str, source: str) 
     async def tell() -> Json:
         return words
 
-    given = JsonText(encode({**before(ctx), "source": source}))
-    same = fingerprint(Kind.STEP.value, REVISION)
-    step = Step(name=REVISION, call=tell, input=given, fingerprint=same)
+    step = named_step(REVISION, tell, {**before(ctx), "source": source})
     row = await ctx.checkpoint(step).settled()
     return transcript.revised(value_of(row), source, row.key)
 
@@ -126,9 +122,7 @@ async def close(ctx: Context, transcript: Transcript) -> None:
     for found in (call, summary if is_own else None):
         if found is not None and not found.is_settled:
             why = f"the loop ended before {found.key!r} had an outcome"
-            same = fingerprint(Kind.STEP.value, found.name)
-            step = Step(name=found.name, call=_nothing, fingerprint=same)
-            await ctx.abandon(step, why).settled()
+            await ctx.abandon(read_only(found.name), why).settled()
 
 
 def is_ahead(ctx: Context, name: str) -> bool:
@@ -137,7 +131,3 @@ def is_ahead(ctx: Context, name: str) -> bool:
     if row is None or not row.is_settled or is_of_later_loop(ctx, row):
         return False
     return bool(input_of(row).get("before") == ctx.key_ahead(MODEL))
-
-
-async def _nothing() -> None:
-    raise AssertionError("what has its outcome is not called")

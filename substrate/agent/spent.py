@@ -12,12 +12,11 @@ from substrate.agent.grant import Grant
 from substrate.agent.history.keys import CHECK, MODEL, MODEL_CALLS, SPENT
 from substrate.agent.history.rows import input_of
 from substrate.agent.history.usage import NOTHING, summed
+from substrate.agent.named_step import named_step
 from substrate.engine.context.context import Context
-from substrate.engine.step.step import Step
 from substrate.models.messages import Json, Usage
-from substrate.values.codec import encode, fingerprint
 from substrate.values.ids import PromiseId
-from substrate.values.records import JsonText, Kind, Promise
+from substrate.values.records import JsonText, Promise
 
 _LOOP_CALLS = tuple(f"{name}." for name in (*MODEL_CALLS, CHECK))
 """How the keys of the loop's own model calls begin, and of those of its judges."""
@@ -35,12 +34,7 @@ async def spent(ctx: Context, scope: Context, *, may_ask: bool) -> Usage | None:
     if not is_recorded and (not may_ask or ctx.recorded(MODEL) is not None):
         return None
     ledger = _Ledger.of(ctx)
-    step = Step(
-        name=SPENT,
-        call=partial(_count, ctx, ledger.last, turn),
-        input=JsonText(encode({"after": turn})),
-        fingerprint=fingerprint(Kind.STEP.value, SPENT),
-    )
+    step = named_step(SPENT, partial(_count, ctx, ledger.last, turn), {"after": turn})
     ledger.last = await ctx.checkpoint(step)
     return _usage(ledger.last)
 

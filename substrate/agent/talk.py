@@ -18,13 +18,13 @@ from typing import Any
 
 from substrate.agent.chain import Chain
 from substrate.agent.history.keys import CARRIED
+from substrate.agent.named_step import named_step
 from substrate.agent.task import Task
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
-from substrate.engine.step.step import Step
 from substrate.models.messages import Json, Message, Reply, Usage, message_from_json
-from substrate.values.codec import decode, fingerprint
-from substrate.values.records import JsonText, Kind
+from substrate.values.codec import decode
+from substrate.values.records import JsonText
 
 _KEPT_REPLIES = 2  # budgets look at how much more the last call took than the one before it
 
@@ -103,8 +103,7 @@ class Talk:
             return [each.to_json() for each in new]
 
         key = ctx.key_ahead(CARRIED)
-        same = fingerprint(Kind.STEP.value, CARRIED)
-        await ctx.checkpoint(Step(name=CARRIED, call=note, fingerprint=same))
+        await ctx.checkpoint(named_step(CARRIED, note))
         return Carried(
             rows=[*(self._rows if goes_on else ()), key],
             used=told.usage.to_json(),

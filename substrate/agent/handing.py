@@ -79,12 +79,7 @@ def handed_stop(first: Stop, own: Stop) -> Stop:
         if transcript.told is not None:
             first(transcript)  # its budgets tell what is left of them, too
             return said
-        if isinstance(said, End):
-            return said
-        verdicts = [each.verdict for each in told_by(first, transcript)]
-        ends = (each for each in verdicts if isinstance(each, End))
-        advice = (each for each in verdicts if isinstance(each, Advice))
-        return next(ends, None) or (said if said is not None else next(advice, None))
+        return _or_budgets(said, first, transcript)
 
     return Condition(stop, needs_of(own), (own,))
 
@@ -100,15 +95,22 @@ def stop_of_message(own: Stop) -> Stop:
         since = transcript.since_message()
         if since is transcript or transcript.told is not None:
             return own(transcript)
-        said = own(since)
-        if isinstance(said, End):
-            return said
-        verdicts = [each.verdict for each in told_by(own, transcript)]
-        ends = (each for each in verdicts if isinstance(each, End))
-        advice = (each for each in verdicts if isinstance(each, Advice))
-        return next(ends, None) or (said if said is not None else next(advice, None))
+        return _or_budgets(own(since), own, transcript)
 
     return Condition(stop, needs_of(own), (own,))
+
+
+def _or_budgets(said: Verdict, stop: Stop, transcript: Transcript) -> Verdict:
+    """Return what was said of a part of a transcript, or what budgets say of the whole.
+
+    An end comes first, then what was said; the advice of a budget is followed where nothing was.
+    """
+    if isinstance(said, End):
+        return said
+    verdicts = [each.verdict for each in told_by(stop, transcript)]
+    ends = (each for each in verdicts if isinstance(each, End))
+    advice = (each for each in verdicts if isinstance(each, Advice))
+    return next(ends, None) or (said if said is not None else next(advice, None))
 
 
 def _called(tools: Sequence[Tool], told: ToolMessage) -> HandoffTool | None:

@@ -9,9 +9,10 @@ on the arguments that will run. They never settle a gate that is open.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from substrate.agent.gate_request import gate_request
 from substrate.agent.hook_fault import hook
 from substrate.agent.notify import current_agent, current_notify, tell
 from substrate.agent.policy import ALWAYS, Policy
@@ -26,7 +27,7 @@ from substrate.models.messages import Json
 from substrate.values.codec import encode
 from substrate.values.gates import GateKind, GateState, NewGate, Rule, RuleVerdict
 from substrate.values.ids import Key, root_of
-from substrate.values.records import GATE, JsonText
+from substrate.values.records import GATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ async def decide_call(ctx: Context, tool: Tool, checked: Mapping[str, Any]) -> A
 
 
 def allowed_before(ctx: Context, key: Key, tool: Tool) -> Allowed:
-    """Return as what a call was allowed that was begun: a gate's arguments, or the model's.
+    """Return how a call that has begun was allowed: with a gate's arguments, or the model's own.
 
     Args:
         ctx: The context in which the call stands.
@@ -171,42 +172,34 @@ async def _gate(
     rule: Rule | None,
     key: Key,
 ) -> GateOutcome:
-    policy, notify = tool.approve or ALWAYS, current_notify()
+    policy = tool.approve or ALWAYS
 
     def request() -> GateRequest:
         with hook(ctx, "tools"):
             summary = policy.summed_up(checked)
         shown = tool.shown(checked)
-        line = call_words(tool.name, shown) if summary is None else shortened(summary)
-        digest = digest_of(tool.name, shown)
-        gate = NewGate(
-            kind=GateKind.APPROVAL,
-            tool=tool.name,
-            digest=digest,
-            summary=line,
-            policy=JsonText(encode(policy.record())),
-            state=_STATES[rule.verdict] if rule else GateState.PENDING,
-            rule=None if rule is None else rule_name(rule),
-            uses_rule=rule is not None and _is_row(rule) and rule.verdict is RuleVerdict.ALLOW,
-        )
-        return GateRequest(
-            gate=gate,
+        asked = gate_request(
+            GateKind.APPROVAL,
+            tool.name,
+            summary=call_words(tool.name, shown) if summary is None else shortened(summary),
+            digest=digest_of(tool.name, shown),
+            policy=policy,
             shown={
-                "tool": tool.name,
                 "agent": current_agent() or ctx.execution.claim.run.function,
                 "arguments": dict(shown),
-                "digest": digest,
-                "summary": line,
                 "effect": tool.effect.value,
                 "wants": tool.spec.parameters,
-                "policy": policy.record(),
             },
-            tell_after=policy.tell_after if notify.is_any else (),
-            timeout=policy.timeout_ms,
-            on_timeout=policy.silence,
         )
+        return asked if rule is None else replace(asked, gate=_by_rule(asked.gate, rule))
 
-    return await ctx.gate(request, tell(notify), key=key)
+    return await ctx.gate(request, tell(current_notify()), key=key)
+
+
+def _by_rule(gate: NewGate, rule: Rule) -> NewGate:
+    """Return a gate that a rule decides at once, or wants asked."""
+    takes_use = _is_row(rule) and rule.verdict is RuleVerdict.ALLOW
+    return replace(gate, state=_STATES[rule.verdict], rule=rule_name(rule), uses_rule=takes_use)
 
 
 _STATES: Mapping[RuleVerdict, GateState] = {

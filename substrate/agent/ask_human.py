@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from typing_extensions import TypeForm
 
+from substrate.agent.gate_request import gate_request
 from substrate.agent.history.keys import QUESTION
 from substrate.agent.notify import current_notify, tell
 from substrate.agent.policy import Policy
@@ -25,10 +26,8 @@ from substrate.engine.context.operation_types import Operation
 from substrate.engine.context.receive import annotation_of
 from substrate.engine.function.annotation import Annotation
 from substrate.engine.function.function import Durable
-from substrate.values.codec import encode
 from substrate.values.errors import Misuse, NoAnswer
-from substrate.values.gates import GateKind, GateState, NewGate
-from substrate.values.records import JsonText
+from substrate.values.gates import GateKind, GateState
 
 T = TypeVar("T")
 
@@ -100,7 +99,7 @@ def ask_person(
     if not str(question).strip():
         raise Misuse(f"ask_person({question!r}): write a question")
     kind, schema = _answer_type(choices, type)
-    policy = Policy(to=to, timeout=timeout, on_timeout="deny" if timeout else None, remind=remind)
+    policy = _policy(to, timeout, remind)
 
     async def ask(ctx: Context, question: str, choices: list[str]) -> Any:
         wrong = ""
@@ -151,46 +150,52 @@ def ask_human(
         ['question']
     """
     _answer_type(choices, type)
-    Policy(to=to, timeout=timeout, on_timeout="deny" if timeout else None, remind=remind)
-    asks: dict[str, Any] = {"to": to, "timeout": timeout, "remind": remind}
-    function: Callable[..., Any]
+    _policy(to, timeout, remind)
+    function, words = _asking(question, choices, type, to=to, timeout=timeout, remind=remind)
+    made = tool(name=name, description=description or words)(function)
+    return replace(made, pause_on=())
 
+
+def _asking(
+    question: str | None, choices: Sequence[str], type: Any, **asks: Any
+) -> tuple[Callable[..., Any], str]:
+    """Return the function of the tool, and what the model is told of it."""
     if question is not None:
 
         async def ask_fixed(ctx: Context) -> Any:
             """Ask a person."""
             return await ask_person(ctx, question, choices=choices, type=type, **asks)  # type: ignore[call-overload]
 
-        function = ask_fixed
-        words = f"Ask a person: {question} Returns the answer."
-    elif choices or type is not str:
+        return ask_fixed, f"Ask a person: {question} Returns the answer."
+    if choices or type is not str:
 
         async def ask_typed(ctx: Context, question: str) -> Any:
             """Ask a person."""
             return await ask_person(ctx, question, choices=choices, type=type, **asks)  # type: ignore[call-overload]
 
-        function = ask_typed
-        words = _ASKS + (f" The answer is one of: {', '.join(choices)}." if choices else "")
-    else:
+        one_of = f" The answer is one of: {', '.join(choices)}." if choices else ""
+        return ask_typed, _ASKS + one_of
 
-        async def ask_freely(ctx: Context, question: str, choices: list[str] | None = None) -> str:
-            """Ask a person."""
-            try:
-                _answer_type(choices or (), str)
-            except Misuse as error:  # the model has made it, and may mend it
-                raise InvalidArguments(str(error)) from None
-            return await ask_person(ctx, question, choices=choices or (), **asks)
+    async def ask_freely(ctx: Context, question: str, choices: list[str] | None = None) -> str:
+        """Ask a person."""
+        try:
+            _answer_type(choices or (), str)
+        except Misuse as error:  # the model has made it, and may mend it
+            raise InvalidArguments(str(error)) from None
+        return await ask_person(ctx, question, choices=choices or (), **asks)
 
-        function = ask_freely
-        words = f"{_ASKS} With choices, the answer is one of them."
-    made = tool(name=name, description=description or words)(function)
-    return replace(made, pause_on=())
+    return ask_freely, f"{_ASKS} With choices, the answer is one of them."
 
 
 _ASKS = (
     "Ask a person a question, and wait for the answer. Use it where only a person can know or "
     "decide; say in the question all that is needed to answer it."
 )
+
+
+def _policy(to: str, timeout: timedelta | None, remind: Sequence[timedelta]) -> Policy:
+    """Return who is asked and until when; silence is no answer."""
+    return Policy(to=to, timeout=timeout, on_timeout="deny" if timeout else None, remind=remind)
 
 
 def _answer_type(choices: Sequence[str], type_: Any) -> tuple[Annotation, dict[str, Any]]:
@@ -211,27 +216,11 @@ def _answer_type(choices: Sequence[str], type_: Any) -> tuple[Annotation, dict[s
 def _request(question: str, wrong: str, schema: dict[str, Any], policy: Policy) -> GateRequest:
     asked = f"{question} (asked again: {wrong})" if wrong else question
     digest = digest_of(QUESTION, {"question": asked, "wants": schema})
-    line = shortened(asked)
-    gate = NewGate(
-        kind=GateKind.QUESTION,
-        tool=QUESTION,
+    return gate_request(
+        GateKind.QUESTION,
+        QUESTION,
+        summary=shortened(asked),
         digest=digest,
-        summary=line,
-        policy=JsonText(encode(policy.record())),
-    )
-    shown = {
-        "kind": GateKind.QUESTION.value,
-        "tool": QUESTION,
-        "question": asked,
-        "summary": line,
-        "digest": digest,
-        "wants": schema,
-        "policy": policy.record(),
-    }
-    return GateRequest(
-        gate=gate,
-        shown=shown,
-        tell_after=policy.tell_after if current_notify().is_any else (),
-        timeout=policy.timeout_ms,
-        on_timeout=policy.silence,
+        policy=policy,
+        shown={"question": asked, "wants": schema},
     )

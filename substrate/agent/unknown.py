@@ -7,6 +7,7 @@ gate ``<call key>/unknown.0``, and what the model is told comes from both.
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from substrate.agent.gate_request import gate_request
 from substrate.agent.history.keys import UNKNOWN
 from substrate.agent.history.result import is_unknown
 from substrate.agent.history.rows import tool_of
@@ -19,10 +20,9 @@ from substrate.engine.context.gate import GateRequest
 from substrate.engine.context.pending import Pending
 from substrate.engine.failure import decode_failure
 from substrate.models.messages import Json, ToolCall
-from substrate.values.codec import encode
-from substrate.values.gates import GateKind, NewGate
+from substrate.values.gates import GateKind
 from substrate.values.ids import Key
-from substrate.values.records import JsonText, Promise
+from substrate.values.records import Promise
 
 WANTS: Mapping[str, Json] = {
     "anyOf": [
@@ -69,17 +69,11 @@ def _request(row: Promise, policy: Policy) -> GateRequest:
     digest = digest_of(UNKNOWN, shown)
     # Who is asked and reminded is as before the call; silence decides nothing here.
     asked = Policy(to=policy.to, remind=policy.remind, escalate=policy.escalate)
-    record = asked.record()
-    gate = NewGate(
-        kind=GateKind.UNKNOWN,
-        tool=name,
-        digest=digest,
+    return gate_request(
+        GateKind.UNKNOWN,
+        name,
         summary=line,
-        policy=JsonText(encode(record)),
-    )
-    more = {"kind": GateKind.UNKNOWN.value, "digest": digest, "summary": line, "policy": record}
-    return GateRequest(
-        gate=gate,
-        shown={**shown, **more, "wants": WANTS},
-        tell_after=asked.tell_after if current_notify().is_any else (),
+        digest=digest,
+        policy=asked,
+        shown={"arguments": given, "error": why, "wants": WANTS},
     )

@@ -75,18 +75,8 @@ def delegate(
         ('owls', ['task'])
     """
     loop = durable_of(agent)
-    if retry is not None and not isinstance(retry, Retry):
-        raise Misuse(f"delegate({loop.name!r}): retry={retry!r} is no Retry; write Retry(…)")
-    if not is_whole(max_depth) or not 1 <= max_depth <= MAX_DEPTH:
-        raise Misuse(
-            f"delegate({loop.name!r}): max_depth={max_depth!r} is none; give 1 to {MAX_DEPTH}"
-        )
-    words = description or (inspect.getdoc(agent) if isinstance(agent, ModuleType) else None)
-    if not words:
-        raise Misuse(
-            f"delegate({loop.name!r}) has no description; say what it is good for, since the model "
-            'chooses tools by that: delegate(…, description="…")'
-        )
+    _check_options(loop.name, retry, max_depth)
+    words = _description(agent, loop.name, description)
     tries = retry or NO_RETRY
 
     async def hand_over(ctx: Context, task: TaskWords) -> Json:
@@ -110,6 +100,24 @@ def delegate(
 
     called = loop.name if name is None else name
     return tool(name=called, description=words, approve=approve)(hand_over)
+
+
+def _check_options(name: str, retry: Retry | None, max_depth: int) -> None:
+    if retry is not None and not isinstance(retry, Retry):
+        raise Misuse(f"delegate({name!r}): retry={retry!r} is no Retry; write Retry(…)")
+    if not is_whole(max_depth) or not 1 <= max_depth <= MAX_DEPTH:
+        raise Misuse(f"delegate({name!r}): max_depth={max_depth!r} is none; give 1 to {MAX_DEPTH}")
+
+
+def _description(agent: object, name: str, given: str | None) -> str:
+    """Return what the model chooses a sub-agent by: what is given, or a module's docstring."""
+    words = given or (inspect.getdoc(agent) if isinstance(agent, ModuleType) else None)
+    if not words:
+        raise Misuse(
+            f"delegate({name!r}) has no description; say what it is good for, since the model "
+            'chooses tools by that: delegate(…, description="…")'
+        )
+    return words
 
 
 async def _child(

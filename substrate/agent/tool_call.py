@@ -108,15 +108,23 @@ def call_of(
     made = made_with(before)
     if is_inside:
         return made  # it was begun, so nobody is asked about it any more
+    return made.after(partial(_decide_first, scope, key, call, checked, made_with=made_with))
 
-    async def first() -> Pending[Any] | None:
-        decided = await decide_call(scope.inside(key), checked.tool, checked.arguments)
-        if isinstance(decided, Denied):
-            refuse = partial(_deny, decided)
-            return scope.checkpoint(_step(name, call, refuse, Effect.PURE), key)
-        return None if decided.arguments is None else made_with(decided)
 
-    return made.after(first)
+async def _decide_first(
+    scope: Context,
+    key: Key,
+    call: ToolCall,
+    checked: CheckedCall,
+    *,
+    made_with: Callable[[Allowed], Pending[Any]],
+) -> Pending[Any] | None:
+    """Ask the rules and people; return what is done in a call's place, None where it is made."""
+    decided = await decide_call(scope.inside(key), checked.tool, checked.arguments)
+    if isinstance(decided, Denied):
+        refuse = partial(_deny, decided)
+        return scope.checkpoint(_step(_name(call), call, refuse, Effect.PURE), key)
+    return None if decided.arguments is None else made_with(decided)
 
 
 def _misfit(tool: Tool, arguments: Mapping[str, Json]) -> str | None:

@@ -78,20 +78,7 @@ def arguments_of(name: str, function: Callable[..., Any]) -> type[BaseModel]:
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name in OURS:
             continue
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise Misuse(
-                f"tool {name!r}: *{parameter.name} cannot be described to a model; write a list, "
-                f"{parameter.name}: list[str]"
-            )
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            raise Misuse(f"tool {name!r}: {parameter.name} is given by name; leave the `/` out")
-        if parameter.name == "self" and parameter.name not in hints:
-            raise Misuse(
-                f"tool {name!r} is a method that no object is bound to; give that of one, as in "
-                f"tools = [Shop().{function.__name__}]"
-            )
-        if parameter.name not in hints:
-            raise Misuse(f"tool {name!r}: give the parameter {parameter.name!r} a type")
+        _check_parameter(name, function, parameter, hints)
         if _is_secret(hints[parameter.name]):
             _check_secret(name, parameter)  # it has no field, so no model can give it
             continue
@@ -115,6 +102,26 @@ def arguments_of(name: str, function: Callable[..., Any]) -> type[BaseModel]:
             f"recorded and sent back to it; {_NAME_IT}"
         )
     return arguments
+
+
+def _check_parameter(
+    name: str, function: Callable[..., Any], parameter: inspect.Parameter, hints: Mapping[str, Any]
+) -> None:
+    """Refuse a parameter that no model could be told of."""
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise Misuse(
+            f"tool {name!r}: *{parameter.name} cannot be described to a model; write a list, "
+            f"{parameter.name}: list[str]"
+        )
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise Misuse(f"tool {name!r}: {parameter.name} is given by name; leave the `/` out")
+    if parameter.name == "self" and parameter.name not in hints:
+        raise Misuse(
+            f"tool {name!r} is a method that no object is bound to; give that of one, as in "
+            f"tools = [Shop().{function.__name__}]"
+        )
+    if parameter.name not in hints:
+        raise Misuse(f"tool {name!r}: give the parameter {parameter.name!r} a type")
 
 
 def _check_default(name: str, parameter: inspect.Parameter, hint: Any) -> None:

@@ -6,13 +6,15 @@ import pty
 import re
 import select
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from tests.fork import COMMANDS, LIMIT_S, Fork
+from tests.fork import AGENT, COMMANDS, LIMIT_S, Fork
 from tests.keeper import wait_until
 from tests.llm_servers import Ending, chat_events, stream, wire
 from tests.warm import Command
@@ -24,7 +26,7 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 class Terminal:
     """A pseudo-terminal, and a command that runs in it."""
 
-    def __init__(self, side: int, process: Command) -> None:
+    def __init__(self, side: int, process: "Command | subprocess.Popen[bytes]") -> None:
         self._side = side
         self.process = process
         self.screen = ""
@@ -57,15 +59,28 @@ class Terminal:
 
 
 @contextmanager
-def terminal(fork: Fork, *arguments: str, columns: str = "80") -> Iterator[Terminal]:
-    """Run a command of the fork in a terminal of its own."""
+def terminal(
+    fork: Fork, *arguments: str, columns: str = "80", python: Path | None = None
+) -> Iterator[Terminal]:
+    """Run a command of the fork in a terminal of its own, by this Python if one is given."""
     ours, theirs = pty.openpty()
     environment = fork.environment(
         TERM="xterm", COLUMNS=columns, LINES="24", PROMPT_TOOLKIT_NO_CPR="1"
     )
-    process = COMMANDS.start(
-        "agent", *arguments, cwd=fork.folder, env=environment, stdio=(theirs, theirs, theirs)
-    )
+    process: Command | subprocess.Popen[bytes]
+    if python is None:
+        process = COMMANDS.start(
+            "agent", *arguments, cwd=fork.folder, env=environment, stdio=(theirs, theirs, theirs)
+        )
+    else:
+        process = subprocess.Popen(
+            [python, *AGENT, *arguments],
+            cwd=fork.folder,
+            env=environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
     os.close(theirs)
     try:
         yield Terminal(ours, process)

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 KIT = Path(__file__).resolve().parent.parent
-BARE_MB = 38
+BARE_MB = 32
 
 PERMISSIVE = {
     "0BSD",
@@ -113,7 +113,7 @@ def demands(expression: str) -> set[str]:
 
 
 def test_bare_install_is_small(record_property):
-    """The kit without extras, and all that it needs, takes no more than 38 MB."""
+    """The kit without extras, and all that it needs, takes no more than 32 MB."""
     sizes = {name: size(each) for name, each in closure().items()}
     sizes["ostinato"] = sum(
         path.stat().st_size

@@ -98,7 +98,7 @@ def test_every_extra_is_known(project):
     from substrate.models.providers.registry import PROVIDERS
 
     (project / "uv.lock").touch()
-    for extra in {known.extra for known in PROVIDERS.values()} | {"postgres", "stats"}:
+    for extra in {known.extra for known in PROVIDERS.values()} | {"postgres", "chat", "stats"}:
         assert re.fullmatch(r"uv add '[a-z-]+(\[[a-z,]+\])?[<>=\d.,]+'", told(project, extra))
 
 

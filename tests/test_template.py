@@ -126,7 +126,7 @@ def test_one_provider_is_chosen(fork: Fork, provider: str, database: str) -> Non
     """A fork depends on the SDK of one provider, and its hooks name a model of it, and a key."""
     folder = fork(provider=provider, database=database)
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
-    extras = provider if database == "sqlite" else f"{provider},postgres"
+    extras = f"chat,{provider}" if database == "sqlite" else f"chat,{provider},postgres"
     assert project["project"]["dependencies"] == [f"ostinato[{extras}]"]
     hooks = (folder / "agent" / "hooks.py").read_text(encoding="utf-8")
     model, key = MODELS[provider]
@@ -669,7 +669,7 @@ def test_other_answers_meet_nothing(tmp_path: Path) -> None:
 
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
     needed = sorted(project["project"]["dependencies"])
-    assert needed == ["idna", "ostinato[openai,postgres]", "pandas", "psutil", "zstd"]
+    assert needed == ["idna", "ostinato[chat,openai,postgres]", "pandas", "psutil", "zstd"]
     assert (folder / ".env").exists()
 
 

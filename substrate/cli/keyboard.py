@@ -6,7 +6,11 @@ for. Ctrl-C is a key here and raises `Interrupted`; Ctrl-D on an empty line, `EO
 
 import os
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
+
+from substrate.installed import how_to_add
+from substrate.values.errors import Misuse
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -17,11 +21,34 @@ class Interrupted(Exception):
     """Ctrl-C was pressed. No `KeyboardInterrupt`: in a task, that ends the event loop."""
 
 
+class KeyboardMissing(Misuse):
+    """What is typed at a terminal needs prompt_toolkit, which is not installed."""
+
+
 def is_there() -> bool:
-    """Whether a person can be asked: both ends are a terminal, and one that can be drawn on."""
+    """Whether a person can be asked: somebody sits at a terminal, and lines can be typed there."""
+    return is_at_terminal() and _is_installed()
+
+
+def is_at_terminal() -> bool:
+    """Whether both ends are a terminal, and one that can be drawn on."""
     if os.environ.get("TERM", "") in ("", "dumb"):
         return False
     return all(each is not None and each.isatty() for each in (sys.stdin, sys.stderr))
+
+
+def check_installed() -> None:
+    """Raise `KeyboardMissing`, with the command that installs it, where nothing can be typed."""
+    if not _is_installed():
+        raise KeyboardMissing(
+            "typing at a terminal needs prompt-toolkit, which is not installed; install it: "
+            f"{how_to_add('chat')}; without it, each line of standard input is a message: "
+            "echo '…' | … chat"
+        )
+
+
+def _is_installed() -> bool:
+    return find_spec("prompt_toolkit") is not None
 
 
 class Keyboard:

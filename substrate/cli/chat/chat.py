@@ -75,6 +75,8 @@ async def chat(invocation: Invocation, run_id: str | None) -> int:
         raise UsageError("chat is for people, and has no --json; use `say`, and show --json")
     if run_id is not None and not run_id.strip():
         raise UsageError("the id is empty; is a shell variable unset?")
+    if keyboard.is_at_terminal():
+        keyboard.check_installed()
     id_ = check_root_id(run_id or fresh_id(datetime.now(UTC)))
     fork = load_fork(invocation.package)
     fork.check_key()

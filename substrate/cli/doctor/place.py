@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from substrate.cli import keyboard
 from substrate.cli.doctor.finding import Finding, fail, ok, warn
 from substrate.cli.environment import DotenvBroken, load_dotenv, read_dotenv, timezone
-from substrate.installed import origin, version
+from substrate.installed import how_to_add, origin, version
 from substrate.models.day import zone_of
 
 LEAST_FREE = 200_000_000
@@ -44,12 +45,21 @@ def look_at_place(folder: Path) -> Iterator[Finding]:
         "python", f"{platform.python_version()}, ostinato {version()}{f' ({where})' * bool(where)}"
     )
     yield _folder(folder)
+    yield from _keyboard()
     if zone := timezone():
         try:
             zone_of(zone)
             yield ok("time zone", f"the agent is told the day in {zone}")
         except ValueError as error:
             yield fail("time zone", f"OSTINATO_TIMEZONE: {error}")
+
+
+def _keyboard() -> Iterator[Finding]:
+    try:
+        keyboard.check_installed()
+    except keyboard.KeyboardMissing:
+        said = "prompt-toolkit is not installed: no chat at a terminal, and no question in line"
+        yield warn("keyboard", said, how_to_add("chat"))
 
 
 def _folder(folder: Path) -> Finding:

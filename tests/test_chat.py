@@ -292,7 +292,10 @@ def test_lines_of_a_pipe(fork):
     """Without a terminal each line is a message, and who has to decide is told the command."""
     done = piped(fork, "Good morning.\n\nAnd you?\n", "--id", "trip")
     assert done.returncode == 0, done.stderr
-    assert "the last: And you?" in done.stderr + done.stdout
+    assert done.stdout.splitlines() == [
+        "You have said 1 things, the last: Good morning.",
+        "You have said 2 things, the last: And you?",
+    ]
 
     history = piped(fork, "/cost\n/nothing\n", "--id", "trip")
     assert "> Good morning." in history.stderr

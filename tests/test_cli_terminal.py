@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,13 @@ class Terminal:
     def plain(self) -> str:
         """What has come, without its styles."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.screen)
+
+    @property
+    def is_cooked(self) -> bool:
+        """Whether lines are typed, echoed and interrupted as a shell has it."""
+        flags = termios.tcgetattr(self._side)[3]
+        wanted = termios.ICANON | termios.ECHO | termios.ISIG
+        return flags & wanted == wanted
 
     def read_rest(self) -> str:
         """Return what is left once the command has ended."""

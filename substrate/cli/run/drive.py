@@ -8,8 +8,8 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -101,16 +101,40 @@ class Drive:
 
         The run is given back then.
         """
+        is_quiet = self.invocation.is_json
         try:
             with (
                 stopping_on_signals() as stop,
                 redirect_stdout(PipeSafeStream(sys.stderr)),
                 progress,
-                _warnings(self.id, is_quiet=self.invocation.is_json),
+                warnings_of(self.id, logging.NullHandler() if is_quiet else None),
             ):
                 await self._work(stop, progress, watch, start)
         finally:
             await disconnect()
+
+    @asynccontextmanager
+    async def opened(self, progress: Progress) -> AsyncIterator[tuple[Worker, asyncio.Task[None]]]:
+        """Open a worker for the run and those below it, and close it with the block.
+
+        The task beside it ends only by what it raises: the database takes nothing any more.
+        """
+        others: list[asyncio.Task[None]] = [asyncio.create_task(self._look_below(progress))]
+        try:
+            async with self.client.work(
+                self.fork.functions,
+                queue=self.queue,
+                only=self.id,
+                options=self.options,
+                on_event=progress.on_event,
+            ) as worker:
+                failing = asyncio.create_task(self._give_back_what_is_left(worker))
+                others.append(failing)
+                yield worker, failing
+        finally:
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
 
     def introduce(self, screen: Console) -> None:
         """Say the run's id, so that one can come back, and who answers in the model's place."""
@@ -126,39 +150,33 @@ class Drive:
         self, stop: StopRequest, progress: Progress, watch: Watch, start: Start | None
     ) -> None:
         watching: asyncio.Task[None] | None = None
-        others: list[asyncio.Task[None]] = [asyncio.create_task(self._look_below(progress))]
+        others: list[asyncio.Task[None]] = []
         try:
-            async with self.client.work(
-                self.fork.functions,
-                queue=self.queue,
-                only=self.id,
-                options=self.options,
-                on_event=progress.on_event,
-            ) as worker:
+            async with self.opened(progress) as (worker, failing):
                 if start is not None:
                     await start()
                 watching = asyncio.create_task(watch(worker))
-                working = [asyncio.create_task(self._give_back_what_is_left(worker))]
                 if self.asker is not None:
-                    working.append(asyncio.create_task(self._ask(self.asker, progress)))
-                either = asyncio.create_task(_first_of(watching, *working))
-                others += [*working, either]
+                    others.append(asyncio.create_task(self.ask(self.asker, progress)))
+                either = asyncio.create_task(first_of(watching, failing, *others))
+                others.append(either)
                 try:
                     await stop.or_end(either)
                 except Stopped as stopped:
-                    self._say_what_is_waited_for(stop, stopped, worker, progress)
+                    self.say_what_is_waited_for(stop, stopped, worker, progress)
                     raise
         finally:  # the worker has closed: show what has ended before we return
             for task in others:
                 task.cancel()
-            await asyncio.wait(others)
+            if others:
+                await asyncio.wait(others)
             if watching is not None and not watching.done():
                 watching.cancel()
                 await asyncio.wait([watching])
                 for promise in await self.client.journal(self.id, progress.seen):
                     progress.on_row(legible_rows([promise]).read[0])
 
-    async def _ask(self, asker: Asker, progress: Progress) -> None:
+    async def ask(self, asker: Asker, progress: Progress) -> None:
         """Ask what is open, and what is asked later, whenever it is. Ctrl-C there stops the run."""
         while True:
             if await asker.open_gates():
@@ -247,7 +265,7 @@ class Drive:
         questions = await read_questions(self.client, run, journal)
         progress.say(*how_to_answer(questions, self.invocation))
 
-    def _say_what_is_waited_for(
+    def say_what_is_waited_for(
         self, stop: StopRequest, stopped: Stopped, worker: Worker, progress: Progress
     ) -> None:
         """Say what is to end first; who presses Ctrl-C waits only for what may not be done twice.
@@ -293,7 +311,7 @@ class Drive:
         return stopped.exit_code
 
 
-async def _first_of(*tasks: asyncio.Task[None]) -> None:
+async def first_of(*tasks: asyncio.Task[Any]) -> None:
     """Return when one of the tasks has ended; raise what it raised."""
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
@@ -301,10 +319,13 @@ async def _first_of(*tasks: asyncio.Task[None]) -> None:
 
 
 @contextmanager
-def _warnings(run_id: str, *, is_quiet: bool) -> Iterator[None]:
-    """Show what the engine warns of, save that this run is paused: that is told anyway."""
+def warnings_of(run_id: str, handler: logging.Handler | None) -> Iterator[None]:
+    """Show what the engine warns of, save that this run is paused: that is told anyway.
+
+    Without a handler, on standard error.
+    """
     log = logging.getLogger("ostinato")
-    handler = logging.NullHandler() if is_quiet else logging.StreamHandler()
+    handler = logging.StreamHandler() if handler is None else handler
     handler.setLevel(logging.WARNING)
     handler.addFilter(
         lambda record: record.levelno > logging.WARNING or run_id not in (record.args or ())

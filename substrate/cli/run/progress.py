@@ -6,8 +6,9 @@ they come, the tools that run; it is told by live events, and gone when the run 
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -83,8 +84,12 @@ class Progress:
         invocation: Invocation,
         *,
         moves: bool = True,
+        out: Callable[..., None] | None = None,
     ) -> None:
         self.seen: int = 0
+        #: How to be asked here, for whom a question comes while they are at something else.
+        self.here: str = ""
+        self._out = partial(put, console) if out is None else out
         self._moves = moves
         self._totals = Totals()
         self._console = console
@@ -126,7 +131,7 @@ class Progress:
         if self._held is not None:
             self._held += lines
             return
-        put(self._console, *lines)
+        self._out(*lines)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -253,6 +258,8 @@ class Progress:
     def _show_answering_command(self, question: Question) -> None:
         hint = Text("in another shell: ", "dim")
         self.say(_indented(hint.append_text(answering_command(question, self._invocation))))
+        if self.here:
+            self.say(_indented(Text(f"here: {self.here}", "dim")))
 
     def _show_attempts(self, promise: Promise) -> None:
         """Tell of each failed attempt once, when it is recorded: a provider may be away all day."""

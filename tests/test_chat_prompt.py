@@ -1,0 +1,250 @@
+"""At its prompt a conversation goes on: what comes meanwhile is told above what is being typed."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.fork import LIMIT_S, Fork
+from tests.keeper import wait_until
+from tests.test_chat import HOOKS, begun, say
+from tests.test_cli_terminal import HIDE_CURSOR, SHOW_CURSOR, Terminal, terminal
+
+CLERK = """
+from substrate.agent import Agent, delegate
+
+
+def clerk_script(request):
+    if isinstance(request.messages[-1], ToolMessage):
+        return say("The clerk has paid.")
+    return say(call("refund", order="A-17", cents=900))
+
+
+clerk = Agent("clerk", "Pay.", Model("scripted:clerk", script=clerk_script), [refund])
+own = script
+
+
+def script_with_clerk(request):
+    asked = [words(each)[0] for each in request.messages if isinstance(each, UserMessage)]
+    if "clerk" in asked[-1] and isinstance(request.messages[-1], UserMessage):
+        return say(call("clerk", task="Pay A-17 back."))
+    return own(request)
+
+
+model = Model("scripted:owls", script=script_with_clerk)
+tools = [look, refund, delegate(clerk, description="Pays.")]
+"""
+
+
+@pytest.fixture
+def fork(tmp_path) -> Fork:
+    """Provide a fork whose agent talks, looks and refunds, by itself or through a clerk."""
+    return Fork.make(tmp_path, hooks=HOOKS + CLERK)
+
+
+def half(window: Terminal, words: str) -> None:
+    """Type words without sending them, and wait until they stand at the prompt."""
+    window.type(words)
+    window.read_until(words)
+    window.screen = ""
+
+
+def prompted(window: Terminal) -> None:
+    """Wait for the next prompt."""
+    window.screen = ""
+    window.read_until("\x1b[?2004h")
+    window.screen = ""
+
+
+def test_a_message_from_elsewhere(fork):
+    """It is answered and told above the prompt, and what is half typed stays and can be sent."""
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        say(window, "Good morning.")
+        window.read_until("the last: Good morning.")
+        prompted(window)
+        half(window, "half a sen")
+        assert fork.do("say", "trip", "And the attic?").code == 0
+        window.read_until("> And the attic?")
+        window.read_until("You have said 2 things, the last: And the attic?")
+        window.read_until("> half a sen")
+        assert wait_until(lambda: fork.run("trip")["status"] == "suspended", LIMIT_S)
+        window.screen = ""
+        say(window, "tence")
+        window.read_until("> half a sentence")
+        window.read_until("You have said 3 things, the last: half a sentence")
+        say(window, "/quit")
+        assert window.process.wait(LIMIT_S) == 0
+
+    assert fork.calls.count("model") == 3
+
+
+def test_a_decision_from_elsewhere(fork):
+    """What was put off goes on when it is decided from another terminal, while somebody types."""
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        say(window, "A refund.")
+        window.read_until("l later >")
+        say(window, "l")
+        window.read_until("it stays open as")
+        prompted(window)
+        half(window, "thank")
+        assert fork.do("approve", "trip", "--by", "Ada").code == 0
+        window.read_until("Done: 2500 paid back for A-17")
+        window.read_until("> thank")
+        say(window, " you")
+        window.read_until("the last: thank you")
+        say(window, "/quit")
+        assert window.process.wait(LIMIT_S) == 0
+
+    assert fork.calls.count("refund-2500") == 1
+
+
+def test_a_child_that_finishes(fork):
+    """A sub-agent whose gate is decided elsewhere ends, and so does the answer, at the prompt."""
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        say(window, "Let the clerk do it.")
+        window.read_until("cents = 900")
+        window.read_until("l later >")
+        say(window, "l")
+        window.read_until("it stays open as")
+        prompted(window)
+        half(window, "and")
+        (gate,) = fork.do("approvals", "--json").document["gates"]
+        assert fork.do("approve", gate["gate"]).code == 0
+        window.read_until("The clerk has paid.")
+        window.read_until("> and")
+        say(window, " now?")
+        window.read_until("the last: and now?")
+        say(window, "/quit")
+        assert window.process.wait(LIMIT_S) == 0
+
+    assert fork.calls.count("refund-900") == 1
+
+
+def test_a_question_that_comes_while_somebody_types(fork):
+    """It is told with how to be asked, and takes no key: what is typed is a message, not a yes."""
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        say(window, "Good morning.")
+        window.read_until("the last: Good morning.")
+        prompted(window)
+        half(window, "ye")
+        assert fork.do("say", "trip", "A refund.").code == 0
+        window.read_until("here: /go")
+        window.read_until("> ye")
+        window.screen = ""
+        say(window, "s")
+        window.read_until("cents = 2500")
+        window.read_until("l later >")
+        assert "refund-2500" not in fork.calls
+        say(window, "y")
+        window.read_until("the last: yes")
+        say(window, "/quit")
+        assert window.process.wait(LIMIT_S) == 0
+
+    assert fork.calls.count("refund-2500") == 1
+
+
+def test_what_a_tool_prints(fork):
+    """What a tool prints while somebody types stands above the prompt, too."""
+    fork.replace("agent/hooks.py", '    note("look")', '    note("look")\n    print("\\x1b[2Jodd")')
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        say(window, "Good morning.")
+        window.read_until("the last: Good morning.")
+        prompted(window)
+        half(window, "wai")
+        assert fork.do("say", "trip", "Please look.").code == 0
+        window.read_until("\\x1b[2Jodd")
+        window.read_until("Done: owls")
+        window.read_until("> wai")
+        say(window, "t")
+        window.read_until("the last: wait")
+        assert "\x1b[2Jodd" not in window.screen
+
+
+def test_a_worker_elsewhere(fork):
+    """Where another process answers, that is told here all the same."""
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        fork.hold()
+        say(window, "Please look.")
+        assert wait_until((fork.folder / "looking").exists, LIMIT_S)
+        window.process.send_signal(signal.SIGINT)
+        window.read_until("stopped; it goes on with /go")
+        prompted(window)
+        half(window, "so")
+        fork.let_go()
+        worker = fork.open("worker")
+        try:
+            window.read_until("Done: owls: two")
+            window.read_until("> so")
+        finally:
+            worker.terminate()
+            worker.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_a_signal_at_the_prompt(fork, number, is_busy):
+    """The terminal is given back, and the run left suspended, or given back where it works."""
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        say(window, "Good morning.")
+        window.read_until("the last: Good morning.")
+        prompted(window)
+        half(window, "half a sen")
+        assert not window.is_cooked
+        if is_busy:
+            fork.hold()
+            assert fork.do("say", "trip", "Please look.").code == 0
+            assert wait_until((fork.folder / "looking").exists, LIMIT_S)
+            window.process.send_signal(number)
+            window.read_until("what is under way has")
+            fork.let_go()
+        else:
+            window.process.send_signal(number)
+        code = window.process.wait(LIMIT_S)
+        assert window.is_cooked
+        rest = window.read_rest()
+
+    assert code == 128 + number
+    assert "\x1b[?2004l" in window.screen + rest
+    assert HIDE_CURSOR not in rest[rest.rfind(SHOW_CURSOR) :]
+    assert fork.run("trip")["status"] == ("ready" if is_busy else "suspended")
+    with terminal(fork, "chat", "--id", "trip", columns="120") as again:
+        again.read_until("Done: owls" if is_busy else "the last: Good morning.")
+
+
+def test_lines_that_come_slowly(fork):
+    """Between the lines of a pipe it goes on, too; answers alone are on standard output."""
+    chat = subprocess.Popen(
+        [sys.executable, "-m", "agent", "chat", "--id", "trip"],
+        cwd=fork.folder,
+        env=fork.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        chat.stdin.write("Good morning.\n")
+        chat.stdin.flush()
+        first = chat.stdout.readline()
+        assert fork.do("say", "trip", "And the attic?").code == 0
+        second = chat.stdout.readline()
+        chat.send_signal(signal.SIGTERM)
+        told = chat.communicate(timeout=LIMIT_S)[1]
+    finally:
+        chat.kill()
+        chat.wait()
+
+    assert first == "You have said 1 things, the last: Good morning.\n"
+    assert second == "You have said 2 things, the last: And the attic?\n"
+    assert chat.returncode == 128 + signal.SIGTERM
+    assert "> And the attic?" in told
+    assert "Traceback" not in told
+    assert fork.run("trip")["status"] == "suspended"

@@ -51,8 +51,7 @@ def half(window: Terminal, words: str) -> None:
 
 
 def prompted(window: Terminal) -> None:
-    """Wait for the next prompt."""
-    window.screen = ""
+    """Wait for the prompt that comes after what was typed last."""
     window.read_until("\x1b[?2004h")
     window.screen = ""
 
@@ -86,6 +85,7 @@ def test_a_decision_from_elsewhere(fork):
         begun(window)
         say(window, "A refund.")
         window.read_until("l later >")
+        window.screen = ""
         say(window, "l")
         window.read_until("it stays open as")
         prompted(window)
@@ -108,6 +108,7 @@ def test_a_child_that_finishes(fork):
         say(window, "Let the clerk do it.")
         window.read_until("cents = 900")
         window.read_until("l later >")
+        window.screen = ""
         say(window, "l")
         window.read_until("it stays open as")
         prompted(window)

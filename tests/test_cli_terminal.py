@@ -1,11 +1,13 @@
 """In a terminal, a run's progress moves, and leaves the terminal as it was."""
 
 import asyncio
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import termios
 import time
@@ -48,6 +50,21 @@ class Terminal:
     def type(self, keys: str) -> None:
         """Press keys, Enter as carriage return."""
         os.write(self._side, keys.encode())
+
+    def paste(self, octets: bytes) -> None:
+        """Type bytes, also more than fit, while what is drawn is read."""
+        while octets:
+            readable, writable, _ = select.select([self._side], [self._side], [], LIMIT_S)
+            assert readable or writable, f"nobody reads what is typed: {self.screen[-2000:]!r}"
+            if readable:
+                self.read()
+            if writable:
+                octets = octets[os.write(self._side, octets[:1024]) :]
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Be a window of another size, and say so."""
+        fcntl.ioctl(self._side, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.process.send_signal(signal.SIGWINCH)
 
     @property
     def plain(self) -> str:

@@ -5,7 +5,9 @@ for. Ctrl-C is a key here and raises `Interrupted`; Ctrl-D on an empty line, `EO
 """
 
 import os
+import re
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -55,28 +57,49 @@ class Keyboard:
     """Asks for a line at a time. Made where `is_there` says so."""
 
     def __init__(self) -> None:
+        self._pasted: dict[str, str] = {}
         self._messages: PromptSession[str] = _session(keeps_history=True)
         self._lines: PromptSession[str] = _session(keeps_history=False)
 
     async def line(self, prompt: str, default: str = "") -> str:
         """Return one line that is typed."""
-        said: str = await self._lines.prompt_async(prompt, default=default, handle_sigint=False)
+        said: str = await self._lines.prompt_async(
+            prompt, default=default, handle_sigint=False, enable_suspend=True
+        )
         return said.strip()
 
     async def message(self, prompt: str) -> str:
         """Return a message of one line or several, without blanks around it.
 
         Enter ends it; Alt+Enter, or a backslash before Enter, begins a new line. What is pasted
-        keeps its lines.
+        keeps its lines; where it is long, a mark stands for it while the message is edited.
         """
         said: str = await self._messages.prompt_async(
             prompt,
             multiline=True,
-            key_bindings=_keys(),
+            key_bindings=_keys(self._mark),
             prompt_continuation=" " * len(prompt),
             handle_sigint=False,
+            enable_suspend=True,
         )
-        return said.strip()
+        return _MARK.sub(lambda found: self._pasted.get(found[0], found[0]), said).strip()
+
+    def _mark(self, pasted: str) -> str:
+        """Return what stands for a text that was pasted: itself, unless it is long.
+
+        Each key has the whole message drawn again, which takes seconds for a megabyte.
+        """
+        if len(pasted) <= LONG_PASTE:
+            return pasted
+        mark = f"[paste {len(self._pasted) + 1}: {len(pasted):,} characters]"
+        self._pasted[mark] = pasted
+        return mark
+
+
+LONG_PASTE = 4_000
+"""So many characters that are pasted are shown as they are."""
+
+_MARK = re.compile(r"\[paste \d+: [\d,]+ characters\]")
 
 
 def _session(*, keeps_history: bool) -> "PromptSession[str]":
@@ -94,10 +117,16 @@ def _session(*, keeps_history: bool) -> "PromptSession[str]":
     )
 
 
-def _keys() -> "KeyBindings":
+def _keys(mark: Callable[[str], str]) -> "KeyBindings":
     from prompt_toolkit.key_binding import KeyBindings
+    from prompt_toolkit.keys import Keys
 
     keys = KeyBindings()
+
+    @keys.add(Keys.BracketedPaste)
+    def paste(event: "KeyPressEvent") -> None:
+        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+        event.current_buffer.insert_text(mark(text))
 
     @keys.add("enter")
     def send(event: "KeyPressEvent") -> None:

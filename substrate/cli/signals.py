@@ -1,7 +1,8 @@
 """Ctrl-C, SIGTERM and SIGHUP: the first asks to stop, and all is given back; the second, not.
 
 A terminal that is closed hangs up, and often twice, the shell and the system each for itself: that
-asks once. Where hanging up is ignored, as under ``nohup``, it stays so.
+asks once. Where hanging up is ignored, as under ``nohup``, it stays so. Ctrl-Z leaves the cursor to
+the shell.
 
 The handlers are plain ones, not the event loop's, so they work while a tool blocks the loop. What
 stops a command is an ordinary exception in its main task: so it leaves the block of `Client.work`
@@ -83,12 +84,23 @@ def _say_last(words: str) -> None:
             os.write(2, f"{words}\n".encode(errors="backslashreplace"))
 
 
+def _step_aside(number: int, frame: FrameType | None) -> None:
+    """Stop for a shell, as Ctrl-Z asks, with the cursor back; return when that goes on."""
+    with suppress(OSError, AttributeError):
+        if sys.stderr.isatty():
+            os.write(2, _SHOW_CURSOR)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    signal.signal(number, _step_aside)
+
+
 @contextmanager
 def stopping_on_signals() -> Iterator[StopRequest]:
-    """Heed SIGINT, SIGTERM and SIGHUP for as long as the block is open."""
+    """Heed SIGINT, SIGTERM and SIGHUP for as long as the block is open; Ctrl-Z, too."""
     stop = StopRequest()
-    heeded = [each for each in _HEEDED if signal.getsignal(each) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop.handle) for number in heeded}
+    handlers = dict.fromkeys(_HEEDED, stop.handle) | {signal.SIGTSTP: _step_aside}
+    heeded = [each for each in handlers if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handlers[number]) for number in heeded}
     try:
         yield stop
     finally:

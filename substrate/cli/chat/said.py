@@ -1,6 +1,6 @@
 """What was said in a conversation, read from its rows: for who comes back to it. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import RenderableType
@@ -18,6 +18,7 @@ from substrate.values.records import Kind, Promise, PromiseState
 
 PROMPT_SIGN = "> "
 _SHOWN = 10  # exchanges of an earlier day that are shown
+_MOST = 2_000  # characters of each of their texts, and of what others say
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,35 +71,52 @@ def awaits_message(row: Promise) -> bool:
     return is_wait and not row.is_settled and "/" not in in_generation(row.key)
 
 
-def history_lines(journal: Sequence[Promise], hint: str) -> Iterator[RenderableType]:
-    """Yield what was said last, and how much was said before; `hint` shows all of it."""
+def history_lines(
+    journal: Sequence[Promise], shows: Callable[[str | None], str]
+) -> Iterator[RenderableType]:
+    """Yield what was said last, and how much was said before.
+
+    `shows` returns the command that shows all of it, and with a key, one row whole.
+    """
     begins = [i for i, row in enumerate(journal) if row.name == PROMPT and message_in(row)]
     if not begins:
         return
     if len(begins) > _SHOWN:
         before = wording.count(len(begins) - _SHOWN, "earlier message")
-        yield Text(f"{before}: {hint}", "dim")
+        yield Text(f"{before}: {shows(None)}", "dim")
     for row in journal[begins[-_SHOWN:][0] :]:
         if (said := message_in(row)) is not None:
-            yield said_line(said)
+            yield said_line(said, shows(row.key))
         elif (answered := answer_in(row)) is not None:
-            yield from answer_lines(answered)
+            yield from answer_lines(answered, shows(row.key))
         elif is_tool_call(row) and row.is_settled:
             called = wording.call(*tool_of(row))
             word = (WORDS[row.state], STATE_STYLES[row.state])
             yield Padding(Text.assemble((f"{called}  ", "dim"), word), (0, 0, 0, 4), expand=False)
 
 
-def said_line(words: str) -> Text:
-    """Return what a person said, as it stood behind the prompt."""
+def said_line(words: str, hint: str) -> Text:
+    """Return what a person said, as it stood behind the prompt; `hint` shows all of a long text."""
+    words, more = _begin_of(words, hint)
     shown = wording.visible(words).replace("\n", f"\n{' ' * len(PROMPT_SIGN)}")
-    return Text.assemble((PROMPT_SIGN, "bold"), shown)
+    return Text.assemble((PROMPT_SIGN, "bold"), shown, (more, "dim"))
 
 
-def answer_lines(answered: Answered) -> Iterator[RenderableType]:
-    """Yield an answer, and why it ended there, where that is not plain."""
-    words = wording.visible(answered.text.rstrip())
-    yield Text(words or "(no words)", "" if words else "dim")
+def answer_lines(answered: Answered, hint: str = "") -> Iterator[RenderableType]:
+    """Yield an answer, and why it ended there, where that is not plain.
+
+    All of it; with a `hint` that shows all of it, the beginning of a long one.
+    """
+    text, more = _begin_of(answered.text.rstrip(), hint) if hint else (answered.text.rstrip(), "")
+    words = wording.visible(text)
+    yield Text.assemble(words, (more, "dim")) if words else Text("(no words)", "dim")
     if not answered.is_whole:
         detail = f": {answered.detail}" if answered.detail else ""
         yield Text(wording.visible(f"{answered.reason}{detail}"), "yellow")
+
+
+def _begin_of(text: str, hint: str) -> tuple[str, str]:
+    """Return the beginning of a text, and what to say of the rest."""
+    if len(text) <= _MOST:
+        return text, ""
+    return text[:_MOST], f"… {len(text) - _MOST:,} characters more: {hint}"

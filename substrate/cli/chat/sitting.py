@@ -135,7 +135,7 @@ class Sitting:
         self.is_begun = True
         journal = await read_journal(self.client, run)
         self.driving.begin_after(journal)
-        put(self.screen, *history_lines(journal, self.invocation.command("show", self.id)))
+        put(self.screen, *history_lines(journal, self._shows))
         self.driving.follow()
         if run.status.awaits_person:
             await self.driving.until_its_turn()
@@ -209,7 +209,12 @@ class Sitting:
             if said in self.typed:
                 self.typed.remove(said)
             else:
-                self.progress.say(said_line(said))
+                self.progress.say(said_line(said, self._shows(row.key)))
+
+    def _shows(self, key: str | None) -> str:
+        """Return the command that shows the conversation, or one row of it."""
+        of = [] if key is None else ["--key", key]
+        return self.invocation.command("show", self.id, *of)
 
     async def _explain(self, run: Run) -> None:
         """Tell why it does not go on."""

@@ -23,6 +23,7 @@ ONE_BY_ONE = (
     "tests/test_store_model.py",
     "tests/test_crash_delegated.py",
     "tests/test_crash_voted.py",
+    "tests/test_crash_deferred.py",
     "tests/test_crash_everything.py",
     "tests/test_torture.py",
     "tests/test_engine_model.py",

@@ -8,8 +8,10 @@ Rules are judged when the call is to be made, and the deny rules once more right
 on the arguments that will run. They never settle a gate that is open.
 """
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from substrate.agent.gate_request import gate_request
@@ -23,11 +25,11 @@ from substrate.agent.tool_schema import InvalidArguments
 from substrate.engine.context.context import Context
 from substrate.engine.context.gate import GateOutcome, GateRequest, NoUseLeft, read_gate
 from substrate.engine.function.arguments import copied
-from substrate.models.messages import Json
+from substrate.models.messages import Json, ToolCall
 from substrate.values.codec import encode
 from substrate.values.gates import GateKind, GateState, NewGate, Rule, RuleVerdict
 from substrate.values.ids import Key, root_of
-from substrate.values.records import GATE
+from substrate.values.records import GATE, Promise
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,18 @@ class Allowed:
     is_edited: bool = False
 
 
-async def decide_call(ctx: Context, tool: Tool, checked: Mapping[str, Any]) -> Allowed | Denied:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call of which a person is asked while the loop goes on."""
+
+    #: The gate's promise.
+    gate: Promise
+
+
+Decided = Allowed | Denied
+
+
+async def decide_call(ctx: Context, tool: Tool, checked: Mapping[str, Any]) -> Decided:
     """Say whether a call may be made: ask the rules, and a person where one is wanted.
 
     Args:
@@ -59,6 +72,21 @@ async def decide_call(ctx: Context, tool: Tool, checked: Mapping[str, Any]) -> A
         tool: The tool.
         checked: The model's arguments as the tool's types.
     """
+    decided = await _decided(ctx, tool, checked, None)
+    assert not isinstance(decided, Asked)
+    return decided
+
+
+async def ask_about(
+    ctx: Context, tool: Tool, checked: Mapping[str, Any], made: ToolCall
+) -> Decided | Asked:
+    """Do as `decide_call`, for a call `made` by the model that goes on: wait for nobody."""
+    return await _decided(ctx, tool, checked, made)
+
+
+async def _decided(
+    ctx: Context, tool: Tool, checked: Mapping[str, Any], deferred: ToolCall | None
+) -> Decided | Asked:
     policy = tool.approve
     call = _judged(ctx, tool, checked)
     # One key, however often it is tried: a call has one gate, live as on a replay.
@@ -74,8 +102,15 @@ async def decide_call(ctx: Context, tool: Tool, checked: Mapping[str, Any]) -> A
                 return Allowed()  # nobody would have asked
         else:
             rule = None
+        request = partial(_request, ctx, tool, checked, rule, deferred)
         try:
-            outcome = await _gate(ctx, tool, checked, rule, key)
+            if deferred is None:
+                outcome = await ctx.gate(request, tell(current_notify()), key=key)
+            else:
+                gate = await ctx.ask_aside(request, tell(current_notify()), key)
+                if not gate.is_settled:
+                    return Asked(gate)
+                outcome = read_gate(gate)
         except NoUseLeft:
             continue  # somebody else has used it up: judged again, without it
         return await _outcome(ctx, tool, outcome, checked)
@@ -125,7 +160,10 @@ async def _outcome(
         allowed, checked = _to_be_made(tool, outcome, checked)
     except InvalidArguments as error:  # the tool has changed since a person decided
         return Denied(f"{tool.name} was not called: what was approved does not fit it now: {error}")
-    again = judge(await _rules(ctx, policy), _judged(ctx, tool, checked))
+    # As the agent's that has made it, which may have handed the conversation over since.
+    call = _judged(ctx, tool, checked)
+    call = replace(call, agent=str(outcome.shown.get("agent", call.agent)))
+    again = judge(await _rules(ctx, policy), call)
     if again is not None and again.verdict is RuleVerdict.DENY:
         return Denied(_denied_by(tool, again), fails)
     return allowed
@@ -165,35 +203,37 @@ def _denied_by(tool: Tool, rule: Rule) -> str:
     return f"{tool.name} was not called: a standing rule denies it ({rule_words(rule)}){why}"
 
 
-async def _gate(
+def _request(
     ctx: Context,
     tool: Tool,
     checked: Mapping[str, Any],
     rule: Rule | None,
-    key: Key,
-) -> GateOutcome:
+    deferred: ToolCall | None,
+) -> GateRequest:
     policy = tool.approve or ALWAYS
-
-    def request() -> GateRequest:
-        with hook(ctx, "tools"):
-            summary = policy.summed_up(checked)
-        shown = tool.shown(checked)
-        asked = gate_request(
-            GateKind.APPROVAL,
-            tool.name,
-            summary=call_words(tool.name, shown) if summary is None else shortened(summary),
-            digest=digest_of(tool.name, shown),
-            policy=policy,
-            shown={
-                "agent": current_agent() or ctx.execution.claim.run.function,
-                "arguments": dict(shown),
-                "effect": tool.effect.value,
-                "wants": tool.spec.parameters,
-            },
-        )
-        return asked if rule is None else replace(asked, gate=_by_rule(asked.gate, rule))
-
-    return await ctx.gate(request, tell(current_notify()), key=key)
+    with hook(ctx, "tools"):
+        summary = policy.summed_up(checked)
+    shown = tool.shown(checked)
+    # By these a row tells that its call is deferred, and whoever reads it what the model was told.
+    # The mark is drawn at random: nobody else can begin a message with it.
+    more: dict[str, Json] = {}
+    if deferred is not None and (rule is None or rule.verdict is RuleVerdict.ASK):
+        more = {"call_id": deferred.id, "mark": secrets.token_hex(4)}
+    asked = gate_request(
+        GateKind.APPROVAL,
+        tool.name,
+        summary=call_words(tool.name, shown) if summary is None else shortened(summary),
+        digest=digest_of(tool.name, shown),
+        policy=policy,
+        shown={
+            "agent": current_agent() or ctx.execution.claim.run.function,
+            "arguments": dict(shown),
+            "effect": tool.effect.value,
+            "wants": tool.spec.parameters,
+            **more,
+        },
+    )
+    return asked if rule is None else replace(asked, gate=_by_rule(asked.gate, rule))
 
 
 def _by_rule(gate: NewGate, rule: Rule) -> NewGate:

@@ -96,9 +96,9 @@ class Chain:
         found = ctx.notes.get(cls)
         return found if isinstance(found, cls) else cls()
 
-    def begin_message(self, task_key: str) -> None:
-        """Go on with the next task of the same conversation, which this row holds."""
-        self.task_key = task_key
+    def begin_message(self, task_key: str | None) -> None:
+        """Go on with the next task of the same conversation, which a row holds, if any."""
+        self.task_key = self.task_key if task_key is None else task_key
         self.ended_at, self.hears, self.was_cut_short = None, False, False
 
     def resume(self, key: str, digest: str, messages: Messages) -> None:

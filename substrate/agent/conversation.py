@@ -8,17 +8,20 @@ checks. Conditions and limits of turns are asked anew for each message; a budget
 ``prompt.n``   the n-th message, and the system prompt as it was rendered for it
 …              what the loop writes
 ``answer.n``   what was answered, why it ended there, and what all of it has used so far
-``message.n``  the wait for the next message, and then the message
+``message.n``  the wait for the next message, and then the message; cancelled where the decision of
+               a deferred call came first: then the agent tells what came of it
 ``carried.n``  what is new in a generation: see `talk`
 =============  ====================================================================================
 
-Invariants: between messages the run is suspended, and holds nothing. A message that comes while the
+Invariants: between messages the run is suspended, and holds nothing; a call that is deferred mutes
+nothing, and its decision is followed without another message. A message that comes while the
 agent works is read before its next model call. A long conversation goes on as itself, with what was
 said and used; never while a child or a gate of it is open. Nothing it has decided is asked again.
 """
 
 from dataclasses import replace
 
+from substrate.agent.deferrals import Deferrals
 from substrate.agent.history.keys import ANSWER, MESSAGE
 from substrate.agent.history.result import spoken
 from substrate.agent.named_step import named_step
@@ -54,13 +57,17 @@ def conversation_of(loop: Durable[[Task], Answer]) -> Conversation:
         talk = await Talk.begin(ctx, task, carried)
         if carried is None:
             await _answer(ctx, loop, task)
+        present = task
         while True:
             if await _may_continue(ctx, talk):
                 following = await talk.carry(ctx)
                 return ctx.continue_as(replace(task, attachments=()), following)
-            said = spoken([await ctx.receive(MESSAGE)])
+            came = await ctx.receive_beside(MESSAGE, Deferrals.of(ctx).gates)
+            said, talk.is_woken = spoken(came), not came
             if said.parts:
-                await _answer(ctx, loop, replace(task, text=_words(said), attachments=()))
+                present = replace(task, text=_words(said), attachments=())
+            if said.parts or talk.is_woken:
+                await _answer(ctx, loop, present)
 
     return Durable(conversation, f"{loop.name}{_SUFFIX}", made_for=_made_for(loop))
 
@@ -107,7 +114,7 @@ async def _may_continue(ctx: Context, talk: Talk) -> bool:
 
     Where the wait for the next message is recorded, it went on as it is.
     """
-    if not talk.is_long or ctx.recorded(MESSAGE) is not None:
+    if not talk.is_long or ctx.recorded(MESSAGE) is not None or Deferrals.of(ctx).calls:
         return False
     if await ctx.has_open_runs_below(ctx.id_prefix):
         return False

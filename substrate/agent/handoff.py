@@ -11,8 +11,9 @@ from types import ModuleType
 from substrate.agent.agent import Agent, durable_of
 from substrate.agent.handoff_tool import HandoffTool
 from substrate.agent.loop import Hooks
-from substrate.agent.policy import Approve
+from substrate.agent.policy import Approve, Policy
 from substrate.agent.tool import Tool, tool
+from substrate.values.errors import Misuse
 
 
 def handoff(
@@ -38,13 +39,18 @@ def handoff(
         approve: Whether a person is asked before that, as for any tool: see `tool`.
 
     Raises:
-        Misuse: it is no agent with a name of its own.
+        Misuse: it is no agent with a name of its own, or `approve` does not wait.
 
     Example:
         >>> billing = Agent("billing", "Settle it.", Model("scripted:billing", script=["Settled."]))
         >>> handoff(billing, description="For all that is about invoices.").name
         'hand_over_to_billing'
     """
+    if isinstance(approve, Policy) and not approve.wait:
+        raise Misuse(
+            "handoff(approve=Policy(wait=False)): a conversation is given away in its turn, or not "
+            "at all; leave wait= out"
+        )
     loop = durable_of(agent)
     said = inspect.getdoc(agent) if isinstance(agent, ModuleType) else None
     words = description or said or f"Give this conversation to {loop.name}, who goes on from there."

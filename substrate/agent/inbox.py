@@ -18,10 +18,11 @@ from substrate.agent.history.result import spoken
 from substrate.agent.recorded import is_of_later_loop, turn_ahead
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
-from substrate.models.messages import Text, UserMessage
+from substrate.models.messages import Json, Text, UserMessage
+from substrate.values.ids import Key
 from substrate.values.records import Kind
 
-__all__ = ["MESSAGE", "hear", "is_in_a_tool", "listen", "unread"]
+__all__ = ["MESSAGE", "hear", "hear_more", "is_in_a_tool", "listen", "unread"]
 
 _QUOTED = 200
 
@@ -34,7 +35,19 @@ async def hear(ctx: Context) -> UserMessage:
     if is_in_a_tool(ctx):
         return UserMessage(())
     key = ctx.key_ahead(HEARD)
-    message = spoken(await ctx.hear(MESSAGE))
+    return _noted(ctx, key, await ctx.hear(MESSAGE))
+
+
+async def hear_more(ctx: Context) -> UserMessage:
+    """Do as `hear`, once more before the same turn: it may be done any number of times."""
+    if is_in_a_tool(ctx):
+        return UserMessage(())
+    key = ctx.key_ahead(HEARD)
+    return _noted(ctx, key, await ctx.listen(MESSAGE, HEARD))
+
+
+def _noted(ctx: Context, key: Key, heard: Sequence[Json]) -> UserMessage:
+    message = spoken(heard)
     if message.parts:
         Chain.of(ctx).note(message, key)
     return message

@@ -10,22 +10,29 @@ advice, and both come back the same on a replay.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
-from substrate.agent import handing, turn
+from substrate.agent import deferred, handing, turn
 from substrate.agent.answer_type import typed_answer_of
 from substrate.agent.checks import Check, Checks
 from substrate.agent.condition import needs_of
 from substrate.agent.confidence import ConfidentAnswer
-from substrate.agent.end import End, Stop, Verdict
-from substrate.agent.handoff_tool import target_of
+from substrate.agent.deferrals import Deferrals
+from substrate.agent.end import End, EndedBy, EndReason, Stop, Verdict
+from substrate.agent.handoff_tool import Gone, target_of
+from substrate.agent.history.keys import HEARD
 from substrate.agent.hook_fault import hook
 from substrate.agent.hooks import read, tools_of
+from substrate.agent.inbox import hear_more
 from substrate.agent.notify import Notify, at_work, notify_of
 from substrate.agent.prompt import Prompt, Text
+from substrate.agent.recorded import turn_ahead
+from substrate.agent.share import Purse
 from substrate.agent.signalled import finish_tool
 from substrate.agent.talk import Talk
 from substrate.agent.task import Answer, Task
+from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
 from substrate.agent.turn import AnswerType, Tools
 from substrate.engine.context.context import Context
@@ -96,7 +103,10 @@ async def begin(ctx: Context, hooks: Hooks, task: Task) -> "Turn":
     present = hooks if agent is None else target_of(hooks, agent)
     transcript = await turn.begin(ctx, read(ctx, present, "prompt"), task)
     stop = read(ctx, present, "stop")
-    return Turn(ctx, hooks, await turn.listen(ctx, stop, transcript), present)
+    begun = Turn(ctx, hooks, await turn.listen(ctx, stop, transcript), present)
+    if talk is not None and talk.is_woken:
+        await begun.take_in()  # before `stop` is asked: nothing else was said
+    return begun
 
 
 class Turn:
@@ -134,6 +144,7 @@ class Turn:
         for a day if need be, while the run is suspended. All others (a missing key, an empty
         account) pause the run: it goes on from here once they are mended and it is resumed.
         """
+        await self.take_in()
         ctx, answer = self._ctx, self._answer
         model, tools = self._hook("model"), self._tools
         # Here and not in `stop`, which is no coroutine: a fork's `while` asks it as a plain call.
@@ -152,7 +163,9 @@ class Turn:
         other agent's hooks are asked from here on.
 
         A reply that asks for none is the answer, where `stop` says so: then it is checked, and told
-        to the model again with what does not pass.
+        to the model again with what does not pass. Where people are asked about calls that the loop
+        goes on without (``Policy(wait=False)``), a run waits here before it ends with an answer:
+        the model is told what they decide, and may say more. A conversation answers, and is woken.
         """
         ctx, stop, tools = self._ctx, self._stop, self._tools
         with at_work(self._name, self._notify):
@@ -166,13 +179,68 @@ class Turn:
         # after the checks, so that what comes while a judge is asked is heard.
         self._transcript += await turn.hear(ctx)
         self._transcript = await turn.listen(ctx, self._stop, self._transcript)
+        if Deferrals.of(ctx).calls and Talk.of(ctx) is None:
+            await self._wait_before_the_end()
+
+    async def take_in(self) -> bool:
+        """Take in what became of calls that were deferred; False where nothing did.
+
+        The calls that were approved are made here. `ask` does that before each model call.
+        """
+        return await self._take_in() is not None
+
+    async def _take_in(self) -> deferred.TakenIn | None:
+        ctx = self._ctx
+        if not Deferrals.of(ctx).calls:
+            return None
+        Purse.note(ctx, self._transcript, self._stop)
+        with at_work(self._name, self._notify):
+            found = await deferred.take_in(ctx, self._tools_of)
+        if found is not None:
+            told = self._transcript.told_later(found.message, found.results, found.used)
+            self._transcript = told
+        return found
+
+    async def _wait_before_the_end(self) -> None:
+        """Where the loop would end with an answer, wait for a decision or a message."""
+        ctx = self._ctx
+        if (row := turn_ahead(ctx, self._transcript)) is not None:
+            # What was heard in this wait is heard again; what was decided, `ask` takes in.
+            while (heard := ctx.recorded(HEARD)) is not None and heard.seq < row.seq:
+                self._transcript += await hear_more(ctx)
+            return
+        while self._waits_with_its_answer():
+            mark = ctx.mark()  # before the looks: what comes after one of them ends the wait
+            if await self.take_in():
+                return
+            if (said := await hear_more(ctx)).parts:
+                self._transcript += said
+                return
+            self._transcript = await turn.listen(ctx, self._stop, self._transcript)
+            if self._waits_with_its_answer():
+                await ctx.wait_for_news(mark)
+
+    def _waits_with_its_answer(self) -> bool:
+        """Whether the loop would end with an answer, and not cut short, while people are asked."""
+        if not Deferrals.of(self._ctx).calls or self._transcript.signals:
+            return False  # a signal of a condition: somebody has ended the work
+        end = self.stop()
+        return end is not None and (end.reason in _ANSWERS or end.by is EndedBy.AGENT)
 
     async def finish(self, end: End) -> Answer:
         """Return the answer. A loop that was cut short gets one last reply, without tools.
 
         Args:
             end: What `stop` has returned; the answer's `reason` and `detail` are its.
+
+        Nobody is asked any more about calls that were deferred; those that were approved by now
+        are made. In a conversation they stay open.
         """
+        if Talk.of(self._ctx) is None and Deferrals.of(self._ctx).calls:
+            await deferred.withdraw(self._ctx)
+            if (found := await self._take_in()) is not None and found.withdrawn:
+                words = f"nobody had decided: {', '.join(found.withdrawn)}"
+                end = replace(end, detail="; ".join(filter(None, (end.detail, words))))
         return await turn.finish(
             self._ctx,
             self._hook("model"),
@@ -221,6 +289,16 @@ class Turn:
             finish = [finish_tool(name, typed) for name in needs.finish]
         return [*tools_of(self._ctx, tools), *needs.tools, *finish]
 
+    def _tools_of(self, agent: str) -> Sequence[Tool]:
+        """Return the tools of the agent of this name, who may have handed over since."""
+        ctx, hooks = self._ctx, self._hooks
+        if agent not in (self._name, getattr(hooks, "name", None)):
+            own = (getattr(self._first, "name", None), ctx.execution.claim.run.function)
+            found = self._first if agent in own else target_of(self._first, agent)
+            hooks = hooks if isinstance(found, Gone) else found
+        tools: Tools = self._tools if hooks is self._hooks else read(ctx, hooks, "tools")
+        return tools_of(ctx, tools)
+
     @property
     def _checks(self) -> Sequence[Check] | Checks | None:
         with hook(self._ctx, "checks"):
@@ -240,3 +318,6 @@ class Turn:
 
     def _hook(self, name: str) -> Any:
         return read(self._ctx, self._hooks, name)
+
+
+_ANSWERS = (EndReason.ANSWERED, EndReason.CONFIDENCE, EndReason.UNCHECKED)

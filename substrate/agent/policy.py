@@ -67,6 +67,9 @@ class Policy:
     #: ``"tell"``: the model sees the reason as the call's result, and goes on. ``"fail"``: the run
     #: fails, and what it did is undone.
     on_denied: Literal["tell", "fail"] = "tell"
+    #: False: the model is told at once that a person is asked, and goes on without the call. What
+    #: comes of it is told to it later.
+    wait: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a policy that could not be kept."""
@@ -79,6 +82,8 @@ class Policy:
             raise Misuse(f"Policy(on_timeout={self.on_timeout!r}): write 'deny' or 'approve'")
         if self.on_denied not in ("tell", "fail"):
             raise Misuse(f"Policy(on_denied={self.on_denied!r}): write 'tell' or 'fail'")
+        if not isinstance(self.wait, bool):
+            raise Misuse(f"Policy(wait={self.wait!r:.80}): write True or False")
         if not isinstance(self.to, str):
             raise Misuse(f"Policy(to={self.to!r}) is no text; write a name or an address")
         given = [("timeout", self.timeout), *(("remind", each) for each in _listed(self.remind))]
@@ -137,6 +142,7 @@ class Policy:
             "timeout_s": seconds,
             "on_timeout": self.on_timeout,
             "on_denied": None if self.on_denied == "tell" else self.on_denied,
+            "wait": None if self.wait else False,
             "remind_s": [each.total_seconds() for each in self.remind] or None,
         }
         if self.escalate is not None:

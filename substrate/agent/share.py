@@ -45,8 +45,8 @@ class Purse:
             found.transcript = transcript
 
     @classmethod
-    def left(cls, ctx: Context, reply: Reply) -> Grant | None:
-        """Return what the budgets leave once a reply is paid; None where there are none.
+    def left(cls, ctx: Context, reply: Reply | None) -> Grant | None:
+        """Return what the budgets leave once a reply, if any, is paid; None without budgets.
 
         Raises `DelegateFailed` where that is not known.
         """
@@ -54,14 +54,16 @@ class Purse:
         if not isinstance(found, cls):
             return None
         with hook(ctx, "stop"):
-            told = told_by(found.stop, found.transcript.counting(reply))
+            paid = found.transcript if reply is None else found.transcript.counting(reply)
+            told = told_by(found.stop, paid)
         return Grant.of(told)
 
     @classmethod
-    def cheapest(cls, ctx: Context, reply: Reply) -> dict[Unit, Decimal]:
+    def cheapest(cls, ctx: Context, reply: Reply | None) -> dict[Unit, Decimal]:
         """Return what the cheapest model call of the loop so far has used, where that is known."""
         found = ctx.notes.get(cls)
-        said = (*found.transcript.replies, reply) if isinstance(found, cls) else ()
+        before = found.transcript.replies if isinstance(found, cls) else ()
+        said = before if reply is None else (*before, reply)
         least: dict[Unit, Decimal] = {}
         for unit in Unit:
             used = [amount for each in said if (amount := unit.of(each.usage))]
@@ -79,7 +81,7 @@ class Purse:
 class Share:
     """What one tool call may have its children use; handed down in the call's context."""
 
-    def __init__(self, loop: Context, reply: Reply, calls: int, place: int = 0) -> None:
+    def __init__(self, loop: Context, reply: Reply | None, calls: int, place: int = 0) -> None:
         self._left: Callable[[], Grant | None] = lambda: Purse.left(loop, reply)
         self._cheapest: Callable[[], dict[Unit, Decimal]] = lambda: Purse.cheapest(loop, reply)
         self._calls = calls

@@ -8,6 +8,7 @@ recorded: a replay counts the same. A child at work counts as what it was grante
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from substrate.agent.deferrals import Deferrals
 from substrate.agent.grant import Grant
 from substrate.agent.history.keys import CHECK, MODEL, MODEL_CALLS, SPENT
 from substrate.agent.history.rows import input_of
@@ -97,9 +98,10 @@ async def _count(ctx: Context, before: Mapping[str, Json] | None, turn: str) -> 
     since = [f"{name}.{i}" for i in range(int(number))] if before is None else before["open"]
     closed = NOTHING if before is None else Usage.from_json(before["closed"])
     going_on, open_ = NOTHING, []
-    for each in (*since, turn):
+    for each in dict.fromkeys((*since, turn)):
         inside = f"{below}{each}/"
         goes_on = await ctx.has_open_runs_below(inside)  # first: what it uses then is seen
+        goes_on = goes_on or Deferrals.of(ctx).any_below(inside)
         # A child at work counts as what it was granted, so that nobody gives that away twice.
         used = await (used_below(ctx, inside) if goes_on else _sum(ctx, inside))
         if goes_on:

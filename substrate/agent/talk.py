@@ -54,11 +54,13 @@ class Carried:
 class Talk:
     """A conversation, as far as it has come. Noted in the context of its function."""
 
-    __slots__ = ("_held", "_rows", "_turns", "transcript")
+    __slots__ = ("_held", "_rows", "_turns", "is_woken", "transcript")
 
     def __init__(self, transcript: Transcript | None, rows: Sequence[str]) -> None:
         #: All that was said; None before the first answer.
         self.transcript: Transcript | None = transcript
+        #: Whether no message, but a decision has begun the present work.
+        self.is_woken: bool = False
         self._held: tuple[Message, ...] = () if transcript is None else transcript.messages
         self._rows = tuple(rows)
         self._turns = 0 if transcript is None else transcript.turns

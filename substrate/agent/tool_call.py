@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from substrate.agent.approval import Allowed, Denied, allowed_before, decide_call
+from substrate.agent.approval import Allowed, Decided, Denied, allowed_before, decide_call
 from substrate.agent.history.keys import UNKNOWN_TOOL
-from substrate.agent.history.result import CallDenied, CallDeniedForGood
+from substrate.agent.history.result import CallDenied, CallDeniedForGood, StillAsked
 from substrate.agent.history.suspects import SUSPECTS
 from substrate.agent.hook_fault import hook
 from substrate.agent.tool import Tool
@@ -70,36 +70,39 @@ def call_of(
     scope: Context,
     tools: Mapping[str, Tool],
     call: ToolCall,
+    *,
+    key: Key,
     not_called: str | None = None,
     begins: Callable[[], Callable[[Context], None]] | None = None,
+    decided: Decided | None = None,
 ) -> Pending[Any]:
     """Return the pending call of a tool; what the model got wrong is its recorded failure.
 
-    `not_called` is why no call of its reply is made, if that is so: it concerns what was not begun.
-    `begins` gives for a call of a tool that takes a `ctx` what is done before it with its context.
+    `key` is the call's, which was taken. `not_called` is why no call of its reply is made, if that
+    is so: it concerns what was not begun. `begins` gives for a call of a tool that takes a `ctx`
+    what is done before it with its context. `decided` is what was decided of it just now.
     """
-    name = _name(call)
-    recorded, is_inside = scope.recorded(name), scope.has_begun(name)
+    name = call_name(call)
+    recorded, is_inside = scope.recorded_at(key), scope.has_begun_at(key)
     if recorded is not None and recorded.is_settled:
-        return _refused(scope, name, call, "")  # it is only read
+        return _refused(scope, key, call, "")  # it is only read
     with hook(scope, "tools"):
         checked = check_call(tools, call)
     if recorded is None and not is_inside:
         if not_called is not None or isinstance(checked, str):
-            return _refused(scope, name, call, not_called or str(checked))
-        _check_secrets(scope, checked.tool)
+            return _refused(scope, key, call, not_called or str(checked))
+        check_secrets(scope, checked.tool)
     elif isinstance(checked, str) or _takes_ctx(checked.tool) != is_inside:
         # It was begun, and may have had its effect: it is neither refused nor begun anew.
         missing = "its tool has changed since" if call.name in tools else str(checked)
         why = f"{call.name!r} was called, and nothing can go on with it: {missing}"
-        return scope.abandon(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
+        return scope.abandon(_step(name, call, partial(_refuse, ""), Effect.PURE), why, key)
     # A call that was begun goes on with what was approved, or put in its place by a person.
     has_begun = recorded is not None or is_inside
-    before = allowed_before(scope, scope.key_ahead(name), checked.tool) if has_begun else Allowed()
+    before = allowed_before(scope, key, checked.tool) if has_begun else Allowed()
     if before.is_edited and (wrong := _misfit(checked.tool, before.arguments or {})):
         why = f"{call.name!r} was called as a person wanted it, and takes that no more: {wrong}"
-        return scope.abandon(_step(name, call, partial(_refuse, ""), Effect.PURE), why)
-    key = scope.take_key(name)
+        return scope.abandon(_step(name, call, partial(_refuse, ""), Effect.PURE), why, key)
     begin = begins() if begins and _takes_ctx(checked.tool) else _begin_with_nothing
 
     def made_with(allowed: Allowed) -> Pending[Any]:
@@ -108,7 +111,8 @@ def call_of(
     made = made_with(before)
     if is_inside:
         return made  # it was begun, so nobody is asked about it any more
-    return made.after(partial(_decide_first, scope, key, call, checked, made_with=made_with))
+    first = partial(_decide_first, scope, key, call, checked, decided=decided, made_with=made_with)
+    return made.after(first)
 
 
 async def _decide_first(
@@ -117,13 +121,15 @@ async def _decide_first(
     call: ToolCall,
     checked: CheckedCall,
     *,
+    decided: Decided | None,
     made_with: Callable[[Allowed], Pending[Any]],
 ) -> Pending[Any] | None:
     """Ask the rules and people; return what is done in a call's place, None where it is made."""
-    decided = await decide_call(scope.inside(key), checked.tool, checked.arguments)
+    if decided is None:
+        decided = await decide_call(scope.inside(key), checked.tool, checked.arguments)
     if isinstance(decided, Denied):
         refuse = partial(_deny, decided)
-        return scope.checkpoint(_step(_name(call), call, refuse, Effect.PURE), key)
+        return scope.checkpoint(_step(call_name(call), call, refuse, Effect.PURE), key)
     return None if decided.arguments is None else made_with(decided)
 
 
@@ -150,7 +156,7 @@ def _made(
     allowed: Allowed,
 ) -> Pending[Any]:
     """Return the call itself, with the arguments that are allowed; the row tells a person's own."""
-    tool, name, ran = checked.tool, _name(call), allowed.arguments
+    tool, name, ran = checked.tool, call_name(call), allowed.arguments
     edited = ran if allowed.is_edited else None
     if _takes_ctx(tool):
         shown = {"call_id": call.id, "tool": call.name, "arguments": call.arguments}
@@ -190,11 +196,21 @@ class _ForEachAttempt:
         return self._tool.check(copied(self._arguments)) if checked is None else checked
 
 
-def _refused(scope: Context, name: str, call: ToolCall, problem: str) -> Pending[Any]:
-    return scope.checkpoint(_step(name, call, partial(_refuse, problem), Effect.PURE))
+def _refused(scope: Context, key: Key, call: ToolCall, problem: str) -> Pending[Any]:
+    step = _step(call_name(call), call, partial(_refuse, problem), Effect.PURE)
+    return scope.checkpoint(step, key)
 
 
-def _name(call: ToolCall) -> str:
+def still_asked(scope: Context, key: Key, call: ToolCall, why: str) -> Pending[Any]:
+    """Return the pending row of a call that is not made, since the same one waits for a person."""
+
+    async def tell() -> None:
+        raise StillAsked(why)
+
+    return scope.checkpoint(_step(call_name(call), call, tell, Effect.PURE), key)
+
+
+def call_name(call: ToolCall) -> str:
     """Return the name in a call's key. The ordinals tell calls apart that share one."""
     try:
         return check_name(call.name)
@@ -202,7 +218,7 @@ def _name(call: ToolCall) -> str:
         return UNKNOWN_TOOL
 
 
-def _check_secrets(scope: Context, tool: Tool) -> None:
+def check_secrets(scope: Context, tool: Tool) -> None:
     """Pause the run before a call whose secret is not there: that is for a person to mend."""
     try:
         for each in tool.secrets:

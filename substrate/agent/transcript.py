@@ -21,6 +21,7 @@ from substrate.models.messages import (
     StopReason,
     Text,
     ToolMessage,
+    ToolResult,
     Usage,
     UserMessage,
 )
@@ -122,6 +123,20 @@ class Transcript:
         failures = _failures(self.failures, message)
         elsewhere = self.elsewhere if message.elsewhere is None else message.elsewhere
         return replace(self, messages=messages, failures=failures, elsewhere=elsewhere)
+
+    def told_later(
+        self, message: UserMessage, results: Sequence[ToolResult], used: Usage | None
+    ) -> "Transcript":
+        """Return the transcript with what came of calls that the loop has gone on without.
+
+        Args:
+            message: What the model is told.
+            results: The same, as of calls that were waited for.
+            used: What is used by now in and below the run, where that was counted.
+        """
+        failures = _failures(self.failures, ToolMessage(tuple(results)))
+        elsewhere = self.elsewhere if used is None else used
+        return replace(self + message, failures=failures, elsewhere=elsewhere)
 
     def _answered(self, reply: Reply) -> "Transcript":
         correction_text = _correction(reply)
@@ -232,7 +247,7 @@ class Transcript:
         task: Task,
         system: str,
         version: tuple[str, str] | None,
-        opening: UserMessage,
+        opening: UserMessage | None,
     ) -> "Transcript":
         """Return the transcript with the next message of a conversation, for which work begins.
 
@@ -240,15 +255,15 @@ class Transcript:
             task: What was said.
             system: The prompt as it is rendered for it.
             version: The prompt's name and version, where it has some.
-            opening: The message as the model is told it.
+            opening: The message as the model is told it; None where nobody has said anything.
         """
         return replace(
             self,
             task=task,
             system=system,
             version=version,
-            opening=opening,
-            messages=(*self.messages, opening),
+            opening=opening or self.opening,
+            messages=self.messages if opening is None else (*self.messages, opening),
             message_at=self.turns,
             faults=(),
             signals={},

@@ -12,6 +12,7 @@ heed, ask  ``summary.0``                what the model wrote down of the transcr
 ask        ``model.3``                  which request (see `chain`), the reply, its usage
 ask        ``model.3/gpt-6-luna.0``     of a panel: what a member said (see `panel`)
 call       ``tools.3/query_sql.0``      the arguments, the result
+take in    ``decided.0``                which deferred calls were decided by then
 call       ``spent.0``                  what tools used that have model calls of their own
 check      ``check.3/rubric.0``         what each check says of an answer (see `checking`)
 finish     ``model.4``                  one last reply, when the loop was cut short, and why
@@ -20,12 +21,12 @@ finish     ``model.4``                  one last reply, when the loop was cut sh
 Invariant: what is recorded was done, whatever the hooks say now (see `recorded`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from substrate.agent import checking
+from substrate.agent import checking, deferred
 from substrate.agent import inbox as hearing
 from substrate.agent.answer import answer_of
 from substrate.agent.answer_type import TypedAnswer, typed_answer_of
@@ -68,12 +69,13 @@ from substrate.agent.stop import answered
 from substrate.agent.talk import Talk
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool
-from substrate.agent.tool_call import call_of
+from substrate.agent.tool_call import call_name, call_of
 from substrate.agent.transcript import Transcript
 from substrate.agent.unknown import settle_unknown
 from substrate.agent.valid_reply import why_not_called
 from substrate.agent.verdict import verdict
 from substrate.engine.context.context import Context
+from substrate.engine.context.pending import Pending
 from substrate.engine.failure import decode_failure
 from substrate.engine.step.step import Step
 from substrate.models.messages import (
@@ -86,7 +88,7 @@ from substrate.models.messages import (
 from substrate.models.panel import Answering, speaker_of
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import Misuse
-from substrate.values.records import JsonText, Kind
+from substrate.values.records import JsonText, Kind, Promise
 
 __all__ = [
     "MODEL_RETRY",
@@ -126,8 +128,12 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
     """
     now = ctx.now()
 
+    talk = Talk.of(ctx)
+    is_woken = talk is not None and talk.is_woken
+
     async def render() -> Json:
-        told: dict[str, Json] = {"task": task.begun(now).to_json()}
+        # Nobody has said anything where a decision has woken a conversation.
+        told: dict[str, Json] = {"woken": True} if is_woken else {"task": task.begun(now).to_json()}
         granted = None if hearing.is_in_a_tool(ctx) else await ctx.granted()
         if granted is not None:
             told["granted"] = decode(granted)
@@ -138,19 +144,20 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
     recorded = value_of(row) or {}  # of the moment before it, `now`, the loop's own time counts
     version = (recorded["prompt"], recorded["version"]) if "version" in recorded else None
     # What was told stands, whatever this version would tell: older rows have no day, or no task.
-    message = UserMessage.from_json(recorded["task"]) if "task" in recorded else task.message
+    message: UserMessage | None = None
+    if "woken" not in recorded:
+        message = UserMessage.from_json(recorded["task"]) if "task" in recorded else task.message
     granted = (
         Grant.from_json(JsonText(encode(recorded["granted"]))) if "granted" in recorded else None
     )
-    talk = Talk.of(ctx)
     if talk is not None and talk.transcript is not None:
         transcript = talk.transcript.with_task(task, recorded["system"], version, message)
-        transcript.chain.begin_message(row.key)
+        transcript.chain.begin_message(row.key if message is not None else None)
     else:
         transcript = Transcript.begin(task, recorded["system"], version, message, granted)
         transcript = replace(transcript, chain=Chain.begin(ctx))
     transcript = replace(transcript, began=now)
-    if "task" in recorded:
+    if message is not None and "task" in recorded:
         transcript.chain.task_key = row.key
         transcript.chain.note(message, row.key)
     return transcript + await hearing.hear(ctx)
@@ -259,21 +266,40 @@ async def call_tools(
     known = {tool.name: tool for tool in tools_of(ctx, tools)}
     why = why_not_called(reply)
     whys = refusals(list(known.values()), reply.tool_calls, present)
-    called = [known[call.name] for call in reply.tool_calls if call.name in known]
-    may_ask = sum("ctx" in tool.takes for tool in called)
+    calls = [
+        (call, scope.take_key(call_name(call)), why or refusal)
+        for call, refusal in zip(reply.tool_calls, whys, strict=True)
+    ]
+    asked = [
+        None if refusal else await deferred.ask(ctx, scope, known, call, key)
+        for call, key, refusal in calls
+    ]
+    now = [call for call, each in zip(calls, asked, strict=True) if not isinstance(each, Promise)]
+    may_ask = sum(_takes_ctx(known, call) for call, _, _ in now)
 
     def begins(place: int) -> Callable[[Context], None]:
         return Share(ctx, reply, may_ask, place).hand_to
 
     pendings, places = [], 0
-    for call, refusal in zip(reply.tool_calls, whys, strict=True):
+    for (call, key, refusal), told in zip(calls, asked, strict=True):
+        if isinstance(told, Promise):
+            continue
         emit(ctx, ToolStart(call.name, call.arguments))
         begin = partial(begins, places)
-        pendings.append(call_of(scope, known, call, why or refusal, begin).settled())
-        places += call.name in known and "ctx" in known[call.name].takes
+        pendings.append(
+            told
+            if isinstance(told, Pending)
+            else call_of(
+                scope, known, call, key=key, not_called=refusal, begins=begin, decided=told
+            ).settled()
+        )
+        places += _takes_ctx(known, call)
     rows = await scope.gather(*pendings)
     is_over = ctx.recorded(MODEL) is not None
-    found = await settle_unknown(scope, known, reply.tool_calls, rows, is_over=is_over)
+    made = [call for call, _, _ in now]
+    found = await settle_unknown(scope, known, made, rows, is_over=is_over)
+    settled = iter(rows)
+    rows = [each if isinstance(each, Promise) else next(settled) for each in asked]
     gates = [found.get(row.key) for row in rows]
     results = tuple(map(result_of, reply.tool_calls, rows, gates))
     if denied := next(filter(is_denied_for_good, rows), None):
@@ -285,6 +311,10 @@ async def call_tools(
         entry["settled"] = {key: gate.key for key, gate in found.items()}
     Chain.of(ctx).note(message, entry)
     return message
+
+
+def _takes_ctx(known: Mapping[str, Tool], call: ToolCall) -> bool:
+    return call.name in known and "ctx" in known[call.name].takes
 
 
 async def check(

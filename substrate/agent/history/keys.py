@@ -19,6 +19,7 @@ key                            what the row is
 ``…/<agent>.k``                of a call: the run of a sub-agent, a child; k > 0: tried again
 ``found.n``                    what sub-agents had found that gave no whole answer
 ``handoff.n``                  to which agent the conversation was given, and its prompt
+``decided.n``                  which deferred calls were decided by then: see `deferred`
 ``spent.n``                    what the tools' own model calls used
 ``answer.n``                   in a conversation: what was answered to ``prompt.n``
 ``message.n``                  in a conversation: what was said next
@@ -39,6 +40,7 @@ __all__ = [
     "ANSWER",
     "CARRIED",
     "CHECK",
+    "DECIDED",
     "FOUND",
     "HANDOFF",
     "HEARD",
@@ -69,6 +71,7 @@ WARNING = "warning"
 REVISION = "revision"
 CHECK = "check"
 SIGNALLED = "signalled"
+DECIDED = "decided"
 SPENT = "spent"
 UNKNOWN = "unknown"
 HANDOFF = "handoff"
@@ -94,7 +97,8 @@ MODEL_CALLS = (MODEL, SUMMARY)
 """The rows for which the loop itself asked a model."""
 
 LOOP_NAMES = frozenset(
-    {PROMPT, MODEL, TOOLS, SUMMARY, WARNING, REVISION, CHECK, HEARD, SIGNALLED, SPENT, HANDOFF}
+    {PROMPT, MODEL, TOOLS, SUMMARY, WARNING, REVISION, CHECK, HEARD, SIGNALLED, DECIDED, SPENT}
+    | {HANDOFF}
 )
 """What the canonical loop writes. A journal with other names is that of another loop."""
 

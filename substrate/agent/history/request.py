@@ -6,15 +6,15 @@ request on the day it was made, before it was mended for its provider.
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from substrate.agent.history.result import result_in, spoken
+from substrate.agent.history.result import outcome_of, result_in, spoken
 from substrate.agent.history.rows import input_of, value_of
 from substrate.engine.client import Client
 from substrate.models.frame import as_sent
-from substrate.models.messages import Json, ToolMessage, UserMessage
+from substrate.models.messages import Json, Text, ToolMessage, UserMessage
 from substrate.models.request import OURS
 from substrate.values.codec import decode
 from substrate.values.errors import RunNotFound
-from substrate.values.records import Promise
+from substrate.values.records import GATE, Promise
 
 Rows = Mapping[str, Promise]
 
@@ -76,6 +76,14 @@ def _message(rows: Rows, entry: Json) -> dict[str, Json]:
             found = [rows[settled[key]] if key in settled else None for key in keys]
             results = (result_in(rows[key], gate) for key, gate in zip(keys, found, strict=True))
             return ToolMessage(tuple(results)).to_json()
+        case {"decided": [*keys]}:
+            settled = entry.get("settled", {})
+            found = [rows[settled[key]] if key in settled else None for key in keys]
+            told = (
+                Text(outcome_of(rows[f"{key}/{GATE}.0"], rows[key], each))
+                for key, each in zip(keys, found, strict=True)
+            )
+            return UserMessage(tuple(told)).to_json()
         case {"problems": key}:
             return UserMessage.of(value_of(rows[key])["invalid"]["problems"]).to_json()
         case {"task": task, "head": head, "summary": key}:

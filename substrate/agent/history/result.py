@@ -1,16 +1,18 @@
 """What the model was told of a tool call, and of what people said: from rows alone. Pure."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from substrate.agent.grant import DelegateFailed
 from substrate.agent.history.rows import input_of, value_of
+from substrate.agent.shown import call_words
 from substrate.agent.tool_schema import InvalidArguments
 from substrate.engine.failure import UNKNOWN as UNKNOWN_OUTCOME
 from substrate.engine.failure import decode_failure
 from substrate.models.messages import Json, Text, ToolCall, ToolResult, UserMessage
+from substrate.values.clock import from_ms
 from substrate.values.codec import encode
-from substrate.values.records import Promise, PromiseState
+from substrate.values.records import Kind, Promise, PromiseState
 
 
 class CallDenied(Exception):
@@ -21,8 +23,13 @@ class CallDeniedForGood(CallDenied):
     """The same, of a tool whose policy says that its run fails then."""
 
 
+class StillAsked(Exception):
+    """A call was not made, since a person is being asked about the same one."""
+
+
 _OWN_WORDS = tuple(
-    each.__name__ for each in (InvalidArguments, DelegateFailed, CallDenied, CallDeniedForGood)
+    each.__name__
+    for each in (InvalidArguments, DelegateFailed, CallDenied, CallDeniedForGood, StillAsked)
 )
 """Errors that are told without the name of their class, which says nothing to a model."""
 
@@ -30,8 +37,11 @@ _OWN_WORDS = tuple(
 def result_of(call: ToolCall, row: Promise, found: Promise | None = None) -> ToolResult:
     """Return what the model is told of a settled call.
 
-    `found` is the gate at which a person has said what became of a call that nobody knew of.
+    `found` is the gate at which a person has said what became of a call that nobody knew of. In the
+    place of a call that is deferred stands its gate.
     """
+    if row.kind is Kind.GATE:
+        return ToolResult(call.id, call.name, _asked(row))
     if found is not None and (told := _found_out(call, found)) is not None:
         return told
     note = _edited_note(row)
@@ -40,7 +50,56 @@ def result_of(call: ToolCall, row: Promise, found: Promise | None = None) -> Too
     failure = decode_failure(row)
     is_ours = failure.type in _OWN_WORDS
     message = failure.message if is_ours else f"{failure.type}: {failure.message}"
-    return ToolResult(call.id, call.name, note + message, is_error=True)
+    is_error = failure.type != StillAsked.__name__  # a call that is on its way has not failed
+    return ToolResult(call.id, call.name, note + message, is_error=is_error)
+
+
+def _asked(gate: Promise) -> str:
+    """Say that a person is asked, so that a model neither waits for the call nor makes it again."""
+    shown = input_of(gate)
+    policy, until = shown.get("policy") or {}, (shown.get("plan") or {}).get("expires_at")
+    of = f" ({policy['to']})" if policy.get("to") else ""
+    silence = "it is called then" if policy.get("on_timeout") == "approve" else "it is not called"
+    end = f" Without a decision until {_moment(until)}, {silence}." if until else ""
+    return (
+        f"{shown['tool']} was not called yet: a person{of} is asked first, which may take days. Go "
+        "on without it, and do not call it again for this. What comes of it is told to you in a "
+        f"later message, which begins with {_mark(shown)}; no other message speaks of it.{end}"
+    )
+
+
+def outcome_of(gate: Promise, row: Promise, found: Promise | None = None) -> str:
+    """Return what the model is told of a call that was deferred, once it has its outcome.
+
+    It begins with the mark that `result_of` has announced, which nobody else knows: what a person
+    writes is not taken for it.
+    """
+    shown = input_of(gate)
+    result = result_in(row, found)
+    called = call_words(str(shown["tool"]), shown.get("arguments") or {})
+    return (
+        f"{_mark(shown)} The program that runs you tells you this, no person does. It is about "
+        f"your call {called}, of which a person was asked. {_how(gate, row)}{result.content}"
+    )
+
+
+def _how(gate: Promise, row: Promise) -> str:
+    """Say that a call was made, unless its own words tell that it was not."""
+    if row.state is not PromiseState.RESOLVED and decode_failure(row).type in _OWN_WORDS:
+        return ""
+    said = value_of(gate)
+    state = said.get("state") if isinstance(said, dict) else None
+    why = "Nobody decided in time" if state == "auto_approved" else "It was approved"
+    made = "Its result" if row.state is PromiseState.RESOLVED else "It went wrong"
+    return f"{why}, and it was called. {made}:\n"
+
+
+def _mark(shown: Mapping[str, Json]) -> str:
+    return f"[outcome {shown.get('mark')}]"
+
+
+def _moment(at: int) -> str:
+    return f"{from_ms(at):%Y-%m-%d %H:%M} UTC"
 
 
 def is_unknown(row: Promise) -> bool:

@@ -23,9 +23,9 @@ from substrate.agent.history.keys import (
 from substrate.models.messages import Confidence, Json, PassedOver
 from substrate.models.providers.answer_schema import read_answer, taken_out
 from substrate.values.codec import decode
-from substrate.values.records import JsonText, Promise, PromiseState
+from substrate.values.records import JsonText, Kind, Promise, PromiseState
 
-_PROMPT_FIELDS = {"system", "prompt", "version", "task", "granted"}
+_PROMPT_FIELDS = {"system", "prompt", "version", "task", "granted", "woken"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,11 @@ def is_tool_call(row: Promise) -> bool:
     """Whether this is a tool that the loop called: ``tools.3/search.0``."""
     scope, _, rest = in_generation(row.key).partition("/")
     return scope.startswith(f"{TOOLS}.") and rest != "" and "/" not in rest
+
+
+def is_deferred(gate: Promise) -> bool:
+    """Whether this is a gate before a call that the loop goes on without."""
+    return gate.kind is Kind.GATE and "mark" in input_of(gate)
 
 
 def model_of(row: Promise) -> str:

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from typing_extensions import TypeForm
 
+from substrate.engine.context import aside
 from substrate.engine.context.call import (
     MAX_CALLS,
     Continuation,
@@ -336,6 +337,10 @@ class Context:
         """Whether the journal has more than a gate inside the next operation of this name."""
         return self.execution.journal.has_begun(self.key_ahead(name))
 
+    def has_begun_at(self, key: Key) -> bool:
+        """Whether the journal has more than a gate inside the operation under a whole key."""
+        return self.execution.journal.has_begun(key)
+
     def recorded_names(self) -> list[str]:
         """Return the names of what the journal has right in this scope, and nobody has taken."""
         return self.execution.journal.names_in(self._scope.key)
@@ -351,7 +356,7 @@ class Context:
     def gate(
         self,
         request: Callable[[], GateRequest],
-        tell: Callable[["Context", Promise, int], Awaitable[None]],
+        tell: "TellInside",
         name: str = GATE,
         key: Key | None = None,
     ) -> Pending[GateOutcome]:
@@ -366,18 +371,71 @@ class Context:
         Raises:
             NoUseLeft: the rule that was to let it through is used up. Nothing was recorded.
         """
-        same = fingerprint(Kind.GATE.value, name)
-        key = self._scope.next_key(name) if key is None else key
-        asked = RequestedCall(key, Kind.GATE, name, None, same)
+        asked = _gate_at(self._scope.next_key(name) if key is None else key, name)
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            async def tell_inside(gate: Promise, n: int) -> None:
-                await tell(self._inner(asked.key), gate, n)  # each in a task of its own
-
+            tell_ = self._telling(asked.key, tell)
             new_promise = self._scope.new_promise(asked)
-            return await_gate(self.execution, recorded, new_promise, request, tell_inside)
+            return await_gate(self.execution, recorded, new_promise, request, tell_)
 
         return Pending(self._scope, asked, live, read_gate)
+
+    async def ask_aside(
+        self, request: Callable[[], GateRequest], tell: "TellInside", key: Key
+    ) -> Promise:
+        """Ask a person as `gate` does, under a key that was taken, and go on; return its promise.
+
+        Where it is recorded, that is its promise, open or not. What becomes of it is for
+        `settled_aside` to find; people are told, and its time ends, meanwhile.
+
+        Args:
+            request: Returns what is asked; called only where nothing is recorded.
+            tell: Tells people of it, as for `gate`.
+            key: Its key.
+
+        Raises:
+            NoUseLeft: the rule that was to let it through is used up. Nothing was recorded.
+        """
+        asked = _gate_at(key, GATE)
+        tell_ = self._telling(key, tell)
+        recorded = Pending(self._scope, asked, _never, read_gate).take(self._scope)
+        if recorded is not None:  # not observed: it may have been decided after what is replayed
+            aside.follow_aside(self.execution, recorded, tell_)
+            return recorded
+        new = self._scope.new_promise(asked)
+        return await self.task_state.drive(
+            partial(aside.ask_aside, self.execution, new, request, tell_)
+        )
+
+    async def settled_aside(self, keys: Sequence[Key]) -> Mapping[Key, Promise]:
+        """Return those of the gates under these `keys` that are settled by now.
+
+        Nothing is recorded of the look.
+        """
+        look = partial(aside.settled_aside, self.execution, keys)
+        return await self.task_state.drive(look)
+
+    async def take_up(self, gate: Promise) -> None:
+        """Let a gate that was asked aside, and is settled, be found by `gate` under its key."""
+        await aside.take_up(self.execution, gate)
+
+    async def withdraw_aside(self, gate: Promise) -> Promise:
+        """Close a gate that was asked aside; return it as it stands, for somebody may be first."""
+        return await self.task_state.drive(partial(aside.withdraw, self.execution, gate))
+
+    def mark(self) -> aside.Mark:
+        """Return how the run stands before one looks for what has come: see `wait_for_news`."""
+        return aside.Mark(self.execution)
+
+    async def wait_for_news(self, mark: aside.Mark) -> None:
+        """Return when anything has come for the run since that mark: a decision, a signal."""
+        await self.task_state.drive(partial(aside.wait_for_news, self.execution, mark))
+
+    def _telling(self, key: Key, tell: "TellInside") -> Callable[[Promise, int], Awaitable[None]]:
+        async def tell_inside(gate: Promise, n: int) -> None:
+            await tell(self._inner(key), gate, n)  # each in a task of its own
+
+        return tell_inside
 
     def checkpoint(self, step: Step, key: Key | None = None) -> Pending[Any]:
         """Perform a prepared step: `step`, for who needs to say what the journal shows.
@@ -400,11 +458,13 @@ class Context:
             self._scope.return_key(step.name)
             raise
 
-    def abandon(self, step: Step, why: str) -> Pending[Any]:
-        """Settle an operation that was begun and that no code can go on with: see `closing`."""
-        asked = RequestedCall(
-            self._scope.next_key(step.name), Kind.STEP, step.name, step.input, step.fingerprint
-        )
+    def abandon(self, step: Step, why: str, key: Key | None = None) -> Pending[Any]:
+        """Settle an operation that was begun and that no code can go on with: see `closing`.
+
+        Under the next key of its name, or one that was taken.
+        """
+        key = self._scope.next_key(step.name) if key is None else key
+        asked = RequestedCall(key, Kind.STEP, step.name, step.input, step.fingerprint)
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
             return abandon(self.execution, recorded or self._scope.new_promise(asked), why)
@@ -642,6 +702,20 @@ class Context:
             )
 
         return Pending(self._scope, asked, live, partial(read_signal, type, seconds))
+
+    def receive_beside(self, name: str, gates: Sequence[Key]) -> Operation[list[Any]]:
+        """Wait for a signal of a `name` as `receive` does, or for one of these `gates`.
+
+        Those are the keys of gates that were asked aside. Returns the value, or no value where a
+        gate was settled first: then the row of the wait is cancelled.
+        """
+        asked = RequestedCall(self._scope.next_key(name), Kind.SIGNAL, name)
+
+        def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
+            new = self._scope.new_promise(asked)
+            return aside.await_signal_beside(self.execution, recorded, new, gates)
+
+        return Pending(self._scope, asked, live, aside.read_signals)
 
     def poll(self, name: str) -> Operation[list[Any]]:
         """Take all signals of a name that have come and nobody has taken; return their values.
@@ -1086,6 +1160,18 @@ class Context:
             return await_timer(self.execution, recorded, self._scope.new_promise(asked), due)
 
         return Pending(self._scope, asked, live, lambda promise: None)
+
+
+TellInside = Callable[[Context, Promise, int], Awaitable[None]]
+"""Tells people of a gate, for the n-th time, by steps in the context that it is given."""
+
+
+def _gate_at(key: Key, name: str) -> RequestedCall:
+    return RequestedCall(key, Kind.GATE, name, None, fingerprint(Kind.GATE.value, name))
+
+
+async def _never(recorded: Promise | None) -> Promise:
+    raise AssertionError("what is only taken from the journal is not driven")
 
 
 async def run_function(ctx: Context, function: Durable[..., T], arguments: Mapping[str, Any]) -> T:

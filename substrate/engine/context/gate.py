@@ -87,9 +87,15 @@ async def await_gate(
 
     Raises `NoUseLeft`.
     """
-    gate = recorded or await _open(execution, new_promise, request())
-    if gate.is_settled:
-        return gate
+    gate = recorded or await open_gate(execution, new_promise, request())
+    return gate if gate.is_settled else await follow_gate(execution, gate, tell)
+
+
+async def follow_gate(execution: Execution, gate: Promise, tell: Tell) -> Promise:
+    """Tell people of an open gate, and return its promise once somebody, or its time, settles it.
+
+    It goes by the plan that the gate's row has, so a later claim goes on with it.
+    """
     plan = _plan_of(gate)
     telling = _Telling(execution, partial(tell, gate))
     try:
@@ -137,8 +143,11 @@ class _Telling:
                 self._task.result()  # a fault of the kit's is raised, not lost
 
 
-async def _open(execution: Execution, promise: Promise, request: GateRequest) -> Promise:
-    """Commit a gate; return its promise, which a rule may have settled at once."""
+async def open_gate(execution: Execution, promise: Promise, request: GateRequest) -> Promise:
+    """Commit a gate; return its promise, which a rule may have settled at once.
+
+    Raises `NoUseLeft`.
+    """
     now = promise.created_at
     expires_at = None if request.timeout is None else now + request.timeout
     plan = {

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from substrate.engine.run.access import StoreAccess
+from substrate.engine.run.aside import Aside
 from substrate.engine.run.idle import IdleTracker
 from substrate.engine.run.journal import Journal
 from substrate.engine.run.lifecycle import Lifecycle
@@ -66,6 +67,7 @@ class Execution:
         self.open: OpenPromises = open_promises or OpenPromises(self.fence.epoch)
         self.wakeups: Wakeups = Wakeups(claim, services, self.lifecycle, self.open)
         self.idle: IdleTracker = self.wakeups.idle
+        self.aside: Aside = Aside(self.idle, self.lifecycle)
         self.access: StoreAccess = StoreAccess(run_id, services, self.lifecycle)
         self.recorder: Recorder = Recorder(
             claim,

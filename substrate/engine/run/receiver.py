@@ -34,6 +34,10 @@ _BATCH = 128  # signals that are read at once, at most
 _POLL_BYTES = 8_000_000  # of values, about, that one poll takes; the next one takes the rest
 
 
+class Released(Exception):
+    """A wait was let go without a signal: see `Receiver.release`."""
+
+
 class Receiver:
     """Hands the signals of one name to its waiters (waits and polls), in one pass after another."""
 
@@ -83,6 +87,14 @@ class Receiver:
             self._is_wanted = True
         elif self._waits or self._polls:
             self._begin()
+
+    def release(self, waiter: OpenWait) -> None:
+        """Let a wait go without a signal: its `settle` raises `Released`.
+
+        A pass may be giving it one just then; its row tells, once `settle` has raised.
+        """
+        self._execution.idle.resume(waiter.wait)  # at work from now on, before its next turn
+        self._fail(waiter, Released())
 
     def on_idle(self) -> None:
         """Start the pass that was held for waits of the journal: the run is idle now.

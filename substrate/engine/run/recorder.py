@@ -180,7 +180,7 @@ class Recorder:
             return None
         return self._access.lost() if isinstance(row, Fenced) else self._recorded(row)
 
-    async def settle_gate(self, promise: Promise, state: GateState, via: str) -> Promise:
+    async def settle_gate(self, promise: Promise, state: GateState, via: str | None) -> Promise:
         """Commit the outcome of a gate that nobody has decided; return the promise's row."""
         promise = await mask_row(promise)
         self._lifecycle.check_open()

@@ -184,7 +184,10 @@ async def _call(execution: Execution, function: Durable[..., Any]) -> Returned:
     is_live = not execution.journal.has_scope(execution.generation_scope)
     task_state = TaskState(execution, execution.claim.run.generation_at, is_live=is_live)
     ctx = Context(execution, task_state, execution.generation_scope)
-    result = await run_function(ctx, function, arguments)
+    try:
+        result = await run_function(ctx, function, arguments)
+    finally:
+        execution.aside.leave_all()  # what nobody looks at any more is told to nobody
     if isinstance(result, Continuation):
         return result
     return await encoded_result(execution, function, result)

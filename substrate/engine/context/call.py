@@ -120,13 +120,17 @@ async def run_call(
     )
 
 
-def read_call(function: Durable[..., T], promise: Promise) -> T | Raised[Exception]:
-    """Return the recorded result as the function's type, or its failure.
+def read_call(
+    function: Durable[..., T],
+    promise: Promise,
+    failed: Callable[[Promise], Exception] = error_of,
+) -> T | Raised[Exception]:
+    """Return the recorded result as the function's type, or its failure, which `failed` makes.
 
     Raises `Paused` if the type has changed since, and no longer accepts the recorded value.
     """
     if promise.state is not PromiseState.RESOLVED:
-        return Raised(error_of(promise))
+        return Raised(failed(promise))
     try:
         return function.decode_result(JsonText("null") if promise.value is None else promise.value)
     except Misuse as error:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
+from substrate.engine.context.call import read_call
 from substrate.engine.context.pending import Pending
 from substrate.engine.context.scope import Scope
-from substrate.engine.failure import Raised, error_of_run, failure_of
+from substrate.engine.failure import error_of_run, failure_of
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import how_to_be_found, in_place
 from substrate.engine.run.execution import Execution
@@ -23,7 +24,7 @@ from substrate.engine.run.idle import Group
 from substrate.engine.run.mismatch import RequestedCall
 from substrate.values.errors import Interrupt, Misuse, Paused, UnknownFunction
 from substrate.values.ids import RunId, lane_of
-from substrate.values.records import JsonText, NewRun, OnDead, Promise, PromiseState
+from substrate.values.records import JsonText, NewRun, OnDead, Promise
 
 T = TypeVar("T")
 
@@ -82,7 +83,8 @@ class Child(Pending[T]):
             group = scope.task_state.group or Group()
             return await scope.execution.wakeups.wait_for_child(promise, group)
 
-        super().__init__(scope, asked, live, partial(read_child, spawn.function))
+        read = partial(read_call, spawn.function, failed=error_of_run)
+        super().__init__(scope, asked, live, read)
         self._spawn = spawn
         self._started: Promise | None = None
 
@@ -151,16 +153,3 @@ async def _check_known(execution: Execution, spawn: Spawn) -> None:
         f"nobody could drive it: {how_to_be_found(function)}; then resume the run"
     )
     execution.lifecycle.drain_and_raise(Paused(failure_of(UnknownFunction(message))))
-
-
-def read_child(function: Durable[..., T], promise: Promise) -> T | Raised[Exception]:
-    """Return a child's result as its function's type, or its failure.
-
-    Raises `Paused` if the type has changed since, and no longer accepts the recorded value.
-    """
-    if promise.state is not PromiseState.RESOLVED:
-        return Raised(error_of_run(promise))
-    try:
-        return function.decode_result(JsonText("null") if promise.value is None else promise.value)
-    except Misuse as error:
-        raise Paused(failure_of(error)) from None

@@ -45,6 +45,12 @@ class SplitStore:
         found = await asyncio.gather(*(store.list(status, limit) for store in self.stores))
         return [run for runs in found for run in runs][:limit]
 
+    async def known_lanes(self) -> frozenset[str] | None:
+        # Asked where a run has waited for long: on a busy machine, too.
+        found = await asyncio.gather(*(store.known_lanes() for store in self.stores))
+        known = [lanes for lanes in found if lanes is not None]
+        return frozenset().union(*known) if len(known) == len(found) else None
+
     async def close(self) -> None:
         await asyncio.gather(*(store.close() for store in self.stores))
 

@@ -8,7 +8,7 @@ version, what is claimed from. Every line has runs of every lane.)
 
 Correctness rests on the whole tick, at each poll: take back the runs of dead workers, wake those
 whose time has come, check our own, suspend idle ones, claim ready ones. A hint makes a tick come
-sooner, and that one looks only for what the hint was about.
+sooner, and that one looks only for what the hint was about: see `ticks`.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ from substrate.engine.worker.options import WorkerOptions
 from substrate.engine.worker.own_runs import OwnRuns
 from substrate.engine.worker.places import Places
 from substrate.engine.worker.registration import LAST_WAIT, Registration
+from substrate.engine.worker.ticks import Tick, Ticks
 from substrate.engine.worker.unknown import UnknownFunctions
 from substrate.store.crashes import is_suspect
 from substrate.store.store import Store
@@ -82,10 +83,9 @@ class Line:
         self._unknown = UnknownFunctions(store, options.lease)
         self._own = OwnRuns(store, self.runs, self.starts, self.registration, self.troubles)
         self._refusal: StoreError | None = None  # what the last whole tick was answered
-        self._is_to_check = self._is_to_claim = self._is_to_tick = False
-        self._tick_soon = asyncio.Event()
-        self._awaited: list[asyncio.Future[None]] = []
-        self._next_whole = self._next_recovery = 0.0
+        self.ticks: Ticks = Ticks(options.poll.total_seconds())
+        """What makes it tick."""
+        self._next_recovery = 0.0
 
     @property
     def owner(self) -> Owner:
@@ -127,7 +127,7 @@ class Line:
         """Beat so long at most, and tick no more, whatever becomes of the event loop."""
         self._registering.cancel()
         self.registration.retire(seconds)
-        self.tick_soon()
+        self.ticks.tick_soon()
 
     async def close(self, last_word: float) -> None:
         """Give back what is left, and be known no more. The tick has ended by then."""
@@ -148,7 +148,7 @@ class Line:
         try:
             run, claim = await self.store.start(new, owner)
             if claim is None:
-                self.claim_soon()
+                self.ticks.claim_soon()
             else:
                 self._adopt(claim)
             return run
@@ -163,34 +163,14 @@ class Line:
         """
         execution = self.runs.execution_of(run_id)
         if execution is None:
-            self.claim_soon()
+            self.ticks.claim_soon()
             return
         execution.wakeups.wake()
         # One that is leaving may have been suspended before this was done: then it is ready. And a
         # suspect that has recorded something lets the next one be driven.
-        if execution.lifecycle.is_leaving or is_suspect(execution.claim.run.crashes):
-            self._is_to_claim = True
-        elif for_signal:
-            return
-        self._is_to_check = True
-        self._tick_soon.set()
-
-    def claim_soon(self) -> None:
-        """Say that there may be a run to claim, so that a tick comes now."""
-        self._is_to_claim = True
-        self._tick_soon.set()
-
-    def tick_soon(self) -> None:
-        """Say that there may be anything to do, so that a whole tick comes now."""
-        self._is_to_tick = True
-        self._tick_soon.set()
-
-    async def ticked(self) -> None:
-        """Return when a whole tick has passed from now on, also in vain."""
-        tick = asyncio.get_running_loop().create_future()
-        self._awaited.append(tick)
-        self.tick_soon()
-        await tick
+        claims = execution.lifecycle.is_leaving or is_suspect(execution.claim.run.crashes)
+        if claims or not for_signal:
+            self.ticks.check_soon(claims=claims)
 
     async def has_work(self) -> bool:
         """Whether a run of its lanes is ready, or on its way to this line or from it."""
@@ -227,7 +207,7 @@ class Line:
         """Take note that a run is driven here no more."""
         if execution.lifecycle.crash is not None:
             self._own.note_crash(execution)
-            self.claim_soon()
+            self.ticks.claim_soon()
         self._stir.set()
         # There may be more than we had room for, on any line, or that a suspect kept out.
         if self._places.free == 1 or is_suspect(execution.claim.run.crashes):
@@ -238,13 +218,10 @@ class Line:
         if not self._registering.cancelled() and (error := self._registering.exception()):
             self.troubles.report(_TROUBLE, repr(error))
         while not self._places.is_closed:
-            self._tick_soon.clear()
-            awaited, self._awaited = self._awaited, []
-            is_whole = self._is_to_tick or self._now() >= self._next_whole
-            self._is_to_tick = False
+            tick = self.ticks.begin()
             try:
-                await self._tick(is_whole=is_whole, is_awaited=bool(awaited))
-                if is_whole:  # others may have asked nothing
+                await self._tick(tick)
+                if tick.is_whole:  # others may have asked nothing
                     self.troubles.resolved(_TROUBLE)
                     self._refusal = None
             except StoreError as error:
@@ -253,33 +230,24 @@ class Line:
             except Exception as error:  # noqa: BLE001 - told with its trace; the next tick comes
                 message = "the worker stumbled, and goes on"
                 self.troubles.report(message, repr(error), trace=error)
-            for tick in awaited:
-                if not tick.done():
-                    tick.set_result(None)
-            if is_whole:  # from its end: a database that is slow has its pause, too
-                self._next_whole = self._now() + self._options.poll.total_seconds()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(self._next_whole - self._now(), 0.0)):
-                    await self._tick_soon.wait()
+            self.ticks.end(tick)
+            await self.ticks.next()
 
-    async def _tick(self, *, is_whole: bool, is_awaited: bool) -> None:
+    async def _tick(self, tick: Tick) -> None:
         """Do what hints were about, or all there is to do."""
-        # Taken before they are acted on: a hint that comes meanwhile is for the next tick.
-        is_to_check, self._is_to_check = is_whole or self._is_to_check, False
-        is_to_claim, self._is_to_claim = is_whole or self._is_to_claim, False
         if not self.is_alive:
             await self._reregister()
-        if is_whole:
-            await self._recover(is_due=is_awaited or self._now() >= self._next_recovery)
+        if tick.is_whole:
+            await self._recover(is_due=bool(tick.awaited) or self._now() >= self._next_recovery)
             await self.store.wake_due()
         await self._own.release_crashed()
-        if is_to_check:
+        if tick.is_to_check:
             await self._own.check()
-        await self._suspend_idle(is_checked=is_to_check)
-        if is_to_claim:
+        await self._suspend_idle(is_checked=tick.is_to_check)
+        if tick.is_to_claim:
             await self._claim()
         await self.registration.tell_lanes()
-        if is_whole and self._only is None:
+        if tick.is_whole and self._only is None:
             await self._unknown.look(self._now())
 
     async def _recover(self, *, is_due: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from substrate.engine.run.execution import Execution
 from substrate.engine.worker.suspects import Suspects
+from substrate.engine.worker.ticks import Ticks
 
 
 class Occupant(Protocol):
@@ -26,8 +27,9 @@ class Occupant(Protocol):
     def starts(self) -> Mapping[Any, Any]:
         """The runs that are being created here; each may need a place at once."""
 
-    def claim_soon(self) -> None:
-        """Be told that there may be room for a run that is ready."""
+    @property
+    def ticks(self) -> Ticks:
+        """Where it is told that there may be room for a run that is ready."""
 
 
 class Places:
@@ -60,7 +62,7 @@ class Places:
     def claim_soon(self) -> None:
         """Say to every line that there may be room."""
         for line in self.lines:
-            line.claim_soon()
+            line.ticks.claim_soon()
 
     def longest_idle(self) -> Sequence[tuple[float, Execution]]:
         """Return the idle executions of all lines and since when they are, the longest first."""

@@ -269,7 +269,7 @@ class Worker:
         own they move to `Store.next_due_at` then, and call this again.
         """
         while True:
-            await asyncio.gather(*(line.ticked() for line in self.lines.values()))
+            await asyncio.gather(*(line.ticks.ticked() for line in self.lines.values()))
             for execution in self._places.executions:
                 await execution.wakeups.suspend()
             self._stir.clear()
@@ -298,7 +298,7 @@ class Worker:
     def tick_soon(self) -> None:
         """Say that there may be something to do, so that the tick comes now."""
         for line in self.lines.values():
-            line.tick_soon()
+            line.ticks.tick_soon()
 
     def _stand_by(self) -> None:
         """Take note that a run only waits now."""

@@ -19,6 +19,7 @@ from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
 from substrate.store.connect import open_store
 from substrate.store.store import Store
+from substrate.values.ids import RunId
 from substrate.values.records import Checkpoint, CommitResult
 from tests.bench.conversation import look
 from tests.loops import TASK, make_agent
@@ -195,12 +196,14 @@ async def test_a_queue(store_url: str):
 async def test_a_place_that_is_needed(store_url: str):
     """A run that waits again after a signal makes room for one that is ready, without a poll."""
     alone = replace(QUIET, concurrency=1)
-    async with counting(store_url) as (client, asked), client.work(ALL, options=alone):
+    async with counting(store_url) as (client, asked), client.work(ALL, options=alone) as worker:
         await client.start(listens, id="run")
         await eventually(lambda: "read_inbox" in asked)
         await client.signal("run", "go", 1)
         await eventually(lambda: "take_signals" in asked)
         await quiet(asked)
+        # On a busy machine nothing may be asked for a moment, and the run still be at work.
+        await eventually(lambda: worker.execution_of(RunId("run")).idle.idle_since is not None)
 
         await client.start(other, id="next")
 

@@ -67,6 +67,13 @@ stop = any_of(answered(), max_turns(5))
 '''
 
 
+WAIT = """
+        Path("looking").touch()
+        while Path("hold").exists():
+            await asyncio.sleep(0.01)
+"""
+
+
 @pytest.fixture
 def fork(tmp_path) -> Fork:
     """Provide a fork whose agent talks, looks and refunds."""
@@ -234,6 +241,7 @@ def test_ctrl_c_gives_the_prompt_back(fork):
         window.read_until("l later >")
         window.type("\x03")
         window.read_until("stopped; it goes on with /go")
+        window.screen = ""
         say(window, "/go")
         approve_and_edit(window, "y")
         window.read_until("2500 paid back")
@@ -260,6 +268,32 @@ def test_nothing_said_is_obeyed_by_the_terminal(fork):
     for screen in (window.screen, again.screen):
         assert "\x1b[2J" not in screen
         assert "\x1b]0;title" not in screen
+
+
+@pytest.mark.parametrize("command", [("chat",), ("run", "A refund, please.")])
+def test_what_is_typed_before_a_question_decides_nothing(fork, command):
+    """Keys that were pressed before a gate was shown neither approve it nor are taken for later."""
+    fork.replace("agent/hooks.py", "def script(request):", "async def script(request):")
+    fork.replace(
+        "agent/hooks.py", '        return say("I refund."', WAIT + '        return say("I refund."'
+    )
+    fork.hold()
+    with terminal(fork, *command, "--id", "trip", columns="120") as window:
+        if command == ("chat",):
+            begun(window)
+            say(window, "A refund, please.")
+        assert wait_until((fork.folder / "looking").exists, LIMIT_S)
+        window.type("y\ryes\ry")
+        window.read_until("yes")  # the terminal has them: it shows what is typed
+        fork.let_go()
+        window.read_until("l later >")
+
+        assert "is not taken" in window.plain
+        window.type("n\r")
+        window.read_until("the model is told >")
+        window.type("No need.\r")
+        window.read_until("Done: ")
+    assert "refund-2500" not in fork.calls
 
 
 def test_several_lines(fork):

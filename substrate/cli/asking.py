@@ -1,9 +1,9 @@
 """An open gate is asked in line: yes, no, edit, always, or later. For `run` and `chat`.
 
-Invariants: a decision is made for what was shown, with its digest. A standing rule is shown as it
-will stand before it is saved. Who is asked here keeps nobody else from deciding: what is decided
-elsewhere meanwhile ends the question. Nothing is decided by silence, by Ctrl-C or by the end of
-input.
+Invariants: a decision is made for what was shown, with its digest, by what is typed after that. A
+standing rule is shown as it will stand before it is saved. Who is asked here keeps nobody else from
+deciding: what is decided elsewhere meanwhile ends the question. Nothing is decided by silence, by
+Ctrl-C or by the end of input.
 """
 
 import asyncio
@@ -88,6 +88,9 @@ class Asker:
     async def _ask_one(self, gate: Gate) -> None:
         asked = await read_asked(self.client, gate)
         put(self.console, *self._shown(gate, asked))
+        # Whatever was typed before it was shown is no decision about it.
+        if self.keyboard.forget_typed():
+            put(self.console, Text("  what you typed before this was shown is not taken", "yellow"))
         try:
             await self._unless_decided(gate, self._decide(gate, asked))
         except (Later, EOFError):

@@ -6,7 +6,9 @@ for. Ctrl-C is a key here and raises `Interrupted`; Ctrl-D on an empty line, `EO
 
 import os
 import re
+import select
 import sys
+import termios
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -60,6 +62,20 @@ class Keyboard:
         self._pasted: dict[str, str] = {}
         self._messages: PromptSession[str] = _session(keeps_history=True)
         self._lines: PromptSession[str] = _session(keeps_history=False)
+
+    def forget_typed(self) -> bool:
+        """Forget what was typed until now, and return whether there was any.
+
+        It was typed for what was on the screen then. Called right before a question that decides
+        something, so that no key decides what nobody has seen.
+        """
+        from prompt_toolkit.input.typeahead import get_typeahead
+
+        # Unread in the terminal, and what an earlier prompt had read beyond its own end.
+        waiting = select.select([sys.stdin], [], [], 0)[0] != []
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+        ahead = [key for each in (self._messages, self._lines) for key in get_typeahead(each.input)]
+        return waiting or ahead != []
 
     async def line(self, prompt: str, default: str = "") -> str:
         """Return one line that is typed."""

@@ -97,7 +97,8 @@ class Machine:
         machine = cls(folder, find_uv())
         copy_kit(machine.kit)
         project = tomllib.loads((KIT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        of_kit = (*project["dependencies"], *project["optional-dependencies"]["anthropic"])
+        extras = project["optional-dependencies"]
+        of_kit = (*project["dependencies"], *extras["chat"], *extras["anthropic"])
         make_wheels(folder / "wheels", *of_kit, *NEEDED)
         (folder / "uv").mkdir()
         settings = f"no-index = true\nfind-links = [{json.dumps(str(folder / 'wheels'))}]\n"

@@ -15,7 +15,7 @@ LOCK_ARGS   ?=
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo waiting test test-quick lint bench torture matrix public reference pictures package lock clean
+.PHONY: help demo waiting test test-quick lint quick-lint bench torture matrix public reference pictures package lock clean
 
 help:
 	@echo 'make demo    the demonstration: examples/demo.py'
@@ -39,24 +39,34 @@ demo: $(READY)
 waiting: $(READY)
 	@$(BIN)/python examples/waiting/story.py
 
-test: lint
+# The types are checked beside the tests, which leave it half a core; what is found comes after them.
+TYPES := $(VENV)/.types
+
+test: quick-lint
 	@printf '\n== tests\n'
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/mypy >$(TYPES) 2>&1 & types=$$!; \
+	trap 'kill $$types 2>/dev/null; exit 130' INT TERM HUP; \
+	$(BIN)/python -m pytest $(PYTEST_ARGS); tests=$$?; \
+	wait $$types; types=$$?; \
+	printf '\n== types\n'; cat $(TYPES); \
+	test $$types -eq 0 && exit $$tests
 
 # The files that are named there: some of each room. None starts Python, nor PostgreSQL again.
 test-quick: $(READY)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) @tests/quick.txt
 
 # From the quickest check to the slowest: the first that fails ends it.
-lint: $(READY)
+lint: quick-lint
+	@printf '\n== types\n'
+	@$(BIN)/mypy
+
+quick-lint: $(READY)
 	@printf '\n== lint\n'
 	@$(BIN)/ruff check .
 	@printf '\n== format\n'
 	@$(BIN)/ruff format --check .
 	@printf '\n== import layers\n'
 	@$(BIN)/lint-imports
-	@printf '\n== types\n'
-	@$(BIN)/mypy
 
 bench: $(READY)
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)

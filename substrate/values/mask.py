@@ -53,16 +53,20 @@ class Mask:
     `are_sure` says that each is known to be one: else that is told by its look.
     """
 
-    __slots__ = ("_keys", "_pieces")
+    __slots__ = ("_halves", "_keys", "_pieces")
 
     def __init__(self, secrets: Iterable[str], *, are_sure: bool = False) -> None:
         known = {each.strip() for each in secrets if len(each.strip()) >= SHORTEST}
         forms = {form for each in known for form in forms_of(each)}
         #: All pieces of all forms, by their length: as a rule there is one.
         self._pieces: dict[int, frozenset[str]] = {}
+        #: What is half as long, of all forms, by the length of the pieces: few texts hold any.
+        self._halves: dict[int, frozenset[str]] = {}
         for size in {min(len(form), PIECE) for form in forms}:
-            fitting = (form for form in forms if min(len(form), PIECE) == size)
+            fitting = [form for form in forms if min(len(form), PIECE) == size]
             self._pieces[size] = frozenset(piece for form in fitting for piece in _cut(form, size))
+            half = size // 2
+            self._halves[size] = frozenset(each for form in fitting for each in _cut(form, half))
         keys = (each for each in known if are_sure or LIKE_A_KEY.fullmatch(each))
         #: Whole forms, in order, of what is surely a key.
         self._keys = sorted({form for key in keys for form in forms_of(key)})
@@ -120,12 +124,20 @@ class Mask:
     def _pieces_in(self, text: str) -> list[Span]:
         """Return where pieces of secrets stand in a text, as it is written."""
         low = lower(text)
-        return [
-            (start, start + size)
-            for size, pieces in self._pieces.items()
-            for start in range(len(low) - size + 1)
-            if low[start : start + size] in pieces
-        ]
+        found: list[Span] = []
+        for size, pieces in self._pieces.items():
+            half, halves = size // 2, self._halves[size]
+            # Of the halves that begin at every so many letters each piece holds exactly one, so
+            # no other letter need be looked at, but around a half that is one of a secret.
+            step = size - half + 1
+            found += [
+                (start, start + size)
+                for at in range(0, len(low) - half + 1, step)
+                if low[at : at + half] in halves
+                for start in range(max(0, at - step + 1), at + 1)
+                if low[start : start + size] in pieces
+            ]
+        return found
 
     def _keys_in(self, text: str) -> list[Span]:
         """Return where whole keys stand in a text, as it is written."""

@@ -65,15 +65,6 @@ UV = """#!/bin/sh
 shift
 PYTHONPATH="$PWD:$PYTHONPATH" exec "$@"  # uv installs the fork as well
 """
-RUN_ALL = """
-import runpy, sys
-for number, name in enumerate(sys.argv[1:], 1):
-    try:
-        runpy.run_path(name, run_name="__main__")
-    except BaseException:
-        print(f"program {number} of {len(sys.argv) - 1}", file=sys.stderr)
-        raise
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +161,7 @@ class Setting:
                 self._check_output(block)
 
     def _run_programs(self, programs: list[Block]) -> None:
-        """Run Python programs one after another, in one process, which imports the kit once."""
+        """Run Python programs one after another, in one process, which need not import the kit."""
         if not programs:
             return
         names = []
@@ -178,16 +169,11 @@ class Setting:
             name = self._folder / f"line_{block.line}.py"
             name.write_text(block.content, encoding="utf-8")
             names.append(str(name))
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", RUN_ALL, *names],
-            cwd=self._folder,
-            env=self._environment() | {"PYTHONPATH": f"{KIT}:{KIT / 'template'}"},
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-        )
-        assert done.returncode == 0, f"{self._page}: {done.stderr}"
-        self._printed = done.stdout
+        there = {"cwd": self._folder, "env": self._environment()}
+        # Forked from what has the kit imported: a Python of its own takes a page twice as long.
+        process = COMMANDS.start("tests.programs", *names, **there)
+        self._printed, err = process.communicate(LIMIT_S)
+        assert process.returncode == 0, f"{self._page}: {err}"
 
     def _run_shell(self, block: Block) -> None:
         """Run what is typed; what the fork's own command line is asked, by a warm Python."""

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from substrate import Context, RunStatus, connect, durable
 from substrate.agent import answer, approve, ask_human, ask_person
@@ -78,7 +78,17 @@ async def test_an_answer_of_a_type(store_url: str, case: Case) -> None:
 
 @pytest.mark.parametrize(
     "type_, given",
-    [(int, "many"), (bool, "perhaps"), (date, "soon"), (Literal["a", "b"], "c"), (Order, {})],
+    [
+        (int, "many"),
+        (int, True),
+        (float | None, False),
+        (Annotated[int, Field(ge=1)], True),
+        (Literal[1, 2], True),
+        (bool, "perhaps"),
+        (date, "soon"),
+        (Literal["a", "b"], "c"),
+        (Order, {}),
+    ],
 )
 async def test_an_answer_that_does_not_fit(store_url: str, type_: Any, given: Any) -> None:
     """It is refused where it is given, with what is asked for, and the question stays open."""

@@ -9,8 +9,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from decimal import Decimal
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +20,9 @@ from typing import Any
 import pytest
 
 from substrate import Client, Context, RunStatus, connect, durable
-from substrate.agent import Answer, Notice, Policy, Task, approve, begin, webhook
+from substrate.agent import Answer, Notice, Policy, Task, approve, ask_human, begin, webhook
 from substrate.agent.policy import ALWAYS, Escalation
+from substrate.models.providers.scripted import call
 from substrate.testing import ManualClock
 from substrate.values.errors import Misuse
 from substrate.values.secret import Secret
@@ -263,3 +266,96 @@ async def test_one_that_is_slow(store_url: str, *, is_async: bool) -> None:
         assert (await client.result("a/1", agent)).text == "paid 4900"
         assert time.monotonic() - began < 4
         over.set()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:password@example.org/",
+        "https://example.org:99999/",
+        "https://example.org/a b",
+        "https://example.org/grün",
+        "https://example.org/\r\nx-other: 1",
+        "https://[::1/",
+    ],
+)
+def test_an_address_that_nobody_reaches(url: str) -> None:
+    """It is refused where it is written, not at each gate; a password in it is not shown."""
+    with pytest.raises(Misuse, match="address") as caught:
+        webhook(url)
+    assert "password" not in str(caught.value)
+
+
+def test_a_key_of_nothing() -> None:
+    """A secret that is empty signs nothing, so it is refused."""
+    with pytest.raises(Misuse, match="secret"):
+        webhook("https://example.org/", secret="")
+
+
+def test_arguments_that_json_cannot_say() -> None:
+    """Whatever a model puts into arguments, people are told of the gate, in JSON."""
+    odd = {"nan": float("nan"), "many": 10**40, "half": "\ud800", "at": Decimal("1.10")}
+    with receiving() as receiver:
+        webhook(receiver.url)(replace(NOTICE, shown={"arguments": odd}))
+    told = json.loads(receiver.bodies[0])["data"]["shown"]["arguments"]
+    assert told == {"nan": "nan", "many": 10**40, "half": "\ud800", "at": "1.10"}
+
+
+async def test_a_partial_of_an_async_function(store_url: str) -> None:
+    """It is awaited; and a plain one that gives a coroutine back is told as one that fails."""
+    told: list[str] = []
+
+    async def tell(room: str, notice: Notice) -> None:
+        told.append(f"{room}: {notice.summary}")
+
+    def broken(notice: Notice) -> Any:
+        return tell("nowhere", notice)
+
+    shop = Shop()
+    agent = telling(shop, [broken, partial(tell, "office")])
+    async with connect(store_url) as client:
+        await asked(client, agent)
+        rows = {each.key: each for each in await client.journal("a/1")}
+    assert told == ["office: refund(order='A-17', cents=4900)"]
+    assert "returned a coroutine" in str(rows["tools.0/refund.0/gate.0/tell_0.0"].attempts)
+
+
+async def test_one_that_is_away_holds_up_nobody(store_url: str) -> None:
+    """Several are told side by side."""
+    told = asyncio.Event()
+
+    async def away(notice: Notice) -> None:
+        await told.wait()
+
+    async def tell(notice: Notice) -> None:
+        told.set()
+
+    shop = Shop()
+    async with connect(store_url) as client:
+        await asked(client, telling(shop, [away, tell]))
+        states = [each.state for each in await client.journal("a/1") if "tell_" in each.key]
+    assert states == ["resolved", "resolved"]
+
+
+async def test_the_choices_of_a_question(store_url: str) -> None:
+    """Who is told of a question is told what may be answered."""
+    notices: list[Notice] = []
+    asks = call("ask_human", question="Which?", choices=["red", "blue"])
+    hooks = SimpleNamespace(
+        prompt="You are a test.",
+        model=Shop().model(asks),
+        tools=[ask_human()],
+        stop=ENDS,
+        notify=notices.append,
+    )
+
+    @durable(name="agent")
+    async def agent(ctx: Context, task: Task) -> Answer:
+        turn = await begin(ctx, hooks, task)
+        while not (end := turn.stop()):
+            await turn.call_tools(await turn.ask())
+        return await turn.finish(end)
+
+    async with connect(store_url) as client:
+        await asked(client, agent)
+    assert [each.shown for each in notices] == [{"question": "Which?", "choices": ["red", "blue"]}]

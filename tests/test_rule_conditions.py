@@ -1,6 +1,7 @@
 """A condition of a rule lets nothing through that it cannot judge, whatever the arguments are."""
 
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -10,11 +11,23 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
 from substrate.agent.rule_condition import RuleCondition
-from substrate.agent.rules import Judged, judge, judged_arguments, read_rule
+from substrate.agent.rules import (
+    Judged,
+    judge,
+    judged_arguments,
+    judged_by_schema,
+    read_rule,
+)
+from substrate.agent.tool import tool
 from substrate.values.errors import Misuse
 from substrate.values.ids import RunId
 
 NAN = float("nan")
+
+
+def moment(hour: int, minute: int, hours: int = 0) -> datetime:
+    """Return a moment of Christmas Eve in a zone so many hours from Greenwich."""
+    return datetime(2026, 12, 24, hour, minute, tzinfo=timezone(timedelta(hours=hours)))
 
 
 class Money(BaseModel):
@@ -72,6 +85,30 @@ class Point:
         ("a = 1 and b = 2", {"a": 1, "b": "2"}, None),
         ("a = 1 and b = 2", {"a": 3, "b": "2"}, False),
         ("", {}, True),
+        ("due < 2026-12-24", {"due": date(2026, 12, 23)}, True),
+        ("due < 2026-12-24", {"due": date(2026, 12, 24)}, False),
+        ("due = 2026-12-24", {"due": date(2026, 12, 24)}, True),
+        ("due < 2026-12-24T10:00:00Z", {"due": date(2026, 12, 23)}, None),
+        ("due < 20261224", {"due": date(2026, 12, 23)}, None),
+        ("due < soon", {"due": date(2026, 12, 23)}, None),
+        ("due != null", {"due": date(2026, 12, 23)}, True),
+        ('due in ["2026-12-23", "2026-12-24"]', {"due": date(2026, 12, 24)}, True),
+        ('due starts "2026-12"', {"due": date(2026, 12, 24)}, True),
+        ('days has "2026-12-24"', {"days": [date(2026, 12, 24)]}, True),
+        ("at < 2026-12-24T10:00:00+01:00", {"at": moment(8, 59)}, True),
+        ("at < 2026-12-24T10:00:00+01:00", {"at": moment(9, 30)}, False),
+        ("at < 2026-12-24T10:00:00+01:00", {"at": moment(4, 30, hours=-5)}, False),
+        ("at = 2026-12-24T10:00:00+01:00", {"at": moment(4, 0, hours=-5)}, True),
+        ("at < 2026-12-24T10:00:00", {"at": moment(8, 0)}, None),
+        ("at < 2026-12-24T10:00:00", {"at": moment(8, 0).replace(tzinfo=None)}, True),
+        ("at <= 2026-12-24", {"at": moment(23, 59)}, True),
+        ("at <= 2026-12-23", {"at": moment(0, 1, hours=9)}, False),
+        ("at = 2026-12-24", {"at": moment(0, 1, hours=9)}, True),
+        ("opens < 09:05", {"opens": time(9)}, True),
+        ("opens < 09:05+01:00", {"opens": time(9)}, None),
+        ("lasts <= PT5M", {"lasts": timedelta(minutes=5)}, True),
+        ("lasts <= 300", {"lasts": timedelta(minutes=5)}, None),
+        ("note < 2026-12-24", {"note": "2026-1"}, True),
     ],
 )
 def test_a_condition(text: str, arguments: Any, *, holds: bool | None) -> None:
@@ -139,3 +176,30 @@ def test_what_no_comparison_answers(value: Any, field: str, op: str) -> None:
         assert denied is not None
     else:
         assert (allowed is None) == (denied is None)
+
+
+@tool(approve=True)
+def book(at: datetime, until: date | None = None) -> str:
+    """Book a room."""
+    return "booked"
+
+
+@pytest.mark.parametrize(
+    "text, speaks",
+    [
+        ("deny book where at < 2026-12-24T10:00:00+01:00", False),
+        ("deny book where at < 2026-12-24T11:00:00+01:00", True),
+        ("deny book where until > 2026-12-31", False),
+        ("deny book where until >= 2026-12-31", True),
+    ],
+)
+def test_dates_of_a_tool(text: str, *, speaks: bool) -> None:
+    """They are compared as its types say, and by its schema where its code is not there."""
+    given = {"at": "2026-12-24T04:30:00-05:00", "until": "2026-12-31"}
+    rule = read_rule(text, by="ada", now=1)
+    for arguments in (
+        judged_arguments(book.check(given)),
+        judged_by_schema(given, book.spec.parameters),
+    ):
+        call = Judged("book", arguments, RunId("a/1"), "agent", 2)
+        assert (judge([rule], call) is rule) is speaks

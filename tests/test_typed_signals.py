@@ -279,6 +279,7 @@ PAIRS: dict[str, tuple[Any, Any, list[Any], list[Any]]] = {
     "in order where both do": (str, str, ["a", "b"], ["a", "b"]),
     "by coercion where none does": (int, bool, ["5", "no"], [5, False]),
     "date and text": (date, str, ["2026-01-02", "x"], [date(2026, 1, 2), "x"]),
+    "a number, or true": (int, Any, [True, 7], [7, True]),
     "number and model": (Charge, int, [7, {"amount": 1}], [1, 7]),
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from substrate.agent.rules import Judged, judge, judged_arguments, rule_words
+from substrate.agent.rules import Judged, judge, judged_arguments, judged_by_schema, rule_words
 from substrate.agent.tool import Tool, as_tool
 from substrate.agent.tool_schema import InvalidArguments
 from substrate.engine.client import Client
@@ -246,7 +246,8 @@ def _checked(
 async def _check_rules(client: Client, asked: Asked, arguments: Mapping[str, Any]) -> None:
     """Refuse an approval of what a standing rule denies: it would not be made."""
     gate, now = asked.gate, client.store.clock.now_ms()
-    call = Judged(gate.tool, arguments, gate.root_id, asked.agent, now)
+    judged = judged_by_schema(arguments, asked.wants)
+    call = Judged(gate.tool, judged, gate.root_id, asked.agent, now)
     rule = judge(await client.store.gates.rules(), call)
     if rule is not None and rule.verdict is RuleVerdict.DENY:
         raise Misuse(

@@ -8,6 +8,8 @@ that stays the same; one that fails is tried three times, and never fails the ru
 import hashlib
 import hmac
 import inspect
+import json
+import math
 import time
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
@@ -16,22 +18,22 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
+from itertools import repeat
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
-
-import orjson
+from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
 from substrate.agent.named_step import named_step
 from substrate.engine.context.context import Context
+from substrate.engine.failure import decode_failure
 from substrate.engine.function.place import described
 from substrate.engine.run.services import log
 from substrate.engine.step.step import Step
 from substrate.values.codec import decode
 from substrate.values.errors import Misuse
 from substrate.values.gates import code_of
-from substrate.values.records import Effect, JsonText, Promise
+from substrate.values.records import Effect, JsonText, Promise, PromiseState
 from substrate.values.retry import Retry
 from substrate.values.secret import Secret
 
@@ -131,19 +133,23 @@ def tell(notify: Notify) -> Callable[[Context, Promise, int], Awaitable[None]]:
 
     async def tell_all(ctx: Context, gate: Promise, n: int) -> None:
         notice = _notice(gate, n)
-        for i, notifier in enumerate(notify.notifiers):
-            # Named by number, for a reminder that was missed leaves no step.
-            step = _step(f"tell_{n}_{i}" if i else f"tell_{n}", notifier, notice)
-            try:
-                await ctx.checkpoint(step)
-            except Exception as error:  # noqa: BLE001 - told; it must not fail the run
-                log.warning("run %s: nobody was told of %s: %s", gate.run_id, notice.code, error)
+        # Named by number, for a reminder that was missed leaves no step. Side by side: one that is
+        # away keeps nobody else from being told.
+        names = [f"tell_{n}_{i}" if i else f"tell_{n}" for i in range(len(notify.notifiers))]
+        steps = map(_step, names, notify.notifiers, repeat(notice))
+        for row in await ctx.gather(*[ctx.checkpoint(step).settled() for step in steps]):
+            if row.state is not PromiseState.RESOLVED:  # told; it must not fail the run
+                why = decode_failure(row).message
+                log.warning("run %s: nobody was told of %s: %s", gate.run_id, notice.code, why)
 
     return tell_all
 
 
 def _step(name: str, notifier: Notifier, notice: Notice) -> Step:
-    own = notifier if inspect.isroutine(notifier) else type(notifier).__call__
+    function = notifier
+    while isinstance(function, partial):
+        function = function.func
+    own = function if inspect.isroutine(function) else type(function).__call__
     call = _tell if inspect.iscoroutinefunction(own) else _tell_plainly
     step = named_step(name, partial(call, notifier, notice))
     return replace(step, effect=Effect.IDEMPOTENT, retry=_RETRY, timeout=_TIMEOUT_S)
@@ -154,13 +160,18 @@ async def _tell(notifier: Notifier, notice: Notice) -> None:
 
 
 def _tell_plainly(notifier: Notifier, notice: Notice) -> None:
-    notifier(notice)
+    returned = notifier(notice)
+    if inspect.iscoroutine(returned):
+        returned.close()
+        raise Misuse(f"{described(notifier)} returned a coroutine, so nobody was told; await it")
 
 
 def _notice(gate: Promise, n: int) -> Notice:
     shown: dict[str, Any] = decode(gate.input or JsonText("{}"))
     policy = shown.get("policy") or {}
     plan = shown["plan"]
+    wanted = shown.get("wants") or {}
+    choices = {"choices": wanted["enum"]} if "question" in shown and "enum" in wanted else {}
     to = policy.get("to")
     escalate = policy.get("escalate")
     if escalate and n:
@@ -173,7 +184,7 @@ def _notice(gate: Promise, n: int) -> Notice:
         kind=shown.get("kind", "approval"),
         tool=shown["tool"],
         summary=shown["summary"],
-        shown={k: shown[k] for k in ("arguments", "question", "choices") if k in shown},
+        shown={k: shown[k] for k in ("arguments", "question") if k in shown} | choices,
         digest=shown["digest"],
         to=to,
         expires_at=plan["expires_at"],
@@ -189,27 +200,62 @@ def webhook(url: str, *, secret: Secret[str] | str | None = None) -> Notifier:
     drop what comes twice. An answer other than 2xx is tried again.
 
     Args:
-        url: Where to, ``https://…``; ``http://`` for a loopback address only.
+        url: Where to, ``https://…``; ``http://`` for a loopback address only. It has no password
+            in it, and is written as it is sent: without spaces, other letters as ``%C3%BC``.
         secret: The signing key: ``whsec_`` and base64, or any text. Not signed, without one.
 
     Example:
         >>> notify = webhook("https://example.org/gates", secret=Secret("HOOK_SECRET"))
     """
-    parts = urlsplit(str(url))
-    is_loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    is_good = parts.scheme == "https" or (parts.scheme == "http" and is_loopback)
-    if not parts.hostname or not is_good:
-        raise Misuse(f"webhook({url!r:.200}): write an address that begins with https://")
+    if problem := _problem_in(str(url)):
+        raise Misuse(f"webhook(…): {problem}")
+    if secret == "":
+        raise Misuse("webhook(secret=''): leave it out, or give the key that the receiver has")
 
     def post(notice: Notice) -> None:
-        body = orjson.dumps({"type": f"gate.{notice.kind}", "data": asdict(notice)})
+        body = _body(notice)
         id_ = f"{notice.code}.{notice.reminder}"
         headers = {"content-type": "application/json", **_signed(secret, id_, body)}
         request = Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - https
-        with _OPENER.open(request, timeout=_TIMEOUT_S):
+        with _opener().open(request, timeout=_TIMEOUT_S):
             pass
 
     return post
+
+
+def _problem_in(url: str) -> str | None:
+    """Say why an address would never be reached; None for a good one. It may hold a password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        return f"the address cannot be read: {error}"
+    is_loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
+    is_good = parts.scheme == "https" or (parts.scheme == "http" and is_loopback)
+    if not parts.hostname or not is_good:
+        return f"{url!r:.200} is no address that begins with https://"
+    if "@" in parts.netloc:
+        return "the address has a user in it; sign with secret= in its place"
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return f"{url!r:.200} has letters that no address has; write them as %20, %C3%BC and so on"
+    return None
+
+
+def _body(notice: Notice) -> bytes:
+    """Return a notice as JSON that any receiver reads: a model's arguments may hold anything."""
+    told = {"type": f"gate.{notice.kind}", "data": _sayable(asdict(notice))}
+    return json.dumps(told, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _sayable(value: Any) -> Any:
+    """Return JSON without the numbers that are none, which are said as text."""
+    if isinstance(value, dict):
+        return {str(name): _sayable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sayable(each) for each in value]
+    is_plain = value is None or isinstance(value, str | int)
+    is_number = isinstance(value, float) and math.isfinite(value)
+    return value if is_plain or is_number else str(value)
 
 
 class _NoRedirect(HTTPRedirectHandler):
@@ -219,7 +265,10 @@ class _NoRedirect(HTTPRedirectHandler):
         """Refuse."""
 
 
-_OPENER = build_opener(_NoRedirect)
+@cache
+def _opener() -> OpenerDirector:
+    """Return what opens addresses; made at the first use, since it reads the proxies there are."""
+    return build_opener(_NoRedirect)
 
 
 def _signed(secret: Secret[str] | str | None, id_: str, body: bytes) -> Mapping[str, str]:

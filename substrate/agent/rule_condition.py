@@ -7,13 +7,18 @@ two rules.
 ===============================  ==================================================================
 comparison                       holds where the field
 ===============================  ==================================================================
-``= != < <= > >=``               is, is not, is less, … ; text is compared with text only
+``= != < <= > >=``               is, is not, is less, … ; text is compared with text only, and a
+                                 date, a moment, a time of day or a duration with what is one
 ``in [1, 2]``                    is one of these
 ``starts "/srv/"``               is text that begins so
 ``has "x"``                      is text or a list that has it
 ===============================  ==================================================================
 
 A list has no fields: say which of its elements, ``items.0.price``.
+
+What the tool's types make a date is compared as one: ``due <= 2026-12-24``. A moment is compared
+with a moment, ``2026-12-24T10:00:00+01:00``, whatever the zones; or with a day, by the day that it
+is in its own zone. One without a zone has no place among those with one.
 
 Invariant: what cannot be compared is never taken for a yes that lets something through. Of a tool
 that has no such argument no comparison holds. One of another type than the value, or inside of
@@ -24,10 +29,14 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 from substrate.values.errors import Misuse
 
@@ -135,6 +144,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_same(found: Any, value: Any) -> bool | None:
+    if isinstance(found, _TIMES):
+        return _in_time(operator.eq, found, value)
     if _is_number(found) and _is_number(value):
         one, other = _number(found), _number(value)
         return None if one.is_nan() or other.is_nan() else one == other
@@ -163,6 +174,8 @@ def _is_one(found: Any, values: Any) -> bool | None:
 
 def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool | None]:
     def holds(found: Any, value: Any) -> bool | None:
+        if isinstance(found, _TIMES):
+            return _in_time(compare, found, value)
         if _is_number(found) and _is_number(value):
             found, value = _number(found), _number(value)
             return None if found.is_nan() or value.is_nan() else bool(compare(found, value))
@@ -172,13 +185,59 @@ def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool |
     return holds
 
 
+_TIMES = (date, time, timedelta)  # a datetime is a date
+
+
+def _in_time(compare: Callable[[Any, Any], bool], found: Any, value: Any) -> bool | None:
+    """Compare what is a date, a moment, a time of day or a duration with what is written."""
+    if value is None:
+        return False if compare is operator.eq else None
+    kinds = (date, datetime) if isinstance(found, datetime) else (type(found),)
+    read = next(
+        (each for each in (read_time(kind, value) for kind in kinds) if each is not None), None
+    )
+    if read is None:
+        return None
+    if isinstance(found, datetime) and not isinstance(read, datetime):
+        found = found.date()  # the day that it is where the moment was written
+    if isinstance(found, datetime | time) and (_is_aware(found) is not _is_aware(read)):
+        return None
+    return bool(compare(found, read))
+
+
+def read_time(kind: type, value: Any) -> Any:
+    """Return text as the date or the time that it says, or None; never a number, as of 1970."""
+    if not isinstance(value, str) or (kind is date and len(value) != len("2026-12-24")):
+        return None
+    try:
+        return _reader(kind).validate_python(value)
+    except ValidationError:
+        return None
+
+
+@cache
+def _reader(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _is_aware(moment: datetime | time) -> bool:
+    return moment.utcoffset() is not None
+
+
 def _starts(found: Any, value: Any) -> bool | None:
+    found = _as_text(found)
     return found.startswith(value) if isinstance(found, str) else None
 
 
+def _as_text(found: Any) -> Any:
+    return to_jsonable_python(found) if isinstance(found, _TIMES) else found
+
+
 def _has(found: Any, value: Any) -> bool | None:
+    found = _as_text(found)
     if isinstance(found, list | tuple):
-        return _is_one(value, found)
+        said = [_is_same(each, value) for each in found]
+        return True if True in said else None if None in said else False
     both = isinstance(found, str) and isinstance(value, str)
     return value in found if both else None
 

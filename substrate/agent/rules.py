@@ -11,7 +11,7 @@ answer does not count; a deny or an ask does.
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from datetime import timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from substrate.agent.rule_condition import RuleCondition
+from substrate.agent.rule_condition import RuleCondition, read_time
 from substrate.values.errors import Misuse
 from substrate.values.gates import Rule, RuleVerdict
 from substrate.values.ids import RunId
@@ -48,8 +48,11 @@ class Judged:
 
 
 def judged_arguments(checked: Any) -> Any:
-    """Return a tool's own types as what rules are judged on: JSON, but a Decimal is a number."""
-    if isinstance(checked, Decimal):
+    """Return a tool's own types as what rules are judged on: JSON, but for numbers and times.
+
+    A Decimal is a number; a date, a moment, a time of day and a duration stay what they are.
+    """
+    if isinstance(checked, Decimal | date | time | timedelta):
         return checked
     if isinstance(checked, BaseModel):
         found = dict(checked.model_extra or {})
@@ -68,6 +71,26 @@ def judged_arguments(checked: Any) -> Any:
     if isinstance(checked, list | tuple | set | frozenset):
         return [judged_arguments(each) for each in checked]
     return to_jsonable_python(checked)
+
+
+def judged_by_schema(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Do as `judged_arguments` where the tool is not there: by the schema of its arguments."""
+    fields_ = schema.get("properties") or {}
+    return {name: _timed(value, fields_.get(name)) for name, value in arguments.items()}
+
+
+_TIMES = {"date": date, "date-time": datetime, "time": time, "duration": timedelta}
+
+
+def _timed(value: Any, schema: Any) -> Any:
+    """Return text that is a date or a time by its schema as that; all else as it is."""
+    if not isinstance(value, str) or not isinstance(schema, Mapping):
+        return value
+    for each in (schema, *(schema.get("anyOf") or ())):
+        kind = _TIMES.get(each.get("format", "")) if isinstance(each, Mapping) else None
+        if kind is not None and (found := read_time(kind, value)) is not None:
+            return found
+    return value
 
 
 def judge(rules: Iterable[Rule], call: Judged) -> Rule | None:

@@ -19,7 +19,14 @@ from rich.text import Text
 
 from substrate.agent import decisions
 from substrate.agent.decisions import Asked, read_asked
-from substrate.agent.rules import Judged, judge, judged_arguments, read_rule, rule_words
+from substrate.agent.rules import (
+    Judged,
+    judge,
+    judged_arguments,
+    judged_by_schema,
+    read_rule,
+    rule_words,
+)
 from substrate.agent.tool import Tool
 from substrate.cli import format as wording
 from substrate.cli.keyboard import Keyboard
@@ -183,7 +190,7 @@ class Asker:
     def _judged(self, gate: Gate, asked: Asked) -> Mapping[str, Any]:
         tool = next((each for each in self.tools if each.name == gate.tool), None)
         if tool is None:
-            return asked.arguments
+            return judged_by_schema(asked.arguments, asked.wants)
         checked: Mapping[str, Any] = judged_arguments(tool.check(dict(asked.arguments)))
         return checked
 

@@ -176,7 +176,9 @@ def _problem(schema: Any, value: Any, seen: Seen, at: str, depth: int) -> str | 
             )
             return next(filter(None, problems), None)
         case {"type": str() as type_} if type_ in _NAMES:
-            is_right = _fits(type_, found, value)
+            # The wait refuses a bool for a number; but inside of a type, pydantic takes it.
+            is_bool = isinstance(value, bool) and type_ in _NUMBERS and not at
+            is_right = not is_bool and _fits(type_, found, value)
             return None if is_right else f"{here}{value!r} is not {_words(found, seen, depth)}"
     return None
 

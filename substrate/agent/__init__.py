@@ -4,6 +4,28 @@
 
 Most stand in modules of their own (`tool`, `task`, `stop` …), where the rest of the kit imports
 them. A name that is both a module and a function, such as `tool`, is the function here.
+
+=============  ====================================================================================
+what           where to begin, and what that leads to
+=============  ====================================================================================
+the loop       `loop` over the verbs of `turn`; `ask`, `model_call`, `transcript`; what a replay
+               finds: `recorded`, `chain`
+its rows       `history`: their names are in `history.keys`, what each says in `history.rows`
+hooks          `hooks` as the loop reads them; wrong before a run: `hook_checks`, `stop_trial`;
+               wrong in one: `hook_fault`
+tools          `tool`, `tool_schema`; a call: `tool_call`; what the model is told of it:
+               `tool_result`, `history.result`
+when it ends   `stop`, `end`, `condition`; `budget`, `confidence`, `signalled`; in a run: `verdict`
+answers        `answer_type`, `valid_reply`, `answer`; checks: `checks`, run by `checking`
+approvals      `policy`, then `approval`; `rules`; `gate_request`; `notify`; calls that wait while
+               others go on: `deferred`; what people do with a gate: `decisions`; `ask_human`; a
+               call in doubt: `unknown`
+sub-agents     `agent`, `delegate`, `outcome`; what one may use: `grant` is the amount, `share`
+               divides and reserves it, `spent` counts it
+handing over   `handoff`, `handoff_tool`, `handoff_taken`
+conversations  `conversation`; from one message to the next: `talk`; what people say: `inbox`
+panels         `panel`, `poll`, `votes`; what a panel is: `substrate.models.panel`
+=============  ====================================================================================
 """
 
 from substrate.agent.agent import Agent

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from substrate.agent import deferred, handing, turn
+from substrate.agent import deferred, handoff_taken, turn
 from substrate.agent.answer_type import typed_answer_of
 from substrate.agent.checks import Check, Checks
 from substrate.agent.condition import needs_of
@@ -30,6 +30,7 @@ from substrate.agent.prompt import Prompt, Text
 from substrate.agent.recorded import turn_ahead
 from substrate.agent.share import Purse
 from substrate.agent.signalled import finish_tool
+from substrate.agent.stop_since import handed_stop, stop_of_message
 from substrate.agent.talk import Talk
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool
@@ -255,7 +256,7 @@ class Turn:
     async def _hand_over(self, told: ToolMessage) -> None:
         """Go on with another agent's hooks, where a tool of this turn has handed over to it."""
         known = tools_of(self._ctx, self._tools) if told.results else []
-        hooks, self._transcript = await handing.follow(
+        hooks, self._transcript = await handoff_taken.follow(
             self._ctx, self._first, known, told, self._transcript
         )
         if hooks is not None:
@@ -266,8 +267,8 @@ class Turn:
         """The condition: the hook, and after a handoff the budgets of the first agent too."""
         own: Stop = self._hook("stop")
         if self._transcript.agent is not None:
-            own = handing.handed_stop(read(self._ctx, self._first, "stop"), own)
-        return handing.stop_of_message(own) if self._transcript.message_at else own
+            own = handed_stop(read(self._ctx, self._first, "stop"), own)
+        return stop_of_message(own) if self._transcript.message_at else own
 
     @property
     def _answer(self) -> AnswerType:

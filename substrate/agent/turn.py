@@ -47,7 +47,7 @@ from substrate.agent.end import Advice, End, EndedBy, EndReason, Measure, Stop, 
 from substrate.agent.ended import answer_in
 from substrate.agent.events import ToolStart, emit
 from substrate.agent.grant import Grant
-from substrate.agent.handing import refusals
+from substrate.agent.handoff_taken import refusals
 from substrate.agent.history.keys import MODEL, PROMPT, TOOLS, WARNING
 from substrate.agent.history.result import CallDeniedForGood, is_denied_for_good, result_of
 from substrate.agent.history.rows import value_of

@@ -375,3 +375,79 @@ def test_a_message_to_a_run(fork):
     ]
     assert heard == [["Hurry."]]
     assert fork.do("say", "first", "Too late.").code == 1
+
+
+POLICY = "from substrate.agent.policy import Policy\n"
+LATER = (
+    HOOKS.replace("approve=True", "approve=Policy(wait=False)")
+    .replace("from substrate.agent.stop", f"{POLICY}from substrate.agent.stop")
+    .replace(
+        '    if "look" in said[-1]:',
+        '    if said[-1].startswith("[outcome"):\n        return say(f"Told: {said[-1]}")\n'
+        '    if "look" in said[-1]:',
+    )
+)
+
+
+def test_a_question_that_mutes_nothing(tmp_path):
+    """Put off, it is not asked again while one talks on; decided elsewhere, the agent tells."""
+    fork = Fork.make(tmp_path, hooks=LATER)
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        say(window, "A refund.")
+        window.read_until("the agent goes on meanwhile")
+        approve_and_edit(window, "l")
+        window.read_until("it stays open as")
+        window.read_until("Done: refund was not called yet")
+        window.read_until("\x1b[?2004h")
+        window.screen = ""
+        say(window, "Good morning.")
+        window.read_until("You have said 2 things, the last: Good morning.")
+        assert "l later" not in window.screen
+        assert fork.do("approve", "trip", "--by", "Ada").code == 0
+        window.read_until('refund(cents=2500, order="A-17")')
+        window.read_until("2500 paid back for A-17")
+        window.screen = ""
+        say(window, "Thanks.")
+        window.read_until("the last: Thanks.")
+        say(window, "/quit")
+        assert window.process.wait(LIMIT_S) == 0
+
+    assert fork.calls.count("refund-2500") == 1
+    with terminal(fork, "chat", "--id", "trip", columns="120") as again:
+        again.read_until("2500 paid back for A-17")
+        again.read_until("the last: Thanks.")
+        assert "> [outcome" not in again.screen
+        say(again, "/quit")
+        again.process.wait(LIMIT_S)
+
+
+def test_go_asks_again(tmp_path):
+    """Who has put a question off is asked again by /go, and the agent tells what came of it."""
+    fork = Fork.make(tmp_path, hooks=LATER)
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        say(window, "A refund.")
+        approve_and_edit(window, "l")
+        window.read_until("it stays open as")
+        window.read_until("\x1b[?2004h")
+        window.screen = ""
+        say(window, "/go")
+        approve_and_edit(window, "y")
+        window.read_until("2500 paid back for A-17")
+        say(window, "/quit")
+        assert window.process.wait(LIMIT_S) == 0
+    assert fork.calls.count("refund-2500") == 1
+
+
+def test_run_shows_what_is_asked_and_what_came(tmp_path):
+    """It tells that the agent goes on, ends once all is decided, and the answer tells the rest."""
+    fork = Fork.make(tmp_path, hooks=LATER)
+    with terminal(fork, "run", "A refund.", "--id", "first", columns="200") as window:
+        window.read_until("; the agent goes on meanwhile")
+        approve_and_edit(window, "y")
+        window.read_until('refund(cents=2500, order="A-17")  ok')
+        window.read_until("Told: [outcome")
+        window.read_until("2500 paid back for A-17")
+        assert window.process.wait(LIMIT_S) == 0
+    assert fork.calls.count("refund-2500") == 1

@@ -12,6 +12,7 @@ import pytest
 from substrate import Client, RunStatus, WorkerOptions, connect
 from substrate.agent import Model, Policy, Tool, answered, any_of, approve, deny, max_turns, tool
 from substrate.agent.conversation import Conversation, conversation_of
+from substrate.agent.history.next_key import next_key
 from substrate.agent.history.request import read_request
 from substrate.agent.history.rows import value_of
 from substrate.agent.stop import signalled
@@ -375,3 +376,10 @@ async def test_a_decision_with_a_worker_at_work(store_url: str) -> None:
         found = await texts(client)
         assert found[1].endswith("paid 4900")
         assert found[2:] == ["Told: Thanks."]
+
+
+async def test_where_a_run_goes_on(store_url: str) -> None:
+    """What `show` and `run` tell of the next key is no gate that the loop goes on without."""
+    shop = Shop()
+    async with asking(store_url, shop) as (client, _):
+        assert next_key(await client.journal("a/1")) == "model.2"

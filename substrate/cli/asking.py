@@ -35,6 +35,7 @@ from substrate.cli.show.questions import SHOWN_CODE
 from substrate.cli.typed_value import read_answer, read_typed
 from substrate.engine.client import Client
 from substrate.engine.context.wanted_type import WantedType
+from substrate.values.codec import decode
 from substrate.values.errors import GateClosed, Misuse, StoreError
 from substrate.values.gates import Gate, GateKind, GateState, RuleVerdict
 from substrate.values.ids import PromiseId, root_of
@@ -69,6 +70,8 @@ class Asker:
     tools: Sequence[Tool] = ()
     #: The gates that are to be decided later; they are not asked again by themselves.
     put_off: set[PromiseId] = field(default_factory=set)
+    #: Those of them that the agent goes on without: only who asks for that is asked again.
+    left: set[PromiseId] = field(default_factory=set)
     #: Whether somebody is asked just now.
     is_asking: bool = False
 
@@ -79,7 +82,7 @@ class Asker:
             each
             for each in gates
             if each.state is GateState.PENDING
-            and each.id not in self.put_off
+            and each.id not in self.put_off | self.left
             and (each.run_id == self.run_id or each.run_id.startswith(f"{self.run_id}#"))
         ]
 
@@ -101,7 +104,7 @@ class Asker:
         try:
             await self._unless_decided(gate, self._decide(gate, asked))
         except (Later, EOFError):
-            self.put_off.add(gate.id)
+            (self.put_off if _waits(gate) else self.left).add(gate.id)
             code = gate.code[:SHOWN_CODE]
             put(self.console, Text(f"  later; it stays open as {code}", "dim"))
         except (DecidedElsewhere, GateClosed):
@@ -113,6 +116,7 @@ class Asker:
     def _shown(self, gate: Gate, asked: Asked) -> list[Text]:
         """Return the question with all that is decided by it; nothing in it is obeyed."""
         where = "" if gate.run_id == self.run_id else f"  ({gate.run_id})"
+        where += "" if _waits(gate) else "  (the agent goes on meanwhile)"
         until = "" if gate.expires_at is None else f"  until {wording.moment(gate.expires_at)}"
         if gate.kind is GateKind.APPROVAL:
             head = Text.assemble(
@@ -223,6 +227,11 @@ class Asker:
                 found = await self.client.store.gates.get(gate.id)
                 if found is None or found.state is not GateState.PENDING:
                     return
+
+
+def _waits(gate: Gate) -> bool:
+    """Whether the agent waits for what is decided: see `Policy.wait`."""
+    return bool(decode(gate.policy).get("wait", True))
 
 
 def _argument(name: str, value: Any) -> Text:

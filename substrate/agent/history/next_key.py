@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from substrate.agent.history.keys import LOOP_NAMES, MODEL, PROMPT, TOOLS
-from substrate.agent.history.rows import calls_of, is_turn
+from substrate.agent.history.rows import calls_of, is_deferred, is_turn
 from substrate.values.records import Kind, Promise
 
 
@@ -16,14 +16,17 @@ def next_key(journal: Sequence[Promise]) -> str | None:
     keys: dict[str, Promise] = {each.key: each for each in journal if each.kind is not Kind.RUN}
     if not {key.partition(".")[0] for key in keys} <= LOOP_NAMES:
         return None
-    pending = [key for key, each in keys.items() if not each.is_settled]
+    # A call that the loop goes on without is as good as made, until it has a row of its own.
+    deferred = {key.rpartition("/")[0] for key, each in keys.items() if is_deferred(each)}
+    pending = [key for key, each in keys.items() if not each.is_settled and not is_deferred(each)]
     if pending:
         return pending[0]
     turns = sum(map(is_turn, journal))
     last = keys.get(f"{MODEL}.{turns - 1}") if turns else None
     if last is None:
         return f"{MODEL}.0" if keys else f"{PROMPT}.0"
-    return _missing_call(last, f"{TOOLS}.{turns - 1}", keys) or f"{MODEL}.{turns}"
+    made = {*keys, *deferred}
+    return _missing_call(last, f"{TOOLS}.{turns - 1}", made) or f"{MODEL}.{turns}"
 
 
 def _missing_call(reply: Promise, scope: str, keys: Iterable[str]) -> str | None:

@@ -7,7 +7,7 @@ its run's id, since that is where one looks next, and where a signal for it goes
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from substrate.agent.history.rows import input_of
+from substrate.agent.history.rows import input_of, is_deferred
 from substrate.engine.client import Client
 from substrate.engine.context.wanted_type import WantedType
 from substrate.engine.run.attempts import Attempt, Series, failed_in, next_attempt_at, series_of
@@ -46,6 +46,11 @@ class Wait:
         """Whether it is a gate before a call, and no question."""
         is_gate = self.promise.kind is Kind.GATE
         return is_gate and input_of(self.promise).get("kind", "approval") == "approval"
+
+    @property
+    def is_deferred(self) -> bool:
+        """Whether the run goes on meanwhile: a gate before a call that it does not wait for."""
+        return is_deferred(self.promise)
 
     @property
     def series(self) -> Series:

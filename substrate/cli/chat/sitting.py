@@ -267,6 +267,7 @@ class Sitting:
         if (asker := self.drive.asker) is None:
             return False
         asker.put_off.clear()
+        asker.left.clear()
         return bool(await asker.open_gates())
 
 

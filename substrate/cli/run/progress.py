@@ -34,6 +34,7 @@ from substrate.agent.events import (
 from substrate.agent.history.keys import (
     ANSWER,
     CARRIED,
+    DECIDED,
     HANDOFF,
     MESSAGE,
     PROMPT,
@@ -67,6 +68,7 @@ _SILENT = (
     HANDOFF,
     ANSWER,
     CARRIED,
+    DECIDED,
     MESSAGE,
 )  # the loop's own notes, shown only if they fail
 _BELOW = 5  # lines of the terminal that streaming text leaves free
@@ -212,9 +214,7 @@ class Progress:
                 self.say(_step_line(promise, called))
             case CheckEnd(check=check):
                 self.say(_check_line(promise, check))
-            case _ if (
-                name_in(promise.key) not in _SILENT or promise.state is not PromiseState.RESOLVED
-            ):
+            case _ if not _is_note(promise):
                 self.say(_step_line(promise, promise.key))
 
     def _begin(self, doing: str) -> None:
@@ -229,7 +229,8 @@ class Progress:
         if promise.kind is Kind.SIGNAL and name_in(promise.key) == MESSAGE:
             return  # a conversation waits for what is said next
         is_again = self._is_again or bool(self._words.strip())
-        self._begin(f"waiting for {wait_words(wait)}")
+        if not wait.is_deferred:
+            self._begin(f"waiting for {wait_words(wait)}")
         if promise.kind is Kind.STEP:
             self._is_again = is_again  # what was shown of its answer is void
             self._show_attempts(promise)
@@ -311,6 +312,14 @@ class Progress:
         tail = words.wrap(self._console, max(self._console.width - _INDENT, 20))[-most:]
         again = [_indented(Text("(begun again)", "yellow"))] if self._is_again else []
         return Group(*again, *map(_indented, tail), spinner)
+
+
+def _is_note(promise: Promise) -> bool:
+    """Whether a row is a note of the loop's own: nothing to tell, unless it went wrong."""
+    name = name_in(promise.key)
+    # A wait for a message that was given up: a decision came first, which is told.
+    was_woken = name == MESSAGE and promise.state is PromiseState.CANCELLED
+    return name in _SILENT and (was_woken or promise.state is PromiseState.RESOLVED)
 
 
 def _undo_line(promise: Promise, undos: Collection[str]) -> RenderableType:

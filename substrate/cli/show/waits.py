@@ -20,7 +20,8 @@ def wait_words(wait: Wait) -> str:
         case Kind.TIMER:
             return f"timer{end}"
         case Kind.GATE if wait.asks_for_approval:
-            return f"an approval of {wording.visible(wait.summary)}{end}"
+            meanwhile = "; the agent goes on meanwhile" if wait.is_deferred else ""
+            return f"an approval of {wording.visible(wait.summary)}{end}{meanwhile}"
         case Kind.GATE:
             return f"an answer to {wait.summary!r}: {wait.wanted.words}{end}"
     return _next_attempt(wait)

@@ -287,8 +287,8 @@ async def test_the_whole_tree(store_url, tool_name):
 
     assert answer.reason == "budget"
     assert answer.detail == "$0.6200 of $0.62 spent; the rest is kept"
-    assert answer.turns == 3
-    assert answer.usage.cost_usd == Decimal("0.63")
+    assert answer.turns == 2  # nothing is left, which pays for no last words
+    assert answer.usage.cost_usd == Decimal("0.62")
     assert spent == ["0.30", "0.60"]
 
 

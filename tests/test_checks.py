@@ -163,8 +163,8 @@ async def test_a_judge_counts_in_the_budget(sqlite_url):
         answer = await answer_of(client, agent)
         other = await answer_of(client, spending, "a/2")
 
-    assert (answer.reason, answer.turns) == ("budget", 3)
-    assert answer.usage.input_tokens == 3 * 100 + 2 * 900
+    assert (answer.reason, answer.turns) == ("budget", 2)  # nothing is left for last words
+    assert answer.usage.input_tokens == 2 * 100 + 2 * 900
     assert other.usage.input_tokens == 5 * 100 + 3 * 900
 
 

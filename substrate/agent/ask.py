@@ -13,7 +13,8 @@ from substrate.agent.end import End
 from substrate.agent.events import TurnStart, emit
 from substrate.agent.history.keys import MODEL
 from substrate.agent.model_call import ModelCall, model_step, next_model_call, note_reply
-from substrate.agent.panel import Make, ask_panel
+from substrate.agent.panel import Make, ask_panel, panel_requests
+from substrate.agent.purse import LAST, TURN, Purse, not_paid
 from substrate.agent.recorded import end_in, let_others_run, read, record_of, turn_ahead
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
@@ -36,31 +37,59 @@ async def last_reply(
     """Have the model say what it has, at the end of a loop that was cut short."""
     if turn_ahead(ctx, transcript) is not None:
         return await replay_reply(ctx, transcript)
-    row, transcript = await call_model(ctx, model, transcript, tools=tools, make=make)
+    row, transcript = await call_model(ctx, model, transcript, tools=tools, make=make, follow=LAST)
     return note_reply(row, transcript)
 
 
 async def call_model(
-    ctx: Context, model: Answering, transcript: Transcript, *, tools: Sequence[Tool], make: Make
+    ctx: Context,
+    model: Answering,
+    transcript: Transcript,
+    *,
+    tools: Sequence[Tool],
+    make: Make,
+    follow: int = TURN,
 ) -> tuple[Promise, Transcript]:
     """Ask; return the reply's row, and the transcript that was really asked.
 
     That is another where the context is full: then the transcript is summed up first, and only when
-    that has not helped, others are asked. A panel's members are asked side by side.
+    that has not helped, others are asked. A panel's members are asked side by side. What the call
+    may use is what budgets leave, less what is kept for those that `follow` it.
     """
     if isinstance(model, Panel):
-        return await ask_panel(ctx, model, transcript, tools=tools, make=make)
-    asked = make(transcript, model)
+        return await ask_panel(ctx, model, transcript, tools=tools, make=make, follow=follow)
+    asked = make(transcript, model).within(Purse.allowance(ctx, transcript, follow))
     emit(ctx, TurnStart(transcript.turns + 1, asked.model.id))
+    begun = ctx.recorded(MODEL)
     if can_sum_up(transcript):
         # A full context is no outcome here: `attempt` gives the key back, and what is asked after
         # the summary has it. So a replay finds one `model.n` for the turn.
         try:
-            return await ctx.attempt(model_step(ctx, asked.raising_overflow())), transcript
+            step = model_step(ctx, asked.raising_overflow(), begun=begun)
+            return await ctx.attempt(step), transcript
         except ContextOverflow:
             transcript = await sum_up(ctx, model, transcript, tools, is_full=True)
-            asked = make(transcript, model)
-    return await ctx.checkpoint(model_step(ctx, asked)).settled(), transcript
+            asked = make(transcript, model).within(Purse.allowance(ctx, transcript, follow))
+            begun = ctx.recorded(MODEL)
+    return await ctx.checkpoint(model_step(ctx, asked, begun=begun)).settled(), transcript
+
+
+def not_payable(
+    ctx: Context, model: Answering, transcript: Transcript, make: Make, follow: int
+) -> End | None:
+    """Return the end of a loop that what is left does not pay a call for; None where it does."""
+    allowed = Purse.allowance(ctx, transcript, follow)
+    if allowed is None:
+        return None
+    if not allowed.is_used_up:
+        if isinstance(model, Panel):
+            asked = panel_requests(model, transcript, make, allowed)
+            is_paid = all(each.is_payable for each in asked.values())
+        else:
+            is_paid = make(transcript, model).within(allowed).is_payable
+        if is_paid:
+            return None
+    return not_paid(allowed)
 
 
 def turn_model_call(

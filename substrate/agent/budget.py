@@ -56,15 +56,16 @@ def budget(
 
     The loop ends when there is no room for one more turn and, after it, one last call without
     tools; the run returns what it has and says why. Each is taken to be as large as the largest
-    so far, and to grow as the last one did. So only a call that grows faster can exceed the budget,
-    and a child that has no grant: what it uses counts once the tool that started it has ended.
-    What is left is divided among the sub-agents of a turn, as grants: see `delegate`. With
+    so far, and to grow as the last one did. And no call is made that may exceed the budget: what
+    it reads is estimated, and it is asked for no longer an answer than what is left pays for. What
+    a tool spends by itself, and a child that is no agent, counts once that has ended. What is left
+    is divided among the sub-agents of a turn, as grants: see `delegate`. With
     ``mode="soft"`` the model is warned instead, once; with ``mode="adaptive"`` what was said is
     summed up before, to make room.
 
     Args:
-        usd: US dollars. A model whose price is not known ends such a budget at once, since nobody
-            could keep it: limit `tokens` there, or give the model its `price`.
+        usd: US dollars. A model whose price is not known ends such a budget with its first reply,
+            since nobody could keep it: limit `tokens` there, or give the model its `price`.
         tokens: Tokens, read and written.
         mode: ``"hard"``, ``"soft"`` or ``"adaptive"``.
 
@@ -95,13 +96,14 @@ def budget(
     return stop
 
 
-def told_by(stop: Stop, transcript: Transcript) -> list[Told]:
+def told_by(stop: Stop | None, transcript: Transcript) -> list[Told]:
     """Return what each budget in a stop condition tells, and what the run's own grant does.
 
     The condition is asked, so a budget is found in whatever function composes it.
     """
     asked = replace(transcript, told=[])
-    stop(asked)
+    if stop is not None:
+        stop(asked)
     told = list(asked.told or ())
     own = ((limit, _verdict(transcript, limit, "hard")) for limit in _granted(transcript))
     return [*told, *(_told(transcript, limit, verdict, "hard") for limit, verdict in own)]
@@ -119,8 +121,7 @@ def has_last_words(transcript: Transcript) -> bool:
         return True
     for limit in _granted(transcript):
         spent = limit.amount(transcript.usage)
-        call, growth = limit.amount(transcript.peak) or Decimal(0), _growth(transcript, limit)
-        if spent is None or limit.most - spent < call + 2 * growth:
+        if spent is None or limit.most - spent < _last_words(transcript, limit):
             return False
     return True
 
@@ -135,14 +136,20 @@ def _granted(transcript: Transcript) -> Sequence[_Limit]:
 
 def _told(transcript: Transcript, limit: _Limit, verdict: Verdict, mode: Mode) -> Told:
     spent = limit.amount(transcript.usage)
-    left = None if spent is None else limit.most - spent - _kept(transcript, limit)
-    return Told(limit.unit, left, mode != "soft", verdict)
+    rest = None if spent is None else limit.most - spent
+    left = None if rest is None else rest - _kept(transcript, limit)
+    return Told(limit.unit, left, mode != "soft", verdict, rest, _last_words(transcript, limit))
 
 
 def _kept(transcript: Transcript, limit: _Limit) -> Decimal:
     """Return what is kept for the next turn and, after it, a last one, which grows twice."""
     call = limit.amount(transcript.peak) or Decimal(0)
-    return 2 * call + 3 * _growth(transcript, limit)
+    return call + _growth(transcript, limit) + _last_words(transcript, limit)
+
+
+def _last_words(transcript: Transcript, limit: _Limit) -> Decimal:
+    """Return what is kept for last words after the next turn."""
+    return (limit.amount(transcript.peak) or Decimal(0)) + 2 * _growth(transcript, limit)
 
 
 _GRANTED: Mapping[Unit, Callable[[Decimal], Callable[[Decimal], str]]] = {

@@ -28,14 +28,22 @@ from substrate.agent.history.rows import value_of
 from substrate.agent.history.usage import NOTHING
 from substrate.agent.hook_fault import fault_of
 from substrate.agent.hooks import checks_of
-from substrate.agent.model_call import model_step, next_model_call, note_reply, reply_of
+from substrate.agent.model_call import (
+    ModelCall,
+    model_step,
+    next_model_call,
+    note_reply,
+    reply_of,
+)
 from substrate.agent.named_step import named_step, read_only
+from substrate.agent.purse import LAST, Purse
 from substrate.agent.recorded import recall_revisions, revise, turn_ahead
 from substrate.agent.task import Answer, Task
 from substrate.agent.transcript import Transcript
 from substrate.agent.verdict import verdict
 from substrate.engine.context.context import Context
 from substrate.engine.step.step import Step
+from substrate.models.allowance import Allowance
 from substrate.models.messages import Reply, Text, Usage, UserMessage
 from substrate.values.errors import Misuse
 from substrate.values.ids import Key
@@ -95,7 +103,8 @@ async def check(
     if not is_recorded and not (wanted.named and _has_answered(verdict(ctx, stop, transcript))):
         return transcript
     given = answer_of(transcript, End(EndReason.ANSWERED), asked, finish)
-    outcome = await checked(scope, wanted.named, given, transcript.task)
+    allowed = None if is_past else Purse.allowance(ctx, transcript, LAST)
+    outcome = await checked(scope, wanted.named, given, transcript.task, allowed)
     transcript = transcript.judged(outcome.usage)
     failing = outcome.failing
     sent_back = await recall_revisions(ctx, transcript) if failing else transcript
@@ -148,9 +157,16 @@ def scope_of(ctx: Context, transcript: Transcript) -> Context:
 
 
 async def checked(
-    scope: Context, checks: Mapping[str, Check], answer: Answer, task: Task
+    scope: Context,
+    checks: Mapping[str, Check],
+    answer: Answer,
+    task: Task,
+    allowed: Allowance | None = None,
 ) -> Outcome:
-    """Ask checks of an answer, and what is recorded of others; judges only if the rest passes."""
+    """Ask checks of an answer, and what is recorded of others; judges only if the rest passes.
+
+    Judges may use together what is `allowed`.
+    """
     recorded = [name for name in scope.recorded_names() if name not in checks]
     gone = [each for each in [await _recorded(scope, name) for name in recorded] if each]
     free = {name: each for name, each in checks.items() if not isinstance(each, Rubric)}
@@ -163,7 +179,7 @@ async def checked(
     # One that has begun is asked on: its judgement is paid for.
     passes = all(each.problem is None for each in found.values())
     asked = {k: each for k, each in judges.items() if passes or scope.recorded(k) is not None}
-    judged, took = await _judged(scope, asked, answer, task)
+    judged, took = await _judged(scope, asked, answer, task, allowed)
     found |= judged
     order = [name for name in checks if name in found]
     order += [name for name in found if name not in checks]
@@ -171,16 +187,32 @@ async def checked(
 
 
 async def _judged(
-    scope: Context, rubrics: Mapping[str, Rubric], answer: Answer, task: Task
+    scope: Context,
+    rubrics: Mapping[str, Rubric],
+    answer: Answer,
+    task: Task,
+    allowed: Allowance | None,
 ) -> tuple[dict[str, Checked], Usage]:
-    """Ask judges, side by side, each until it gives a judgement or nobody does."""
+    """Ask judges, side by side, each until it gives a judgement or nobody does.
+
+    One that its part of what is `allowed` does not pay for is not asked, and has not passed.
+    """
     open_ = {name: _begun(each, answer, task) for name, each in rubrics.items()}
     found: dict[str, Checked] = {}
     usage = NOTHING
     while open_:
-        steps = [
-            scope.checkpoint(_judge_step(scope, name, rubrics[name], transcript)).settled()
+        part = allowed and allowed.less(usage).divided(len(open_))
+        asked = {
+            name: _judge_call(name, rubrics[name], transcript, part)
             for name, transcript in open_.items()
+        }
+        for name, each in asked.items():
+            if not each.is_payable and scope.recorded(name) is None:
+                found[name] = Checked(name, "what is left pays for no judge", is_broken=True)
+                del open_[name]
+        steps = [
+            scope.checkpoint(model_step(scope, asked[name], begun=scope.recorded(name))).settled()
+            for name in open_
         ]
         for name, row in zip(tuple(open_), await scope.gather(*steps), strict=True):
             reply = note_reply(row, open_[name])
@@ -204,9 +236,13 @@ def _begun(rubric: Rubric, answer: Answer, task: Task) -> Transcript:
     return Transcript.begin(task, _JUDGE, None, opening)
 
 
-def _judge_step(scope: Context, name: str, rubric: Rubric, transcript: Transcript) -> Step:
+def _judge_call(
+    name: str, rubric: Rubric, transcript: Transcript, allowed: Allowance | None
+) -> ModelCall:
     asked = next_model_call(transcript, rubric.judge, (), judgement())
-    return model_step(scope, replace(asked, name=name, is_silent=True))
+    return replace(asked, name=name, is_silent=True).within(
+        allowed and replace(allowed, counted=None)
+    )
 
 
 def _said(name: str, reply: Reply) -> Checked | None:

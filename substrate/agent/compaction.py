@@ -17,6 +17,7 @@ from itertools import chain
 from substrate.agent.events import TurnStart, emit
 from substrate.agent.history.keys import SUMMARY
 from substrate.agent.model_call import ModelCall, model_step, next_model_call, reply_of
+from substrate.agent.purse import ASIDE, Purse
 from substrate.agent.recorded import before
 from substrate.agent.shorten import shortened, size
 from substrate.agent.tool import Tool
@@ -41,12 +42,19 @@ async def sum_up(
 ) -> Transcript:
     """Have the model sum up what was said; return the transcript as it is when that does not fit.
 
+    Likewise where what is left pays for no summary beside a turn and last words.
+
     A context that `is_full` has just refused the transcript.
     """
-    whole = size(transcript.messages)
+    whole, allowed = size(transcript.messages), Purse.allowance(ctx, transcript, ASIDE)
+    allowed = allowed and replace(
+        allowed, counted=None
+    )  # it reads less than a turn, where it is full
     rooms = [whole // share for share in SHARES]
     for room in chain([] if is_full else [None], rooms):
-        asked = _request(transcript, model, tools, {**before(ctx), "room": room})
+        asked = _request(transcript, model, tools, {**before(ctx), "room": room}).within(allowed)
+        if not asked.is_payable:
+            continue
         emit(ctx, TurnStart(transcript.turns + 1, asked.model.id))
         try:
             row = await ctx.attempt(model_step(ctx, asked))

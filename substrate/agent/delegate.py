@@ -8,13 +8,14 @@ row of the call keeps it. What the child has used is in the parent's budget.
 """
 
 import inspect
+from functools import partial
 from types import ModuleType
 from typing import Annotated
 
 from pydantic import Field
 
 from substrate.agent.agent import Agent, durable_of
-from substrate.agent.grant import DelegateFailed, Grant
+from substrate.agent.grant import DelegateFailed
 from substrate.agent.loop import Hooks
 from substrate.agent.outcome import Outcome, child_of, outcome_of
 from substrate.agent.policy import Approve
@@ -27,7 +28,7 @@ from substrate.engine.failure import error_of_run
 from substrate.engine.function.function import Durable
 from substrate.models.messages import Json
 from substrate.values.errors import Misuse, RunCancelled
-from substrate.values.ids import Key
+from substrate.values.ids import Key, promise_id
 from substrate.values.number import is_whole
 from substrate.values.records import Promise, PromiseState
 from substrate.values.retry import NO_RETRY, Retry
@@ -124,24 +125,19 @@ async def _child(
     ctx: Context, loop: Durable[[Task], Answer], task: Task, key: Key, max_depth: int
 ) -> Promise:
     """Start a child, or find the one that was started; return its row once it has ended."""
-    reserved: list[Grant | None] = []
-    share = Share.of(ctx)
-    if ctx.recorded_at(key) is None:
-        if ctx.run_id.count("#") >= max_depth:
-            raise DelegateFailed(
-                f"{loop.name!r} was not asked: agents stand {max_depth} deep here, and that is the "
-                "limit; do it yourself"
-            )
-        if share is not None:
-            try:
-                reserved.append(await share.for_children(1))
-            except DelegateFailed as error:
-                raise DelegateFailed(f"{loop.name!r} was not asked: {error}") from None
-    child = child_of(ctx, loop, task, key, reserved)
+    share, known, id_ = Share.of(ctx), ctx.recorded_at(key), promise_id(ctx.run_id, key)
+    if known is None and ctx.run_id.count("#") >= max_depth:
+        raise DelegateFailed(
+            f"{loop.name!r} was not asked: agents stand {max_depth} deep here, and that is the "
+            "limit; do it yourself"
+        )
     if share is None:
-        return await child.settled()
-    with share.reserving([child.id], reserved[0] if reserved else None):
-        return await child.settled()
+        return await child_of(ctx, loop, task, key, lambda: None).settled()
+    try:
+        async with share.granting([id_], [known]) as grants:
+            return await child_of(ctx, loop, task, key, partial(grants.get, id_)).settled()
+    except DelegateFailed as error:
+        raise DelegateFailed(f"{loop.name!r} was not asked: {error}") from None
 
 
 def _failed(name: str, outcome: Outcome, tries: int) -> DelegateFailed:

@@ -61,6 +61,10 @@ class Told:
     is_hard: bool
     #: What it says of the loop itself.
     verdict: "Verdict"
+    #: How much is left in all; None where nobody knows.
+    rest: Decimal | None = None
+    #: How much of that a turn leaves for last words after it.
+    last_words: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,21 @@ class Grant:
                 raise DelegateFailed("what is left of the budget is not known: a price is missing")
             left[unit] = most - amount
         return Grant(left)
+
+    @property
+    def none(self) -> "Grant":
+        """Nothing of what it limits: who has that asks nobody."""
+        return Grant(dict.fromkeys(self.most, Decimal(0)))
+
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing may be used."""
+        return any(most <= 0 for most in self.most.values())
+
+    def times(self, grant: "Grant") -> int:
+        """Return how often another one that is not nothing can be taken from it."""
+        units = self.most.keys() & grant.most.keys()
+        return max(min((int(self.most[unit] / grant.most[unit]) for unit in units), default=0), 0)
 
     def divided(self, count: int) -> "Grant":
         """Return an equal part, rounded down. Raises `DelegateFailed` where that is nothing."""

@@ -11,6 +11,7 @@ advice, and both come back the same on a replay.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from substrate.agent import deferred, handoff_taken, turn
@@ -27,8 +28,8 @@ from substrate.agent.hooks import read, tools_of
 from substrate.agent.inbox import hear_more
 from substrate.agent.notify import Notify, at_work, notify_of
 from substrate.agent.prompt import Prompt, Text
+from substrate.agent.purse import Purse
 from substrate.agent.recorded import turn_ahead
-from substrate.agent.share import Purse
 from substrate.agent.signalled import finish_tool
 from substrate.agent.stop_since import handed_stop, stop_of_message
 from substrate.agent.talk import Talk
@@ -107,6 +108,7 @@ async def begin(ctx: Context, hooks: Hooks, task: Task) -> "Turn":
     begun = Turn(ctx, hooks, await turn.listen(ctx, stop, transcript), present)
     if talk is not None and talk.is_woken:
         await begun.take_in()  # before `stop` is asked: nothing else was said
+    await begun.prepare()
     return begun
 
 
@@ -132,9 +134,15 @@ class Turn:
 
         It is asked at the top of each turn, so tools that the model has called always finish. A
         turn that is recorded was taken: there the journal answers, whatever the hook says now. What
-        the hook only advises, a warning or a summary, is done by the next `ask`.
+        the hook only advises, a warning or a summary, is done by the next `ask`. A loop ends as
+        well where what its budget leaves does not pay for a call more.
         """
-        self._verdict = turn.verdict(self._ctx, self._stop, self._transcript)
+        ctx, transcript = self._ctx, self._transcript
+        said = turn.verdict(ctx, self._stop, transcript)
+        if not isinstance(said, End) and turn.is_limited(ctx, transcript):
+            model, tools = self._hook("model"), self._tools
+            said = turn.not_paid_for(ctx, model, transcript, tools, self._answer) or said
+        self._verdict = said
         return self._verdict if isinstance(self._verdict, End) else None
 
     async def ask(self) -> Reply:
@@ -180,6 +188,7 @@ class Turn:
         # after the checks, so that what comes while a judge is asked is heard.
         self._transcript += await turn.hear(ctx)
         self._transcript = await turn.listen(ctx, self._stop, self._transcript)
+        await self.prepare()
         if Deferrals.of(ctx).calls and Talk.of(ctx) is None:
             await self._wait_before_the_end()
 
@@ -227,6 +236,11 @@ class Turn:
             return False  # a signal of a condition: somebody has ended the work
         end = self.stop()
         return end is not None and (end.reason in _ANSWERS or end.by is EndedBy.AGENT)
+
+    async def prepare(self) -> None:
+        """Make ready what `stop` asks about the next call, which is its price."""
+        model = partial(self._hook, "model")
+        await turn.load_prices(self._ctx, self._stop, self._transcript, model)
 
     async def finish(self, end: End) -> Answer:
         """Return the answer. A loop that was cut short gets one last reply, without tools.

@@ -18,7 +18,7 @@ from substrate.agent.confidence import Asked
 from substrate.agent.events import ModelPassedOver, TextDelta, emit
 from substrate.agent.history.keys import MODEL
 from substrate.agent.history.rows import input_of
-from substrate.agent.history.usage import usage_from
+from substrate.agent.history.usage import usage_from, usage_of
 from substrate.agent.hook_fault import fault_in_model_call, hook
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
@@ -27,6 +27,7 @@ from substrate.engine.context.context import Context
 from substrate.engine.failure import error_of
 from substrate.engine.function.returns import Measured
 from substrate.engine.step.step import Step
+from substrate.models.allowance import Allowance
 from substrate.models.fallback_reason import FallbackReason
 from substrate.models.frame import frame
 from substrate.models.limits.model_limits import ModelLimits, shared_limits
@@ -36,7 +37,7 @@ from substrate.models.panel import Panel
 from substrate.models.request import Request
 from substrate.values.clock import seconds_of
 from substrate.values.codec import decode, encode, fingerprint
-from substrate.values.errors import ContextOverflow, Refused
+from substrate.values.errors import ContextOverflow, ModelError, Refused, Unaffordable
 from substrate.values.ids import root_of
 from substrate.values.records import JsonText, Kind, Promise, PromiseState
 from substrate.values.retry import Retry
@@ -90,6 +91,18 @@ class ModelCall:
     #: Whether its words are none of the agent's, so that nobody who watches is told them.
     is_silent: bool = False
 
+    def within(self, allowed: Allowance | None) -> "ModelCall":
+        """Return the same, asked for no more than it may use, which its row tells."""
+        if allowed is None:
+            return self
+        request = replace(self.request, allowance=allowed)
+        return replace(self, request=request, more={**self.more, "allowed": allowed.to_json()})
+
+    @property
+    def is_payable(self) -> bool:
+        """Whether what it may use pays for it, at the price of somebody who may be asked."""
+        return self.model.can_pay(self.request)
+
     def raising_overflow(self) -> "ModelCall":
         """Return the same, asked only of models with a context of this size."""
         return replace(self, model=self.model.without(FallbackReason.CONTEXT), raises_overflow=True)
@@ -128,12 +141,16 @@ def next_model_call(
     )
 
 
-def model_step(ctx: Context, asked: ModelCall, panel: Panel | None = None) -> Step:
+def model_step(
+    ctx: Context, asked: ModelCall, panel: Panel | None = None, *, begun: Promise | None = None
+) -> Step:
     """Prepare a model call. Its fingerprint is its name only: prompts and tools may change.
 
-    With a panel the row says that all of its members were asked.
+    With a panel the row says that all of its members were asked. `begun` is its row, where attempts
+    of it are recorded: what they used is not there for the next one.
     """
     request, model = asked.request, asked.model
+    paid = [] if begun is None or begun.usage is None else [usage_of(begun)]
     with hook(ctx, "model"):
         # The fallback belongs to it: who may answer is a part of what was asked.
         others = model.describe_fallback() if panel is None else panel.describe()
@@ -145,7 +162,7 @@ def model_step(ctx: Context, asked: ModelCall, panel: Panel | None = None) -> St
         input_["prompt"] = {"name": name, "version": version}
     return Step(
         name=asked.name,
-        call=partial(_answer, ctx, asked),
+        call=partial(_answer, ctx, asked, paid),
         input=JsonText(encode(input_)),
         fingerprint=fingerprint(Kind.STEP.value, asked.name),
         retry=replace(MODEL_RETRY, patience=timedelta(seconds=seconds_of(model.patience))),
@@ -179,24 +196,44 @@ def note_reply(row: Promise, transcript: Transcript) -> Reply:
     return reply
 
 
-async def _answer(ctx: Context, asked: ModelCall) -> Measured:
+async def _answer(ctx: Context, asked: ModelCall, paid: list[Usage]) -> Measured:
+    """Ask, once more where `paid` tells what attempts before have used; add to it what fails."""
+    allowed, validate = asked.request.allowance, asked.validate
+    for used in paid:
+        allowed = allowed and allowed.less(used)
     try:
         async with shared_limits(ctx.store) as limits:
             reply = await asked.model.answer(
-                asked.request,
+                replace(asked.request, allowance=allowed) if paid else asked.request,
                 _ignore if asked.is_silent else lambda text: emit(ctx, TextDelta(text)),
                 lambda event: emit(ctx, event),
                 limits,
             )
+    except Unaffordable as error:
+        reply, validate = _unpaid(asked.model, error), _as_it_is
     except Refused as error:
         reply = _refusal(asked.model, error)
     except ContextOverflow as error:
         raise error if asked.raises_overflow else _with_remedy(error) from error
-    reply = asked.validate(replace(reply, passed_over=(*asked.passed, *reply.passed_over)))
+    except ModelError as error:
+        paid.extend([] if error.usage is None else [error.usage])
+        raise
+    reply = validate(replace(reply, passed_over=(*asked.passed, *reply.passed_over)))
     for each in reply.passed_over:
         emit(ctx, ModelPassedOver(each.model, each.reason))
     usage = {"model": f"{reply.provider}:{reply.model}", **reply.usage.to_json()}
     return Measured(reply.to_json(), usage)
+
+
+def _as_it_is(reply: Reply) -> Reply:
+    return reply
+
+
+def _unpaid(model: Model, error: Unaffordable) -> Reply:
+    """Return what stands for the reply of a call that is not made any more: nobody is asked."""
+    nothing = Usage(cost_usd=Decimal(0))
+    invalid = Invalid(str(error), is_last=True)
+    return Reply((), StopReason.END, model.provider, model.name, nothing, invalid=invalid)
 
 
 def _ignore(text: str) -> None:

@@ -4,7 +4,7 @@ Invariants: a child that failed, died, was cancelled or ran out of its budget is
 other; what it cost is known in each of them. What is read of a child is read once, and recorded.
 """
 
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from substrate.engine.function.function import Durable
 from substrate.models.messages import Json, Usage
 from substrate.values.codec import fingerprint
 from substrate.values.errors import Misuse
-from substrate.values.ids import Key, PromiseId, RunId
+from substrate.values.ids import Key, PromiseId, RunId, promise_id
 from substrate.values.records import JsonText, Kind, Promise, PromiseState
 
 
@@ -58,22 +58,22 @@ def child_of(
     loop: Durable[[Task], Answer],
     task: Task,
     key: Key,
-    reserved: list[Grant | None],
+    granted: Callable[[], Grant | None],
 ) -> Child[Answer]:
     """Prepare a child agent. Its fingerprint is its name and its task's words: no hooks.
 
-    `reserved` holds what it is granted by the time it is started.
+    `granted` says what it may use when it is started.
     """
     recorded = ctx.recorded_at(key)
     known = recorded.input if recorded else None
     arguments = loop.encode_arguments((task,), {}, known=known)
     same = fingerprint(Kind.CHILD.value, loop.name, task.text)
-    grant = partial(_granted, reserved)
+    grant = partial(_granted, granted)
     return ctx.child(loop, arguments, key=key, fingerprint=same, grant=grant)
 
 
-def _granted(reserved: list[Grant | None]) -> JsonText | None:
-    grant = reserved[0] if reserved else None
+def _granted(granted: Callable[[], Grant | None]) -> JsonText | None:
+    grant = granted()
     return None if grant is None else grant.to_json()
 
 
@@ -88,50 +88,41 @@ def outcomes_of(
         raise Misuse(f"the agent {loop.name!r} is given {items!r:.80}; give a list of tasks")
     tasks = [_task(item, loop.name) for item in items]
     scope = ctx.take_key(loop.name)
-    reserved: list[Grant | None] = []
+    grants: dict[PromiseId, Grant] = {}
+    keys = [Key(f"{scope}/{i}") for i in range(len(tasks))]
     children = [
-        child_of(ctx, loop, task, Key(f"{scope}/{i}"), reserved) for i, task in enumerate(tasks)
+        child_of(ctx, loop, task, key, partial(grants.get, promise_id(ctx.run_id, key)))
+        for task, key in zip(tasks, keys, strict=True)
     ]
-    return _settled(ctx, loop, children, reserved, limit)
+    return _settled(ctx, loop, children, grants, limit)
 
 
 async def _settled(
     ctx: Context,
     loop: Durable[[Task], Answer],
     children: Sequence[Child[Answer]],
-    reserved: list[Grant | None],
+    grants: dict[PromiseId, Grant],
     limit: int | None,
 ) -> list[Outcome]:
     known = [ctx.recorded_at(each.key) for each in children]
-    fresh = [each.id for each, row in zip(children, known, strict=True) if row is None]
     share = Share.of(ctx)
-    try:
-        if fresh and share is not None:
-            reserved.append(await _grant(share, known))
-    except DelegateFailed:
-        for each in children:
-            each.drop()  # none of them is begun: the caller is told why
-        raise
-    pendings = [each.settled() for each in children]
     if share is None:
-        rows = await ctx.settle(pendings, limit)
+        rows = await ctx.settle([each.settled() for each in children], limit)
     else:
-        with share.reserving(fresh, reserved[0] if reserved else None):
-            rows = await ctx.settle(pendings, limit)
+        try:
+            async with share.granting([each.id for each in children], known) as given:
+                grants |= given
+                rows = await ctx.settle([each.settled() for each in children], limit)
+        except DelegateFailed:
+            for each in children:
+                each.drop()  # none of them is begun: the caller is told why
+            raise
     answers = [answer_in(loop, row) for row in rows]
     partial_ids = [row.id for row, each in zip(rows, answers, strict=True) if not _is_whole(each)]
     told = await _recorded(ctx, partial_ids) if partial_ids else {}
     return [
         _outcome(row, answer, told.get(row.id)) for row, answer in zip(rows, answers, strict=True)
     ]
-
-
-async def _grant(share: Share, known: Sequence[Promise | None]) -> Grant | None:
-    """Return what each of these children may use: as much as those that were started before."""
-    begun = next((row for row in known if row is not None), None)
-    if begun is None:
-        return await share.for_children(len(known))
-    return Grant.from_json(begun.granted) if begun.granted else None
 
 
 async def outcome_of(ctx: Context, loop: Durable[[Task], Answer], row: Promise) -> Outcome:

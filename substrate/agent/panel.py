@@ -37,6 +37,7 @@ from substrate.agent.model_call import (
     note_reply,
 )
 from substrate.agent.poll import Poll
+from substrate.agent.purse import TURN, Purse
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
 from substrate.agent.votes import (
@@ -54,6 +55,7 @@ from substrate.agent.votes import (
 )
 from substrate.engine.context.context import Context
 from substrate.engine.function.returns import Measured
+from substrate.models.allowance import Allowance
 from substrate.models.messages import Json, Usage
 from substrate.models.model import Model
 from substrate.models.panel import (
@@ -75,41 +77,70 @@ Make = Callable[[Transcript, Model], ModelCall]
 
 
 async def ask_panel(
-    ctx: Context, panel: Panel, transcript: Transcript, *, tools: Sequence[Tool], make: Make
+    ctx: Context,
+    panel: Panel,
+    transcript: Transcript,
+    *,
+    tools: Sequence[Tool],
+    make: Make,
+    follow: int = TURN,
 ) -> tuple[Promise, Transcript]:
-    """Ask all members; return the row of their answer, and the transcript that was really asked."""
+    """Ask all members; return the row of their answer, and the transcript that was really asked.
+
+    What the turn may use is divided evenly among them and the judge, where there is one.
+    """
     emit(ctx, TurnStart(transcript.turns + 1, panel.id))
     if tools and not panel.may_call_tools:
         with hook(ctx, "model"):
             raise Misuse(tools_problem(panel))
     poll = Poll(ctx, panel, ctx.key_ahead(MODEL))
     await poll.close_gone()
-    poll.asked = _requests(panel, transcript, make)
+    poll.asked = panel_requests(panel, transcript, make, await _left(poll, transcript, follow))
     await poll.ask(poll.names)
     if poll.has_failed and can_sum_up(transcript) and poll.is_too_long:
         transcript = await sum_up(ctx, poll.speaker, transcript, tools, is_full=True)
-        poll.asked = _requests(panel, transcript, make)
+        poll.asked = panel_requests(panel, transcript, make, await _left(poll, transcript, follow))
         await poll.ask(poll.again())
     elif poll.has_failed and poll.failed_before:
-        await poll.ask(poll.again())  # somebody has resumed the run, or it goes on after a crash
+        # Somebody has resumed the run, or it goes on after a crash.
+        poll.asked = panel_requests(panel, transcript, make, await _left(poll, transcript, follow))
+        await poll.ask(poll.again())
     if poll.has_failed:
         ctx.pause(Failure("PanelFailed", poll.why_failed))
-    judging = await _judgement(poll, transcript)
+    judging = await _judgement(poll, transcript, follow)
     asked = replace(poll.asked[poll.names[0]], is_silent=True)
     step = model_step(ctx, asked, panel)
     step = replace(step, call=partial(_merge, poll, judging, _used_before(ctx)))
     return await ctx.checkpoint(step).settled(), transcript
 
 
-def _requests(panel: Panel, transcript: Transcript, make: Make) -> dict[str, ModelCall]:
+def panel_requests(
+    panel: Panel, transcript: Transcript, make: Make, allowed: Allowance | None
+) -> dict[str, ModelCall]:
+    """Return what each member is asked, where all of them together may use so much."""
+    parts = len(panel.named) + isinstance(panel.merge, Judge)
+    # What the last turn read is what all of them read: each one's own is estimated.
+    part = allowed and replace(allowed.divided(parts), counted=None)
     return {
-        name: replace(make(transcript, model), is_silent=True)
+        name: replace(make(transcript, model).within(part), is_silent=True)
         for name, model in panel.named.items()
     }
 
 
-async def _judgement(poll: Poll, transcript: Transcript) -> Chosen | None:
-    """Ask the judge, where there is one and something to choose, until it says which is best."""
+async def _left(poll: Poll, transcript: Transcript, follow: int) -> Allowance | None:
+    """Return what this turn may still use: less than all, where some of it is recorded."""
+    allowed = Purse.allowance(poll.ctx, transcript, follow)
+    if allowed is None or not (poll.rows or poll.ctx.inside(poll.key).recorded_names()):
+        return allowed
+    below = PromiseId(f"{poll.ctx.run_id}#{poll.key}/")
+    return allowed.less(summed(await poll.ctx.usages_below(below)))
+
+
+async def _judgement(poll: Poll, transcript: Transcript, follow: int) -> Chosen | None:
+    """Ask the judge, where there is one and something to choose, until it says which is best.
+
+    None as well where what is left does not pay for that.
+    """
     panel, ctx, votes = poll.panel, poll.ctx, poll.votes
     judge = panel.merge
     if not isinstance(judge, Judge) or not poll.has_votes or are_unanimous(votes):
@@ -118,9 +149,15 @@ async def _judgement(poll: Poll, transcript: Transcript) -> Chosen | None:
     asking = Transcript.begin(transcript.task, JUDGE_PROMPT, None, told)
     typed, k = _choice(len(votes)), 0
     while True:
-        asked = next_model_call(asking, judge.model, (), typed)
+        asked, key = next_model_call(asking, judge.model, (), typed), Key(f"{poll.key}/{JUDGE}.{k}")
+        begun = ctx.recorded_at(key)
+        if begun is None or not begun.is_settled:
+            allowed = await _left(poll, transcript, follow)
+            asked = asked.within(allowed and replace(allowed, counted=None))
+            if not asked.is_payable:
+                return None
         step = model_step(ctx, replace(asked, name=JUDGE, is_silent=True))
-        row = await ctx.checkpoint(step, Key(f"{poll.key}/{JUDGE}.{k}")).settled()
+        row = await ctx.checkpoint(step, key).settled()
         reply = note_reply(row, asking)
         asking, k = asking + reply, k + 1
         if reply.invalid is None or reply.invalid.is_last:
@@ -195,7 +232,9 @@ def _estimated(poll: Poll, votes: Sequence[Vote]) -> Usage:
     total = NOTHING
     for name in poll.left:
         model, request = poll.asked[name].model.available(), poll.asked[name].request
-        total += model.priced(Usage(estimate(request, model.provider), written))
+        most = model.longest_answer(request)
+        longest = written if most is None else min(written, most)
+        total += model.priced(Usage(estimate(request, model.provider), longest))
     return total
 
 

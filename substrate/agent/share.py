@@ -2,80 +2,26 @@
 
 The calls of a turn that may start children, those of tools that take a `ctx`, have an equal part
 each. Where a part would be less than the cheapest model call so far, the first calls have one, as
-many as can, and the others start nothing: nobody knows what a child's first call will cost, and
-many of them would go over the budget. What an open child was granted counts as spent, and once it
-has ended what it has used; so a second try, or a second `ctx.map`, has what the first one left.
+many as can, and the others start nothing: what each of them had would pay for no call at all. What
+an open child was granted counts as spent, and once it has ended what it has used; so a second try,
+or a second `ctx.map`, has what the first one left.
 
 Invariants: a grant is made when its child is started, and recorded with it: a replay makes none.
 The turn's own part is pure, so a restart in the middle of a turn divides as before.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from decimal import Decimal
 
-from substrate.agent.budget import told_by
-from substrate.agent.end import Stop
 from substrate.agent.grant import DelegateFailed, Grant, Unit
-from substrate.agent.hook_fault import hook
+from substrate.agent.purse import Purse
 from substrate.agent.spent import used_below
-from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
 from substrate.models.messages import Reply
 from substrate.values.ids import PromiseId
-
-
-@dataclass(slots=True)
-class Purse:
-    """What a loop's budget is read from, noted in its context as the loop goes."""
-
-    #: The condition that keeps its budgets.
-    stop: Stop
-    #: What was said before the turn's reply.
-    transcript: Transcript
-
-    @classmethod
-    def note(cls, ctx: Context, transcript: Transcript, stop: Stop | None = None) -> None:
-        """Note what the loop's next turn begins with."""
-        found = ctx.notes.get(cls)
-        if stop is not None:
-            ctx.notes[cls] = cls(stop, transcript)
-        elif isinstance(found, cls):
-            found.transcript = transcript
-
-    @classmethod
-    def left(cls, ctx: Context, reply: Reply | None) -> Grant | None:
-        """Return what the budgets leave once a reply, if any, is paid; None without budgets.
-
-        Raises `DelegateFailed` where that is not known.
-        """
-        found = ctx.notes.get(cls)
-        if not isinstance(found, cls):
-            return None
-        with hook(ctx, "stop"):
-            paid = found.transcript if reply is None else found.transcript.counting(reply)
-            told = told_by(found.stop, paid)
-        return Grant.of(told)
-
-    @classmethod
-    def cheapest(cls, ctx: Context, reply: Reply | None) -> dict[Unit, Decimal]:
-        """Return what the cheapest model call of the loop so far has used, where that is known."""
-        found = ctx.notes.get(cls)
-        before = found.transcript.replies if isinstance(found, cls) else ()
-        said = before if reply is None else (*before, reply)
-        least: dict[Unit, Decimal] = {}
-        for unit in Unit:
-            used = [amount for each in said if (amount := unit.of(each.usage))]
-            if used:
-                least[unit] = min(used)
-        return least
-
-    @classmethod
-    def timezone(cls, ctx: Context) -> str | None:
-        """Return the time zone of the loop's task."""
-        found = ctx.notes.get(cls)
-        return found.transcript.task.timezone if isinstance(found, cls) else None
+from substrate.values.records import Promise
 
 
 class Share:
@@ -90,6 +36,7 @@ class Share:
         self._outer = loop.handed_down.get(Share)
         self._call: Context | None = None
         self._reserved: dict[PromiseId, Grant] = {}
+        self._lock = asyncio.Lock()
         #: The time zone in which children are told the day.
         self.timezone: str | None = Purse.timezone(loop)
 
@@ -104,26 +51,68 @@ class Share:
         self._call = call
         call.handed_down = {**call.handed_down, Share: self}
 
-    async def for_children(self, count: int) -> Grant | None:
-        """Return what each of so many children may use now; None where nothing is limited.
+    @asynccontextmanager
+    async def granting(
+        self, ids: Sequence[PromiseId], known: Sequence[Promise | None]
+    ) -> AsyncIterator[Mapping[PromiseId, Grant]]:
+        """Grant children what they may use, and count it as spent while they are at work.
 
-        Raises `DelegateFailed` where nothing is left, or where nobody knows.
+        `known` are their rows, None for each that is to be started: those are granted something.
+        An even part; where that would be less than the cheapest model call so far, the first ones
+        have one, as many as can, and the others nothing, so that they end without asking anybody.
+        Once some of them were started, the others have as much as those.
+
+        Gives nothing where nothing is limited. Raises `DelegateFailed`, and grants nothing, where
+        nothing is left, or where nobody knows.
         """
-        rest = await self.rest()
-        return None if rest is None else rest.divided(count)
-
-    @contextmanager
-    def reserving(self, ids: Iterable[PromiseId], grant: Grant | None) -> Iterator[None]:
-        """Count these grants as spent while their children are at work."""
-        mine = {} if grant is None else dict.fromkeys(ids, grant)
-        self._reserved |= mine
-        around = self._outer.reserving(mine, grant) if isinstance(self._outer, Share) else None
+        fresh = [id_ for id_, row in zip(ids, known, strict=True) if row is None]
+        grants: dict[PromiseId, Grant] = {}
+        if fresh:
+            # Two at once would both find what is left for one of them.
+            async with self.granting_one:
+                grants = await self._grants(fresh, [row for row in known if row is not None])
+                self.reserve(grants)
         try:
-            with around or nullcontext():
-                yield
+            yield grants
         finally:
-            for id_ in mine:
-                self._reserved.pop(id_, None)
+            self.release(grants)
+
+    async def _grants(
+        self, fresh: Sequence[PromiseId], begun: Sequence[Promise]
+    ) -> dict[PromiseId, Grant]:
+        if begun and not begun[0].granted:
+            return {}
+        rest = await self.rest()
+        if rest is None:
+            return {}
+        before = (Grant.from_json(row.granted) for row in begun if row.granted)
+        if begun:
+            each = next((grant for grant in before if not grant.is_none), rest.none)
+            count = 0 if each.is_none else rest.times(each)
+        else:
+            cheapest = self._cheapest()
+            fits = [int(most / cheapest[u]) for u, most in rest.most.items() if cheapest.get(u)]
+            count = max(1, min([len(fresh), *fits]))
+            each = rest.divided(count)
+        return {id_: each if i < count else rest.none for i, id_ in enumerate(fresh)}
+
+    def reserve(self, grants: Mapping[PromiseId, Grant]) -> None:
+        """Count these as spent, here and around it."""
+        self._reserved |= grants
+        if isinstance(self._outer, Share):
+            self._outer.reserve(grants)
+
+    def release(self, grants: Mapping[PromiseId, Grant]) -> None:
+        """Count them no more: what their children have used is recorded."""
+        for id_ in grants:
+            self._reserved.pop(id_, None)
+        if isinstance(self._outer, Share):
+            self._outer.release(grants)
+
+    @property
+    def granting_one(self) -> asyncio.Lock:
+        """Held by whoever grants something, in the outermost one: all around it have granted it."""
+        return self._outer.granting_one if isinstance(self._outer, Share) else self._lock
 
     async def rest(self) -> Grant | None:
         """Return what is left of it, and of that of the call around it."""
@@ -140,7 +129,7 @@ class Share:
     def _part(self, whole: Grant) -> Grant:
         """Return this call's part. Raises `DelegateFailed` where those before it have it all."""
         cheapest = self._cheapest()
-        fits = [int(most / cheapest[u]) for u, most in whole.most.items() if u in cheapest]
+        fits = [int(most / cheapest[u]) for u, most in whole.most.items() if cheapest.get(u)]
         parts = max(1, min([self._calls, *fits]))
         if self._place >= parts:
             raise DelegateFailed(

@@ -21,6 +21,7 @@ finish     ``model.4``                  one last reply, when the loop was cut sh
 Invariant: what is recorded was done, whatever the hooks say now (see `recorded`).
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -34,6 +35,7 @@ from substrate.agent.ask import (
     call_model,
     last_model_call,
     last_reply,
+    not_payable,
     replay_reply,
     turn_model_call,
 )
@@ -55,6 +57,7 @@ from substrate.agent.hook_fault import fault_of, hook
 from substrate.agent.hooks import model_of, tools_of
 from substrate.agent.model_call import MODEL_RETRY, note_reply
 from substrate.agent.prompt import Prompt, Text, opening
+from substrate.agent.purse import LAST, TURN, Purse
 from substrate.agent.recorded import (
     before,
     close,
@@ -63,7 +66,7 @@ from substrate.agent.recorded import (
     revise,
     turn_ahead,
 )
-from substrate.agent.share import Purse, Share
+from substrate.agent.share import Share
 from substrate.agent.spent import spent
 from substrate.agent.stop import answered
 from substrate.agent.talk import Talk
@@ -78,6 +81,7 @@ from substrate.engine.context.context import Context
 from substrate.engine.context.pending import Pending
 from substrate.engine.failure import decode_failure
 from substrate.engine.step.step import Step
+from substrate.models import prices
 from substrate.models.messages import (
     Json,
     Reply,
@@ -85,7 +89,7 @@ from substrate.models.messages import (
     ToolMessage,
     UserMessage,
 )
-from substrate.models.panel import Answering, speaker_of
+from substrate.models.panel import Answering, Panel, speaker_of
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import Misuse
 from substrate.values.records import JsonText, Kind, Promise
@@ -101,7 +105,10 @@ __all__ = [
     "finish",
     "follow_advice",
     "hear",
+    "is_limited",
     "listen",
+    "load_prices",
+    "not_paid_for",
     "verdict",
 ]
 
@@ -249,6 +256,43 @@ async def ask(
     return note_reply(row, transcript)
 
 
+def is_limited(ctx: Context, transcript: Transcript) -> bool:
+    """Whether a budget or a grant says what the next call may use; not where that is recorded."""
+    is_ahead = turn_ahead(ctx, transcript) is not None
+    return not is_ahead and Purse.allowance(ctx, transcript) is not None
+
+
+def not_paid_for(
+    ctx: Context, model: Answering, transcript: Transcript, tools: Tools, answer: AnswerType
+) -> End | None:
+    """Return the end of a loop of which what is left pays for no turn more; None where it does.
+
+    A call's cost is bounded before it is made, so a loop ends before it goes over its budget.
+    """
+    model, known = model_of(ctx, model), tools_of(ctx, tools)
+    make = partial(turn_model_call, tools=known, typed=_typed(ctx, answer))
+    return not_payable(ctx, model, transcript, make, TURN)
+
+
+async def load_prices(
+    ctx: Context, stop: Stop, transcript: Transcript, model: Callable[[], Answering]
+) -> None:
+    """Load the price list away from the event loop, where the next call is limited in dollars.
+
+    `model` reads that hook, and is asked only then.
+    """
+    if prices.is_loaded() or turn_ahead(ctx, transcript) is not None:
+        return
+    Purse.note(ctx, transcript, stop)
+    allowed = Purse.allowance(ctx, transcript)
+    if allowed is None or allowed.usd is None:
+        return
+    asked = model_of(ctx, model())
+    members = list(asked.named.values()) if isinstance(asked, Panel) else [asked]
+    if any(each.needs_price_list for each in members):
+        await asyncio.to_thread(prices.load, members[0].provider)
+
+
 async def call_tools(
     ctx: Context, tools: Tools, reply: Reply, *, present: object = None
 ) -> ToolMessage:
@@ -374,7 +418,8 @@ async def finish(
     elif taken is None and (row or is_cut_short):
         model, known = model_of(ctx, model), tools_of(ctx, tools)
         make = partial(last_model_call, end=end, tools=known, typed=typed)
-        transcript += await last_reply(ctx, model, transcript, tools=known, make=make)
+        if row is not None or not_payable(ctx, model, transcript, make, LAST) is None:
+            transcript += await last_reply(ctx, model, transcript, tools=known, make=make)
         transcript.chain.was_cut_short = True
     await close(ctx, transcript)
     failing = ""

@@ -5,8 +5,8 @@ from dataclasses import replace
 from substrate.agent.budget import grant_verdict
 from substrate.agent.end import End, EndReason, Stop, Verdict
 from substrate.agent.hooks import verdict_of
+from substrate.agent.purse import Purse
 from substrate.agent.recorded import end_in, turn_ahead
-from substrate.agent.share import Purse
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
 

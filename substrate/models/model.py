@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from substrate.engine.event_loop import check_loop
 from substrate.models import prices
+from substrate.models.bound import own_limit, says_too_long, within
 from substrate.models.checks import (
     check_base_url,
     check_fallback,
@@ -44,7 +45,14 @@ from substrate.models.request import (
     ToolSpec,
     ignore_event,
 )
-from substrate.values.errors import BadRequest, Misuse, ModelError
+from substrate.models.sendable import changed
+from substrate.values.errors import (
+    BadRequest,
+    ContextOverflow,
+    Misuse,
+    ModelError,
+    Unaffordable,
+)
 
 __all__ = ["PROVIDERS", "Fallback", "Model", "OnText", "Provider", "Script", "disconnect"]
 
@@ -245,19 +253,78 @@ class Model:
         self, request: Request, on_delta: OnText, on_event: OnModelEvent, limits: ModelLimits
     ) -> list[Candidate]:
         """Return this model and those of its fallback that can be asked, ready to be asked this."""
-        asking = partial(self.ask, request, on_delta, on_event, limits, PATIENCE_S)
-        # Where others may answer at once, a limit is waited for only briefly.
-        found = [Candidate(self.id, frozenset(), asking, self.place)]
+        paid: list[Usage] = []
+
+        async def asking(model: Model, theirs: Request) -> Reply:
+            allowed = theirs.allowance
+            for used in paid:  # by those that were asked before, in vain
+                allowed = allowed and allowed.less(used)
+            try:
+                # Where others may answer at once, a limit is waited for only briefly.
+                bounded = changed(theirs, allowance=allowed)
+                reply = await model.ask(bounded, on_delta, on_event, limits, PATIENCE_S)
+            except ModelError as error:
+                paid.extend([] if error.usage is None else [error.usage])
+                raise
+            paid.append(reply.usage)
+            return reply
+
+        return [
+            Candidate(model.id, on, partial(asking, model, theirs), model.place)
+            for model, theirs, on in self._payable(request)
+        ]
+
+    def can_pay(self, request: Request) -> bool:
+        """Whether this model, or one of its fallback, can be asked within what the call may use.
+
+        Args:
+            request: What is asked; its `allowance` says what it may use.
+        """
+        return request.allowance is None or any(
+            model.is_payable(theirs) for model, theirs, _ in self._payable(request)
+        )
+
+    def is_payable(self, request: Request) -> bool:
+        """Whether this very model can be asked within what the call may use.
+
+        Args:
+            request: What is asked; its `allowance` says what it may use.
+        """
+        try:
+            self.longest_answer(request)
+        except Unaffordable:
+            return False
+        return True
+
+    def longest_answer(self, request: Request) -> int | None:
+        """Return how long an answer it is asked for; None where that is its own limit.
+
+        Args:
+            request: What is asked; its `allowance` says what it may use.
+
+        Raises:
+            Unaffordable: where what the call may use pays for no answer.
+        """
+        return within(request, self.provider, self.priced).max_output_tokens
+
+    def _payable(
+        self, request: Request
+    ) -> "list[tuple[Model, Request, frozenset[FallbackReason]]]":
+        """Return who may be asked, and what: this model first, and nobody who is too dear.
+
+        Where all are, that is this one alone.
+        """
+        found = [(self.available(), request, frozenset[FallbackReason]())]
         for each in self.successors:
             model = each.model
             if isinstance(model, Model) and model.missing_key is None:
                 theirs = replace(
                     request, max_output_tokens=model.max_output_tokens, settings=model.settings
                 )
-                asking = partial(model.ask, theirs, on_delta, on_event, limits, PATIENCE_S)
-                on = frozenset(map(FallbackReason, each.on))
-                found.append(Candidate(model.id, on, asking, model.place))
-        return found
+                found.append((model, theirs, frozenset(map(FallbackReason, each.on))))
+        if request.allowance is None:
+            return found
+        return [each for each in found if each[0].is_payable(each[1])] or found[:1]
 
     async def ask(
         self,
@@ -273,19 +340,32 @@ class Model:
             on_event(ModelWaits(self.id, round(seconds, 1)))
 
         adapter = await self.adapter()
+        limited = within(request, self.provider, self.priced)
         # A script gets what was said; a provider gets what it can take.
         is_mended, to = self.provider not in SCRIPTED, takes(self.provider, self.name)
-        sent = mended(request, to) if is_mended else request
+        sent = mended(limited, to) if is_mended else limited
         try:
-            async with limits.limiter.call(self.place, request, patience_s, waits):
+            async with limits.limiter.call(self.place, limited, patience_s, waits):
                 on_event(ModelAsked(self.id))
-                reply = await adapter.answer(self.name, sent, on_delta)
+                reply = await self._answer(adapter, request, sent, on_delta)
         except ModelError as error:
             error.usage = self._priced(error.usage)
             raise
         if is_mended:
             reply = restored(reply, request, to)
         return replace(reply, usage=self._priced(reply.usage))
+
+    async def _answer(
+        self, adapter: Provider, request: Request, sent: Request, on_delta: OnText
+    ) -> Reply:
+        try:
+            return await adapter.answer(self.name, sent, on_delta)
+        except (BadRequest, ContextOverflow) as error:
+            # It cannot write as much as its call pays for: then its own limit is the lower one.
+            is_own = sent.max_output_tokens == request.max_output_tokens
+            if is_own or own_limit(request) is not None or not says_too_long(error):
+                raise
+        return await adapter.answer(self.name, replace(sent, max_output_tokens=None), on_delta)
 
     def _priced(self, usage: UsageT) -> UsageT:
         if self.price is None or usage is None:
@@ -295,12 +375,18 @@ class Model:
     def priced(self, usage: Usage) -> Usage:
         """Return the usage with what it costs at this model's price, as far as that is known.
 
-        A script costs nothing; a server of one's own has a price only where it was given.
+        It is priced as this model's replies are. A script costs nothing; a server of one's own
+        has a price only where it was given, or where the list knows its address.
         """
         if self.price is not None or self.provider in SCRIPTED:
             return prices.priced_at(usage, *(self.price or (0, 0)))
-        known = None if self.base_url is not None else self.provider
-        return prices.priced(usage, known, self.name)
+        known = None if self.provider == "openai-chat" else self.provider
+        return prices.priced(usage, known, self.name, address=self.base_url)
+
+    @property
+    def needs_price_list(self) -> bool:
+        """Whether its price is looked up in the list, which takes a while to load."""
+        return self.price is None and self.available().provider not in SCRIPTED
 
     async def adapter(self) -> Provider:
         """Return what reaches its provider, loaded on first use."""

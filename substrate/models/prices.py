@@ -6,6 +6,7 @@ loads when the first price is asked for; an adapter asks while it connects, away
 loop.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -108,6 +109,11 @@ def known_models(provider: str) -> Sequence[str]:
 def load(provider: str) -> None:
     """Load the price list, so that the first reply does not wait for it."""
     _cost(Usage(), provider, "")
+
+
+def is_loaded() -> bool:
+    """Whether the price list is there, so that a price is a look-up."""
+    return "genai_prices.data" in sys.modules
 
 
 def _cost(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from substrate.models.allowance import Allowance
 from substrate.models.messages import Json, Message, Reply
 
 OnText = Callable[[str], None]
@@ -71,7 +72,7 @@ class Request:
     Where `max_output_tokens` is None, an answer may be as long as the model can make it. Without
     `may_call_tools` the model is shown the tools, which earlier messages may speak of, and may
     call none. With an `answer_schema`, a JSON Schema whose root is an object, its answer is to be
-    JSON that fits.
+    JSON that fits. What it may use, its `allowance`, goes to nobody: see `bound`.
     """
 
     #: The system prompt.
@@ -88,6 +89,8 @@ class Request:
     may_call_tools: bool = True
     #: What its answer is to fit, where it is to be JSON.
     answer_schema: Mapping[str, Json] | None = None
+    #: What the call may use; None where nothing is limited.
+    allowance: Allowance | None = None
 
     def call_id(self, position: int) -> str:
         """Return an id for a call to which its provider gives none: no other call has it."""

@@ -53,6 +53,12 @@ def estimate(request: Request, provider: str | None = None) -> int:
     return max(size.in_bytes // _BYTES_A_TOKEN + size.shown(provider), 1)
 
 
+def estimate_of(message: Message, provider: str | None = None) -> int:
+    """Return about how many tokens a message makes in a request, its pictures too."""
+    size = _size_of_message(message)
+    return ceil(size.in_bytes / _BYTES_A_TOKEN) + size.shown(provider)
+
+
 def tokens_shown(part: Image | Document, provider: str | None = None) -> int:
     """Return about how many tokens a picture or a document makes, whatever its bytes are."""
     if isinstance(part, Document):

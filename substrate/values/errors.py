@@ -34,7 +34,8 @@
             ├── RateLimited  ├── QuotaExhausted  ├── Overloaded  ├── ContextOverflow
             └── ModelMistake └── Refused         └── TransportFailed
             └── BadRequest
-                └── Unusable        this model cannot be asked at all: its key, its name
+                ├── Unusable        this model cannot be asked at all: its key, its name
+                └── Unaffordable    what the call may use does not pay for it; it was not made
 
     BaseException
     └── Interrupt                   user code must not swallow these
@@ -103,6 +104,7 @@ __all__ = [
     "Suspend",
     "TimedOut",
     "TransportFailed",
+    "Unaffordable",
     "UnknownFunction",
     "Unusable",
     "recorded_class",
@@ -410,6 +412,13 @@ class Unusable(BadRequest):
     """This model cannot be asked at all: its key is refused or may not, or there is no such model.
 
     The request itself is not at fault, so another model may answer it.
+    """
+
+
+class Unaffordable(BadRequest):
+    """What is left of a budget does not pay for a call more. It was not made.
+
+    A run of an agent has none of it: the agent ends with what it has, as `budget` says.
     """
 
 

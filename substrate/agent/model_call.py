@@ -31,7 +31,7 @@ from substrate.models.allowance import Allowance
 from substrate.models.fallback_reason import FallbackReason
 from substrate.models.frame import frame
 from substrate.models.limits.model_limits import ModelLimits, shared_limits
-from substrate.models.messages import Json, PassedOver, Reply, StopReason, Text, Usage
+from substrate.models.messages import Invalid, Json, PassedOver, Reply, StopReason, Text, Usage
 from substrate.models.model import PATIENCE, Model
 from substrate.models.panel import Panel
 from substrate.models.request import Request

@@ -6,6 +6,7 @@ from substrate.engine.client import Client, connect
 from substrate.engine.context.child import Child
 from substrate.engine.context.context import Context
 from substrate.engine.context.decorator import durable
+from substrate.engine.context.memory import Memory
 from substrate.engine.context.pending import Pending
 from substrate.engine.context.race import Winner
 from substrate.engine.function.bound import Bound, bound
@@ -21,9 +22,11 @@ from substrate.values.errors import (
     GateNotFound,
     IdTaken,
     Interrupt,
+    MemoryRefused,
     Misuse,
     ModelError,
     NoAnswer,
+    NoteChanged,
     OstinatoError,
     OutcomeUnknown,
     RunCancelled,
@@ -55,10 +58,13 @@ __all__ = [
     "GateNotFound",
     "IdTaken",
     "Interrupt",
+    "Memory",
+    "MemoryRefused",
     "Misuse",
     "ModelError",
     "NoAnswer",
     "NotDone",
+    "NoteChanged",
     "OstinatoError",
     "OutcomeUnknown",
     "Pending",

@@ -6,12 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from substrate import Client, RunStatus
+from substrate.store.memory_rows import Look
 from substrate.store.store import Store
-from substrate.values.codec import encode
+from substrate.values.codec import decode, encode
 from substrate.values.gates import Decision, GateState, Rule, RuleVerdict, code_of
 from substrate.values.ids import RunId
-from substrate.values.records import Adopted, JsonText, Kind, PromiseState, Run, Written
+from substrate.values.memory import Space
+from substrate.values.records import (
+    Adopted,
+    JsonText,
+    Kind,
+    Promise,
+    PromiseState,
+    Run,
+    Written,
+)
 from tests.everything import FUNCTIONS, LIMITS, RESULT, SIGNALS, everything
+from tests.memories import SPACE, TABLES, memory_write
 from tests.stores import (
     LANE,
     NOW,
@@ -37,7 +48,7 @@ METHODS = {name for name in vars(Store) if not name.startswith("_")} - {
     "line_of",
     "on_line",
 }
-"""The methods of a store; those of its gates are asked in `ask`."""
+"""The methods of a store; those of its gates are asked in `ask`, those of its memory in `keep`."""
 
 
 async def every_primitive(opened: Store, folder: Path, past: str | None = None) -> None:
@@ -54,6 +65,7 @@ async def every_primitive(opened: Store, folder: Path, past: str | None = None) 
     await end_some(store)
     await look(store)
     await ask(opened)
+    await keep(opened)
     never_asked = METHODS - store.calls.keys()
     assert not never_asked, never_asked
 
@@ -126,6 +138,43 @@ async def ask(store: Store) -> None:
     await gates.open(claim.fence, settled, allowed)
     assert [each.uses_left for each in await gates.rules()] == [0]
     assert await gates.remove_rule(rule.id)
+
+
+async def keep(store: Store) -> None:
+    """Write memory of every kind, over what is there, take some of it back, and read it."""
+    claim = await claimed(store, "keeping")
+    memory, written = store.memory, {}
+    for i, (name, ask) in enumerate(KEPT):
+        outcome = await memory.write(memory_write(claim.fence, f"kept.{i}", name, **ask))
+        assert isinstance(outcome, Promise)
+        written[i] = decode(outcome.value or JsonText("null"))["touched"]
+    for i in range(len(KEPT) - 1, -1, -1):
+        await memory.write(memory_write(claim.fence, f"back.{i}", "take_back", **written[i]))
+    space = Space("", SPACE)
+    assert (await memory.counter(space)).last_n > len(KEPT)
+    assert [each.space for each in await memory.counters("acme")] == [space]
+    for table in TABLES:
+        assert await memory.rows(Look(space, table, {}))
+        assert not await memory.rows(Look(space, table, {}, as_of=0, known_at=0))
+        # Deleted notes leave a mark, so that their versions go on.
+        now = {} if table in ("notes", "history") else {"at": NOW + 10}
+        standing = await memory.rows(Look(space, table, {}, as_of=2**53 - 1, **now))
+        assert len(standing) == (2 if table == "notes" else 0)
+
+
+SAID = {"trust": "user", "confidence": 1.0, "valid_from": None, "valid_to": None}
+KEPT: list[tuple[str, dict[str, Any]]] = [
+    ("write_note", {"name": "a", "text": "one two", "version": 0, "trust": "user"}),
+    ("edit_note", {"name": "a", "old": "two", "new": "2", "trust": "agent"}),
+    ("rename_note", {"name": "a", "to": "b", "trust": "agent"}),
+    ("delete_note", {"name": "b", "version": None, "trust": "agent"}),
+    ("remember", {"subject": "A", "predicate": "p", "object": "x", "policy": "one", **SAID}),
+    ("remember", {"subject": "A", "predicate": "p", "object": "y", "policy": "one", **SAID}),
+    ("retract", {"subject": "a", "predicate": "p", "trust": "agent"}),
+    ("link", {"a": "A", "rel": "r", "b": "B", **SAID}),
+    ("unlink", {"a": "A", "rel": "r", "b": "B", "trust": "agent"}),
+    ("say", {"text": "hello", "speaker": "user", "trust": "user"}),
+]
 
 
 async def look(store: Any) -> None:

@@ -21,6 +21,7 @@ FOLDER = KIT / "docs" / "reference"
 MODULES = {
     "substrate": ("substrate",),
     "agent": ("substrate.agent",),
+    "memory": ("substrate.memory",),
     "models": (
         "substrate.models.messages",
         "substrate.models.request",
@@ -55,6 +56,7 @@ CHOSEN = {
 INTRODUCTION = {
     "substrate": "Durable functions: what is imported from `substrate`.",
     "agent": "Hooks, tools and the loop: what is imported from `substrate.agent`.",
+    "memory": "What is read from memory: what is imported from `substrate.memory`.",
     "models": "What models say and are told, and models for tests.",
     "testing": "For tests of durable functions: what is imported from `substrate.testing`.",
     "skills": "Tools that come with the kit.",

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 
 from substrate.store.backend import HeartbeatConnection
+from substrate.store.gates import Gates
+from substrate.store.memory import Memories
+from substrate.store.memory_rows import Look
 from substrate.store.store import Store
 from substrate.testing import Side, kill_at_commit
-from substrate.testing.crash import READS, KillingHeartbeat
+from substrate.testing.crash import PART_READS, READS, KillingHeartbeat
 from substrate.values.ids import RunId
+from substrate.values.memory import Space
 from substrate.values.records import JsonText, Kind, RunStatus
-from tests import everything, interventions
+from tests import everything, interventions, memories
 from tests.crew import reached
 from tests.stores import LANE, OTHER, OWNER, checkpoint, claimed, database, new_run, opened
 
@@ -86,6 +90,39 @@ async def test_what_reads_commits_nothing(store_url):
             assert contents(db) == before
 
 
+async def test_what_reads_memory_commits_nothing(store_url):
+    """A method of memory that is said to read changes no row, not even to make a namespace."""
+    space = Space("", "acme/nobody")
+    arguments: dict[str, tuple[Any, ...]] = {
+        "counter": (space,),
+        "counters": ("acme",),
+        "rows": (Look(space, "facts", {}),),
+    }
+    assert arguments.keys() == PART_READS["memory"]
+    async with opened(store_url) as store:
+        claim = await claimed(store)
+        await store.memory.write(
+            memories.memory_write(claim.fence, "say.0", "say", text="a", speaker="b", trust="user")
+        )
+        with database(store_url) as db:
+            before = contents(db)
+            for name, given in arguments.items():
+                await getattr(store.memory, name)(*given)
+            assert contents(db) == before
+
+
+def test_each_part_of_a_store_says_what_reads():
+    """A part of a store has no method but those that read, and those that are boundaries."""
+    assert methods_of(Gates) - PART_READS["gates"] == {
+        "open",
+        "settle",
+        "decide",
+        "add_rule",
+        "remove_rule",
+    }
+    assert methods_of(Memories) - PART_READS["memory"] == {"write"}
+
+
 def contents(db: Any) -> list[Any]:
     """Return all rows of all tables."""
     tables = (
@@ -99,6 +136,9 @@ def contents(db: Any) -> list[Any]:
         "lanes",
         "gates",
         "rules",
+        "namespaces",
+        *memories.TABLES,
+        "terms",
     )
     return [sorted(map(str, db.rows(f"SELECT * FROM {table}"))) for table in tables]
 

@@ -11,9 +11,13 @@ import psycopg
 import pytest
 
 from substrate import Context, WorkerOptions, connect, durable
+from substrate.store.store import Store
+from substrate.values.errors import CheckpointRefused
 from substrate.values.ids import RunId, part_of
-from substrate.values.records import Owner
-from tests.stores import Database, database, eventually, new_run, opened
+from substrate.values.records import Fence, Owner, Promise
+from tests.memories import SPACE, memory_write
+from tests.primitives import KEPT, keep
+from tests.stores import Database, claimed, database, eventually, new_run, opened
 
 LIMITS = WorkerOptions(
     concurrency=64,
@@ -240,3 +244,60 @@ async def test_an_owner_that_is_a_path(store_url, tmp_path):
 
     assert sorted(recovered) == sorted(owners)
     assert victim.exists()
+
+
+async def test_each_column_of_memory(store_url, record_property):
+    """Whatever stands in a namespace, the writes beside it in the same batch are made."""
+    tried = refused = stopped = 0
+    async with opened(store_url) as store:
+        await keep(store)
+        claim = await claimed(store, "hostile")
+        with database(store_url) as db:
+            for table in MEMORY:
+                db.rows(f"CREATE TABLE kept_{table} AS SELECT * FROM {table}")
+            found = [(table, column) for table in MEMORY for column in columns(db, table)]
+            for table, column in found:
+                for value in (*map(str, NUMBERS[::2]), *map(_quoted, TEXTS[::3]), *STRANGE[::2]):
+                    tried += 1
+                    with changed(db, table, column, value) as is_accepted:
+                        if not is_accepted:
+                            refused += 1
+                            continue
+                        stopped += await beside(store, claim.fence, tried)
+    kind = store_url.partition(":")[0]
+    told = f"{tried} rows, {refused} refused by the database, {stopped} refused to be written over"
+    record_property(f"hostile rows of memory, {kind}", told)
+    assert tried > 900
+
+
+MEMORY = ("namespaces", "notes", "facts", "links", "history", "terms")
+
+
+@contextmanager
+def changed(db: Database, table: str, column: str, value: str) -> Iterator[bool]:
+    """Change a column of a namespace's rows for the block; say whether the database takes that."""
+    try:
+        db.rows(f"UPDATE {table} SET {column} = {value} WHERE ns = '{SPACE}'")
+    except (apsw.Error, psycopg.Error):
+        yield False
+        return
+    yield True
+    for each in MEMORY:
+        db.rows(f"DELETE FROM {each} WHERE ns <> 'other'")
+        db.rows(f"INSERT INTO {each} SELECT * FROM kept_{each}")
+
+
+async def beside(store: Store, fence: Fence, number: int) -> int:
+    """Write over the hostile rows, and beside them; return how much of the former was refused."""
+    over = [
+        memory_write(fence, f"over.{number}.{i}", name, **ask) for i, (name, ask) in enumerate(KEPT)
+    ]
+    good = memory_write(
+        fence, f"good.{number}", "say", ns="other", text="a", speaker="b", trust="user"
+    )
+    *ends, end = await asyncio.gather(
+        *(store.memory.write(write) for write in (*over, good)), return_exceptions=True
+    )
+    assert isinstance(end, Promise), end
+    assert all(isinstance(each, Promise | CheckpointRefused | AssertionError) for each in ends)
+    return sum(not isinstance(each, Promise) for each in ends)

@@ -23,6 +23,7 @@ from substrate.values.errors import (
 )
 from substrate.values.records import JsonText
 from tests.keeper import NOBODY
+from tests.primitives import keep
 from tests.stores import (
     OTHER,
     beating,
@@ -173,6 +174,20 @@ async def test_edited_migration(store_url: str):
         "workers SET lease_until = 9223372036854775807",
         "rate_limits SET reported_at = 9223372036854775807",
         "fleet SET losses = 9007199254740992",
+        "namespaces SET last_n = 9007199254740992",
+        "namespaces SET last_at = 253402300800000",
+        "notes SET version = 0",
+        "notes SET recorded_at = 253402300800000",
+        "notes SET gone_n = 9",
+        "facts SET confidence = 1.5",
+        "facts SET valid_to = valid_from",
+        "facts SET subject_key = ''",
+        "facts SET trust = 'me'",
+        "links SET doc = 0",
+        "links SET b_key = ''",
+        "history SET n = -1",
+        "terms SET tf = 0",
+        "terms SET source_table = 'runs'",
     ],
 )
 async def test_what_is_beyond_bounds(store_url: str, change: str):
@@ -181,6 +196,7 @@ async def test_what_is_beyond_bounds(store_url: str, change: str):
         await claimed(store)
         await store.send_signal(signal())
         await store.write_rate_limit("a-model", JsonText("{}"))
+        await keep(store)
         async with beating(store, OTHER):
             with database(store_url) as db:
                 db.rows("INSERT INTO fleet VALUES ('a', 1)")

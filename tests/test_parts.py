@@ -39,7 +39,18 @@ from tests.stores import (
     waiting,
 )
 
-TABLES = ("runs", "promises", "signals", "blobs")
+TABLES = (
+    "runs",
+    "promises",
+    "signals",
+    "blobs",
+    "namespaces",
+    "notes",
+    "facts",
+    "links",
+    "history",
+    "terms",
+)
 
 #: What is asked of all parts, by a worker's tick or a list; each is one question a line.
 OF_ALL_PARTS = {
@@ -50,6 +61,7 @@ OF_ALL_PARTS = {
     "_DUE",
     "_NEXT_DUE",
     "_READY",
+    "_SELECT_NAMESPACES",  # a list
     "_SELECT_LOST",  # the runs of a dead worker
     "_SELECT_OWNED_RUNS",
     "_SELECT_OWNERS",

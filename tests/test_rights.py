@@ -19,7 +19,7 @@ from substrate.values.errors import StoreUnusable
 from substrate.values.ids import RunId
 from substrate.values.records import JsonText
 from tests.everything import FUNCTIONS, LIMITS
-from tests.primitives import ask, end_some, every_primitive
+from tests.primitives import ask, end_some, every_primitive, keep
 from tests.stores import LANE, OTHER, eventually, new_run, opened
 from tests.troubled import TroubledStore
 
@@ -137,6 +137,7 @@ async def use(store: Store) -> None:
     await store.recover()
     await end_some(store)
     await ask(store)
+    await keep(store)
     await store.blob(RunId("ended"), "0" * 64)
     await store.write_rate_limit("a-model", JsonText("{}"))
     await store.rate_limits(0)

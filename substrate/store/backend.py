@@ -16,11 +16,15 @@ from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from substrate.store.broken import Stuck
+from substrate.store.ledger import MemoryWrite
+from substrate.store.memory_rows import Look
 from substrate.store.rows import Claimed, Row
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock
 from substrate.values.gates import Decision, Gate, GateState, NewGate, Rule
 from substrate.values.ids import PromiseId, RunId
+from substrate.values.memory import Counter, Space
+from substrate.values.memory import Row as MemoryRow
 from substrate.values.records import (
     Checkpoint,
     CommitResult,
@@ -129,6 +133,7 @@ class Dialect:
     ending: "Ending"
     gates: "Gates"
     lanes: "Lanes"
+    memory: "Memory"
     promises: "Promises"
     rate_limits: "RateLimits"
     rules: "Rules"
@@ -215,6 +220,22 @@ class Lanes(Protocol):
     def lanes_with_ready(
         self, db: Any, lanes: Sequence[str], without: Sequence[RunId], /
     ) -> Answer[frozenset[str]]: ...
+
+
+class Memory(Protocol):
+    """What agents keep."""
+
+    def write_memory(
+        self, db: Any, batch: Sequence[MemoryWrite], /
+    ) -> Answer[Sequence[Promise | Fenced | None]]: ...
+
+    def read_counter(self, db: Any, space: Space, /) -> Answer[Counter | None]: ...
+
+    def read_counters(
+        self, db: Any, tenant: str, first: str, end: str, limit: int, /
+    ) -> Answer[Sequence[Counter]]: ...
+
+    def read_rows(self, db: Any, look: Look, /) -> Answer[Sequence[MemoryRow]]: ...
 
 
 class Promises(Protocol):

@@ -19,6 +19,7 @@ from substrate.store.backend import Backend, HeartbeatConnection, Work
 from substrate.store.blobs import offload
 from substrate.store.broken import Stuck
 from substrate.store.gates import Gates
+from substrate.store.memory import Memories
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock
 from substrate.values.errors import CheckpointRefused
@@ -63,6 +64,8 @@ class Store:
         self._sql = backend.sql
         #: Questions to people, and the rules they have made.
         self.gates: Gates = Gates(backend)
+        #: What agents keep.
+        self.memory: Memories = Memories(backend)
         self._stuck = Stuck()
         #: The numbers of its lines. A *line* is what commits in one transaction: one SQLite file,
         #: one server, one node. These stores are one.

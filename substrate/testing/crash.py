@@ -17,6 +17,7 @@ from threading import Lock
 from typing import Any, TypeVar, cast
 
 from substrate.store.backend import HeartbeatConnection
+from substrate.store.ledger import MemoryWrite
 from substrate.store.store import Store
 from substrate.values.clock import Clock
 from substrate.values.ids import RunId
@@ -55,8 +56,11 @@ READS = frozenset(
 )
 """The methods of a store that commit nothing. Whatever else there is, or will be, is a boundary."""
 
-GATE_READS = frozenset({"get", "pending", "of_tree", "by_code", "rules"})
-"""The same for `Store.gates`."""
+PART_READS = {
+    "gates": frozenset({"get", "pending", "of_tree", "by_code", "rules"}),
+    "memory": frozenset({"counter", "counters", "rows"}),
+}
+"""The same for the parts of a store: `Store.gates` and `Store.memory`."""
 
 
 class Side(StrEnum):
@@ -126,15 +130,16 @@ class KillingStore:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
-        if name == "gates":
-            return _KillingGates(self)
+        if name in PART_READS:
+            return _KillingPart(self, name)
         is_write = iscoroutinefunction(method) and name not in READS
         return partial(self._write, name, method) if is_write else method
 
-    def gate_method(self, name: str) -> Any:
-        """Return a method of `Store.gates`; a commit is a boundary."""
-        method = getattr(self._store.gates, name)
-        return method if name in GATE_READS else partial(self._write, f"gates.{name}", method)
+    def method_of(self, part: str, name: str) -> Any:
+        """Return a method of a part of the store; a commit is a boundary."""
+        method = getattr(getattr(self._store, part), name)
+        is_read = name in PART_READS[part]
+        return method if is_read else partial(self._write, f"{part}.{name}", method)
 
     async def claim(self, lane: str, limit: int, owner: Owner) -> Sequence[Claim]:
         """See `Store.claim`. A boundary when something is claimed."""
@@ -225,7 +230,7 @@ class KillingStore:
 def _ids_in(given: object) -> tuple[str, ...]:
     """Return which promises a method of the store writes, by its first argument."""
     match given:
-        case Checkpoint():
+        case Checkpoint() | MemoryWrite():
             return (given.promise.id,)
         case NewRun() | Fence():
             return (given.id if isinstance(given, NewRun) else given.run_id,)
@@ -250,11 +255,12 @@ class KillingHeartbeat:
         self._store.kill_around("stop", self._pulse.stop)
 
 
-class _KillingGates:
-    """The gates of a `KillingStore`."""
+class _KillingPart:
+    """A part of a `KillingStore`: its gates, its memory."""
 
-    def __init__(self, store: KillingStore) -> None:
+    def __init__(self, store: KillingStore, part: str) -> None:
         self._killing = store
+        self._part = part
 
     def __getattr__(self, name: str) -> Any:
-        return self._killing.gate_method(name)
+        return self._killing.method_of(self._part, name)

@@ -30,6 +30,8 @@
         ├── GateNotFound            no gate has this id
         ├── GateClosed              the gate was decided already, or asks nothing any more
         ├── GateChanged             the decision was made for something else than is asked
+        ├── MemoryRefused           what stands in a namespace does not allow a write
+        │   └── NoteChanged         somebody has written the note since
         └── ModelError              a model call failed; see the nine kinds below
             ├── RateLimited  ├── QuotaExhausted  ├── Overloaded  ├── ContextOverflow
             └── ModelMistake └── Refused         └── TransportFailed
@@ -74,12 +76,14 @@ __all__ = [
     "Interrupt",
     "InvalidId",
     "LeaseLost",
+    "MemoryRefused",
     "Misuse",
     "ModelError",
     "ModelMistake",
     "NoAnswer",
     "NotEncodable",
     "NotKept",
+    "NoteChanged",
     "OstinatoError",
     "OutcomeUnknown",
     "Overloaded",
@@ -315,6 +319,21 @@ class GateClosed(OstinatoError):
 
 class GateChanged(OstinatoError):
     """The decision was made for something else than what is asked. Nothing was decided."""
+
+
+class MemoryRefused(OstinatoError):
+    """What stands in a namespace of memory does not allow a write. Nothing was changed."""
+
+
+class NoteChanged(MemoryRefused):
+    """Somebody has written the note since. Nothing was changed: merge, and write over `version`."""
+
+    def __init__(self, message: str, version: int, text: str | None) -> None:
+        #: The version that stands; 0 where the note is not there.
+        self.version: int = version
+        #: Its text; None where the note is not there.
+        self.text: str | None = text
+        super().__init__(message)
 
 
 class ModelError(OstinatoError):

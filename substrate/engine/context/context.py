@@ -31,6 +31,7 @@ from substrate.engine.context.child import Child, Spawn
 from substrate.engine.context.gate import GateOutcome, GateRequest, await_gate, read_gate
 from substrate.engine.context.gather import settle_all
 from substrate.engine.context.listen import HEARD, Hearing
+from substrate.engine.context.memory import Memory
 from substrate.engine.context.operation_types import (
     Keyed0,
     Keyed1,
@@ -90,6 +91,7 @@ from substrate.values.codec import decode, fingerprint
 from substrate.values.errors import Failure, Misuse, Paused, UnknownFunction
 from substrate.values.gates import Rule
 from substrate.values.ids import Key, PromiseId, RunId, check_name, promise_id
+from substrate.values.memory import Space, Trust, check_namespace
 from substrate.values.number import check_count
 from substrate.values.records import GATE, JsonText, Kind, OnDead, Promise
 
@@ -957,6 +959,41 @@ class Context:
         scope = self._scope.next_key(name)
         pendings = [self._item(fn, name, Key(f"{scope}/{i}"), x) for i, x in enumerate(items)]
         return settle_all(self._scope, pendings, limit)
+
+    def memory(
+        self,
+        namespace: str,
+        *,
+        trust: Trust | Literal["user", "agent", "tool", "web"] = Trust.AGENT,
+        undo: bool = False,
+    ) -> Memory:
+        """Return what agents keep in a namespace: notes, facts, links and what was said.
+
+        It lies in the run's own store, and each write is committed with its promise. Making this
+        records nothing.
+
+        Args:
+            namespace: Segments joined by ``/``: whose it is, such as ``acme/users/anna``.
+            trust: Whose word what is written is: `user`, `agent`, `tool` or `web`.
+            undo: Whether what is written is taken back where the run is undone.
+
+        Raises:
+            InvalidId: the namespace has another form.
+
+        Example:
+            >>> @durable
+            ... async def learn(ctx: Context) -> list[str]:
+            ...     memory = ctx.memory("acme/users/anna", trust="user")
+            ...     await memory.remember("Anna", "speaks", "Danish")
+            ...     return [fact.object for fact in await memory.facts("Anna", "speaks")]
+            >>> await drive(learn)
+            ['Danish']
+        """
+        if trust not in set(Trust):
+            words = ", ".join(map(repr, map(str, Trust)))
+            raise Misuse(f"trust={trust!r} is none; use one of {words}")
+        space = Space("", check_namespace(namespace))
+        return Memory(self._scope, space, Trust(trust), undo=undo)
 
     def now(self) -> datetime:
         """Return when the last thing this scope has seen was settled: the same on every replay."""

@@ -23,6 +23,7 @@ from substrate.engine.run.unreadable import misplaced
 from substrate.engine.run.wakeups import Wakeups
 from substrate.store.blobs import offloaded
 from substrate.store.crashes import is_suspect
+from substrate.store.ledger import MemoryWrite
 from substrate.store.transaction import Transaction
 from substrate.values.errors import (
     CheckpointRefused,
@@ -40,6 +41,7 @@ from substrate.values.records import (
     Checkpoint,
     Claim,
     CommitResult,
+    Fence,
     Fenced,
     JsonText,
     Kind,
@@ -158,6 +160,37 @@ class Recorder:
                     continue  # COMMIT was not reached: the call may be made again
                 row = found[id_]
             except CheckpointRefused:
+                raise
+            except StoreError as error:
+                self._access.shut_for_store(error)
+            return self._access.lost() if isinstance(row, Fenced) else self._recorded(row)
+
+    async def keep(
+        self, promise: Promise, write_of: Callable[[Fence, Promise], MemoryWrite]
+    ) -> Promise:
+        """Commit a write of memory together with its promise; return the promise's row.
+
+        `write_of` makes it of the promise as it is recorded. If the connection dies during COMMIT,
+        the outcome is read from the database afterwards. Raises `CheckpointRefused` when the
+        database rejects the content of a row: then nothing was written.
+        """
+        promise = await mask_row(promise)
+        self._lifecycle.check_open()
+        if promise.undo is not None:
+            self._open.track(promise)
+        memory = self._services.store.memory
+        while True:
+            try:
+                row = await memory.write(write_of(self._fence, promise))
+            except StoreUnreachable as error:
+                self._access.log_trouble("wait for the database", error)
+                found = await self._access.settled_of([promise.id])
+                if promise.id not in found:
+                    self._lifecycle.check_open()
+                    continue  # COMMIT was not reached
+                row = found[promise.id]
+            except CheckpointRefused:
+                self._open.forget(promise.key)
                 raise
             except StoreError as error:
                 self._access.shut_for_store(error)

@@ -1,8 +1,9 @@
 """What all executions of a worker share: database, clock, threads, functions and callbacks."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from substrate.engine.function.function import Durable
@@ -80,6 +81,10 @@ class Services:
     on_idle: Callable[[], None] = _ignore
     #: Told of each call of a step right before it is made; None: nobody counts.
     on_call: Witness | None = None
+    #: Functions of the kit's own, which need no lane: undos of what it writes itself.
+    own: Mapping[tuple[str, int], Durable[..., Any]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
     #: The log for trouble with the database.
     troubles: TroubleLog = field(default_factory=TroubleLog)
 
@@ -90,7 +95,10 @@ class Services:
 
     def function(self, name: str, version: int) -> Durable[..., Any] | None:
         """Return the function of this name and version, if the worker knows it."""
-        return None if self.functions is None else self.functions.get((name, version))
+        key = (name, version)
+        if key in self.own:
+            return self.own[key]
+        return None if self.functions is None else self.functions.get(key)
 
     def is_strange(self, function: Durable[..., Any], queue: str) -> bool:
         """Whether a function of this worker's own queue is unknown to this worker.

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from substrate.engine.context.memory import OWN_UNDO
 from substrate.engine.function.function import Durable
 from substrate.engine.function.place import described
 from substrate.engine.function.registry import Registry
@@ -158,6 +159,7 @@ class Worker:
             on_wake=line.wake,
             on_idle=self._stand_by,
             on_call=self._on_call,
+            own={(OWN_UNDO.name, OWN_UNDO.version): OWN_UNDO},
             troubles=line.troubles,
         )
 

@@ -24,6 +24,12 @@ RIGHTS: Mapping[str, str] = {
     "blobs": "SELECT, INSERT",
     "gates": "SELECT, INSERT, UPDATE",
     "rules": "SELECT, INSERT, UPDATE, DELETE",
+    "namespaces": "SELECT, INSERT, UPDATE",
+    "notes": "SELECT, INSERT, UPDATE",
+    "facts": "SELECT, INSERT, UPDATE",
+    "links": "SELECT, INSERT, UPDATE",
+    "history": "SELECT, INSERT, UPDATE",
+    "terms": "SELECT, INSERT, UPDATE",
 }
 """What is done with each table, as GRANT has it. docs/how-to has the same as statements."""
 

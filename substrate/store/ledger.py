@@ -1,0 +1,149 @@
+"""The ledger of one transaction of memory: what stands where it writes, and what it changes.
+
+A store locks the namespaces, reads what the writes of a batch speak of, lets each of them decide in
+turn, and writes what has changed, with their promises, in one commit. What a write decides is not
+the store's affair: see `substrate.memory`.
+
+- Each write sees what those before it in the batch have done.
+- Each row that comes or goes has a number of its namespace. Those of one write follow each other,
+  and it is committed whole, so no reader sees a number in its middle.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar
+
+from substrate.values.memory import Counter, Posting, Row, Space, Stamp, Trust
+from substrate.values.records import Fence, Promise
+
+Key: TypeAlias = tuple[str, ...]
+T = TypeVar("T", bound=Row)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a write has to know before it decides, all of it in one namespace."""
+
+    space: Space
+    #: The standing rows of these keys, by table.
+    keys: Mapping[str, Sequence[Key]]
+    #: Rows of these numbers, whether they stand or not, by table.
+    numbers: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryWrite:
+    """One write of memory, and the promise that it settles in the same commit."""
+
+    fence: Fence
+    #: The promise, still without its outcome.
+    promise: Promise
+    wanted: Wanted
+    #: Changes the ledger, and returns the promise with its outcome.
+    decide: "Callable[[Ledger], Promise]"
+
+
+class Ledger:
+    """What stands, and what was changed: made by a store, changed by writes, then written."""
+
+    def __init__(self, counters: Iterable[Counter], rows: Iterable[Row]) -> None:
+        self._counters = {counter.space: counter for counter in counters}
+        self._known: dict[tuple[Space, str, int], Row] = {}
+        self._standing: dict[tuple[Space, str, Key], list[Row]] = {}
+        self._new: set[tuple[Space, str, int]] = set()
+        self._gone: set[tuple[Space, str, int]] = set()
+        self._postings: dict[tuple[Space, str, int], Posting] = {}
+        self._ended: list[Posting] = []
+        for row in rows:
+            self._enter(row)
+
+    def standing(self, kind: type[T], space: Space, key: Key) -> list[T]:
+        """Return the rows of a key that are not gone, oldest first."""
+        found = self._standing.get((space, kind.table, key), [])
+        return [row for row in found if isinstance(row, kind)]
+
+    def row(self, kind: type[T], space: Space, n: int) -> T | None:
+        """Return the row of a number, whether it stands or not, if it was asked for."""
+        found = self._known.get((space, kind.table, n))
+        return found if isinstance(found, kind) else None
+
+    def now(self, space: Space, now: int) -> int:
+        """Return the moment of a change: never earlier than the last one of the namespace."""
+        return max(now, self._counters[space].last_at)
+
+    def stamp(self, space: Space, now: int, source: str, trust: Trust) -> Stamp:
+        """Take the next number; return the stamp of a row that says something new."""
+        counter = self._counters[space]
+        n, now = counter.last_n + 1, max(now, counter.last_at)
+        self._counters[space] = replace(counter, last_n=n, last_at=now)
+        return Stamp(space, n, n, now, source, source, trust)
+
+    def add(self, row: Row) -> None:
+        """Write a row."""
+        self._new.add((row.stamp.space, row.table, row.stamp.n))
+        self._enter(row)
+
+    def close(self, row: Row, now: int, by: str) -> int:
+        """Let a row stand no more, from the next number on, which is returned."""
+        stamp, table = row.stamp, row.table
+        taken = self.stamp(stamp.space, now, by, stamp.trust)
+        gone = replace(stamp, gone_n=taken.n, gone_at=taken.recorded_at, gone_by=by)
+        place = (stamp.space, table, stamp.n)
+        self._known[place] = replace(row, stamp=gone)
+        self._standing[stamp.space, table, row.key].remove(row)
+        if place not in self._new:
+            self._gone.add(place)
+        return taken.n
+
+    def count(self, space: Space, docs: int, words: int) -> None:
+        """Count texts, and their words, that come into the index or leave it."""
+        counter = self._counters[space]
+        self._counters[space] = replace(
+            counter, docs=max(counter.docs + docs, 0), words=max(counter.words + words, 0)
+        )
+
+    def post(self, posting: Posting) -> None:
+        """Let a word stand in a text."""
+        self._postings[posting.space, posting.term, posting.doc] = posting
+
+    def unpost(self, space: Space, term: str, doc: int, gone_n: int) -> None:
+        """Let a word stand in a text no more."""
+        was = self._postings.pop((space, term, doc), None)
+        if was is None:
+            self._ended.append(Posting(space, term, doc, 0, 0, 0, "", gone_n))
+        elif was.n < gone_n:
+            self._ended.append(replace(was, gone_n=gone_n))
+
+    @property
+    def counters(self) -> Sequence[Counter]:
+        """The namespaces as they are now."""
+        return list(self._counters.values())
+
+    @property
+    def added(self) -> Sequence[Row]:
+        """The new rows, in the order of their numbers; some may be gone again."""
+        return [self._known[place] for place in sorted(self._new, key=lambda place: place[2])]
+
+    @property
+    def gone(self) -> Sequence[Row]:
+        """The rows that were there and stand no more."""
+        return [self._known[place] for place in sorted(self._gone, key=lambda place: place[2])]
+
+    @property
+    def posted(self) -> Sequence[Posting]:
+        """The words that have come, also those that are gone again."""
+        return [*self._postings.values(), *(each for each in self._ended if each.n)]
+
+    @property
+    def ended(self) -> Sequence[Posting]:
+        """The words that were there and stand no more."""
+        return [each for each in self._ended if not each.n]
+
+    def _enter(self, row: Row) -> None:
+        stamp = row.stamp
+        place = (stamp.space, row.table, stamp.n)
+        if place in self._known and place not in self._new:
+            return
+        self._known[place] = row
+        if stamp.gone_n is None:
+            self._standing.setdefault((stamp.space, row.table, row.key), []).append(row)

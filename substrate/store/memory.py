@@ -1,0 +1,119 @@
+"""What the engine and people ask of the store about memory: written in turns, many at a time.
+
+Writes that wait while others are written go together in the next transaction: the calls of a turn,
+and those of other runs of this process. They are taken in the order in which they came, so no
+namespace starves, and each settles its own promise under its own run's fence.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from substrate.store import sql
+from substrate.store.backend import Backend
+from substrate.store.ledger import MemoryWrite
+from substrate.store.memory_rows import Look
+from substrate.store.uncancelled import to_its_end
+from substrate.values.errors import CheckpointRefused, StoreError
+from substrate.values.memory import Counter, Row, Space
+from substrate.values.records import Fenced, Promise
+
+MOST = 64
+"""How many writes go into one transaction."""
+
+_LAST = "\U0010ffff"
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    write: MemoryWrite
+    outcome: "asyncio.Future[Promise | Fenced]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Memories:
+    """The memory of a store: `Store.memory`."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._db = backend.db
+        self._sql = backend.sql.memory
+        self._turn = asyncio.Lock()
+        self._queue: deque[_Waiting] = deque()
+
+    async def write(self, write: MemoryWrite) -> Promise | Fenced:
+        """Write what it decides and its promise in one commit; return the promise as it stands.
+
+        Where somebody settled that first, that is what stands, and nothing was written. Whoever is
+        cancelled while it is being written is told so when that is over. Raises
+        `CheckpointRefused` where the database rejects a row of it, and then nothing of it was
+        written, and `StoreUnreachable`, where nobody knows whether it was.
+        """
+        waiting = _Waiting(write)
+        self._queue.append(waiting)
+        try:
+            async with self._turn:
+                await asyncio.sleep(0)  # what begins in the same moment goes along
+                while not waiting.outcome.done():
+                    await to_its_end(self._write_next())
+        except asyncio.CancelledError:
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+            elif not waiting.outcome.done():  # it is being written in another's turn
+                await to_its_end(asyncio.wait([waiting.outcome]))
+            if waiting.outcome.done():
+                waiting.outcome.exception()  # nobody is left to hear of it
+            raise
+        return waiting.outcome.result()
+
+    async def _write_next(self) -> None:
+        """Write those that wait, as many as go together; each is told what became of it."""
+        batch = [self._queue.popleft() for _ in range(min(MOST, len(self._queue)))]
+        try:
+            await self._write_together(batch)
+        except BaseException as error:  # noqa: BLE001 - it is raised by each of those that wait
+            if isinstance(error, StoreError) and not isinstance(error, CheckpointRefused):
+                return _tell(batch, error)
+            for each in batch:  # by itself, so that what is refused is refused alone
+                await self._write_or_tell([each])
+
+    async def _write_together(self, batch: Sequence[_Waiting]) -> None:
+        """Write a batch; what somebody else has settled, or owns, leaves it, and the rest goes."""
+        while batch:
+            found = await self._db.write(self._sql.write_memory, [each.write for each in batch])
+            rest = []
+            for each, outcome in zip(batch, found, strict=True):
+                if outcome is None:
+                    rest.append(each)
+                else:
+                    each.outcome.set_result(outcome)
+            batch = rest
+
+    async def _write_or_tell(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            await self._write_together([each for each in batch if not each.outcome.done()])
+        except BaseException as error:  # noqa: BLE001 - as above
+            _tell(batch, error)
+
+    async def counter(self, space: Space) -> Counter:
+        """Return how far a namespace has come; 0 where nothing was ever written."""
+        return await self._db.read(self._sql.read_counter, space) or Counter(space)
+
+    async def counters(
+        self, prefix: str = "", limit: int = 1000, tenant: str = ""
+    ) -> Sequence[Counter]:
+        """Return the namespaces of a tenant whose name begins so, in order."""
+        first, end = sql.range_of(prefix) if prefix else ("", _LAST)
+        return await self._db.read(self._sql.read_counters, tenant, first, end, limit)
+
+    async def rows(self, look: Look) -> Sequence[Row]:
+        """Return rows of one table, in order of their numbers."""
+        return await self._db.scan(self._sql.read_rows, look)
+
+
+def _tell(batch: Sequence[_Waiting], error: BaseException) -> None:
+    """Let those that still wait raise an error."""
+    for each in batch:
+        if not each.outcome.done():
+            each.outcome.set_exception(error)

@@ -1,0 +1,240 @@
+-- What agents keep, shared by all runs: it lies by namespace, not by the run that wrote it.
+--
+-- namespaces   one row a namespace: its counter, which is its clock. Whoever writes in it locks this
+--              row first, so its changes come one after the other, and each has a number of its own.
+-- notes        one row a version of a named text. A deleted one stands without a body.
+-- facts        one row for what one source said of a subject. The same of another source is a row
+--              more, with the same `doc`: so a fact is a doc, and its rows are its sources.
+-- links        one row for what one source said of two things.
+-- history      what was said in a run.
+-- terms        the index for full text: which word stands in which text, from one number to another.
+--              It holds nothing that the rows do not say, and is written in their commit.
+--
+-- What was known at a number N is  n <= N AND (gone_n IS NULL OR gone_n > N).  Nothing is changed
+-- in a row but that it is gone: gone_n, gone_at and gone_by are set, once, together.
+-- `source` is the promise that said so, `writer` the one that wrote the row: another one where that
+-- corrected the time, or put back what it had taken away.
+-- `part` is crc32(tenant / first segment of ns) mod 4,096, last in every key. `branch` is '' but for
+-- what a branch of a run keeps of its own.
+
+CREATE TABLE namespaces (
+    tenant           text COLLATE "C" NOT NULL,
+    ns               text COLLATE "C" NOT NULL,
+    branch           text COLLATE "C" NOT NULL,
+    part             integer          NOT NULL,
+    -- the number of its last change, and when that was: no later one is recorded as earlier
+    last_n           bigint           NOT NULL,
+    last_at          bigint           NOT NULL,
+    -- how many texts stand in its index, and how many words these have
+    docs             bigint           NOT NULL,
+    words            bigint           NOT NULL,
+    PRIMARY KEY (tenant, ns, branch, part),
+    CONSTRAINT namespaces_counters CHECK (
+          last_n BETWEEN 0 AND 9007199254740991
+          AND docs BETWEEN 0 AND 9007199254740991
+          AND words BETWEEN 0 AND 9007199254740991),
+    CONSTRAINT namespaces_moments CHECK (
+          last_at BETWEEN -62135596800000 AND 253402300799999)
+) WITH (fillfactor = 70);
+
+CREATE TABLE notes (
+    tenant           text COLLATE "C" NOT NULL,
+    ns               text COLLATE "C" NOT NULL,
+    branch           text COLLATE "C" NOT NULL,
+    n                bigint           NOT NULL,
+    part             integer          NOT NULL,
+    -- the first row that says the same: of a note, its first version
+    doc              bigint           NOT NULL,
+    name             text COLLATE "C" NOT NULL,
+    version          bigint           NOT NULL,
+    body             text,
+    -- how many words it had when the index last counted all of them
+    words            bigint           NOT NULL,
+    recorded_at      bigint           NOT NULL,
+    source           text COLLATE "C" NOT NULL,
+    writer           text COLLATE "C" NOT NULL,
+    trust            text             NOT NULL
+                     CONSTRAINT notes_trust CHECK (trust IN ('user', 'agent', 'tool', 'web')),
+    -- the row that it was written in place of
+    prior            bigint,
+    gone_n           bigint,
+    gone_at          bigint,
+    gone_by          text COLLATE "C",
+    PRIMARY KEY (tenant, ns, branch, n, part),
+    CONSTRAINT notes_gone CHECK (
+          (gone_n IS NULL) = (gone_at IS NULL) AND (gone_n IS NULL) = (gone_by IS NULL)
+          AND gone_n > n),
+    CONSTRAINT notes_size CHECK (pg_catalog.octet_length(body) <= 1000000),
+    CONSTRAINT notes_counters CHECK (
+          n BETWEEN 1 AND 9007199254740991
+          AND doc BETWEEN 1 AND 9007199254740991
+          AND version BETWEEN 1 AND 9007199254740991
+          AND words BETWEEN 0 AND 9007199254740991
+          AND prior BETWEEN 1 AND 9007199254740991
+          AND gone_n BETWEEN 1 AND 9007199254740991),
+    CONSTRAINT notes_moments CHECK (
+          recorded_at BETWEEN -62135596800000 AND 253402300799999
+          AND gone_at BETWEEN -62135596800000 AND 253402300799999)
+);
+
+-- One version of a name counts at a time.
+CREATE UNIQUE INDEX notes_standing ON notes (tenant, ns, branch, name, part) WHERE gone_n IS NULL;
+CREATE INDEX notes_versions ON notes (tenant, ns, branch, name, n);
+
+CREATE TABLE facts (
+    tenant           text COLLATE "C" NOT NULL,
+    ns               text COLLATE "C" NOT NULL,
+    branch           text COLLATE "C" NOT NULL,
+    n                bigint           NOT NULL,
+    part             integer          NOT NULL,
+    -- the first row that says the same, of whatever source
+    doc              bigint           NOT NULL,
+    subject          text COLLATE "C" NOT NULL,
+    -- in its canonical form
+    subject_key      text COLLATE "C" NOT NULL,
+    predicate        text COLLATE "C" NOT NULL,
+    object           json             NOT NULL,
+    -- a hash of its canonical form
+    object_key       text COLLATE "C" NOT NULL,
+    confidence       double precision NOT NULL,
+    -- when it was true; valid_to is NULL while it is
+    valid_from       bigint           NOT NULL,
+    valid_to         bigint,
+    recorded_at      bigint           NOT NULL,
+    source           text COLLATE "C" NOT NULL,
+    writer           text COLLATE "C" NOT NULL,
+    trust            text             NOT NULL
+                     CONSTRAINT facts_trust CHECK (trust IN ('user', 'agent', 'tool', 'web')),
+    prior            bigint,
+    gone_n           bigint,
+    gone_at          bigint,
+    gone_by          text COLLATE "C",
+    PRIMARY KEY (tenant, ns, branch, n, part),
+    CONSTRAINT facts_gone CHECK (
+          (gone_n IS NULL) = (gone_at IS NULL) AND (gone_n IS NULL) = (gone_by IS NULL)
+          AND gone_n > n),
+    CONSTRAINT facts_subject CHECK (subject_key <> ''::text AND predicate <> ''::text),
+    CONSTRAINT facts_confidence CHECK (
+          confidence BETWEEN 0::double precision AND 1::double precision),
+    CONSTRAINT facts_valid CHECK (valid_from < valid_to),
+    CONSTRAINT facts_counters CHECK (
+          n BETWEEN 1 AND 9007199254740991
+          AND doc BETWEEN 1 AND 9007199254740991
+          AND prior BETWEEN 1 AND 9007199254740991
+          AND gone_n BETWEEN 1 AND 9007199254740991),
+    CONSTRAINT facts_moments CHECK (
+          recorded_at BETWEEN -62135596800000 AND 253402300799999
+          AND gone_at BETWEEN -62135596800000 AND 253402300799999
+          AND valid_from BETWEEN -62135596800000 AND 253402300799999
+          AND valid_to BETWEEN -62135596800000 AND 253402300799999)
+);
+
+CREATE INDEX facts_standing ON facts (tenant, ns, branch, subject_key, predicate, n)
+    WHERE gone_n IS NULL;
+CREATE INDEX facts_known ON facts (tenant, ns, branch, subject_key, predicate, n);
+CREATE INDEX facts_doc ON facts (tenant, ns, branch, doc);
+
+CREATE TABLE links (
+    tenant           text COLLATE "C" NOT NULL,
+    ns               text COLLATE "C" NOT NULL,
+    branch           text COLLATE "C" NOT NULL,
+    n                bigint           NOT NULL,
+    part             integer          NOT NULL,
+    doc              bigint           NOT NULL,
+    a                text COLLATE "C" NOT NULL,
+    a_key            text COLLATE "C" NOT NULL,
+    rel              text COLLATE "C" NOT NULL,
+    b                text COLLATE "C" NOT NULL,
+    b_key            text COLLATE "C" NOT NULL,
+    confidence       double precision NOT NULL,
+    valid_from       bigint           NOT NULL,
+    valid_to         bigint,
+    recorded_at      bigint           NOT NULL,
+    source           text COLLATE "C" NOT NULL,
+    writer           text COLLATE "C" NOT NULL,
+    trust            text             NOT NULL
+                     CONSTRAINT links_trust CHECK (trust IN ('user', 'agent', 'tool', 'web')),
+    prior            bigint,
+    gone_n           bigint,
+    gone_at          bigint,
+    gone_by          text COLLATE "C",
+    PRIMARY KEY (tenant, ns, branch, n, part),
+    CONSTRAINT links_gone CHECK (
+          (gone_n IS NULL) = (gone_at IS NULL) AND (gone_n IS NULL) = (gone_by IS NULL)
+          AND gone_n > n),
+    CONSTRAINT links_ends CHECK (a_key <> ''::text AND rel <> ''::text AND b_key <> ''::text),
+    CONSTRAINT links_confidence CHECK (
+          confidence BETWEEN 0::double precision AND 1::double precision),
+    CONSTRAINT links_valid CHECK (valid_from < valid_to),
+    CONSTRAINT links_counters CHECK (
+          n BETWEEN 1 AND 9007199254740991
+          AND doc BETWEEN 1 AND 9007199254740991
+          AND prior BETWEEN 1 AND 9007199254740991
+          AND gone_n BETWEEN 1 AND 9007199254740991),
+    CONSTRAINT links_moments CHECK (
+          recorded_at BETWEEN -62135596800000 AND 253402300799999
+          AND gone_at BETWEEN -62135596800000 AND 253402300799999
+          AND valid_from BETWEEN -62135596800000 AND 253402300799999
+          AND valid_to BETWEEN -62135596800000 AND 253402300799999)
+);
+
+CREATE INDEX links_from ON links (tenant, ns, branch, a_key, rel, b_key, n);
+CREATE INDEX links_to ON links (tenant, ns, branch, b_key, rel, a_key, n);
+
+CREATE TABLE history (
+    tenant           text COLLATE "C" NOT NULL,
+    ns               text COLLATE "C" NOT NULL,
+    branch           text COLLATE "C" NOT NULL,
+    n                bigint           NOT NULL,
+    part             integer          NOT NULL,
+    doc              bigint           NOT NULL,
+    speaker          text             NOT NULL,
+    body             text             NOT NULL,
+    recorded_at      bigint           NOT NULL,
+    source           text COLLATE "C" NOT NULL,
+    writer           text COLLATE "C" NOT NULL,
+    trust            text             NOT NULL
+                     CONSTRAINT history_trust CHECK (trust IN ('user', 'agent', 'tool', 'web')),
+    prior            bigint,
+    gone_n           bigint,
+    gone_at          bigint,
+    gone_by          text COLLATE "C",
+    PRIMARY KEY (tenant, ns, branch, n, part),
+    CONSTRAINT history_gone CHECK (
+          (gone_n IS NULL) = (gone_at IS NULL) AND (gone_n IS NULL) = (gone_by IS NULL)
+          AND gone_n > n),
+    CONSTRAINT history_size CHECK (pg_catalog.octet_length(body) <= 1000000),
+    CONSTRAINT history_counters CHECK (
+          n BETWEEN 1 AND 9007199254740991
+          AND doc BETWEEN 1 AND 9007199254740991
+          AND prior BETWEEN 1 AND 9007199254740991
+          AND gone_n BETWEEN 1 AND 9007199254740991),
+    CONSTRAINT history_moments CHECK (
+          recorded_at BETWEEN -62135596800000 AND 253402300799999
+          AND gone_at BETWEEN -62135596800000 AND 253402300799999)
+);
+
+CREATE TABLE terms (
+    tenant           text COLLATE "C" NOT NULL,
+    ns               text COLLATE "C" NOT NULL,
+    branch           text COLLATE "C" NOT NULL,
+    term             text COLLATE "C" NOT NULL,
+    -- whose text it is
+    doc              bigint           NOT NULL,
+    n                bigint           NOT NULL,
+    part             integer          NOT NULL,
+    source_table     text COLLATE "C" NOT NULL
+                     CONSTRAINT terms_source_table
+                     CHECK (source_table IN ('notes', 'facts', 'history')),
+    -- how often it stands there, and how many words the text has
+    tf               bigint           NOT NULL,
+    words            bigint           NOT NULL,
+    gone_n           bigint,
+    PRIMARY KEY (tenant, ns, branch, term, doc, n, part),
+    CONSTRAINT terms_counters CHECK (
+          n BETWEEN 1 AND 9007199254740991
+          AND doc BETWEEN 1 AND 9007199254740991
+          AND tf BETWEEN 1 AND 9007199254740991
+          AND words BETWEEN 1 AND 9007199254740991
+          AND gone_n BETWEEN 1 AND 9007199254740991)
+);

@@ -1,0 +1,203 @@
+"""Memory in SQLite: the rows of a batch of writes, and their promises, in one transaction.
+
+Each function runs inside one transaction that its caller opened. SQLite has one writer at a time,
+so a namespace needs no lock of its own here.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import apsw
+
+from substrate.store.blobs import offload
+from substrate.store.ledger import Ledger, MemoryWrite, Wanted
+from substrate.store.memory_rows import (
+    BY_NAME,
+    COUNTER_FIELDS,
+    SPACE_COLUMNS,
+    TABLES,
+    TERM_TYPES,
+    Look,
+    Table,
+    answers_to,
+    by_table,
+    counter_of,
+    counter_parameters,
+    posting_parameters,
+    row_of,
+    space_of,
+)
+from substrate.store.sqlite.fenced_commit import write_checkpoint
+from substrate.values.memory import Counter, Row, Space
+from substrate.values.records import Checkpoint, Fenced, Promise, Written
+
+_IN_SPACE = " AND ".join(f"{name} = :{name}" for name in SPACE_COLUMNS)
+
+_INSERT_NAMESPACE = """
+INSERT INTO namespaces (tenant, ns, branch, part, last_n, last_at, docs, words)
+VALUES (:tenant, :ns, :branch, :part, 0, 0, 0, 0)
+    ON CONFLICT (tenant, ns, branch, part) DO NOTHING
+"""
+
+_SELECT_NAMESPACE = f"""
+SELECT tenant, ns, branch, {", ".join(COUNTER_FIELDS)}
+  FROM namespaces
+ WHERE {_IN_SPACE}
+"""
+
+_COUNT = f"""
+UPDATE namespaces
+   SET {", ".join(f"{name} = :{name}" for name in COUNTER_FIELDS)}
+ WHERE {_IN_SPACE}
+"""
+
+
+def _standing(table: Table) -> str:
+    return f"""
+SELECT {table.read}
+  FROM {table.name}
+ WHERE {_IN_SPACE} AND gone_n IS NULL
+   AND {" AND ".join(f"{name} = :{name}" for name in table.key)}
+ ORDER BY n
+"""
+
+
+def _numbered(table: Table) -> str:
+    return f"""
+SELECT {table.read}
+  FROM {table.name}
+ WHERE {_IN_SPACE} AND n = :n
+"""
+
+
+def _insert(table: Table) -> str:
+    return f"""
+INSERT INTO {table.name} ({", ".join(table.columns)})
+VALUES ({", ".join(f":{name}" for name in table.columns)})
+"""
+
+
+def _close(table: Table) -> str:
+    return f"""
+UPDATE {table.name}
+   SET gone_n = :gone_n, gone_at = :gone_at, gone_by = :gone_by
+ WHERE {_IN_SPACE} AND n = :n AND gone_n IS NULL
+"""
+
+
+_STANDING = {table.name: _standing(table) for table in TABLES}
+_NUMBERED = {table.name: _numbered(table) for table in TABLES}
+_INSERT = {table.name: _insert(table) for table in TABLES}
+_CLOSE = {table.name: _close(table) for table in TABLES}
+
+_END_TERM = f"""
+UPDATE terms
+   SET gone_n = :gone_n
+ WHERE {_IN_SPACE} AND term = :term AND doc = :doc AND gone_n IS NULL
+"""
+
+_INSERT_TERM = f"""
+INSERT INTO terms ({", ".join(TERM_TYPES)})
+VALUES ({", ".join(f":{name}" for name in TERM_TYPES)})
+"""
+
+
+def write_memory(
+    db: apsw.Connection, batch: Sequence[MemoryWrite]
+) -> Sequence[Promise | Fenced | None]:
+    """Write a batch; see `Memories`. None is one that has to be written without the others."""
+    db.execute("SAVEPOINT memory")
+    ledger = _ledger(db, [write.wanted for write in batch])
+    checkpoints = [Checkpoint(write.fence, write.decide(ledger)) for write in batch]
+    _write(db, ledger)
+    outcomes = [write_checkpoint(db, offload(checkpoint)) for checkpoint in checkpoints]
+    if not all(isinstance(outcome, Written) for outcome in outcomes):
+        db.execute("ROLLBACK TO memory")
+    db.execute("RELEASE memory")
+    return answers_to(checkpoints, outcomes)
+
+
+def _ledger(db: apsw.Connection, wanted: Sequence[Wanted]) -> Ledger:
+    counters = []
+    for space in sorted({each.space for each in wanted}):
+        db.execute(_INSERT_NAMESPACE, space_of(space))
+        counters.append(_counter(db, space) or Counter(space))
+    return Ledger(counters, [row for each in wanted for row in _wanted(db, each)])
+
+
+def _wanted(db: apsw.Connection, wanted: Wanted) -> Iterator[Row]:
+    given = space_of(wanted.space)
+    for name, keys in wanted.keys.items():
+        table = BY_NAME[name]
+        for key in keys:
+            asked = given | dict(zip(table.key, key, strict=True))
+            yield from (row_of(table, row) for row in db.execute(_STANDING[name], asked))
+    for name, numbers in wanted.numbers.items():
+        for n in numbers:
+            found = db.execute(_NUMBERED[name], given | {"n": n})
+            yield from (row_of(BY_NAME[name], row) for row in found)
+
+
+def _write(db: apsw.Connection, ledger: Ledger) -> None:
+    for name, gone in by_table(ledger.gone).items():
+        # Before what stands in their place: one version of a note counts at a time.
+        db.executemany(_CLOSE[name], gone)
+    for name, added in by_table(ledger.added).items():
+        db.executemany(_INSERT[name], added)
+    db.executemany(_END_TERM, [posting_parameters(each) for each in ledger.ended])
+    db.executemany(_INSERT_TERM, [posting_parameters(each) for each in ledger.posted])
+    db.executemany(_COUNT, [counter_parameters(each) for each in ledger.counters])
+
+
+def read_counter(db: apsw.Connection, space: Space) -> Counter | None:
+    """Return how far a namespace has come, or None."""
+    return _counter(db, space)
+
+
+def _counter(db: apsw.Connection, space: Space) -> Counter | None:
+    row = db.execute(_SELECT_NAMESPACE, space_of(space)).fetchone()
+    return counter_of(row) if row else None
+
+
+_SELECT_NAMESPACES = f"""
+SELECT tenant, ns, branch, {", ".join(COUNTER_FIELDS)}
+  FROM namespaces
+ WHERE tenant = :tenant AND ns >= :first AND ns < :end
+ ORDER BY ns, branch
+ LIMIT :limit
+"""
+
+
+def read_counters(
+    db: apsw.Connection, tenant: str, first: str, end: str, limit: int
+) -> Sequence[Counter]:
+    """Return the namespaces of a tenant from one name to before another."""
+    asked = {"tenant": tenant, "first": first, "end": end, "limit": limit}
+    return [counter_of(row) for row in db.execute(_SELECT_NAMESPACES, asked)]
+
+
+_KNOWN = "n <= :as_of AND (gone_n IS NULL OR gone_n > :as_of)"
+_KNOWN_AT = "recorded_at <= :known_at AND (gone_at IS NULL OR gone_at > :known_at)"
+_TRUE = "valid_from <= :at AND (valid_to IS NULL OR valid_to > :at)"
+
+
+def read_rows(db: apsw.Connection, look: Look) -> Sequence[Row]:
+    """Return rows of one table, in order of their numbers."""
+    table = BY_NAME[look.table]
+    given = space_of(look.space) | {f"own_{name}": value for name, value in look.where.items()}
+    conditions = [_IN_SPACE, *(f"{name} = :own_{name}" for name in look.where)]
+    if look.as_of is not None:
+        conditions.append(_KNOWN)
+    if look.known_at is not None:
+        conditions.append(_KNOWN_AT)
+    if look.at is not None:
+        conditions.append(_TRUE)
+    statement = f"""
+SELECT {table.read}
+  FROM {table.name}
+ WHERE {" AND ".join(conditions)}
+ ORDER BY n
+ LIMIT :limit
+"""
+    asked = given | {"as_of": look.as_of, "known_at": look.known_at, "at": look.at}
+    asked["limit"] = look.limit
+    return [row_of(table, row) for row in db.execute(statement, asked)]

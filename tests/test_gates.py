@@ -14,6 +14,7 @@ from substrate.values.gates import (
     Decision,
     Gate,
     GateState,
+    LetGo,
     Rule,
     RuleVerdict,
     code_of,
@@ -28,6 +29,7 @@ from substrate.values.records import (
     Promise,
     PromiseState,
     RunStatus,
+    Signal,
 )
 from tests.stores import NOW, OTHER, claimed, database, end, gate_promise, new_gate, opened
 
@@ -318,3 +320,27 @@ async def test_a_decision_that_comes_too_late(store: Store, store_url: str) -> N
     gate = await store.gates.get(GATE)
     assert gate is not None
     assert gate.state is GateState.PENDING
+
+
+@pytest.mark.parametrize("woken", [False, True])
+async def test_asked_and_let_go_in_one(store: Store, *, woken: bool) -> None:
+    """The commit that asks suspends the run too, but not where something has come for it since."""
+    claim = await claimed(store)
+    if woken:
+        await store.send_signal(Signal(RUN, "go", JsonText("1"), "1"))
+    let_go = LetGo(claim.run.wake_version, need=1, due_at=NOW + 5)
+    given = (gate_promise(claim), new_gate())
+    stale = replace(claim.fence, epoch=claim.fence.epoch + 1)
+    assert await store.gates.open_and_suspend(stale, *given, let_go) == (Fenced(), False)
+
+    found = await store.gates.open_and_suspend(claim.fence, *given, let_go)
+    assert found is not None
+    assert isinstance(found[0], Promise)
+    assert found[1] is not woken
+    run = await store.get(RUN)
+    assert run is not None
+    assert run.status is (RunStatus.RUNNING if woken else RunStatus.SUSPENDED)
+    assert (await store.gates.decide(decision()))[1]
+    run = await store.get(RUN)
+    assert run is not None
+    assert run.status is (RunStatus.RUNNING if woken else RunStatus.READY)

@@ -21,7 +21,7 @@ from substrate.store.memory_rows import Look
 from substrate.store.rows import Claimed, Row
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock
-from substrate.values.gates import Decision, Gate, GateState, NewGate, Rule
+from substrate.values.gates import Decision, Gate, GateState, LetGo, NewGate, Rule
 from substrate.values.ids import PromiseId, RunId
 from substrate.values.memory import Counter, Space
 from substrate.values.memory import Row as MemoryRow
@@ -186,8 +186,8 @@ class Gates(Protocol):
     """Questions to people."""
 
     def open_gate(
-        self, db: Any, fence: Fence, promise: Promise, new: NewGate, /
-    ) -> Answer[Promise | Fenced | None]: ...
+        self, db: Any, fence: Fence, promise: Promise, new: NewGate, let_go: LetGo | None, /
+    ) -> Answer[tuple[Promise | Fenced, bool] | None]: ...
 
     def settle_gate(
         self, db: Any, fence: Fence, promise: Promise, state: GateState, via: str | None, /

@@ -7,7 +7,7 @@ no use for it any more. What comes second is told what stands, and changes nothi
 from collections.abc import Sequence
 
 from substrate.store.backend import Backend
-from substrate.values.gates import Decision, Gate, GateState, NewGate, Rule
+from substrate.values.gates import Decision, Gate, GateState, LetGo, NewGate, Rule
 from substrate.values.ids import PromiseId, RunId
 from substrate.values.records import Fence, Fenced, Promise
 
@@ -28,7 +28,17 @@ class Gates:
         uses is gone with the same commit. None where that rule has no use left, or is gone: then
         nothing was written. Asked again, it finds the first.
         """
-        return await self._db.write(self._gates.open_gate, fence, promise, new)
+        opened = await self._db.write(self._gates.open_gate, fence, promise, new, None)
+        return None if opened is None else opened[0]
+
+    async def open_and_suspend(
+        self, fence: Fence, promise: Promise, new: NewGate, let_go: LetGo
+    ) -> tuple[Promise | Fenced, bool] | None:
+        """Do as `open`, and suspend the run in that commit; return whether it was.
+
+        It is not where something has come for it since: see `Store.suspend`.
+        """
+        return await self._db.write(self._gates.open_gate, fence, promise, new, let_go)
 
     async def settle(
         self, fence: Fence, promise: Promise, state: GateState, *, via: str | None = None

@@ -100,6 +100,18 @@ class NewGate:
 
 
 @dataclass(frozen=True, slots=True)
+class LetGo:
+    """How a run is let go with the commit that asks: see `Store.suspend`."""
+
+    #: The wake version that it was seen at.
+    wake_version: int
+    #: How many children must end before that wakes it.
+    need: int
+    #: When it goes on by itself, in ms; None is never.
+    due_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Gate:
     """One row of `gates`. Times are milliseconds since 1970 UTC."""
 

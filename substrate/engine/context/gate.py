@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from substrate.engine.run.execution import Execution
+from substrate.engine.run.idle import Group, Wait
 from substrate.engine.run.unreadable import misformed
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Interrupt, Paused
@@ -87,7 +88,7 @@ async def await_gate(
 
     Raises `NoUseLeft`.
     """
-    gate = recorded or await open_gate(execution, new_promise, request())
+    gate = recorded or await open_gate(execution, new_promise, request(), is_awaited=True)
     return gate if gate.is_settled else await follow_gate(execution, gate, tell)
 
 
@@ -143,10 +144,13 @@ class _Telling:
                 self._task.result()  # a fault of the kit's is raised, not lost
 
 
-async def open_gate(execution: Execution, promise: Promise, request: GateRequest) -> Promise:
+async def open_gate(
+    execution: Execution, promise: Promise, request: GateRequest, *, is_awaited: bool = False
+) -> Promise:
     """Commit a gate; return its promise, which a rule may have settled at once.
 
-    Raises `NoUseLeft`.
+    Raises `NoUseLeft`; and `Suspend` where the code waits for it (`is_awaited`), nothing else is at
+    work, and the worker keeps no run in memory that only waits: then the same commit lets it go.
     """
     now = promise.created_at
     expires_at = None if request.timeout is None else now + request.timeout
@@ -162,7 +166,10 @@ async def open_gate(execution: Execution, promise: Promise, request: GateRequest
         asked = replace(
             asked, state=PROMISE_STATES[gate.state], value=outcome.value, settled_at=now
         )
-    opened = await execution.recorder.open_gate(asked, gate)
+    # Who is to be told of it is told before the run is let go.
+    only_waits = is_awaited and not asked.is_settled and not request.tell_after
+    wait = Wait(child_of=Group(), due_at=expires_at) if only_waits else None
+    opened = await execution.recorder.open_gate(asked, gate, wait)
     if opened is None:
         raise NoUseLeft
     return opened

@@ -8,7 +8,7 @@ branch of a combinator to end leaves its place to the task that waits for the br
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -153,20 +153,23 @@ class IdleTracker:
             self._decision = None
             decision.set()
 
-    def suspend_request(self) -> SuspendRequest | None:
-        """Return how to suspend the run; None while it works, or while a suspension is pending."""
-        if self.idle_since is None or self._decision is not None:
-            return None
-        seen = [
-            wait.seen_wake_version for wait in self._waits if wait.seen_wake_version is not None
-        ]
-        due = [wait.due_at for wait in self._waits if wait.due_at is not None]
-        return SuspendRequest(
-            min(seen, default=None), self._children_needed(), min(due, default=None)
-        )
+    def suspend_request(self, following: Wait | None = None) -> SuspendRequest | None:
+        """Return how to suspend the run; None while it works, or while a suspension is pending.
 
-    def _children_needed(self) -> int:
-        """Return how many children must end before any task can go on."""
-        pending = Counter(wait.child_of for wait in self._waits if wait.child_of)
-        needs = [1 if group.needs_any else count for group, count in pending.items()]
-        return min(needs, default=1)
+        With the wait of the current task that is `following`: where that is the only one at work.
+        """
+        is_idle = self.idle_since is not None if following is None else self._at_work == 1
+        if not is_idle or self._decision is not None:
+            return None
+        waits = self._waits if following is None else {*self._waits, following}
+        seen = [wait.seen_wake_version for wait in waits if wait.seen_wake_version is not None]
+        due = [wait.due_at for wait in waits if wait.due_at is not None]
+        needed = _children_needed(waits)
+        return SuspendRequest(min(seen, default=None), needed, min(due, default=None))
+
+
+def _children_needed(waits: Iterable[Wait]) -> int:
+    """Return how many children must end before any task can go on."""
+    pending = Counter(wait.child_of for wait in waits if wait.child_of)
+    needs = [1 if group.needs_any else count for group, count in pending.items()]
+    return min(needs, default=1)

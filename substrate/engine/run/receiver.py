@@ -88,6 +88,11 @@ class Receiver:
         elif self._waits or self._polls:
             self._begin()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a pass waits until the run is idle."""
+        return self._is_held
+
     def release(self, waiter: OpenWait) -> None:
         """Let a wait go without a signal: its `settle` raises `Released`.
 

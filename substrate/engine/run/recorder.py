@@ -12,9 +12,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from substrate.engine.failure import encode_failure
 from substrate.engine.run.access import StoreAccess
+from substrate.engine.run.idle import Wait
 from substrate.engine.run.lifecycle import Lifecycle
 from substrate.engine.run.mask_rows import mask_row
 from substrate.engine.run.open import OpenPromises
@@ -33,7 +35,7 @@ from substrate.values.errors import (
     StoreError,
     StoreUnreachable,
 )
-from substrate.values.gates import GateState, NewGate
+from substrate.values.gates import GateState, LetGo, NewGate
 from substrate.values.ids import PromiseId, RunId
 from substrate.values.records import (
     Adopted,
@@ -196,22 +198,35 @@ class Recorder:
                 self._access.shut_for_store(error)
             return self._access.lost() if isinstance(row, Fenced) else self._recorded(row)
 
-    async def open_gate(self, promise: Promise, gate: NewGate) -> Promise | None:
+    async def open_gate(
+        self, promise: Promise, gate: NewGate, wait: Wait | None = None
+    ) -> Promise | None:
         """Commit a gate and its promise; return the promise's row.
 
-        None where the rule that decided it has no use left: then nothing was written.
+        None where the rule that decided it has no use left: then nothing was written. With the
+        `wait` that follows, the run may be suspended in the same commit.
         """
         promise = await mask_row(promise)
         self._lifecycle.check_open()
         if not promise.is_settled:
             self._open.track(promise)
         gates = self._services.store.gates
-        row = await self._access.retry_until_reachable(
-            lambda: gates.open(self._fence, promise, gate)
-        )
-        if row is None:
-            return None
-        return self._access.lost() if isinstance(row, Fenced) else self._recorded(row)
+
+        async def commit(let_go: LetGo | None) -> tuple[Promise | None, bool]:
+            opened = await self._access.retry_until_reachable(partial(write, let_go))
+            if opened is None:
+                return None, False
+            row, is_let_go = opened
+            written = self._access.lost() if isinstance(row, Fenced) else self._recorded(row)
+            return written, is_let_go
+
+        async def write(let_go: LetGo | None) -> tuple[Promise | Fenced, bool] | None:
+            if let_go is not None:
+                return await gates.open_and_suspend(self._fence, promise, gate, let_go)
+            row = await gates.open(self._fence, promise, gate)
+            return None if row is None else (row, False)
+
+        return await self._wakeups.commit_and_wait(commit, wait)
 
     async def settle_gate(self, promise: Promise, state: GateState, via: str | None) -> Promise:
         """Commit the outcome of a gate that nobody has decided; return the promise's row."""

@@ -71,6 +71,8 @@ class Services:
     lease_s: float
     #: After how many seconds an idle run is suspended; a longer wait for an attempt is recorded.
     warm_s: float
+    #: Whether a run that only waits is suspended without a pause.
+    lets_go_at_once: bool = False
     #: The functions that the worker knows, by name and version.
     functions: Registry | None = None
     #: The queue whose runs the worker claims.

@@ -6,17 +6,21 @@ look. A task that is woken while the suspension is pending waits until that succ
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from substrate.engine.run.idle import Group, IdleTracker, Wait
 from substrate.engine.run.lifecycle import Lifecycle
 from substrate.engine.run.open import OpenPromises
 from substrate.engine.run.services import Services
 from substrate.values.errors import Cancelled, Suspend, TimedOut
+from substrate.values.gates import LetGo
 from substrate.values.ids import PromiseId
 from substrate.values.records import Claim, OwnedRun, Promise
+
+T = TypeVar("T")
 
 LONGEST_LOOK = 60.0
 """A wait reads the clock again after so many seconds, since the clock may have been set."""
@@ -25,11 +29,22 @@ LONGEST_LOOK = 60.0
 class SignalTaker(Protocol):
     """Hands out the signals of one name: a `Receiver`."""
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a pass waits until the run is idle."""
+
     def look(self) -> None:
         """Read the inbox again, in a pass that begins after this call."""
 
     def on_idle(self) -> None:
         """React to the run having become idle: no task is at work."""
+
+
+@dataclass(slots=True)
+class _Left:
+    """Whether a run was let go."""
+
+    is_done: bool = False
 
 
 class Wakeups:
@@ -158,9 +173,37 @@ class Wakeups:
 
     async def suspend(self) -> None:
         """Suspend the run, unless something came for it since its tasks last looked."""
-        lifecycle, request = self._lifecycle, self.idle.suspend_request()
-        if request is None or lifecycle.is_leaving or lifecycle.interrupt is not None:
+        if (how := self._how_to_let_go()) is None:
             return
+        async with self._leaving() as left:
+            left.is_done = await self._services.store.suspend(
+                self._fence, how.wake_version, need=how.need, due_at=how.due_at
+            )
+
+    async def commit_and_wait(
+        self, commit: Callable[[LetGo | None], Awaitable[tuple[T, bool]]], wait: Wait | None
+    ) -> T:
+        """Commit what the current task waits for next; return what was committed.
+
+        Where the worker keeps no run that only waits, and nothing else is at work, the commit lets
+        the run go, if it can, and says so. Then this raises `Suspend`.
+        """
+        is_quick = wait is not None and self._services.lets_go_at_once
+        # Where a pass is held until the run is idle, that may find something.
+        is_held = any(taker.is_held for taker in self.takers.values())
+        how = self._how_to_let_go(wait) if is_quick and not is_held else None
+        if how is None:
+            return (await commit(None))[0]
+        async with self._leaving() as left:
+            committed, left.is_done = await commit(how)
+        self._lifecycle.check_open()
+        return committed
+
+    def _how_to_let_go(self, following: Wait | None = None) -> LetGo | None:
+        """Return how the run is suspended now; None where it works, or is leaving already."""
+        lifecycle, request = self._lifecycle, self.idle.suspend_request(following)
+        if request is None or lifecycle.is_leaving or lifecycle.interrupt is not None:
+            return None
         seen = request.seen_wake_version
         expected = self.wake_version if seen is None else seen
         if self._outside:
@@ -170,20 +213,23 @@ class Wakeups:
         # The run's deadline ends its function only: an unwinding always runs to its end.
         deadline = None if lifecycle.is_unwinding else self._claim.run.deadline_at
         moments = [at for at in (request.due_at, deadline) if at is not None]
+        return LetGo(expected, request.children_needed, min(moments, default=None))
+
+    @asynccontextmanager
+    async def _leaving(self) -> AsyncIterator[_Left]:
+        """Hold the run's tasks back while the block tries to let it go; shut it where that is done.
+
+        What the block yields says whether it is.
+        """
+        lifecycle, left = self._lifecycle, _Left()
         lifecycle.is_leaving = True
         with self.idle.suspending():
-            is_suspended = False
             try:
-                is_suspended = await self._services.store.suspend(
-                    self._fence,
-                    expected,
-                    need=request.children_needed,
-                    due_at=min(moments, default=None),
-                )
+                yield left
             finally:
                 # Still inside `suspending`: tasks that were woken meanwhile continue after it, and
                 # must find the run shut if it is suspended.
-                if is_suspended:
+                if left.is_done:
                     lifecycle.shut(Suspend(f"run {self._fence.run_id!r} waits"))
                 else:
                     lifecycle.is_leaving = False

@@ -154,6 +154,7 @@ class Worker:
             lambda: line.is_alive,
             lease_s=self.options.lease.total_seconds(),
             warm_s=self.options.idle_timeout.total_seconds() if has_own_time else 0.0,
+            lets_go_at_once=not self.options.idle_timeout,
             functions=self._registry,
             queue=self._queue,
             on_wake=line.wake,

@@ -14,9 +14,10 @@ from substrate.store.postgres.blobs import insert_blobs
 from substrate.store.postgres.fenced_commit import LOCK, write_batch
 from substrate.store.postgres.promises import read_promise
 from substrate.store.postgres.session import Cursor
+from substrate.store.postgres.suspend import suspend_run
 from substrate.store.postgres.wake_parent import wake_parent
 from substrate.values.errors import GateNotFound
-from substrate.values.gates import PROMISE_STATES, Decision, Gate, GateState, NewGate
+from substrate.values.gates import PROMISE_STATES, Decision, Gate, GateState, LetGo, NewGate
 from substrate.values.ids import PromiseId, RunId, part_of, root_of
 from substrate.values.records import Checkpoint, Fence, Fenced, Promise, Written
 
@@ -41,10 +42,10 @@ RETURNING id
 
 
 async def open_gate(
-    db: Cursor, fence: Fence, promise: Promise, new: NewGate
-) -> Promise | Fenced | None:
+    db: Cursor, fence: Fence, promise: Promise, new: NewGate, let_go: LetGo | None
+) -> tuple[Promise | Fenced, bool] | None:
     """Write a gate and its promise; see `Gates.open`."""
-    opened: Promise | Fenced | None = None
+    opened: tuple[Promise | Fenced, bool] | None = None
     async with db.connection.transaction() as transaction:
         if new.uses_rule:
             used = await db.execute(_USE_RULE, {"rule": new.rule})
@@ -54,11 +55,15 @@ async def open_gate(
         light = offload(checkpoint)
         (outcome,) = await write_batch(db, [light], wait=True)
         await insert_blobs(db, light.blobs)
-        opened = rows.as_it_stands(checkpoint, outcome)
+        opened = rows.as_it_stands(checkpoint, outcome), False
         if not isinstance(outcome, Written):
             raise Rollback(transaction)
         row = gate_rows.new_gate(promise, new) | {"part": fence.part}
         await db.execute(_INSERT, row)
+        if let_go is not None:
+            # The run's row is locked: nobody wakes it between the gate and this.
+            seen = (let_go.wake_version, let_go.need, let_go.due_at)
+            opened = opened[0], await suspend_run(db, fence, *seen)
     return opened
 
 

@@ -14,9 +14,10 @@ from substrate.store.blobs import offload, offload_payload
 from substrate.store.sqlite.blobs import insert_blobs
 from substrate.store.sqlite.fenced_commit import write_checkpoint
 from substrate.store.sqlite.promises import read_promise
+from substrate.store.sqlite.suspend import suspend_run
 from substrate.store.sqlite.wake_parent import wake_parent
 from substrate.values.errors import GateNotFound
-from substrate.values.gates import PROMISE_STATES, Decision, Gate, GateState, NewGate
+from substrate.values.gates import PROMISE_STATES, Decision, Gate, GateState, LetGo, NewGate
 from substrate.values.ids import PromiseId, RunId, part_of, root_of
 from substrate.values.records import Checkpoint, Fence, Fenced, Promise, Written
 
@@ -45,8 +46,8 @@ UPDATE rules
 
 
 def open_gate(
-    db: apsw.Connection, fence: Fence, promise: Promise, new: NewGate
-) -> Promise | Fenced | None:
+    db: apsw.Connection, fence: Fence, promise: Promise, new: NewGate, let_go: LetGo | None
+) -> tuple[Promise | Fenced, bool] | None:
     """Write a gate and its promise; see `Gates.open`."""
     if new.uses_rule and db.execute(_IS_USABLE, {"rule": new.rule}).fetchone() is None:
         return None
@@ -57,7 +58,12 @@ def open_gate(
         db.execute(_INSERT, row)
         if new.uses_rule:
             db.execute(_USE_RULE, {"rule": new.rule})
-    return rows.as_it_stands(checkpoint, outcome)
+    is_let_go = (
+        isinstance(outcome, Written)
+        and let_go is not None
+        and suspend_run(db, fence, let_go.wake_version, let_go.need, let_go.due_at)
+    )
+    return rows.as_it_stands(checkpoint, outcome), is_let_go
 
 
 _CLOSE = """

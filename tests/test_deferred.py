@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -280,6 +281,40 @@ async def test_a_message_while_a_run_waits_for_a_decision(store_url: str) -> Non
         await settle(client, agent)
         assert (await client.result("a/1", agent)).text.endswith("paid 4900")
         assert [len(each.messages) for each in shop.requests] == [1, 3, 5, 7, 9]
+        assert_it_only_grows(shop.requests)
+
+
+@pytest.mark.parametrize("first", ["message", "decision"])
+async def test_a_message_and_a_decision_in_a_row(store_url: str, first: str) -> None:
+    """The model is told them in the order in which the run took them, live as on each replay."""
+    shop = Shop(calls={0: [PAY, call("refund", order="B-1", cents=10)]})
+    async with asking(store_url, shop, any_of(answered(), max_turns(9))) as (client, agent):
+        gates = await open_gates(client)
+        for n, gate in enumerate(gates):
+            if first == "message":
+                await client.signal("a/1", "message", f"Message {n}.")
+                await settle(client, agent)
+            await approve(client, gate, by="ada")
+            if n == 0:
+                await settle(client, agent)
+                await client.signal("a/1", "message", "Well?")
+            await settle(client, agent)
+        await client.result("a/1", agent)
+        requests = [
+            (await read_request(client, "a/1", key))["messages"]
+            for key in await keys(client)
+            if key.startswith("model.")
+        ]
+    assert requests == [canonical(each)["messages"] for each in shop.requests]
+    assert_it_only_grows(shop.requests)
+    assert len(shop.paid) == 2
+
+
+def assert_it_only_grows(requests: Sequence[Request]) -> None:
+    """Each request has all that the one before had: a replay has changed no order."""
+    asked = [canonical(each)["messages"] for each in requests]
+    for before, after in pairwise(asked):
+        assert after[: len(before)] == before
 
 
 async def test_a_person_ends_a_run_that_waits_for_a_decision(store_url: str) -> None:
@@ -353,6 +388,7 @@ async def test_a_conversation_is_not_muted(store_url: str) -> None:
         ]
     assert requests == [canonical(each)["messages"] for each in shop.requests]
     assert [len(each.messages) for each in shop.requests] == [1, 3, 5, 7, 9]
+    assert_it_only_grows(shop.requests)
 
 
 async def test_a_decision_with_a_worker_at_work(store_url: str) -> None:

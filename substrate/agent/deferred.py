@@ -6,9 +6,9 @@
 ``tools.3/pay.0``         the call's outcome, as of any other
 =======================  ==========================================================================
 
-The loop looks before each model call, and makes the calls that it finds decided, side by side. What
-came of them is one message after what was said until then. It begins with a mark that the model was
-told when it asked, so nobody's words are taken for it.
+The loop looks before it asks whether it ends, and makes the calls that it finds decided, side by
+side. What came of them is one message after what was said until then. It begins with a mark that
+the model was told when it asked, so nobody's words are taken for it.
 
 Invariants: a gate tells by itself whether its call is deferred, so that holds whatever the tool's
 policy says by now. What was taken in before a turn is in a row, and a turn that is recorded takes
@@ -34,7 +34,7 @@ from substrate.agent.history.rows import input_of, is_deferred, value_of
 from substrate.agent.hook_fault import hook
 from substrate.agent.named_step import named_step
 from substrate.agent.notify import current_notify, tell
-from substrate.agent.recorded import before, is_ahead, is_of_later_loop, read
+from substrate.agent.recorded import before, is_ahead, read
 from substrate.agent.share import Share
 from substrate.agent.shown import call_words, digest_of
 from substrate.agent.spent import spent
@@ -88,9 +88,12 @@ async def ask(
         gate = await scope.ask_aside(_recorded, tell(current_notify()), at)
         noted.calls[key] = Deferral(call, key, gate)
         return gate
+    tool = tools.get(call.name)
+    if tool is None or tool.approve is None or tool.approve.wait:
+        return None
     with hook(scope, "tools"):
         checked = check_call(tools, call)
-    if isinstance(checked, str) or checked.tool.approve is None or checked.tool.approve.wait:
+    if isinstance(checked, str):
         return None
     shown = checked.tool.shown(checked.arguments)
     if (open_ := _same(noted, call, digest_of(checked.tool.name, shown))) is not None:
@@ -129,13 +132,13 @@ def _same(noted: Deferrals, call: ToolCall, digest: str) -> Deferral | None:
 async def take_in(ctx: Context, tools_of: ToolsOf) -> TakenIn | None:
     """Make the calls that are decided by now, and return what came of them; None where none is.
 
-    Before a turn that is recorded it is what was taken in then.
+    Where an earlier claim has come further, it is what was taken in then.
     """
     noted = Deferrals.of(ctx)
     found: Mapping[Key, Promise]
     if is_ahead(ctx, DECIDED):
         row, found = await read(ctx, DECIDED), {}  # the gates, too, were read with their outcome
-    elif not noted.calls or _is_taken(ctx):
+    elif not noted.calls or ctx.is_behind:
         return None
     else:
         if not (found := await ctx.settled_aside(noted.gates)):
@@ -147,12 +150,6 @@ async def take_in(ctx: Context, tools_of: ToolsOf) -> TakenIn | None:
             decided.append(replace(each, gate=found.get(each.gate.key, each.gate)))
             await ctx.take_up(decided[-1].gate)
     return await _follow(ctx, tools_of, decided)
-
-
-def _is_taken(ctx: Context) -> bool:
-    """Whether the turn ahead was begun: then nothing else is taken in before it."""
-    turn = ctx.recorded(MODEL)
-    return turn is not None and not is_of_later_loop(ctx, turn)
 
 
 async def _note(ctx: Context, noted: Deferrals, found: Mapping[Key, Promise]) -> Promise:
@@ -168,7 +165,7 @@ async def _note(ctx: Context, noted: Deferrals, found: Mapping[Key, Promise]) ->
 
 async def withdraw(ctx: Context) -> None:
     """Ask nobody any more: the loop ends. What was decided in the last moment is found decided."""
-    if is_ahead(ctx, DECIDED) or _is_taken(ctx):
+    if is_ahead(ctx, DECIDED) or ctx.is_behind:
         return
     for each in Deferrals.of(ctx).calls.values():
         if not each.gate.is_settled:

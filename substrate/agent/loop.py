@@ -22,14 +22,14 @@ from substrate.agent.confidence import ConfidentAnswer
 from substrate.agent.deferrals import Deferrals
 from substrate.agent.end import End, EndedBy, EndReason, Stop, Verdict
 from substrate.agent.handoff_tool import Gone, target_of
-from substrate.agent.history.keys import HEARD
+from substrate.agent.history.keys import DECIDED, HEARD
 from substrate.agent.hook_fault import hook
 from substrate.agent.hooks import read, tools_of
 from substrate.agent.inbox import hear_more
 from substrate.agent.notify import Notify, at_work, notify_of
 from substrate.agent.prompt import Prompt, Text
 from substrate.agent.purse import Purse
-from substrate.agent.recorded import turn_ahead
+from substrate.agent.recorded import is_ahead, is_of_later_loop, turn_ahead
 from substrate.agent.signalled import finish_tool
 from substrate.agent.stop_since import handed_stop, stop_of_message
 from substrate.agent.talk import Talk
@@ -106,8 +106,7 @@ async def begin(ctx: Context, hooks: Hooks, task: Task) -> "Turn":
     transcript = await turn.begin(ctx, read(ctx, present, "prompt"), task)
     stop = read(ctx, present, "stop")
     begun = Turn(ctx, hooks, await turn.listen(ctx, stop, transcript), present)
-    if talk is not None and talk.is_woken:
-        await begun.take_in()  # before `stop` is asked: nothing else was said
+    await begun.take_in()
     await begun.prepare()
     return begun
 
@@ -153,8 +152,9 @@ class Turn:
         for a day if need be, while the run is suspended. All others (a missing key, an empty
         account) pause the run: it goes on from here once they are mended and it is resumed.
         """
-        await self.take_in()
         ctx, answer = self._ctx, self._answer
+        if is_ahead(ctx, DECIDED):
+            await self.take_in()  # at an end that is none any more: what was made then is told
         model, tools = self._hook("model"), self._tools
         # Here and not in `stop`, which is no coroutine: a fork's `while` asks it as a plain call.
         transcript = await turn.follow_advice(ctx, model, self._transcript, self._verdict, tools)
@@ -188,14 +188,16 @@ class Turn:
         # after the checks, so that what comes while a judge is asked is heard.
         self._transcript += await turn.hear(ctx)
         self._transcript = await turn.listen(ctx, self._stop, self._transcript)
+        await self._hear_again()
+        has_news = await self.take_in()  # before `stop` is asked what it says of all that
         await self.prepare()
-        if Deferrals.of(ctx).calls and Talk.of(ctx) is None:
+        if not has_news and Talk.of(ctx) is None:
             await self._wait_before_the_end()
 
     async def take_in(self) -> bool:
         """Take in what became of calls that were deferred; False where nothing did.
 
-        The calls that were approved are made here. `ask` does that before each model call.
+        The calls that were approved are made here. `begin` and `call_tools` do that at their end.
         """
         return await self._take_in() is not None
 
@@ -211,14 +213,20 @@ class Turn:
             self._transcript = told
         return found
 
+    async def _hear_again(self) -> None:
+        """Hear again what was heard in a wait before this turn, where that came first."""
+        ctx = self._ctx
+        while Deferrals.of(ctx).calls and (heard := ctx.recorded(HEARD)) is not None:
+            decided = ctx.recorded(DECIDED) if is_ahead(ctx, DECIDED) else None
+            following = (turn_ahead(ctx, self._transcript), decided)
+            is_later = any(each is not None and each.seq < heard.seq for each in following)
+            if is_later or is_of_later_loop(ctx, heard):
+                return
+            self._transcript += await hear_more(ctx)
+
     async def _wait_before_the_end(self) -> None:
         """Where the loop would end with an answer, wait for a decision or a message."""
         ctx = self._ctx
-        if (row := turn_ahead(ctx, self._transcript)) is not None:
-            # What was heard in this wait is heard again; what was decided, `ask` takes in.
-            while (heard := ctx.recorded(HEARD)) is not None and heard.seq < row.seq:
-                self._transcript += await hear_more(ctx)
-            return
         while self._waits_with_its_answer():
             mark = ctx.mark()  # before the looks: what comes after one of them ends the wait
             if await self.take_in():

@@ -343,6 +343,13 @@ class Context:
         """Whether the journal has more than a gate inside the operation under a whole key."""
         return self.execution.journal.has_begun(key)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the journal tells that an earlier claim has come further in this scope."""
+        if self.task_state.is_live:
+            return False
+        return self.execution.journal.newest_in(self._scope.key) > self.task_state.seq
+
     def recorded_names(self) -> list[str]:
         """Return the names of what the journal has right in this scope, and nobody has taken."""
         return self.execution.journal.names_in(self._scope.key)

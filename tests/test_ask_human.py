@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from decimal import Decimal
+from enum import Enum
+from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, StringConstraints, field_validator
 
 from substrate import Context, RunStatus, connect, durable
 from substrate.agent import answer, approve, ask_human, ask_person
 from substrate.models.providers.scripted import call
 from substrate.testing import ManualClock
-from substrate.values.errors import GateClosed, Misuse, NoAnswer
+from substrate.values.errors import GateClosed, Misuse, NoAnswer, RunFailed
 from tests.test_approvals import answered as said
 from tests.test_approvals import asking, open_gates, settle
 
@@ -38,6 +41,18 @@ class Case:
     type: Any
     given: Any
     value: Any
+
+
+class Cat(BaseModel):
+    """One of two."""
+
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    """The other."""
+
+    kind: Literal["dog"]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +103,18 @@ async def test_an_answer_of_a_type(store_url: str, case: Case) -> None:
         (date, "soon"),
         (Literal["a", "b"], "c"),
         (Order, {}),
+        (Annotated[int, Field(gt=0)], 0),
+        (Annotated[str, StringConstraints(pattern="^a+$")], "b"),
+        (dict[str, int], {"a": "x"}),
+        (dict[int, str], {"x": "x"}),
+        (tuple[int, str], [1]),
+        (Annotated[Cat | Dog, Field(discriminator="kind")], {"kind": "cow"}),
+        (bytes, 5),
+        (Decimal, "x"),
+        (Decimal, "NaN"),
+        (IPv4Address, "x"),
     ],
+    ids=str,
 )
 async def test_an_answer_that_does_not_fit(store_url: str, type_: Any, given: Any) -> None:
     """It is refused where it is given, with what is asked for, and the question stays open."""
@@ -106,6 +132,27 @@ async def test_an_answer_that_does_not_fit(store_url: str, type_: Any, given: An
         with pytest.raises(Misuse, match="give it an answer"):
             await approve(client, gate, by="ada")
         assert len(await open_gates(client)) == 1
+
+
+class Shape(Enum):
+    """Its values are tuples, which JSON does not have."""
+
+    SMALL = (1, 2)
+
+
+async def test_an_answer_that_nobody_could_give(store_url: str) -> None:
+    """A type whose own members do not read back from JSON is refused, and nobody is asked."""
+
+    @durable(name="asks")
+    async def asks(ctx: Context) -> None:
+        await ask_person(ctx, "Which?", type=Shape)
+
+    async with connect(store_url) as client:
+        await client.start(asks, id="run")
+        await settle(client, asks)
+        assert await open_gates(client) == []
+        with pytest.raises(RunFailed, match="nobody could answer"):
+            await client.result("run", asks)
 
 
 async def test_what_only_the_code_can_check(store_url: str) -> None:

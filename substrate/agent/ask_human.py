@@ -204,6 +204,7 @@ def _answer_type(choices: Sequence[str], type_: Any) -> tuple[Annotation, dict[s
         raise Misuse(f"choices={choices!r:.200}: write a list of texts")
     if not choices:
         kind = annotation_of(type_, QUESTION)
+        _check_members(kind, type_)
         return kind, dict(kind.schema or {})
     if type_ is not str:
         raise Misuse("an answer is one of choices= or of a type=, not both")
@@ -211,6 +212,19 @@ def _answer_type(choices: Sequence[str], type_: Any) -> tuple[Annotation, dict[s
         raise Misuse(f"choices={list(choices)!r:.200}: give two or more, each once")
     kind = annotation_of(Literal[tuple(choices)], QUESTION)
     return kind, {"enum": list(choices)}
+
+
+def _check_members(kind: Annotation, type_: Any) -> None:
+    """Refuse an enum of which a value, as people send it, reads back as none of its members."""
+    for value in kind.schema.get("enum", ()):
+        try:
+            kind.load(value)
+        except Misuse:
+            name = getattr(type_, "__name__", type_)
+            raise Misuse(
+                f"type={name}: nobody could answer {value!r:.200}, which JSON does not give back "
+                "as it is; ask for choices= of texts"
+            ) from None
 
 
 def _request(question: str, wrong: str, schema: dict[str, Any], policy: Policy) -> GateRequest:

@@ -18,6 +18,8 @@ from functools import cached_property
 from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
 from substrate.engine.function.form import FORMS, Form, plain
 from substrate.values.codec import encode
@@ -27,7 +29,7 @@ from substrate.values.errors import Misuse, NotEncodable, NotKept
 _VALUES = re.compile(r"input_value=.*?, (?=input_type=)", re.DOTALL)
 _MASK = "**********"
 _READERS = ("function-before", "function-wrap", "function-plain", "call", "json")
-_WIDER = ("coerce_numbers_to_str", "populate_by_name", "validate_by_name", "from_attributes")
+_WIDER = ("coerce_numbers_to_str", "populate_by_name", "validate_by_name")
 _PROSE = frozenset({"title", "description", "default", "examples"})
 _CURE = "annotate it with the type that it has, or give what is lost a form that reads back"
 _ORDER = " has an order, which would be lost"
@@ -200,7 +202,7 @@ class Annotation:
         if _takes_more(self._adapter.core_schema):
             return {}
         try:
-            bare: dict[str, Any] = _bare(self._adapter.json_schema())
+            bare: dict[str, Any] = _bare(self._adapter.json_schema(schema_generator=_Telling))
         except Exception:  # noqa: BLE001 - pydantic raises several kinds, a type's own code any
             return {}
         return bare
@@ -227,6 +229,26 @@ class Annotation:
         kinds: set[str] = set()
         _kinds_in(self._adapter.core_schema, kinds, in_union=False)
         return kinds
+
+
+class _Telling(GenerateJsonSchema):
+    """Tells more of a type than pydantic does by itself: keys of a dict, and decimals as text."""
+
+    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
+        told = super().dict_schema(schema)
+        if "patternProperties" not in told and (keys := schema.get("keys_schema")):
+            told.setdefault("propertyNames", self.generate_inner(keys))
+            if told["propertyNames"] == {"type": "string"}:  # as every key is
+                del told["propertyNames"]
+        return told
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
+        told = super().decimal_schema(schema)
+        forms = told.get("anyOf", [])
+        for each in forms:  # a number, and the same as text
+            each.update({**forms[0], "type": each["type"], "format": "decimal"})
+            each.pop("pattern", None)  # it refuses what is taken: 1e2
+        return told
 
 
 def _takes_more(schema: Any) -> bool:

@@ -12,7 +12,7 @@ from substrate.agent.decisions import approve
 from substrate.agent.handoff import handoff
 from substrate.agent.history.request import read_request
 from substrate.agent.history.rows import value_of
-from substrate.agent.stop import answered, any_of, budget, max_turns
+from substrate.agent.stop import answered, any_of, budget, max_turns, signalled
 from substrate.agent.task import Task
 from substrate.agent.tool import tool
 from substrate.models.frame import canonical
@@ -186,6 +186,26 @@ async def test_a_message_that_says_nothing(sqlite_url: str) -> None:
         found = [each["text"] for each in await answers(client)]
 
     assert found == ["You said 'One.'.", "You said '{\"a\":1}'."]
+
+
+async def test_who_ends_the_work_ends_that_on_one_message(store_url: str) -> None:
+    """A signal to `signalled` ends the work on one message; the next ones are worked on as ever."""
+    tools: list[int] = []
+
+    def model(request: Request) -> Any:
+        tools.append(len(request.tools) if request.may_call_tools else 0)
+        return say("Yes.")
+
+    function = talk_of(model, stop=any_of(answered(), signalled(), max_turns(5)))
+    async with connect(store_url) as client:
+        await talk(client, function, "One.")
+        for number in range(2):
+            await client.signal(ID, "stop", "enough")
+            await talk(client, function, *(f"{number}, {n}." for n in range(8)))
+        found = [each["reason"] for each in await answers(client)]
+
+    assert found == ["answered", *["signalled", *["answered"] * 7] * 2]
+    assert tools == [1, *[0, *[1] * 7] * 2]
 
 
 async def test_a_replay_asks_nothing_again(store_url: str) -> None:

@@ -20,7 +20,7 @@ from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
 from substrate.models.messages import Json, Text, UserMessage
 from substrate.values.ids import Key
-from substrate.values.records import Kind
+from substrate.values.records import Kind, Promise
 
 __all__ = ["MESSAGE", "hear", "hear_more", "is_in_a_tool", "listen", "unread"]
 
@@ -72,6 +72,18 @@ async def listen(ctx: Context, signals: Sequence[str], transcript: Transcript) -
         for value in await ctx.listen(name, SIGNALLED) if name not in found else ():
             found.setdefault(name, value)
     return transcript if found == transcript.signals else replace(transcript, signals=found)
+
+
+async def pass_by(ctx: Context, prompt: Promise) -> None:
+    """Pass by the signals that ended the work on earlier messages of a conversation.
+
+    On a replay, a turn that is recorded listens for nothing, so theirs are still ahead; they are
+    older than the prompt of this message.
+    """
+    while (row := ctx.recorded(SIGNALLED)) is not None and row.kind is Kind.SIGNAL:
+        if row.seq > prompt.seq:
+            return
+        await ctx.listen(row.name, SIGNALLED)
 
 
 def unread(messages: Sequence[UserMessage]) -> str:

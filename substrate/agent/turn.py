@@ -160,6 +160,7 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
     if talk is not None and talk.transcript is not None:
         transcript = talk.transcript.with_task(task, recorded["system"], version, message)
         transcript.chain.begin_message(row.key if message is not None else None)
+        await hearing.pass_by(ctx, row)
     else:
         transcript = Transcript.begin(task, recorded["system"], version, message, granted)
         transcript = replace(transcript, chain=Chain.begin(ctx))

@@ -28,6 +28,7 @@ from substrate.engine.function.annotation import Annotation
 from substrate.engine.function.function import Durable
 from substrate.values.errors import Misuse, NoAnswer
 from substrate.values.gates import GateKind, GateState
+from substrate.values.whole_text import storable
 
 T = TypeVar("T")
 
@@ -149,6 +150,8 @@ def ask_human(
         >>> tools[0].spec.parameters["required"]
         ['question']
     """
+    if question is not None and not str(question).strip():
+        raise Misuse(f"ask_human({question!r}): write a question, or leave it to the model")
     _answer_type(choices, type)
     _policy(to, timeout, remind)
     function, words = _asking(question, choices, type, to=to, timeout=timeout, remind=remind)
@@ -178,6 +181,7 @@ def _asking(
 
     async def ask_freely(ctx: Context, question: str, choices: list[str] | None = None) -> str:
         """Ask a person."""
+        choices = None if choices is None else [storable(each) for each in choices]
         try:
             _answer_type(choices or (), str)
         except Misuse as error:  # the model has made it, and may mend it

@@ -15,6 +15,8 @@ from substrate.engine.function.place import described, in_place
 from substrate.values.errors import Misuse
 from substrate.values.gates import GateState, Rule
 
+_LONGEST = timedelta(days=36_500)
+
 Predicate = Callable[..., bool]
 """A function of a tool's arguments, or of some of them by name: whether a person is asked."""
 
@@ -239,6 +241,8 @@ def _check_duration(name: str, each: object, timeout: timedelta | None) -> None:
         return
     if not isinstance(each, timedelta) or each <= timedelta(0):
         raise Misuse(f"Policy({name}={each!r}): write a duration above 0, as in timedelta(hours=4)")
+    if each > _LONGEST:
+        raise Misuse(f"Policy({name}={each!r}): {_LONGEST.days:,} days are the most")
     if name != "timeout" and timeout is not None and each >= timeout:
         raise Misuse(f"Policy({name}={each!r}) comes when its time is over, after {timeout!r}")
 

@@ -23,6 +23,7 @@ from substrate.agent.rule_condition import RuleCondition, read_time
 from substrate.values.errors import Misuse
 from substrate.values.gates import Rule, RuleVerdict
 from substrate.values.ids import RunId
+from substrate.values.whole_text import storable
 
 CODE = "(code)"
 """Who has made a rule that stands in a policy; no person is called so, for brackets are no name."""
@@ -121,6 +122,8 @@ def _speaks_of(rule: Rule, call: Judged) -> bool:
 
 def read_rule(text: str, *, by: str, now: int) -> Rule:
     """Read a rule as people write it: ``allow refund where cents < 2000``. Raises `Misuse`."""
+    if storable(text) != text:
+        raise Misuse(f"the rule {text!a:.300} has half a character or a NUL; take it out")
     head, where, condition = text.strip().partition(" where ")
     words = head.split()
     if len(words) != 2:

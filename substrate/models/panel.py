@@ -105,6 +105,8 @@ def weighted(*weights: float) -> Weighted:
     Example:
         >>> merge = weighted(2, 1, 1)
     """
+    if not weights:
+        raise Misuse("weighted() has no weight; give one for each member")
     for each in weights:
         if not is_amount(each) or each <= 0:
             raise Misuse(f"weighted(…) has {each!r:.60}; give numbers above 0, one for each member")

@@ -13,17 +13,7 @@ from typing import TypeVar, cast
 
 from substrate.models.parts import Json
 from substrate.values.errors import BadRequest
-
-
-def whole(text: str) -> str:
-    """Return a text that can be encoded: halves of a character are joined, or U+FFFD."""
-    if text.isascii():  # which it knows without looking
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
+from substrate.values.whole_text import whole
 
 
 class Fault(Enum):

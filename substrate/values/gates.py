@@ -13,6 +13,7 @@ from hashlib import sha256
 
 from substrate.values.ids import PromiseId, RunId
 from substrate.values.records import JsonText, PromiseState, RunStatus
+from substrate.values.whole_text import storable
 
 
 class GateKind(StrEnum):
@@ -98,6 +99,10 @@ class NewGate:
     #: When its time is over, in ms; None is never.
     expires_at: int | None = None
 
+    def __post_init__(self) -> None:
+        """Have the line for people be one that any column takes; the digest is of the exact one."""
+        object.__setattr__(self, "summary", storable(self.summary))
+
 
 @dataclass(frozen=True, slots=True)
 class LetGo:
@@ -176,6 +181,12 @@ class Decision:
     #: Why.
     reason: str | None = None
 
+    def __post_init__(self) -> None:
+        """Have what people say of it be what any column takes."""
+        for name in ("by", "via", "reason"):
+            if (said := getattr(self, name)) is not None:
+                object.__setattr__(self, name, storable(said))
+
 
 class RuleVerdict(StrEnum):
     """What a standing rule says of a call: deny beats ask, and ask beats allow."""
@@ -214,3 +225,9 @@ class Rule:
     created_by: str
     #: When.
     created_at: int
+
+    def __post_init__(self) -> None:
+        """Have what people say of it be what any column takes."""
+        for name in ("reason", "created_by"):
+            if (said := getattr(self, name)) is not None:
+                object.__setattr__(self, name, storable(said))

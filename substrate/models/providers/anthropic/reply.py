@@ -19,7 +19,7 @@ from substrate.models.parts import Json
 from substrate.models.providers.failures import unknown_stop
 from substrate.models.providers.unfinished import uncalled
 from substrate.models.request import Request
-from substrate.models.sendable import whole
+from substrate.values.whole_text import whole
 
 PROVIDER = "anthropic"
 

@@ -28,7 +28,7 @@ from substrate.models.providers.failures import (
 from substrate.models.providers.stream import COUNTS_S, Opening, Patience, charged, drain, events
 from substrate.models.providers.unfinished import uncalled
 from substrate.models.request import OnText, Request
-from substrate.models.sendable import whole
+from substrate.values.whole_text import whole
 
 REASONING = ("reasoning", "reasoning_content")
 """The two names that servers have for a model's reasoning."""

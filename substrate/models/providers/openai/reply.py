@@ -12,8 +12,8 @@ from substrate.models.parts import Json
 from substrate.models.providers.failures import rejected, transport_failed, unknown_stop
 from substrate.models.providers.unfinished import uncalled
 from substrate.models.request import Request
-from substrate.models.sendable import whole
 from substrate.values.errors import ModelError
+from substrate.values.whole_text import whole
 
 PROVIDER = "openai"
 

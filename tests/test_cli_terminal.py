@@ -40,6 +40,12 @@ class Terminal:
         while text not in self.plain and text not in self.screen:
             self.read(deadline, text)
 
+    def read_until_match(self, pattern: str) -> None:
+        """Read until this pattern is found in what has come, without its styles."""
+        deadline = time.monotonic() + LIMIT_S
+        while not re.search(pattern, self.plain):
+            self.read(deadline, pattern)
+
     def read(self, deadline: float | None = None, text: str = "more") -> None:
         """Read what comes next."""
         left = LIMIT_S if deadline is None else max(deadline - time.monotonic(), 0)

@@ -76,6 +76,7 @@ async def test_never_killed(store_url: str, tmp_path: Path) -> None:
     assert sorted(recorded) == [
         "model.0/quick.0",
         "model.1/quick.0",
-        *(f"{child}/{each}" for each in ("judge.0", "judge.1", "one.0", "two.0")),
+        *(f"{child}/judge.{k}/{each}.0" for k in (0, 1) for each in ("mild", "strict")),
+        *(f"{child}/{each}" for each in ("one.0", "two.0")),
     ]
     assert case.outside.notes["slow 0"] == case.outside.notes["slow 1"] == 1

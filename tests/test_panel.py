@@ -648,7 +648,6 @@ NO_PANELS = [
     (lambda: weighted(1, float("nan")), "weighted"),
     (lambda: judge("openai:gpt", " "), "says nothing"),
     (lambda: judge(3, "Good."), "no model"),
-    (lambda: judge(Panel(["openai:gpt"], merge=first), "Good."), "a panel cannot be"),
     (lambda: Panel({"judge": "openai:gpt"}, merge=judge("openai:o", "Good.")), "rename it"),
     (lambda: Model("openai:gpt", fallback=[Panel(["openai:a"], merge=first)]), "no model"),
     (lambda: Model("openai:gpt", offline=Panel(["openai:a"], merge=first)), "no model"),

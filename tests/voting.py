@@ -1,14 +1,14 @@
 """An agent of a panel that has another panel work, as `advised` drives one.
 
 The first panel takes what comes first; one of its members never answers. The second is of an agent
-that it asks: two answer, one fails for good, and a judge chooses. They note outside the journal
-what they were asked.
+that it asks: two answer, one fails for good, and a panel of judges chooses. They note outside the
+journal what they were asked.
 """
 
 import asyncio
 import json
 
-from substrate.agent import Agent, Panel, delegate, first, judge
+from substrate.agent import Agent, Panel, delegate, first, judge, majority
 from substrate.models.messages import Reply
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
@@ -50,12 +50,19 @@ def broken(request: Request) -> Reply:
     raise BadRequest("it does not count")
 
 
-def choose(request: Request) -> Reply:
-    """Choose the second; the first judgement is none."""
-    OUTSIDE[0].note(f"judge {asked(request)}")
-    if len(request.messages) == 1:
-        return costing(say("Well."))
-    return costing(say(json.dumps({"reason": "It is more.", "best": "2"})))
+def judge_called(name: str) -> Model:
+    """Return one who chooses the second, for its own reason; mild's first judgement is none."""
+
+    def script(request: Request) -> Reply:
+        OUTSIDE[0].note(f"{name} {asked(request)}")
+        if name == "mild" and len(request.messages) == 1:
+            return costing(say("Well."))
+        return costing(say(json.dumps({"reason": f"{name} says so.", "best": "2"})))
+
+    return Model(f"scripted:{name}", script=script)
+
+
+judges = Panel({name: judge_called(name) for name in ("mild", "strict")}, merge=majority)
 
 
 counters = Agent(
@@ -67,7 +74,7 @@ counters = Agent(
             "broken": Model("scripted:broken", script=broken),
             "two": counter("Two."),
         },
-        merge=judge(Model("scripted:judge", script=choose), "It is right."),
+        merge=judge(judges, "It is right."),
     ),
 )
 

@@ -40,6 +40,8 @@ class TypedAnswer:
     type: Any
     #: How often a model may mend an answer that does not fit.
     corrections: int = CORRECTIONS
+    #: The field in which two answers are the same, whatever else they say; None for all fields.
+    decides: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse now what no provider takes, and not after the first call."""

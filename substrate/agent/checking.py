@@ -28,14 +28,10 @@ from substrate.agent.history.rows import value_of
 from substrate.agent.history.usage import NOTHING
 from substrate.agent.hook_fault import fault_of
 from substrate.agent.hooks import checks_of
-from substrate.agent.model_call import (
-    ModelCall,
-    model_step,
-    next_model_call,
-    note_reply,
-    reply_of,
-)
+from substrate.agent.model_call import model_step, note_reply, reply_of
 from substrate.agent.named_step import named_step, read_only
+from substrate.agent.panel import ask_judge, judge_call
+from substrate.agent.poll import close_below
 from substrate.agent.purse import LAST, Purse
 from substrate.agent.recorded import recall_revisions, revise, turn_ahead
 from substrate.agent.task import Answer, Task
@@ -45,8 +41,10 @@ from substrate.engine.context.context import Context
 from substrate.engine.step.step import Step
 from substrate.models.allowance import Allowance
 from substrate.models.messages import Reply, Text, Usage, UserMessage
+from substrate.models.panel import Panel
 from substrate.values.errors import Misuse
 from substrate.values.ids import Key
+from substrate.values.records import Promise
 
 CHECKS = "checks"
 """Whose advice it is to revise an answer that a check has not passed."""
@@ -178,7 +176,8 @@ async def checked(
     judges = {name: each for name, each in checks.items() if isinstance(each, Rubric)}
     # One that has begun is asked on: its judgement is paid for.
     passes = all(each.problem is None for each in found.values())
-    asked = {k: each for k, each in judges.items() if passes or scope.recorded(k) is not None}
+    begun = [k for k in judges if scope.recorded(k) is not None or scope.has_begun(k)]
+    asked = {k: each for k, each in judges.items() if passes or k in begun}
     judged, took = await _judged(scope, asked, answer, task, allowed)
     found |= judged
     order = [name for name in checks if name in found]
@@ -202,19 +201,12 @@ async def _judged(
     usage = NOTHING
     while open_:
         part = allowed and allowed.less(usage).divided(len(open_))
-        asked = {
-            name: _judge_call(name, rubrics[name], transcript, part)
-            for name, transcript in open_.items()
-        }
-        for name, each in asked.items():
-            if not each.is_payable and scope.recorded(name) is None:
+        rows = await _ask_judges(scope, rubrics, open_, part)
+        for name, row in rows.items():
+            if row is None:
                 found[name] = Checked(name, "what is left pays for no judge", is_broken=True)
                 del open_[name]
-        steps = [
-            scope.checkpoint(model_step(scope, asked[name], begun=scope.recorded(name))).settled()
-            for name in open_
-        ]
-        for name, row in zip(tuple(open_), await scope.gather(*steps), strict=True):
+                continue
             reply = note_reply(row, open_[name])
             usage += reply.usage
             open_[name] += reply
@@ -236,13 +228,32 @@ def _begun(rubric: Rubric, answer: Answer, task: Task) -> Transcript:
     return Transcript.begin(task, _JUDGE, None, opening)
 
 
-def _judge_call(
-    name: str, rubric: Rubric, transcript: Transcript, allowed: Allowance | None
-) -> ModelCall:
-    asked = next_model_call(transcript, rubric.judge, (), judgement())
-    return replace(asked, name=name, is_silent=True).within(
-        allowed and replace(allowed, counted=None)
-    )
+async def _ask_judges(
+    scope: Context,
+    rubrics: Mapping[str, Rubric],
+    asking: Mapping[str, Transcript],
+    allowed: Allowance | None,
+) -> dict[str, Promise | None]:
+    """Ask those judges once: panels one by one, with their members side by side, then models.
+
+    Each may use what is `allowed`; None for one that this does not pay for.
+    """
+    rows: dict[str, Promise | None] = {}
+    steps: dict[str, Step] = {}
+    for name, told in asking.items():
+        judge, begun = rubrics[name].judge, scope.recorded(name)
+        if isinstance(judge, Panel) or scope.has_begun(name):
+            rows[name] = await ask_judge(
+                scope, judge, told, typed=judgement(), name=name, allowed=allowed
+            )
+            continue
+        asked = judge_call(judge, told, typed=judgement(), name=name, allowed=allowed)
+        if begun is None and not asked.is_payable:
+            rows[name] = None
+        else:
+            steps[name] = model_step(scope, asked, begun=begun)
+    settled = await scope.gather(*(scope.checkpoint(each).settled() for each in steps.values()))
+    return rows | dict(zip(steps, settled, strict=True))
 
 
 def _said(name: str, reply: Reply) -> Checked | None:
@@ -262,7 +273,12 @@ async def _recorded(scope: Context, name: str) -> tuple[Checked, Usage] | None:
     """Return what is recorded of a check that is gone; None where it has come to nothing yet."""
     said: Checked | None = None
     usage = NOTHING
-    while (row := scope.recorded(name)) is not None:
+    while True:
+        row = scope.recorded(name)
+        if row is None or not row.is_settled:
+            await close_below(scope, scope.key_ahead(name), f"the check {name!r} is gone")
+        if row is None:
+            break
         if not row.is_settled:
             why = f"the check {name!r} is gone before {row.key!r} had an outcome"
             await scope.abandon(read_only(name), why).settled()

@@ -6,6 +6,7 @@ model. What costs nothing is asked first; a judge only where that passed.
 ==========================  =======================================================================
 ``check.n/<name>.0``        what a check said of the answer of turn n: null, or what is wrong
 ``check.n/<name>.k``        of a judge: its reply, k times asked again since it was no judgement
+``check.n/<name>.k/…``      of a panel of judges: see `panel`
 ``revision.n``              what the model was told, where the answer went back
 ==========================  =======================================================================
 
@@ -28,7 +29,7 @@ from substrate.agent.task import Answer, Task
 from substrate.agent.tool_schema import field_errors
 from substrate.engine.function.annotation import gist_of
 from substrate.models.messages import Json
-from substrate.models.model import Model
+from substrate.models.panel import Answering
 from substrate.models.providers.answer_schema import read_answer
 from substrate.values.errors import InvalidId, Misuse
 from substrate.values.ids import check_name
@@ -47,8 +48,8 @@ class Rubric:
 
     #: What an answer has to meet, in words.
     text: str
-    #: Who judges.
-    judge: Model
+    #: Who judges: a model, or a panel.
+    judge: Answering
     #: Its name in the journal.
     name: str
 
@@ -109,7 +110,7 @@ def checks_of(given: object) -> Checks:
     return Checks(() if given is None else given)  # type: ignore[arg-type]  # it is looked at there
 
 
-def rubric(text: str, *, judge: Model, name: str = "rubric") -> Rubric:
+def rubric(text: str, *, judge: Answering, name: str = "rubric") -> Rubric:
     """Have a model judge whether an answer meets a rubric.
 
     Its calls are recorded, priced, and counted in the budget. It is told the task and the answer,
@@ -119,7 +120,9 @@ def rubric(text: str, *, judge: Model, name: str = "rubric") -> Rubric:
 
     Args:
         text: What an answer has to meet.
-        judge: Who judges; a model that did not give the answer is a better one.
+        judge: Who judges; a model that did not give the answer is a better one. Of a panel each
+            member judges, and whether the answer passes is put to the vote, whatever the reasons
+            are; the reason that is told is that of a member who agrees.
         name: What it is called in the journal, and to the model.
 
     Raises:
@@ -131,7 +134,7 @@ def rubric(text: str, *, judge: Model, name: str = "rubric") -> Rubric:
     given: object = text
     if not isinstance(given, str) or not given.strip():
         raise Misuse(f"rubric({given!r:.80}) says nothing; write what an answer has to meet")
-    if not isinstance(judge, Model):
+    if not isinstance(judge, Answering):
         raise Misuse(f'judge={judge!r:.80} is no model; write judge=Model("provider:name")')
     return Rubric(text, judge, _checked_name(name))
 
@@ -178,7 +181,7 @@ class Judgement:
 @cache
 def judgement() -> TypedAnswer:
     """Return what a judge is asked for."""
-    return TypedAnswer(Judgement)
+    return TypedAnswer(Judgement, decides="passed")
 
 
 def value_in(answer: Answer) -> Json:

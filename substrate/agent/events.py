@@ -15,8 +15,9 @@ Invariants: nothing depends on a live event, since it may be lost; the row that 
 it. An event of an unknown name, such as one that a fork emits itself, reads as None.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from substrate.agent.history.rows import (
@@ -51,6 +52,8 @@ __all__ = [
     "ToolStart",
     "TurnEnd",
     "TurnStart",
+    "Voice",
+    "Voices",
     "emit",
     "event_in",
     "event_json",
@@ -176,6 +179,53 @@ _KINDS = {name: kind for kind, name in _NAMES.items()}
 def emit(ctx: Context, event: LiveEvent) -> None:
     """Tell who watches now. Nothing is recorded, and a replay is silent."""
     ctx.emit(event_json(event))
+
+
+class Voices:
+    """Lets one of several models be heard that answer at once: the first that speaks.
+
+    What it has said is void when it begins again or fails, and then whoever speaks next is heard.
+    With `is_heard` False nobody's words are told, only what else there is to say of a call.
+    """
+
+    def __init__(self, ctx: Context, *, is_heard: bool) -> None:
+        self._ctx = ctx
+        self._is_heard = is_heard
+        self._speaker: str | None = None
+        self._asked: dict[str, ModelAsked] = {}
+
+    def of(self, name: str) -> "Voice":
+        """Return how a call is told of, by a name of its own."""
+        return Voice(partial(self._tell, name), partial(self._lose, name))
+
+    def _tell(self, name: str, event: LiveEvent) -> None:
+        match event:
+            case ModelAsked():
+                # Told when it speaks: the words of somebody else would be void by it.
+                self._asked[name] = event
+                self._lose(name)
+                return
+            case TextDelta() if not self._is_heard or self._speaker not in (None, name):
+                return
+            case TextDelta() if self._speaker is None:
+                self._speaker = name
+                if name in self._asked:
+                    emit(self._ctx, self._asked[name])
+        emit(self._ctx, event)
+
+    def _lose(self, name: str) -> None:
+        if self._speaker == name:
+            self._speaker = None
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How what one model call tells live is told on."""
+
+    #: Takes each event of the call.
+    tell: Callable[[LiveEvent], None]
+    #: Called where the call has failed: what was told of its words is void.
+    lose: Callable[[], None] = lambda: None
 
 
 def event_json(event: LiveEvent) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from substrate.agent.stop_trial import stop_fault
 from substrate.agent.tool import Tool, as_tool
 from substrate.engine.function.unawaited import unawaited
 from substrate.models.model import Model
-from substrate.models.panel import Panel, tools_problem
+from substrate.models.panel import Answering, Panel, tools_problem
 from substrate.values.errors import Misuse
 
 
@@ -105,7 +105,7 @@ def brought_fault(hooks: Any) -> str | None:
     return same_name(tools)
 
 
-def judges(hooks: object) -> dict[str, Model]:
+def judges(hooks: object) -> dict[str, Answering]:
     """Return the models that judge the answers of hooks, by the names of their checks."""
     named_checks = checks_of(getattr(hooks, "checks", None)).named
     return {name: each.judge for name, each in named_checks.items() if isinstance(each, Rubric)}

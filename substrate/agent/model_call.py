@@ -15,7 +15,7 @@ from functools import partial
 from substrate.agent.answer_type import CORRECTIONS
 from substrate.agent.chain import Chain
 from substrate.agent.confidence import Asked
-from substrate.agent.events import ModelPassedOver, TextDelta, emit
+from substrate.agent.events import ModelPassedOver, TextDelta, Voice, emit
 from substrate.agent.history.keys import MODEL
 from substrate.agent.history.rows import input_of
 from substrate.agent.history.usage import usage_from, usage_of
@@ -90,6 +90,8 @@ class ModelCall:
     raises_overflow: bool = False
     #: Whether its words are none of the agent's, so that nobody who watches is told them.
     is_silent: bool = False
+    #: How it is told live, where others are asked at the same time.
+    voice: Voice | None = None
 
     def within(self, allowed: Allowance | None) -> "ModelCall":
         """Return the same, asked for no more than it may use, which its row tells."""
@@ -201,12 +203,13 @@ async def _answer(ctx: Context, asked: ModelCall, paid: list[Usage]) -> Measured
     allowed, validate = asked.request.allowance, asked.validate
     for used in paid:
         allowed = allowed and allowed.less(used)
+    voice = asked.voice or Voice(partial(emit, ctx))
     try:
         async with shared_limits(ctx.store) as limits:
             reply = await asked.model.answer(
                 replace(asked.request, allowance=allowed) if paid else asked.request,
-                _ignore if asked.is_silent else lambda text: emit(ctx, TextDelta(text)),
-                lambda event: emit(ctx, event),
+                _ignore if asked.is_silent else lambda text: voice.tell(TextDelta(text)),
+                voice.tell,
                 limits,
             )
     except Unaffordable as error:
@@ -217,10 +220,11 @@ async def _answer(ctx: Context, asked: ModelCall, paid: list[Usage]) -> Measured
         raise error if asked.raises_overflow else _with_remedy(error) from error
     except ModelError as error:
         paid.extend([] if error.usage is None else [error.usage])
+        voice.lose()
         raise
     reply = validate(replace(reply, passed_over=(*asked.passed, *reply.passed_over)))
     for each in reply.passed_over:
-        emit(ctx, ModelPassedOver(each.model, each.reason))
+        voice.tell(ModelPassedOver(each.model, each.reason))
     usage = {"model": f"{reply.provider}:{reply.model}", **reply.usage.to_json()}
     return Measured(reply.to_json(), usage)
 

@@ -3,6 +3,7 @@
 ==========================  =======================================================================
 ``model.n/<member>.k``      a member's reply; k > 0: asked again, as too many had failed
 ``model.n/judge.k``         what a judge says of the answers; k > 0: asked again, it was none
+``model.n/judge.k/…``       where a panel judges: the same again, below its row
 ``model.n``                 the answer, with the votes and how they were merged
 ==========================  =======================================================================
 
@@ -26,7 +27,7 @@ from pydantic import Field, create_model
 
 from substrate.agent.answer_type import TypedAnswer
 from substrate.agent.compaction import can_sum_up, sum_up
-from substrate.agent.events import TurnStart, emit
+from substrate.agent.events import TurnStart, Voices, emit
 from substrate.agent.history.keys import MODEL
 from substrate.agent.history.usage import NOTHING, summed, usage_of
 from substrate.agent.hook_fault import HookRaised, hook
@@ -36,7 +37,8 @@ from substrate.agent.model_call import (
     next_model_call,
     note_reply,
 )
-from substrate.agent.poll import Poll
+from substrate.agent.named_step import read_only
+from substrate.agent.poll import Poll, close_below
 from substrate.agent.purse import TURN, Purse
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
@@ -60,16 +62,18 @@ from substrate.models.messages import Json, Usage
 from substrate.models.model import Model
 from substrate.models.panel import (
     JUDGE,
+    Answering,
     Judge,
     Panel,
     Simple,
     Vote,
     Weighted,
+    first,
     tools_problem,
 )
 from substrate.models.tokens import estimate
 from substrate.values.errors import Failure, Misuse
-from substrate.values.ids import Key, PromiseId
+from substrate.values.ids import PromiseId
 from substrate.values.records import Promise
 
 Make = Callable[[Transcript, Model], ModelCall]
@@ -95,23 +99,90 @@ async def ask_panel(
             raise Misuse(tools_problem(panel))
     poll = Poll(ctx, panel, ctx.key_ahead(MODEL))
     await poll.close_gone()
-    poll.asked = panel_requests(panel, transcript, make, await _left(poll, transcript, follow))
+    await _prepare(poll, transcript, make, follow)
     await poll.ask(poll.names)
     if poll.has_failed and can_sum_up(transcript) and poll.is_too_long:
         transcript = await sum_up(ctx, poll.speaker, transcript, tools, is_full=True)
-        poll.asked = panel_requests(panel, transcript, make, await _left(poll, transcript, follow))
+        await _prepare(poll, transcript, make, follow)
         await poll.ask(poll.again())
     elif poll.has_failed and poll.failed_before:
         # Somebody has resumed the run, or it goes on after a crash.
-        poll.asked = panel_requests(panel, transcript, make, await _left(poll, transcript, follow))
+        await _prepare(poll, transcript, make, follow)
         await poll.ask(poll.again())
+    return await _came_out(poll, transcript, MODEL), transcript
+
+
+async def _prepare(poll: Poll, transcript: Transcript, make: Make, follow: int) -> None:
+    """Make the requests of a turn, within what it may use. One member is heard, or none.
+
+    Which one: a vote that came first is the answer, and of others nobody knows yet.
+    """
+    panel = poll.panel
+    poll.allowed = Purse.allowance(poll.ctx, transcript, follow)
+    asked = panel_requests(panel, transcript, make, await _left(poll))
+    voices = Voices(poll.ctx, is_heard=panel.merge is first)
+    poll.asked = {
+        name: replace(each, is_silent=False, voice=voices.of(name)) for name, each in asked.items()
+    }
+
+
+async def ask_judge(
+    ctx: Context,
+    judge: Answering,
+    asking: Transcript,
+    *,
+    typed: TypedAnswer,
+    name: str,
+    allowed: Allowance | None,
+) -> Promise | None:
+    """Ask who judges, a model or a panel; return the row of what that says: the next of this name.
+
+    None where what is `allowed` does not pay for it. Nobody hears it live.
+    """
+    found = ctx.recorded(name)
+    if found is not None and found.is_settled:
+        return await ctx.checkpoint(read_only(name)).settled()
+    if isinstance(judge, Model):
+        await close_below(ctx, ctx.key_ahead(name), f"the panel of {name!r} is gone")
+        asked = judge_call(judge, asking, typed=typed, name=name, allowed=allowed)
+        if found is None and not asked.is_payable:
+            return None
+        return await ctx.checkpoint(model_step(ctx, asked, begun=found)).settled()
+    poll = Poll(ctx, judge, ctx.key_ahead(name), allowed)
+    has_begun = ctx.has_begun(name)
+    await poll.close_gone()
+    make = partial(next_model_call, tools=(), typed=typed)
+    poll.asked = panel_requests(judge, asking, make, await _left(poll))
+    if not has_begun and not any(each.is_payable for each in poll.asked.values()):
+        return None
+    await poll.ask(poll.names)
+    if poll.has_failed and poll.failed_before:
+        poll.asked = panel_requests(judge, asking, make, await _left(poll))
+        await poll.ask(poll.again())
+    return await _came_out(poll, asking, name)
+
+
+def judge_call(
+    judge: Model, asking: Transcript, *, typed: TypedAnswer, name: str, allowed: Allowance | None
+) -> ModelCall:
+    """Return what one model that judges is asked, for no more than is `allowed`."""
+    asked = replace(next_model_call(asking, judge, (), typed), name=name, is_silent=True)
+    # What was counted is of what the agent was asked: this is another request.
+    return asked.within(allowed and replace(allowed, counted=None))
+
+
+async def _came_out(poll: Poll, transcript: Transcript, name: str) -> Promise:
+    """Return the row of what votes came to; pause the run where there are too few."""
+    ctx = poll.ctx
     if poll.has_failed:
         ctx.pause(Failure("PanelFailed", poll.why_failed))
-    judging = await _judgement(poll, transcript, follow)
-    asked = replace(poll.asked[poll.names[0]], is_silent=True)
-    step = model_step(ctx, asked, panel)
-    step = replace(step, call=partial(_merge, poll, judging, _used_before(ctx)))
-    return await ctx.checkpoint(step).settled(), transcript
+    judging = await _judgement(poll, transcript)
+    asked = replace(poll.asked[poll.names[0]], name=name, is_silent=True)
+    step = model_step(ctx, asked, poll.panel)
+    begun = ctx.recorded_at(poll.key)  # by a model that was no panel yet
+    used = NOTHING if begun is None else usage_of(begun)
+    step = replace(step, call=partial(_merge, poll, judging, used))
+    return await ctx.checkpoint(step).settled()
 
 
 def panel_requests(
@@ -127,16 +198,16 @@ def panel_requests(
     }
 
 
-async def _left(poll: Poll, transcript: Transcript, follow: int) -> Allowance | None:
-    """Return what this turn may still use: less than all, where some of it is recorded."""
-    allowed = Purse.allowance(poll.ctx, transcript, follow)
+async def _left(poll: Poll) -> Allowance | None:
+    """Return what this panel may still use: less than all, where some of it is recorded."""
+    allowed = poll.allowed
     if allowed is None or not (poll.rows or poll.ctx.inside(poll.key).recorded_names()):
         return allowed
     below = PromiseId(f"{poll.ctx.run_id}#{poll.key}/")
     return allowed.less(summed(await poll.ctx.usages_below(below)))
 
 
-async def _judgement(poll: Poll, transcript: Transcript, follow: int) -> Chosen | None:
+async def _judgement(poll: Poll, transcript: Transcript) -> Chosen | None:
     """Ask the judge, where there is one and something to choose, until it says which is best.
 
     None as well where what is left does not pay for that.
@@ -147,19 +218,14 @@ async def _judgement(poll: Poll, transcript: Transcript, follow: int) -> Chosen 
         return None
     told = ballot(judge, transcript.opening or transcript.task.message, votes)
     asking = Transcript.begin(transcript.task, JUDGE_PROMPT, None, told)
-    typed, k = _choice(len(votes)), 0
+    typed, inside = _choice(len(votes)), ctx.inside(poll.key)
     while True:
-        asked, key = next_model_call(asking, judge.model, (), typed), Key(f"{poll.key}/{JUDGE}.{k}")
-        begun = ctx.recorded_at(key)
-        if begun is None or not begun.is_settled:
-            allowed = await _left(poll, transcript, follow)
-            asked = asked.within(allowed and replace(allowed, counted=None))
-            if not asked.is_payable:
-                return None
-        step = model_step(ctx, replace(asked, name=JUDGE, is_silent=True))
-        row = await ctx.checkpoint(step, key).settled()
+        allowed = await _left(poll)
+        row = await ask_judge(inside, judge.model, asking, typed=typed, name=JUDGE, allowed=allowed)
+        if row is None:
+            return None
         reply = note_reply(row, asking)
-        asking, k = asking + reply, k + 1
+        asking += reply
         if reply.invalid is None or reply.invalid.is_last:
             break
     try:
@@ -179,7 +245,7 @@ def _choice(count: int) -> TypedAnswer:
         "reason": (Annotated[str, why], ...),
         "best": (Annotated[numbers, best], ...),
     }
-    return TypedAnswer(create_model("Choice", **fields))
+    return TypedAnswer(create_model("Choice", **fields), decides="best")
 
 
 async def _merge(poll: Poll, chosen: Chosen | None, begun: Usage) -> Measured:
@@ -236,9 +302,3 @@ def _estimated(poll: Poll, votes: Sequence[Vote]) -> Usage:
         longest = written if most is None else min(written, most)
         total += model.priced(Usage(estimate(request, model.provider), longest))
     return total
-
-
-def _used_before(ctx: Context) -> Usage:
-    """Return what was used under the turn's own key, by a model that was no panel yet."""
-    found = ctx.recorded(MODEL)
-    return NOTHING if found is None else usage_of(found)

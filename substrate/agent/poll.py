@@ -13,6 +13,7 @@ from substrate.agent.votes import vote_of, why_no_vote
 from substrate.engine.context.context import Context
 from substrate.engine.failure import decode_failure
 from substrate.engine.step.step import Step
+from substrate.models.allowance import Allowance
 from substrate.models.messages import Reply
 from substrate.models.model import Model
 from substrate.models.panel import JUDGE, Judge, Panel, Vote
@@ -29,8 +30,10 @@ class Poll:
     ctx: Context
     #: Who is asked.
     panel: Panel
-    #: The key of the turn.
+    #: The key of the turn, or of what is judged.
     key: Key
+    #: What all of it may use.
+    allowed: Allowance | None = None
     #: What each member is asked, by name.
     asked: dict[str, ModelCall] = field(default_factory=dict)
     #: How often each was asked anew.
@@ -145,13 +148,8 @@ class Poll:
         for name in inside.recorded_names():
             if name in kept:
                 self._note_tries(name)
-                continue
-            while (row := inside.recorded(name)) is not None:
-                why = f"the member {name!r} is gone before {row.key!r} had an outcome"
-                if row.is_settled:
-                    await inside.checkpoint(read_only(name)).settled()
-                else:
-                    await inside.abandon(read_only(name), why).settled()
+            else:
+                await close(inside, name, f"the member {name!r} is gone")
 
     def _note_tries(self, name: str) -> None:
         k = 0
@@ -181,6 +179,26 @@ class Poll:
             return why_no_vote(reply_of(row))
         failure = decode_failure(row)
         return f"{failure.type}: {failure.message}"
+
+
+async def close_below(ctx: Context, key: Key, why: str) -> None:
+    """Close what was begun below a key, at whatever depth."""
+    inside = ctx.inside(key)
+    for name in inside.recorded_names():
+        await close(inside, name, why)
+
+
+async def close(ctx: Context, name: str, why: str) -> None:
+    """Close what was begun under a name in this scope, and below it, for somebody who is gone."""
+    while True:
+        await close_below(ctx, ctx.key_ahead(name), why)
+        if (row := ctx.recorded(name)) is None:
+            return
+        if row.is_settled:
+            await ctx.checkpoint(read_only(name)).settled()
+        else:
+            told = f"{why} before {row.key!r} had an outcome"
+            await ctx.abandon(read_only(name), told).settled()
 
 
 def _step(ctx: Context, name: str, asked: ModelCall) -> Step:

@@ -62,7 +62,9 @@ def vote_of(member: str, reply: Reply, typed: Asked | None) -> Vote:
     if typed is not None and not reply.tool_calls:
         with suppress(ValueError, RecursionError):  # last words fit no type: they stay words
             value = typed.value(words)
-    return Vote(member, words, value, reply)
+    decides = typed.decides if isinstance(typed, TypedAnswer) else None
+    decided = None if value is None or decides is None else value[decides]
+    return Vote(member, words, value, reply, decided)
 
 
 def why_no_vote(reply: Reply) -> str | None:
@@ -76,6 +78,8 @@ def why_no_vote(reply: Reply) -> str | None:
 
 def same(vote: Vote) -> str:
     """Return what two votes have in common that are the same answer."""
+    if vote.decided is not None:
+        return encode(vote.decided)
     if vote.value is not None:
         return encode(vote.value)
     words = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", vote.text)).casefold()

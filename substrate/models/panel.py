@@ -64,8 +64,8 @@ class Weighted:
 class Judge:
     """A merge by a judge: see `judge`."""
 
-    #: Who judges.
-    model: Model
+    #: Who judges: a model, or a panel.
+    model: "Model | Panel"
     #: What the best answer is, in words.
     rubric: str
 
@@ -82,6 +82,8 @@ class Vote:
     value: Json
     #: Its whole reply.
     reply: Reply = field(repr=False)
+    #: What of the value two of the same answer have in common; None for all of it.
+    decided: Json = field(default=None, repr=False)
 
 
 MergeFunction = Callable[[Sequence[Vote]], Any | Awaitable[Any]]
@@ -113,14 +115,15 @@ def weighted(*weights: float) -> Weighted:
     return Weighted(weights)
 
 
-def judge(model: str | Model, rubric: str) -> Judge:
+def judge(model: "str | Model | Panel", rubric: str) -> Judge:
     """Return the merge in which a model chooses the best of the answers.
 
     It is told the task, the rubric and the answers, not whose they are. Where all members say the
     same, it is not asked. Its calls are recorded, priced, and counted in the budget.
 
     Args:
-        model: Who judges; a model that is no member is a better one.
+        model: Who judges; a model that is no member is a better one. Of a panel each member
+            chooses, and the choice is put to the vote, whatever the reasons are.
         rubric: What the best answer is.
 
     Raises:
@@ -132,7 +135,7 @@ def judge(model: str | Model, rubric: str) -> Judge:
     given: object = rubric
     if not isinstance(given, str) or not given.strip():
         raise Misuse(f"judge(…, {rubric!r:.80}) says nothing; write what the best answer is")
-    return Judge(_model(model, "judge"), rubric)
+    return Judge(model if isinstance(model, Panel) else _model(model, JUDGE), rubric)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,10 +265,10 @@ Answering = Model | Panel
 
 
 def models_of(answering: Answering) -> list[Model]:
-    """Return the models that are asked: itself, or a panel's members and its judge."""
+    """Return the models that are asked: itself, or a panel's members and its judge's."""
     if isinstance(answering, Model):
         return [answering]
-    judges = [answering.merge.model] if isinstance(answering.merge, Judge) else []
+    judges = models_of(answering.merge.model) if isinstance(answering.merge, Judge) else []
     return [*answering.named.values(), *judges]
 
 

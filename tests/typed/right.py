@@ -36,6 +36,7 @@ from substrate.agent import (
     Model,
     Needs,
     Outcome,
+    Panel,
     Stop,
     Task,
     Tool,
@@ -48,7 +49,10 @@ from substrate.agent import (
     deadline,
     delegate,
     failed,
+    first,
     handoff,
+    judge,
+    majority,
     max_turns,
     refused,
     rubric,
@@ -267,6 +271,9 @@ async def is_short(answer: Answer, task: Task) -> str | None:
     return None if len(answer.text) < 99 else "Be brief."
 
 
+jury = Panel([model, "openai:o"], merge=judge(Panel({"a": model}, merge=majority), "Right."))
+board = rubric("It is kind.", judge=Panel([model], merge=first), name="kind")
+
 strict = Agent(
     "strict",
     prompt,
@@ -279,7 +286,7 @@ strict = Agent(
     ),
     answer=Report,
     checks=Checks(
-        [names_pages, is_short, schema(Report), rubric("It has pages.", judge=model)],
+        [names_pages, is_short, schema(Report), rubric("It has pages.", judge=model), board],
         corrections=1,
     ),
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from skills.sql import query_sql
 from substrate import Client, Context, Durable, Effect, bound, durable
-from substrate.agent import Agent, Tools, delegate, handoff
+from substrate.agent import Agent, Tools, delegate, handoff, judge
 from substrate.agent import begin as begin_turn
 from substrate.agent.checks import Checks, rubric, schema
 from substrate.agent.condition import Condition, Needs
@@ -218,6 +218,7 @@ async def hooks(ctx: Context, task: Task, model: Model) -> None:
     Checks([says_true])  # seen
     rubric("Good.")  # seen
     rubric("Good.", judge="anthropic:claude")  # seen
+    judge(3, "Good.")  # seen
     schema()  # seen
     delegate("scout")  # seen
     delegate(loose, depth=3)  # seen

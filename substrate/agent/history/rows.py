@@ -99,14 +99,20 @@ def is_turn(row: Promise) -> bool:
 
 
 def is_vote(row: Promise) -> bool:
-    """Whether this is what a member of a panel, or its judge, said: ``model.3/opus.0``."""
-    scope, _, rest = in_generation(row.key).partition("/")
-    return scope.startswith(f"{MODEL}.") and rest != "" and "/" not in rest
+    """Whether this is what a member of a panel, or who judges its answers, said.
+
+    ``model.3/opus.0``; and ``model.3/judge.0/opus.0``, ``check.3/rubric.0/opus.0`` of judges.
+    """
+    scope, *below = in_generation(row.key).split("/")
+    if scope.startswith(f"{CHECK}."):
+        return len(below) > 1
+    return scope.startswith(f"{MODEL}.") and len(below) > 0
 
 
 def panel_of(row: Promise) -> PanelRow | None:
-    """Return what a turn's row tells of a panel; None for one that a single model answered."""
-    found = _field(row, "panel") if row.name == MODEL else None
+    """Return what the row of a turn, or of a judge, tells of a panel; None where it is of none."""
+    is_judge = is_vote(row) or in_generation(row.key).startswith(f"{CHECK}.")
+    found = _field(row, "panel") if row.name == MODEL or is_judge else None
     if not isinstance(found, dict):
         return None
     return PanelRow(

@@ -40,11 +40,12 @@ from substrate.agent.history.keys import (
     PROMPT,
     REVISION,
     SPENT,
+    in_generation,
     name_in,
 )
 from substrate.agent.history.next_key import next_key
 from substrate.agent.history.questions import Question
-from substrate.agent.history.rows import CheckRow
+from substrate.agent.history.rows import CheckRow, is_vote, panel_of, words_of
 from substrate.agent.history.totals import Totals
 from substrate.agent.history.undo import is_decision, undone_by, undos_in
 from substrate.agent.history.waits import wait_of
@@ -52,11 +53,12 @@ from substrate.cli import format as wording
 from substrate.cli.invocation import Invocation
 from substrate.cli.screen import put
 from substrate.cli.show.questions import answering_command
-from substrate.cli.show.row import STATE_STYLES, WORDS
+from substrate.cli.show.row import STATE_STYLES, WORDS, panel_lines
 from substrate.cli.show.waits import wait_words
 from substrate.cli.suspects import line_of
 from substrate.engine.failure import decode_failure
 from substrate.engine.run.attempts import failed_in
+from substrate.models.panel import JUDGE
 from substrate.values.clock import Clock
 from substrate.values.records import Kind, Promise, PromiseState
 
@@ -103,6 +105,7 @@ class Progress:
         self._words = ""
         self._is_again = False
         self._calls: list[str] = []
+        self._voted: list[str] = []
         self._awaited: set[str] = set()
         self._asked: set[str] = set()
         self.children: set[str] = set()
@@ -166,6 +169,7 @@ class Progress:
             case TurnStart(turn, model):
                 self._begin(f"turn {turn} · {model}")
                 self._calls.clear()
+                self._voted.clear()
             case TextDelta(text):
                 self._words = (self._words + text)[-_KEPT:]
             case ToolStart(tool, arguments):
@@ -206,6 +210,7 @@ class Progress:
         match event_of(promise):
             case TurnEnd() as turn:
                 self._begin("")
+                self._voted.clear()
                 self.say(*self._turn_lines(turn, promise))
             case ToolEnd(tool=tool, arguments=arguments):
                 called = wording.call(tool, arguments)
@@ -214,8 +219,20 @@ class Progress:
                 self.say(_step_line(promise, called))
             case CheckEnd(check=check):
                 self.say(_check_line(promise, check))
+            case _ if is_vote(promise):
+                self._show_vote(promise)
             case _ if not _is_note(promise):
                 self.say(_step_line(promise, promise.key))
+
+    def _show_vote(self, promise: Promise) -> None:
+        """Tell that a member has voted, and what; the region tells who has so far."""
+        name = name_in(promise.key)
+        label = name if name == JUDGE else f"vote of {name}"
+        said = wording.short(words_of(promise), 160)
+        self.say(_step_line(promise, label, f"  {said}" if said else ""))
+        is_settled = promise.state is PromiseState.RESOLVED and name != JUDGE
+        if is_settled and in_generation(promise.key).count("/") == 1:  # not of a panel of judges
+            self._voted.append(name)
 
     def _begin(self, doing: str) -> None:
         self._doing, self._since, self._words = doing, self._clock.now_ms(), ""
@@ -288,6 +305,8 @@ class Progress:
             _indented(Text(wording.short(wording.passed_over(each), 200), "yellow"))
             for each in turn.passed_over
         ]
+        if (panel := panel_of(promise)) is not None:
+            passed += map(_indented, panel_lines(panel, 200))
         said = wording.short(turn.text, 200)
         is_last = not turn.calls  # then its words are the answer, printed in full
         if turn.invalid and is_last:
@@ -302,6 +321,8 @@ class Progress:
     def _region(self) -> RenderableType:
         """Return what stands below the lines just now; called by the display's own thread."""
         doing = ", ".join(list(self._calls)) or self._doing or f"turn {self._totals.turns + 1}"
+        if self._voted:
+            doing += f" · {', '.join(list(self._voted))} voted"
         since = (self._clock.now_ms() - self._since) // 1000
         elapsed = f" · {since} s" if since >= 2 else ""
         spinner = Spinner("dots", Text(wording.short(doing, 200) + elapsed, "dim"), style="dim")
@@ -342,10 +363,10 @@ def _attempt_line(name: str, kind: Kind, attempt: Mapping[str, Any]) -> Renderab
     return _indented(line.append(f"  {error}; again after {waited}", "dim"))
 
 
-def _step_line(promise: Promise, called: str) -> RenderableType:
+def _step_line(promise: Promise, called: str, gave: str = "") -> RenderableType:
     """Return a line for a step: what was called, whether it went well, and how long it took."""
     word = (WORDS[promise.state], STATE_STYLES[promise.state])
-    line = Text.assemble(f"{called}  ", word, f"  {wording.took(promise)}")
+    line = Text.assemble(f"{called}  ", word, f"  {wording.took(promise)}", (gave, "dim"))
     if promise.error:
         failure = decode_failure(promise)
         if at := line_of(failure):  # first, since what is too long for the terminal is cut

@@ -152,7 +152,7 @@ class Reading:
 def _remarks(promise: Promise, width: int) -> Iterator[Text]:
     """Yield what is to be said of a reply: that it is none, and how sure it is."""
     if (panel := panel_of(promise)) is not None:
-        yield from _panel(panel, width)
+        yield from panel_lines(panel, width)
     if _is_reply(promise) and (wrong := invalid_of(promise)):
         yield Text(wording.short(f"not what was asked for: {wrong}", width), "yellow")
     if (sure := confidence_of(promise)) is not None:
@@ -165,7 +165,7 @@ def _is_reply(promise: Promise) -> bool:
     return promise.name in MODEL_CALLS or is_vote(promise)
 
 
-def _panel(panel: PanelRow, width: int) -> Iterator[Text]:
+def panel_lines(panel: PanelRow, width: int) -> Iterator[Text]:
     """Yield how the votes of a panel were merged, who said otherwise, and who is missing."""
     yield Text(wording.short(f"{panel.merge}: {panel.why}", width), "dim")
     others = [name for name, agrees in panel.votes.items() if not agrees]

@@ -351,7 +351,7 @@ class Context:
         return self.execution.journal.newest_in(self._scope.key) > self.task_state.seq
 
     def recorded_names(self) -> list[str]:
-        """Return the names of what the journal has right in this scope, and nobody has taken."""
+        """Return the names of operations right in this scope of which nobody has taken all."""
         return self.execution.journal.names_in(self._scope.key)
 
     def inside(self, key: Key) -> "Context":

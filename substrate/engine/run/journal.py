@@ -74,12 +74,16 @@ class Journal:
         return self._rows.get(key)
 
     def names_in(self, scope: str) -> list[str]:
-        """Return the names of the records right in a scope that the code has not asked for yet."""
+        """Return the names of what the code has not asked for yet of a scope's own operations.
+
+        One has a record of its own, or records inside of it, or both.
+        """
         if scope not in self._scopes:
             return []
         inside = f"{scope}/"
-        found = (row for key, row in self._rows.items() if key.startswith(inside))
-        return list(dict.fromkeys(row.name for row in found if "/" not in row.key[len(inside) :]))
+        rests = (key[len(inside) :] for key in self._rows if key.startswith(inside))
+        own = (rest.partition("/")[0] for rest in rests)
+        return list(dict.fromkeys(part.rpartition(".")[0] for part in own))
 
     def put_back(self, promise: Promise) -> None:
         """Keep a record that was taken, so that its key can be asked for again."""

@@ -72,8 +72,8 @@ class Mark:
     __slots__ = ("rung", "wake_version")
 
     def __init__(self, execution: Execution) -> None:
-        self.rung = execution.aside.rung
-        self.wake_version = execution.wakeups.wake_version
+        self.rung: int = execution.aside.rung
+        self.wake_version: int = execution.wakeups.wake_version
 
 
 async def wait_for_news(execution: Execution, mark: Mark) -> None:

@@ -25,6 +25,8 @@ ONE_BY_ONE = (
     "tests/test_crash_voted.py",
     "tests/test_crash_deferred.py",
     "tests/test_crash_everything.py",
+    "tests/test_crash_desk.py",
+    "tests/test_crash_talk.py",
     "tests/test_torture.py",
     "tests/test_engine_model.py",
     "tests/test_types.py",

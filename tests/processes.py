@@ -15,7 +15,7 @@ PROCESSES.set_forkserver_preload(
         *("concurrent.futures.thread", "substrate.store.postgres", "substrate.store.sqlite"),
         *("skills.sql", "substrate.agent.turn", "substrate.models.providers.anthropic.client"),
         *("tests.advised", "tests.analyst", "tests.crew", "tests.desk", "tests.everything"),
-        *("tests.interventions", "tests.late", "tests.payer", "tests.test_queue"),
+        *("tests.interventions", "tests.late", "tests.payer", "tests.talking", "tests.test_queue"),
         *("tests.torture.family", "tests.torture.scopes"),
         "tests.frozen",
     ]

@@ -73,6 +73,32 @@ def test_driven_alone_once_it_is_suspect():
     assert fleet.dead == {"guilty": 4}
 
 
+@pytest.mark.parametrize("beside", [["run"], ["run", "run#sibling.0"], ["run#guilty.0#own.0"]])
+def test_in_its_own_tree(beside: Sequence[str]):
+    """One that was among runs of its own tree alone before it became a suspect is dead after three.
+
+    So a child that kills its workers three times is dead, whether or not its parent was there.
+    """
+    fleet = Fleet()
+    for _ in range(2):
+        fleet.die("run#guilty.0", *beside)
+    for id_ in beside:  # those that are driven come on, or wait
+        fleet.settle(id_)
+    fleet.die("run#guilty.0")
+    assert fleet.dead == {"run#guilty.0": MAX_CRASHES}
+
+
+def test_in_its_own_tree_beside_a_stranger():
+    """A run of another tree may as well have done it: the first crash proves less."""
+    fleet = Fleet()
+    fleet.die("run#guilty.0", "run", "other")
+    fleet.die("run#guilty.0")
+    fleet.die("run#guilty.0")
+    assert fleet.dead == {}
+    fleet.die("run#guilty.0")
+    assert fleet.dead == {"run#guilty.0": MAX_CRASHES + 1}
+
+
 def test_the_only_suspect():
     """Never alone, but always the only suspect, it is dead after seven."""
     fleet = Fleet()

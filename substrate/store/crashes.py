@@ -8,7 +8,9 @@ So a crash proves little, and a run is declared dead only on evidence that grows
   can, and the crash of a worker that had nothing else is a proof against that run.
 - When other workers die too, without this run, something else kills workers, too: a storm, a bad
   deploy, want of memory. Each such loss allows the run one more crash, and so does a first crash
-  among others: a run is dead when it crashes more often than the rest.
+  among runs of other trees: a run is dead when it crashes more often than the rest. Runs of its own
+  tree, such as a parent that waits for it, are no rest: the tree is to blame in any case, and its
+  member that is driven alone at the third crash is known.
 - Crashes among others prove less: where no other suspect was there, twice as many are needed. After
   `MAX_ANYWAY` a run that has got nowhere is dead whatever else happens.
 
@@ -24,7 +26,7 @@ from typing import Any, Self
 from substrate.store import refusals
 from substrate.store.broken import Stuck
 from substrate.values.errors import CheckpointRefused
-from substrate.values.ids import RunId
+from substrate.values.ids import RunId, root_of
 from substrate.values.records import JsonText, OnDead, RunStatus
 
 MAX_CRASHES = 3
@@ -99,7 +101,7 @@ class LostRun:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A dead worker: how many runs it had, how many of them suspects, and whether these were all.
+    """A dead worker: its runs, their trees, how many were suspects, and whether these were all.
 
     They were not where somebody has struck the worker off before; then it is counted already.
 
@@ -112,11 +114,18 @@ class Loss:
     suspects: int
     is_whole: bool
     losses: int = 0
+    trees: int = 0
 
     @classmethod
     def of(cls, lost: Sequence[LostRun], *, is_whole: bool) -> Self:
         """Return the loss of a worker that had these runs."""
-        return cls(len(lost), sum(run.is_suspect for run in lost), is_whole)
+        trees = len({root_of(run.id) for run in lost})
+        return cls(len(lost), sum(run.is_suspect for run in lost), is_whole, trees=trees)
+
+    @property
+    def is_of_one_tree(self) -> bool:
+        """Whether all that the worker had was of one tree."""
+        return self.is_whole and self.trees == 1
 
     def company_of(self, run: LostRun) -> Company:
         """Return beside whom a run was."""
@@ -153,8 +162,8 @@ def after_crash(run: LostRun, loss: Loss, now: int) -> AfterCrash:
     company = loss.company_of(run)
     if run.crashes:
         seen = min(run.losses_seen, loss.losses) + loss.is_whole
-    else:  # a first crash among others says as little of it as one elsewhere, and counts as one
-        seen = loss.losses - (company is Company.CROWD)
+    else:  # a first crash among strangers says as little of it as one elsewhere: it counts as one
+        seen = loss.losses - (company is Company.CROWD and not loss.is_of_one_tree)
     if crashes >= _allowed(company, max(loss.losses - seen, 0)):
         status = RunStatus.PAUSED if run.on_dead is OnDead.WAIT else RunStatus.DEAD
         return AfterCrash(crashes, seen, status, error=refusals.dead_error(crashes))

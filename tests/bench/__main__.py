@@ -15,7 +15,8 @@ from statistics import median, quantiles
 
 from substrate import Client, WorkerOptions
 from substrate.store.connect import open_store
-from tests.bench import floor
+from tests.bench import agents, floor
+from tests.bench.line import Line
 from tests.bench.workloads import (
     Gate,
     Timed,
@@ -48,15 +49,6 @@ class Bench:
     size: Callable[[], int]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the table: what was measured, what came out, and the target."""
-
-    what: str
-    measured: str
-    target: str
-
-
 async def measure(bench: Bench) -> list[Line]:
     """Measure everything on one store, floor and engine in turn."""
     store = Timed(await open_store(bench.url))
@@ -75,7 +67,7 @@ async def measure(bench: Bench) -> list[Line]:
     for steps, target in ((1_000, "< 20 ms"), (10_000, "< 150 ms")):
         lines.append(await resumed(client, steps, target))
     await store.close()
-    return lines
+    return [*lines, *await agents.lines(bench.url)]
 
 
 async def finish(client: Client, id: str, function: object, *args: object) -> float:

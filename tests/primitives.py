@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from substrate import Client, RunStatus
-from substrate.store.memory_rows import Look
+from substrate.store.memory_rows import Look, Query
 from substrate.store.store import Store
 from substrate.values.codec import decode, encode
 from substrate.values.gates import Decision, GateState, Rule, RuleVerdict, code_of
@@ -153,6 +153,10 @@ async def keep(store: Store) -> None:
     space = Space("", SPACE)
     assert (await memory.counter(space)).last_n > len(KEPT)
     assert [each.space for each in await memory.counters("acme")] == [space]
+    found = await memory.rank(Query(space, ["one", "two"], TABLES, 2**53 - 1, 1, 2.0, 9))
+    assert [score.doc for score in found] == []
+    assert await memory.rank(Query(space, ["one", "two"], TABLES, 1, 1, 2.0, 9))
+    assert await memory.rows(Look(space, "facts", {}, {"doc": range(99), "subject_key": ["a"]}))
     for table in TABLES:
         assert await memory.rows(Look(space, table, {}))
         assert not await memory.rows(Look(space, table, {}, as_of=0, known_at=0))

@@ -10,7 +10,7 @@ import pytest
 from substrate.store.backend import HeartbeatConnection
 from substrate.store.gates import Gates
 from substrate.store.memory import Memories
-from substrate.store.memory_rows import Look
+from substrate.store.memory_rows import Look, Query
 from substrate.store.store import Store
 from substrate.testing import Side, kill_at_commit
 from substrate.testing.crash import PART_READS, READS, KillingHeartbeat
@@ -96,6 +96,7 @@ async def test_what_reads_memory_commits_nothing(store_url):
     arguments: dict[str, tuple[Any, ...]] = {
         "counter": (space,),
         "counters": ("acme",),
+        "rank": (Query(space, ["a"], ["facts"], 1, 1, 1.0, 8),),
         "rows": (Look(space, "facts", {}),),
     }
     assert arguments.keys() == PART_READS["memory"]

@@ -8,7 +8,7 @@ Nothing is overwritten. Each change has a number of its namespace, so any answer
 was known when it was given, and from where.
 """
 
-from substrate.memory.shown import Fact, Link, Note
+from substrate.memory.shown import Fact, Hit, Link, Note, Reached
 from substrate.values.memory import Trust
 
-__all__ = ["Fact", "Link", "Note", "Trust"]
+__all__ = ["Fact", "Hit", "Link", "Note", "Reached", "Trust"]

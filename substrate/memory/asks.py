@@ -5,12 +5,13 @@ milliseconds, and what was left to a default is null.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from substrate.memory.canonical import as_predicate, folded
 from substrate.memory.notes import LONGEST
+from substrate.memory.recall import KINDS
 from substrate.values.clock import to_ms
 from substrate.values.codec import encode
 from substrate.values.errors import Misuse
@@ -129,6 +130,13 @@ def policy(value: object) -> str:
     if not isinstance(value, str) or value not in set(Policy):
         raise Misuse(f"policy={value!r} is none; use {' or '.join(map(repr, map(str, Policy)))}")
     return Policy(value).value
+
+
+def kinds(given: Sequence[str]) -> list[str]:
+    """Return what is looked for, or raise `Misuse`."""
+    if isinstance(given, str) or not given or not set(given) <= KINDS.keys():
+        raise Misuse(f"kinds={given!r:.200} are none; give some of {', '.join(map(repr, KINDS))}")
+    return list(given)
 
 
 def version(value: object) -> int:

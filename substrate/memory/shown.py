@@ -91,7 +91,41 @@ class Link:
     trust: Trust
 
 
-Shown = Note | Fact | Link
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """What a question has found, and why."""
+
+    #: The id of its row.
+    id: str
+    #: `note`, `fact` or `said`.
+    kind: str
+    #: What it says; of a long text, the part around the first word that was found.
+    text: str
+    #: How much the words that were found tell, by BM25.
+    score: float
+    #: Those words, as the index has them.
+    words: tuple[str, ...]
+    #: When it was written.
+    recorded_at: datetime
+    #: The promise that said so.
+    source: str
+    #: Whose word it is.
+    trust: Trust
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What a walk has reached."""
+
+    #: Its name, as the link has it.
+    name: str
+    #: How many links away it is.
+    distance: int
+    #: The link by which it was reached first.
+    link: Link
+
+
+Shown = Note | Fact | Link | Hit
 
 
 def notes_json(rows: Sequence[NoteRow]) -> list[dict[str, Any]]:
@@ -147,6 +181,16 @@ def fact_of(record: Mapping[str, Any]) -> Fact:
 def link_of(record: Mapping[str, Any]) -> Link:
     """Return a link as it was recorded."""
     return Link(**_read(record))
+
+
+def hit_of(record: Mapping[str, Any]) -> Hit:
+    """Return a hit as it was recorded."""
+    return Hit(**_read(record) | {"words": tuple(record["words"])})
+
+
+def reached_of(record: Mapping[str, Any]) -> Reached:
+    """Return what a walk has reached, as it was recorded."""
+    return Reached(record["name"], record["distance"], link_of(record["link"]))
 
 
 def _by_doc(rows: Sequence[T]) -> list[list[T]]:

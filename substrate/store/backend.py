@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from substrate.store.broken import Stuck
 from substrate.store.ledger import MemoryWrite
-from substrate.store.memory_rows import Look
+from substrate.store.memory_rows import Look, Query, Score
 from substrate.store.rows import Claimed, Row
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock
@@ -236,6 +236,8 @@ class Memory(Protocol):
     ) -> Answer[Sequence[Counter]]: ...
 
     def read_rows(self, db: Any, look: Look, /) -> Answer[Sequence[MemoryRow]]: ...
+
+    def rank(self, db: Any, query: Query, /) -> Answer[Sequence[Score]]: ...
 
 
 class Promises(Protocol):

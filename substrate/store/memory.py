@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from substrate.store import sql
 from substrate.store.backend import Backend
 from substrate.store.ledger import MemoryWrite
-from substrate.store.memory_rows import Look
+from substrate.store.memory_rows import Look, Query, Score
 from substrate.store.uncancelled import to_its_end
 from substrate.values.errors import CheckpointRefused, StoreError
 from substrate.values.memory import Counter, Row, Space
@@ -110,6 +110,10 @@ class Memories:
     async def rows(self, look: Look) -> Sequence[Row]:
         """Return rows of one table, in order of their numbers."""
         return await self._db.scan(self._sql.read_rows, look)
+
+    async def rank(self, query: Query) -> Sequence[Score]:
+        """Return the texts in which most is told by the words asked for, the best first."""
+        return await self._db.scan(self._sql.rank, query)
 
 
 def _tell(batch: Sequence[_Waiting], error: BaseException) -> None:

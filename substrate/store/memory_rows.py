@@ -4,7 +4,8 @@ Each table has the columns of a `Stamp` and the fields of its own row, under the
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from math import log
 from typing import Any
 
 from substrate.store.rows import Row as Found
@@ -134,6 +135,8 @@ class Look:
     table: str
     #: Columns and their values, of which all must be equal.
     where: Mapping[str, Any]
+    #: Columns, and the values of which each must have one.
+    among: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     #: As of which number; None: whatever has been written, gone or not.
     as_of: int | None = None
     #: As it was known at this moment, in ms.
@@ -141,6 +144,41 @@ class Look:
     #: When it has to be true, in ms; None: whenever. Of facts and links.
     at: int | None = None
     limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which texts of a namespace are looked for."""
+
+    space: Space
+    #: Words as the index has them.
+    terms: Sequence[str]
+    #: In which tables.
+    tables: Sequence[str]
+    #: As of which number.
+    as_of: int
+    #: How many texts the namespace has, and of how many words one is.
+    docs: int
+    average: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How well a text answers a query."""
+
+    table: str
+    doc: int
+    score: float
+
+
+def weights(query: Query, counts: Mapping[str, int]) -> Mapping[str, float]:
+    """Return how much each word tells that stands in so many texts: the rarer, the more."""
+    return {
+        term: log(1 + (max(query.docs - count, 0) + 0.5) / (count + 0.5))
+        for term in query.terms
+        if (count := counts.get(term, 0))
+    }
 
 
 def space_of(space: Space) -> dict[str, Any]:

@@ -58,7 +58,7 @@ READS = frozenset(
 
 PART_READS = {
     "gates": frozenset({"get", "pending", "of_tree", "by_code", "rules"}),
-    "memory": frozenset({"counter", "counters", "rows"}),
+    "memory": frozenset({"counter", "counters", "rank", "rows"}),
 }
 """The same for the parts of a store: `Store.gates` and `Store.memory`."""
 

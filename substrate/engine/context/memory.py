@@ -8,50 +8,64 @@
   since.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+from substrate.engine.context.memory_step import (
+    UNDO,
+    Find,
+    When,
+    in_flight,
+    keep,
+    look_up,
+    outcome_of,
+)
 from substrate.engine.context.operation_types import Operation
 from substrate.engine.context.pending import Pending
 from substrate.engine.context.scope import Scope
-from substrate.engine.failure import Raised, encode_failure, error_of, failure_of
 from substrate.engine.function.function import Durable
-from substrate.engine.run.execution import Execution
 from substrate.engine.run.mismatch import RequestedCall
-from substrate.engine.step.undo import Undo
 from substrate.memory import asks
 from substrate.memory.canonical import folded
-from substrate.memory.outcome import Refusal, Request
+from substrate.memory.recall import Recall, find
 from substrate.memory.shown import (
     Fact,
+    Hit,
     Link,
     Note,
+    Reached,
     fact_of,
     facts_json,
+    hit_of,
     link_of,
     links_json,
     note_of,
     notes_json,
+    reached_of,
 )
-from substrate.memory.writes import TAKE_BACK, decided, wanted_by
-from substrate.store.ledger import Ledger, MemoryWrite
+from substrate.memory.walk import DEEPEST, Walk, walk
+from substrate.memory.writes import TAKE_BACK
+from substrate.store.memory import Memories
 from substrate.store.memory_rows import Look
-from substrate.store.transaction import TX_LIMIT
-from substrate.values.codec import decode, encode
-from substrate.values.errors import CheckpointRefused, Failure, MemoryRefused, NoteChanged, Paused
+from substrate.values.codec import encode
+from substrate.values.errors import Misuse
 from substrate.values.memory import FactRow, LinkRow, NoteRow, Policy, Space, Trust
-from substrate.values.records import Effect, Fence, JsonText, Kind, Promise, PromiseState
+from substrate.values.number import check_count
+from substrate.values.records import Effect, JsonText, Kind, Promise
 
 T = TypeVar("T")
 
 Known = int | datetime
 """As of what: a number of the namespace, or a moment at which it was known."""
 
+Direction = Literal["out", "in", "both"]
+"""Which way links are followed: from a to b, from b to a, or both."""
+
 _ANYTHING: Any = object()
-_UNDO = Undo("memory.take_back", 1, {}, TX_LIMIT.total_seconds())
+_MOST_REACHED = 500
 
 
 class Memory:
@@ -355,17 +369,115 @@ class Memory:
         said = {"text": asks.text(text), "speaker": asks.check_name(speaker, "speaker")}
         return self._write("say", {**said, "trust": self._trust.value}, _id)
 
+    def recall(
+        self,
+        question: str,
+        k: int = 8,
+        *,
+        kinds: Sequence[Literal["note", "fact", "said"]] = ("note", "fact", "said"),
+        at: datetime | Literal["any"] | None = None,
+        as_of: int | None = None,
+    ) -> Operation[list[Hit]]:
+        """Return what the namespace has about a question, the best first, by full text.
+
+        The words of the question are joined by "or", and rank by BM25; there is no language of
+        queries, and no text can break one. Each hit has the words that it was found by.
+
+        Args:
+            question: Up to 16 KB, of which the first 32 words are looked for.
+            k: How many hits at most, up to 100.
+            kinds: Of which kinds.
+            at: Facts that are true at this moment; now, if not told otherwise. ``any``: whenever.
+            as_of: As it was known at this number of the namespace.
+
+        Example:
+            >>> @durable
+            ... async def ask(ctx: Context) -> list[str]:
+            ...     memory = ctx.memory("acme/anna")
+            ...     await memory.remember("Anna", "prefers", "tea without sugar")
+            ...     await memory.write_note("trips", "The harbour of Kiel was full of ships.")
+            ...     return [hit.text for hit in await memory.recall("Which ships? (in harbours)")]
+            >>> await drive(ask)
+            ['trips: The harbour of Kiel was full of ships.']
+        """
+        asked_for = asks.text(question, "question", asks.LONGEST_VALUE)
+        check_count("k", k, 100)
+        ask = {"question": asked_for, "k": k, "kinds": asks.kinds(kinds), "at": _at(at)}
+
+        async def search(memory: Memories, when: When) -> Any:
+            looked_for = Recall(self._space, asked_for, k, kinds, when.at)
+            return await find(memory, looked_for, when.counter, when.n)
+
+        return self._find("recall", {**ask, **_known(as_of)}, search, partial(_each, hit_of))
+
+    def walk(
+        self,
+        start: str,
+        depth: int = 2,
+        *,
+        rel: str | None = None,
+        direction: Direction = "both",
+        at: datetime | Literal["any"] | None = None,
+        as_of: int | None = None,
+    ) -> Operation[list[Reached]]:
+        """Return what links lead to from a thing, the nearest first, 500 things at most.
+
+        Args:
+            start: From where; it is not among what is returned.
+            depth: Over how many links at most, up to 8.
+            rel: Over links of this kind only.
+            direction: ``out`` from a to b, ``in`` from b to a, or ``both``.
+            at: Links that are true at this moment; now, if not told otherwise. ``any``: whenever.
+            as_of: As it was known at this number of the namespace.
+        """
+        ask = {"start": asks.check_name(start, "start"), **_way(depth, rel, direction, at)}
+        return self._walk("walk", {**ask, **_known(as_of)})
+
+    def path(
+        self,
+        start: str,
+        to: str,
+        depth: int = 6,
+        *,
+        rel: str | None = None,
+        direction: Direction = "both",
+        at: datetime | Literal["any"] | None = None,
+        as_of: int | None = None,
+    ) -> Operation[list[Reached]]:
+        """Return a shortest way over links from one thing to another; an empty list: there is none.
+
+        Args:
+            start: From where.
+            to: Whereto: the last step.
+            depth: Over how many links at most, up to 8.
+            rel: Over links of this kind only.
+            direction: ``out`` from a to b, ``in`` from b to a, or ``both``.
+            at: Links that are true at this moment; now, if not told otherwise. ``any``: whenever.
+            as_of: As it was known at this number of the namespace.
+        """
+        ends = {"start": asks.check_name(start, "start"), "to": asks.check_name(to, "to")}
+        return self._walk("path", {**ends, **_way(depth, rel, direction, at), **_known(as_of)})
+
+    def _walk(self, name: str, ask: Mapping[str, Any]) -> Operation[list[Reached]]:
+        way = {each: ask.get(each) for each in ("start", "depth", "direction", "rel", "to")}
+
+        async def reach(memory: Memories, when: When) -> Any:
+            asked = Walk(self._space, **way, at=when.at, limit=_MOST_REACHED)  # type: ignore[arg-type]
+            return await walk(memory, asked, when.n)
+
+        return self._find(name, ask, reach, partial(_each, reached_of))
+
     def _write(self, name: str, ask: Mapping[str, Any], read: Callable[[Any], T]) -> Operation[T]:
         asked = self._asked(name, ask)
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
             promise = replace(self._scope.new_promise(asked), effect=Effect.TRANSACTIONAL)
-            return _in_flight(
+            return in_flight(
                 self._scope.execution,
-                lambda: _keep(self._scope.execution, promise, self._space, undo=self._undo),
+                lambda: keep(self._scope.execution, promise, self._space, undo=self._undo),
             )
 
-        return Pending(self._scope, asked, live, partial(_outcome, read))
+        return Pending(self._scope, asked, live, partial(outcome_of, read))
 
     def _read(
         self,
@@ -375,115 +487,27 @@ class Memory:
         as_json: Callable[[Sequence[Any]], Any],
         read: Callable[[Any], T],
     ) -> Operation[T]:
+        async def find(memory: Memories, when: When) -> Any:
+            bounded = replace(look, as_of=when.n, known_at=when.known_at, at=when.at)
+            return as_json(await memory.rows(bounded))
+
+        return self._find(name, ask, find, read)
+
+    def _find(
+        self, name: str, ask: Mapping[str, Any], find: Find, read: Callable[[Any], T]
+    ) -> Operation[T]:
         asked = self._asked(name, ask)
 
         def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
             promise = replace(self._scope.new_promise(asked), effect=Effect.PURE)
             execution = self._scope.execution
-            when = replace(look, **_when(ask, execution.now_ms))
-            return _in_flight(execution, lambda: _look(execution, promise, when, as_json))
+            return in_flight(execution, lambda: look_up(execution, promise, self._space, ask, find))
 
-        return Pending(self._scope, asked, live, partial(_outcome, read))
+        return Pending(self._scope, asked, live, partial(outcome_of, read))
 
     def _asked(self, name: str, ask: Mapping[str, Any]) -> RequestedCall:
         shown = JsonText(encode({"namespace": self._space.ns, **ask}))
         return RequestedCall(self._scope.next_key(name), Kind.STEP, name, shown)
-
-
-async def _in_flight(execution: Execution, work: Callable[[], Awaitable[Promise]]) -> Promise:
-    """Do the work of a step: a run that is let go waits until it is done."""
-    await execution.lifecycle.begin_step()
-    try:
-        return await work()
-    finally:
-        execution.lifecycle.end_step()
-
-
-async def _keep(execution: Execution, promise: Promise, space: Space, *, undo: bool) -> Promise:
-    """Commit a write together with its promise; return the promise's row."""
-    if undo:
-        # Before the commit: if this task is cancelled during it, the row may exist all the same.
-        record = replace(_UNDO, arguments={"namespace": space.ns})
-        promise = replace(promise, undo=record.to_json())
-
-    def write_of(fence: Fence, masked: Promise) -> MemoryWrite:
-        # Of the record, in which secrets are hidden: so no table has what the journal has not.
-        ask = decode(masked.input or JsonText("{}"))
-        by = Request(masked.id, execution.now_ms)
-
-        def decide(ledger: Ledger) -> Promise:
-            return _decided(ledger, space, masked, ask, by)
-
-        return MemoryWrite(fence, masked, wanted_by(space, masked.name, ask), decide)
-
-    try:
-        return await execution.recorder.keep(promise, write_of)
-    except CheckpointRefused as error:
-        return await execution.recorder.write(
-            _rejected(promise, failure_of(error), execution.now_ms)
-        )
-
-
-def _decided(
-    ledger: Ledger, space: Space, promise: Promise, ask: Mapping[str, Any], by: Request
-) -> Promise:
-    """Return the promise with the outcome of its write."""
-    outcome = decided(ledger, space, promise.name, ask, by)
-    if isinstance(outcome, Refusal):
-        failure = Failure(outcome.type, outcome.message, dict(outcome.details))
-        return _rejected(promise, failure, by.now)
-    return replace(
-        promise,
-        state=PromiseState.RESOLVED,
-        value=JsonText(encode(outcome.record)),
-        settled_at=by.now,
-    )
-
-
-def _rejected(promise: Promise, failure: Failure, now: int) -> Promise:
-    """Return the promise of a write that has changed nothing, so that nothing is to be undone."""
-    return replace(
-        promise,
-        state=PromiseState.REJECTED,
-        error=encode_failure(failure),
-        settled_at=now,
-        undo=None,
-    )
-
-
-async def _look(
-    execution: Execution, promise: Promise, look: Look, as_json: Callable[[Sequence[Any]], Any]
-) -> Promise:
-    """Read, and commit what was found, and at which number."""
-    retry, memory = execution.access.retry_until_reachable, execution.services.store.memory
-    try:
-        counter = await retry(lambda: memory.counter(look.space))
-        # As of the number that is recorded: what is written meanwhile is not of this read.
-        n = counter.last_n if look.as_of is None else look.as_of
-        found = await retry(lambda: memory.rows(replace(look, as_of=n)))
-    except CheckpointRefused as error:  # a row that somebody else has written
-        execution.lifecycle.drain_and_raise(Paused(failure_of(error)))
-    value = {"n": n, "found": as_json(found)}
-    return await execution.recorder.write(
-        replace(
-            promise,
-            state=PromiseState.RESOLVED,
-            value=JsonText(encode(value)),
-            settled_at=execution.now_ms,
-        )
-    )
-
-
-def _outcome(read: Callable[[Any], T], promise: Promise) -> T | Raised[Exception]:
-    if promise.state is PromiseState.RESOLVED:
-        return read(decode(promise.value or JsonText("null")))
-    failure = Failure.from_json(decode(promise.error or JsonText("{}")))
-    details = failure.details if isinstance(failure.details, dict) else {}
-    if failure.type == NoteChanged.__name__ and "version" in details:
-        return Raised(NoteChanged(failure.message, details["version"], details["text"]))
-    if failure.type == MemoryRefused.__name__:
-        return Raised(MemoryRefused(failure.message))
-    return Raised(error_of(promise))
 
 
 def _known(as_of: Known | None) -> dict[str, Any]:
@@ -496,12 +520,14 @@ def _at(at: datetime | Literal["any"] | None) -> int | str | None:
     return "any" if at == "any" else asks.moment(at, "at")
 
 
-def _when(ask: Mapping[str, Any], now: int) -> dict[str, Any]:
-    """Return how a look is bounded in time."""
-    bounds = {name: ask[name] for name in ("as_of", "known_at") if name in ask}
-    if "at" in ask:
-        bounds["at"] = {"any": None, None: now}.get(ask["at"], ask["at"])
-    return bounds
+def _way(
+    depth: int, rel: str | None, direction: str, at: datetime | Literal["any"] | None
+) -> dict[str, Any]:
+    check_count("depth", depth, DEEPEST)
+    if direction not in ("out", "in", "both"):
+        raise Misuse(f"direction={direction!r} is none; use 'out', 'in' or 'both'")
+    rel = None if rel is None else asks.check_predicate(rel, "rel")
+    return {"depth": depth, "rel": rel, "direction": direction, "at": _at(at)}
 
 
 def _each(read: Callable[[Any], T], value: Any) -> list[T]:
@@ -530,5 +556,5 @@ async def _taken_back(ctx: Any, namespace: str, result: Any) -> bool:
     return await memory._write(TAKE_BACK, result["touched"], _is_undone)  # noqa: SLF001 - as its own
 
 
-OWN_UNDO: Durable[..., Any] = Durable(_taken_back, _UNDO.name, _UNDO.version)
+OWN_UNDO: Durable[..., Any] = Durable(_taken_back, UNDO.name, UNDO.version)
 """What undoes a write of memory. No function of a user can have its name."""

@@ -23,6 +23,8 @@ from substrate.store.memory_rows import (
     SPACE_COLUMNS,
     TERM_TYPES,
     Look,
+    Query,
+    Score,
     Table,
     answers_to,
     by_table,
@@ -31,6 +33,7 @@ from substrate.store.memory_rows import (
     posting_parameters,
     row_of,
     space_of,
+    weights,
 )
 from substrate.store.postgres.fenced_commit import write_batch
 from substrate.store.postgres.session import Cursor
@@ -262,16 +265,25 @@ async def read_rows(db: Cursor, look: Look) -> Sequence[Row]:
     table = BY_NAME[look.table]
     given = space_of(look.space) | {f"own_{name}": value for name, value in look.where.items()}
     conditions = [_IN_SPACE, *(f"{name} = %(own_{name})s" for name in look.where)]
+    for name, values in look.among.items():
+        type_ = table.types[name]
+        conditions.append(f"{name} = ANY (%(among_{name})s::{type_}[])")
+        given[f"among_{name}"] = list(values)
     if look.as_of is not None:
         conditions.append(_KNOWN)
     if look.known_at is not None:
         conditions.append(_KNOWN_AT)
     if look.at is not None:
         conditions.append(_TRUE)
+    # By itself first: in the order of an index by numbers it would look through them all.
     statement = f"""
-SELECT {table.read}
-  FROM {table.name}
- WHERE {" AND ".join(conditions)}
+WITH found AS MATERIALIZED (
+    SELECT {table.read}
+      FROM {table.name}
+     WHERE {" AND ".join(conditions)}
+)
+SELECT *
+  FROM found
  ORDER BY n
  LIMIT %(limit)s
 """
@@ -279,3 +291,40 @@ SELECT {table.read}
     asked["limit"] = look.limit
     found = await (await db.execute(statement, asked)).fetchall()
     return [row_of(table, row) for row in found]
+
+
+_COUNT_TERMS = f"""
+SELECT term, count(*)
+  FROM terms
+ WHERE {_IN_SPACE} AND term = ANY (%(terms)s::text[]) AND {_KNOWN}
+ GROUP BY term
+"""
+
+# BM25 with k1 = 1.2 and b = 0.75. Rounded, so that the order does not hang on that of the sums.
+_RANK = f"""
+SELECT source_table, doc,
+       round(sum(given.weight * tf::double precision * 2.2::double precision
+                 / (tf::double precision
+                    + 1.2::double precision
+                    * (0.25::double precision + 0.75::double precision
+                       * words::double precision / %(average)s::double precision)))::numeric, 6
+       ) AS score
+  FROM json_to_recordset(%(weights)s::json) AS given (asked text, weight double precision)
+  JOIN terms ON term = asked
+ WHERE {_IN_SPACE} AND {_KNOWN} AND source_table = ANY (%(tables)s::text[])
+ GROUP BY doc, source_table
+ ORDER BY score DESC, doc DESC, source_table
+ LIMIT %(limit)s
+"""
+
+
+async def rank(db: Cursor, query: Query) -> Sequence[Score]:
+    """Return the texts in which most is told by the words asked for, the best first."""
+    given: dict[str, Any] = space_of(query.space) | {"as_of": query.as_of}
+    asked = given | {"terms": list(query.terms)}
+    counts: dict[str, int] = dict(await (await db.execute(_COUNT_TERMS, asked)).fetchall())
+    told = [{"asked": term, "weight": weight} for term, weight in weights(query, counts).items()]
+    given |= {"weights": orjson.dumps(told).decode(), "average": query.average}
+    given |= {"tables": list(query.tables), "limit": query.limit}
+    found = await (await db.execute(_RANK, given)).fetchall()
+    return [Score(table, doc, float(score)) for table, doc, score in found]

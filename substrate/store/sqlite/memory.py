@@ -5,8 +5,10 @@ so a namespace needs no lock of its own here.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import apsw
+import orjson
 
 from substrate.store.blobs import offload
 from substrate.store.ledger import Ledger, MemoryWrite, Wanted
@@ -17,6 +19,8 @@ from substrate.store.memory_rows import (
     TABLES,
     TERM_TYPES,
     Look,
+    Query,
+    Score,
     Table,
     answers_to,
     by_table,
@@ -25,6 +29,7 @@ from substrate.store.memory_rows import (
     posting_parameters,
     row_of,
     space_of,
+    weights,
 )
 from substrate.store.sqlite.fenced_commit import write_checkpoint
 from substrate.values.memory import Counter, Row, Space
@@ -175,7 +180,8 @@ def read_counters(
     return [counter_of(row) for row in db.execute(_SELECT_NAMESPACES, asked)]
 
 
-_KNOWN = "n <= :as_of AND (gone_n IS NULL OR gone_n > :as_of)"
+# +n: what is asked for narrows more than the number does, which an index has in its order.
+_KNOWN = "+n <= :as_of AND (gone_n IS NULL OR gone_n > :as_of)"
 _KNOWN_AT = "recorded_at <= :known_at AND (gone_at IS NULL OR gone_at > :known_at)"
 _TRUE = "valid_from <= :at AND (valid_to IS NULL OR valid_to > :at)"
 
@@ -185,6 +191,9 @@ def read_rows(db: apsw.Connection, look: Look) -> Sequence[Row]:
     table = BY_NAME[look.table]
     given = space_of(look.space) | {f"own_{name}": value for name, value in look.where.items()}
     conditions = [_IN_SPACE, *(f"{name} = :own_{name}" for name in look.where)]
+    for name, values in look.among.items():
+        conditions.append(f"{name} IN (SELECT value FROM json_each(:among_{name}))")
+        given[f"among_{name}"] = orjson.dumps(list(values)).decode()
     if look.as_of is not None:
         conditions.append(_KNOWN)
     if look.known_at is not None:
@@ -195,9 +204,42 @@ def read_rows(db: apsw.Connection, look: Look) -> Sequence[Row]:
 SELECT {table.read}
   FROM {table.name}
  WHERE {" AND ".join(conditions)}
- ORDER BY n
+ ORDER BY +n
  LIMIT :limit
 """
     asked = given | {"as_of": look.as_of, "known_at": look.known_at, "at": look.at}
     asked["limit"] = look.limit
     return [row_of(table, row) for row in db.execute(statement, asked)]
+
+
+_COUNT_TERM = f"""
+SELECT count(*)
+  FROM terms
+ WHERE {_IN_SPACE} AND term = :term AND {_KNOWN}
+"""
+
+# BM25 with k1 = 1.2 and b = 0.75. Rounded, so that the order does not hang on that of the sums.
+_RANK = f"""
+SELECT source_table, doc,
+       round(sum(given.value * tf * 2.2
+                 / (tf + 1.2 * (0.25 + 0.75 * words / :average))), 6) AS score
+  FROM json_each(:weights) AS given
+ CROSS JOIN terms
+ WHERE {_IN_SPACE} AND term = given.key AND {_KNOWN}
+   AND source_table IN (SELECT value FROM json_each(:tables))
+ GROUP BY doc, source_table
+ ORDER BY score DESC, doc DESC, source_table
+ LIMIT :limit
+"""
+
+
+def rank(db: apsw.Connection, query: Query) -> Sequence[Score]:
+    """Return the texts in which most is told by the words asked for, the best first."""
+    given: dict[str, Any] = space_of(query.space) | {"as_of": query.as_of}
+    counts: dict[str, int] = {
+        term: db.execute(_COUNT_TERM, given | {"term": term}).fetchall()[0][0]  # type: ignore[misc]
+        for term in query.terms
+    }
+    given |= {"weights": orjson.dumps(weights(query, counts)).decode(), "average": query.average}
+    given |= {"tables": orjson.dumps(list(query.tables)).decode(), "limit": query.limit}
+    return [Score(*row) for row in db.execute(_RANK, given)]

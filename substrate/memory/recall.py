@@ -1,0 +1,129 @@
+"""Recall: the texts of a namespace that a question is about, by full text.
+
+The words of the question are joined by "or", and rank by BM25: a word that stands in few texts
+tells much. There is no language of queries, so nothing in a question can break one or change what
+is looked for. Of what is found only that counts which stood at the number, and was true at the
+moment. Texts that are worth the same come newest first, so the same rows give the same order.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from substrate.memory.text_index import text_of
+from substrate.memory.words import asked, counted
+from substrate.store.memory import Memories
+from substrate.store.memory_rows import Look, Query, Score
+from substrate.values.codec import decode, encode
+from substrate.values.memory import (
+    Counter,
+    FactRow,
+    LinkRow,
+    NoteRow,
+    Row,
+    SaidRow,
+    Space,
+    memory_id,
+)
+
+KINDS: Mapping[str, str] = {"note": "notes", "fact": "facts", "said": "history"}
+"""What can be found, and the table of each."""
+
+MOST_WORDS = 32
+"""Words of a question that are looked for: the first ones, each once."""
+
+_EXCERPT = 600  # characters of a long text that a hit has
+_LAST_LIMIT = 20_000  # texts that are ranked at most
+_PLACE = re.compile(r"\S+")
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """What is looked for."""
+
+    space: Space
+    question: str
+    k: int
+    kinds: Sequence[str]
+    #: When it has to be true, in ms; None: whenever.
+    at: int | None
+
+
+async def find(memory: Memories, recall: Recall, counter: Counter, as_of: int) -> list[Any]:
+    """Return what is found, as a journal keeps it, the best first."""
+    terms = asked(recall.question, MOST_WORDS)
+    if not terms or not counter.docs:
+        return []
+    tables = [KINDS[kind] for kind in recall.kinds]
+    average = max(counter.words / counter.docs, 1.0)
+    query = Query(recall.space, terms, tables, as_of, counter.docs, average, 2 * recall.k)
+    while True:
+        scores = await memory.rank(query)
+        rows = await _rows(memory, recall, scores, as_of)
+        hits = [
+            _hit(score, rows[score.table, score.doc], terms)
+            for score in scores
+            if (score.table, score.doc) in rows
+        ]
+        # What was ranked may be true no more; then the next ones count.
+        if len(hits) >= recall.k or len(scores) < query.limit or query.limit >= _LAST_LIMIT:
+            return hits[: recall.k]
+        query = replace(query, limit=4 * query.limit)
+
+
+async def _rows(
+    memory: Memories, recall: Recall, scores: Sequence[Score], as_of: int
+) -> Mapping[tuple[str, int], list[Row]]:
+    """Return the rows of the texts that stand and are true, by table and doc."""
+    found: dict[tuple[str, int], list[Row]] = {}
+    for table in {score.table for score in scores}:
+        docs = [score.doc for score in scores if score.table == table]
+        at = recall.at if table == FactRow.table else None
+        limit = 20 * len(docs)
+        look = Look(recall.space, table, {}, {"doc": docs}, as_of=as_of, at=at, limit=limit)
+        for row in await memory.rows(look):
+            found.setdefault((table, row.stamp.doc), []).append(row)
+    return found
+
+
+def _hit(score: Score, rows: Sequence[Row], terms: Sequence[str]) -> dict[str, Any]:
+    first = rows[0]
+    there = {} if isinstance(first, LinkRow) else counted(text_of(first))
+    found = [term for term in terms if term in there]
+    return {
+        "id": memory_id(first.stamp.space, first.stamp.n),
+        "kind": {table: kind for kind, table in KINDS.items()}[first.table],
+        "text": shown(first, found),
+        "score": score.score,
+        "words": found,
+        "recorded_at": first.stamp.recorded_at,
+        "source": first.stamp.source,
+        "trust": first.stamp.trust.value,
+    }
+
+
+def shown(row: Row, terms: Sequence[str] = ()) -> str:
+    """Return what a row says, in a line or an excerpt around the words asked for."""
+    match row:
+        case FactRow():
+            value = decode(row.object)
+            said = value if isinstance(value, str) else encode(value)
+            return f"{row.subject} {row.predicate}: {_around(said, terms)}"
+        case NoteRow():
+            return f"{row.name}: {_around(row.body or '', terms)}"
+        case SaidRow():
+            return f"{row.speaker}: {_around(row.body, terms)}"
+    return f"{row.a} {row.rel} {row.b}"
+
+
+def _around(text: str, terms: Sequence[str]) -> str:
+    if len(text) <= _EXCERPT:
+        return text
+    places = (
+        found for found in _PLACE.finditer(text) if not counted(found[0]).keys().isdisjoint(terms)
+    )
+    first = next(places, None)
+    start = max(0, (first.start() if first else 0) - _EXCERPT // 3)
+    cut = text[start : start + _EXCERPT]
+    return f"{'…' if start else ''}{cut}{'…' if start + _EXCERPT < len(text) else ''}"

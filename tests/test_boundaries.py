@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from substrate.store.backend import HeartbeatConnection
-from substrate.store.gates import Gates
 from substrate.store.memory import Memories
 from substrate.store.memory_rows import Look, Query
 from substrate.store.store import Store
@@ -112,15 +111,8 @@ async def test_what_reads_memory_commits_nothing(store_url):
             assert contents(db) == before
 
 
-def test_each_part_of_a_store_says_what_reads():
-    """A part of a store has no method but those that read, and those that are boundaries."""
-    assert methods_of(Gates) - PART_READS["gates"] == {
-        "open",
-        "settle",
-        "decide",
-        "add_rule",
-        "remove_rule",
-    }
+def test_each_method_of_memory_says_whether_it_reads():
+    """Memory has no method but those that read, and the one that is a boundary."""
     assert methods_of(Memories) - PART_READS["memory"] == {"write"}
 
 

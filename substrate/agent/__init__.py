@@ -24,6 +24,7 @@ sub-agents     `agent`, `delegate`, `outcome`; what one may use: `grant` is the 
                divides and reserves it, `spent` counts it
 handing over   `handoff`, `handoff_tool`, `handoff_taken`
 conversations  `conversation`; from one message to the next: `talk`; what people say: `inbox`
+memory         `memory_tools`; what is kept, and how it is found: `substrate.memory`
 panels         `panel`, `poll`, `votes`; what a panel is: `substrate.models.panel`
 =============  ====================================================================================
 """
@@ -40,6 +41,7 @@ from substrate.agent.delegate import delegate
 from substrate.agent.end import Advice, End, EndedBy, EndReason, Stop, Verdict
 from substrate.agent.handoff import handoff
 from substrate.agent.loop import Hooks, Turn, begin
+from substrate.agent.memory_tools import memory_tools
 from substrate.agent.notify import Notice, webhook
 from substrate.agent.outcome import Outcome
 from substrate.agent.policy import Escalation, Policy
@@ -111,6 +113,7 @@ __all__ = [
     "judge",
     "majority",
     "max_turns",
+    "memory_tools",
     "refused",
     "rubric",
     "schema",

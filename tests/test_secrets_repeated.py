@@ -186,14 +186,45 @@ def within(text: str) -> Iterator[str]:
         yield "".join(chr(int(each)) for each in run.split(", ")[:-1])
 
 
+EACH = 3
+
+
+def some_kinds(provider: str, words: str, place: int) -> Mapping[str, Answer]:
+    """Return each third way: over the places each one, and over the providers each at a place.
+
+    What hides a key reads texts, whoever has sent them; so a spelling in one way is tried with one
+    provider or two, while each provider is tried with every spelling and in every way.
+    """
+    first = (place + [*SETUPS].index(provider)) % EACH
+    return dict([*kinds(provider, words).items()][first::EACH])
+
+
+def test_each_kind_meets_each_spelling():
+    """Some provider is tried with each spelling in each way, and each provider with all of both."""
+    tried = {
+        (provider, place, kind)
+        for provider in SETUPS
+        for place in range(len(SPELLINGS))
+        for kind in some_kinds(provider, KEY, place)
+    }
+    ways = {provider: set(kinds(provider, KEY)) for provider in SETUPS}
+
+    pairs = {(place, kind) for place in range(len(SPELLINGS)) for kind in ways["openai"]}
+    assert {(place, kind) for _, place, kind in tried} == pairs
+    for provider in SETUPS:
+        theirs = {(place, kind) for each, place, kind in tried if each == provider}
+        assert {place for place, _ in theirs} == set(range(len(SPELLINGS)))
+        assert {kind for _, kind in theirs} == ways[provider]
+
+
 @pytest.mark.parametrize("provider", SETUPS)
 async def test_errors(monkeypatch, provider, record_property):
     """Whatever a server answers with the key in it, the error tells no piece of the key."""
     setup, tried = SETUPS[provider], 0
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "")
-    for spelling, spell in SPELLINGS.items():
+    for place, (spelling, spell) in enumerate(SPELLINGS.items()):
         words = spell(KEY)
-        answers = kinds(provider, words)
+        answers = some_kinds(provider, words, place)
         async with served(monkeypatch, provider, *answers.values()):
             monkeypatch.setenv(setup.key, KEY)
             for kind in answers:
@@ -201,7 +232,7 @@ async def test_errors(monkeypatch, provider, record_property):
                 tried += 1
                 assert pieces_of(words, told, PIECE + 8) == [], (spelling, kind, told)
                 assert pieces_of(KEY, told) == [], (spelling, kind, told)
-    assert tried == len(SPELLINGS) * len(kinds(provider, KEY))
+    assert tried >= len(SPELLINGS) * len(kinds(provider, KEY)) // EACH
     record_property("errors", tried)
 
 

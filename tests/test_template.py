@@ -60,14 +60,19 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Fork:
-    """Make forks of the template as it is on disk, edits included: of each kind one, and once."""
+    """Make forks of the template as it is on disk, edits included: of each kind one, and once.
+
+    Of a clone with what copier reads and no more: it clones that again for each.
+    """
     folder = tmp_path_factory.mktemp("forks")
+    kit = tmp_path_factory.mktemp("clone") / "kit"
+    make_kit(kit)
 
     @cache
     def make(name: str, answers: frozenset[tuple[str, str]]) -> Path:
         destination = folder / f"{len(list(folder.iterdir()))}" / name
         copier.run_copy(
-            str(KIT),
+            str(kit),
             destination,
             data=dict(answers),
             defaults=True,

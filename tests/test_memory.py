@@ -1,4 +1,7 @@
-"""What agents keep: written with its promise, never overwritten, known as of any number."""
+"""What agents keep: written with its promise, never overwritten, known as of any number.
+
+The room is `substrate.memory`.
+"""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

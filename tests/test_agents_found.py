@@ -101,7 +101,7 @@ def test_what_is_wrong_is_told_before_a_run(fork: Fork, other: str, told: str) -
 
     done = fork.do("run", "How many owls?", "--id", "refused")
 
-    assert (done.code, done.out) == (1, ""), done.err
+    assert (done.code, done.out) == (2, ""), done.err
     assert told in done.err
     assert "Traceback" not in done.err
 

@@ -244,7 +244,7 @@ def test_in_the_hooks(tmp_path, right, wrong, told):
 
     done = fork.do("run", "How many owls?")
 
-    assert done.code == 1
+    assert done.code == 2
     assert "error: agent/hooks.py:" in done.err
     assert told in done.err
     assert len(done.err.splitlines()) == 1

@@ -63,7 +63,7 @@ def test_broken(tmp_path, name, flags):
     if flags:  # what differs is how it is told, not what
         done = fork.do("runs", *flags)
         told = done.out + done.err
-        assert done.code == 1
+        assert done.code == 2
     else:
         with pytest.raises(DotenvBroken) as caught:
             load_dotenv(tmp_path)

@@ -126,7 +126,7 @@ def test_two_functions_of_one_name(fork):
 
     done = fork.do("run", OWLS)
 
-    assert (done.code, done.out) == (1, "")
+    assert (done.code, done.out) == (2, "")
     assert "there are two functions 'research', version 1: agent.jobs." in done.err
     assert "give one a name or a version of its own" in done.err
     assert "Traceback" not in done.err

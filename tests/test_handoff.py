@@ -215,7 +215,7 @@ def test_to_itself(fork: Fork) -> None:
 
     done = fork.do("run", "How many owls?")
 
-    assert done.code == 1
+    assert done.code == 2
     assert "`tools` has 'hand_over_to_own', which hands the conversation over to itself" in done.err
 
 

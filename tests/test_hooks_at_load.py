@@ -62,7 +62,7 @@ def test_it_is_told(fork, place, raised, told):
 
     done = fork.do("run", "How many owls?")
 
-    assert (done.code, done.out) == (1, ""), done.err
+    assert (done.code, done.out) == (2, ""), done.err
     assert re.search(r"^error: agent/hooks\.py:\d+: ", done.err, re.MULTILINE), done.err
     if "SystemExit" in told and "it ends the process while it is imported, with" in done.err:
         told, cure = "", "; leave that out, or put it under if __name__ == '__main__'"

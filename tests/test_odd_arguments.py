@@ -179,5 +179,5 @@ def test_a_hook_that_is_set_twice_is_told_with_the_line_in_force(tmp_path, last)
 
     done = fork.do("run", "How many owls?")
 
-    assert done.code == 1
+    assert done.code == 2
     assert f"agent/hooks.py:{line}: `stop` is the function answered" in done.err

@@ -79,5 +79,5 @@ def test_what_cannot_be(fork: Fork, hooks: str, told: str) -> None:
     fork.write("agent/hooks.py", f"{HOOKS}{PANEL}{hooks}\n")
     done = fork.do("run", "How many?", "--id", "refused")
 
-    assert (done.code, told in done.err, "hooks.py:" in done.err) == (1, True, True), done.err
+    assert (done.code, told in done.err, "hooks.py:" in done.err) == (2, True, True), done.err
     assert fork.do("runs").out.find("refused") == -1

@@ -141,7 +141,10 @@ def test_commands(tmp_path, monkeypatch, capsys, flags, record_property):
     try:
         for url in mistyped:
             monkeypatch.setenv("DATABASE_URL", url)
-            assert perform(Invocation.read("agent", ["ostinato", "runs", *flags])) == 1
+            assert perform(Invocation.read("agent", ["ostinato", "runs", *flags])) in (
+                1,
+                2,
+            )  # nobody answers there, or it is none
             assert not holds("".join(capsys.readouterr())), url
     finally:
         logging.getLogger("ostinato").setLevel(logging.NOTSET)
@@ -156,7 +159,7 @@ def test_in_a_process(tmp_path, flags):
 
     done = fork.do("run", "How many owls?", *flags, DATABASE_URL=url)
 
-    assert done.code == 1
+    assert done.code == 2
     assert "URL" in done.out + done.err
     assert not holds(done.out + done.err)
 

@@ -93,7 +93,7 @@ MOVES = {
     ),
     # The database
     "a URL that is none": Move(
-        ("runs",), 1, ("write sqlite:///",), setting=("DATABASE_URL", "runs.db")
+        ("runs",), 2, ("write sqlite:///",), setting=("DATABASE_URL", "runs.db")
     ),
     "a file that is no database": Move(
         ("runs",),
@@ -128,113 +128,113 @@ MOVES = {
     ),
     "a model that is none": Move(
         RUN,
-        1,
+        2,
         ("agent/hooks.py:", "provider one of"),
         hooks('Model("scripted:owls", script=script)', 'Model("claude")'),
     ),
     "a slip in the code": Move(
-        RUN, 1, ("agent/hooks.py:", "mend the line"), hooks("tools = [look]", "tools = [look")
+        RUN, 2, ("agent/hooks.py:", "mend the line"), hooks("tools = [look]", "tools = [look")
     ),
     "a package that is not installed": Move(
         RUN,
-        1,
+        2,
         ("No module named 'nopandas'", "install what it needs ("),
         hooks("import asyncio", "import nopandas, asyncio"),
     ),
     "a condition that is not called": Move(
         RUN,
-        1,
+        2,
         ("agent/hooks.py:", "any_of(answered(), max_turns(20))"),
         hooks("stop = any_of(answered(), max_turns(5))", "stop = answered"),
     ),
     "a tool without types": Move(
         RUN,
-        1,
+        2,
         ("agent/hooks.py:", "give the parameter 'what' a type"),
         hooks(LOOK, "async def look(what, *more) -> str:"),
     ),
     "a tool twice": Move(
-        RUN, 1, ("two called 'look'", "@tool(name=…)"), hooks(TOOLS, "tools = [look, look]")
+        RUN, 2, ("two called 'look'", "@tool(name=…)"), hooks(TOOLS, "tools = [look, look]")
     ),
     "a tool that is a call": Move(
-        RUN, 1, ("agent/hooks.py:",), hooks(TOOLS, 'tools = [look("x")]')
+        RUN, 2, ("agent/hooks.py:",), hooks(TOOLS, 'tools = [look("x")]')
     ),
     "a mistyped provider": Move(
         RUN,
-        1,
+        2,
         ("agent/hooks.py:36", "no provider 'antropic'; did you mean 'anthropic'?"),
         hooks('Model("scripted:owls", script=script)', 'Model("antropic:claude-sonnet-5-5")'),
     ),
     "a list of strings": Move(
-        RUN, 1, ("agent/hooks.py:37", "give functions"), hooks(TOOLS, 'tools = ["look"]')
+        RUN, 2, ("agent/hooks.py:37", "give functions"), hooks(TOOLS, 'tools = ["look"]')
     ),
     "no list": Move(
-        RUN, 1, ("agent/hooks.py:37", "write a list"), hooks(TOOLS, "tools = (x for x in [look])")
+        RUN, 2, ("agent/hooks.py:37", "write a list"), hooks(TOOLS, "tools = (x for x in [look])")
     ),
     "an option of a tool in its place": Move(
         RUN,
-        1,
+        2,
         ("agent/hooks.py:24", "timeout=5 is no duration; write timedelta(seconds=5)"),
         hooks('effect="pure"', "timeout=5"),
     ),
     "a number for a policy": Move(
         RUN,
-        1,
+        2,
         ("agent/hooks.py:24", "retry=3 is no Retry; write Retry(max_attempts=3)"),
         hooks('effect="pure"', "retry=3"),
     ),
     "a mistyped option of a tool": Move(
         RUN,
-        1,
+        2,
         ("agent/hooks.py:24", "keyword argument 'efect'; did you mean 'effect'?"),
         hooks('effect="pure"', 'efect="pure"'),
     ),
     "a mistyped option of a model": Move(
         RUN,
-        1,
+        2,
         ("agent/hooks.py:36", "keyword argument 'falback'; did you mean 'fallback'?"),
         hooks("script=script)", "script=script, falback=[])"),
     ),
     "a module that ends the process": Move(
         RUN,
-        1,
+        2,
         ("agent/hooks.py:3: it ends the process while it is imported, with 3", "__main__"),
         hooks("from pathlib", "raise SystemExit(3)\nfrom pathlib"),
     ),
     "a module of one's own that is not there": Move(
         RUN,
-        1,
+        2,
         ("agent/hooks.py:2: No module named 'agent.shop'; make agent/shop.py",),
         hooks("import asyncio", "import asyncio, agent.shop"),
     ),
     "a class for a tool": Move(
-        RUN, 1, ("the class Path", "write one that calls it"), hooks(TOOLS, "tools = [Path]")
+        RUN, 2, ("the class Path", "write one that calls it"), hooks(TOOLS, "tools = [Path]")
     ),
     "a tool of no object": Move(
         RUN,
-        1,
+        2,
         ("is a method that no object is bound to", "tools = [Shop().look]"),
         hooks(LOOK, LOOK.replace("what", "self, what")),
     ),
     "a tool without words": Move(
-        RUN, 1, ("has no docstring; write one",), hooks(f"    {DOC}\n", "")
+        RUN, 2, ("has no docstring; write one",), hooks(f"    {DOC}\n", "")
     ),
     "a mistyped flag": Move(("runs", "--jsn"), 2, ("did you mean '--json'?",)),
     "a limit that is text": Move(
         RUN,
-        1,
+        2,
         ("agent/hooks.py:38", "max_turns('5'): give 1"),
         hooks("max_turns(5)", "max_turns('5')"),
     ),
     "a call that nobody awaits": Move(
         RUN,
-        1,
+        2,
         ("agent/hooks.py:31: asyncio.sleep(…) is async", "write `await asyncio.sleep(…)`"),
         hooks('    print("a tool that prints")', "    asyncio.sleep(1)"),
     ),
     "a call that is returned and not awaited": Move(
         RUN,
-        1,
+        2,
         ("agent/hooks.py:31: asyncio.sleep(…) is async", "write `await asyncio.sleep(…)`"),
         hooks('    print("a tool that prints")', "    return asyncio.sleep(1)"),
     ),
@@ -274,7 +274,7 @@ MOVES = {
     ),
     "a prompt that gives nothing": Move(
         RUN,
-        1,
+        2,
         ("agent/hooks.py:", "which returns nothing; end it with `return …`"),
         hooks('prompt = "Be brief."', "def prompt(task): pass"),
     ),

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from dotenv.parser import parse_stream
 
-from substrate.values.errors import Misuse
+from substrate.cli.wrong_file import WrongFile
 
 DEFAULT_DATABASE = "sqlite:///runs.db"
 
@@ -62,7 +62,7 @@ _ENGINE = re.compile(r"\bsslkey\s*=\s*'?[^&\s]*:", re.IGNORECASE)
 _SERVICE = re.compile(r"[?&\s](service|servicefile)\s*=", re.IGNORECASE)
 
 
-class DotenvBroken(Misuse):
+class DotenvBroken(WrongFile):
     """``.env`` cannot be read as it is. Nothing was set from it, and nothing was started."""
 
 

@@ -8,7 +8,9 @@ from substrate.cli.exit import Exit
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import of_error, print_document
 from substrate.cli.secrecy import hidden, trace_of
+from substrate.cli.wrong_file import WrongFile
 from substrate.values.errors import (
+    BadDatabaseUrl,
     GateChanged,
     GateClosed,
     GateNotFound,
@@ -68,6 +70,8 @@ def report_fault(error: BaseException, invocation: Invocation) -> int:
 def _code(error: Exception) -> int:
     match error:
         case UsageError() | InvalidId() | GateNotFound() | GateClosed() | GateChanged():
+            return Exit.USAGE
+        case WrongFile() | BadDatabaseUrl():
             return Exit.USAGE
         case RunPaused():
             return Exit.PAUSED

@@ -15,9 +15,10 @@ class Exit(IntEnum):
     #: There is an answer, and it is whole.
     DONE = 0
     #: The run failed, was cancelled, or is dead; or the command did: there is no such run, or it is
-    #: in no state for that.
+    #: in no state for that; or something is not there, such as a key, a package, the database.
     FAILED = 1
-    #: What was typed is wrong, in whatever state the run is. Nothing was done.
+    #: What was typed or written is wrong, in whatever state a run is: the command line, hooks that
+    #: do not load, ``.env``, the database's URL. Nothing was done.
     USAGE = 2
     #: There is an answer that is not whole.
     INCOMPLETE = 3

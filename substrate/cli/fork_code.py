@@ -15,13 +15,14 @@ from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
 
+from substrate.cli.wrong_file import WrongFile
 from substrate.engine.failure import failure_of
 from substrate.engine.run.user_code import is_ctrl_c
 from substrate.installed import how_to_install
-from substrate.values.errors import Misuse, OstinatoError
+from substrate.values.errors import OstinatoError
 
 
-class ForkBroken(Misuse):
+class ForkBroken(WrongFile):
     """The fork's own code does not load, or a hook is none. No run was touched."""
 
 

@@ -7,6 +7,7 @@ block                       how it runs
 ==========================  =======================================================================
 python                      as a program, in the folder, with the template's `agent` in reach
 python, ``<!-- file: X -->``  is written into the page's fork as file X; what follows uses it
+python, ``<!-- added to: X -->``  is added to it, its imports to those of X
 bash                        in a shell, where the block before it has left that: in the page's fork
                             where there is one. `uv run X` runs X, since nothing is installed here
 sql                         finds rows in a database that the blocks before it have left
@@ -106,7 +107,7 @@ def blocks(page: Path, language: str) -> Iterator[str]:
 
 def named(page: Path) -> str:
     """Return a page's name for a test's id."""
-    return str(page.relative_to(KIT))
+    return str(page.relative_to(KIT) if page.is_relative_to(KIT) else page)
 
 
 class Setting:
@@ -127,7 +128,9 @@ class Setting:
         (self._tools / "uv").chmod(0o755)
 
     def run(self, page: Path) -> None:
-        """Run all blocks of a page."""
+        """Run all blocks of a page; of a fork's own, there."""
+        if page.is_relative_to(self._template):
+            self._enter_fork()
         programs: list[Block] = []
         for block in all_blocks(page):
             if block.language == "python" and block.mark == "":
@@ -148,6 +151,9 @@ class Setting:
                 file = self._where / block.said
                 file.parent.mkdir(exist_ok=True)
                 file.write_text(block.content, encoding="utf-8")
+            case "python", "added to":
+                self._enter_fork()
+                add(self._where / block.said, block.content)
             case "bash", "stopped at":
                 self._run_until(block)
             case "bash", _:
@@ -266,6 +272,13 @@ class Setting:
     @staticmethod
     def _read(file: Path) -> str:
         return file.read_text(encoding="utf-8")
+
+
+def add(file: Path, code: str) -> None:
+    """Add code to a program: its imports to those that are there, and the rest below."""
+    imports, _, rest = code.partition("\n\n\n")
+    before, last, after = file.read_text(encoding="utf-8").rpartition("\nfrom ")
+    file.write_text(f"{before}\n{imports}{last}{after}\n\n{rest}", encoding="utf-8")
 
 
 async def run_an_agent(url: str) -> None:

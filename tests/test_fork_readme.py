@@ -1,6 +1,10 @@
-"""Whose a file of a fork is: its README and the page on updates say what `copier.yml` does."""
+"""A fork's README: what it shows works word for word, and what it says of files is so."""
 
 import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,8 @@ import typer
 import yaml
 
 from substrate.cli.app import app
+from tests.fork import COMMANDS, end, environment_of
+from tests.pages import Setting, add, all_blocks, make_fork
 
 KIT = Path(__file__).resolve().parent.parent
 COPIER: dict[str, Any] = yaml.safe_load((KIT / "copier.yml").read_text(encoding="utf-8"))
@@ -70,3 +76,44 @@ def test_every_command_is_named():
     }
 
     assert said == commands
+
+
+def lines_of(code: str) -> list[str]:
+    """Return the lines of a program that are not blank."""
+    return [line for line in code.splitlines() if line.strip()]
+
+
+def test_word_for_word(
+    tmp_path: Path, postgres_url: str, record_property: Callable[[str, object], None]
+) -> None:
+    """From the copy to an own agent with an approval and a sub-agent: what is shown works."""
+    begun = time.monotonic()
+    fork = make_fork(tmp_path / "template")
+    readme = fork / "README.md"
+    Setting(readme, tmp_path, fork, postgres_url).run(readme)
+    took = time.monotonic() - begun
+    mine = tmp_path / "here" / "my-agent"
+    (own,) = [each for each in all_blocks(readme) if each.mark == "added to"]
+    shown = end(COMMANDS.start("agent", "show", "own", cwd=mine, env=environment_of("")))
+
+    assert len(lines_of(own.content)) <= 10
+    assert (mine / "published.md").read_text(encoding="utf-8") == "Two owls."
+    assert re.search(r"editor\.0 +ok +child", shown.out), shown.out
+    assert '"reason": "It is short.", "state": "approved"' in shown.out
+    record_property("a newcomer's path", f"{took:.1f} s, {len(lines_of(own.content))} lines")
+
+
+def test_what_is_added_is_clean(tmp_path: Path) -> None:
+    """The hooks with what the README adds pass the fork's own checks, once imports are in order."""
+    fork = make_fork(tmp_path / "my-agent")
+    (own,) = [each for each in all_blocks(fork / "README.md") if each.mark == "added to"]
+    add(fork / own.said, own.content)
+    for tool in (("ruff", "check", "--fix"), ("ruff", "format", "--check"), ("mypy",)):
+        done = subprocess.run(
+            [sys.executable, "-m", *tool],
+            cwd=fork,
+            env=environment_of("") | {"MYPY_CACHE_DIR": str(KIT / ".mypy_cache" / "fork")},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr

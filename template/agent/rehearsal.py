@@ -6,6 +6,7 @@ away once a real model answers; the tests use it too.
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,13 +14,15 @@ from substrate.models.messages import Reply, ToolMessage
 from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
 
+WANTED = re.compile(r"call (\w+) (\{.*?\})")
 THINKING_S = 0.4  # long enough to watch, and to kill it in the middle
 
 
 async def rehearse(request: Request) -> Reply:
     """Look into the notebook and note the question, where there are tools for it; then answer.
 
-    It calls no other tool of yours, and speaks of nothing that was not done.
+    It calls another tool of yours where the question says so, ``call publish {"text": "Owls."}``,
+    and speaks of nothing that was not done.
     """
     await asyncio.sleep(THINKING_S)
     messages = [each for each in request.messages if isinstance(each, ToolMessage)]
@@ -30,10 +33,15 @@ async def rehearse(request: Request) -> Reply:
         return say("I look into the notebook first.", call("read_notes"))
     if can_call(request, "write_note", "text") and "write_note" not in results:
         return say(call("write_note", text=f"Somebody asked: {question}"))
+    for name, arguments in WANTED.findall(question):
+        if name not in results and name in [tool.name for tool in request.tools]:
+            return say(call(name, **json.loads(arguments)))
     words = [f"This is a rehearsal: no model was asked. You wanted to know: {question}"]
     done = {name for name, result in results.items() if not result.is_error}
     words += ["I looked into the notebook."] if "read_notes" in done else []
     words += ["I noted the question there."] if "write_note" in done else []
+    others = [name for name in results if name in done - {"read_notes", "write_note"}]
+    words += [f"{name} said: {results[name].content}" for name in others]
     if schema := request.answer_schema:
         return say(json.dumps(filled(schema, " ".join(words), schema.get("$defs", {}))))
     return say(" ".join(words))

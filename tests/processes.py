@@ -15,8 +15,8 @@ PROCESSES.set_forkserver_preload(
         *("concurrent.futures.thread", "substrate.store.postgres", "substrate.store.sqlite"),
         *("skills.sql", "substrate.agent.turn", "substrate.models.providers.anthropic.client"),
         *("tests.advised", "tests.analyst", "tests.crew", "tests.desk", "tests.everything"),
-        *("tests.interventions", "tests.late", "tests.payer", "tests.talking", "tests.test_queue"),
-        *("tests.torture.family", "tests.torture.scopes"),
+        *("tests.interventions", "tests.late", "tests.payer", "tests.surveying"),
+        *("tests.talking", "tests.test_queue", "tests.torture.family", "tests.torture.scopes"),
         "tests.frozen",
     ]
 )

@@ -1,5 +1,6 @@
 """A budget is never exceeded: what a call may cost is bounded before it is made."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from substrate.agent import (
 from substrate.agent.conversation import conversation_of
 from substrate.agent.history.usage import summed
 from substrate.models.messages import Reply, ToolMessage, Usage
+from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
 from substrate.values.codec import decode
@@ -298,6 +300,27 @@ async def test_a_conversation(sqlite_url: str) -> None:
     check_bound(meter, {"usd": 0.50})
     assert len(answers) == 13
     assert {each["reason"] for each in answers} == {"answered", "budget"}
+
+
+async def test_a_straggler_that_is_too_dear(sqlite_url: str) -> None:
+    """One of a panel that is not waited for counts at the price of who was asked in its place."""
+    meter = Meter()
+
+    async def never(request: Request) -> Reply:
+        await asyncio.Event().wait()
+        raise AssertionError("it was not cancelled")
+
+    cheap = Model("scripted:cheap", script=never, price=(1, 5))
+    dear = Model("scripted:dear", script=never, price=(10_000, 50_000), fallback=[cheap])
+    quick = meter.model("quick", lambda request: say("Owls."), 0.5)
+    stop = any_of(answered(), budget(usd=0.10))
+    agent = Agent("board", "Look.", Panel({"dear": dear, "quick": quick}, merge=first), [], stop)
+    async with connect(sqlite_url) as client, client.work([agent.durable]):
+        await client.start(agent.durable, TASK, id="a/1")
+        answer = await client.result("a/1", agent.durable)
+
+    assert (answer.text, answer.reason) == ("Owls.", "answered")
+    assert meter.usd < Decimal(str(answer.usage.cost_usd)) < Decimal("0.05")
 
 
 async def test_a_judge_that_is_too_dear(sqlite_url: str) -> None:

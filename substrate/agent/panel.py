@@ -297,7 +297,8 @@ def _estimated(poll: Poll, votes: Sequence[Vote]) -> Usage:
     written = max((vote.reply.usage.output_tokens for vote in votes), default=0)
     total = NOTHING
     for name in poll.left:
-        model, request = poll.asked[name].model.available(), poll.asked[name].request
+        asked = poll.asked[name]
+        model, request = asked.model.first_asked(asked.request)
         most = model.longest_answer(request)
         longest = written if most is None else min(written, most)
         total += model.priced(Usage(estimate(request, model.provider), longest))

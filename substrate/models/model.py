@@ -284,6 +284,15 @@ class Model:
             model.is_payable(theirs) for model, theirs, _ in self._payable(request)
         )
 
+    def first_asked(self, request: Request) -> "tuple[Model, Request]":
+        """Return who is asked first, and what: this model, or the first that is not too dear.
+
+        Args:
+            request: What is asked; its `allowance` says what it may use.
+        """
+        model, theirs, _ = self._payable(request)[0]
+        return model, theirs
+
     def is_payable(self, request: Request) -> bool:
         """Whether this very model can be asked within what the call may use.
 

@@ -65,33 +65,6 @@ GROUPS = ("Functions", "Classes", "Values", "Types", "Errors")
 INNER = {
     "Agent": {"each"},
     "Child": {"take"},
-    "Context": {
-        "attempt",
-        "child",
-        "granted",
-        "handed_down",
-        "recorded_at",
-        "journal_of",
-        "open_children_below",
-        "settle",
-        "settle_enough",
-        "take_key",
-        "execution",
-        "abandon",
-        "has_begun",
-        "id_prefix",
-        "key_ahead",
-        "notes",
-        "checkpoint",
-        "has_open_runs_below",
-        "is_own_cancellation",
-        "pause",
-        "recorded",
-        "scope",
-        "store",
-        "task_state",
-        "usages_below",
-    },
     "Durable": {
         "decode_arguments",
         "decode_result",
@@ -149,7 +122,10 @@ INNER = {
         "wake",
     },
 }
-"""Members without an underscore that are for the kit's own layers: no page has them."""
+"""Members without an underscore that are for the kit's own layers: no page has them.
+
+`Context` has none: what is for layers stands in its base.
+"""
 GIVEN = {
     "Bound",
     "Child",

@@ -1,8 +1,8 @@
 """What people type: `python -m agent …` in a fork, `ostinato …` beside one.
 
-The command line is the kit's edge: the environment is read here and nowhere below, and everything
-below is a library that says what went wrong by raising. Here an error becomes a sentence with its
-remedy, and an exit code.
+The command line is the kit's edge. The environment is read here; below, only keys and addresses of
+providers, secrets, and what libpq knows are looked up in it. Everything below is a library that
+says what went wrong by raising. Here an error becomes a sentence with its remedy, and an exit code.
 
 Invariants: an answer goes to standard output, alone; what is said about it goes to standard error.
 Whatever ends a command (Ctrl-C, SIGTERM, an error) gives its runs back first. No run is started

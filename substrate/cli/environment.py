@@ -1,4 +1,4 @@
-"""The environment, read here and nowhere below: ``.env`` in the current folder, and DATABASE_URL.
+"""The environment: ``.env`` in the current folder is read into it, and DATABASE_URL out of it.
 
 What is set outside wins over the file. A line of it is ``KEY=VALUE``, as python-dotenv reads it,
 with ``export`` before it or without; ``$`` and braces in a value stand for themselves.

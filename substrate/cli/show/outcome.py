@@ -86,12 +86,12 @@ def run_document(history: RunHistory) -> Document:
 
 def summary(history: RunHistory) -> list[Text]:
     """Return why the run ended, and what it took."""
-    tally = Totals.of(history.journal)
+    totals = Totals.of(history.journal)
     facts = [
-        wording.count(tally.turns, "turn"),
-        wording.count(tally.steps, "step"),
-        wording.tokens(tally.usage),
-        wording.money(tally.usage.cost_usd),
+        wording.count(totals.turns, "turn"),
+        wording.count(totals.steps, "step"),
+        wording.tokens(totals.usage),
+        wording.money(totals.usage.cost_usd),
         wording.duration(history.duration_ms),
     ]
     if history.has_used_below:

@@ -14,8 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from substrate.engine.context.base import run_function
 from substrate.engine.context.call import Continuation, encoded_result
-from substrate.engine.context.context import Context, run_function
+from substrate.engine.context.context import Context
 from substrate.engine.context.task_state import TaskState
 from substrate.engine.failure import Raised, encode_failure, failure_of
 from substrate.engine.function.function import Durable

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Self
 
+from substrate.engine.context.base import run_function
 from substrate.engine.context.call import encoded_result
-from substrate.engine.context.context import Context, run_function
+from substrate.engine.context.context import Context
 from substrate.engine.context.task_state import TaskState
 from substrate.engine.failure import Raised, encode_failure, failure_of
 from substrate.engine.function.function import Durable

@@ -191,7 +191,7 @@ async def test_a_child_that_crashes_its_workers(store_url):
 
 
 async def test_a_child_that_kills_its_workers(store_url, tmp_path):
-    """Four real processes die of it, which its parent was in, too; then it is dead.
+    """Three real processes die of it, which its parent was in, too; then it is dead.
 
     Its parent has what the others found.
     """
@@ -208,7 +208,7 @@ async def test_a_child_that_kills_its_workers(store_url, tmp_path):
 
     assert result.result() == [1, "run#kills.0", 2]
     assert [run.id for run in dead] == ["run#kills.0"]
-    assert (outside.notes["killed"], workers) == (4, 5)
+    assert (outside.notes["killed"], workers) == (3, 4)
 
 
 async def test_a_childs_deadline(store_url):

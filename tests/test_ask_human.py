@@ -218,6 +218,17 @@ async def test_choices_of_the_model_that_are_none(store_url: str) -> None:
         assert "two or more" in await said(client, agent)
 
 
+@pytest.mark.parametrize("words", ["", " ", "\n"])
+@pytest.mark.parametrize("given", [{}, {"type": int}, {"choices": ["a", "b"]}], ids=str)
+async def test_a_model_that_asks_nothing(store_url: str, words: str, given: Any) -> None:
+    """A question of no words is told to the model, which may mend that; nobody is asked."""
+    ask = call("ask_human", question=words)
+    async with asking(store_url, ask_human(**given), calls=(ask,)) as (client, agent):
+        assert await open_gates(client) == []
+        assert (await client.get("a/1")).status is RunStatus.DONE
+        assert "write what is asked" in await said(client, agent)
+
+
 async def test_several_questions_at_once(store_url: str) -> None:
     """Each answer goes to its own question, in whatever order they come."""
 

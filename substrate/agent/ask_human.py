@@ -174,6 +174,7 @@ def _asking(
 
         async def ask_typed(ctx: Context, question: str) -> Any:
             """Ask a person."""
+            _check_words(question)
             return await ask_person(ctx, question, choices=choices, type=type, **asks)  # type: ignore[call-overload]
 
         one_of = f" The answer is one of: {', '.join(choices)}." if choices else ""
@@ -181,6 +182,7 @@ def _asking(
 
     async def ask_freely(ctx: Context, question: str, choices: list[str] | None = None) -> str:
         """Ask a person."""
+        _check_words(question)
         choices = None if choices is None else [storable(each) for each in choices]
         try:
             _answer_type(choices or (), str)
@@ -189,6 +191,12 @@ def _asking(
         return await ask_person(ctx, question, choices=choices or (), **asks)
 
     return ask_freely, f"{_ASKS} With choices, the answer is one of them."
+
+
+def _check_words(question: str) -> None:
+    """Refuse a model's question of no words, which it may mend."""
+    if not question.strip():
+        raise InvalidArguments(f"question={question!r:.80}: write what is asked")
 
 
 _ASKS = (

@@ -22,7 +22,7 @@ from substrate.values.gates import (
     code_of,
 )
 from substrate.values.ids import root_of
-from substrate.values.records import JsonText, Promise, RunStatus
+from substrate.values.records import UNWIND_KEY, JsonText, Promise, RunStatus
 
 GATE_FIELDS = tuple(field.name for field in fields(Gate))
 _WRITTEN = GATE_FIELDS[:-1]  # the last is of the run
@@ -148,6 +148,11 @@ def ended(gate: Gate, state: str) -> GateClosed:
     )
 
 
+def is_of_undo(gate: Gate) -> bool:
+    """Whether an undo of its run asks it, which goes on where all else of the run is over."""
+    return gate.id.startswith(f"{gate.run_id}#{UNWIND_KEY}/")
+
+
 def check_takes(gate: Gate, run: Row, decision: Decision, now: int) -> None:
     """Raise unless an open gate takes this decision now: `GateClosed`, or `GateChanged`.
 
@@ -158,7 +163,7 @@ def check_takes(gate: Gate, run: Row, decision: Decision, now: int) -> None:
         decision: What is to be decided.
         now: The time, in ms.
     """
-    if why := _why_no_decision(*run):
+    if why := _why_no_decision(*run, is_of_undo=is_of_undo(gate)):
         raise ended(gate, why)
     if gate.expires_at is not None and gate.expires_at <= now:
         raise over(gate)  # its run will close it, whenever it is driven
@@ -171,10 +176,17 @@ def _why_no_decision(
     is_cancelled: bool,  # noqa: FBT001 - columns of a row, in their order
     is_over: bool,  # noqa: FBT001
     is_unwound: bool,  # noqa: FBT001
+    *,
+    is_of_undo: bool,
 ) -> str | None:
-    """Return why a run takes no decision; None where it does. A paused or dead one takes them."""
+    """Return why a run takes no decision; None where it does. A paused or dead one takes them.
+
+    What an undo asks is asked because the run is to end, so that is no reason.
+    """
     if status in TAKES_NO_DECISION:
         return f"is {status}"
+    if is_of_undo:
+        return None
     if is_cancelled:
         return "was asked to end"
     if is_over:

@@ -73,6 +73,10 @@ UPDATE gates
 """
 _WITHDRAW_TREE = _WITHDRAW.format(among=_TREE)
 _WITHDRAW_THESE = _WITHDRAW.format(among="root_id = %(root_id)s AND run_id = ANY (%(ids)s::text[])")
+# What an undo asks goes on being asked: it is why the run has not ended.
+_WITHDRAW_BUT_UNDOS = f"""{_WITHDRAW_THESE}
+   AND NOT starts_with(id, run_id || '#{rows.UNDO}'::text)
+"""
 
 _TRIES = 5
 
@@ -117,7 +121,7 @@ async def cancel_these(db: Cursor, ids: Sequence[RunId], now: int) -> Sequence[R
     asked = {"ids": list(ids), "part": part_of(ids[0]), "now": now, "again": False}
     async with db.connection.transaction():
         cancelled = await (await db.execute(_CANCEL_THESE, asked)).fetchall()
-        await db.execute(_WITHDRAW_THESE, asked | {"root_id": root_of(ids[0])})
+        await db.execute(_WITHDRAW_BUT_UNDOS, asked | {"root_id": root_of(ids[0])})
     return [row[0] for row in cancelled]
 
 

@@ -155,7 +155,9 @@ async def read_gate(db: Cursor, gate_id: PromiseId) -> Gate | None:
 
 _SELECT_OPEN = f"""
 {gate_rows.SELECT_GATES}
- WHERE gates.state = 'pending' AND NOT runs.cancel_requested
+ WHERE gates.state = 'pending'
+   AND (NOT runs.cancel_requested
+        OR starts_with(gates.id, gates.run_id || '#{rows.UNDO}'::text))
    AND runs.status <> ALL (%(ended)s::text[])
  ORDER BY gates.asked_at, gates.id
  LIMIT %(limit)s

@@ -66,6 +66,10 @@ _WITHDRAW_TREE = _WITHDRAW.format(among=_TREE)
 _WITHDRAW_THESE = _WITHDRAW.format(
     among="root_id = :root_id AND run_id IN (SELECT value FROM json_each(:ids))"
 )
+# What an undo asks goes on being asked: it is why the run has not ended.
+_WITHDRAW_BUT_UNDOS = f"""{_WITHDRAW_THESE}
+   AND instr(id, run_id || '#{rows.UNDO}') <> 1
+"""
 
 
 def cancel_run(db: apsw.Connection, run_id: RunId, now: int) -> Run:
@@ -86,7 +90,7 @@ def cancel_these(db: apsw.Connection, ids: Sequence[RunId], now: int) -> Sequenc
     """Ask these runs of one tree to end, and nothing below them; return which were asked."""
     asked = {"ids": sql.id_list(ids), "part": part_of(ids[0]), "now": now}
     cancelled: list[Any] = [row[0] for row in db.execute(_CANCEL_THESE, asked).fetchall()]
-    db.execute(_WITHDRAW_THESE, asked | {"root_id": root_of(ids[0])})
+    db.execute(_WITHDRAW_BUT_UNDOS, asked | {"root_id": root_of(ids[0])})
     return cancelled
 
 

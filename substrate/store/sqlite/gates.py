@@ -147,7 +147,9 @@ def read_gate(db: apsw.Connection, gate_id: PromiseId) -> Gate | None:
 
 _SELECT_OPEN = f"""
 {gate_rows.SELECT_GATES}
- WHERE gates.state = 'pending' AND NOT runs.cancel_requested
+ WHERE gates.state = 'pending'
+   AND (NOT runs.cancel_requested
+        OR instr(gates.id, gates.run_id || '#{rows.UNDO}') = 1)
    AND runs.status NOT IN (SELECT value FROM json_each(:ended))
  ORDER BY gates.asked_at, gates.id
  LIMIT :limit

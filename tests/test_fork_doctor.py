@@ -52,7 +52,9 @@ def test_a_fresh_fork(tmp_path: Path) -> None:
     assert found["model"][0][1].endswith("for a million tokens read and written")
     assert found["tool write_note"] == [("ok", "takes text; idempotent", "")]
     assert found["database"][0][1].endswith("not there yet, the first run makes it")
-    assert found["hooks"][0][1] == "they load; a worker here drives agent v1"
+    assert found["hooks"][0][1] == (
+        "they load; a worker here drives agent v1, and conversations (agent-conversation v1)"
+    )
     lines = done.out.splitlines()
     assert lines[-1].startswith(f"{sum(map(len, found.values())) - 1} ok, 1 to know, 0 to mend")
     assert "→ export ANTHROPIC_API_KEY=…" in done.out
@@ -250,6 +252,53 @@ def test_agents_below(tmp_path: Path) -> None:
     assert "model of counter" in found
     assert found["tool look of counter"] == [("ok", "takes what; pure", "")]
     assert "ANTHROPIC_API_KEY is not set, and anthropic:" in found["key"][0][1]
+
+
+ASKING = '''
+from substrate.agent import Policy, ask_human, webhook
+
+
+def is_large(what: str) -> bool:
+    return len(what) > 5
+
+
+@tool(effect="pure", approve=Policy(when=is_large, to="finance", wait=False))
+def pay(what: str) -> str:
+    """Pay."""
+    return "paid"
+
+
+@tool(effect="pure", approve=True)
+def tell(what: str) -> str:
+    """Tell."""
+    return "told"
+
+
+def is_short(answer, task):
+    return None
+
+
+tools, checks = [look, pay, tell], [is_short]
+'''
+
+
+def test_people(tmp_path: Path) -> None:
+    """Which tools ask whom, who is told of it, and what an answer has to pass is said."""
+    fork = Fork.make(tmp_path / "fork", hooks=HOOKS + ASKING)
+
+    alone = checks(fork.do("doctor", "--json"))
+    told_by = '\nnotify = [print, webhook("https://example.org/gates")]\n'
+    fork.write("agent/hooks.py", HOOKS + ASKING + told_by)
+    told = checks(fork.do("doctor", "--json"))
+
+    asked = "finance is asked before the calls that the function is_large says"
+    assert asked + ", and the agent goes on meanwhile" in alone["tool pay"][0][1]
+    assert alone["tool tell"][0][1] == "takes what; a person is asked before each call; pure"
+    assert alone["tool look"][0][1] == "takes what; pure"
+    assert alone["checks"] == [("ok", "an answer has to pass is_short", "")]
+    assert "nobody is told" in alone["notify"][0][1]
+    assert "print" in told["notify"][0][1]
+    assert "notify" not in checks(Fork.make(tmp_path / "plain").do("doctor", "--json"))
 
 
 async def test_the_database(tmp_path: Path, postgres_url: str) -> None:

@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,7 @@ def test_the_kit_is_not_for_the_caller_to_say(fork: Fork) -> None:
         assert "evil" not in (folder / name).read_text(encoding="utf-8"), name
 
 
-@pytest.mark.parametrize("name", ["My_Agent", "my agent 2", "agent", "42"])
+@pytest.mark.parametrize("name", ["My_Agent", "my agent 2", "agent", "42", "ostinato"])
 def test_any_folder_name_does(fork: Fork, name: str) -> None:
     """Whatever the folder is called, the fork's name is a valid one."""
     text = (fork(name) / "pyproject.toml").read_text(encoding="utf-8")
@@ -219,6 +220,24 @@ def test_bad_name_is_refused(fork: Fork, name: str) -> None:
     """A name that cannot be a package's is refused with what is allowed."""
     with pytest.raises(ValueError, match="Lowercase letters, digits and dashes"):
         fork(agent_name=name)
+
+
+@pytest.mark.parametrize("name", ["ostinato", "substrate", "skills", "agent", "tests", "pydantic"])
+def test_name_that_is_taken_is_refused(fork: Fork, name: str) -> None:
+    """A name of the kit's, or of a package that a fork needs, is refused with one that is free."""
+    with pytest.raises(ValueError, match=f"write my-{name}, say"):
+        fork(agent_name=name)
+
+
+def test_names_that_are_taken() -> None:
+    """Each package that a fork needs by name is among the names that it cannot have."""
+    taken = set(re.findall(r"'([a-z0-9-]+)'", (KIT / "template" / "taken.jinja").read_text()))
+    project = tomllib.loads((KIT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    template = (KIT / "template" / "pyproject.toml.jinja").read_text(encoding="utf-8")
+    (dev,) = re.findall(r"^dev = (\[.*\])$", template, re.MULTILINE)
+    names = [re.split(r"[^\w.-]", each)[0] for each in [*needed, *json.loads(dev)]]
+    assert {name.replace(".", "-") for name in names} <= taken
 
 
 def test_fork_is_green_offline(fork: Fork) -> None:
@@ -316,7 +335,70 @@ def test_an_agent_that_asks_somebody(fork: Fork) -> None:
     tested = in_fork(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert tested.returncode == 1, tested.stdout + tested.stderr
     assert "2 failed" in tested.stdout
-    assert "it waits for tools.0/read_notes.0/approval.0; send that here" in tested.stdout
+    told = (
+        "the signal 'approval' (true, false, yes or no): await client.signal('test/1', 'approval'"
+    )
+    assert told in tested.stdout
+
+
+GATED = """
+
+from substrate import Context
+from substrate.agent import ask_person
+
+
+@tool(approve=True)
+def read_notes() -> str:  # noqa: F811
+    \"\"\"Return everything that is in the notebook.\"\"\"
+    return "It is empty."
+
+
+@tool
+async def write_note(ctx: Context, text: str) -> str:  # noqa: F811
+    \"\"\"Add a line to the notebook.\"\"\"
+    return await ask_person(ctx, "Which page?", choices=["first", "last"])
+
+
+tools = [read_notes, write_note]
+"""
+
+
+def test_an_agent_that_asks_a_person(fork: Fork) -> None:
+    """A test that fails at a gate names it, and the line that answers it: with that it passes."""
+    folder = fork()
+    with (folder / "agent" / "hooks.py").open("a", encoding="utf-8") as hooks:
+        hooks.write(GATED)
+    tests = folder / "tests" / "test_hooks.py"
+    tests.write_text(f"{tests.read_text()}\nfrom substrate.agent import *\n", encoding="utf-8")
+    for asked in ("an approval of read_notes()", "an answer to 'Which page?' ('first' or 'last')"):
+        tested = in_fork(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "answers")
+        assert tested.returncode == 1, tested.stdout + tested.stderr
+        (line,) = re.findall(rf"  {re.escape(asked)}: (await .*?\))(?:, or|\n)", tested.stdout)
+        again = f"        {line}\n        await worker.run_until_idle()\n"
+        place = "        if (await client.get(run_id)).status"
+        tests.write_text(tests.read_text().replace(place, f"{again}{place}"), encoding="utf-8")
+    tested = in_fork(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "answers")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_rehearsal_of_a_conversation(fork: Fork) -> None:
+    """The rehearsal answers the message that was said last, and does its work for each."""
+    folder = fork()
+    said = ["How many owls are there?", "And where do they live?"]
+    clean = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}
+    talked = subprocess.run(
+        [sys.executable, "-m", "agent", "chat", "--id", "owls"],
+        cwd=folder,
+        env=clean | {"PYTHONPATH": str(KIT)},
+        input="".join(f"{each}\n" for each in said),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    told = re.findall(r"You wanted to know: (.*?\?) I", talked.stdout)
+    assert told == said, talked.stdout + talked.stderr
+    notes = (folder / "notes.md").read_text(encoding="utf-8")
+    assert re.findall(r"Somebody asked: (.*?\?)", notes) == said
 
 
 CHILDREN = """
@@ -349,8 +431,9 @@ def test_children_of_a_tool_in_a_test_of_the_fork(fork: Fork) -> None:
     (folder / "tests" / "test_children.py").write_text(CHILDREN, encoding="utf-8")
     tested = in_fork(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert "2 failed, 1 passed" in tested.stdout, tested.stdout + tested.stderr
-    assert "it waits for tools.0/refund.0/refund_one.0" in tested.stdout
-    assert "client.signal('test/1#KEY', …)" in tested.stdout
+    child = "test/1#tools.0/refund.0/refund_one.0"
+    told = f"the signal 'approved' (true, false, yes or no): await client.signal('{child}', "
+    assert f"{told}'approved', True)" in tested.stdout
 
 
 def test_fork_is_clean(fork: Fork) -> None:
@@ -491,6 +574,24 @@ def test_update_brings_nothing_back(tmp_path: Path) -> None:
     there = files_of(folder)
     assert there & {*LOOP_KEYS, "AGENTS.md"} == set()
     assert "NEW.md" in there
+
+
+def test_update_of_a_fork_whose_name_is_taken(tmp_path: Path) -> None:
+    """A fork that has such a name from before is updated as any other."""
+    kit, folder = tmp_path / "kit", tmp_path / "my-agent"
+    make_kit(kit)
+    copier.run_copy(str(kit), folder, defaults=True, quiet=True, unsafe=False)
+    for name in (".copier-answers.yml", "pyproject.toml", "README.md"):
+        text = (folder / name).read_text(encoding="utf-8")
+        (folder / name).write_text(text.replace("my-agent", "agent"), encoding="utf-8")
+    committed(folder)
+    (kit / "template" / "NEW.md").write_text("# Newer.\n", encoding="utf-8")
+    release(kit, "v0.2.0")
+
+    copier.run_update(folder, defaults=True, overwrite=True, quiet=True, unsafe=False)
+
+    assert (folder / "NEW.md").exists()
+    assert "agent_name: agent\n" in (folder / ".copier-answers.yml").read_text(encoding="utf-8")
 
 
 def test_update_of_a_fork_from_a_relative_path(

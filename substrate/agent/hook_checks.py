@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from substrate.agent.answer_type import typed_answer_of
-from substrate.agent.checks import Rubric, Schema, checks_of
+from substrate.agent.checks import Rubric, Schema, checks_of, rubric, schema
 from substrate.agent.condition import needs_of
 from substrate.agent.confidence import ConfidentAnswer
 from substrate.agent.given import named, takes, takes_one
+from substrate.agent.notify import notify_of
 from substrate.agent.prompt import Prompt
 from substrate.agent.returned import returns_nothing, wrong_return
 from substrate.agent.signalled import finish_tool
@@ -120,6 +121,8 @@ def checks_fault(checks: object) -> str | None:
     for check in named_checks.values():
         if isinstance(check, Rubric | Schema):
             continue
+        if _makes_checks(check):
+            return f"`checks` has {named(check)}, which makes checks; call it, as in rubric(…)"
         if not takes(check, 2):
             return f"`checks` has {named(check)}; give it two parameters: (answer, task)"
         if problem := wrong_return(check, right=(str,)):
@@ -129,6 +132,26 @@ def checks_fault(checks: object) -> str | None:
             return f"`checks` has {named(check)}, which yields; return one text, or None"
         if problem := unawaited(check):
             return f"`checks` has {named(check)}: in {problem}"
+    return None
+
+
+def _makes_checks(thing: object) -> bool:
+    return thing is rubric or thing is schema
+
+
+def notify_fault(notify: object) -> str | None:
+    """Say what is wrong with who is told of gates; None where nothing is."""
+    try:
+        notifiers = notify_of(notify).notifiers
+    except Misuse as error:
+        return str(error)
+    for each in notifiers:
+        if not takes_one(each):
+            return f"`notify` has {named(each)}; give it one parameter: (notice)"
+        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            return f"`notify` has {named(each)}, which yields; tell people in it, and return"
+        if problem := unawaited(each):
+            return f"`notify` has {named(each)}: in {problem}"
     return None
 
 
@@ -165,5 +188,6 @@ HOOK_CHECKS: Mapping[str, Callable[[object], str | None]] = {
 OPTIONAL_CHECKS: Mapping[str, Callable[[object], str | None]] = {
     "answer": answer_fault,
     "checks": checks_fault,
+    "notify": notify_fault,
 }
 """The same of those that may be left out."""

@@ -85,6 +85,8 @@ class Notify:
         return bool(self.notifiers)
 
 
+_CURE = 'webhook("https://example.org/hook", secret=Secret("HOOK_SECRET"))'
+
 NOBODY = Notify()
 """Nobody is told; whoever looks sees the gate."""
 
@@ -120,11 +122,12 @@ def notify_of(given: Any) -> Notify:
         return NOBODY
     found = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     for each in found:
-        if not callable(each) or isinstance(each, type):
+        if each is webhook:  # it takes one argument, as a notifier does
             raise Misuse(
-                f"`notify` has {described(each)}; write functions of a Notice, such as "
-                'webhook("https://example.org/hook", secret=Secret("HOOK_SECRET"))'
+                f"`notify` has {described(each)}, which makes a notifier; call it: {_CURE}"
             )
+        if not callable(each) or isinstance(each, type):
+            raise Misuse(f"`notify` has {described(each)}; write functions of a Notice, as {_CURE}")
     return Notify(tuple(found))
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, Generic, TypeVar, get_args, overload
+from typing import Any, Generic, TypeVar, get_args, get_origin, overload
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
@@ -291,6 +291,7 @@ def tool(
     def make(target: Callable[..., Any]) -> FunctionTool[Callable[..., Any]]:
         called = check_name(name_of_function(target) if name is None else name)
         text = description_of(called, target, description)
+        _check_made(called, target)
         if "ctx" in inspect.signature(target).parameters:
             given = {"effect": effect, "timeout": timeout, "retry": retry}
             check_durable(called, target, [word for word in given if given[word] is not None])
@@ -337,13 +338,17 @@ def _tool_of(function: Callable[..., Any]) -> Tool:
     return tool(function)
 
 
-def _check_returned(name: str, function: Callable[..., Any]) -> None:
-    """Refuse a function that makes tools, and one whose result no model could be told."""
+def _check_made(name: str, function: Callable[..., Any]) -> None:
+    """Refuse a function that makes tools, before anything is said of its parameters."""
     hint = hints_of(name, function).get("return")
-    if hint is Tool or any(each is Tool for each in get_args(hint)):
+    if any((get_origin(each) or each) in (Tool, FunctionTool) for each in (hint, *get_args(hint))):
         raise Misuse(
             f"{function.__name__!r} makes tools and is none; call it, {function.__name__}(…), and "
             "give what it returns"
         )
+
+
+def _check_returned(name: str, function: Callable[..., Any]) -> None:
+    """Refuse a function whose result no model could be told."""
     if problem := return_type_problem(function):
         raise Misuse(f"tool {name!r}{in_place(function)}: {problem}")

@@ -96,6 +96,12 @@ def check_on_unknown(
 
 def refuse(thing: object) -> NoReturn:
     """Say why a thing is no tool, and what to give. Raises `Misuse`."""
+    own = thing.made_for.thing if isinstance(thing, Durable) and thing.made_for else thing
+    if all(hasattr(own, hook) for hook in ("prompt", "model", "tools", "stop")):
+        raise Misuse(
+            f"{_agent_words(own)} is an agent; to have it asked by this one's model, write "
+            'delegate(…, description="…") of it, and to have it take over, handoff(…)'
+        )
     if isinstance(thing, Durable):
         raise Misuse(
             f"{thing.name!r} is a durable function{in_place(thing)}; put @tool on it, in the place "
@@ -105,6 +111,11 @@ def refuse(thing: object) -> NoReturn:
         f"{described(thing)} is no function; give functions with a docstring, or what @tool makes "
         "of one"
     )
+
+
+def _agent_words(hooks: object) -> str:
+    name = getattr(hooks, "name", None) or getattr(hooks, "__name__", None)
+    return repr(name) if isinstance(name, str) else described(hooks)
 
 
 def name_of_function(target: object) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ from substrate.cli.fork_code import (
     ForkBroken,
     bind_package,
     cause_of,
+    check_skills,
     load_module,
     load_own_module,
     modules_with_functions,
@@ -34,6 +36,7 @@ from substrate.cli.fork_code import (
     package_here,
     place_of_name,
 )
+from substrate.cli.hook_names import misspelt
 from substrate.engine.function.function import Durable
 from substrate.engine.function.reachable import reached
 from substrate.engine.function.registry import Registry
@@ -77,6 +80,13 @@ class Fork:
     def named(self) -> Sequence[Durable[..., Any]]:
         """The functions that somebody has named: those but the kit's own, for conversations."""
         return [each for each in self.functions if each is not self.conversation]
+
+    @property
+    def driven(self) -> str:
+        """What a worker of it drives, in words: each function, and conversations with its agent."""
+        own = ", ".join(f"{each.name} v{each.version}" for each in self.named)
+        talk = self.conversation
+        return f"{own}, and conversations ({talk.name} v{talk.version})"
 
     def check_key(self) -> None:
         """Raise where neither a model nor one in its place can be asked.
@@ -136,8 +146,9 @@ def load_fork(package: str) -> Fork:
     """Load a package's hooks and loop. Raises `NoAgent` and `ForkBroken`."""
     folder = check_there(package)
     bind_package(package)
+    check_skills(folder.parent)
     hooks = load_module(f"{package}.hooks", folder)
-    for name, problem in _problems(hooks, folder):
+    for name, problem in chain(misspelt(hooks), _problems(hooks, folder)):
         raise ForkBroken(f"{place_of_name(hooks, name)}: {problem}")
     loop = load_module(f"{package}.loop", folder)
     agent = getattr(loop, "agent", None)
@@ -169,6 +180,9 @@ def load_fork(package: str) -> Fork:
 
 def _fault_of(hooks: object, name: str, folder: Path) -> str | None:
     """Say what is wrong with the hooks of an agent that others hand tasks to."""
+    slips = misspelt(hooks) if isinstance(hooks, ModuleType) else ()
+    for _, problem in slips:
+        return problem
     try:
         return hooks_fault(hooks) or handoff_fault(hooks)
     except BaseException as error:

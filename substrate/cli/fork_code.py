@@ -5,6 +5,7 @@ what raises while it is imported is told as `ForkBroken`, with file, line and re
 """
 
 import ast
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from substrate.engine.failure import failure_of
 from substrate.engine.run.user_code import is_ctrl_c
 from substrate.installed import how_to_install
 from substrate.values.errors import OstinatoError
+from substrate.values.near import did_you_mean
 
 
 class ForkBroken(WrongFile):
@@ -112,11 +114,9 @@ def load_module(name: str, folder: Path) -> ModuleType:
             raise ForkBroken(
                 f"{file} is missing; take it back from your history, or from the template"
             ) from error
-        if error.name and error.name.startswith(f"{folder.name}."):
-            file = error.name.replace(".", "/")
-            cause = f"{error}; make {file}.py, or mend the import"
-            raise ForkBroken(f"{origin_of(error, folder)}: {cause}") from error
-        remedy = f"install what it needs ({how_to_install('PACKAGE')}), or mend the import"
+        remedy = _own_remedy(error.name or "", folder.parent) or (
+            f"install what it needs ({how_to_install('PACKAGE')}), or mend the import"
+        )
         raise ForkBroken(f"{origin_of(error, folder)}: {error}; {remedy}") from error
     except ImportError as error:
         raise ForkBroken(f"{origin_of(error, folder)}: {error}; mend the import") from error
@@ -129,6 +129,54 @@ def load_module(name: str, folder: Path) -> ModuleType:
             f"{origin_of(error, folder)}: {cause_of(error)}; mend it, or see --debug for the "
             "traceback"
         ) from error
+
+
+def _own_remedy(name: str, root: Path) -> str | None:
+    """Return the cure for an import that leads into the fork's own folders; None for any other."""
+    at, parts = root, name.split(".")
+    for i, part in enumerate(parts):
+        there = {each.stem if each.suffix == ".py" else each.name: each for each in _code_in(at)}
+        if part in there:
+            at = there[part]
+            continue
+        alike = [each for each in there if _importable(each) == part.lower()]
+        if alike:
+            found = there[alike[0]].relative_to(root)
+            new = found.with_name(part + found.suffix)
+            return f"'{found}' has a name that no import has; rename it: {new}"
+        if at == root:
+            return None
+        file = "/".join(parts[: i + 1])
+        return f"make {file}.py, or mend the import{did_you_mean(part, there)}"
+    return None
+
+
+def _code_in(folder: Path) -> Iterator[Path]:
+    """Yield what may be imported from a folder, or was meant to be."""
+    for each in sorted(folder.iterdir()) if folder.is_dir() else ():
+        is_code = each.is_dir() or each.suffix == ".py"
+        if is_code and not each.name.startswith((".", "__")):
+            yield each
+
+
+def _importable(name: str) -> str:
+    return re.sub(r"\W", "_", name).lower()
+
+
+def check_skills(root: Path) -> None:
+    """Refuse a skill of the fork's own that has the name of one of the kit's.
+
+    Both stand in the package `skills`, and of two the kit's is imported, without a word.
+    """
+    spec, own = find_spec("skills"), root / "skills"
+    places = [Path(each) for each in (spec and spec.submodule_search_locations) or ()]
+    kits = [each for each in places if each.resolve() != own.resolve()]
+    for skill in _code_in(own):
+        if any((kit / skill.stem / "__init__.py").is_file() for kit in kits):
+            raise ForkBroken(
+                f"skills/{skill.name}: the kit has a skill {skill.stem!r}, and imports of "
+                f"skills.{skill.stem} mean that one; give yours another name"
+            )
 
 
 def cause_of(error: BaseException) -> str:

@@ -7,10 +7,10 @@ away once a real model answers; the tests use it too.
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from substrate.models.messages import Reply, ToolMessage
+from substrate.models.messages import Message, Reply, Text, ToolMessage, UserMessage
 from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
 
@@ -25,10 +25,9 @@ async def rehearse(request: Request) -> Reply:
     and speaks of nothing that was not done.
     """
     await asyncio.sleep(THINKING_S)
-    messages = [each for each in request.messages if isinstance(each, ToolMessage)]
+    question, since = last_asked(request)
+    messages = [each for each in since if isinstance(each, ToolMessage)]
     results = {each.name: each for message in messages for each in message.results}
-    parts = request.messages[0].to_json()["parts"]
-    question = next((part["text"] for part in parts if "text" in part), "")
     if can_call(request, "read_notes") and "read_notes" not in results:
         return say("I look into the notebook first.", call("read_notes"))
     if can_call(request, "write_note", "text") and "write_note" not in results:
@@ -45,6 +44,18 @@ async def rehearse(request: Request) -> Reply:
     if schema := request.answer_schema:
         return say(json.dumps(filled(schema, " ".join(words), schema.get("$defs", {}))))
     return say(" ".join(words))
+
+
+def last_asked(request: Request) -> tuple[str, Sequence[Message]]:
+    """Return what a person said last, in a conversation too, and all that came from there on."""
+    (*_, (at, last)) = (
+        (i, each) for i, each in enumerate(request.messages) if isinstance(each, UserMessage)
+    )
+    words = [part.text for part in last.parts if isinstance(part, Text)]
+    # Several things may have been said at once; and with the first one a model is told the day.
+    if len(words) > 1 and words[-1].startswith("Today is "):
+        words.pop()
+    return " ".join(words), request.messages[at:]
 
 
 def can_call(request: Request, name: str, *arguments: str) -> bool:

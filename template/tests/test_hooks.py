@@ -9,6 +9,7 @@ from agent.loop import agent
 from substrate import RunStatus, connect
 from substrate.agent import Answer, Task
 from substrate.models.model import PROVIDERS
+from substrate.testing import describe_waits
 
 
 @pytest.fixture(autouse=True)
@@ -23,21 +24,15 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def ask_agent(run_id: str, question: str) -> tuple[Answer, Sequence[object]]:
     """Start a run of the agent; return its answer, and its journal: what was done for it.
 
-    An agent that asks a person, or sleeps, would wait here for as long: the test says so instead.
+    An agent that asks a person, or sleeps, would wait here for as long: the test fails instead, and
+    says which line answers it.
     """
     async with connect("sqlite:///runs.db") as client, client.work([agent]) as worker:
         await client.start(agent, Task(question), id=run_id)
         await worker.run_until_idle()
-        journal = await client.journal(run_id)
         if (await client.get(run_id)).status is RunStatus.SUSPENDED:
-            waits = [each for each in journal if each.kind in ("signal", "timer", "child")]
-            keys = ", ".join(each.key for each in waits if not each.is_settled)
-            pytest.fail(
-                f"it waits for {keys}; send that here, client.signal({run_id!r}, …), or what a"
-                f" child waits for, client.signal('{run_id}#KEY', …), or move a ManualClock of"
-                " substrate.testing, and call run_until_idle() again"
-            )
-        return await client.result(run_id, agent), journal
+            pytest.fail(await describe_waits(client, run_id))
+        return await client.result(run_id, agent), await client.journal(run_id)
 
 
 async def test_answers() -> None:

@@ -15,7 +15,7 @@ from substrate.cli.doctor.database import look_at_database
 from substrate.cli.doctor.finding import Finding, State, fail, ok, worst
 from substrate.cli.doctor.model import call_models, look_at_models, look_at_other_keys
 from substrate.cli.doctor.place import look_at_dotenv, look_at_place
-from substrate.cli.doctor.tools import look_at_tools
+from substrate.cli.doctor.tools import look_at_people, look_at_tools
 from substrate.cli.exit import Exit
 from substrate.cli.fork import agents_of, check_there, hooks_of, load_fork
 from substrate.cli.fork_code import ForkBroken
@@ -59,11 +59,11 @@ async def _look_at_fork(invocation: Invocation, *, is_calling: bool) -> Sequence
     except ForkBroken as error:
         return [fail("hooks", str(error))]
     every = {"": hooks_of(invocation.package), **agents_of(fork)}
-    functions = ", ".join(f"{each.name} v{each.version}" for each in fork.named)
-    found = [ok("hooks", f"they load; a worker here drives {functions}")]
+    found = [ok("hooks", f"they load; a worker here drives {fork.driven}")]
     for name, hooks in every.items():
         found += look_at_models(hooks.model, name)
         found += look_at_tools(hooks.tools, name)
+        found += look_at_people(hooks, name)
     models = [hooks.model for hooks in every.values()]
     found += look_at_other_keys(models)
     if is_calling:

@@ -1,4 +1,4 @@
-"""The tools: each is looked at, and none is called."""
+"""The tools, each with who is asked before a call; and what an answer passes. None is called."""
 
 import ast
 import inspect
@@ -6,6 +6,9 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from substrate.agent.checks import checks_of
+from substrate.agent.given import named
+from substrate.agent.notify import notify_of
 from substrate.agent.tool import Tool, as_tool
 from substrate.cli.doctor.finding import Finding, fail, ok, warn
 from substrate.values.errors import Misuse
@@ -31,6 +34,7 @@ def _look(tool: Tool, about: str) -> Iterator[Finding]:
         except Misuse as error:
             yield fail(about, str(error))
     takes = ", ".join(tool.spec.parameters.get("properties", {})) or "nothing"
+    takes += _asking(tool)
     if "ctx" in tool.takes:
         yield ok(about, f"takes {takes}; its steps say their effects")
     elif tool.effect is Effect.ONCE and says_effect(tool.function) is False:
@@ -45,6 +49,28 @@ def _look(tool: Tool, about: str) -> Iterator[Finding]:
         key = "" if "idempotency_key" in tool.takes else ", and takes no idempotency_key"
         more = key if tool.effect is Effect.IDEMPOTENT else ""
         yield ok(about, f"takes {takes}; {tool.effect.value}{more}")
+
+
+def _asking(tool: Tool) -> str:
+    """Say who is asked before a call, and of which calls; nothing where nobody is."""
+    policy = tool.approve
+    if policy is None:
+        return ""
+    when = "each call" if policy.when is None else f"the calls that {named(policy.when)} says"
+    wait = "" if policy.wait else ", and the agent goes on meanwhile"
+    return f"; {policy.to or 'a person'} is asked before {when}{wait}"
+
+
+def look_at_people(hooks: Any, agent: str = "") -> Iterator[Finding]:
+    """Say who is told where a person is asked, and what an answer has to pass."""
+    of = f" of {agent}" if agent else ""
+    if checks := checks_of(getattr(hooks, "checks", None)).named:
+        yield ok(f"checks{of}", f"an answer has to pass {', '.join(checks)}")
+    told = notify_of(getattr(hooks, "notify", None)).notifiers
+    if told:
+        yield ok(f"notify{of}", f"who is asked is told by {', '.join(map(named, told))}")
+    elif any(tool.approve for tool in map(as_tool, hooks.tools)):
+        yield ok(f"notify{of}", "nobody is told that a person is asked: `approvals` lists that")
 
 
 def says_effect(function: Callable[..., Any]) -> bool | None:

@@ -54,9 +54,11 @@ async def work(invocation: Invocation, queue: str, options: WorkerOptions) -> in
             log.info("the database %r is new", str(new))
         with stopping_on_signals() as stop, redirect_stdout(PipeSafeStream(sys.stderr)):
             async with client.work(fork.functions, queue=queue, options=options):
-                lanes = ", ".join(f"{each.name} v{each.version}" for each in fork.named)
                 log.info(
-                    "worker of queue %s: %s, up to %d at once", queue, lanes, options.concurrency
+                    "worker of queue %s: %s, up to %d at once",
+                    queue,
+                    fork.driven,
+                    options.concurrency,
                 )
                 stopped = await stop.wait()
                 shutdown_grace = options.shutdown_grace.total_seconds()

@@ -307,7 +307,8 @@ def problem_in(error: ValidationError, name: str) -> str:
 def gist_of(error: PydanticUserError | NameError) -> str:
     """Return pydantic's message about a type that it can't use: one line, without its hints."""
     message = error.message if isinstance(error, PydanticUserError) else str(error)
-    return " ".join(str(message).split("\n\n", 1)[0].split()).rstrip(".")
+    told = str(message).split("\n\n", 1)[0].partition(" Set `arbitrary_types_allowed")[0]
+    return " ".join(told.split()).rstrip(".")
 
 
 def _cure_of(lost: str) -> str:

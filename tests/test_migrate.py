@@ -13,7 +13,7 @@ import apsw
 import psycopg
 import pytest
 
-from substrate.store.connect import open_store
+from substrate.store.connect import look, open_store
 from substrate.store.migrate import Migration, migrations, pending
 from substrate.values.errors import (
     BadDatabaseUrl,
@@ -42,7 +42,7 @@ REFUSED = (apsw.ConstraintError, psycopg.errors.CheckViolation)
 OPEN = """
 import asyncio, os, sys
 import substrate.store.postgres, substrate.store.sqlite  # a user of less rights may not read Python
-from substrate.store.connect import open_store
+from substrate.store.connect import look, open_store
 from substrate.values.errors import StoreError
 
 async def main(url):
@@ -222,18 +222,77 @@ def test_numbers_of_migrations(dialect: str):
     assert numbered == [(m.version, m.name) for m in migrations("sqlite")]
 
 
-async def test_failed_migration_leaves_nothing(store_url: str):
-    """Where the tables of somebody else stand in the way, nothing is created and they are named."""
-    with database(store_url) as db:
-        db.rows("CREATE TABLE signals (id integer)")
+async def test_an_earlier_migration_is_missing(sqlite_url: str):
+    """A file that has a migration and lacks an earlier one is refused by all, with a true cure."""
+    async with opened(sqlite_url):
+        pass
+    with database(sqlite_url) as db:
+        db.rows("DELETE FROM ostinato_migrations WHERE version = 2")
 
-    assert "signals" in await refusal(store_url, StoreUnusable)
+    told = await refusal(sqlite_url, SchemaMismatch)
+
+    assert f"has migration {NEWEST} and lacks 2 (gates), which cannot follow it" in told
+    assert "keep the file as a copy" in told
+    assert "begin with a new database" in told
+    with pytest.raises(SchemaMismatch, match="lacks 2"):
+        await look(sqlite_url)
+
+
+@pytest.mark.parametrize("table", ["runs", "notes"])
+async def test_database_of_another_program(store_url: str, table: str):
+    """A table that is not the kit's, of a name of its own, is said to be that; nothing is made."""
+    with database(store_url) as db:
+        db.rows(f"CREATE TABLE {table} (id integer, distance real)")
+
+    told = await refusal(store_url, SchemaMismatch)
+
+    assert f"a table {table!r} that is not the kit's" in told
+    assert "name a database of the agent's own" in told
+    with pytest.raises(SchemaMismatch, match="not the kit's"):
+        await look(store_url)
+    with database(store_url) as db:
+        assert db.rows(f"SELECT count(*) FROM {table}") == [(0,)]
+        with pytest.raises(Exception, match="ostinato_migrations"):
+            db.rows("SELECT * FROM ostinato_migrations")
+
+
+async def test_a_table_of_ones_own_in_the_way(store_url: str):
+    """A table that somebody has made beside the kit's is named before a migration meets it."""
+    async with opened(store_url):
+        pass
+    made = ("namespaces", "notes", "facts", "links", "history", "terms")
+    with database(store_url) as db:
+        db.rows("DELETE FROM ostinato_migrations WHERE version = 4")
+        for table in made[1:]:
+            db.rows(f"DROP TABLE {table}")
+
+    told = await refusal(store_url, SchemaMismatch)
+
+    assert "a table 'namespaces' that is not the kit's; rename that one" in told
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\t"])
+async def test_blank_at_the_end_of_a_url(store_url: str, blank: str):
+    """A blank around a URL is no part of a file's name: it is refused, and nothing is made."""
+    for url in (store_url + blank, blank + store_url):
+        assert "take it out where the URL is set" in await refusal(url, BadDatabaseUrl)
+        with pytest.raises(BadDatabaseUrl):
+            await look(url)
+
+
+async def test_failed_migration_leaves_nothing(store_url: str):
+    """Where the index of somebody else stands in the way, nothing is created and it is named."""
+    with database(store_url) as db:
+        db.rows("CREATE TABLE mine (id integer)")
+        db.rows("CREATE INDEX runs_created ON mine (id)")
+
+    assert "runs_created" in await refusal(store_url, StoreUnusable)
 
     with database(store_url) as db:
         tables = "SELECT name FROM sqlite_schema WHERE type = 'table'"
         if db.is_postgres:
             tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-        assert db.rows(tables) == [("signals",)]
+        assert db.rows(tables) == [("mine",)]
 
 
 # -------------------------------------------------------------------------------------- SQLite

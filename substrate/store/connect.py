@@ -33,7 +33,7 @@ async def open_store(url: str, clock: Clock | None = None) -> Store:
     Raises `BadDatabaseUrl`, `StoreUnreachable`, `StoreUnusable` or `SchemaMismatch`; of a URL that
     is not understood, nothing is quoted.
     """
-    given = str(url)
+    given = _bare(url)
     if given.startswith("sqlite:"):
         from substrate.store.sqlite import SqliteBackend
 
@@ -51,7 +51,7 @@ async def look(url: str) -> Condition | None:
     None for a SQLite file that is not there. Raises what `open_store` raises, but for a schema that
     is older: nothing is migrated.
     """
-    given = str(url)
+    given = _bare(url)
     if (file := sqlite_file(given)) is not None:
         from substrate.store.sqlite.schema import look as look_into
 
@@ -67,7 +67,19 @@ async def look(url: str) -> Condition | None:
 
 def sqlite_file(url: str) -> Path | None:
     """Return the file that a SQLite URL names, there or not; None for any other URL."""
-    return _sqlite_path(str(url)) if str(url).startswith("sqlite:") else None
+    given = _bare(url)
+    return _sqlite_path(given) if given.startswith("sqlite:") else None
+
+
+def _bare(url: str) -> str:
+    """Return the URL, if it has no blank at its ends: that would be part of a file's name."""
+    given = str(url)
+    if given != given.strip():
+        raise BadDatabaseUrl(
+            f"the database URL ({len(given)} characters) has a blank at its beginning or end; take "
+            "it out where the URL is set, or write %20 where a file's name has it"
+        )
+    return given
 
 
 def _sqlite_path(url: str) -> Path:

@@ -5,12 +5,15 @@ project's name because a database may hold other people's migrations, too.
 This module decides what must be applied; each store applies it in its own transaction.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 
 from substrate.values.errors import SchemaMismatch
+
+_TABLES = re.compile(r"^CREATE TABLE (\w+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,11 @@ class Migration:
     version: int
     name: str
     sql: str
+
+    @property
+    def tables(self) -> Sequence[str]:
+        """The tables that it makes."""
+        return _TABLES.findall(self.sql)
 
     @property
     def digest(self) -> str:
@@ -88,3 +96,33 @@ def pending(known: Sequence[Migration], applied: Mapping[int, str]) -> Sequence[
                 "applied; restore the file, and put the change into a new one"
             )
     return [migration for migration in known if migration.version not in applied]
+
+
+def check_order(known: Sequence[Migration], applied: Mapping[int, str]) -> None:
+    """Refuse a database that has a migration and lacks an earlier one, where order counts.
+
+    A later one may have made tables anew as they were before it, so what is missing cannot follow.
+    No release leaves that: only a commit between two did. Raises `SchemaMismatch`.
+    """
+    missing = [each for each in known if each.version not in applied]
+    if applied and missing and missing[0].version < max(applied):
+        raise SchemaMismatch(
+            f"the database has migration {max(applied)} and lacks {missing[0].version} "
+            f"({missing[0].name}), which cannot follow it: a kit between two releases made it; "
+            "keep the file as a copy for the kit that made it, and begin with a new database"
+        )
+
+
+def check_ours(left: Sequence[Migration], applied: Collection[int], there: Collection[str]) -> None:
+    """Refuse a database in which a table has a name that a migration is to give to its own.
+
+    `there` is the tables that there are. Raises `SchemaMismatch`.
+    """
+    taken = [name for each in left for name in each.tables if name in there]
+    if taken:
+        cure = (
+            "rename that one"
+            if applied
+            else "name a database of the agent's own: this one is another program's"
+        )
+        raise SchemaMismatch(f"the database has a table {taken[0]!r} that is not the kit's; {cure}")

@@ -167,7 +167,10 @@ class StoreUnusable(StoreError):
 
 
 class SchemaMismatch(StoreError):
-    """The database's schema is newer than this code, or a migration was edited after its use."""
+    """The database's schema is newer than this code, or no schema that migrations lead on from.
+
+    A migration was edited after its use, an earlier one is missing, or a table is not the kit's.
+    """
 
 
 class CheckpointRefused(StoreError):

@@ -4,6 +4,8 @@ Migrators take turns by a lock on the kit's own table, which nobody can hold who
 An advisory lock can be held by anybody who is connected to the database, for as long as they like.
 """
 
+from collections.abc import Mapping, Sequence
+
 from psycopg import Rollback, errors
 
 from substrate.store.migrate import (
@@ -11,6 +13,8 @@ from substrate.store.migrate import (
     SELECT_APPLIED,
     TABLE,
     Condition,
+    Migration,
+    check_ours,
     migrations,
     pending,
 )
@@ -23,6 +27,13 @@ MIGRATION_WAIT = 3600.0
 
 _TAKE_TURN = f"LOCK TABLE {TABLE} IN SHARE ROW EXCLUSIVE MODE"  # who only reads it goes on
 _FIND_TABLE = "SELECT pg_catalog.to_regclass(%s)"
+
+_TABLES = """
+SELECT relname
+  FROM pg_catalog.pg_class
+ WHERE relnamespace = pg_catalog.to_regnamespace(pg_catalog.current_schema())
+   AND relkind IN ('r', 'p', 'v', 'm', 'f')
+"""
 
 _INSERT_APPLIED = f"""
 INSERT INTO {TABLE} (version, name, sha256, applied_at)
@@ -48,7 +59,7 @@ async def _migrated(db: Cursor) -> bool:
             is_second = True
             raise Rollback(turn) from None
         await db.execute(_TAKE_TURN, prepare=False)
-        for migration in pending(known, await _applied(db)):
+        for migration in await _pending(db, known, await _applied(db)):
             await db.execute(migration.sql.encode(), prepare=False)
             row = {
                 "version": migration.version,
@@ -73,7 +84,7 @@ async def look(db: Cursor) -> Condition:
     known, applied = migrations("postgres"), {}
     if (await cursor.fetchone() or (None,))[0] is not None:
         applied = await _applied(db)
-    left = pending(known, applied)
+    left = await _pending(db, known, applied)
     grants = None
     if left and not may_create:
         grants = f"GRANT USAGE, CREATE ON SCHEMA {schema or 'public'}"
@@ -90,6 +101,17 @@ async def is_current(db: Cursor) -> bool:
     if (await cursor.fetchone() or (None,))[0] is None:
         return False
     return not pending(migrations("postgres"), await _applied(db))
+
+
+async def _pending(
+    db: Cursor, known: Sequence[Migration], applied: Mapping[int, str]
+) -> Sequence[Migration]:
+    """Return what is left to apply. Raises `SchemaMismatch` where that cannot be."""
+    left = pending(known, applied)
+    if left:
+        cursor = await db.execute(_TABLES, prepare=False)
+        check_ours(left, applied, [str(name) for (name,) in await cursor.fetchall()])
+    return left
 
 
 async def _applied(db: Cursor) -> dict[int, str]:

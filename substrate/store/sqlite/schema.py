@@ -1,6 +1,6 @@
 """Migrations of a SQLite file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import apsw
@@ -11,6 +11,8 @@ from substrate.store.migrate import (
     TABLE,
     Condition,
     Migration,
+    check_order,
+    check_ours,
     migrations,
     pending,
 )
@@ -21,6 +23,9 @@ _INSERT_APPLIED = f"""
 INSERT INTO {TABLE} (version, name, sha256, applied_at)
 VALUES (:version, :name, :digest, :now)
 """
+
+
+_TABLES = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
 
 
 def migrate(db: apsw.Connection, now_ms: int) -> None:
@@ -39,7 +44,7 @@ def look(path: Path) -> Condition:
             known, applied = migrations("sqlite"), {}
             if db.table_exists(None, TABLE):
                 applied = _applied(db)
-            left = pending(known, applied)
+            left = _pending(db, known, applied)
             return Condition(f"SQLite {apsw.sqlite_lib_version()}", len(applied), len(left))
         finally:
             db.close()
@@ -52,14 +57,14 @@ def _is_current(db: apsw.Connection, known: Sequence[Migration]) -> bool:
     try:
         if not db.table_exists(None, TABLE):
             return False
-        return not pending(known, _applied(db))
+        return not _pending(db, known, _applied(db))
     except apsw.Error as error:
         raise unusable(db.filename, error) from error
 
 
 def _apply(db: apsw.Connection, known: Sequence[Migration], now_ms: int) -> None:
     db.execute(CREATE_TABLE)
-    for migration in pending(known, _applied(db)):
+    for migration in _pending(db, known, _applied(db)):
         db.execute(migration.sql)
         row = {
             "version": migration.version,
@@ -68,6 +73,17 @@ def _apply(db: apsw.Connection, known: Sequence[Migration], now_ms: int) -> None
             "now": now_ms,
         }
         db.execute(_INSERT_APPLIED, row)
+
+
+def _pending(
+    db: apsw.Connection, known: Sequence[Migration], applied: Mapping[int, str]
+) -> Sequence[Migration]:
+    """Return what is left to apply. Raises `SchemaMismatch` where that cannot be."""
+    left = pending(known, applied)
+    check_order(known, applied)
+    if left:
+        check_ours(left, applied, [str(name) for (name,) in db.execute(_TABLES)])
+    return left
 
 
 def _applied(db: apsw.Connection) -> dict[int, str]:

@@ -16,7 +16,7 @@ from substrate.store.ledger import Ledger, MemoryWrite
 from substrate.testing import Side, kill_at_commit
 from substrate.values.codec import encode
 from substrate.values.memory import Space
-from substrate.values.records import Fence, JsonText, Promise, PromiseState
+from substrate.values.records import Effect, Fence, JsonText, Promise, PromiseState
 from tests.crew import note_reached
 from tests.processes import PROCESSES
 from tests.stores import database, promise
@@ -193,7 +193,7 @@ def memory_write(
 ) -> MemoryWrite:
     """Return a write of memory as the engine makes it, without an engine."""
     pending = promise(fence.run_id, key, PromiseState.PENDING)
-    pending = replace(pending, name=name, input=JsonText(encode(ask)))
+    pending = replace(pending, name=name, input=JsonText(encode(ask)), effect=Effect.TRANSACTIONAL)
     space = Space("", ns)
 
     def decide(ledger: Ledger) -> Promise:

@@ -8,6 +8,7 @@ from substrate.cli.commands.acting import cancel, discard, signal
 from substrate.cli.commands.deciding import answer, approvals, approve, deny, rules
 from substrate.cli.commands.driving import resume, run, worker
 from substrate.cli.commands.looking import compare, runs, show
+from substrate.cli.commands.remembering import memory
 from substrate.cli.commands.talking import chat, say
 from substrate.cli.commands.trying import crash, doctor
 
@@ -79,3 +80,4 @@ app.command()(approve)
 app.command()(deny)
 app.command(context_settings=_DASHES)(answer)
 app.add_typer(rules, name="rules")
+app.add_typer(memory, name="memory")

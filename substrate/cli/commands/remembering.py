@@ -1,0 +1,88 @@
+"""The commands that look at what agents keep, with their options and their help."""
+
+from typing import Annotated
+
+import typer
+
+from substrate.cli.commands.begin import begin
+
+_Namespace = Annotated[
+    str, typer.Argument(metavar="NAMESPACE", help="As `memory list` has it: acme/users/anna")
+]
+_AsOf = Annotated[
+    str | None,
+    typer.Option(metavar="N|WHEN", help="As it was known at this number, or moment: 7d."),
+]
+
+memory = typer.Typer(
+    help="What agents keep: notes, facts, links, and what was said.", no_args_is_help=True
+)
+
+
+@memory.command("list")
+def list_namespaces(
+    context: typer.Context,
+    prefix: Annotated[
+        str, typer.Argument(metavar="PREFIX", help="Only namespaces that begin so.")
+    ] = "",
+) -> int:
+    """List the namespaces there are, with the number of their last change.
+
+    memory list acme/
+    """
+    from substrate.cli.show.memory import list_namespaces as list_
+
+    return begin(list_, context, prefix)
+
+
+@memory.command("show")
+def show_namespace(context: typer.Context, namespace: _Namespace, as_of: _AsOf = None) -> int:
+    """Show what a namespace holds, as Markdown: facts, links, notes, what was said.
+
+    memory show acme/users/anna
+    memory show acme/users/anna --as-of 12
+    memory show acme/users/anna --as-of 7d > anna.md
+    """
+    from substrate.cli.show.memory import show_namespace as show_
+
+    return begin(show_, context, namespace, as_of)
+
+
+@memory.command("search")
+def search(
+    context: typer.Context,
+    namespace: _Namespace,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="In words.")],
+    *,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, max=100, help="At most so many.")] = 8,
+    as_of: Annotated[
+        str | None, typer.Option(metavar="N", help="As it was known at this number.")
+    ] = None,
+) -> int:
+    """Find what a namespace has about a question, with the words that it is found by.
+
+    memory search acme/users/anna "where does she live?"
+    """
+    from substrate.cli.show.memory import search as search_
+
+    return begin(search_, context, namespace, question, k, as_of)
+
+
+@memory.command("why")
+def why(
+    context: typer.Context,
+    id: Annotated[
+        str, typer.Argument(metavar="ID", help="Of what is remembered, or of a step that has read.")
+    ],
+) -> int:
+    """Tell why something is remembered, or what a run knew when it decided.
+
+    Of an id: who said so and when, since when it is true, what became of it. Of
+    a step: what it found, as of which number, and what has become of that since.
+
+      memory why "acme/users/anna#12"
+      memory why "report/1#recall.0"
+    """
+    from substrate.cli.show.memory import explain
+
+    return begin(explain, context, id)

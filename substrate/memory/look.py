@@ -1,0 +1,143 @@
+"""What people look at: a namespace as it is or was, and why something is remembered."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from substrate.memory.recall import shown
+from substrate.memory.shown import facts_json, links_json, notes_json
+from substrate.store.memory import Memories
+from substrate.store.memory_rows import Look
+from substrate.values.memory import (
+    FactRow,
+    LinkRow,
+    NoteRow,
+    Row,
+    SaidRow,
+    Space,
+    memory_id,
+)
+
+_ALL = 100_000
+_TABLES = (NoteRow.table, FactRow.table, LinkRow.table, SaidRow.table)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """As of what: a number of the namespace, or a moment in ms; None: as it is now."""
+
+    n: int | None = None
+    known_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a namespace holds, as a journal keeps it."""
+
+    notes: Sequence[Mapping[str, Any]]
+    facts: Sequence[Mapping[str, Any]]
+    links: Sequence[Mapping[str, Any]]
+    #: What was said: who, and what.
+    said: Sequence[Mapping[str, Any]]
+
+
+async def known(memory: Memories, space: Space, bounds: Bounds, now: int) -> Known:
+    """Return what a namespace holds: of facts and links what is true now, or was then."""
+    counter = await memory.counter(space)
+    n = counter.last_n if bounds.n is None else bounds.n
+    look = Look(space, "", {}, as_of=n, known_at=bounds.known_at, limit=_ALL)
+    at = now if bounds.known_at is None else bounds.known_at
+
+    async def found(table: str, at: int | None = None) -> Any:
+        return await memory.rows(replace(look, table=table, at=at))
+
+    said = await found(SaidRow.table)
+    return Known(
+        notes_json(await found(NoteRow.table)),
+        facts_json(await found(FactRow.table, at)),
+        links_json(await found(LinkRow.table, at)),
+        [
+            {"id": memory_id(space, row.stamp.n), "speaker": row.speaker, "text": row.body}
+            for row in said
+        ],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """One row of something that is remembered, from when it counted to when it did not."""
+
+    id: str
+    #: What it says.
+    says: str
+    trust: str
+    #: The promise that said so, and the one that wrote the row.
+    source: str
+    writer: str
+    recorded_at: int
+    #: Since when and until when it was true; None where that is not said.
+    valid_from: int | None
+    valid_to: int | None
+    #: When it was gone, and which promise was the cause; None while it stands.
+    gone_at: int | None
+    gone_by: str | None
+
+
+async def why(memory: Memories, space: Space, n: int) -> Sequence[Provenance]:
+    """Return all rows that say what the row of a number says, in the order of their numbers."""
+    for table in _TABLES:
+        for row in await memory.rows(Look(space, table, {"n": n})):
+            same = Look(space, table, {"doc": row.stamp.doc}, limit=_ALL)
+            return [provenance_of(each) for each in await memory.rows(same)]
+    return []
+
+
+def provenance_of(row: Row) -> Provenance:
+    """Return a row as people look at it."""
+    stamp = row.stamp
+    begin, end = None, None
+    if isinstance(row, FactRow | LinkRow):
+        begin, end = row.valid_from, row.valid_to
+    return Provenance(
+        memory_id(stamp.space, stamp.n),
+        shown(row),
+        stamp.trust.value,
+        stamp.source,
+        stamp.writer,
+        stamp.recorded_at,
+        begin,
+        end,
+        stamp.gone_at,
+        stamp.gone_by,
+    )
+
+
+def markdown(space: Space, found: Known) -> str:
+    """Return a namespace as a page of Markdown."""
+    lines = [f"# {space.ns}", ""]
+    if found.facts:
+        lines += ["## Facts", ""]
+        lines += [f"- {_fact(fact)}" for fact in found.facts]
+        lines.append("")
+    if found.links:
+        lines += ["## Links", ""]
+        lines += [f"- {each['a']} → {each['rel']} → {each['b']}" for each in found.links]
+        lines.append("")
+    for note in found.notes:
+        lines += [f"## {note['name']}", "", note["text"], ""]
+    if found.said:
+        lines += ["## Said", ""]
+        lines += [f"- **{each['speaker']}**: {_line(each['text'])}" for each in found.said]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _fact(fact: Mapping[str, Any]) -> str:
+    sources = len(fact["sources"])
+    more = f", {sources} sources" if sources > 1 else ""
+    said = f"{fact['subject']} {fact['predicate']}: {_line(str(fact['object']))}"
+    return f"{said} (`{fact['id']}`, {fact['trust']}{more})"
+
+
+def _line(text: str) -> str:
+    return text.replace("\n", " ")

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from substrate import Client, Context, RunFailed, RunStatus, SignalExpired, connect, durable
+from substrate import (
+    Client,
+    Context,
+    Durable,
+    RunFailed,
+    RunStatus,
+    SignalExpired,
+    connect,
+    durable,
+)
 from substrate.testing import ManualClock
 from substrate.values.records import Owner
 from tests.fork import HOOKS, Fork
@@ -56,7 +65,13 @@ async def travels(ctx: Context, places: list[str]) -> None:
     raise ValueError("the trip is off")
 
 
-FUNCTIONS = (asks, parent, release, travels)
+@durable
+async def outing(ctx: Context, places: list[str]) -> None:
+    """Have somebody travel."""
+    await ctx.spawn(travels, places)
+
+
+FUNCTIONS = (asks, parent, release, travels, outing)
 
 
 @pytest.fixture
@@ -335,10 +350,31 @@ def test_a_dead_run_is_resumed(fork):
     assert fork.run("trip")["status"] == "failed"
 
 
-async def travel(fork: Fork, places: list[str]) -> None:
+def test_a_dead_child_is_resumed(fork):
+    """`show` offers to go on with its undos, and `resume` does, though its parent has gone on."""
+    asyncio.run(travel(fork, ["a", "stuck"], outing))
+    fork.write("agent/hooks.py", HOOKS_THAT_TRAVEL)
+
+    child = "trip#travels.0"
+    before = fork.do("show", child).out
+    resumed = fork.do("resume", child)
+    again = fork.do("resume", child)
+
+    assert "A child does not go on; its parent was told, and decides:" in before
+    assert f"it goes on with that undo: python -m agent resume '{child}'" in before
+    assert "book.1  undone  by release" in resumed.err
+    assert "What it did is undone by now:" in resumed.err
+    assert (resumed.code, again.code) == (1, 1)
+    assert "goes on with that undo: python -m" not in again.err
+    assert (fork.run(child)["status"], fork.run("trip")["status"]) == ("failed", "failed")
+
+
+async def travel(
+    fork: Fork, places: list[str], function: Durable[[list[str]], None] = travels
+) -> None:
     """Let a trip come to nothing."""
     async with connect(fork.absolute_url) as client:
         async with client.work(FUNCTIONS, options=QUICK) as worker:
-            await client.start(travels, places, id="trip")
+            await client.start(function, places, id="trip")
             await worker.run_until_idle()
         assert (await client.get("trip")).status in (RunStatus.FAILED, RunStatus.DEAD)

@@ -4,8 +4,19 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from substrate import Client, Context, RunStatus, WorkerOptions, connect
-from substrate.agent import Agent, Task, answered, any_of, approve, budget, delegate, deny, tool
+from substrate import Client, Context, Retry, RunStatus, WorkerOptions, connect
+from substrate.agent import (
+    Agent,
+    Policy,
+    Task,
+    answered,
+    any_of,
+    approve,
+    budget,
+    delegate,
+    deny,
+    tool,
+)
 from substrate.models.providers.scripted import call, say
 from substrate.values.codec import decode
 from substrate.values.ids import RunId
@@ -123,3 +134,20 @@ async def test_an_edited_call_that_was_cut_off(store_url: str) -> None:
 
     assert called == [100, 100]
     assert said.endswith("paid 100")
+
+
+async def test_a_no_is_final(store_url: str) -> None:
+    """A denial that fails a child is not tried again: nobody is asked the same once more."""
+    pays = tool(effect="pure", approve=Policy(on_denied="fail"))(pay.function)
+    agent = asking(pays, retry=Retry(max_attempts=3, initial=0))
+    async with connect(store_url) as client:
+        await started(client, agent)
+        (gate,) = await open_gates(client)
+        await deny(client, gate, by="ada", why="Too much.")
+        told = await ended(client, agent)
+        keys = [row.key for row in await client.journal("a/1") if row.kind == "child"]
+
+    assert told.startswith(
+        "!'owls' has no answer: it failed: CallDeniedForGood: pay was not called"
+    )
+    assert keys == ["tools.0/owls.0/owls.0"]

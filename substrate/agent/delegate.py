@@ -16,6 +16,7 @@ from pydantic import Field
 
 from substrate.agent.agent import Agent, durable_of
 from substrate.agent.grant import DelegateFailed
+from substrate.agent.history.result import CallDeniedForGood
 from substrate.agent.loop import Hooks
 from substrate.agent.outcome import Outcome, child_of, outcome_of
 from substrate.agent.policy import Approve
@@ -60,7 +61,8 @@ def delegate(
         name: What the model calls it; the agent's name, if not told otherwise.
         description: What the model chooses it by; a module's docstring, if not told otherwise.
         retry: How it is tried again, each time with a fresh child, where its run fails or dies, or
-            no model gives what it is asked for; one child, if not told otherwise.
+            no model gives what it is asked for; one child, if not told otherwise. What a person,
+            or a rule, has denied is not tried again.
         max_depth: How deep agents may stand below each other; one that would stand deeper is not
             started, and the model is told.
         approve: Whether a person is asked before each child, as for any tool: see `tool`.
@@ -154,7 +156,12 @@ def _error(row: Promise, failed: DelegateFailed) -> Exception:
 
 
 def _may_help(row: Promise, outcome: Outcome) -> bool:
-    """Whether a fresh child may do better: not than one that was stopped, or used what it had."""
+    """Whether a fresh child may do better: not than one that was stopped, or used what it had.
+
+    Nor where a person's denial has failed it: nobody is asked again for what they have denied.
+    """
     if outcome.answer is not None:
         return outcome.answer.reason in ("failed", "unchecked")
-    return not isinstance(error_of_run(row), RunCancelled)
+    error = error_of_run(row)
+    was_denied = error.failure.type == CallDeniedForGood.__name__
+    return not was_denied and not isinstance(error, RunCancelled)

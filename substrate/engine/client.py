@@ -351,15 +351,16 @@ class Client:
 
         What is recorded stands, a step's recorded failure too; the function is called again. A run
         that was undone stays so: it goes on with undos that are left, and ends as it did before.
+        So does a dead child, of which nothing else goes on: its parent keeps what it was told.
 
         Args:
-            id: The run's id; a child's only while it is paused.
+            id: The run's id; a child's only while it is paused, or dead with an undo begun.
             accept: The key about which a run is paused: what is recorded there stands for what the
                 code asks for now, and for nothing else that it may ask for later.
             by: Who decided that; the journal keeps it, with the time.
 
         Raises:
-            RunEnded: it is neither paused, failed nor dead.
+            RunEnded: it is neither paused, failed nor dead, or a child with nothing left to undo.
             Misuse: it is not paused about the key `accept`.
             RunNotFound: there is no such run.
         """

@@ -16,7 +16,14 @@ from substrate.engine.run.unreadable import unreadable
 from substrate.engine.worker.unknown import missing_worker
 from substrate.store.store import Store
 from substrate.values.codec import decode
-from substrate.values.errors import Failure, RunCancelled, RunFailed, RunPaused, StoreUnusable
+from substrate.values.errors import (
+    Failure,
+    RunCancelled,
+    RunDead,
+    RunFailed,
+    RunPaused,
+    StoreUnusable,
+)
 from substrate.values.ids import RunId
 from substrate.values.records import JsonText, Promise, PromiseState, Run, RunStatus
 
@@ -101,10 +108,15 @@ def _read(run: Run, promise: Promise, function: Durable[..., Any] | None) -> Any
     if run.status is RunStatus.PAUSED:
         raise RunPaused(run.id, decode_failure(promise))
     error = error_of_run(promise)
+    was = f"{error.failure.type}: {error.failure.message}"
+    if run.status is RunStatus.FAILED and isinstance(error, RunDead):
+        # A child's row keeps what its parent was told, before a person resumed it.
+        told = f"what {run.id} did is undone by now; before, its parent was told {was}"
+        raise RunFailed(run.id, Failure("Undone", told))
     if run.status is RunStatus.CANCELLED and not isinstance(error, RunCancelled):
-        # It had failed, or was dead, before it was given up: its row keeps why.
-        was = f"{error.failure.type}: {error.failure.message}"
-        raise RunCancelled(run.id, Failure("Discarded", f"{run.id} was discarded; before, {was}"))
+        # It had failed, or was dead, before it was given up or undone: its row keeps why.
+        fact = "is cancelled" if run.parent_id and run.cancel_requested else "was discarded"
+        raise RunCancelled(run.id, Failure("Discarded", f"{run.id} {fact}; before, {was}"))
     raise error
 
 

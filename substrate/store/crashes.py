@@ -166,7 +166,9 @@ def after_crash(run: LostRun, loss: Loss, now: int) -> AfterCrash:
         seen = loss.losses - (company is Company.CROWD and not loss.is_of_one_tree)
     if crashes >= _allowed(company, max(loss.losses - seen, 0)):
         status = RunStatus.PAUSED if run.on_dead is OnDead.WAIT else RunStatus.DEAD
-        return AfterCrash(crashes, seen, status, error=refusals.dead_error(crashes))
+        is_told = run.parent_id is not None and status is RunStatus.DEAD
+        error = refusals.dead_error(crashes, is_told=is_told)
+        return AfterCrash(crashes, seen, status, error=error)
     if crashes < MAX_CRASHES:
         return AfterCrash(crashes, seen, RunStatus.READY)
     due_at = now + FIRST_DELAY_MS * 2 ** (crashes - MAX_CRASHES)

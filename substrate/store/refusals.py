@@ -7,19 +7,25 @@ from substrate.store import sql
 from substrate.values.codec import encode
 from substrate.values.errors import CheckpointRefused, RunEnded
 from substrate.values.ids import RunId
-from substrate.values.records import JsonText, Run, Signal
+from substrate.values.records import JsonText, Run, RunStatus, Signal
 
-WHO_REOPENS = "only a paused run is reopened, or a failed or dead one that no other run waits for"
+WHO_REOPENS = (
+    "only a paused run is reopened, a failed or dead one that was started by no other run, or a "
+    "dead one to go on with its undos"
+)
 
 WHAT_IS_DISCARDED = "only a dead, failed or paused run is discarded; cancel one that goes on"
 
 
-def dead_error(crashes: int) -> JsonText:
-    """Return the error of a run that has crashed too often."""
-    message = (
-        f"its workers ended {crashes} times in a row without giving it back; "
-        "find out why, then resume it (the command: resume)"
-    )
+def dead_error(crashes: int, *, is_told: bool) -> JsonText:
+    """Return the error of a run that has crashed too often; `is_told`: its parent goes on."""
+    remedy = "find out why, then resume it (the command: resume)"
+    if is_told:
+        remedy = (
+            "find out why. It does not go on, since its parent is told so; but if it was being "
+            "undone, resume it, and it goes on with that (the command: resume)"
+        )
+    message = f"its workers ended {crashes} times in a row without giving it back; {remedy}"
     details = {"crashes": crashes}
     return JsonText(encode({"type": "RunDead", "message": message, "details": details}))
 
@@ -29,10 +35,15 @@ def why_not_reopened(run: Run) -> str:
     fact = f"run {run.id!r} is {run.status}"
     if run.parent_id is None or not run.status.awaits_person:
         return f"{fact}; {WHO_REOPENS}"
-    return (
+    told = (
         f"{fact}, and its parent {run.parent_id!r} was told so and has gone on, so that outcome "
-        "stands. Let the parent start another; one that is spawned with on_dead='wait' is paused "
-        "instead of dead, and can be resumed"
+        "stands. Let the parent start another"
+    )
+    if run.status is RunStatus.FAILED:
+        return told
+    return (
+        f"{told}. Only an undo that a child had begun goes on, and this one had begun none; one "
+        "that is spawned with on_dead='wait' is paused instead of dead, and can be resumed"
     )
 
 

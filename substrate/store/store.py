@@ -413,6 +413,8 @@ class Store:
     async def resume(self, run_id: RunId, accepted: Promise | None = None) -> Run:
         """Make a paused, failed or dead run ready again.
 
+        A child is reopened when it is paused, or dead with an undo that it had begun: its promise
+        keeps what its parent was told.
         `accepted` is a settled row that joins its journal in the same commit: what a person lets
         stand. One that is there already stays as it is.
         Raises `RunNotFound`, and `RunEnded` for a run that is none of these.

@@ -29,8 +29,8 @@ from substrate.cli.screen import open_screen
 from substrate.cli.show.outcome import report
 from substrate.engine.client import Client
 from substrate.values.errors import IdTaken, Misuse
-from substrate.values.ids import RunId, check_root_id
-from substrate.values.records import Kind, Run, RunStatus
+from substrate.values.ids import RunId, check_root_id, promise_id
+from substrate.values.records import UNWIND_KEY, Kind, Run, RunStatus
 
 
 def fresh_id(now: datetime, draw: Callable[[int], str] = secrets.token_hex) -> str:
@@ -77,8 +77,8 @@ async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int
     fork = load_fork(invocation.package)
     async with open_database() as client:
         known = await client.get(run_id)
-        is_known = known.parent_id is not None and known.status.has_ended  # its parent has gone on
-        if not is_known and (accept or known.status.awaits_person):
+        is_told = await _is_told(client, known)
+        if not is_told and (accept or known.status.awaits_person):
             fork.check_knows(known)
             fork.check_key()
             known = await client.resume(run_id, accept, by=getuser())
@@ -86,6 +86,14 @@ async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int
             fork.check_knows(known)
             await _retry_now(client, known)
         return await _go_on(invocation, client, fork, known)
+
+
+async def _is_told(client: Client, run: Run) -> bool:
+    """Whether a child is over, and its parent has gone on; of a dead one an undo may be left."""
+    if run.parent_id is None or not run.status.has_ended:
+        return False
+    undo = promise_id(run.id, UNWIND_KEY)
+    return run.status is not RunStatus.DEAD or undo not in await client.store.promises([undo])
 
 
 async def _retry_now(client: Client, run: Run) -> None:

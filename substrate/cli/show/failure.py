@@ -14,7 +14,7 @@ from substrate.cli.suspects import line_of
 from substrate.engine.failure import decode_failure
 from substrate.engine.run.mismatch import NEVER_ASKED
 from substrate.values import errors
-from substrate.values.errors import Failure, OutcomeUnknown, RunTimedOut, StepFailed
+from substrate.values.errors import Failure, OutcomeUnknown, RunDead, RunTimedOut, StepFailed
 from substrate.values.records import Kind, PromiseState, RunStatus
 
 _RECORDED = (StepFailed.__name__, OutcomeUnknown.__name__)
@@ -47,14 +47,19 @@ def next_commands(history: RunHistory, invocation: Invocation) -> list[Text]:
     show = invocation.command("show", run.id)
     resume = invocation.command("resume", run.id)
     is_undone = any(map(is_decision, history.journal))
-    lines: list[Text] = []
     if run.status is RunStatus.CANCELLED:
         return [_next("It does not go on. What it did:", show)]
+    unfinished = _next("Once that is mended, it goes on with that undo:", resume)
+    is_to_undo = run.status is RunStatus.DEAD and is_undone
     if run.parent_id is not None:
         above = invocation.command("show", run.parent_id)
         lines = [_next("A child does not go on; its parent was told, and decides:", above)]
-    elif run.status is RunStatus.DEAD and is_undone:
-        lines = [_next("Once that is mended, it goes on with that undo:", resume)]
+        if is_to_undo:
+            lines.append(unfinished)
+        elif is_undone and failure and failure.type == RunDead.__name__:
+            lines.append(_next("What it did is undone by now:", show))
+    elif is_to_undo:
+        lines = [unfinished]
     elif is_undone:
         return [_next("What it did is undone: start another run. What this one did:", show)]
     elif run.status is RunStatus.FAILED and failure and failure.type == RunTimedOut.__name__:

@@ -322,8 +322,8 @@ class Recorder:
         """Release the run as crashed, and write the failure into its own row."""
         reason = replace(own_promise(self._claim.run), error=encode_failure(failure))
         # The reason first: if the fence rejects it, another worker owns the run, and this crash
-        # must not count.
-        if isinstance(await self._commit(Checkpoint(self._fence, reason)), Written):
+        # must not count. A child whose parent was told keeps the reason that it was told.
+        if isinstance(await self._commit(Checkpoint(self._fence, reason)), Written | Adopted):
             await self._services.store.release([self._fence], is_crash=True)
 
     def notify_change(self) -> None:

@@ -12,8 +12,8 @@ from substrate.store.postgres.fenced_commit import LOCK
 from substrate.store.postgres.promises import insert_settled
 from substrate.store.postgres.session import Cursor
 from substrate.values.errors import RunEnded, RunNotFound
-from substrate.values.ids import RunId, part_of
-from substrate.values.records import Fence, NewRun, OwnedRun, Owner, Promise, Run
+from substrate.values.ids import RunId, part_of, promise_id
+from substrate.values.records import UNWIND_KEY, Fence, NewRun, OwnedRun, Owner, Promise, Run
 
 _INSERT_RUN = """
 -- created: nothing where the id is known, and then the promise below is not written either
@@ -199,12 +199,16 @@ async def release_runs(
     return [row[0] for row in await cursor.fetchall()]
 
 
+# Of a child whose parent was told that it is dead, only the undos go on: those that it had begun.
 _REOPEN_RUN = """
 UPDATE runs
    SET status = 'ready', crashes = 0, ended_at = NULL, expires_at = NULL, rank = %(now)s,
        last_seq = last_seq + %(numbers)s
  WHERE id = %(id)s AND part = %(part)s
-   AND (status = 'paused' OR (status IN ('failed', 'dead') AND parent_id IS NULL))
+   AND (status = 'paused' OR (status IN ('failed', 'dead') AND parent_id IS NULL)
+        OR (status = 'dead' AND EXISTS (SELECT 1
+                                          FROM promises
+                                         WHERE id = %(unwind)s AND part = %(part)s)))
 RETURNING last_seq
 """
 
@@ -219,8 +223,9 @@ async def reopen_run(db: Cursor, run_id: RunId, accepted: Promise | None, now: i
     """Make a paused, failed or dead run ready again; see `Store.resume`."""
     where = {"id": run_id, "part": part_of(run_id)}
     numbers = 1 if accepted is None else 2  # the run's own row changes, and one may join it
+    asked = {"now": now, "numbers": numbers, "unwind": promise_id(run_id, UNWIND_KEY)}
     async with db.connection.transaction():
-        cursor = await db.execute(_REOPEN_RUN, where | {"now": now, "numbers": numbers})
+        cursor = await db.execute(_REOPEN_RUN, where | asked)
         reopened = await cursor.fetchone()
         if reopened is None:  # it is in no state to be reopened, or is not there
             run = await existing_run(db, run_id)

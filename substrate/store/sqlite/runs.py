@@ -15,6 +15,7 @@ from substrate.store.sqlite.promises import insert_settled
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId, part_of, promise_id
 from substrate.values.records import (
+    UNWIND_KEY,
     Fence,
     JsonText,
     NewRun,
@@ -193,12 +194,16 @@ def release_runs(
     return released
 
 
+# Of a child whose parent was told that it is dead, only the undos go on: those that it had begun.
 _REOPEN_RUN = """
 UPDATE runs
    SET status = 'ready', crashes = 0, ended_at = NULL, expires_at = NULL, rank = :now,
        last_seq = last_seq + :numbers
  WHERE id = :id AND part = :part
-   AND (status = 'paused' OR (status IN ('failed', 'dead') AND parent_id IS NULL))
+   AND (status = 'paused' OR (status IN ('failed', 'dead') AND parent_id IS NULL)
+        OR (status = 'dead' AND EXISTS (SELECT 1
+                                          FROM promises
+                                         WHERE id = :unwind AND part = :part)))
 RETURNING last_seq
 """
 
@@ -213,7 +218,8 @@ def reopen_run(db: apsw.Connection, run_id: RunId, accepted: Promise | None, now
     """Make a paused, failed or dead run ready again; see `Store.resume`."""
     where = {"id": run_id, "part": part_of(run_id)}
     numbers = 1 if accepted is None else 2  # the run's own row changes, and one may join it
-    reopened = db.execute(_REOPEN_RUN, where | {"now": now, "numbers": numbers}).fetchone()
+    asked = {"now": now, "numbers": numbers, "unwind": promise_id(run_id, UNWIND_KEY)}
+    reopened = db.execute(_REOPEN_RUN, where | asked).fetchone()
     if reopened is None:
         run = existing_run(db, run_id)
         raise RunEnded(refusals.why_not_reopened(run))

@@ -16,7 +16,7 @@ from skills.sql.answer import QueryFailed
 
 JOURNAL = (
     *("runs", "promises", "signals", "workers", "blobs", "rate_limits", "fleet", "lanes"),
-    *("gates", "rules"),
+    *("gates", "rules", "namespaces", "notes", "facts", "links", "history", "terms"),
     "ostinato_migrations",
 )
 """Tables in which the kit records what every agent did and was told."""

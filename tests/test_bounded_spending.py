@@ -26,7 +26,9 @@ from substrate.agent import (
     tool,
 )
 from substrate.agent.conversation import conversation_of
+from substrate.agent.history.request import read_request
 from substrate.agent.history.usage import summed
+from substrate.models.frame import canonical
 from substrate.models.messages import Reply, ToolMessage, Usage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
@@ -300,6 +302,27 @@ async def test_a_conversation(sqlite_url: str) -> None:
     check_bound(meter, {"usd": 0.50})
     assert len(answers) == 13
     assert {each["reason"] for each in answers} == {"answered", "budget"}
+
+
+async def test_what_was_asked_is_read_from_its_row(sqlite_url: str) -> None:
+    """A row tells how long an answer was asked for, so the request of that day comes back."""
+    meter, requests = Meter(), []
+
+    def listens(request: Request) -> Reply:
+        requests.append(request)
+        return looks(request)
+
+    model = replace(meter.model("looker", listens, 0.3), settings={"max_tokens": 90_000})
+    agent = Agent("looker", "Look.", model, [look], any_of(answered(), budget(usd=0.10)))
+    async with connect(sqlite_url) as client, client.work([agent.durable]):
+        await client.start(agent.durable, TASK, id="a/1")
+        await client.result("a/1", agent.durable)
+        keys = [row.key for row in await client.journal("a/1") if row.name == "model"]
+        found = [await read_request(client, "a/1", key) for key in keys]
+
+    assert len(found) > 1
+    assert found == [canonical(each) for each in requests]
+    assert all(each["max_output_tokens"] < 10_000 for each in found)
 
 
 async def test_a_straggler_that_is_too_dear(sqlite_url: str) -> None:

@@ -7,6 +7,7 @@ the same turn. Last words tell the `end` at which they were asked for; a summary
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -94,11 +95,21 @@ class ModelCall:
     voice: Voice | None = None
 
     def within(self, allowed: Allowance | None) -> "ModelCall":
-        """Return the same, asked for no more than it may use, which its row tells."""
+        """Return the same, asked for no more than it may use, which its row tells.
+
+        It tells as well how long an answer the first attempt asks for, where that is less than
+        the model's own: prices change, and what was asked on that day does not.
+        """
         if allowed is None:
             return self
         request = replace(self.request, allowance=allowed)
-        return replace(self, request=request, more={**self.more, "allowed": allowed.to_json()})
+        model, theirs = self.model.first_asked(request)
+        longest = theirs.max_output_tokens
+        with suppress(Unaffordable):
+            longest = model.longest_answer(theirs)
+        limit = {} if longest == theirs.max_output_tokens else {"longest": longest}
+        more = {**self.more, "allowed": allowed.to_json(), **limit}
+        return replace(self, request=request, more=more)
 
     @property
     def is_payable(self) -> bool:

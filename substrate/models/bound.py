@@ -25,8 +25,10 @@ LEAST_OUTPUT = 16
 LONGEST_OUTPUT = 131_072
 """No model writes more tokens than these in one answer, so nobody is held to as many."""
 
+LIMIT_SETTINGS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
+"""The settings that limit an answer in place of ours, by their providers' names."""
+
 _MILLION = 1_000_000
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
 _TOO_LONG = re.compile(r"max\w*[ _]?tokens|maximum context", re.IGNORECASE)
 _TOO_SHORT = re.compile(r"at least|greater|minimum|>=", re.IGNORECASE)
 
@@ -46,7 +48,7 @@ def within(request: Request, provider: str, priced: Priced) -> Request:
     own = own_limit(request)
     if longest >= (LONGEST_OUTPUT if own is None else own):
         return request
-    settings = {key: each for key, each in request.settings.items() if key not in _LIMITS}
+    settings = {key: each for key, each in request.settings.items() if key not in LIMIT_SETTINGS}
     return replace(request, max_output_tokens=longest, settings=settings)
 
 
@@ -70,7 +72,7 @@ def own_limit(request: Request) -> int | None:
     """Return the longest answer that the model's own settings ask for; None where they do not."""
     if request.max_output_tokens is not None:
         return request.max_output_tokens
-    given = (request.settings.get(each) for each in _LIMITS)
+    given = (request.settings.get(each) for each in LIMIT_SETTINGS)
     return next((each for each in given if isinstance(each, int)), None)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from substrate.agent.history.result import outcome_of, result_in, spoken
 from substrate.agent.history.rows import input_of, value_of
 from substrate.engine.client import Client
+from substrate.models.bound import LIMIT_SETTINGS
 from substrate.models.frame import as_sent
 from substrate.models.messages import Json, Text, ToolMessage, UserMessage
 from substrate.models.request import OURS
@@ -37,12 +38,15 @@ async def read_request(client: Client, run_id: str, key: str) -> dict[str, Json]
 def request_of(rows: Rows, key: str, frame: Mapping[str, Json]) -> dict[str, Json]:
     """Return what the model call under this key was asked, given its run's rows and its frame."""
     schema = {k: frame[k] for k in ("answer_schema",) if k in frame}
+    # A budget may have asked for less than the model's own limit: see `bound`.
+    longest = input_of(rows[key]).get("longest")
+    ours = OURS if longest is None else OURS.union(LIMIT_SETTINGS)
     return {
         "system": frame["system"],
         "messages": list(_messages(rows, key)),
         "tools": frame["tools"],
-        "max_output_tokens": frame["max_output_tokens"],
-        "settings": {k: v for k, v in frame["settings"].items() if k not in OURS},
+        "max_output_tokens": frame["max_output_tokens"] if longest is None else longest,
+        "settings": {k: v for k, v in frame["settings"].items() if k not in ours},
         "may_call_tools": frame.get("may_call_tools", True),
         **schema,
     }

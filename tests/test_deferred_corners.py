@@ -46,6 +46,7 @@ from tests.test_deferred import (
     PAY,
     Shop,
     asking,
+    assert_it_only_grows,
     keys,
     open_gates,
     settle,
@@ -465,3 +466,46 @@ async def test_two_workers_and_decisions_that_race(postgres_url: str) -> None:
             await one.result(id_, agent)
     assert sum(said) == len(ids)
     assert sorted(order for order, _ in shop.paid) == sorted(ids)
+
+
+async def test_a_message_after_a_reminder(sqlite_url: str) -> None:
+    """What was done to tell people of an open gate hides no message from a run that is resumed."""
+    shop, clock = Shop(), ManualClock()
+
+    async def notify(notice: Notice) -> None:
+        pass
+
+    agent = telling(shop, notify, remind=[timedelta(hours=1)])
+    async with connect(sqlite_url, clock=clock) as client:
+        await client.start(agent, TASK, id="a/1")
+        await settle(client, agent)
+        clock.advance(3600)
+        await settle(client, agent)
+        assert "tools.0/refund.0/gate.0/tell_1.0" in await keys(client)
+        await client.signal("a/1", "message", "Well?")
+        await settle(client, agent)
+        assert told(shop.requests[-1]) == "Well?"
+
+
+async def test_a_message_to_a_run_that_waits_in_memory(store_url: str) -> None:
+    """It is heard at once, and once, also by a worker that goes on with the run later."""
+    shop = Shop()
+    agent = make_agent(shop.model, [shop.refund()], ENDS)
+
+    async def says(times: int) -> None:
+        async def has() -> bool:
+            return len(shop.requests) == times
+
+        await eventually(has)
+
+    async with connect(store_url) as client:
+        async with client.work([agent], options=QUICK):
+            await client.start(agent, TASK, id="a/1")
+            await says(2)
+            await client.signal("a/1", "message", "Well?")
+            await says(3)
+        await approve(client, (await open_gates(client))[0], by="ada")
+        await settle(client, agent)
+        assert (await client.result("a/1", agent)).text.endswith("paid 4900")
+    assert said_to(shop.requests[-1]).count("Well?") == 1
+    assert_it_only_grows(shop.requests)

@@ -142,10 +142,11 @@ class Case:
             raise TimeoutError(f"{self} did not end in 60 s")
         return process.exitcode if process.exitcode is not None else -1
 
-    async def decide_one(self) -> bool:
-        """Decide the first open gate, with no worker alive; False where none is open."""
+    async def decide_one(self, tool_name: str = "") -> bool:
+        """Decide the first open gate, or that of a tool, with no worker alive; False without."""
         async with connect(self.url) as client:
-            found = [g for g in await client.store.gates.pending() if g.root_id == self.run_id]
+            pending = [g for g in await client.store.gates.pending() if g.root_id == self.run_id]
+            found = [each for each in pending if tool_name in ("", each.tool)]
             if found:
                 await decide(client, found[0])
         return bool(found)

@@ -149,7 +149,7 @@ async def take_in(ctx: Context, tools_of: ToolsOf) -> TakenIn | None:
         if (each := noted.calls.pop(Key(key), None)) is not None:
             decided.append(replace(each, gate=found.get(each.gate.key, each.gate)))
             await ctx.take_up(decided[-1].gate)
-    return await _follow(ctx, tools_of, decided)
+    return await _follow(ctx, tools_of, decided, row.key)
 
 
 async def _note(ctx: Context, noted: Deferrals, found: Mapping[Key, Promise]) -> Promise:
@@ -172,7 +172,9 @@ async def withdraw(ctx: Context) -> None:
             await ctx.withdraw_aside(each.gate)
 
 
-async def _follow(ctx: Context, tools_of: ToolsOf, decided: Sequence[Deferral]) -> TakenIn:
+async def _follow(
+    ctx: Context, tools_of: ToolsOf, decided: Sequence[Deferral], noted_at: Key
+) -> TakenIn:
     """Make these calls as they were decided, and tell what came of them."""
     known = {each.key: _tools(tools_of, each) for each in decided}
     asks = [each for each in decided if _takes_ctx(known[each.key].get(each.call.name))]
@@ -197,7 +199,8 @@ async def _follow(ctx: Context, tools_of: ToolsOf, decided: Sequence[Deferral]) 
     used = None
     for turn in dict.fromkeys(each.key.rpartition("/")[0] for each in decided):
         may_ask = any(each.key.startswith(f"{turn}/") for each in asks)
-        used = await spent(ctx, ctx.inside(Key(turn)), may_ask=may_ask) or used
+        scope = ctx.inside(Key(turn))
+        used = await spent(ctx, scope, may_ask=may_ask, later=noted_at) or used
     found = [unknown.get(row.key) for row in rows]
     told = map(outcome_of, [each.gate for each in decided], rows, found)
     message = UserMessage(tuple(map(Text, told)))

@@ -16,26 +16,30 @@ from substrate.agent.history.usage import NOTHING, summed
 from substrate.agent.named_step import named_step
 from substrate.engine.context.context import Context
 from substrate.models.messages import Json, Usage
-from substrate.values.ids import PromiseId
+from substrate.values.ids import Key, PromiseId
 from substrate.values.records import JsonText, Promise
 
 _LOOP_CALLS = tuple(f"{name}." for name in (*MODEL_CALLS, CHECK))
 """How the keys of the loop's own model calls begin, and of those of its judges."""
 
 
-async def spent(ctx: Context, scope: Context, *, may_ask: bool) -> Usage | None:
+async def spent(
+    ctx: Context, scope: Context, *, may_ask: bool, later: Key | None = None
+) -> Usage | None:
     """Return what the tree has used once the calls in a scope have ended; None where none asks.
 
     What is recorded for this turn holds, and in a turn that is over nothing is recorded any more,
-    whichever tools there are now.
+    whichever tools there are now. Calls of the turn that were made `later` are counted anew, in a
+    row that tells by this key after what.
     """
     turn = scope.id_prefix.removeprefix(ctx.id_prefix).rstrip("/")
     found = ctx.recorded(SPENT)
-    is_recorded = found is not None and input_of(found).get("after") == turn
+    after = turn if later is None else f"{later} of {turn}"
+    is_recorded = found is not None and input_of(found).get("after") == after
     if not is_recorded and (not may_ask or ctx.recorded(MODEL) is not None):
         return None
     ledger = _Ledger.of(ctx)
-    step = named_step(SPENT, partial(_count, ctx, ledger.last, turn), {"after": turn})
+    step = named_step(SPENT, partial(_count, ctx, ledger.last, turn), {"after": after})
     ledger.last = await ctx.checkpoint(step)
     return _usage(ledger.last)
 

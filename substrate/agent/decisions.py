@@ -18,7 +18,7 @@ from substrate.engine.context.wanted_type import WantedType
 from substrate.values.codec import decode
 from substrate.values.errors import GateNotFound, Misuse
 from substrate.values.gates import CODE_LENGTH, Decision, Gate, GateKind, GateState, RuleVerdict
-from substrate.values.ids import PromiseId, RunId, may_be_id
+from substrate.values.ids import PromiseId, RunId, may_be_id, root_of
 from substrate.values.records import JsonText, Promise
 
 Tools = Iterable[Tool | Callable[..., Any]]
@@ -54,13 +54,14 @@ async def find_gate(client: Client, given: str) -> Gate:
     Args:
         client: The open store.
         given: Its id; its short name, or the first four characters or more of it; or the id of a
-            run of whose tree one gate is open.
+            run of whose tree one gate is open. Where that has none open any more, it is the one
+            decided last: a decision on it is told what stands.
 
     Raises:
         GateNotFound: there is none, or there are several: the message lists them.
     """
     if not may_be_id(given):
-        raise GateNotFound(f"{given!r:.100} is no id of a gate; the open ones: approvals")
+        raise GateNotFound(f"{given!r:.100} is no id of a gate")
     gates = client.store.gates
     if found := await gates.get(PromiseId(given)):
         return found
@@ -79,8 +80,15 @@ async def find_gate(client: Client, given: str) -> Gate:
             return root[0]
         if root:
             raise GateNotFound(f"run {given!r} has several open gates: {_listed(root)}; name one")
-        raise GateNotFound(f"run {given!r} asks nobody anything just now")
-    raise GateNotFound(f"no gate has the id {given!r}; the open ones: approvals")
+        decided = [each for each in await gates.of_tree(root_of(given)) if each.is_of(given)]
+        if decided:
+            return max(decided, key=lambda each: each.decided_at or each.asked_at)
+        raise GateNotFound(f"run {given!r} asks nobody for a decision just now")
+    if len(given) < _FEWEST:
+        raise GateNotFound(
+            f"{given!r} is too short: give {_FEWEST} characters of a gate's short name, or more"
+        )
+    raise GateNotFound(f"no gate has the id {given!r}, and no run")
 
 
 def _listed(gates: Iterable[Gate]) -> str:
@@ -138,8 +146,7 @@ async def approve(
         GateClosed: it was decided already.
         GateChanged: the digest is that of something else.
     """
-    if gate.kind is not GateKind.APPROVAL:
-        raise Misuse(f"gate {gate.code} asks {gate.summary!r}; give it an answer")
+    _check_is_call(gate)
     asked = await read_asked(client, gate)
     known = {tool.name: tool for tool in map(as_tool, tools)}
     tool = known.get(gate.tool)
@@ -165,9 +172,10 @@ async def deny(
         via: Over which channel.
 
     Raises:
-        Misuse: there is no reason.
+        Misuse: there is no reason, or the gate asks for an answer. Nothing was decided.
         GateClosed: it was decided already.
     """
+    _check_is_call(gate)
     if not why.strip():
         raise Misuse("a denial needs a reason: the model is told, and does something else then")
     return await client.decide(
@@ -207,6 +215,12 @@ async def answer(
         raise Misuse(f"gate {gate.code} asks for {wanted.words}: {problem}")
     outcome = GateOutcome(GateState.ANSWERED, by=by, via=via, reason=why, answer=value)
     return await client.decide(_decision(gate, outcome))
+
+
+def _check_is_call(gate: Gate) -> None:
+    """Refuse a yes or a no where words are asked for."""
+    if gate.kind is not GateKind.APPROVAL:
+        raise Misuse(f"gate {gate.code} asks {gate.summary!r}; give it an answer")
 
 
 def _decision(gate: Gate, outcome: GateOutcome) -> Decision:

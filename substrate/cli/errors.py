@@ -1,7 +1,7 @@
 """An error as a person reads it: the fact and its remedy on standard error, and an exit code."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from substrate.cli.exit import Exit
@@ -11,9 +11,6 @@ from substrate.cli.secrecy import hidden, trace_of
 from substrate.cli.wrong_file import WrongFile
 from substrate.values.errors import (
     BadDatabaseUrl,
-    GateChanged,
-    GateClosed,
-    GateNotFound,
     InvalidId,
     Misuse,
     RunPaused,
@@ -38,8 +35,8 @@ def blaming_what_was_typed() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-def report_error(error: Exception, invocation: Invocation) -> int:
-    """Say what went wrong, and return the exit code for it."""
+def report_error(error: Exception, invocation: Invocation, command: Sequence[str] = ()) -> int:
+    """Say what went wrong, and return the exit code for it. `command` is which was called."""
     if invocation.is_debug:
         sys.stderr.write(trace_of(error))
     if invocation.is_json:
@@ -49,7 +46,7 @@ def report_error(error: Exception, invocation: Invocation) -> int:
     if isinstance(error, StoreError):
         sys.stderr.write(f"{_DATABASE}\n")
     if isinstance(error, UsageError):
-        sys.stderr.write(f"see {invocation.command('--help')}\n")
+        sys.stderr.write(f"see {invocation.command(*command, '--help')}\n")
     return _code(error)
 
 
@@ -69,9 +66,7 @@ def report_fault(error: BaseException, invocation: Invocation) -> int:
 
 def _code(error: Exception) -> int:
     match error:
-        case UsageError() | InvalidId() | GateNotFound() | GateClosed() | GateChanged():
-            return Exit.USAGE
-        case WrongFile() | BadDatabaseUrl():
+        case UsageError() | InvalidId() | WrongFile() | BadDatabaseUrl():
             return Exit.USAGE
         case RunPaused():
             return Exit.PAUSED

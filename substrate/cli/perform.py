@@ -5,8 +5,11 @@ Invariant: nothing that is raised below leaves here; each command ends in an exi
 
 import logging
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import typer
+from typer.main import get_command
 
 from substrate.cli.app import app
 from substrate.cli.errors import UsageError, report_error, report_fault
@@ -25,7 +28,7 @@ def perform(invocation: Invocation) -> int:
     try:
         return _dispatch(invocation)
     except OstinatoError as error:
-        return report_error(error, invocation)
+        return report_error(error, invocation, _command_of(invocation.arguments))
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BaseException as error:  # noqa: BLE001 - the edge: told in a sentence, whole with --debug
@@ -44,6 +47,18 @@ def _dispatch(invocation: Invocation) -> int:
             message += '; a question of several words stands in quotes: run "How many owls?"'
         raise UsageError(message) from error
     return int(done or 0)
+
+
+def _command_of(arguments: Sequence[str]) -> Sequence[str]:
+    """Return the words that name a command, such as ``rules add``: its own help is worth most."""
+    found: list[str] = []
+    at: Any = get_command(app)
+    for word in arguments:
+        at = getattr(at, "commands", {}).get(word)
+        if at is None:
+            break
+        found.append(word)
+    return found
 
 
 def _worded(message: str) -> str:

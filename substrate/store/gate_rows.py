@@ -6,6 +6,7 @@ run stands that asks is joined from `runs`.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 
 from substrate.store.rows import Row
@@ -114,11 +115,16 @@ def closed(gate: Gate) -> GateClosed:
     by = f" by {gate.decided_by}" if gate.decided_by else ""
     by += f" over {gate.via}" if gate.via else ""
     why = f": {gate.reason}" if gate.reason else ""
+    at = "" if gate.decided_at is None else f", at {_moment(gate.decided_at)}"
     return GateClosed(
-        f"gate {gate.code} ({gate.summary}) is {gate.state.word} already{by}"
-        f"{why}; this decision changes nothing",
+        f"gate {gate.code} ({gate.summary}) is {gate.state.word} already{by}{why}{at}; this "
+        "decision changes nothing",
         gate.state.value,
     )
+
+
+def _moment(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms // 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def over(gate: Gate) -> GateClosed:

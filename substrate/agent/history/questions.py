@@ -3,6 +3,7 @@
 What a run waits for may be asked below it, by a child; then the answer goes to that child's inbox.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -60,7 +61,7 @@ async def read_questions(
 
     What is below is looked up by the run's id, however many children there are, and how deep.
     """
-    own = asked_in(run, journal)
+    own = await _unanswered(client, asked_in(run, journal))
     below = await read_questions_of(client, [run.id])
     return [*own, *(each for each in below if each.run_id != run.id)][:MANY]
 
@@ -70,4 +71,21 @@ async def read_questions_of(client: Client, ids: Iterable[str]) -> Sequence[Ques
     asked = await client.store.asked([RunId(each) for each in ids])
     rows = legible_rows([row for found in asked.values() for row in found]).read
     waits = ((row.run_id, wait_of(row)) for row in rows)
-    return [Question(run_id, wait) for run_id, wait in waits if wait is not None][:MANY]
+    asking = [Question(run_id, wait) for run_id, wait in waits if wait is not None][:MANY]
+    return await _unanswered(client, asking)
+
+
+async def _unanswered(client: Client, asked: Sequence[Question]) -> Sequence[Question]:
+    """Return the questions to which no answer lies in an inbox: nobody may have taken it yet."""
+    asking = {each.run_id for each in asked if each.wait.promise.kind is Kind.SIGNAL}
+    come: Counter[tuple[str, str]] = Counter()
+    for run_id in sorted(asking):
+        come.update((run_id, each.name) for each in await client.store.inbox(RunId(run_id)))
+    left = []
+    for each in asked:  # in the order in which answers are taken
+        named = (each.run_id, each.wait.promise.name)
+        if each.wait.promise.kind is Kind.SIGNAL and come[named]:
+            come[named] -= 1
+        else:
+            left.append(each)
+    return left

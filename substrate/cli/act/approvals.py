@@ -14,6 +14,9 @@ from rich.text import Text
 
 from substrate.agent import decisions
 from substrate.agent.decisions import find_gate, read_asked
+from substrate.agent.history.journal import read_journal
+from substrate.agent.history.questions import Question, read_questions
+from substrate.agent.history.waits import wait_of
 from substrate.cli import format as wording
 from substrate.cli.database import opened
 from substrate.cli.errors import UsageError, blaming_what_was_typed
@@ -21,15 +24,15 @@ from substrate.cli.fork import load_tools
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import of_gate, print_document
 from substrate.cli.screen import open_page, open_screen, put
-from substrate.cli.show.questions import SHOWN_CODE
+from substrate.cli.show.questions import SHOWN_CODE, answering_command, question_words
 from substrate.cli.typed_value import read_answer, read_typed
 from substrate.engine.client import Client
 from substrate.engine.context.wanted_type import WantedType
 from substrate.values.codec import decode
-from substrate.values.errors import GateChanged
+from substrate.values.errors import GateChanged, GateNotFound
 from substrate.values.gates import Gate, GateKind, GateState
-from substrate.values.ids import RunId, root_of
-from substrate.values.records import Promise, RunStatus
+from substrate.values.ids import RunId, may_be_id, root_of
+from substrate.values.records import Kind, Promise, RunStatus
 
 CHANNEL = "cli"
 
@@ -134,7 +137,8 @@ class TypedDecision:
 async def approve(invocation: Invocation, typed: TypedDecision, edits: Sequence[str]) -> int:
     """Approve the call that a gate asks about, perhaps with other arguments."""
     async with opened(invocation) as client:
-        gate = _seen(await find_gate(client, typed.gate), typed.digest)
+        gate = await _find(client, invocation, typed)
+        await _check_kind(client, invocation, gate)
         edit = await _read_edits(client, gate, edits) if edits else None
         tools = load_tools(invocation.package) if edits else ()
         with blaming_what_was_typed():
@@ -147,7 +151,8 @@ async def approve(invocation: Invocation, typed: TypedDecision, edits: Sequence[
 async def deny(invocation: Invocation, typed: TypedDecision) -> int:
     """Deny the call that a gate asks about."""
     async with opened(invocation) as client:
-        gate = _seen(await find_gate(client, typed.gate), typed.digest)
+        gate = await _find(client, invocation, typed)
+        await _check_kind(client, invocation, gate)
         why = typed.why or ""
         with blaming_what_was_typed():
             decided = await decisions.deny(client, gate, by=typed.who, why=why, via=CHANNEL)
@@ -157,9 +162,14 @@ async def deny(invocation: Invocation, typed: TypedDecision) -> int:
 async def answer(invocation: Invocation, typed: TypedDecision, value: str) -> int:
     """Answer the question of a gate."""
     async with opened(invocation) as client:
-        gate = _seen(await find_gate(client, typed.gate), typed.digest)
+        gate = await _find(client, invocation, typed)
         if gate.kind is GateKind.APPROVAL:
-            raise UsageError(f"gate {gate.code} asks about {gate.summary}; approve or deny it")
+            code = gate.code[:SHOWN_CODE]
+            yes = invocation.command("approve", code)
+            no = invocation.command("deny", code, "--why", "REASON")
+            raise UsageError(
+                f"gate {code} asks about {gate.summary}; approve or deny it: {yes}  (or {no})"
+            )
         read = read_answer(value, (await read_asked(client, gate)).wanted)
         with blaming_what_was_typed():
             decided = await decisions.answer(
@@ -174,6 +184,47 @@ def user() -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
         return "somebody"
+
+
+async def _find(client: Client, invocation: Invocation, typed: TypedDecision) -> Gate:
+    """Return the gate that is meant, as somebody has seen it.
+
+    Raises `GateNotFound` with what a run waits for in its place, or with where the gates are.
+    """
+    given, fact = typed.gate, ""
+    try:
+        gate = await find_gate(client, given)
+        if gate.state is GateState.PENDING or given != gate.root_id:
+            return _seen(gate, typed.digest)
+    except GateNotFound as error:
+        gate, fact = None, str(error)
+    run = await client.store.get(RunId(given)) if may_be_id(given) else None
+    if run is None:
+        raise GateNotFound(f"{fact}; the open ones: {invocation.command('approvals')}")
+    asked = await read_questions(client, run, await read_journal(client, run))
+    signals = [each for each in asked if each.wait.promise.kind is Kind.SIGNAL]
+    if signals:
+        first = signals[0]
+        send = answering_command(first, invocation).plain
+        raise GateNotFound(
+            f"run {given!r} waits for no decision, but for a signal: {question_words(first)}; to "
+            f"send it: {send}"
+        )
+    if gate is None:
+        raise GateNotFound(fact)
+    return _seen(gate, typed.digest)
+
+
+async def _check_kind(client: Client, invocation: Invocation, gate: Gate) -> None:
+    """Refuse a yes or a no where words are asked for, with the command that gives them."""
+    if gate.kind is GateKind.APPROVAL:
+        return
+    promise = (await client.store.promises([gate.id])).get(gate.id)
+    wait = None if promise is None else wait_of(promise)
+    how = "" if wait is None else answering_command(Question(gate.run_id, wait), invocation).plain
+    raise UsageError(
+        f"gate {gate.code[:SHOWN_CODE]} asks {gate.summary!r}; give it an answer: {how}"
+    )
 
 
 def _seen(gate: Gate, digest: str | None) -> Gate:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from substrate.agent.rule_condition import RuleCondition
+from substrate.agent.rule_types import misfit
 from substrate.agent.rules import limited, read_rule, rule_words
 from substrate.agent.tool import Tool
 from substrate.cli import format as wording
@@ -18,7 +19,7 @@ from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import of_rule, print_document
 from substrate.cli.moments import Moment
 from substrate.cli.screen import open_page, open_screen, put
-from substrate.values.gates import Rule
+from substrate.values.gates import Rule, RuleVerdict
 from substrate.values.near import did_you_mean
 
 
@@ -118,6 +119,14 @@ def _moment(text: str, now: int) -> int:
     return at
 
 
+_NEVER_JUDGED = {
+    RuleVerdict.ALLOW: "let nothing through",
+    RuleVerdict.ASK: "ask about every call",
+    RuleVerdict.DENY: "deny every call",
+}
+"""What a rule does whose comparison cannot be made."""
+
+
 def check_known(rule: Rule, tools: Iterable[Tool]) -> None:
     """Refuse a rule of a tool, or of an argument, that there is not: it would never be used."""
     known = {tool.name: tool for tool in tools}
@@ -127,13 +136,20 @@ def check_known(rule: Rule, tools: Iterable[Tool]) -> None:
         raise UsageError(f"no tool here is called {rule.tool!r}{near}; there are: {there}")
     if rule.tool not in known:
         return
-    fields = [str(each.alias) for each in known[rule.tool].arguments.model_fields.values()]
-    strange = sorted(RuleCondition.parse(rule.condition).fields().difference(fields))
+    hints = {
+        str(each.alias): each.annotation
+        for each in known[rule.tool].arguments.model_fields.values()
+    }
+    fields, condition = list(hints), RuleCondition.parse(rule.condition)
+    strange = sorted(condition.fields().difference(fields))
     if strange:
         raise UsageError(
             f"{rule.tool} takes no {strange[0]!r}{did_you_mean(strange[0], fields)}; it takes: "
             f"{', '.join(fields) or 'nothing'}"
         )
+    for each in condition.comparisons:
+        if problem := misfit(each, hints[each.field.partition(".")[0]]):
+            raise UsageError(f"{problem[0]}: it would {_NEVER_JUDGED[rule.verdict]}{problem[1]}")
 
 
 async def remove_rule(invocation: Invocation, rule_id: str) -> int:
@@ -144,7 +160,8 @@ async def remove_rule(invocation: Invocation, rule_id: str) -> int:
         if len(named) != 1:
             what = "several begin so" if named else "there is none"
             raise UsageError(
-                f"no rule {rule_id!r:.100} was removed: {what}; `rules list` has them all"
+                f"no rule {rule_id!r:.100} was removed: {what}; "
+                f"all of them: {invocation.command('rules', 'list')}"
             )
         await client.store.gates.remove_rule(named[0].id)
     if invocation.is_json:

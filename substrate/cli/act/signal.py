@@ -27,7 +27,7 @@ from substrate.cli.errors import UsageError
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import of_wait, print_document
 from substrate.cli.screen import open_page, open_screen, put
-from substrate.cli.show.questions import how_to_answer
+from substrate.cli.show.questions import answering_command, how_to_answer, question_words
 from substrate.cli.show.waits import wait_words
 from substrate.engine.client import Client
 from substrate.engine.context.wanted_type import WantedType
@@ -35,7 +35,7 @@ from substrate.engine.context.yes_no import yes_and_no
 from substrate.engine.run.attempts import failed_in
 from substrate.values.ids import RunId
 from substrate.values.near import did_you_mean, meant
-from substrate.values.records import Kind, Run, RunStatus
+from substrate.values.records import Kind, Promise, Run, RunStatus
 
 _LOOK_S, _LOOKS = 0.05, 20
 """How often, and how many times, one looks whether a worker has refused what was just sent."""
@@ -55,12 +55,14 @@ async def send(
     id_ = dedup or str(uuid4())
     async with opened(invocation) as client:
         run = await client.get(run_id)
-        before = await _waits(client, run)
+        journal = await read_journal(client, run)
+        before = await read_waits(client, run, journal)
+        gates = await _gates(client, run, journal, invocation)
         # One that has ended takes nothing, whatever is typed: it is said by who knows.
         sent = (
             None
             if run.status.has_ended
-            else _read(value, before, name, partial(invocation.command, "signal", run_id))
+            else _read(value, before, name, partial(invocation.command, "signal", run_id), gates)
         )
         counts = await client.signal(run_id, name, sent, id_)
         if run.status is RunStatus.RUNNING and (why := await _refusal(client, run.id, id_)):
@@ -80,6 +82,18 @@ async def send(
         put(open_page(), *_report(run_id, name, sent, taker, waits))
     put(open_screen(), *_hints(invocation, run_id, taker, asked))
     return 0
+
+
+async def _gates(
+    client: Client, run: Run, journal: Sequence[Promise], invocation: Invocation
+) -> str:
+    """Return the first gate that is open, and the command that decides it; empty without one."""
+    asked = await read_questions(client, run, journal)
+    gates = [each for each in asked if each.wait.promise.kind is Kind.GATE]
+    if not gates:
+        return ""
+    how = answering_command(gates[0], invocation).plain
+    return f"the run waits for {question_words(gates[0])}, which no signal decides: {how}"
 
 
 async def _waits(client: Client, run: Run) -> Sequence[Wait]:
@@ -134,7 +148,9 @@ def _hints(
     return list(how_to_answer(asked, invocation))
 
 
-def _read(text: str | None, waits: Sequence[Wait], name: str, command: Callable[..., str]) -> Any:
+def _read(
+    text: str | None, waits: Sequence[Wait], name: str, command: Callable[..., str], gates: str
+) -> Any:
     """Return the value that somebody typed: JSON, or the words that an open wait of the name takes.
 
     Raises `UsageError` for what is no JSON, and for what none of these waits would take.
@@ -142,6 +158,8 @@ def _read(text: str | None, waits: Sequence[Wait], name: str, command: Callable[
     signals = [wait for wait in waits if wait.promise.kind is Kind.SIGNAL]
     wanted = [wait.wanted for wait in signals if wait.promise.name == name]
     if not wanted or any(each.is_anything for each in wanted):
+        if gates and not signals and text is not None and not _is_json(text):
+            raise UsageError(f"nothing was sent: {gates}")
         others = [] if wanted else sorted({wait.promise.name for wait in signals})
         return None if text is None else _json(text, name, command, others, is_early=not wanted)
     for each in wanted:
@@ -151,6 +169,14 @@ def _read(text: str | None, waits: Sequence[Wait], name: str, command: Callable[
     first = wanted[0]
     why = first.refusal(_readings(text, first)[0])
     raise UsageError(f"nothing was sent, for {name!r} is to be {first.words}: {why}")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text, parse_constant=_refuse)
+    except ValueError:
+        return False
+    return True
 
 
 def _readings(text: str | None, wanted: WantedType) -> Sequence[Any]:

@@ -19,7 +19,7 @@ _Digest = Annotated[
 
 rules = typer.Typer(
     help="Standing rules: what is allowed, asked or denied without a word each time.",
-    no_args_is_help=True,
+    invoke_without_command=True,
 )
 
 
@@ -109,6 +109,12 @@ def answer(
     from substrate.cli.act.approvals import answer as answer_
 
     return begin(answer_, context, TypedDecision(gate, why, by, digest), value)
+
+
+@rules.callback()
+def rules_alone(context: typer.Context) -> int | None:
+    """List the standing rules, where nothing else is said."""
+    return list_rules(context) if context.invoked_subcommand is None else None
 
 
 @rules.command("list")

@@ -80,16 +80,19 @@ class Reading:
     used_below: Callable[[Promise], Usage]
     #: What people let stand, by key.
     accepted: Mapping[Key, Sequence[Acceptance]] = field(default_factory=dict)
+    #: The effects of the tools of calls that were denied, by the calls' keys.
+    denied: Mapping[Key, str] = field(default_factory=dict)
 
     def line(self, promise: Promise, indent: int) -> Text:
         """Return a row's line: name, state, effect or kind, how long it took, what it used."""
         took = "" if promise.settled_at is None else wording.took(promise)
         is_undo = undone_by(promise, self.undos) or is_decision(promise)
+        effect = self.denied.get(promise.key) or promise.effect or promise.kind
         line = Text.assemble(
             promise.key.rpartition("/")[2].ljust(self.names - indent),
             "  ",
             (self._word(promise).ljust(10), STATE_STYLES[promise.state]),
-            (f"{'undo' if is_undo else promise.effect or promise.kind:<10}", "dim"),
+            (f"{'undo' if is_undo else effect:<10}", "dim"),
             f"{'' if is_undo else took:>9}",
         )
         used = self._used(promise)
@@ -145,6 +148,8 @@ class Reading:
             return "decided"
         if undone_by(promise, self.undos) and promise.state is PromiseState.RESOLVED:
             return "undone"
+        if promise.key in self.denied:
+            return "denied"
         status = self.statuses.get(promise.id)
         return status.value if status and not promise.is_settled else WORDS[promise.state]
 

@@ -17,6 +17,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from substrate.agent.history.accepted import accepted_in
+from substrate.agent.history.denials import denials_in
 from substrate.agent.history.mending import Mending, read_last_mending, read_mending
 from substrate.agent.history.questions import read_questions
 from substrate.agent.history.run import RunHistory, question_of, read_history
@@ -124,6 +125,7 @@ def _page(state: State, invocation: Invocation, width: int) -> Iterator[Renderab
         state.statuses,
         history.usage_below,
         accepted=accepted_in(history.journal),
+        denied=denials_in(history.journal),
     )
     yield Text("")
     yield _tree(steps, reading)

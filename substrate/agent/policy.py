@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from substrate.agent.rule_condition import RuleCondition
 from substrate.agent.rules import CODE, read_rule
-from substrate.engine.function.place import described, in_place
+from substrate.engine.function.place import described
 from substrate.values.errors import Misuse
 from substrate.values.gates import GateState, Rule
 
@@ -106,7 +106,7 @@ class Policy:
         said = _called(self.when, arguments)
         if not isinstance(said, bool):
             raise Misuse(
-                f"approve={described(self.when)}{in_place(self.when)} gave {said!r:.200}; return "
+                f"approve={described(self.when)} gave {said!r:.200}; return "
                 "True to ask a person, or False"
             )
         return said
@@ -206,7 +206,7 @@ def _check_named(tool: str, function: object, parameters: Sequence[str]) -> None
         is_free = each.kind in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
         if not is_free and each.default is each.empty and each.name not in parameters:
             raise Misuse(
-                f"tool {tool!r}: approve={described(function)}{in_place(function)} asks for "
+                f"tool {tool!r}: approve={described(function)} asks for "
                 f"{each.name!r}, which is no argument of it; there are: "
                 f"{', '.join(parameters) or 'none'}"
             )

@@ -24,9 +24,12 @@ def main(package: str = "agent") -> NoReturn:
     from io import TextIOWrapper
     from pathlib import Path
 
-    from substrate.cli.exit import leave, open_closed_streams
-    from substrate.cli.invocation import Invocation
-    from substrate.cli.perform import perform
+    try:
+        from substrate.cli.exit import leave, open_closed_streams
+        from substrate.cli.invocation import Invocation
+        from substrate.cli.perform import perform
+    except KeyboardInterrupt:  # nothing was begun yet
+        sys.exit(130)
 
     open_closed_streams()
     for stream in (sys.stdout, sys.stderr):

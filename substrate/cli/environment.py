@@ -79,9 +79,14 @@ def read_dotenv(file: Path) -> Mapping[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else _cause(error)
         raise DotenvBroken(f"{file.name} cannot be read: {why}; mend it, or move it away") from None
     return dict(_settings(file.name, text))
+
+
+def _cause(error: Exception) -> str:
+    """Return why a file cannot be read, without the numbers that the system has for it."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def database_url() -> str:

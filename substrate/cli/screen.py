@@ -12,7 +12,9 @@ import sys
 from typing import IO, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.segment import Segment
+from rich.text import Text
 
 from substrate.cli.format import visible
 from substrate.cli.streams import PipeSafeStream
@@ -34,7 +36,16 @@ def open_page() -> Console:
 def put(console: Console, *lines: RenderableType) -> None:
     """Print each on a line of its own."""
     for line in lines:
-        console.print(_Visible(line), soft_wrap=not console.is_terminal)
+        shown = line if console.is_terminal else _whole(line)
+        console.print(_Visible(shown), soft_wrap=not console.is_terminal)
+
+
+def _whole(line: RenderableType) -> RenderableType:
+    """Return a line that is indented as one that a page's width does not cut: it has commands."""
+    if not isinstance(line, Padding) or not isinstance(line.renderable, Text):
+        return line
+    indent = " " * line.left
+    return Text("\n").join(Text(indent).append_text(each) for each in line.renderable.split("\n"))
 
 
 class _Visible:

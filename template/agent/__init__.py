@@ -1,5 +1,10 @@
 """Your agent: `hooks.py` is the file to edit, `loop.py` the loop that it runs in."""
 
+import sys
+
+if sys.argv[0] == "-m":  # as `python -m agent`: what lies in this folder comes last of all,
+    sys.path.append(sys.path.pop(0))  # so that a json.py or an openai.py in it hides no other
+
 from pkgutil import extend_path
 
 import skills

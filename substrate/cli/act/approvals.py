@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from substrate.agent import decisions
+from substrate.agent.conversation import is_conversation
 from substrate.agent.decisions import find_gate, read_asked
 from substrate.agent.history.journal import read_journal
 from substrate.agent.history.questions import Question, read_questions
@@ -32,7 +33,7 @@ from substrate.values.codec import decode
 from substrate.values.errors import GateChanged, GateNotFound
 from substrate.values.gates import Gate, GateKind, GateState
 from substrate.values.ids import RunId, may_be_id, root_of
-from substrate.values.records import Kind, Promise, RunStatus
+from substrate.values.records import Kind, Promise, Run, RunStatus
 
 CHANNEL = "cli"
 
@@ -145,7 +146,8 @@ async def approve(invocation: Invocation, typed: TypedDecision, edits: Sequence[
             decided = await decisions.approve(
                 client, gate, by=typed.who, edit=edit, tools=tools, why=typed.why, via=CHANNEL
             )
-    return _report(invocation, *decided)
+        root = await client.store.get(gate.root_id)
+    return _report(invocation, root, *decided)
 
 
 async def deny(invocation: Invocation, typed: TypedDecision) -> int:
@@ -156,7 +158,8 @@ async def deny(invocation: Invocation, typed: TypedDecision) -> int:
         why = typed.why or ""
         with blaming_what_was_typed():
             decided = await decisions.deny(client, gate, by=typed.who, why=why, via=CHANNEL)
-    return _report(invocation, *decided)
+        root = await client.store.get(gate.root_id)
+    return _report(invocation, root, *decided)
 
 
 async def answer(invocation: Invocation, typed: TypedDecision, value: str) -> int:
@@ -175,7 +178,8 @@ async def answer(invocation: Invocation, typed: TypedDecision, value: str) -> in
             decided = await decisions.answer(
                 client, gate, read, by=typed.who, why=typed.why, via=CHANNEL
             )
-    return _report(invocation, *decided)
+        root = await client.store.get(gate.root_id)
+    return _report(invocation, root, *decided)
 
 
 def user() -> str:
@@ -259,7 +263,12 @@ async def _read_edits(client: Client, gate: Gate, edits: Sequence[str]) -> dict[
     return found
 
 
-def _report(invocation: Invocation, gate: Gate, counts: bool) -> int:  # noqa: FBT001
+def _report(
+    invocation: Invocation,
+    root: Run | None,
+    gate: Gate,
+    counts: bool,  # noqa: FBT001
+) -> int:
     if invocation.is_json:
         print_document({**of_gate(gate), "counts": counts})
         return 0
@@ -269,7 +278,9 @@ def _report(invocation: Invocation, gate: Gate, counts: bool) -> int:  # noqa: F
         resume = invocation.command("resume", RunId(root_of(gate.run_id)))
         hint = f"run {gate.run_id} is {gate.run_status}, and goes on when it is resumed: {resume}"
     else:
-        again = invocation.command("resume", root_of(gate.run_id))
+        # A conversation that is resumed waits for its next message, and says nothing to anybody.
+        is_talk = root is not None and is_conversation(root.function)
+        again = invocation.command(*("chat", "--id") if is_talk else ("resume",), gate.root_id)
         hint = f"goes on where a worker is running; to drive it here: {again}"
     put(open_screen(), Text(hint, "dim"))
     return 0

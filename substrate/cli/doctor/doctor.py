@@ -66,6 +66,7 @@ async def _look_at_fork(invocation: Invocation, *, is_calling: bool) -> Sequence
         found += look_at_people(hooks, name)
     models = [hooks.model for hooks in every.values()]
     found += look_at_other_keys(models)
+    found = list(dict.fromkeys(found))  # one key, or one model, may be that of several agents
     if is_calling:
         try:
             found += [each async for each in call_models(models)]

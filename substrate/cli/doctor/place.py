@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,7 @@ def look_at_place(folder: Path) -> Iterator[Finding]:
         "python", f"{platform.python_version()}, ostinato {version()}{f' ({where})' * bool(where)}"
     )
     yield _folder(folder)
+    yield from _hidden(folder)
     yield from _keyboard()
     if zone := timezone():
         try:
@@ -52,6 +54,14 @@ def look_at_place(folder: Path) -> Iterator[Finding]:
             yield ok("time zone", f"the agent is told the day in {zone}")
         except ValueError as error:
             yield fail("time zone", f"OSTINATO_TIMEZONE: {error}")
+
+
+def _hidden(folder: Path) -> Iterator[Finding]:
+    """Tell of files that Python's own modules of that name hide, or are hidden by."""
+    for file in sorted(folder.glob("*.py")):
+        if file.stem in sys.stdlib_module_names:
+            said = f"{file.name} has the name of a module of Python's, and `import {file.stem}`"
+            yield warn("folder", f"{said} means that one", "give it another name")
 
 
 def _keyboard() -> Iterator[Finding]:

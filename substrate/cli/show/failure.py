@@ -29,11 +29,17 @@ def explanation(history: RunHistory, invocation: Invocation) -> list[Text]:
         return [Text(f"run {history.run.id} is {history.run.status}")]
     if history.run.status is RunStatus.PAUSED:
         return _paused(history, failure, invocation)
-    message = wording.visible(f"{failure.type}: {failure.message}")
+    message = wording.visible(_told(failure))
     lines = [Text.assemble((history.run.status.value, "red"), f": {message}")]
     if where := _where(history, failure):
         lines.append(Text(f"  at {where}"))
     return [*lines, *next_commands(history, invocation)]
+
+
+def _told(failure: Failure) -> str:
+    """Return what has failed; of a hook that is at fault, the error is in the message already."""
+    is_told = f" is at fault: {failure.type}: " in failure.message
+    return failure.message if is_told else f"{failure.type}: {failure.message}"
 
 
 def unreadable_lines(history: RunHistory) -> list[Text]:
@@ -80,7 +86,7 @@ def _paused(history: RunHistory, failure: Failure, invocation: Invocation) -> li
     is_forgotten = failure.type == NEVER_ASKED
     sides = [details.get("recorded"), *([] if is_forgotten else [details.get("asked")])]
     if "key" not in details or not all(map(_is_side, sides)):
-        lines = [Text.assemble(("paused", "yellow"), f": {failure.type}: {failure.message}")]
+        lines = [Text.assemble(("paused", "yellow"), f": {_told(failure)}")]
         if where := _where(history, failure):
             lines.append(Text(f"  at {where}"))
         if body := details.get("body"):

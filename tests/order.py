@@ -20,6 +20,7 @@ ONE_BY_ONE = (
     "tests/test_crash_interventions.py",
     "tests/test_store_mutants.py",
     "tests/test_crash_advised.py",
+    "tests/test_crash_memory.py",
     "tests/test_store_model.py",
     "tests/test_crash_delegated.py",
     "tests/test_crash_voted.py",

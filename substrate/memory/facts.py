@@ -97,15 +97,29 @@ def take_back(
         close(ledger, row, by)
     last = max([row.stamp.n for row in written] + [row.stamp.gone_n or 0 for row in closed])
     left = _standing(ledger, [*written, *closed])
-    words = {(old.stamp.doc, old.stamp.source) for old in closed}
-    copies = [row for row in left if (row.stamp.doc, row.stamp.source) in words]
-    if any(row.stamp.n > last for row in left if row not in copies):
-        return bool(own)  # somebody knows better by now
-    for row in copies:
-        close(ledger, row, by)
-    for old in closed:
+    again = [old for old in closed if not _is_overtaken(old, left, last)]
+    for row in left:
+        if any(_is_of(old, row) for old in again):
+            close(ledger, row, by)
+    for old in again:
         _again(ledger, old, by)
-    return bool(own or closed)
+    return bool(own or again)
+
+
+def _is_of(old: FactRow, row: FactRow) -> bool:
+    """Whether a row is what was left of another one."""
+    is_same = (row.stamp.doc, row.stamp.source) == (old.stamp.doc, old.stamp.source)
+    return is_same and _overlap(row, old.valid_from, old.valid_to)
+
+
+def _is_overtaken(old: FactRow, standing: Sequence[FactRow], last: int) -> bool:
+    """Whether something else was said since of the times for which a row would stand again."""
+    return any(
+        row.stamp.n > last
+        and row.object_key != old.object_key
+        and _overlap(row, old.valid_from, old.valid_to)
+        for row in standing
+    )
 
 
 def _standing(ledger: Ledger, rows: Sequence[FactRow]) -> list[FactRow]:

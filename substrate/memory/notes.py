@@ -176,24 +176,17 @@ def take_back(
     added = [row for each in written if (row := _still(ledger, each))]
     if not written or len(added) < len(written):
         return False
-    ours = {row.stamp.n for row in added}
-    before = {row.name: row for row in closed if row.body is not None}
+    before = {row.name: row for row in closed}
     for row in added:
-        if row.body is not None and row.name not in before:
-            _close(ledger, row, by)
-            # A mark takes its place, so that the versions of the name go on.
-            mark = _row(ledger, row.stamp.space, row.name, None, row, by=by, trust=row.stamp.trust)
-            ledger.add(mark)
-    for old in before.values():
-        mine = current(ledger, old.stamp.space, old.name)
-        if mine is not None and mine.stamp.n in ours:
-            _close(ledger, mine, by)
-            row = _row(
-                ledger, old.stamp.space, old.name, old.body, mine, by=by, trust=old.stamp.trust
-            )
-            stamp = replace(row.stamp, source=old.stamp.source, prior=old.stamp.n)
-            row = replace(row, stamp=stamp)
-            ledger.add(replace(row, words=text_index.enter(ledger, row)))
+        _close(ledger, row, by)
+        old = before.get(row.name)
+        # Without one before it a mark takes its place, so that the versions of the name go on.
+        body, trust = (None, row.stamp.trust) if old is None else (old.body, old.stamp.trust)
+        back = _row(ledger, row.stamp.space, row.name, body, row, by=by, trust=trust)
+        if old is not None:
+            stamp = replace(back.stamp, source=old.stamp.source, prior=old.stamp.n)
+            back = replace(back, stamp=stamp)
+        ledger.add(replace(back, words=text_index.enter(ledger, back)))
     return True
 
 

@@ -58,4 +58,4 @@ async def test_long_read_holds_nobody_up(sqlite_url: str):
 
         assert not reading.done()
         assert (run.last_seq, outcomes) == (8001, [Written(8002)])
-        assert len(await reading) == 8001
+        assert len(await reading) in (8001, 8002)  # it may have begun to look after the commit

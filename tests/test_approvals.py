@@ -1,5 +1,6 @@
 """A tool that asks is called once a person has said so, and never otherwise."""
 
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -752,3 +753,51 @@ async def test_a_number_that_is_none(store_url: str) -> None:
         await approve(client, gate, by="ada")
         assert await answered(client, agent) == "paid"
     assert [str(each) for each in paid] == ["nan"]
+
+
+class Parcel(BaseModel):
+    """What is sent."""
+
+    count: int
+
+
+@pytest.mark.parametrize("has_tools", [True, False])
+@pytest.mark.parametrize(
+    "edit, said",
+    [
+        ({"n": True}, "n: True is no number; it takes a whole number"),
+        ({"part": False}, "part: False is no number"),
+        ({"maybe": True}, "maybe: True is none of these"),
+        ({"sure": "on"}, "sure: 'on' is not true, false, yes or no"),
+        ({"sure": 1}, "sure: 1 is not true, false, yes or no"),
+    ],
+)
+async def test_an_edit_is_checked_as_an_answer(
+    store_url: str, edit: dict[str, Any], said: str, *, has_tools: bool
+) -> None:
+    """True is no number, and a yes is a word that means yes; nothing is decided else."""
+    ran: list[Any] = []
+
+    @tool(approve=True)
+    def ship(  # noqa: PLR0917 - as many kinds
+        n: int,
+        sure: bool,  # noqa: FBT001 - the model's own
+        parcel: Parcel,
+        part: float = 1.5,
+        maybe: int | None = None,
+        free: Any = None,
+    ) -> str:
+        """Ship."""
+        ran.append((n, sure, free))
+        return "shipped"
+
+    tools = [ship] if has_tools else []
+    calls = (call("ship", n=2, sure=False, parcel={"count": 1}),)
+    async with asking(store_url, ship, calls=calls) as (client, agent):
+        (gate,) = await open_gates(client)
+        with pytest.raises(Misuse, match=re.escape(said)):
+            await approve(client, gate, by="ada", edit=edit, tools=tools)
+        right = {"n": 3, "sure": "yes", "free": True, "maybe": 4}
+        assert (await approve(client, gate, by="ada", edit=right, tools=tools))[1]
+        assert (await answered(client, agent)).endswith("shipped")
+    assert ran == [(3, True, True)]

@@ -303,6 +303,12 @@ STOPS = {
     "True in any_of": (any_of(lambda transcript: True, max_turns(3)), "it gave True"),
     "True in all_of": (all_of(max_turns(3), lambda transcript: True), "it gave True"),
     "none": (None, "is None; write a condition"),
+    "an answer that does not end it": (
+        any_of(all_of(answered(), max_turns(3)), max_turns(20)),
+        r"`stop` does not end the loop where the model has answered; compose any_of\(answered",
+    ),
+    "no answer ends it": (any_of(budget(usd=1), max_turns(3)), "where the model has answered"),
+    "a signal ends it": (any_of(signalled(tool=None), max_turns(3)), "the model has answered"),
 }
 
 
@@ -329,6 +335,11 @@ HELD = [
     all_of(confident(0.8), any_of(signalled(tool=None), answered())),
     by_task,
     ends_or_not,
+    any_of(answered(), all_of(failed(3), max_turns(6)), max_turns(20)),
+    any_of(signalled(), max_turns(50)),
+    all_of(answered(), signalled()),
+    any_of(budget(usd=1, mode="soft"), answered()),
+    max_turns(1),
 ]
 
 

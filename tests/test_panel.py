@@ -644,6 +644,10 @@ NO_PANELS = [
     (lambda: Panel(["openai:gpt"], merge=judge), "merge=.* is none"),
     (lambda: Panel(["openai:gpt"], merge="majority"), "merge='majority' is none"),
     (lambda: Panel(["openai:gpt"], merge=None), "merge=None is none"),
+    (lambda: Panel(["openai:gpt"], merge=print), "print> is none; .* with one parameter"),
+    (lambda: Panel(["openai:gpt"], merge=lambda: 1), "a function of the votes, with one parameter"),
+    (lambda: Panel(["openai:gpt"], merge=lambda votes, more: 1), "with one parameter"),
+    (lambda: Panel(["openai:gpt"], merge=lambda *, votes: 1), "with one parameter"),
     (lambda: weighted(1, 0), "weighted"),
     (lambda: weighted(1, float("nan")), "weighted"),
     (lambda: judge("openai:gpt", " "), "says nothing"),
@@ -671,16 +675,10 @@ def merges_nothing(votes: Sequence[Vote]) -> None:
     """Forget what they said."""
 
 
-def no_votes() -> str:
-    """Take nothing."""
-    return ""
-
-
 @pytest.mark.parametrize(
     "merge, tools, said",
     [
         (majority, [look], "merges by majority, and there are tools"),
-        (no_votes, [], "give it one parameter"),
         (merges_nothing, [], "which returns nothing"),
     ],
 )

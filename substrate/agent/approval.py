@@ -4,8 +4,9 @@ The order is gate, decision, intent, call, outcome. A call that has an intent or
 asked about again, and one gate covers all of its attempts. A gate that is recorded holds, though
 the hook that wanted it is gone.
 
-Rules are judged when the call is to be made, and the deny rules once more right before its intent:
-on the arguments that will run. They never settle a gate that is open.
+Rules are judged when the call is to be made, and the deny rules once more right before its intent,
+and before that of each further attempt: on the arguments that will run. They never settle a gate
+that is open.
 """
 
 import secrets
@@ -51,6 +52,8 @@ class Allowed:
     arguments: Mapping[str, Json] | None = None
     #: Whether a person has changed them.
     is_edited: bool = False
+    #: The agent that has made the call, where that was recorded: another may go on with it.
+    agent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +131,51 @@ def allowed_before(ctx: Context, key: Key, tool: Tool) -> Allowed:
     if gate is None or not gate.is_settled or gate.value is None:
         return Allowed()
     outcome = read_gate(gate)
+    agent = _agent_in(outcome)
     if outcome.arguments is not None:
-        return Allowed(outcome.arguments, is_edited=True)
+        return Allowed(outcome.arguments, is_edited=True, agent=agent)
     shown = outcome.shown.get("arguments")
-    return Allowed(shown) if isinstance(shown, dict) and _makes(tool, shown) else Allowed()
+    is_same = isinstance(shown, dict) and _makes(tool, shown)
+    return Allowed(shown if is_same else None, agent=agent)
+
+
+def _agent_in(outcome: GateOutcome) -> str | None:
+    """Return the agent that has made a call, as its gate has it."""
+    agent = outcome.shown.get("agent")
+    return None if agent is None else str(agent)
+
+
+async def denied_since(
+    ctx: Context, tool: Tool, arguments: Mapping[str, Json], agent: str | None, failed: int
+) -> Denied | None:
+    """Say whether a rule denies by now what was allowed: asked before each further attempt.
+
+    Args:
+        ctx: A context of the run.
+        tool: The tool.
+        arguments: Those that the attempts are made with.
+        agent: The agent that has made the call, where that is known.
+        failed: How many attempts have failed.
+    """
+    try:
+        call = _judged(ctx, tool, tool.check(copied(arguments)))
+    except InvalidArguments:  # it takes them no more, as the attempt itself will say
+        return None
+    rule = _denying(await _rules(ctx, tool.approve), call, agent)
+    often = "1 attempt failed" if failed == 1 else f"{failed} attempts failed"
+    words = "" if rule is None else _denied_by(tool, rule, f"again after {often}")
+    return Denied(words, _fails(tool)) if words else None
+
+
+def _denying(rules: list[Rule], call: Judged, agent: str | None) -> Rule | None:
+    # As the agent's that has made it, which may have handed the conversation over since.
+    rule = judge(rules, call if agent is None else replace(call, agent=agent))
+    return rule if rule is not None and rule.verdict is RuleVerdict.DENY else None
+
+
+def _fails(tool: Tool) -> bool:
+    """Whether a run fails where a call of this tool is denied."""
+    return tool.approve is not None and tool.approve.on_denied == "fail"
 
 
 def _makes(tool: Tool, shown: Mapping[str, Json]) -> bool:
@@ -150,8 +194,7 @@ def _is_same(one: Mapping[str, Json], other: Mapping[str, Json]) -> bool:
 async def _outcome(
     ctx: Context, tool: Tool, outcome: GateOutcome, checked: Mapping[str, Any]
 ) -> Allowed | Denied:
-    policy = tool.approve
-    fails = policy is not None and policy.on_denied == "fail"
+    fails = _fails(tool)
     if outcome.state is GateState.EXPIRED:
         return Denied(f"{tool.name} was not called: nobody has decided in time", fails)
     if outcome.state in (GateState.DENIED, GateState.WITHDRAWN):
@@ -160,13 +203,11 @@ async def _outcome(
         allowed, checked = _to_be_made(tool, outcome, checked)
     except InvalidArguments as error:  # the tool has changed since a person decided
         return Denied(f"{tool.name} was not called: what was approved does not fit it now: {error}")
-    # As the agent's that has made it, which may have handed the conversation over since.
-    call = _judged(ctx, tool, checked)
-    call = replace(call, agent=str(outcome.shown.get("agent", call.agent)))
-    again = judge(await _rules(ctx, policy), call)
-    if again is not None and again.verdict is RuleVerdict.DENY:
-        return Denied(_denied_by(tool, again), fails)
-    return allowed
+    rules, agent = await _rules(ctx, tool.approve), _agent_in(outcome)
+    denying = _denying(rules, _judged(ctx, tool, checked), agent)
+    if denying is not None:
+        return Denied(_denied_by(tool, denying), fails)
+    return replace(allowed, agent=agent)
 
 
 def _to_be_made(
@@ -198,9 +239,10 @@ def _denial(tool: Tool, outcome: GateOutcome) -> str:
     return f"{tool.name} was not called: {outcome.by or 'a person'} denied it{why}"
 
 
-def _denied_by(tool: Tool, rule: Rule) -> str:
+def _denied_by(tool: Tool, rule: Rule, again: str = "") -> str:
     why = f": {rule.reason}" if rule.reason else ""
-    return f"{tool.name} was not called: a standing rule denies it ({rule_words(rule)}){why}"
+    called = f"{tool.name} was not called {again}".rstrip()
+    return f"{called}: a standing rule denies it ({rule_words(rule)}){why}"
 
 
 def _request(

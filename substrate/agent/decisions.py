@@ -20,6 +20,7 @@ from substrate.values.errors import GateNotFound, Misuse
 from substrate.values.gates import CODE_LENGTH, Decision, Gate, GateKind, GateState, RuleVerdict
 from substrate.values.ids import PromiseId, RunId, may_be_id, root_of
 from substrate.values.records import JsonText, Promise
+from substrate.values.secret import hidden_in
 
 Tools = Iterable[Tool | Callable[..., Any]]
 
@@ -141,8 +142,8 @@ async def approve(
         The gate as it stands, and whether this decision counts; see `Client.decide`.
 
     Raises:
-        Misuse: the gate asks for an answer, an edit does not fit, or a standing rule denies what
-            would run. Nothing was decided.
+        Misuse: the gate asks for an answer, an edit does not fit or holds a secret that was
+            revealed, or a standing rule denies what would run. Nothing was decided.
         GateClosed: it was decided already.
         GateChanged: the digest is that of something else.
     """
@@ -153,6 +154,7 @@ async def approve(
     edited = dict(edit) if edit else None
     will_run = {**asked.arguments, **(edited or {})}
     checked = _checked(gate, asked, tool, will_run) if edited else will_run
+    _check_answers(gate, asked.wants if tool is None else tool.spec.parameters, edited or {})
     await _check_rules(client, asked, checked)
     state = GateState.APPROVED if edited is None else GateState.EDITED
     outcome = GateOutcome(state, by=by, via=via, reason=why, arguments=will_run if edited else None)
@@ -203,7 +205,8 @@ async def answer(
         via: Over which channel.
 
     Raises:
-        Misuse: the gate asks for no answer, or the value does not fit. Nothing was decided.
+        Misuse: the gate asks for no answer, or the value does not fit, as it is or without the
+            secrets in it that were revealed. Nothing was decided.
         GateClosed: it was decided already.
     """
     if gate.kind is GateKind.APPROVAL:
@@ -213,6 +216,11 @@ async def answer(
     wanted = (await read_asked(client, gate)).wanted
     if problem := wanted.refusal(value):
         raise Misuse(f"gate {gate.code} asks for {wanted.words}: {problem}")
+    if (masked := hidden_in(value)) is not value and wanted.refusal(masked):
+        raise Misuse(
+            "nothing was decided: the answer holds a secret that was revealed, and is recorded "
+            f"without it; so it would not be {wanted.words}"
+        )
     outcome = GateOutcome(GateState.ANSWERED, by=by, via=via, reason=why, answer=value)
     return await client.decide(_decision(gate, outcome))
 
@@ -255,6 +263,22 @@ def _checked(
     except InvalidArguments as error:
         raise Misuse(f"nothing was decided: {error}") from None
     return checked
+
+
+def _check_answers(gate: Gate, wants: Mapping[str, Any], edited: Mapping[str, Any]) -> None:
+    """Refuse what a person may not answer: true for a number, a word that is no yes or no.
+
+    pydantic would make a number, or a yes, of it. All else is the types' to say.
+    """
+    fields = wants.get("properties", {})
+    for name, value in edited.items():
+        wanted = WantedType({**fields.get(name, {}), "$defs": wants.get("$defs", {})})
+        is_of_answers = isinstance(value, bool) or wanted.is_bool
+        if is_of_answers and (problem := wanted.refusal(value)):
+            raise Misuse(
+                f"the edited arguments do not fit {gate.tool}: {name}: {problem}; it takes "
+                f"{wanted.words}"
+            )
 
 
 async def _check_rules(client: Client, asked: Asked, arguments: Mapping[str, Any]) -> None:

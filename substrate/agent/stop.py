@@ -194,8 +194,11 @@ def all_of(*conditions: Stop) -> Stop:
 
     Where not all do, the first advice is passed on; one to revise an answer comes before others.
 
+    An answer has to end the loop, or go back: `answered` stands beside it, in `any_of`. A `stop` of
+    the kit's own conditions that does neither is refused where the hooks are loaded.
+
     Example:
-        >>> stop = any_of(all_of(answered(), max_turns(3)), max_turns(20))
+        >>> stop = any_of(answered(), all_of(failed(3), max_turns(6)), max_turns(20))
     """
     _check_all("all_of", conditions)
 

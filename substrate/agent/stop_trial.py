@@ -5,7 +5,7 @@ run, where the same function looks at it.
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -30,6 +30,7 @@ from substrate.models.messages import (
     Usage,
 )
 
+_OURS = "substrate.agent."  # where the kit's own conditions are
 _MANY = 500  # turns of the longest transcript on which a condition is tried
 _VERDICT = (
     "give None to go on, or an End with a reason and words, as in "
@@ -39,6 +40,35 @@ _VERDICT = (
 
 def stop_fault(stop: object) -> str | None:
     """Say what is wrong with a stop condition, or a part of it; None where nothing is."""
+    return _fault(stop) or _endless(stop)
+
+
+def _endless(stop: Any) -> str | None:
+    """Say where an answer neither ends the loop nor goes back: a run could only be paused at it.
+
+    Of conditions that are not the kit's own nobody knows on which answers they end it.
+    """
+    if not all(str(each.__module__).startswith(_OURS) for each in _leaves(stop)):
+        return None
+    begun, reply = _begun()
+    said = stop(begun + replace(reply, usage=Usage(cost_usd=Decimal(0))))
+    if isinstance(said, End) or (isinstance(said, Advice) and said.measure is Measure.REVISE):
+        return None
+    return (
+        "`stop` does not end the loop where the model has answered; compose "
+        "any_of(answered(), …), in which answered() stands by itself"
+    )
+
+
+def _leaves(stop: Any) -> Iterator[Any]:
+    parts = stop.parts if isinstance(stop, Condition) else ()
+    for each in parts:
+        yield from _leaves(each)
+    if not parts:
+        yield stop.decide if isinstance(stop, Condition) else stop
+
+
+def _fault(stop: object) -> str | None:
     cure = "write a condition, such as any_of(answered(), max_turns(20))"
     if not takes_one(stop):
         return f"`stop` is {named(stop)}; {cure}"
@@ -48,7 +78,7 @@ def stop_fault(stop: object) -> str | None:
     # Each part by itself: in a composition, the first to end it keeps the others from being asked.
     parts = stop.parts if isinstance(stop, Condition) else ()
     for each in parts:
-        if problem := stop_fault(each):
+        if problem := _fault(each):
             return problem.replace("`stop` is", "`stop` has", 1)
     return None if parts else _condition_fault(stop)
 
@@ -115,18 +145,24 @@ def makes_conditions(thing: Callable[..., Any]) -> bool:
         return False
 
 
+_MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _begun() -> tuple[Transcript, Reply]:
+    """Return a transcript that has begun, without signals, and a plain answer to it."""
+    begun = replace(
+        Transcript.begin(Task("What is an ostinato?"), ""), began=_MOMENT, now=_MOMENT, signals={}
+    )
+    words = (Text("A phrase that persists."),)
+    usage = Usage(cost_usd=Decimal(1))
+    return begun, Reply(words, StopReason.END, "scripted", "made up", usage)
+
+
 def _transcripts(needs: Needs) -> Iterable[Transcript]:
     """Give transcripts of every kind that a condition may be asked about."""
-    moment = datetime(2026, 1, 1, tzinfo=UTC)
-    begun = replace(
-        Transcript.begin(Task("What is an ostinato?"), ""),
-        began=moment,
-        now=moment,
-        signals=dict.fromkeys(needs.signals),
-    )
-    yield replace(begun, signals={})
-    words = (Text("A phrase that persists."),)
-    reply = Reply(words, StopReason.END, "scripted", "made up", Usage(cost_usd=Decimal(1)))
+    silent, reply = _begun()
+    yield silent
+    begun = replace(silent, signals=dict.fromkeys(needs.signals))
     for turns in (1, _MANY):
         yield replace(begun, messages=(*begun.messages, reply), replies=(reply,) * turns)
     called = replace(reply, parts=(ToolCall("1", "look", {}),), stop=StopReason.TOOL_CALLS)
@@ -140,5 +176,5 @@ def _transcripts(needs: Needs) -> Iterable[Transcript]:
         replies=(called,) * _MANY,
         failures=_MANY,
         is_warned=True,
-        now=moment + timedelta(days=3650),
+        now=_MOMENT + timedelta(days=3650),
     )

@@ -18,7 +18,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from substrate.agent.approval import Allowed, Decided, Denied, allowed_before, decide_call
+from substrate.agent.approval import (
+    Allowed,
+    Decided,
+    Denied,
+    allowed_before,
+    decide_call,
+    denied_since,
+)
 from substrate.agent.history.keys import UNKNOWN_TOOL
 from substrate.agent.history.result import CallDenied, CallDeniedForGood, StillAsked
 from substrate.agent.history.suspects import SUSPECTS
@@ -130,7 +137,7 @@ async def _decide_first(
     if isinstance(decided, Denied):
         refuse = partial(_deny, decided)
         return scope.checkpoint(_step(call_name(call), call, refuse, Effect.PURE), key)
-    return None if decided.arguments is None else made_with(decided)
+    return None if decided == Allowed() else made_with(decided)
 
 
 def _misfit(tool: Tool, arguments: Mapping[str, Json]) -> str | None:
@@ -163,7 +170,13 @@ def _made(
         return scope.call_as(key, tool.as_durable(begin, ran), shown)
     invoke = _invoke if inspect.iscoroutinefunction(tool.function) else _invoke_plainly
     own = checked.arguments if ran is None else tool.check(copied(ran))
-    given = _ForEachAttempt(tool, call.arguments if ran is None else ran, own)
+    sent = call.arguments if ran is None else ran
+    given = _ForEachAttempt(tool, sent, own)
+
+    async def refuses(failed: int) -> Exception | None:
+        denied = await denied_since(scope, tool, sent, allowed.agent, failed)
+        return None if denied is None else _denial(denied)
+
     return scope.checkpoint(
         replace(
             _step(name, call, partial(invoke, scope.run_id, tool, given), tool.effect, edited),
@@ -172,6 +185,7 @@ def _made(
             wants_key="idempotency_key" in tool.takes,
             keep=partial(as_json, tool.function),
             fault_in=tool.fault_in,
+            refuses=refuses,
         ),
         key,
     )
@@ -278,4 +292,8 @@ async def _refuse(problem: str) -> None:
 
 
 async def _deny(denied: Denied) -> None:
-    raise (CallDeniedForGood if denied.fails else CallDenied)(denied.message)
+    raise _denial(denied)
+
+
+def _denial(denied: Denied) -> CallDenied:
+    return (CallDeniedForGood if denied.fails else CallDenied)(denied.message)

@@ -20,6 +20,7 @@ from substrate.engine.function.function import Durable, Later, not_durable
 from substrate.engine.function.objects import encoded
 from substrate.engine.function.place import described
 from substrate.engine.run.execution import Execution
+from substrate.engine.run.mask_rows import mask_decision, without_secrets
 from substrate.engine.run.mismatch import acceptance
 from substrate.engine.run.services import Listener, ignore_event
 from substrate.engine.worker.options import DEFAULT_OPTIONS, WorkerOptions
@@ -264,7 +265,8 @@ class Client:
     async def signal(self, id: str, name: str, value: Any = None, dedup: str | None = None) -> bool:
         """Send a value to a run. It waits in the run's inbox until it is taken.
 
-        It is committed when this returns, with a worker or without.
+        It is committed when this returns, with a worker or without; what this process has revealed
+        as a secret is hidden in it.
 
         Args:
             id: The run's id; a child has an inbox of its own.
@@ -285,7 +287,8 @@ class Client:
             InvalidId: the name, or `dedup`, has another form.
         """
         key = str(uuid4()) if dedup is None else check_dedup(dedup)
-        signal = Signal(_known(id), check_name(name), encoded(value, is_whole=True), key)
+        sent = encoded(value, is_whole=True)
+        signal = Signal(_known(id), check_name(name), without_secrets(sent) or sent, key)
         is_new = await self.store.send_signal(signal)
         self._wake_here(signal.run_id, for_signal=True)
         return is_new
@@ -306,8 +309,10 @@ class Client:
             GateChanged: it was made for something else than is asked.
             GateClosed: somebody has decided otherwise, or the run asks nothing any more.
             GateNotFound: there is no such gate.
+            Misuse: an edited argument holds a secret that this process has revealed. One in an
+                answer, or in what is said of it, is hidden.
         """
-        decided = await self.store.gates.decide(decision)
+        decided = await self.store.gates.decide(mask_decision(decision))
         self._wake_here(decided[0].run_id)
         return decided
 

@@ -18,10 +18,12 @@ Invariants: a panel is checked when it is made, so no run begins with one that c
 members have names of their own, which are those of their rows.
 """
 
+import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
+from types import BuiltinFunctionType
 from typing import Any
 
 from substrate.models.messages import Json, Reply
@@ -252,11 +254,13 @@ class Panel:
                 raise Misuse(f"a member is called {JUDGE!r}, as the judge's rows are; rename it")
             return
         is_uncalled = merge is weighted or merge is judge or isinstance(merge, type)
-        if isinstance(merge, Simple | Weighted) or (callable(merge) and not is_uncalled):
+        if isinstance(merge, Simple | Weighted):
+            return
+        if callable(merge) and not is_uncalled and _takes_votes(merge):
             return
         raise Misuse(
             f"merge={merge!r:.80} is none; write first, majority, weighted(2, 1), "
-            "judge(Model(…), rubric), or a function of the votes"
+            "judge(Model(…), rubric), or a function of the votes, with one parameter"
         )
 
 
@@ -284,6 +288,19 @@ def tools_problem(panel: Panel) -> str:
 def speaker_of(answering: Answering) -> Model:
     """Return the model that does alone what is not put to a vote: itself, or the first member."""
     return models_of(answering)[0]
+
+
+def _takes_votes(merge: Callable[..., Any]) -> bool:
+    """Whether a function can be called with the votes alone. What Python brings makes no answer."""
+    if isinstance(merge, BuiltinFunctionType) and merge.__module__ == "builtins":
+        return False
+    try:
+        inspect.signature(merge).bind(())
+    except TypeError:
+        return False
+    except ValueError:  # it shows no signature
+        return True
+    return True
 
 
 def _named(given: Sequence[Any] | Mapping[Any, Any]) -> list[tuple[str, object]]:

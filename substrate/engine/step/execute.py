@@ -97,12 +97,22 @@ class StepExecution:
             return settled
         if self._step.effect is Effect.TRANSACTIONAL:
             return await self._run_transaction()
+        is_first = self._recorded is None
         while True:
+            if not is_first and (settled := await self._refused()):
+                return settled
+            is_first = False
             outcome = await self._caller.attempt()
             if isinstance(outcome, Promise):  # somebody else settled the step first
                 return outcome
             if settled := await self._settle(outcome):
                 return settled
+
+    async def _refused(self) -> Promise | None:
+        """Record that no more attempts are made, where that is so by now."""
+        row, refuses = self._row, self._step.refuses
+        error = None if refuses is None else await refuses(row.series.count)
+        return None if error is None else await row.reject(failure_of(error), undo=row.undo)
 
     async def _settle(self, outcome: Any) -> Promise | None:
         """Record the result of a call, or act on the exception that it `Raised`."""

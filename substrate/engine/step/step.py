@@ -5,7 +5,7 @@ about an option or an argument would come too late.
 """
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -83,6 +83,9 @@ class Step:
     fault_in: Callable[[BaseException], Failure | None] = _no_fault
     #: Converts the result to JSON. Raises `NotEncodable` or `NotKept` if it cannot.
     keep: Callable[[Any], Any] | None = None
+    #: Asked before each attempt but the first, with how many have failed. An error is the step's
+    #: outcome, and no more attempts are made.
+    refuses: Callable[[int], Awaitable[Exception | None]] | None = None
     #: Adds the usage of two attempts, each a record or None. With it, the usage of failed attempts
     #: counts, and is in the row while the step waits.
     add_usage: Callable[[Any, Any], Any] | None = None

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from substrate import Client, Context, Durable, RunPaused, connect, durable
+from substrate.agent.calling import call_tools
 from substrate.agent.end import Advice, End, EndReason, Measure, Stop, Verdict
 from substrate.agent.history.request import read_request
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool, tool
 from substrate.agent.transcript import Transcript
-from substrate.agent.turn import ask, begin, call_tools, finish, follow_advice
+from substrate.agent.turn import ask, begin, finish, follow_advice
 from substrate.models.frame import canonical
 from substrate.models.messages import Reply, ToolMessage, Usage
 from substrate.models.model import Model

@@ -14,7 +14,8 @@ from substrate.agent import (
     max_turns,
     tool,
 )
-from substrate.agent.turn import ask, call_tools, finish, follow_advice, hear, verdict
+from substrate.agent.calling import call_tools
+from substrate.agent.turn import ask, finish, follow_advice, hear, verdict
 from substrate.agent.turn import begin as begin_by_verbs
 from substrate.models.providers.scripted import call, say
 from tests.runs import keys, reached

@@ -12,12 +12,13 @@ import pytest
 from pydantic import BaseModel
 
 from substrate import Client, Context, RunPaused, WorkerOptions, connect, durable
+from substrate.agent.calling import call_tools
 from substrate.agent.end import Advice, Measure, Verdict
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import tool
 from substrate.agent.transcript import Transcript
-from substrate.agent.turn import ask, begin, call_tools, finish
+from substrate.agent.turn import ask, begin, finish
 from substrate.models.messages import Message, Reply, ToolMessage, UserMessage, message_from_json
 from substrate.models.model import Model, disconnect
 from substrate.values.codec import decode

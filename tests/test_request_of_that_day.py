@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from substrate import Client, Context, connect, durable
+from substrate.agent.calling import call_tools
 from substrate.agent.end import Advice, Measure, Verdict
 from substrate.agent.history.request import read_request
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import tool
 from substrate.agent.transcript import Transcript
-from substrate.agent.turn import ask, begin, call_tools, finish
+from substrate.agent.turn import ask, begin, finish
 from substrate.models.frame import canonical
 from substrate.models.messages import Json, StopReason, Text, UserMessage
 from substrate.models.model import Model

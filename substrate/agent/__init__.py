@@ -13,9 +13,10 @@ the loop       `loop` over the verbs of `turn`; `ask`, `model_call`, `transcript
 its rows       `history`: their names are in `history.keys`, what each says in `history.rows`
 hooks          `hooks` as the loop reads them; wrong before a run: `hook_checks`, `stop_trial`;
                wrong in one: `hook_fault`
-tools          `tool`, `tool_schema`; a call: `tool_call`; what the model is told of it:
-               `tool_result`, `history.result`
-when it ends   `stop`, `end`, `condition`; `budget`, `confidence`, `signalled`; in a run: `verdict`
+tools          `tool`, `tool_schema`; the calls of a reply: `calling`, one: `tool_call`; what the
+               model is told of it: `tool_result`, `history.result`
+when it ends   `stop`, `end`, `condition`; `budget`, `confidence`, `signalled`; in a run: `verdict`;
+               whether what is left pays for a turn: `payable`, which asks `purse`
 answers        `answer_type`, `valid_reply`, `answer`; checks: `checks`, run by `checking`
 approvals      `policy`, then `approval`; `rules`; `gate_request`; `notify`; calls that wait while
                others go on: `deferred`; what people do with a gate: `decisions`; `ask_human`; a
@@ -40,6 +41,7 @@ from substrate.agent.decisions import answer, approve, deny, find_gate
 from substrate.agent.delegate import delegate
 from substrate.agent.end import Advice, End, EndedBy, EndReason, Stop, Verdict
 from substrate.agent.handoff import handoff
+from substrate.agent.hooks import Tools
 from substrate.agent.loop import Hooks, Turn, begin
 from substrate.agent.memory_tools import memory_tools
 from substrate.agent.notify import Notice, webhook
@@ -60,7 +62,6 @@ from substrate.agent.stop import (
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool, tool
 from substrate.agent.transcript import Transcript
-from substrate.agent.turn import Tools
 from substrate.models.model import Fallback, Model
 from substrate.models.panel import Panel, Vote, first, judge, majority, weighted
 

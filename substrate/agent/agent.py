@@ -24,12 +24,12 @@ from substrate.agent.checks import Check, Checks
 from substrate.agent.end import Stop
 from substrate.agent.history.keys import LOOP_NAMES
 from substrate.agent.hook_checks import hooks_fault
+from substrate.agent.hooks import AnswerType, Tools
 from substrate.agent.loop import Hooks, begin
 from substrate.agent.outcome import Outcome, outcomes_of
 from substrate.agent.prompt import Prompt, Text
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
-from substrate.agent.turn import AnswerType, Tools
 from substrate.engine.context.context import Context
 from substrate.engine.function.function import Durable, MadeFor
 from substrate.engine.function.place import described

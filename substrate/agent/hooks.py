@@ -6,9 +6,11 @@ They are read again at each turn, for their file is edited under running runs.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from substrate.agent.answer_type import TypedAnswer, typed_answer_of
 from substrate.agent.checks import Checks
 from substrate.agent.checks import checks_of as as_checks
 from substrate.agent.condition import needs_of
+from substrate.agent.confidence import Asked, ConfidentAnswer
 from substrate.agent.end import Verdict
 from substrate.agent.hook_checks import same_name
 from substrate.agent.hook_fault import hook
@@ -19,6 +21,15 @@ from substrate.engine.function.place import in_place
 from substrate.models.model import Model
 from substrate.models.panel import Answering, Panel
 from substrate.values.errors import Misuse
+
+Tools = Sequence[Tool | Callable[..., Any]]
+"""The hook `tools`: tools, and functions that are one with the defaults."""
+
+AnswerType = type[Any] | TypedAnswer | ConfidentAnswer | None
+"""What an answer is to be: a class with named fields, as the hook `answer` says; None for words.
+
+A `ConfidentAnswer` of it has the model say how sure it is.
+"""
 
 
 def read(ctx: Context, hooks: object, name: str) -> Any:
@@ -64,3 +75,12 @@ def model_of(ctx: Context, model: Answering) -> Answering:
         if not isinstance(model, Model | Panel):
             raise Misuse(f"it is {model!r}; write Model('provider:name'), or Panel([…], merge=…)")
         return model
+
+
+def typed_of(ctx: Context, answer: Any) -> Asked | None:
+    """Return the hook `answer` as what a reply is read by; None for words."""
+    with hook(ctx, "answer"):
+        typed = answer if isinstance(answer, ConfidentAnswer) else typed_answer_of(answer)
+        if typed is not None:
+            _ = typed.schema  # a type that has none is found out now
+        return typed

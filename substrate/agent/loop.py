@@ -14,8 +14,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from substrate.agent import deferred, handoff_taken, turn
+from substrate.agent import deferred, handoff_taken, payable, turn
 from substrate.agent.answer_type import typed_answer_of
+from substrate.agent.calling import call_tools
 from substrate.agent.checks import Check, Checks
 from substrate.agent.condition import needs_of
 from substrate.agent.confidence import ConfidentAnswer
@@ -24,7 +25,7 @@ from substrate.agent.end import End, EndedBy, EndReason, Stop, Verdict
 from substrate.agent.handoff_tool import Gone, target_of
 from substrate.agent.history.keys import DECIDED, HEARD
 from substrate.agent.hook_fault import hook
-from substrate.agent.hooks import read, tools_of
+from substrate.agent.hooks import AnswerType, Tools, read, tools_of
 from substrate.agent.inbox import hear_more
 from substrate.agent.notify import Notify, at_work, notify_of
 from substrate.agent.prompt import Prompt, Text
@@ -36,7 +37,6 @@ from substrate.agent.talk import Talk
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool
 from substrate.agent.transcript import Transcript
-from substrate.agent.turn import AnswerType, Tools
 from substrate.engine.context.context import Context
 from substrate.models.messages import Reply, ToolMessage
 from substrate.models.model import Model
@@ -138,9 +138,9 @@ class Turn:
         """
         ctx, transcript = self._ctx, self._transcript
         said = turn.verdict(ctx, self._stop, transcript)
-        if not isinstance(said, End) and turn.is_limited(ctx, transcript):
+        if not isinstance(said, End) and payable.is_limited(ctx, transcript):
             model, tools = self._hook("model"), self._tools
-            said = turn.not_paid_for(ctx, model, transcript, tools, self._answer) or said
+            said = payable.not_paid_for(ctx, model, transcript, tools, self._answer) or said
         self._verdict = said
         return self._verdict if isinstance(self._verdict, End) else None
 
@@ -178,7 +178,7 @@ class Turn:
         """
         ctx, stop, tools = self._ctx, self._stop, self._tools
         with at_work(self._name, self._notify):
-            told = await turn.call_tools(ctx, tools, reply, present=self._hooks)
+            told = await call_tools(ctx, tools, reply, present=self._hooks)
         self._transcript += told
         self._transcript = await turn.check(
             ctx, self._checks, stop, self._transcript, answer=self._answer
@@ -248,7 +248,7 @@ class Turn:
     async def prepare(self) -> None:
         """Make ready what `stop` asks about the next call, which is its price."""
         model = partial(self._hook, "model")
-        await turn.load_prices(self._ctx, self._stop, self._transcript, model)
+        await payable.load_prices(self._ctx, self._stop, self._transcript, model)
 
     async def finish(self, end: End) -> Answer:
         """Return the answer. A loop that was cut short gets one last reply, without tools.

@@ -1,4 +1,6 @@
-"""The verbs of the loop: begin, hear, heed, ask, call tools, finish. Each leaves its row.
+"""The verbs of the loop: begin, hear, follow advice, ask, call tools, check, finish.
+
+Each leaves its row.
 
 =========  ===========================  =========================================================
 verb       key                          what the journal keeps
@@ -6,9 +8,9 @@ verb       key                          what the journal keeps
 begin      ``prompt.0``                 the task and the system prompt, as rendered; its version
 hear       ``heard.2``                  what people said meanwhile, where somebody did
 listen     ``signalled.0``              a signal that a stop condition listens for, where one came
-heed       ``warning.0``                what the model was told of its budget
-heed       ``revision.0``               what it was told of an answer that goes back to it
-heed, ask  ``summary.0``                what the model wrote down of the transcript so far
+advice     ``warning.0``                what the model was told of its budget
+advice     ``revision.0``               what it was told of an answer that goes back to it
+advice     ``summary.0``                what the model wrote down of what was said; by `ask`, too
 ask        ``model.3``                  which request (see `chain`), the reply, its usage
 ask        ``model.3/gpt-6-luna.0``     of a panel: what a member said (see `panel`)
 call       ``tools.3/query_sql.0``      the arguments, the result
@@ -21,16 +23,13 @@ finish     ``model.4``                  one last reply, when the loop was cut sh
 Invariant: what is recorded was done, whatever the hooks say now (see `recorded`).
 """
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from substrate.agent import checking, deferred
+from substrate.agent import checking
 from substrate.agent import inbox as hearing
 from substrate.agent.answer import answer_of
-from substrate.agent.answer_type import TypedAnswer, typed_answer_of
 from substrate.agent.ask import (
     call_model,
     last_model_call,
@@ -40,24 +39,22 @@ from substrate.agent.ask import (
     turn_model_call,
 )
 from substrate.agent.budget import has_last_words
+from substrate.agent.calling import call_tools
 from substrate.agent.chain import Chain
 from substrate.agent.checks import Check, Checks
 from substrate.agent.compaction import sum_up
 from substrate.agent.condition import NOTHING, Needs, needs_of
-from substrate.agent.confidence import Asked, ConfidentAnswer
 from substrate.agent.end import Advice, End, EndedBy, EndReason, Measure, Stop, Verdict
 from substrate.agent.ended import answer_in
-from substrate.agent.events import ToolStart, emit
 from substrate.agent.grant import Grant
-from substrate.agent.handoff_taken import refusals
-from substrate.agent.history.keys import MODEL, PROMPT, TOOLS, WARNING
-from substrate.agent.history.result import CallDeniedForGood, is_denied_for_good, result_of
+from substrate.agent.history.keys import PROMPT, WARNING
 from substrate.agent.history.rows import value_of
 from substrate.agent.hook_fault import fault_of, hook
-from substrate.agent.hooks import model_of, tools_of
+from substrate.agent.hooks import AnswerType, Tools, model_of, tools_of, typed_of
 from substrate.agent.model_call import MODEL_RETRY, note_reply
+from substrate.agent.named_step import named_step
 from substrate.agent.prompt import Prompt, Text, opening
-from substrate.agent.purse import LAST, TURN, Purse
+from substrate.agent.purse import LAST, Purse
 from substrate.agent.recorded import (
     before,
     close,
@@ -66,60 +63,35 @@ from substrate.agent.recorded import (
     revise,
     turn_ahead,
 )
-from substrate.agent.share import Share
-from substrate.agent.spent import spent
 from substrate.agent.stop import answered
 from substrate.agent.talk import Talk
 from substrate.agent.task import Answer, Task
-from substrate.agent.tool import Tool
-from substrate.agent.tool_call import call_name, call_of
 from substrate.agent.transcript import Transcript
-from substrate.agent.unknown import settle_unknown
-from substrate.agent.valid_reply import why_not_called
 from substrate.agent.verdict import verdict
 from substrate.engine.context.context import Context
-from substrate.engine.context.pending import Pending
-from substrate.engine.failure import decode_failure
-from substrate.engine.step.step import Step
-from substrate.models import prices
 from substrate.models.messages import (
     Json,
     Reply,
     ToolCall,
-    ToolMessage,
     UserMessage,
 )
-from substrate.models.panel import Answering, Panel, speaker_of
-from substrate.values.codec import decode, encode, fingerprint
+from substrate.models.panel import Answering, speaker_of
+from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse
-from substrate.values.records import JsonText, Kind, Promise
+from substrate.values.records import JsonText
 
 __all__ = [
     "MODEL_RETRY",
-    "AnswerType",
-    "Tools",
     "ask",
     "begin",
-    "call_tools",
     "check",
     "finish",
     "follow_advice",
     "hear",
-    "is_limited",
     "listen",
-    "load_prices",
-    "not_paid_for",
     "verdict",
 ]
 
-Tools = Sequence[Tool | Callable[..., Any]]
-"""The hook `tools`: tools, and functions that are one with the defaults."""
-
-AnswerType = type[Any] | TypedAnswer | ConfidentAnswer | None
-"""What an answer is to be: a class with named fields, as the hook `answer` says; None for words.
-
-A `ConfidentAnswer` of it has the model say how sure it is.
-"""
 
 _WARNING = (
     "{detail}. Little is left: do only what your answer cannot do without, and answer as soon as "
@@ -146,7 +118,12 @@ async def begin(ctx: Context, prompt: Prompt | Text, task: Task) -> Transcript:
             told["granted"] = decode(granted)
         return {**opening(prompt, task, ctx.run_id), **told}
 
-    step = replace(_step(PROMPT, render), fault_in=partial(fault_of, "prompt"))
+    # Whatever a prompt raises, its author mends it: nothing of it is an error of the run.
+    step = replace(
+        named_step(PROMPT, render),
+        pause_on=(BaseException,),
+        fault_in=partial(fault_of, "prompt"),
+    )
     row = await ctx.checkpoint(step).settled()
     recorded = value_of(row) or {}  # of the moment before it, `now`, the loop's own time counts
     version = (recorded["prompt"], recorded["version"]) if "version" in recorded else None
@@ -211,7 +188,7 @@ async def follow_advice(
     async def warn() -> Json:
         return _WARNING.format(detail=advice.detail)
 
-    step = replace(_step(WARNING, warn), input=JsonText(encode(before(ctx))))
+    step = replace(named_step(WARNING, warn, before(ctx)), pause_on=(BaseException,))
     row = await ctx.checkpoint(step).settled()
     return transcript.warned(value_of(row), row.key)
 
@@ -252,114 +229,9 @@ async def ask(
     transcript = await recall(ctx, transcript)
     Purse.note(ctx, transcript)
     model, known = model_of(ctx, model), tools_of(ctx, tools)
-    make = partial(turn_model_call, tools=known, typed=_typed(ctx, answer))
+    make = partial(turn_model_call, tools=known, typed=typed_of(ctx, answer))
     row, transcript = await call_model(ctx, model, transcript, tools=known, make=make)
     return note_reply(row, transcript)
-
-
-def is_limited(ctx: Context, transcript: Transcript) -> bool:
-    """Whether a budget or a grant says what the next call may use; not where that is recorded."""
-    is_ahead = turn_ahead(ctx, transcript) is not None
-    return not is_ahead and Purse.allowance(ctx, transcript) is not None
-
-
-def not_paid_for(
-    ctx: Context, model: Answering, transcript: Transcript, tools: Tools, answer: AnswerType
-) -> End | None:
-    """Return the end of a loop of which what is left pays for no turn more; None where it does.
-
-    A call's cost is bounded before it is made, so a loop ends before it goes over its budget.
-    """
-    model, known = model_of(ctx, model), tools_of(ctx, tools)
-    make = partial(turn_model_call, tools=known, typed=_typed(ctx, answer))
-    return not_payable(ctx, model, transcript, make, TURN)
-
-
-async def load_prices(
-    ctx: Context, stop: Stop, transcript: Transcript, model: Callable[[], Answering]
-) -> None:
-    """Load the price list away from the event loop, where the next call is limited in dollars.
-
-    `model` reads that hook, and is asked only then.
-    """
-    if prices.is_loaded() or turn_ahead(ctx, transcript) is not None:
-        return
-    Purse.note(ctx, transcript, stop)
-    allowed = Purse.allowance(ctx, transcript)
-    if allowed is None or allowed.usd is None:
-        return
-    asked = model_of(ctx, model())
-    members = list(asked.named.values()) if isinstance(asked, Panel) else [asked]
-    if any(each.needs_price_list for each in members):
-        await asyncio.to_thread(prices.load, members[0].provider)
-
-
-async def call_tools(
-    ctx: Context, tools: Tools, reply: Reply, *, present: object = None
-) -> ToolMessage:
-    """Call every tool that the reply asks for, side by side, and return their results in order.
-
-    Each call is a promise of its own. A tool's own error, wrong arguments, a tool that does not
-    exist, and an outcome nobody knows are results that the model sees. Of a reply that was cut off
-    or refused no call is made, which is told as well. A call that is recorded keeps its outcome,
-    whatever became of the tool. Where one of the tools takes a `ctx`, so that it may ask models or
-    start runs, what was used meanwhile is recorded.
-
-    `present` are the hooks of a loop that hands conversations over; another one refuses to.
-    """
-    scope = ctx.scope(TOOLS)
-    known = {tool.name: tool for tool in tools_of(ctx, tools)}
-    why = why_not_called(reply)
-    whys = refusals(list(known.values()), reply.tool_calls, present)
-    calls = [
-        (call, scope.take_key(call_name(call)), why or refusal)
-        for call, refusal in zip(reply.tool_calls, whys, strict=True)
-    ]
-    asked = [
-        None if refusal else await deferred.ask(ctx, scope, known, call, key)
-        for call, key, refusal in calls
-    ]
-    now = [call for call, each in zip(calls, asked, strict=True) if not isinstance(each, Promise)]
-    may_ask = sum(_takes_ctx(known, call) for call, _, _ in now)
-
-    def begins(place: int) -> Callable[[Context], None]:
-        return Share(ctx, reply, may_ask, place).hand_to
-
-    pendings, places = [], 0
-    for (call, key, refusal), told in zip(calls, asked, strict=True):
-        if isinstance(told, Promise):
-            continue
-        emit(ctx, ToolStart(call.name, call.arguments))
-        begin = partial(begins, places)
-        pendings.append(
-            told
-            if isinstance(told, Pending)
-            else call_of(
-                scope, known, call, key=key, not_called=refusal, begins=begin, decided=told
-            ).settled()
-        )
-        places += _takes_ctx(known, call)
-    rows = await scope.gather(*pendings)
-    is_over = ctx.recorded(MODEL) is not None
-    made = [call for call, _, _ in now]
-    found = await settle_unknown(scope, known, made, rows, is_over=is_over)
-    settled = iter(rows)
-    rows = [each if isinstance(each, Promise) else next(settled) for each in asked]
-    gates = [found.get(row.key) for row in rows]
-    results = tuple(map(result_of, reply.tool_calls, rows, gates))
-    if denied := next(filter(is_denied_for_good, rows), None):
-        raise CallDeniedForGood(decode_failure(denied).message)
-    used = await spent(ctx, scope, may_ask=may_ask > 0)
-    message = ToolMessage(results, used)
-    entry: dict[str, Json] = {"results": [row.key for row in rows]}
-    if found:
-        entry["settled"] = {key: gate.key for key, gate in found.items()}
-    Chain.of(ctx).note(message, entry)
-    return message
-
-
-def _takes_ctx(known: Mapping[str, Tool], call: ToolCall) -> bool:
-    return call.name in known and "ctx" in known[call.name].takes
 
 
 async def check(
@@ -378,7 +250,7 @@ async def check(
     """
     if answer_in(transcript) is None and not needs_of(stop).finish:
         return transcript
-    return await checking.check(ctx, checks, stop, transcript, _typed(ctx, answer))
+    return await checking.check(ctx, checks, stop, transcript, typed_of(ctx, answer))
 
 
 async def finish(
@@ -399,14 +271,10 @@ async def finish(
     last words are checked once, but by no judge, and do not go back: the answer's detail tells what
     does not pass. `needs` is what the stop condition says that it needs.
     """
-    typed = _typed(ctx, answer)
+    typed = typed_of(ctx, answer)
     transcript = await recall(ctx, transcript)
     while (row := turn_ahead(ctx, transcript)) and end_in(row) is None:
-        # A loop that asks `stop` by itself has come here in a turn that was taken.
-        reply = await ask(ctx, model, transcript, tools, answer=answer)
-        transcript += reply
-        transcript += await call_tools(ctx, tools, reply)
-        transcript = await recall(ctx, transcript)
+        transcript = await _taken_turn(ctx, model, transcript, tools, answer)
         end = answered()(transcript) or end
     taken = transcript.chain.ended_at  # such a loop takes recorded last words for a turn
     end = taken or (end_in(row) if row else None) or end
@@ -435,6 +303,16 @@ async def finish(
         return answer_of(transcript.since_message(), end, typed, needs.finish)
 
 
+async def _taken_turn(
+    ctx: Context, model: Answering, transcript: Transcript, tools: Tools, answer: AnswerType
+) -> Transcript:
+    """Replay a turn that was taken where a loop that asks `stop` by itself ends by now."""
+    reply = await ask(ctx, model, transcript, tools, answer=answer)
+    transcript += reply
+    transcript += await call_tools(ctx, tools, reply)
+    return await recall(ctx, transcript)
+
+
 def _is_cut_short(transcript: Transcript, end: End) -> bool:
     """Whether the model is to say what it has: it was at work, and has nothing to say yet."""
     match end.reason:
@@ -456,17 +334,3 @@ async def _unread(ctx: Context, transcript: Transcript) -> str:
         # Else a message that comes now has the loop driven again, and makes another turn.
         late.append(await hearing.hear(ctx))
     return hearing.unread(late)
-
-
-def _typed(ctx: Context, answer: Any) -> Asked | None:
-    with hook(ctx, "answer"):
-        typed = answer if isinstance(answer, ConfidentAnswer) else typed_answer_of(answer)
-        if typed is not None:
-            _ = typed.schema  # a type that has none is found out now
-        return typed
-
-
-def _step(name: str, call: Callable[[], Any]) -> Step:
-    """Prepare a step that is known by its name, whatever it gives."""
-    same = fingerprint(Kind.STEP.value, name)
-    return Step(name=name, call=call, fingerprint=same, pause_on=(BaseException,))

@@ -7,7 +7,6 @@ Ctrl-C or by the end of input.
 """
 
 import asyncio
-import getpass
 import json
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -33,6 +32,7 @@ from substrate.cli.keyboard import Keyboard
 from substrate.cli.screen import put
 from substrate.cli.show.questions import SHOWN_CODE
 from substrate.cli.typed_value import read_answer, read_typed
+from substrate.cli.user import user
 from substrate.engine.client import Client
 from substrate.engine.context.wanted_type import WantedType
 from substrate.values.codec import decode
@@ -83,7 +83,7 @@ class Asker:
             for each in gates
             if each.state is GateState.PENDING
             and each.id not in self.put_off | self.left
-            and (each.run_id == self.run_id or each.run_id.startswith(f"{self.run_id}#"))
+            and each.is_of(self.run_id)
         ]
 
     async def ask(self) -> None:
@@ -109,7 +109,7 @@ class Asker:
             put(self.console, Text(f"  later; it stays open as {code}", "dim"))
         except (DecidedElsewhere, GateClosed):
             found = await self.client.store.gates.get(gate.id)
-            how = "gone" if found is None else found.state.value.replace("_", "-")
+            how = "gone" if found is None else found.state.word
             by = f" by {found.decided_by}" if found is not None and found.decided_by else ""
             put(self.console, "", Text(f"  it is {how}{by} meanwhile", "yellow"))
 
@@ -142,14 +142,14 @@ class Asker:
     async def _approval(self, gate: Gate, asked: Asked) -> None:
         match (await self.keyboard.line(_CHOICES)).lower():
             case "y" | "yes":
-                await decisions.approve(self.client, gate, by=_user(), via=CHANNEL)
+                await decisions.approve(self.client, gate, by=user(), via=CHANNEL)
             case "n" | "no":
                 why = await self.keyboard.line("why? the model is told > ")
-                await decisions.deny(self.client, gate, by=_user(), why=why, via=CHANNEL)
+                await decisions.deny(self.client, gate, by=user(), why=why, via=CHANNEL)
             case "e" | "edit":
                 edit = await self._edits(asked)
                 await decisions.approve(
-                    self.client, gate, by=_user(), edit=edit, tools=self.tools, via=CHANNEL
+                    self.client, gate, by=user(), edit=edit, tools=self.tools, via=CHANNEL
                 )
             case "a" | "always":
                 await self._always(gate, asked)
@@ -176,7 +176,7 @@ class Asker:
         """Make a standing rule, which is shown and confirmed, and approve this call."""
         text = await self.keyboard.line("rule > ", f"allow {gate.tool}")
         now = self.client.store.clock.now_ms()
-        rule = read_rule(text, by=_user(), now=now)
+        rule = read_rule(text, by=user(), now=now)
         rule = replace(rule, reason=f"always, at {gate.code[:SHOWN_CODE]}")
         run = await self.client.get(gate.run_id)
         call = Judged(gate.tool, self._judged(gate, asked), gate.root_id, run.function, now)
@@ -187,7 +187,7 @@ class Asker:
         if (await self.keyboard.line("save this rule? y or n > ")).lower() not in ("y", "yes"):
             raise Misuse("no rule was saved, and nothing decided")
         # First the call: where a rule denies it, a new one would not help.
-        await decisions.approve(self.client, gate, by=_user(), via=CHANNEL)
+        await decisions.approve(self.client, gate, by=user(), via=CHANNEL)
         await self.client.store.gates.add_rule(rule)
         put(self.console, Text(f"  rule {rule.id} stands", "green"))
 
@@ -203,7 +203,7 @@ class Asker:
         if not typed:
             raise Later
         value = read_answer(typed, asked.wanted)
-        await decisions.answer(self.client, gate, value, by=_user(), via=CHANNEL)
+        await decisions.answer(self.client, gate, value, by=user(), via=CHANNEL)
 
     async def _unless_decided(self, gate: Gate, asking: Coroutine[Any, Any, None]) -> None:
         """Wait for the person, and give the question up once somebody else has decided."""
@@ -239,10 +239,3 @@ def _argument(name: str, value: Any) -> Text:
     more = "" if len(text) <= _LONGEST else f"… ({len(text):,} characters)"
     shown = wording.visible(text[:_LONGEST]).replace("\n", "\n    ")
     return Text.assemble((f"  {wording.visible(name)} = ", "dim"), shown, (more, "dim"))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return "somebody"

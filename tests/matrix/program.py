@@ -11,10 +11,11 @@ from uuid import NAMESPACE_OID, uuid5
 from skills.sql import query_sql
 from skills.web import fetch_url
 from substrate import Context, Retry, __version__, connect, durable
+from substrate.agent.calling import call_tools
 from substrate.agent.stop import answered, any_of, max_turns
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import tool
-from substrate.agent.turn import ask, begin, call_tools, finish, follow_advice, hear, verdict
+from substrate.agent.turn import ask, begin, finish, follow_advice, hear, verdict
 from substrate.models.messages import Reply, ToolMessage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say

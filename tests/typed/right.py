@@ -61,7 +61,8 @@ from substrate.agent import (
     tool,
 )
 from substrate.agent import begin as begin_turn
-from substrate.agent.turn import ask, begin, call_tools, finish, follow_advice, hear, verdict
+from substrate.agent.calling import call_tools
+from substrate.agent.turn import ask, begin, finish, follow_advice, hear, verdict
 from substrate.models.messages import Reply
 from substrate.models.providers.scripted import call, say
 

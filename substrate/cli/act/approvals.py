@@ -4,7 +4,6 @@ No worker is needed and none is started. The fork's code is loaded only for edit
 are checked by the tool's own types.
 """
 
-import getpass
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +26,7 @@ from substrate.cli.json_output import of_gate, print_document
 from substrate.cli.screen import open_page, open_screen, put
 from substrate.cli.show.questions import SHOWN_CODE, answering_command, question_words
 from substrate.cli.typed_value import read_answer, read_typed
+from substrate.cli.user import user
 from substrate.engine.client import Client
 from substrate.engine.context.wanted_type import WantedType
 from substrate.values.codec import decode
@@ -180,14 +180,6 @@ async def answer(invocation: Invocation, typed: TypedDecision, value: str) -> in
             )
         root = await client.store.get(gate.root_id)
     return _report(invocation, root, *decided)
-
-
-def user() -> str:
-    """Return who sits at the terminal, as the system knows them."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return "somebody"
 
 
 async def _find(client: Client, invocation: Invocation, typed: TypedDecision) -> Gate:

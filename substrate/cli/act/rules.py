@@ -11,7 +11,6 @@ from substrate.agent.rule_types import misfit
 from substrate.agent.rules import limited, read_rule, rule_words
 from substrate.agent.tool import Tool
 from substrate.cli import format as wording
-from substrate.cli.act.approvals import user
 from substrate.cli.database import opened
 from substrate.cli.errors import UsageError, blaming_what_was_typed
 from substrate.cli.fork import load_tools
@@ -19,6 +18,7 @@ from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import of_rule, print_document
 from substrate.cli.moments import Moment
 from substrate.cli.screen import open_page, open_screen, put
+from substrate.cli.user import user
 from substrate.values.gates import Rule, RuleVerdict
 from substrate.values.near import did_you_mean
 

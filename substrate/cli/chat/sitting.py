@@ -17,7 +17,6 @@ import sys
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from getpass import getuser
 from typing import TextIO
 from uuid import uuid4
 
@@ -42,6 +41,7 @@ from substrate.cli.show.failure import explanation
 from substrate.cli.show.show import show
 from substrate.cli.signals import Stopped, StopRequest, stopping_on_signals
 from substrate.cli.streams import PipeSafeStream
+from substrate.cli.user import user
 from substrate.engine.client import Client
 from substrate.values.ids import RunId
 from substrate.values.near import did_you_mean
@@ -153,7 +153,7 @@ class Sitting:
             return
         run = await self.client.get(self.id)
         if run.status.awaits_person:
-            await self.client.resume(self.id, by=getuser())
+            await self.client.resume(self.id, by=user())
         await self.client.signal(self.id, MESSAGE, words, str(uuid4()))
         await self._see_through()
 
@@ -256,7 +256,7 @@ class Sitting:
         self.driving.expect()
         run = await self.client.get(self.id)
         if run.status.awaits_person:
-            await self.client.resume(self.id, by=getuser())
+            await self.client.resume(self.id, by=user())
         elif await self.driving.is_waiting() and not await self._is_asked():
             put(self.screen, Text("nothing is under way; say something", "dim"))
             return

@@ -6,7 +6,7 @@ they come, the tools that run; it is told by live events, and gone when the run 
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
@@ -14,7 +14,6 @@ from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.text import Text
 
@@ -32,47 +31,37 @@ from substrate.agent.events import (
     event_of,
 )
 from substrate.agent.history.keys import (
-    ANSWER,
-    CARRIED,
-    DECIDED,
-    HANDOFF,
     MESSAGE,
-    PROMPT,
-    REVISION,
-    SPENT,
     in_generation,
     name_in,
 )
 from substrate.agent.history.next_key import next_key
 from substrate.agent.history.questions import Question
-from substrate.agent.history.rows import CheckRow, is_vote, panel_of, words_of
+from substrate.agent.history.rows import is_vote, words_of
 from substrate.agent.history.totals import Totals
 from substrate.agent.history.undo import is_decision, undone_by, undos_in
 from substrate.agent.history.waits import wait_of
 from substrate.cli import format as wording
 from substrate.cli.invocation import Invocation
+from substrate.cli.run.lines import (
+    INDENT,
+    attempt_line,
+    check_line,
+    indented,
+    is_note,
+    step_line,
+    turn_lines,
+    undo_line,
+)
 from substrate.cli.screen import put
 from substrate.cli.show.questions import answering_command
-from substrate.cli.show.row import STATE_STYLES, WORDS, panel_lines
 from substrate.cli.show.waits import wait_words
-from substrate.cli.suspects import line_of
 from substrate.engine.failure import decode_failure
 from substrate.engine.run.attempts import failed_in
 from substrate.models.panel import JUDGE
 from substrate.values.clock import Clock
 from substrate.values.records import Kind, Promise, PromiseState
 
-_INDENT = 8
-_SILENT = (
-    PROMPT,
-    SPENT,
-    REVISION,
-    HANDOFF,
-    ANSWER,
-    CARRIED,
-    DECIDED,
-    MESSAGE,
-)  # the loop's own notes, shown only if they fail
 _BELOW = 5  # lines of the terminal that streaming text leaves free
 _KEPT = 12_000  # characters of it that are kept: more than a large terminal shows
 
@@ -182,7 +171,7 @@ class Progress:
                 self._is_again = is_again
             case ModelWaits(model, seconds):
                 waited = wording.duration(round(seconds * 1000))
-                self.say(_indented(Text(f"{model}  waits {waited} for its limits", "yellow")))
+                self.say(indented(Text(f"{model}  waits {waited} for its limits", "yellow")))
             case StepRetry(key, attempt):
                 self._show_attempt(key, attempt, 0)
 
@@ -199,7 +188,7 @@ class Progress:
         self._show_attempts(promise)
         self._undos += undos_in([promise])
         if is_decision(promise) or undone_by(promise, self._undos):
-            self.say(_undo_line(promise, self._undos))
+            self.say(undo_line(promise, self._undos))
         else:
             self._show_outcome(promise)
         if self._invocation.is_debug and promise.error:
@@ -211,25 +200,25 @@ class Progress:
             case TurnEnd() as turn:
                 self._begin("")
                 self._voted.clear()
-                self.say(*self._turn_lines(turn, promise))
+                self.say(*turn_lines(turn, promise, self._totals))
             case ToolEnd(tool=tool, arguments=arguments):
                 called = wording.call(tool, arguments)
                 if called in self._calls:
                     self._calls.remove(called)
-                self.say(_step_line(promise, called))
+                self.say(step_line(promise, called))
             case CheckEnd(check=check):
-                self.say(_check_line(promise, check))
+                self.say(check_line(promise, check))
             case _ if is_vote(promise):
                 self._show_vote(promise)
-            case _ if not _is_note(promise):
-                self.say(_step_line(promise, promise.key))
+            case _ if not is_note(promise):
+                self.say(step_line(promise, promise.key))
 
     def _show_vote(self, promise: Promise) -> None:
         """Tell that a member has voted, and what; the region tells who has so far."""
         name = name_in(promise.key)
         label = name if name == JUDGE else f"vote of {name}"
         said = wording.short(words_of(promise), 160)
-        self.say(_step_line(promise, label, f"  {said}" if said else ""))
+        self.say(step_line(promise, label, f"  {said}" if said else ""))
         is_settled = promise.state is PromiseState.RESOLVED and name != JUDGE
         if is_settled and in_generation(promise.key).count("/") == 1:  # not of a panel of judges
             self._voted.append(name)
@@ -257,7 +246,7 @@ class Progress:
             return
         else:
             self._awaited.add(promise.key)
-            self.say(_indented(Text(f"{promise.key}  waits for {wait_words(wait)}", "cyan")))
+            self.say(indented(Text(f"{promise.key}  waits for {wait_words(wait)}", "cyan")))
             if promise.kind is Kind.GATE:
                 self.asks.set()
             if promise.kind in (Kind.SIGNAL, Kind.GATE):
@@ -270,14 +259,14 @@ class Progress:
                 self._asked.add(each.wait.promise.id)
                 self.asks.set()
                 line = f"{each.wait.promise.id}  waits for {wait_words(each.wait)}"
-                self.say(_indented(Text(line, "cyan")))
+                self.say(indented(Text(line, "cyan")))
                 self._show_answering_command(each)
 
     def _show_answering_command(self, question: Question) -> None:
         hint = Text("in another shell: ", "dim")
-        self.say(_indented(hint.append_text(answering_command(question, self._invocation))))
+        self.say(indented(hint.append_text(answering_command(question, self._invocation))))
         if self.here:
-            self.say(_indented(Text(f"here: {self.here}", "dim")))
+            self.say(indented(Text(f"here: {self.here}", "dim")))
 
     def _show_attempts(self, promise: Promise) -> None:
         """Tell of each failed attempt once, when it is recorded: a provider may be away all day."""
@@ -292,31 +281,7 @@ class Progress:
         if shown not in self._attempts:
             self._attempts.add(shown)
             name = name_in(key)
-            self.say(_attempt_line(name, kind, attempt))
-
-    def _turn_lines(self, turn: TurnEnd, promise: Promise) -> list[RenderableType]:
-        usage = self._totals.usage
-        line = Text.assemble(
-            (f"turn {self._totals.turns}", "bold"),
-            f"  {turn.model}  {wording.took(promise)}",
-            (f"  {wording.tokens(usage)}, {wording.money(usage.cost_usd)} so far", "dim"),
-        )
-        passed = [
-            _indented(Text(wording.short(wording.passed_over(each), 200), "yellow"))
-            for each in turn.passed_over
-        ]
-        if (panel := panel_of(promise)) is not None:
-            passed += map(_indented, panel_lines(panel, 200))
-        said = wording.short(turn.text, 200)
-        is_last = not turn.calls  # then its words are the answer, printed in full
-        if turn.invalid and is_last:
-            wrong = Text("not what was asked for", "yellow")
-            return [line, *passed, _indented(wrong)]
-        spoken = [] if is_last or not said else [_indented(Text(said, "italic"))]
-        if turn.confidence is not None:
-            sure = wording.short(wording.confidence(turn.confidence), 200)
-            spoken.append(_indented(Text(sure, "dim" if turn.confidence.is_enough else "yellow")))
-        return [line, *passed, *spoken]
+            self.say(attempt_line(name, kind, attempt))
 
     def _region(self) -> RenderableType:
         """Return what stands below the lines just now; called by the display's own thread."""
@@ -330,60 +295,6 @@ class Progress:
             return spinner
         words = Text(wording.visible(self._words.strip()), "italic")
         most = max(self._console.height - _BELOW, 1)
-        tail = words.wrap(self._console, max(self._console.width - _INDENT, 20))[-most:]
-        again = [_indented(Text("(begun again)", "yellow"))] if self._is_again else []
-        return Group(*again, *map(_indented, tail), spinner)
-
-
-def _is_note(promise: Promise) -> bool:
-    """Whether a row is a note of the loop's own: nothing to tell, unless it went wrong."""
-    name = name_in(promise.key)
-    # A wait for a message that was given up: a decision came first, which is told.
-    was_woken = name == MESSAGE and promise.state is PromiseState.CANCELLED
-    return name in _SILENT and (was_woken or promise.state is PromiseState.RESOLVED)
-
-
-def _undo_line(promise: Promise, undos: Collection[str]) -> RenderableType:
-    if is_decision(promise):
-        return Text(f"undoing {wording.count(len(undos), 'step')}, newest first", "yellow")
-    word = "undone" if promise.state is PromiseState.RESOLVED else WORDS[promise.state]
-    line = Text.assemble(undone_by(promise, undos) or "", "  ", (word, "yellow"))
-    return _indented(line.append(f"  by {promise.name}", "dim"))
-
-
-def _attempt_line(name: str, kind: Kind, attempt: Mapping[str, Any]) -> RenderableType:
-    if kind is Kind.SIGNAL:
-        error = wording.short(attempt.get("message"), 160)
-        return _indented(Text.assemble(f"{name}  ", ("refused", "yellow"), f"  {error}"))
-    error = wording.gist(f"{attempt.get('type')}: {attempt.get('message')}", 200)
-    if "gave_up" in attempt:
-        return _indented(Text.assemble(f"{name}  ", ("failed", "yellow"), f"  {error}"))
-    waited = wording.duration(attempt.get("waited_ms", 0))
-    line = Text.assemble(f"{name}  ", ("failed", "yellow"))
-    return _indented(line.append(f"  {error}; again after {waited}", "dim"))
-
-
-def _step_line(promise: Promise, called: str, gave: str = "") -> RenderableType:
-    """Return a line for a step: what was called, whether it went well, and how long it took."""
-    word = (WORDS[promise.state], STATE_STYLES[promise.state])
-    line = Text.assemble(f"{called}  ", word, f"  {wording.took(promise)}", (gave, "dim"))
-    if promise.error:
-        failure = decode_failure(promise)
-        if at := line_of(failure):  # first, since what is too long for the terminal is cut
-            line.append(f"  {at}", "dim")
-        line.append(f"  {wording.short(f'{failure.type}: {failure.message}', 200)}", "dim")
-    return _indented(line)
-
-
-def _check_line(promise: Promise, check: CheckRow) -> RenderableType:
-    """Return a line for a check: its name, and whether the answer passes."""
-    passes = check.problem is None and check.is_judgement
-    line = Text.assemble(
-        f"{check.name}  ",
-        (wording.short(wording.said_by(check), 200), "green" if passes else "yellow"),
-    )
-    return _indented(line.append(f"  {wording.took(promise)}", "dim"))
-
-
-def _indented(line: Text) -> Padding:
-    return Padding(line, (0, 0, 0, _INDENT), expand=False)
+        tail = words.wrap(self._console, max(self._console.width - INDENT, 20))[-most:]
+        again = [indented(Text("(begun again)", "yellow"))] if self._is_again else []
+        return Group(*again, *map(indented, tail), spinner)

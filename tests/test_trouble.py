@@ -82,8 +82,12 @@ BROKEN_HOOKS = {
         ":LINE: cannot import name 'tol' from 'substrate.agent.tool'",
     ),
     "missing hook": (
-        ("stop = ", "stopp = "),
+        ("stop = ", "mine = "),
         ": there is no `stop`; hooks.py sets prompt, model, tools, stop",
+    ),
+    "misspelt hook": (
+        ("stop = ", "stopp = "),
+        ":LINE: `stopp` is no hook, and nothing uses it; did you mean `stop`?",
     ),
     "error while loading": (
         ('prompt = "Be brief."', "prompt = {}['brief']"),
@@ -150,7 +154,7 @@ def test_broken_hooks(fork, name):
     fork.replace("agent/hooks.py", old, new)
     line = HOOKS[: HOOKS.index(old)].count("\n") + 1
 
-    said = fails(fork, "run", OWLS)
+    said = fails(fork, "run", OWLS, code=2)
 
     assert f"agent/hooks.py{told.replace('LINE', str(line))}" in said
     assert not (fork.folder / "runs.db").exists()
@@ -167,14 +171,14 @@ def test_missing_file(fork):
     """A fork without its loop is told which file is missing."""
     (fork.folder / "agent" / "loop.py").unlink()
 
-    assert "agent/loop.py is missing; take it back" in fails(fork, "run", OWLS)
+    assert "agent/loop.py is missing; take it back" in fails(fork, "run", OWLS, code=2)
 
 
 def test_no_durable_agent(fork):
     """A loop whose agent is not durable is told how to make it so."""
     fork.replace("agent/loop.py", "@durable\n", "")
 
-    said = fails(fork, "run", OWLS)
+    said = fails(fork, "run", OWLS, code=2)
 
     assert "agent/loop.py:" in said
     assert "`agent` must be a durable function; write @durable" in said
@@ -197,7 +201,7 @@ def test_a_line_of_dotenv(fork):
     """A line of `.env` that sets nothing is named by its number; it is not shown, for secrets."""
     fork.write(".env", 'OWLS=7\nANTHROPIC_API_KEY "sk-secret"\n')
 
-    said = fails(fork, "run", OWLS)
+    said = fails(fork, "run", OWLS, code=2)
 
     assert ".env:2 sets nothing; write KEY=VALUE" in said
     assert "sk-secret" not in said
@@ -217,7 +221,7 @@ def test_a_line_of_dotenv(fork):
 )
 def test_bad_database_url(fork, url, expected):
     """A URL that cannot be understood is not shown, but the forms that can be are."""
-    said = fails(fork, "run", OWLS, DATABASE_URL=url)
+    said = fails(fork, "run", OWLS, code=2, DATABASE_URL=url)
 
     assert expected in said
     assert "DATABASE_URL says which database it is" in said

@@ -229,6 +229,35 @@ async def waits(ctx: Context, rest: int) -> list[str]:
     return [str(ctx.now()), str(ctx.uuid()), str(ctx.random())]
 
 
+@durable
+async def goes_on(ctx: Context, rest: int) -> str:
+    """End in another generation, whichever way that is written."""
+    if rest > 2:
+        return "over" if rest > 3 else ctx.continue_as(rest - 1)
+    if rest == 2:
+        following: str = ctx.continue_as(rest=rest - 1)
+        assert_type(await ctx.step(length, "checked"), int)
+        return following
+    match rest:
+        case 1:
+            return await later(ctx, rest)
+        case _:
+            return await ctx.step(fetch, rest)
+
+
+async def later(ctx: Context, rest: int) -> str:
+    """Go on, for whoever returns this."""
+    return ctx.continue_as(goes_on.of(rest - 1))
+
+
+@durable
+async def only_goes_on(ctx: Context, rest: int) -> object:
+    """Have no result of its own."""
+    if rest:
+        return ctx.continue_as(rest - 1)
+    raise ValueError("enough")
+
+
 @tool(effect="pure", pause_on=(TypeError, LookupError))
 def add(a: int, b: int = 0) -> int:
     """Add two numbers."""
@@ -358,12 +387,22 @@ async def unit() -> None:
 async def main(client: Client) -> None:
     """Start everything, and look at what came of it."""
     agents: list[Durable[..., Any]] = [agent, handed_over]
-    everything: list[Durable[..., Any]] = [steps, below, together, waits, kid, number, *agents]
+    everything: list[Durable[..., Any]] = [
+        steps,
+        below,
+        together,
+        waits,
+        goes_on,
+        kid,
+        number,
+        *agents,
+    ]
     async with client.work([*everything, give_back, take_back]):
         assert_type(await client.start(steps, id="steps"), Run)
         await client.start(kid, "lamp", 2, id="kid", timeout=60)
         await client.start(kid.of("lamp", pieces=2), id="kid/2", queue="default")
         await client.start(waits, 2, id="waits")
+        await client.start(goes_on, 3, id="goes_on")
         await client.start(agent, Task("What is 1 + 2?"), id="agent")
         await client.start(handed_over, Task("What is 1 + 2?"), id="handed_over")
         said: dict[str, Any] = {"approved": True, "report": {"title": "x"}, "pages": [1]}
@@ -375,6 +414,8 @@ async def main(client: Client) -> None:
         await client.start(together, id="together")
         assert_type(await client.result("steps", steps), str)
         assert_type(await client.result("kid"), Any)
+        assert_type(await client.result("goes_on", goes_on), str)
+        assert await client.result("goes_on", goes_on) == "en 0"
         assert await client.result("kid/2", kid) == ["lamp", "lamp"]
         assert await client.result("below", below) == ["lamp"]
         assert (await client.result("agent", agent)).text == "3"

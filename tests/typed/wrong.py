@@ -141,6 +141,12 @@ async def again(ctx: Context, rest: int) -> str:
     return ctx.continue_as  # seen
 
 
+@durable
+async def forgets(ctx: Context, rest: int) -> str:  # seen
+    """Another generation that is not returned."""
+    ctx.continue_as(rest - 1)
+
+
 @durable  # seen
 async def no_context(ctx: str, item: str) -> None:
     """Take no context."""

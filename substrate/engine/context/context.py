@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import blake2b
-from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, Literal, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 from uuid import UUID
 
 from typing_extensions import TypeForm
@@ -742,12 +742,15 @@ class Context(ContextBase):
         if self.task_state.is_live and self.execution.lifecycle.interrupt is None:
             self.execution.emit(event)
 
-    def continue_as(self, *args: Any, **keywords: Any) -> NoReturn:
+    # It stands for the result of whatever function returns it: none of its arguments says which.
+    def continue_as(self, *args: Any, **keywords: Any) -> T:  # type: ignore[type-var]
         """Return what ends this generation of the run: ``return ctx.continue_as(…)``.
 
         In one commit the journal is closed and the same run goes on, called with these arguments,
         with a fresh journal and the inbox it has. What earlier generations did is not undone. A
-        function that makes one and returns something else pauses its run.
+        function that makes one and returns something else pauses its run. To type checkers it is a
+        result of that function, so that they see where a ``return`` is missing. mypy takes none in
+        a function that is declared ``-> None``: one that only goes on is declared ``-> object``.
 
         Args:
             *args: The next arguments; or the function with them, ``order.of(item, 4)``, where type
@@ -774,10 +777,9 @@ class Context(ContextBase):
         if self._scope.key != self.execution.generation_scope:
             raise Misuse("only the run's own function can continue as another generation of it")
         self.task_state.check_use()
-        continuation = Continuation(args, keywords)
+        continuation: Any = Continuation(args, keywords)
         self.task_state.unstarted[continuation] = None
-        # Type checkers are told that it never returns: a function of any result may return that.
-        return continuation  # type: ignore[misc]
+        return continuation  # type: ignore[no-any-return]
 
     def _draw(self) -> bytes:
         self.task_state.check_use()

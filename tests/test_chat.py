@@ -346,7 +346,7 @@ def test_lines_of_a_pipe(fork):
         (("say", "first", "  "), "the message is empty"),
         (("chat", "--id", "first"), "no conversation"),
         (("chat", "--id", "a b"), "'a b'"),
-        (("chat", "--json"), "chat is for people"),
+        (("chat", "--json"), "echo '…' | python -m agent chat --id ID"),
     ],
 )
 def test_what_is_wrong_is_said(fork, typed, words):

@@ -149,6 +149,64 @@ def test_a_question_that_comes_while_somebody_types(fork):
     assert fork.calls.count("refund-2500") == 1
 
 
+def test_a_call_that_mutes_nothing(fork):
+    """A call that is decided while one talks on is told of above the prompt, when it is called."""
+    waits = '@tool(effect="idempotent", approve=Policy(wait=False))'
+    fork.replace("agent/hooks.py", '@tool(effect="idempotent", approve=True)', waits)
+    fork.replace(
+        "agent/hooks.py", "import asyncio", "import asyncio\nfrom substrate.agent import Policy"
+    )
+    fork.replace("agent/hooks.py", 'if "refund" in said[-1]', 'if said[-1] == "A refund."')
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        say(window, "A refund.")
+        window.read_until("l later >")
+        window.screen = ""
+        say(window, "l")
+        window.read_until("Done: refund was not called yet")
+        prompted(window)
+        say(window, "Good morning.")
+        window.read_until("the last: Good morning.")
+        prompted(window)
+        half(window, "thank")
+        assert fork.do("approve", "trip", "--by", "Ada").code == 0
+        window.read_until("2500 paid back for A-17")
+        window.read_until("> thank")
+        say(window, " you")
+        window.read_until("the last: thank you")
+        say(window, "/quit")
+        assert window.process.wait(LIMIT_S) == 0
+
+    assert fork.calls.count("refund-2500") == 1
+
+
+def test_two_terminals(fork):
+    """Two people talk in one conversation: each sees what the other says, and the answers."""
+    with terminal(fork, "chat", "--id", "trip", columns="120") as one:
+        begun(one)
+        say(one, "Good morning.")
+        one.read_until("the last: Good morning.")
+        prompted(one)
+        with terminal(fork, "chat", "--id", "trip", columns="120") as two:
+            begun(two)
+            half(one, "mine,")
+            say(two, "theirs")
+            two.read_until("You have said 2 things, the last: theirs")
+            prompted(two)
+            one.read_until("> theirs")
+            one.read_until("You have said 2 things, the last: theirs")
+            one.read_until("> mine,")
+            say(one, " later")
+            one.read_until("the last: mine, later")
+            two.read_until("> mine, later")
+            two.read_until("the last: mine, later")
+            for each in (one, two):
+                say(each, "/quit")
+                assert each.process.wait(LIMIT_S) == 0
+
+    assert fork.calls.count("model") == 3
+
+
 def test_what_a_tool_prints(fork):
     """What a tool prints while somebody types stands above the prompt, too."""
     fork.replace("agent/hooks.py", '    note("look")', '    note("look")\n    print("\\x1b[2Jodd")')

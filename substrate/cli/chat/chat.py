@@ -27,7 +27,13 @@ _AT_ONCE = WorkerOptions(idle_timeout=timedelta(0))  # who types takes longer th
 async def chat(invocation: Invocation, run_id: str | None) -> int:
     """Talk with the fork's agent until the person leaves; return the exit code."""
     if invocation.is_json:
-        raise UsageError("chat is for people, and has no --json; use `say`, and show --json")
+        one, told = invocation.command("chat", "--id", "ID"), invocation.command("say", "ID", "…")
+        whole = invocation.command("show", "ID", "--json")
+        raise UsageError(
+            "chat is for people, and has no --json; of a program each line of standard input is a "
+            f"message, and the answers alone are on standard output: echo '…' | {one}; {told} says "
+            f"something to it, {whole} has all of it; run --json asks one thing"
+        )
     if run_id is not None and not run_id.strip():
         raise UsageError("the id is empty; is a shell variable unset?")
     if keyboard.is_at_terminal():

@@ -1,13 +1,16 @@
 """At its prompt a conversation goes on: what comes meanwhile is told above what is being typed."""
 
+import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
 from tests.fork import LIMIT_S, Fork
 from tests.keeper import wait_until
+from tests.postgres import postgres, server_pid
 from tests.test_chat import HOOKS, begun, say
 from tests.test_cli_terminal import HIDE_CURSOR, SHOW_CURSOR, Terminal, terminal
 
@@ -307,3 +310,31 @@ def test_lines_that_come_slowly(fork):
     assert "> And the attic?" in told
     assert "Traceback" not in told
     assert fork.run("trip")["status"] == "suspended"
+
+
+def is_away(window: Terminal, url: str) -> bool:
+    """Kill the server, which is started again at once; whether the conversation has missed it."""
+    with suppress(OSError, ValueError):  # it is on its way up
+        os.kill(server_pid(url), signal.SIGKILL)
+    while window.has_more(0.1):
+        window.read()
+    return "cannot be reached" in window.plain
+
+
+def test_the_database_goes_and_comes_back(tmp_path):
+    """A server that is killed while somebody types ends nothing; it answers when that is back."""
+    with postgres() as url:
+        fork = Fork.make(tmp_path, url=url, hooks=HOOKS + CLERK)
+        with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+            begun(window)
+            say(window, "Good morning.")
+            window.read_until("the last: Good morning.")
+            prompted(window)
+            half(window, "half a sen")
+            assert wait_until(lambda: is_away(window, url), LIMIT_S)
+            assert wait_until(lambda: fork.do("runs").code == 0, LIMIT_S)
+            window.screen = ""
+            say(window, "tence")
+            window.read_until("the last: half a sentence")
+            say(window, "/quit")
+            assert window.process.wait(LIMIT_S) == 0

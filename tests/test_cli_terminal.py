@@ -53,6 +53,10 @@ class Terminal:
         assert ready, f"{text!r} did not come: {self.screen!r}"
         self.screen += os.read(self._side, 65536).decode(errors="replace")
 
+    def has_more(self, seconds: float) -> bool:
+        """Whether more comes within so many seconds."""
+        return bool(select.select([self._side], [], [], seconds)[0])
+
     def type(self, keys: str) -> None:
         """Press keys, Enter as carriage return."""
         os.write(self._side, keys.encode())

@@ -3,7 +3,8 @@
 Rows are followed from when the conversation has begun to the end of the sitting, whoever drives it;
 the worker is there until somebody stops what is under way, and then until it goes on.
 
-Invariants: each row is told once. What is under way when the worker goes is given back.
+Invariants: each row is told once. What is under way when the worker goes is given back. A database
+that is away ends nothing.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from substrate.cli.run.drive import Drive
 from substrate.cli.run.progress import Progress
 from substrate.engine.worker.worker import Worker
 from substrate.models.model import disconnect
+from substrate.values.errors import StoreUnreachable
 from substrate.values.records import Promise, Run, RunStatus
 
 _SOON_S, _LOOKS = 0.01, 200
@@ -93,9 +95,10 @@ class Driving:
         """Return once nothing is left to do here but to wait for a person, or it is over."""
         while not self._is_over:
             self.moved.clear()
-            if await self._is_left_to_people():
-                await self._until_suspended()
-                return
+            with suppress(StoreUnreachable):
+                if await self._is_left_to_people():
+                    await self._until_suspended()
+                    return
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await self.moved.wait()
@@ -129,22 +132,32 @@ class Driving:
 
     async def _follow(self) -> None:
         told: tuple[RunStatus, int] | None = None
-        client, id_ = self.drive.client, self.drive.id
         while True:
-            async for row in client.follow(id_, self.progress.seen):
-                self._tell(row)
-            run = await client.get(id_)
-            now = (run.status, run.epoch)  # each claim has an epoch of its own
-            if _is_over(run) and now != told:
-                told = now
-                await self.on_over(run)
-                self._is_over = True
-                self.moved.set()
+            # A database that is away is waited for: who types keeps what they have typed.
+            with suppress(StoreUnreachable):
+                told = await self._follow_to_its_end(told)
             await asyncio.sleep(_LOOK_S)  # somebody may resume it elsewhere
 
-    async def _catch_up(self) -> None:
-        for row in await self.drive.client.journal(self.drive.id, self.progress.seen):
+    async def _follow_to_its_end(
+        self, told: tuple[RunStatus, int] | None
+    ) -> tuple[RunStatus, int] | None:
+        """Tell rows until it is over, and that it is, unless that was told; return what was."""
+        client, id_ = self.drive.client, self.drive.id
+        async for row in client.follow(id_, self.progress.seen):
             self._tell(row)
+        run = await client.get(id_)
+        now = (run.status, run.epoch)  # each claim has an epoch of its own
+        if not _is_over(run) or now == told:
+            return told
+        await self.on_over(run)
+        self._is_over = True
+        self.moved.set()
+        return now
+
+    async def _catch_up(self) -> None:
+        with suppress(StoreUnreachable):
+            for row in await self.drive.client.journal(self.drive.id, self.progress.seen):
+                self._tell(row)
 
     def _tell(self, row: Promise) -> None:
         if row.seq <= self.progress.seen:

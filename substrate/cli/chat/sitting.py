@@ -37,12 +37,14 @@ from substrate.cli.invocation import Invocation
 from substrate.cli.run.drive import Drive, Start, first_of, warnings_of
 from substrate.cli.run.progress import Progress
 from substrate.cli.screen import open_page, put
+from substrate.cli.secrecy import hidden
 from substrate.cli.show.failure import explanation
 from substrate.cli.show.show import show
 from substrate.cli.signals import Stopped, StopRequest, stopping_on_signals
 from substrate.cli.streams import PipeSafeStream
 from substrate.cli.user import user
 from substrate.engine.client import Client
+from substrate.values.errors import StoreUnreachable
 from substrate.values.ids import RunId
 from substrate.values.near import did_you_mean
 from substrate.values.records import Promise, Run
@@ -100,11 +102,8 @@ class Sitting:
                 if known is not None:
                     await self._come_back(known)
                 while (said := await self._read(stop)) is not None:
-                    if said.startswith("/") and not said.startswith("//"):
-                        if not await self._do(said):
-                            break
-                    elif said:
-                        await self._say(said.removeprefix("/") if said[0] == "/" else said)
+                    if not await self._take(said):
+                        break
                 self._say_what_is_waited_for(stop, Stopped(signal.SIGINT))
             except Stopped as stopped:
                 self._say_what_is_waited_for(stop, stopped)
@@ -119,7 +118,8 @@ class Sitting:
     async def _read(self, stop: StopRequest) -> str | None:
         """Return what is typed next, and drive meanwhile what comes; None at the end."""
         if self.is_begun and not self.is_stopped:
-            await self.driving.begin()
+            with suppress(StoreUnreachable):
+                await self.driving.begin()
         self.progress.here = "/go" if self.drive.asker is not None else ""
         typing = asyncio.create_task(self.prompt.read())
         either = asyncio.create_task(first_of(typing, *self.driving.faults))
@@ -129,6 +129,19 @@ class Sitting:
         finally:
             await gone(typing, either)
             self.progress.here = ""
+
+    async def _take(self, said: str) -> bool:
+        """Do what was typed; return False where the person leaves."""
+        try:
+            if said.startswith("/") and not said.startswith("//"):
+                return await self._do(said)
+            if said:
+                await self._say(said.removeprefix("/") if said[0] == "/" else said)
+        except StoreUnreachable as error:
+            self.typed.clear()
+            hint = "it is waited for; what you typed comes back with the arrow up"
+            self.prompt.say(Text(hidden(str(error)), "red"), Text(hint, "dim"))
+        return True
 
     async def _come_back(self, run: Run) -> None:
         """Show what was said, and go on with what was under way."""

@@ -228,6 +228,28 @@ def test_what_a_tool_prints(fork):
         assert "\x1b[2Jodd" not in window.screen
 
 
+def test_ctrl_c_stops_what_came_from_elsewhere(fork):
+    """At the prompt it stops what is under way there, too, and that goes on when it is told to."""
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        say(window, "Good morning.")
+        window.read_until("the last: Good morning.")
+        prompted(window)
+        fork.hold()
+        assert fork.do("say", "trip", "Please look.").code == 0
+        assert wait_until((fork.folder / "looking").exists, LIMIT_S)
+        window.type("\x03")
+        window.read_until("what is under way is done again later")
+        window.read_until("stopped; it goes on with /go")
+        prompted(window)
+        assert fork.run("trip")["status"] == "ready"
+        fork.let_go()
+        say(window, "/go")
+        window.read_until("Done: owls: two")
+        say(window, "/quit")
+        assert window.process.wait(LIMIT_S) == 0
+
+
 def test_a_worker_elsewhere(fork):
     """Where another process answers, that is told here all the same."""
     with terminal(fork, "chat", "--id", "trip", columns="120") as window:

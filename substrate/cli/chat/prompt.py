@@ -42,25 +42,22 @@ class Prompt:
             put(self._screen, *lines)
 
     async def read(self) -> str | None:
-        """Return what is typed next; None at the end."""
+        """Return what is typed next; None at the end. Raises `Interrupted` for Ctrl-C."""
         printed = Printed(self.say)
-        while True:
-            self._is_typing = True
-            printing = asyncio.create_task(self._print_above())
-            try:
-                with redirect_stdout(printed), redirect_stderr(printed):
-                    return await self._keys.message(PROMPT_SIGN)
-            except EOFError:
-                return None
-            except keyboard.Interrupted:
-                self.say(Text("Ctrl-D or /quit leaves", "dim"))
-            finally:
-                # It is not cancelled: prompt_toolkit waits for what is printed to be whole.
-                self._is_typing = False
-                self._more.set()
-                await asyncio.wait([printing])
-                printed.close_line()
-                self._flush()
+        self._is_typing = True
+        printing = asyncio.create_task(self._print_above())
+        try:
+            with redirect_stdout(printed), redirect_stderr(printed):
+                return await self._keys.message(PROMPT_SIGN)
+        except EOFError:
+            return None
+        finally:
+            # It is not cancelled: prompt_toolkit waits for what is printed to be whole.
+            self._is_typing = False
+            self._more.set()
+            await asyncio.wait([printing])
+            printed.close_line()
+            self._flush()
 
     async def _print_above(self) -> None:
         from prompt_toolkit.application import run_in_terminal

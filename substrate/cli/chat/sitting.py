@@ -28,6 +28,7 @@ from substrate.agent.history.run import read_history
 from substrate.agent.inbox import MESSAGE
 from substrate.agent.task import Task
 from substrate.cli import format as wording
+from substrate.cli import keyboard
 from substrate.cli.chat.driving import Driving, gone
 from substrate.cli.chat.prompt import Lines, Prompt
 from substrate.cli.chat.said import answer_in, answer_lines, history_lines, message_in, said_line
@@ -117,6 +118,30 @@ class Sitting:
 
     async def _read(self, stop: StopRequest) -> str | None:
         """Return what is typed next, and drive meanwhile what comes; None at the end."""
+        while True:
+            try:
+                return await self._read_once(stop)
+            except keyboard.Interrupted:
+                await self._interrupt()
+
+    async def _interrupt(self) -> None:
+        """Stop what is under way, for Ctrl-C at the prompt; where nothing is, say how to leave."""
+        worker = self.driving.worker
+        if worker is None or not worker.running:
+            put(self.screen, Text("Ctrl-D or /quit leaves", "dim"))
+            return
+        with stopping_on_signals() as stop:
+            stop.handle(signal.SIGINT, None)  # that key was the first: the next one is a signal
+            self._say_what_is_waited_for(stop, Stopped(signal.SIGINT))
+            await self.driving.end()
+        self._note_stopped()
+
+    def _note_stopped(self) -> None:
+        self.typed.clear()
+        self.is_stopped = True
+        put(self.screen, Text("stopped; it goes on with /go, or with what you say", "yellow"))
+
+    async def _read_once(self, stop: StopRequest) -> str | None:
         if self.is_begun and not self.is_stopped:
             with suppress(StoreUnreachable):
                 await self.driving.begin()
@@ -186,9 +211,7 @@ class Sitting:
         except Stopped as stopped:
             if stopped.number is not signal.SIGINT:
                 raise
-            self.typed.clear()
-            self.is_stopped = True
-            put(self.screen, Text("stopped; it goes on with /go, or with what you say", "yellow"))
+            self._note_stopped()
 
     async def _until_its_turn(self, stop: StopRequest) -> None:
         working = [asyncio.create_task(self.driving.until_its_turn())]

@@ -6,6 +6,7 @@ stays; what is told comes in order. Nobody who waits for a line holds up the end
 
 import asyncio
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -143,3 +144,18 @@ class Printed(io.TextIOBase):
         shown: Any = Text(wording.visible(line))
         with suppress(RuntimeError):  # the loop has ended, and so has the talk
             self._loop.call_soon_threadsafe(self._say, shown)
+
+
+class Warnings(logging.Handler):
+    """Tells what the engine warns of where all else is told; any thread may warn."""
+
+    def __init__(self, say: Callable[..., None]) -> None:
+        super().__init__()
+        self._say = say
+        self._loop = asyncio.get_running_loop()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell one."""
+        with suppress(RuntimeError):  # the loop has ended, and so has the talk
+            line = Text(wording.visible(self.format(record)))
+            self._loop.call_soon_threadsafe(self._say, line)

@@ -11,7 +11,6 @@ shown, and not obeyed by the terminal.
 """
 
 import asyncio
-import logging
 import signal
 import sys
 from contextlib import redirect_stdout, suppress
@@ -30,7 +29,7 @@ from substrate.agent.task import Task
 from substrate.cli import format as wording
 from substrate.cli import keyboard
 from substrate.cli.chat.driving import Driving, gone
-from substrate.cli.chat.prompt import Lines, Prompt
+from substrate.cli.chat.prompt import Lines, Prompt, Warnings
 from substrate.cli.chat.said import answer_in, answer_lines, history_lines, message_in, said_line
 from substrate.cli.environment import timezone
 from substrate.cli.fork import Fork
@@ -96,7 +95,7 @@ class Sitting:
     async def hold(self, known: Run | None) -> int:
         """Talk until the person leaves, or a signal ends it; return the exit code."""
         self.drive.introduce(self.screen)
-        warned = warnings_of(self.id, _Warnings(self.prompt))
+        warned = warnings_of(self.id, Warnings(self.prompt.say))
         printed = redirect_stdout(PipeSafeStream(sys.stderr))
         with stopping_on_signals() as stop, printed, warned:
             try:
@@ -305,18 +304,3 @@ class Sitting:
         asker.put_off.clear()
         asker.left.clear()
         return bool(await asker.open_gates())
-
-
-class _Warnings(logging.Handler):
-    """Tells what the engine warns of where all else is told; any thread may warn."""
-
-    def __init__(self, prompt: Prompt | Lines) -> None:
-        super().__init__()
-        self._prompt = prompt
-        self._loop = asyncio.get_running_loop()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Tell one."""
-        with suppress(RuntimeError):  # the loop has ended, and so has the talk
-            line = Text(wording.visible(self.format(record)))
-            self._loop.call_soon_threadsafe(self._prompt.say, line)

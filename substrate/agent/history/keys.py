@@ -12,6 +12,7 @@ key                            what the row is
 ``summary.n``                  what the model wrote down of the transcript so far
 ``model.n``                    a turn: what the model was asked, and its reply
 ``model.n/<member>.k``         of a panel: what a member, or its judge, said for turn n
+``…/<judge>.k/<member>.k``     of a panel that judges an answer, or votes: what a member said
 ``tools.n/<name>.k``           a tool call of turn n, under the name that the model gave
 ``…/gate.0``                   of a call: a person is asked before it is made
 ``…/unknown.0``                of a call: a person is asked what became of it

@@ -73,10 +73,13 @@ async def test_never_killed(store_url: str, tmp_path: Path) -> None:
     child = "tools.0/counters.0/counters.0#model.0"
 
     assert (answer["text"], answer["turns"]) == ("Two.", 2)
-    assert sorted(recorded) == [
-        "model.0/quick.0",
-        "model.1/quick.0",
-        *(f"{child}/judge.{k}/{each}.0" for k in (0, 1) for each in ("mild", "strict")),
-        *(f"{child}/{each}" for each in ("one.0", "two.0")),
-    ]
+    assert sorted(recorded) == sorted(
+        [
+            "model.0/quick.0",
+            "model.1/quick.0",
+            *(f"check.1/rubric.0/{each}.0" for each in ("kind", "stern")),
+            *(f"{child}/judge.{k}/{each}.0" for k in (0, 1) for each in ("mild", "strict")),
+            *(f"{child}/{each}" for each in ("one.0", "two.0")),
+        ]
+    )
     assert case.outside.notes["slow 0"] == case.outside.notes["slow 1"] == 1

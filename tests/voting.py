@@ -1,14 +1,14 @@
 """An agent of a panel that has another panel work, as `advised` drives one.
 
 The first panel takes what comes first; one of its members never answers. The second is of an agent
-that it asks: two answer, one fails for good, and a panel of judges chooses. They note outside the
-journal what they were asked.
+that it asks: two answer, one fails for good, and a panel of judges chooses. A third one checks the
+answer. They note outside the journal what they were asked.
 """
 
 import asyncio
 import json
 
-from substrate.agent import Agent, Panel, delegate, first, judge, majority
+from substrate.agent import Agent, Panel, delegate, first, judge, majority, rubric
 from substrate.models.messages import Reply
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
@@ -78,6 +78,19 @@ counters = Agent(
     ),
 )
 
+
+def passes(name: str) -> Model:
+    """Return one who lets an answer pass, for a reason of its own."""
+
+    def script(request: Request) -> Reply:
+        OUTSIDE[0].note(f"{name} {asked(request)}")
+        return costing(say(json.dumps({"reason": f"{name} says so.", "passed": True})))
+
+    return Model(f"scripted:{name}", script=script)
+
+
+jury = Panel({name: passes(name) for name in ("kind", "stern")}, merge=majority)
+
 agent = Agent(
     "agent",
     "Have it counted.",
@@ -89,6 +102,7 @@ agent = Agent(
         merge=first,
     ),
     [delegate(counters, description="Count.")],
+    checks=[rubric("It is a number.", judge=jury)],
 )
 
 DRIVEN = (agent.durable,)

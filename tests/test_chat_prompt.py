@@ -212,7 +212,8 @@ def test_two_terminals(fork):
 
 def test_what_a_tool_prints(fork):
     """What a tool prints while somebody types stands above the prompt, too."""
-    fork.replace("agent/hooks.py", '    note("look")', '    note("look")\n    print("\\x1b[2Jodd")')
+    prints = '    note("look")\n    __import__("sys").stdout.fileno()\n    print("\\x1b[2Jodd")'
+    fork.replace("agent/hooks.py", '    note("look")', prints)
     with terminal(fork, "chat", "--id", "trip", columns="120") as window:
         begun(window)
         say(window, "Good morning.")

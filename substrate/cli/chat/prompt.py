@@ -5,13 +5,12 @@ stays; what is told comes in order. Nobody who waits for a line holds up the end
 """
 
 import asyncio
-import io
 import logging
 import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -44,7 +43,7 @@ class Prompt:
 
     async def read(self) -> str | None:
         """Return what is typed next; None at the end. Raises `Interrupted` for Ctrl-C."""
-        printed = Printed(self.say)
+        printed = Printed(self.say, sys.stderr)
         self._is_typing = True
         printing = asyncio.create_task(self._print_above())
         try:
@@ -116,11 +115,15 @@ async def _readable(file: int) -> None:
         loop.remove_reader(file)
 
 
-class Printed(io.TextIOBase):
-    """A stream for what tools print while somebody types: told line by line, from any thread."""
+class Printed:
+    """A stream for what tools print while somebody types: told line by line, from any thread.
 
-    def __init__(self, say: Callable[..., None]) -> None:
+    What else a stream is asked, such as its number, the one behind it answers.
+    """
+
+    def __init__(self, say: Callable[..., None], behind: IO[str]) -> None:
         self._say = say
+        self._behind = behind
         self._loop = asyncio.get_running_loop()
         self._line = ""
 
@@ -131,9 +134,12 @@ class Printed(io.TextIOBase):
             self._tell(line)
         return len(text)
 
-    def writable(self) -> bool:
-        """Be one that is written to."""
-        return True
+    def flush(self) -> None:
+        """Do nothing: a line is told when it is whole."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Be asked what else a stream is asked."""
+        return getattr(self._behind, name)
 
     def close_line(self) -> None:
         """Tell a line that has no end."""

@@ -21,7 +21,7 @@ COPIER: dict[str, Any] = yaml.safe_load((KIT / "copier.yml").read_text(encoding=
 PAGES = ["template/README.md.jinja", "docs/how-to/update-a-fork.md"]
 OF_UPDATES = re.compile(r"\{% if _copier_operation == 'update' %\}(.+?)\{% endif %\}")
 NOT_BROUGHT_BACK = {found[1] for each in COPIER["_exclude"] for found in OF_UPDATES.finditer(each)}
-OF_NO_FORK = {"kit", "provider", "{{ _copier_conf.answers_file }}"}
+OF_NO_FORK = {"kit", "provider", "taken", "{{ _copier_conf.answers_file }}"}
 
 
 def told(page: str, whose: str) -> set[str]:

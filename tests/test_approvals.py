@@ -625,11 +625,11 @@ async def test_what_a_gate_costs(store_url: str, tmp_path: Path, *, is_let_go: b
     """
     plain = await commits(f"sqlite:///{tmp_path}/plain.db", Shop().refund(), is_let_go=False)
     asked = await commits(store_url, Shop().refund(approve=True), is_let_go=is_let_go)
+    # A busy worker may look once more for what it could claim, and find nothing.
     more = Counter(asked) - Counter(plain)
-    warm = {"gates.open": 1, "gates.decide": 1}
-    assert more == (
-        {"gates.open_and_suspend": 1, "gates.decide": 1, "claim": 1} if is_let_go else warm
-    )
+    more.pop("claim", None)
+    assert more == {"gates.open_and_suspend" if is_let_go else "gates.open": 1, "gates.decide": 1}
+    assert asked.count("claim") >= is_let_go
 
 
 class Order(BaseModel):

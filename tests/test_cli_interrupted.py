@@ -293,7 +293,7 @@ def test_worker(tmp_path, store_url):
 
     assert (stopped.code, stopped.out) == (0, "")
     for told in (
-        "worker of queue default: agent v1, up to 4 at once",
+        "queue default: agent v1, and conversations (agent-conversation v1), up to 4 at once",
         "run first is taken, claim 1",
         "run first is done",
         "run second is taken, claim 1",

@@ -22,6 +22,7 @@ from substrate.models.frame import canonical
 from substrate.models.messages import Message, Text, ToolMessage, UserMessage
 from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
+from substrate.testing import ManualClock
 from substrate.values.errors import RunFailed
 from substrate.values.gates import Gate, GateState
 from tests.loops import TASK, make_agent
@@ -332,15 +333,17 @@ async def test_a_person_ends_a_run_that_waits_for_a_decision(store_url: str) -> 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
 async def test_an_end_from_outside_withdraws(store_url: str, how: str) -> None:
     """A cancel, and the end of the run's time, ask nobody any more."""
-    shop = Shop()
+    shop, clock = Shop(), ManualClock()
     agent = make_agent(shop.model, [shop.refund()])
-    async with connect(store_url) as client:
-        given = {"timeout": timedelta(milliseconds=500)} if how == "deadline" else {}
-        await client.start(agent, TASK, id="a/1", **given)
+    async with connect(store_url, clock) as client:
+        await client.start(agent, TASK, id="a/1", timeout=timedelta(hours=1))
         async with client.work([agent], options=ASK) as worker:
             await worker.run_until_idle()
             if how == "cancel":
                 await client.cancel("a/1")
+            else:
+                clock.advance(7200)
+            await worker.run_until_idle()
             with pytest.raises(RunFailed, match=r"RunCancelled|RunTimedOut"):
                 await client.result("a/1", agent)
         gates = await client.store.gates.of_tree("a/1")

@@ -92,7 +92,7 @@ def test_from_asking_to_paying(fork: Fork) -> None:
     assert ended.out == "paid 4900\n"
     assert paid(fork) == ["A-17 4900"]
     again = fork.do("approve", gate["gate"], "--by", "bob")
-    assert again.code == 1
+    assert again.code == 2
     assert "approved already by ada over cli: a good customer" in again.err
     assert "approved by ada" in fork.do("approvals", "shop/1").out
 
@@ -154,7 +154,7 @@ def test_a_cancelled_run(sqlite_fork: Fork) -> None:
     gate = asking(sqlite_fork)
     sqlite_fork.do("cancel", "shop/1")
     done = sqlite_fork.do("approve", gate["gate"])
-    assert done.code == 1
+    assert done.code == 2
     assert "withdrawn" in done.err
     assert sqlite_fork.do("approvals", "--json").document["gates"] == []
 

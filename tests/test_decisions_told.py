@@ -79,7 +79,7 @@ def test_what_stands(fork, by_run):
 
     stands = rf"gate {gate['gate']} \(refund\(.*\) is approved already by ann over cli: fine, at \d"
     for done in (denied, approved):
-        assert done.code == 1
+        assert done.code == 2
         assert re.search(stands, done.err), done.err
         assert "this decision changes nothing" in done.err
     assert again.code == 0
@@ -95,7 +95,7 @@ def test_an_answer_that_stands(fork):
     after = fork.do("answer", "shop/1", "red", "--by", "bob")
 
     for done in (before, after):
-        assert done.code == 1
+        assert done.code == 2
         assert "is answered already by ann over cli" in done.err
 
 
@@ -114,14 +114,14 @@ STATES = {
 
 @pytest.mark.parametrize("typed, said", STATES.values(), ids=STATES)
 def test_the_state_refuses_it(fork, typed, said):
-    """What there is does not allow it: exit code 1, as for runs, and a whole command."""
+    """What there is does not allow it: exit code 2, and a whole command."""
     gate = asking(fork)
     fork.start("idle", "Pay it back.")
     short = {"GATE": gate["gate"], "GA": gate["gate"][:2]}
 
     done = fork.do(*(short.get(each, each) for each in typed))
 
-    assert done.code == 1, done.err
+    assert done.code == 2, done.err
     assert said in done.err
     assert ("-m agent approvals" in done.err) is ("open ones" in done.err)
     assert ("open ones" in done.err) is not ("digest" in done.err or "idle" in done.err)
@@ -171,7 +171,7 @@ def test_a_run_that_waits_for_a_signal(fork, typed):
 
     done = fork.do(*typed)
 
-    assert done.code == 1
+    assert done.code == 2
     child = "'both#tools.0/check.0/confirm.0'"
     assert "waits for no decision, but for a signal: approved: true, false, yes or no" in done.err
     assert f"-m agent signal {child} approved true" in done.err

@@ -25,8 +25,8 @@ OSTINATO_TIMEZONE, such as Europe/Vienna, says which day it is; unset, UTC.
 Exit codes: 0 answered, or done; 1 failed, or refused by the state of the run
 (it is done, or there is none), or something is not there, such as a key; 2 what
 was typed or written is wrong, whatever the state: the command line, hooks that
-do not load, .env; 3 the answer is incomplete, 4 the run is paused, 130 or 143
-stopped by Ctrl-C or SIGTERM.
+do not load, .env; or a decision is not taken; 3 the answer is incomplete, 4 the
+run is paused, 130 or 143 stopped by Ctrl-C or SIGTERM.
 """
 
 _DASHES = {"ignore_unknown_options": True}

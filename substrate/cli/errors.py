@@ -11,6 +11,9 @@ from substrate.cli.secrecy import hidden, trace_of
 from substrate.cli.wrong_file import WrongFile
 from substrate.values.errors import (
     BadDatabaseUrl,
+    GateChanged,
+    GateClosed,
+    GateNotFound,
     InvalidId,
     Misuse,
     RunPaused,
@@ -67,6 +70,8 @@ def report_fault(error: BaseException, invocation: Invocation) -> int:
 def _code(error: Exception) -> int:
     match error:
         case UsageError() | InvalidId() | WrongFile() | BadDatabaseUrl():
+            return Exit.USAGE
+        case GateNotFound() | GateClosed() | GateChanged():
             return Exit.USAGE
         case RunPaused():
             return Exit.PAUSED

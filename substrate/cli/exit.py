@@ -18,7 +18,8 @@ class Exit(IntEnum):
     #: in no state for that; or something is not there, such as a key, a package, the database.
     FAILED = 1
     #: What was typed or written is wrong, in whatever state a run is: the command line, hooks that
-    #: do not load, ``.env``, the database's URL. Nothing was done.
+    #: do not load, ``.env``, the database's URL; and a decision that its gate does not take, or not
+    #: any more. Nothing was done.
     USAGE = 2
     #: There is an answer that is not whole.
     INCOMPLETE = 3

@@ -147,7 +147,7 @@ async def test_a_tool(sqlite_url):
 
     @durable
     async def agent(ctx: Context) -> Any:
-        await call_of(ctx, {"spoils": spoils}, call)
+        await call_of(ctx, {"spoils": spoils}, call, key=ctx.take_key("spoils"))
         return call.arguments
 
     async with connect(sqlite_url) as client, client.work([agent], options=QUICK):
@@ -192,7 +192,8 @@ async def test_a_tool_s_attempts(sqlite_url):
 
     @durable
     async def agent(ctx: Context) -> Any:
-        return await call_of(ctx, {"flaky": flaky}, ToolCall("c1", "flaky", {"rows": [1, 2]}))
+        call = ToolCall("c1", "flaky", {"rows": [1, 2]})
+        return await call_of(ctx, {"flaky": flaky}, call, key=ctx.take_key("flaky"))
 
     async with connect(sqlite_url) as client, client.work([agent], options=QUICK):
         await client.start(agent, id="run")

@@ -157,11 +157,14 @@ async def denied_since(
         agent: The agent that has made the call, where that is known.
         failed: How many attempts have failed.
     """
+    rules = await _rules(ctx, tool.approve)
+    if all(each.verdict is not RuleVerdict.DENY for each in rules):
+        return None  # what is given is checked once an attempt, where no rule wants to see it
     try:
         call = _judged(ctx, tool, tool.check(copied(arguments)))
     except InvalidArguments:  # it takes them no more, as the attempt itself will say
         return None
-    rule = _denying(await _rules(ctx, tool.approve), call, agent)
+    rule = _denying(rules, call, agent)
     often = "1 attempt failed" if failed == 1 else f"{failed} attempts failed"
     words = "" if rule is None else _denied_by(tool, rule, f"again after {often}")
     return Denied(words, _fails(tool)) if words else None

@@ -31,7 +31,7 @@ _FIND_TABLE = "SELECT pg_catalog.to_regclass(%s)"
 _TABLES = """
 SELECT relname
   FROM pg_catalog.pg_class
- WHERE relnamespace = pg_catalog.to_regnamespace(pg_catalog.current_schema())
+ WHERE relnamespace = pg_catalog.to_regnamespace(pg_catalog.current_schema()::text)::oid
    AND relkind IN ('r', 'p', 'v', 'm', 'f')
 """
 

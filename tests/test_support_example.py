@@ -148,7 +148,7 @@ def test_decisions_that_race(folder: Path, postgres_url: str, bank: str) -> None
         codes: dict[str, dict[str, int]] = {}
         for gate, word, code in said:
             codes.setdefault(gate, {})[word] = code
-        assert all(sorted(each.values()) == [0, 1] for each in codes.values())
+        assert all(sorted(each.values()) == [0, 2] for each in codes.values())
         approved = sorted(
             gate["run"].removeprefix("r/") for gate in gates if codes[gate["gate"]]["approve"] == 0
         )

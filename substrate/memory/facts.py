@@ -42,6 +42,7 @@ def remember(ledger: Ledger, space: Space, ask: Mapping[str, Any], by: Request) 
         for row in others:
             if _overlap(row, begin, end):
                 closed.append(row.stamp.n)
+                # Of the times that the new one does not speak of, the old one goes on to be true.
                 added += _cut(ledger, row, begin, end, by)
     stamp = ledger.stamp(space, by.now, by.source, Trust(ask["trust"]))
     new = FactRow(
@@ -93,11 +94,13 @@ def take_back(
     """
     ours = {row.stamp.writer for row in written if row.stamp.source == row.stamp.writer}
     own = [row for row in _standing(ledger, [*written, *closed]) if row.stamp.source in ours]
+    # First ours goes, then it is asked what stands: our own word must not count as a newer one.
     for row in own:
         close(ledger, row, by)
     last = max([row.stamp.n for row in written] + [row.stamp.gone_n or 0 for row in closed])
     left = _standing(ledger, [*written, *closed])
     again = [old for old in closed if not _is_overtaken(old, left, last)]
+    # What our write had left of a row would say twice what the row says once it stands again.
     for row in left:
         if any(_is_of(old, row) for old in again):
             close(ledger, row, by)

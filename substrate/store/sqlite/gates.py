@@ -112,6 +112,7 @@ def decide_gate(db: apsw.Connection, decision: Decision, now: int) -> tuple[Gate
     gate_id = decision.gate_id
     part, run_id = part_of(gate_id), RunId(gate_id.rpartition("#")[0])
     asked = {"id": gate_id, "run_id": run_id, "part": part, "now": now}
+    # In one writing transaction: nobody ends the run, or decides, between this look and the writes.
     run = db.execute(_SELECT_RUN, asked).fetchone()
     gate = read_gate(db, gate_id)
     if run is None or gate is None:
@@ -119,7 +120,7 @@ def decide_gate(db: apsw.Connection, decision: Decision, now: int) -> tuple[Gate
     if gate.state is not GateState.PENDING:
         promise = read_promise(db, gate_id)
         if promise and gate_rows.is_same_decision(gate, promise.value, decision):
-            return gate, False
+            return gate, False  # said again, since its answer was lost on the way
         raise gate_rows.closed(gate)
     gate_rows.check_takes(gate, run, decision, now)
     woken = wake_parent(db, run_id, part, now)

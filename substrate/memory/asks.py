@@ -7,6 +7,7 @@ milliseconds, and what was left to a default is null.
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from substrate.memory.canonical import as_predicate, folded
@@ -106,7 +107,8 @@ def claim(confidence: object, valid_from: object, valid_to: object, trust: Trust
 
 def check_object(value: Any) -> Any:
     """Return the value of a fact; raise `Misuse`, or `NotEncodable` for what is no JSON."""
-    if isinstance(value, float) and not math.isfinite(value):
+    is_float = isinstance(value, float) and not math.isfinite(value)
+    if is_float or (isinstance(value, Decimal) and not value.is_finite()):
         raise Misuse(f"object={value!r} is no number that can be compared; leave the fact out")
     if (size := len(encode(value).encode())) > LONGEST_VALUE:
         raise Misuse(

@@ -217,7 +217,7 @@ class Memory:
 
         What this run has said already is not said twice. What another one has said alike gets one
         source more. Alike is what has the same canonical form: case, blanks and the spelling of
-        numbers and moments make no difference.
+        numbers, units, days and moments make no difference.
 
         Args:
             subject: Of whom or what.

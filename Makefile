@@ -15,7 +15,7 @@ LOCK_ARGS   ?=
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo waiting test test-quick lint quick-lint bench torture matrix public reference pictures package lock clean
+.PHONY: help demo waiting test test-quick lint quick-lint bench recall torture matrix public reference pictures package lock clean
 
 help:
 	@echo 'make demo    the demonstration: examples/demo.py'
@@ -24,6 +24,7 @@ help:
 	@echo 'make test-quick some tests of each room, in less than a minute'
 	@echo 'make lint    the checks that run nothing: ruff, mypy, import-linter'
 	@echo 'make bench   the benchmarks, as ratios to this machine'"'"'s own commit time'
+	@echo 'make recall  how well memory finds: nDCG@10 and recall@10 on the judged set'
 	@echo 'make torture minutes of kills, stops and restarts; at the end counts what was lost'
 	@echo 'make matrix  the wheel, installed from an index by each Python that there is'
 	@echo 'make public  what is public, compared with the last release'
@@ -70,6 +71,9 @@ quick-lint: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+recall: $(READY)
+	@$(BIN)/python -m tests.judged
 
 # Through the real PgBouncer too, where it is installed: apt-get install pgbouncer.
 torture: $(READY)

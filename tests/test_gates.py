@@ -344,3 +344,24 @@ async def test_asked_and_let_go_in_one(store: Store, *, woken: bool) -> None:
     run = await store.get(RUN)
     assert run is not None
     assert run.status is (RunStatus.RUNNING if woken else RunStatus.READY)
+
+
+async def test_a_gate_is_found_behind_a_thousand_others(store: Store) -> None:
+    """Whoever names a run finds what it asks, however many others ask, and were first."""
+    crowd = await claimed(store, "crowd")
+    keys = [f"tools.{n}/refund.0/gate.0" for n in range(1_000)]
+    for start in range(0, len(keys), 100):
+        opening = [
+            store.gates.open(crowd.fence, gate_promise(crowd, key), new_gate())
+            for key in keys[start : start + 100]
+        ]
+        await asyncio.gather(*opening)
+    claim = await claimed(store)
+    await store.gates.open(claim.fence, gate_promise(claim), new_gate())
+
+    assert all(each.run_id == "crowd" for each in await store.gates.pending())
+    (found,) = await store.gates.pending_below(RUN)
+
+    assert found.id == GATE
+    assert len(await store.gates.pending_below(RunId("crowd"))) == 1_000
+    assert await store.gates.pending_below(RunId("crowd#payer.0")) == []

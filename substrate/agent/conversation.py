@@ -30,7 +30,6 @@ from substrate.agent.task import Answer, Task
 from substrate.engine.context.context import Context
 from substrate.engine.function.function import Durable, MadeFor
 from substrate.models.messages import Json, Text, UserMessage
-from substrate.values.gates import GateState
 
 _SUFFIX = "-conversation"
 
@@ -118,10 +117,8 @@ async def _may_continue(ctx: Context, talk: Talk) -> bool:
         return False
     if await ctx.has_open_runs_below(ctx.id_prefix):
         return False
-    return not any(
-        each.run_id == ctx.run_id and each.state is GateState.PENDING
-        for each in await ctx.store.gates.pending()
-    )
+    below = await ctx.store.gates.pending_below(ctx.run_id)
+    return all(each.run_id != ctx.run_id for each in below)
 
 
 def _words(message: UserMessage) -> str:

@@ -69,14 +69,14 @@ async def find_gate(client: Client, given: str) -> Gate:
     if _FEWEST <= len(given) <= CODE_LENGTH and given.isalnum():
         named = list(await gates.by_code(given))
         if named and await client.store.get(RunId(given)) is not None:
-            named += [each for each in await gates.pending() if each.is_of(given)]
+            named += await gates.pending_below(RunId(given))
         pending = [each for each in named if each.state is GateState.PENDING]
         if len(named) == 1 or len(pending) == 1:
             return (pending or named)[0]
         if named:
             raise GateNotFound(f"{given!r} begins several: {_listed(named)}; give more of it")
     if await client.store.get(RunId(given)) is not None:
-        root = [each for each in await gates.pending() if each.is_of(given)]
+        root = await gates.pending_below(RunId(given))
         if len(root) == 1:
             return root[0]
         if root:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from substrate.store.backend import Backend
 from substrate.values.gates import Decision, Gate, GateState, LetGo, NewGate, Rule
-from substrate.values.ids import PromiseId, RunId
+from substrate.values.ids import PromiseId, RunId, root_of
+from substrate.values.number import MOST
 from substrate.values.records import Fence, Fenced, Promise
 
 
@@ -63,8 +64,13 @@ class Gates:
         return await self._db.read(self._gates.read_gate, gate_id)
 
     async def pending(self, limit: int = 1000) -> Sequence[Gate]:
-        """Return the open gates of all trees, oldest first."""
-        return await self._db.read(self._gates.open_gates, limit)
+        """Return the open gates of all trees, oldest first; those asked last may be left off."""
+        return await self._db.read(self._gates.open_gates, limit, None)
+
+    async def pending_below(self, run_id: RunId) -> Sequence[Gate]:
+        """Return the open gates of a run and of all below it, oldest first: each one of them."""
+        found = await self._db.read(self._gates.open_gates, MOST, root_of(run_id))
+        return [each for each in found if each.is_of(run_id)]
 
     async def of_tree(self, root_id: RunId) -> Sequence[Gate]:
         """Return all gates of a tree, the decided ones too, oldest first."""

@@ -37,12 +37,15 @@ from substrate.values.records import Kind, Promise, Run, RunStatus
 
 CHANNEL = "cli"
 
+MOST_LISTED = 1000
+"""So many open gates are listed at most, the oldest first."""
+
 
 async def approvals(invocation: Invocation, run_id: str | None) -> int:
     """Print the open gates of all runs, or all gates of one tree."""
     async with opened(invocation) as client:
         if run_id is None:
-            found = await client.store.gates.pending()
+            found = await client.store.gates.pending(MOST_LISTED)
         else:
             run = await client.get(run_id)
             below = await client.store.gates.of_tree(root_of(run.id))
@@ -58,6 +61,8 @@ async def approvals(invocation: Invocation, run_id: str | None) -> int:
         return 0
     put(open_page(), _table(found, shown, now))
     hints = list(_hints(invocation, found))
+    if run_id is None and len(found) == MOST_LISTED:
+        hints.insert(0, Text(f"the oldest {MOST_LISTED}; there may be more", "dim"))
     put(open_screen(), *hints)
     return 0
 

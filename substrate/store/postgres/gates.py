@@ -153,21 +153,31 @@ async def read_gate(db: Cursor, gate_id: PromiseId) -> Gate | None:
     return gate_rows.gate(row) if row else None
 
 
-_SELECT_OPEN = f"""
+def _select_open(of: str) -> str:
+    return f"""
 {gate_rows.SELECT_GATES}
  WHERE gates.state = 'pending'
    AND (NOT runs.cancel_requested
         OR starts_with(gates.id, gates.run_id || '#{rows.UNDO}'::text))
    AND runs.status <> ALL (%(ended)s::text[])
+   {of}
  ORDER BY gates.asked_at, gates.id
  LIMIT %(limit)s
 """
 
 
-async def open_gates(db: Cursor, limit: int) -> Sequence[Gate]:
-    """Return the open gates of all trees, oldest first."""
+_SELECT_OPEN = _select_open("")
+_SELECT_OPEN_OF_TREE = _select_open("AND gates.root_id = %(root_id)s AND gates.part = %(part)s")
+
+
+async def open_gates(db: Cursor, limit: int, root_id: RunId | None) -> Sequence[Gate]:
+    """Return the open gates of one tree, oldest first; of all trees, where none is named."""
     asked = {"ended": list(gate_rows.TAKES_NO_DECISION), "limit": limit}
-    return gate_rows.gates(await (await db.execute(_SELECT_OPEN, asked)).fetchall())
+    statement = _SELECT_OPEN
+    if root_id is not None:
+        asked |= {"root_id": root_id, "part": part_of(root_id)}
+        statement = _SELECT_OPEN_OF_TREE
+    return gate_rows.gates(await (await db.execute(statement, asked)).fetchall())
 
 
 _SELECT_OF_TREE = f"""

@@ -146,21 +146,30 @@ def read_gate(db: apsw.Connection, gate_id: PromiseId) -> Gate | None:
     return gate_rows.gate(row) if row else None
 
 
-_SELECT_OPEN = f"""
+def _select_open(of: str) -> str:
+    return f"""
 {gate_rows.SELECT_GATES}
  WHERE gates.state = 'pending'
    AND (NOT runs.cancel_requested
         OR instr(gates.id, gates.run_id || '#{rows.UNDO}') = 1)
    AND runs.status NOT IN (SELECT value FROM json_each(:ended))
+   {of}
  ORDER BY gates.asked_at, gates.id
  LIMIT :limit
 """
 
 
-def open_gates(db: apsw.Connection, limit: int) -> Sequence[Gate]:
-    """Return the open gates of all trees, oldest first."""
+_SELECT_OPEN = _select_open("")
+_SELECT_OPEN_OF_TREE = _select_open("AND gates.root_id = :root_id AND gates.part = :part")
+
+
+def open_gates(db: apsw.Connection, limit: int, root_id: RunId | None) -> Sequence[Gate]:
+    """Return the open gates of one tree, oldest first; of all trees, where none is named."""
     asked = {"ended": sql.id_list(gate_rows.TAKES_NO_DECISION), "limit": limit}
-    return gate_rows.gates(db.execute(_SELECT_OPEN, asked).fetchall())
+    if root_id is None:
+        return gate_rows.gates(db.execute(_SELECT_OPEN, asked).fetchall())
+    asked |= {"root_id": root_id, "part": part_of(root_id)}
+    return gate_rows.gates(db.execute(_SELECT_OPEN_OF_TREE, asked).fetchall())
 
 
 _SELECT_OF_TREE = f"""

@@ -18,7 +18,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from importlib.util import resolve_name
 from inspect import getattr_static
 from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
@@ -36,6 +36,8 @@ _NOT_FROZEN = SimpleNamespace(frozen=False)
 
 _LONGEST = 10_000
 """Items of a collection that is searched, at most; a longer one is data."""
+_CODES = 1024
+"""Functions of which it is kept what their code names: each worker that starts asks again."""
 
 
 def reached(
@@ -162,23 +164,28 @@ class _Walk:
         """Whether a module's package uses the kit, so that it may know of durable functions."""
         top = (module or "").partition(".")[0]
         if top not in self._users:
-            within = f"{top}."
-            self._users[top] = top not in _BUILTIN and any(
-                _uses_kit(vars(each))
-                for name, each in sys.modules.copy().items()
-                # Asked of thousands of modules at each worker's start, in order of what it costs.
-                if name.startswith(top) and (name == top or name.startswith(within))
-            )
+            self._users[top] = top not in _BUILTIN and _is_used_in(top, module)
         return self._users[top]
 
 
-def _names_in(code: CodeType) -> set[str]:
+def _is_used_in(top: str, module: str | None) -> bool:
+    """Whether some module of a package uses the kit: first this one, then any."""
+    if module in sys.modules and _uses_kit(vars(sys.modules[module])):
+        return True  # as most do from where the search comes; there are thousands of others
+    within = f"{top}."
+    return any(
+        _uses_kit(vars(each))
+        for name, each in sys.modules.copy().items()
+        # In order of what it costs.
+        if name.startswith(top) and (name == top or name.startswith(within))
+    )
+
+
+@lru_cache(maxsize=_CODES)
+def _names_in(code: CodeType) -> frozenset[str]:
     """Return every name in a function's code, and in the functions inside it."""
-    names = set(code.co_names)
-    for each in code.co_consts:
-        if isinstance(each, CodeType):
-            names |= _names_in(each)
-    return names
+    inside = (_names_in(each) for each in code.co_consts if isinstance(each, CodeType))
+    return frozenset(code.co_names).union(*inside)
 
 
 class _Values:
@@ -189,12 +196,14 @@ class _Values:
 
     def __init__(self, code: CodeType) -> None:
         self._code = code
-        self._names: set[str] | None = None
 
     def __contains__(self, name: object) -> bool:
-        if self._names is None:
-            self._names = set(_used_in(self._code))
-        return name in self._names
+        return name in _values_in(self._code)
+
+
+@lru_cache(maxsize=_CODES)
+def _values_in(code: CodeType) -> frozenset[str]:
+    return frozenset(_used_in(code))
 
 
 def _used_in(code: CodeType) -> Iterator[str]:

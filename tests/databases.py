@@ -93,7 +93,7 @@ def migrated_databases(postgres_dsn: str) -> Iterator[list[Migrated]]:
     kept: list[Migrated] = []
     yield kept
     for database in kept:
-        drop_database(postgres_dsn, database.url)
+        database.drop(postgres_dsn)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def migrated_url(postgres_dsn: str, migrated_databases: list[Migrated]) -> Itera
     if database.cleared():
         migrated_databases.append(database)
     else:
-        drop_database(postgres_dsn, database.url)
+        database.drop(postgres_dsn)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -11,16 +11,34 @@ import gc
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from tests import advised, everything
+from tests import (
+    advised,
+    asker,
+    deferrer,
+    delegating,
+    desk,
+    everything,
+    interventions,
+    memories,
+    surveying,
+    talking,
+)
 
 __all__: list[str] = []
+
+DRIVEN: tuple[Any, ...] = (
+    *(advised, asker, deferrer, delegating, desk, everything),
+    *(interventions, memories, surveying, talking),
+)
+"""Modules of a case that is killed at its commits."""
 
 
 def _drive_each() -> None:
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
-        for module in (advised, everything):
+        for module in DRIVEN:
             world = Path(folder) / module.__name__
             world.mkdir()
             case = module.Case(f"sqlite:///{world}/runs.db", "first", world)

@@ -14,9 +14,8 @@ PROCESSES.set_forkserver_preload(
         *("anthropic.resources", "genai_prices", "psycopg", "psycopg_pool"),
         *("concurrent.futures.thread", "substrate.store.postgres", "substrate.store.sqlite"),
         *("skills.sql", "substrate.agent.turn", "substrate.models.providers.anthropic.client"),
-        *("tests.advised", "tests.analyst", "tests.crew", "tests.desk", "tests.everything"),
-        *("tests.interventions", "tests.late", "tests.payer", "tests.surveying"),
-        *("tests.talking", "tests.test_queue", "tests.torture.family", "tests.torture.scopes"),
-        "tests.frozen",
+        *("tests.analyst", "tests.crew", "tests.late", "tests.payer", "tests.watching"),
+        *("tests.test_queue", "tests.torture.family", "tests.torture.scopes"),
+        "tests.frozen",  # which drives a run of each of the others
     ]
 )

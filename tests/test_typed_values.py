@@ -694,12 +694,17 @@ def test_a_default_that_was_changed_in_place_is_kept():
     assert function.decode_arguments(function.encode_arguments((patch,), {}))["it"] == patch
 
 
+class Other:
+    """A thing that has nothing of a `Number`, so that no form of one can be made of it."""
+
+
 REASONS: dict[str, tuple[Any, Any, str]] = {
     "not a number": (Decimal, Decimal("NaN"), "return is Decimal: Input should be a finite number"),
     "limit": (Annotated[int, Field(gt=5)], 1, "return is int: Input should be greater than 5"),
     "field": (Number, Number("1.5", 1), "return.x is str and would come back as float"),  # type: ignore[arg-type]
     "item": (list[int], [1, "2"], "return[1] is str and would come back as int"),
     "unreadable": (list[int], ["a"], "return.0 is str: Input should be a valid integer"),
+    "another class": (Number, Other(), "is not of the annotated type Number: return is Other"),
 }
 
 

@@ -104,6 +104,8 @@ class Annotation:
             elif found is None:
                 found, shown = lost, dumped
         if found is None:
+            if reason := self.refusal(value):
+                raise NotEncodable(f"{self._owner}: {self._is_not(reason)}; {_cure_of(reason)}")
             raise self._not_encodable(problem)
         if is_of_type:
             raise self._not_kept(found, shown)

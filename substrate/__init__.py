@@ -17,6 +17,7 @@ from substrate.engine.worker.worker import Worker
 from substrate.installed import version as _version
 from substrate.store.transaction import Transaction
 from substrate.values.errors import (
+    Forgotten,
     GateChanged,
     GateClosed,
     GateNotFound,
@@ -27,6 +28,7 @@ from substrate.values.errors import (
     ModelError,
     NoAnswer,
     NoteChanged,
+    NotForgotten,
     OstinatoError,
     OutcomeUnknown,
     RunCancelled,
@@ -53,6 +55,7 @@ __all__ = [
     "Done",
     "Durable",
     "Effect",
+    "Forgotten",
     "GateChanged",
     "GateClosed",
     "GateNotFound",
@@ -64,6 +67,7 @@ __all__ = [
     "ModelError",
     "NoAnswer",
     "NotDone",
+    "NotForgotten",
     "NoteChanged",
     "OstinatoError",
     "OutcomeUnknown",

@@ -31,6 +31,7 @@ from tests.stores import (
     checkpoint,
     claimed,
     crash,
+    end,
     gate_promise,
     new_gate,
     new_run,
@@ -164,6 +165,15 @@ async def keep(store: Store) -> None:
         now = {} if table in ("notes", "history") else {"at": NOW + 10}
         standing = await memory.rows(Look(space, table, {}, as_of=2**53 - 1, **now))
         assert len(standing) == (2 if table == "notes" else 0)
+    assert await store.commit([end(claim)])
+
+
+async def forget(store: Store) -> None:
+    """Forget what was kept, a part first, then whatever else there is."""
+    client = Client(store)
+    assert (await client.forget(SPACE, note="a")).counts["notes"] > 2
+    assert (await client.forget(SPACE, subject="A")).counts["facts"] > 1
+    assert (await client.forget(SPACE)).counts == {"history": 1, "terms": 1}
 
 
 SAID = {"trust": "user", "confidence": 1.0, "valid_from": None, "valid_to": None}

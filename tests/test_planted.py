@@ -13,10 +13,10 @@ import substrate.store.postgres
 from substrate import Client
 from substrate.store.connect import open_store
 from substrate.store.migrate import CREATE_TABLE, SELECT_APPLIED, migrations
-from substrate.store.postgres.rights import RIGHTS
+from substrate.store.postgres.rights import FORGETTING, RIGHTS
 from substrate.values.errors import StoreUnusable
 from tests.postgres import fresh_database
-from tests.primitives import drive, every_primitive
+from tests.primitives import drive, every_primitive, forget
 from tests.proxies import proxy_to
 from tests.stores import database, opened
 
@@ -104,14 +104,16 @@ async def test_nothing_planted_is_called(planted, tmp_path):
     async with opened(planted) as store:
         make_entries(planted)
         await every_primitive(store, tmp_path)
+        await forget(store)
     assert called(planted) is None
 
     (tmp_path / "pooled").mkdir()
     with database(planted) as db:
-        db.rows(f"DROP TABLE entries, {', '.join(RIGHTS)}")
+        db.rows(f"DROP TABLE entries, {', '.join({*RIGHTS, *FORGETTING})}")
     async with proxy_to(planted, is_pooler=True) as proxy, opened(proxy.url) as store:
         make_entries(planted)
         await every_primitive(store, tmp_path / "pooled", planted)
+        await forget(store)
     assert called(planted) is None
 
     for statement in INEXACT:

@@ -13,12 +13,15 @@ from markdown_it import MarkdownIt
 
 from substrate import Client, Context, connect, durable
 from substrate.store.connect import open_store
-from substrate.store.postgres.rights import RIGHTS
+from substrate.store.memory_rows import Look
+from substrate.store.postgres.rights import FORGETTING, RIGHTS
 from substrate.store.store import Store
 from substrate.values.errors import StoreUnusable
 from substrate.values.ids import RunId
+from substrate.values.memory import Space
 from substrate.values.records import JsonText
 from tests.everything import FUNCTIONS, LIMITS
+from tests.memories import SPACE
 from tests.primitives import ask, end_some, every_primitive, keep
 from tests.stores import LANE, OTHER, eventually, new_run, opened
 from tests.troubled import TroubledStore
@@ -143,6 +146,22 @@ async def use(store: Store) -> None:
     await store.rate_limits(0)
     await store.write_lanes(OTHER, [LANE])
     await store.known_lanes()
+
+
+async def test_who_forgets(users):
+    """A worker may not forget: it is told what that needs, and nothing was changed; then it may."""
+    async with opened(users.url(users.worker)) as store:
+        await keep(store)
+        with pytest.raises(StoreUnusable, match="GRANT DELETE ON"):
+            await Client(store).forget(SPACE)
+        assert await store.memory.rows(Look(Space("", SPACE), "notes", {}))
+        for table, granted in FORGETTING.items():
+            users.change(f"GRANT {granted} ON {table} TO runs_worker")
+        told = await Client(store).forget(SPACE)
+        assert told.counts["notes"]
+        assert told.left[0].startswith("dead rows, and statistics: as the owner of the tables, run")
+    async with opened(users.url(users.owner)) as store:
+        assert len((await Client(store).forget(SPACE)).left) == 2
 
 
 @durable

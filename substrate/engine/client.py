@@ -35,6 +35,7 @@ from substrate.values.errors import (
     Misuse,
     RunNotFound,
 )
+from substrate.values.forgetting import Forgetting, read_forget
 from substrate.values.gates import Decision, Gate
 from substrate.values.ids import (
     DEFAULT_QUEUE,
@@ -381,6 +382,49 @@ class Client:
         about = promise_id(id, key)
         found = await self.store.promises([id, about])
         return acceptance(found[id], found.get(about), key, by, self.store.clock.now_ms())
+
+    async def forget(
+        self,
+        namespace: str | None = None,
+        *,
+        subject: str | None = None,
+        note: str | None = None,
+        run: str | None = None,
+        below: bool = False,
+        everywhere: bool = False,
+        look: bool = False,
+    ) -> Forgetting:
+        """Forget for good what is remembered, and what the runs that have to do with it recorded.
+
+        Its rows go from memory, with what was made of them. Each run that has written or read it
+        loses all contents of its tree: arguments, results, errors, requests, blobs, inbox, gates.
+        Its ids, keys, states, times and costs stay; it is not resumed (`Forgotten`). Then the file
+        is written anew; on Postgres, what is left in the files is told. To begin it again ends
+        what was cut off.
+
+        Args:
+            namespace: All that it has; or, as ``acme/users/anna#12``, what this id stands for, of
+                all sources.
+            subject: Only what is said of this subject in the namespace, or has it as its object.
+            note: Only this note, in all its versions and under each name it had.
+            run: In the place of a namespace: what came from this run, and its journal.
+            below: With the namespaces below it.
+            everywhere: Other runs, too, in whose journals a text of it (of 20 characters and more;
+                the 200 longest) stands word for word.
+            look: Nothing is changed: it is told what would be.
+
+        Raises:
+            NotForgotten: runs that may go on have to do with it. With `look` they are told.
+            Misuse: it is not one thing.
+            InvalidId: the namespace or the run has another form.
+        """
+        # Hardly any process forgets, so none loads this before.
+        from substrate.memory import forgotten
+
+        asked = read_forget(namespace, subject=subject, note=note, run=run, below=below)
+        if look:
+            return await forgotten.look(self.store, asked)
+        return await forgotten.forget(self.store, asked, everywhere=everywhere)
 
     @asynccontextmanager
     async def work(

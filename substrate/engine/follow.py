@@ -18,6 +18,7 @@ from substrate.store.store import Store
 from substrate.values.codec import decode
 from substrate.values.errors import (
     Failure,
+    Forgotten,
     RunCancelled,
     RunDead,
     RunFailed,
@@ -93,7 +94,7 @@ def result_of_run(run: Run, promise: Promise, function: Durable[..., Any] | None
     """Return the result of a run, or raise the reason why it has none."""
     try:
         return _read(run, promise, function)
-    except (RunPaused, RunFailed):
+    except (RunPaused, RunFailed, Forgotten):
         raise
     except Exception:
         if failure := unreadable(promise):

@@ -49,7 +49,7 @@ _UNDOS: Mapping[str, tuple[type[Any], Callable[..., bool]]] = {
     SaidRow.table: (SaidRow, history.take_back),
 }
 
-_WRITES: Mapping[str, tuple[str, Callable[[Ask], Sequence[Key]], Callable[..., Outcome]]] = {
+WRITES: Mapping[str, tuple[str, Callable[[Ask], Sequence[Key]], Callable[..., Outcome]]] = {
     "write_note": (NoteRow.table, _note, notes.write),
     "append_note": (NoteRow.table, _note, notes.append),
     "edit_note": (NoteRow.table, _note, notes.substitute),
@@ -72,7 +72,7 @@ def wanted_by(space: Space, name: str, ask: Ask) -> Wanted:
         keys = [tuple(key) for key in ask["keys"]]
         numbers = [*ask["added"], *ask["closed"]]
         return Wanted(space, {ask["table"]: keys} if keys else {}, {ask["table"]: numbers})
-    table, keys_of, _ = _WRITES[name]
+    table, keys_of, _ = WRITES[name]
     keys = list(keys_of(ask))
     return Wanted(space, {table: keys} if keys else {}, {})
 
@@ -81,4 +81,4 @@ def decided(ledger: Ledger, space: Space, name: str, ask: Ask, by: Request) -> O
     """Decide a write, and change the ledger."""
     if name == TAKE_BACK:
         return _take_back(ledger, space, ask, by)
-    return _WRITES[name][2](ledger, space, ask, by)
+    return WRITES[name][2](ledger, space, ask, by)

@@ -21,6 +21,7 @@ from substrate.store.memory_rows import Look, Query, Score
 from substrate.store.rows import Claimed, Row
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock
+from substrate.values.forgetting import Tombstone
 from substrate.values.gates import Decision, Gate, GateState, LetGo, NewGate, Rule
 from substrate.values.ids import PromiseId, RunId
 from substrate.values.memory import Counter, Space
@@ -123,6 +124,10 @@ class Backend(Protocol):
         """See `Store.heartbeat`."""
         ...
 
+    async def scrub(self) -> Sequence[str]:
+        """See `Forgettings.scrub`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -131,6 +136,7 @@ class Dialect:
     below: "Below"
     blobs: "Blobs"
     ending: "Ending"
+    forget: "Forget"
     gates: "Gates"
     lanes: "Lanes"
     memory: "Memory"
@@ -180,6 +186,28 @@ class Ending(Protocol):
     def cancelled_run(self, db: Any, run_id: RunId, now: int, /) -> Answer[Run]: ...
 
     def discard_run(self, db: Any, run_id: RunId, now: int, /) -> Answer[Run]: ...
+
+
+class Forget(Protocol):
+    """What is forgotten for good."""
+
+    def read_roots(self, db: Any, after: str, limit: int, /) -> Answer[Sequence[RunId]]: ...
+
+    def read_open_runs(self, db: Any, root: RunId, /) -> Answer[Sequence[RunId]]: ...
+
+    def read_tree(
+        self, db: Any, root: RunId, after: str, limit: int, /
+    ) -> Answer[Sequence[Promise]]: ...
+
+    def read_beside(self, db: Any, root: RunId, /) -> Answer[Sequence[str]]: ...
+
+    def empty_tree(self, db: Any, id_: str, root: RunId, limit: int, /) -> Answer[bool | None]: ...
+
+    def begin_forgetting(self, db: Any, tombstone: Tombstone, now: int, /) -> Answer[bool]: ...
+
+    def read_unfinished(self, db: Any, /) -> Answer[Sequence[Tombstone]]: ...
+
+    def end_forgetting(self, db: Any, id_: str, now: int, /) -> Answer[Mapping[str, int]]: ...
 
 
 class Gates(Protocol):

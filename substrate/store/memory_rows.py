@@ -111,6 +111,9 @@ HISTORY = Table("history", SaidRow, {"speaker": "text", "body": "text"}, ["n"])
 TABLES = (NOTES, FACTS, LINKS, HISTORY)
 BY_NAME: Mapping[str, Table] = {table.name: table for table in TABLES}
 
+INDEXES = ("terms",)
+"""What is derived of texts: rows by `doc`, from one number of the namespace to `gone_n`."""
+
 COUNTER_FIELDS = ("last_n", "last_at", "docs", "words")
 TERM_TYPES = {
     "tenant": "text",

@@ -12,7 +12,7 @@ from typing import Any
 
 from substrate.store.blobs import identity_of
 from substrate.store.broken import Stuck
-from substrate.values.errors import IdTaken
+from substrate.values.errors import Forgotten, IdTaken
 from substrate.values.ids import Key, lane_of, part_of, promise_id, root_of
 from substrate.values.records import (
     OWN_KEY,
@@ -37,6 +37,7 @@ from substrate.values.records import (
     Written,
     generation_key,
 )
+from substrate.values.tags import FORGOTTEN
 
 Row = Sequence[Any]
 
@@ -56,6 +57,8 @@ PAYLOADS = slice(PROMISE_FIELDS.index("input"), None)
 
 values_of: Callable[[Promise], tuple[Any, ...]] = attrgetter(*PROMISE_FIELDS)
 """Returns a promise as a row of `PROMISE_COLUMNS`."""
+
+_EMPTIED = f'{{"{FORGOTTEN}"'
 
 KEPT_DONE = timedelta(days=30)
 KEPT_FAILED = timedelta(days=90)
@@ -250,8 +253,21 @@ def claims_of(
     return claims, broken
 
 
+def check_remembered(outcome: Promise | None) -> None:
+    """Raise `Forgotten` where the contents of a run's row were forgotten."""
+    if outcome is not None and outcome.input is not None and outcome.input.startswith(_EMPTIED):
+        raise Forgotten(
+            f"what the run {outcome.id!r} was given, did and said was forgotten for good; it stays "
+            "as it is, and is not gone on with: start one under another id"
+        )
+
+
 def check_same(new: NewRun, existing: Run, outcome: Promise | None) -> None:
-    """Raise `IdTaken` unless the existing run was started with the same function and input."""
+    """Raise `IdTaken` unless the existing run was started with the same function and input.
+
+    Raises `Forgotten` where nobody can tell any more.
+    """
+    check_remembered(outcome)
     if existing.function == new.function and outcome and outcome.fingerprint == new.fingerprint:
         return
     raise IdTaken(

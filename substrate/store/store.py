@@ -18,6 +18,7 @@ from substrate.store import listing, rows
 from substrate.store.backend import Backend, HeartbeatConnection, Work
 from substrate.store.blobs import offload
 from substrate.store.broken import Stuck
+from substrate.store.forgetting import Forgettings
 from substrate.store.gates import Gates
 from substrate.store.memory import Memories
 from substrate.store.transaction import Call
@@ -66,6 +67,8 @@ class Store:
         self.gates: Gates = Gates(backend)
         #: What agents keep.
         self.memory: Memories = Memories(backend)
+        #: What is taken out of both for good.
+        self.forgetting: Forgettings = Forgettings(backend)
         self._stuck = Stuck()
         #: The numbers of its lines. A *line* is what commits in one transaction: one SQLite file,
         #: one server, one node. These stores are one.
@@ -417,7 +420,7 @@ class Store:
         keeps what its parent was told.
         `accepted` is a settled row that joins its journal in the same commit: what a person lets
         stand. One that is there already stays as it is.
-        Raises `RunNotFound`, and `RunEnded` for a run that is none of these.
+        Raises `RunNotFound`, `RunEnded` for a run that is none of these, and `Forgotten`.
         """
         now = self.clock.now_ms()
         resuming = self._db.write(self._sql.runs.reopen_run, run_id, accepted, now)

@@ -59,8 +59,9 @@ READS = frozenset(
 PART_READS = {
     "gates": frozenset({"get", "pending", "of_tree", "by_code", "rules"}),
     "memory": frozenset({"counter", "counters", "rank", "rows"}),
+    "forgetting": frozenset({"roots", "open_runs", "promises", "beside", "unfinished"}),
 }
-"""The same for the parts of a store: `Store.gates` and `Store.memory`."""
+"""The same for the parts of a store: `Store.gates`, `Store.memory` and `Store.forgetting`."""
 
 
 class Side(StrEnum):

@@ -32,6 +32,8 @@
         ├── GateChanged             the decision was made for something else than is asked
         ├── MemoryRefused           what stands in a namespace does not allow a write
         │   └── NoteChanged         somebody has written the note since
+        ├── Forgotten               what stood here was forgotten for good
+        ├── NotForgotten            what is to be forgotten is used by runs that go on
         └── ModelError              a model call failed; see the nine kinds below
             ├── RateLimited  ├── QuotaExhausted  ├── Overloaded  ├── ContextOverflow
             └── ModelMistake └── Refused         └── TransportFailed
@@ -69,6 +71,7 @@ __all__ = [
     "CheckpointRefused",
     "ContextOverflow",
     "Failure",
+    "Forgotten",
     "GateChanged",
     "GateClosed",
     "GateNotFound",
@@ -82,6 +85,7 @@ __all__ = [
     "ModelMistake",
     "NoAnswer",
     "NotEncodable",
+    "NotForgotten",
     "NotKept",
     "NoteChanged",
     "OstinatoError",
@@ -337,6 +341,22 @@ class NoteChanged(MemoryRefused):
         #: Its text; None where the note is not there.
         self.text: str | None = text
         super().__init__(message)
+
+
+class Forgotten(OstinatoError, ValueError):
+    """What stood here was forgotten for good: see `Client.forget`.
+
+    The run has ended, and stays as it is: its keys, states and times are there, its contents are
+    not. It is not resumed, and its id is not given to another run.
+    """
+
+
+class NotForgotten(OstinatoError):
+    """Runs that go on have to do with what is to be forgotten; the message names them.
+
+    Where it says that nothing was changed, nothing was. Else the rows of memory are gone, and the
+    journals of those runs still are as they were. End them, and forget again.
+    """
 
 
 class ModelError(OstinatoError):

@@ -11,6 +11,8 @@
                        parts where two surrogates in a row would be read as one character
 ``{"$secret": …}``     a `Secret`, by its name
 ``{"$map": [[k, v]]}`` a dict one of whose own keys begins with ``$``
+``{"$forgotten": …}``  what stood there was forgotten, and by which row of ``forgotten``: nothing
+                       encodes to it, and who decodes it gets `Forgotten`
 =====================  ==========================================================
 
 Invariants: what `tag` gives is JSON, and `untag` gives back what it stands for; a tag that is not
@@ -29,8 +31,11 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from substrate.values.errors import Misuse, NotEncodable
+from substrate.values.errors import Forgotten, Misuse, NotEncodable
 from substrate.values.secret import Secret
+
+FORGOTTEN = "$forgotten"
+"""The tag of what was forgotten."""
 
 _TYPES = "None, bool, int, float, str, bytes, datetime, date, Decimal, list, tuple and dict"
 
@@ -148,6 +153,11 @@ def untag(value: Any) -> Any:
 
 def _untag_one(name: str, content: Any) -> Any:
     """Return what a tag stands for, if `encode` would write that so and no other way."""
+    if name == FORGOTTEN and isinstance(content, str):
+        raise Forgotten(
+            f"what stood here was forgotten for good, by the row {content[:40]!r} of `forgotten`; "
+            "there is nothing left to read, and the run is not resumed: start one under another id"
+        )
     try:
         read = _READ.get(name)
         found = read(content) if read and type(content) in (str, list) else _UNREAD

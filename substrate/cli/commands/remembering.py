@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from substrate.cli.commands.begin import begin
+from substrate.cli.commands.forgetting import forget
 
 _Namespace = Annotated[
     str, typer.Argument(metavar="NAMESPACE", help="As `memory list` has it: acme/users/anna")
@@ -86,3 +87,6 @@ def why(
     from substrate.cli.show.memory import explain
 
     return begin(explain, context, id)
+
+
+memory.command("forget")(forget)

@@ -12,12 +12,16 @@ from typing import Any
 
 from substrate.store.blobs import digest_in
 from substrate.values.codec import decode
-from substrate.values.errors import Failure, Paused
+from substrate.values.errors import Failure, Forgotten, Paused
 from substrate.values.records import OWN_KEY, JsonText, Kind, Promise, ReceivedSignal
 
 UNREADABLE = "RowUnreadable"
 """The failure type of a run that is paused because one of its rows cannot be read."""
 
+FORGOTTEN = "Forgotten"
+"""The failure type of what is shown without its contents, since these were forgotten for good."""
+
+_FORGOTTEN = "was forgotten for good"
 _LOST = "is in a blob that is gone or damaged"
 
 _COLUMNS = ("input", "value", "error", "usage", "attempts", "undo", "granted")
@@ -94,6 +98,10 @@ def misformed(promise: Promise, column: str) -> Failure:
 
 
 def _failure(promise: Promise, column: str, why: str) -> Failure:
+    if why == _FORGOTTEN:
+        message = f"the {column} of {promise.id!r} {why}"
+        details = {"key": promise.key, "row": promise.id, "column": column}
+        return Failure(FORGOTTEN, message, details)
     remedy = "restore the row of `blobs`" if why == _LOST else "put it right"
     return Failure(
         UNREADABLE,
@@ -108,6 +116,8 @@ def _fault(kind: Kind, column: str, text: str) -> str | None:
         return _LOST
     try:
         value = decode(text)
+    except Forgotten:
+        return _FORGOTTEN
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         return f"is no JSON of ours ({error})"
     return None if _has_form(kind, column, value) else "has another form"

@@ -15,6 +15,7 @@ from substrate.store.postgres import (
     dead_workers,
     ending,
     fenced_commit,
+    forget,
     gates,
     lanes,
     memory,
@@ -33,6 +34,7 @@ from substrate.store.postgres.deadline import ANSWER_WAIT
 from substrate.store.postgres.heartbeat import PostgresHeartbeat
 from substrate.store.postgres.pool import MAX_POOLED
 from substrate.store.postgres.schema import MIGRATION_WAIT, is_current, look, migrate
+from substrate.store.postgres.scrub import scrubbed
 from substrate.store.postgres.transaction import transact
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock, OffsetClock, steady_clock, uptime
@@ -57,6 +59,7 @@ class PostgresBackend:
             below=below,
             blobs=blobs,
             ending=ending,
+            forget=forget,
             gates=gates,
             lanes=lanes,
             memory=memory,
@@ -128,6 +131,11 @@ class PostgresBackend:
         heartbeat = PostgresHeartbeat(self.url, owner, lease, self._make_room)
         self._own.add(owner)
         return heartbeat
+
+    async def scrub(self) -> Sequence[str]:
+        """See `Backend.scrub`."""
+        self._connections.check_open()
+        return await scrubbed(self.url)
 
     def _make_room(self) -> None:
         """Close a connection for one that has to be opened in another thread, which calls this."""

@@ -33,21 +33,47 @@ RIGHTS: Mapping[str, str] = {
 }
 """What is done with each table, as GRANT has it. docs/how-to has the same as statements."""
 
-_EACH = [(table, right) for table, rights in RIGHTS.items() for right in rights.split(", ")]
-_MAY = ", ".join(f"pg_catalog.has_table_privilege('{t}', '{right}')" for t, right in _EACH)
-LOOK = f"SELECT {_MAY}"
+FORGETTING: Mapping[str, str] = {
+    "forgotten": "SELECT, INSERT, UPDATE",
+    "signals": "DELETE",
+    "blobs": "DELETE",
+    "gates": "DELETE",
+    "notes": "DELETE",
+    "facts": "DELETE",
+    "links": "DELETE",
+    "history": "DELETE",
+    "terms": "DELETE",
+}
+"""What is done besides by who forgets for good: a worker needs none of it."""
+
+Rights = Mapping[str, str]
+
+
+def _each(rights: Rights) -> Sequence[tuple[str, str]]:
+    return [(table, right) for table, some in rights.items() for right in some.split(", ")]
+
+
+def _look(rights: Rights) -> str:
+    may = [f"pg_catalog.has_table_privilege('{t}', '{right}')" for t, right in _each(rights)]
+    return f"SELECT {', '.join(may)}"
+
+
+LOOK = _look(RIGHTS)
 """Asks for each right whether the user has it."""
 
+LOOK_FORGETTING = _look(FORGETTING)
+"""The same for who forgets."""
 
-def missing(found: Sequence[bool]) -> str | None:
-    """Return as what a user is to be granted what `LOOK` did not find; None where that is all."""
+
+def missing(found: Sequence[bool], rights: Rights = RIGHTS) -> str | None:
+    """Return as what a user is to be granted what a look did not find; None where that is all."""
     lacking: dict[str, list[str]] = {}
-    for (table, right), has in zip(_EACH, found, strict=True):
+    for (table, right), has in zip(_each(rights), found, strict=True):
         if not has:
             lacking.setdefault(table, []).append(right)
     if not lacking:
         return None
-    return "; ".join(f"GRANT {', '.join(rights)} ON {t}" for t, rights in lacking.items())
+    return "; ".join(f"GRANT {', '.join(each)} ON {table}" for table, each in lacking.items())
 
 
 def grant_for(error: Error) -> str:

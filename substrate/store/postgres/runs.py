@@ -9,7 +9,7 @@ from substrate.store import refusals, rows, sql
 from substrate.store.blobs import digest_in, load, offload_input
 from substrate.store.postgres.blobs import insert_blobs, read_blobs
 from substrate.store.postgres.fenced_commit import LOCK
-from substrate.store.postgres.promises import insert_settled
+from substrate.store.postgres.promises import insert_settled, read_promise
 from substrate.store.postgres.session import Cursor
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId, part_of, promise_id
@@ -230,6 +230,7 @@ async def reopen_run(db: Cursor, run_id: RunId, accepted: Promise | None, now: i
         if reopened is None:  # it is in no state to be reopened, or is not there
             run = await existing_run(db, run_id)
             raise RunEnded(refusals.why_not_reopened(run))
+        rows.check_remembered(await read_promise(db, run_id))
         last_seq = reopened[0]
         await db.execute(_REOPEN_OUTCOME, where | {"seq": last_seq - numbers + 1})
         if accepted is not None:

@@ -13,6 +13,7 @@ from substrate.store.sqlite import (
     dead_workers,
     ending,
     fenced_commit,
+    forget,
     gates,
     lanes,
     memory,
@@ -30,6 +31,7 @@ from substrate.store.sqlite.file import SqliteFile
 from substrate.store.sqlite.heartbeat import SqliteHeartbeat, remove_lock
 from substrate.store.sqlite.opening import open_file
 from substrate.store.sqlite.schema import migrate
+from substrate.store.sqlite.scrub import scrubbed
 from substrate.store.sqlite.transaction import transact
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock, OffsetClock, uptime
@@ -60,6 +62,7 @@ class SqliteBackend:
             below=below,
             blobs=blobs,
             ending=ending,
+            forget=forget,
             gates=gates,
             lanes=lanes,
             memory=memory,
@@ -106,6 +109,11 @@ class SqliteBackend:
         """See `Backend.heartbeat`."""
         self._file.check_open()
         return SqliteHeartbeat(self.path, owner, lease, self._file.id)
+
+    async def scrub(self) -> Sequence[str]:
+        """See `Backend.scrub`."""
+        async with self._file.turn() as db:
+            return await self._file.in_thread(lambda: scrubbed(db))
 
     def abandon(self) -> None:
         """Close a store that nobody has used, in any thread."""

@@ -24,7 +24,13 @@ from substrate.store.sqlite import exclusive
 from substrate.store.sqlite.exclusive import FileId
 from substrate.store.sqlite.opening import LOCK_WAIT, open_file, pause, unusable
 from substrate.store.uncancelled import to_its_end
-from substrate.values.errors import CheckpointRefused, StoreError, StoreUnreachable, StoreUnusable
+from substrate.values.errors import (
+    CheckpointRefused,
+    Forgotten,
+    StoreError,
+    StoreUnreachable,
+    StoreUnusable,
+)
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -87,6 +93,8 @@ def explained(db: apsw.Connection, wait: float) -> Iterator[None]:
         if wait == 0:
             raise
         raise _busy(wait) from error
+    except Forgotten:
+        raise
     except REFUSALS as error:
         raise CheckpointRefused(f"SQLite refuses a row: {error}") from error
     except apsw.Error as error:

@@ -11,7 +11,7 @@ import apsw
 from substrate.store import refusals, rows, sql
 from substrate.store.blobs import digest_in, load, offload_input
 from substrate.store.sqlite.blobs import insert_blobs, read_blobs
-from substrate.store.sqlite.promises import insert_settled
+from substrate.store.sqlite.promises import insert_settled, read_promise
 from substrate.values.errors import RunEnded, RunNotFound
 from substrate.values.ids import RunId, part_of, promise_id
 from substrate.values.records import (
@@ -223,6 +223,7 @@ def reopen_run(db: apsw.Connection, run_id: RunId, accepted: Promise | None, now
     if reopened is None:
         run = existing_run(db, run_id)
         raise RunEnded(refusals.why_not_reopened(run))
+    rows.check_remembered(read_promise(db, run_id))
     last_seq = reopened[0]
     db.execute(_REOPEN_OUTCOME, where | {"seq": last_seq - numbers + 1})
     if accepted is not None:

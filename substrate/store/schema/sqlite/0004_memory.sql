@@ -9,6 +9,8 @@
 -- history      what was said in a run.
 -- terms        the index for full text: which word stands in which text, from one number to another.
 --              It holds nothing that the rows do not say, and is written in their commit.
+-- forgotten    one row a forgetting: which kind, when, and how many rows of what are gone for good.
+--              It has no content: while it is under way, numbers and ids of what is left to do.
 --
 -- What was known at a number N is  n <= N AND (gone_n IS NULL OR gone_n > N).  Nothing is changed
 -- in a row but that it is gone: gone_n, gone_at and gone_by are set, once, together.
@@ -238,3 +240,21 @@ CREATE TABLE terms (
           AND words BETWEEN 1 AND 9007199254740991
           AND gone_n BETWEEN 1 AND 9007199254740991)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE forgotten (
+    id               TEXT    NOT NULL PRIMARY KEY,
+    tenant           TEXT    NOT NULL,
+    kind             TEXT    NOT NULL
+                     CONSTRAINT forgotten_kind
+                     CHECK (kind IN ('namespace', 'subject', 'note', 'row', 'run')),
+    -- namespaces, numbers and runs; NULL when it has ended
+    left_to_do       TEXT,
+    -- how many rows are gone, by table
+    counts           TEXT    NOT NULL,
+    begun_at         INTEGER NOT NULL,
+    ended_at         INTEGER,
+    CONSTRAINT forgotten_ended CHECK ((left_to_do IS NULL) = (ended_at IS NOT NULL)),
+    CONSTRAINT forgotten_moments CHECK (
+          begun_at BETWEEN -62135596800000 AND 253402300799999
+          AND ended_at BETWEEN -62135596800000 AND 253402300799999)
+) STRICT;

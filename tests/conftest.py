@@ -4,10 +4,13 @@ import gc
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.warm import SHARED
 
 if TYPE_CHECKING:
     from tests.machine import Machine
@@ -30,6 +33,15 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 def pytest_xdist_auto_num_workers() -> int:
     """Return two workers a core: the tests wait for other processes longer than they compute."""
     return 2 * (os.cpu_count() or 1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have all workers fork their commands from the same processes (`tests/warm.py`)."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.TemporaryDirectory(prefix="ostinato-warm-")
+        os.environ[SHARED] = folder.name
+        config.add_cleanup(lambda: os.environ.pop(SHARED, None))
+        config.add_cleanup(folder.cleanup)
 
 
 @pytest.hookimpl(trylast=True)

@@ -10,6 +10,8 @@ process that has imported the named modules is forked instead. What is forked is
 command is: a process with its own id, arguments, environment, folder and streams, which a signal
 ends, whose `__main__` is the module, and which leaves by Python's own way out.
 
+The processes of one test session share the one that is forked: which is first to use it starts it.
+
 It differs in what is imported already, in the hash seed, which all of them share, and in what
 Python is told by options and by ``PYTHON…`` variables: a test about those starts Python itself.
 
@@ -18,7 +20,9 @@ This file is the program of the process that is forked, too: it uses the standar
 
 import atexit
 import contextlib
+import fcntl
 import gc
+import hashlib
 import importlib
 import io
 import json
@@ -32,12 +36,14 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["Command", "Warm"]
+__all__ = ["SHARED", "Command", "Warm"]
 
+SHARED = "OSTINATO_TEST_WARM"
+"""The variable that names the folder in which the processes of a session find what they share."""
 STREAMS = 3
 NUMBER = struct.Struct("!i")
 
@@ -117,7 +123,8 @@ class Command:
 class Warm:
     """A Python that has imported some modules, started when it is first used.
 
-    ``package.*`` stands for all modules of a package. It ends with the process that started it.
+    ``package.*`` stands for all modules of a package. It ends with the process that started it, or
+    with the last of those that share it.
     """
 
     def __init__(self, *modules: str, env: Mapping[str, str]) -> None:
@@ -175,18 +182,51 @@ class Warm:
 
     def _begun(self) -> socket.socket:
         if self._control is None:
-            self._control, its = socket.socketpair()
-            with its:
-                server = subprocess.Popen(
-                    [sys.executable, __file__, str(its.fileno()), *self._modules],
-                    env=self._env,
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[its.fileno()],
-                )
-            # It ends when nobody holds the other end, so nobody need wait for it.
-            server.returncode = 0
+            folder = os.environ.get(SHARED)
+            self._control = self._shared(Path(folder)) if folder else self._own()
             atexit.register(self.close)
         return self._control
+
+    def _own(self) -> socket.socket:
+        control, its = socket.socketpair()
+        with its:
+            self._start_server(its)
+        return control
+
+    def _shared(self, folder: Path) -> socket.socket:
+        """Return a line to the one that others have started with the same modules, or start it."""
+        means = json.dumps([self._modules, self._env]).encode()
+        path = folder / hashlib.sha256(means).hexdigest()[:16]
+        control = socket.socket(socket.AF_UNIX)
+        with locked(path):
+            try:
+                control.connect(str(path))
+            except (FileNotFoundError, ConnectionRefusedError):
+                path.unlink(missing_ok=True)
+                with socket.socket(socket.AF_UNIX) as listening:
+                    listening.bind(str(path))
+                    listening.listen()
+                    self._start_server(listening)
+                control.connect(str(path))
+        return control
+
+    def _start_server(self, its: socket.socket) -> None:
+        server = subprocess.Popen(
+            [sys.executable, __file__, str(its.fileno()), *self._modules],
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[its.fileno()],
+        )
+        # It ends when nobody holds the other end, so nobody need wait for it.
+        server.returncode = 0
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep others from beginning, or ending, what is shared under this name."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 # ------------------------------------------------------------------------------------------------
@@ -203,9 +243,10 @@ def load(name: str) -> None:
                 importlib.import_module(each.name)
 
 
-def serve(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
+def serve(first: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Fork for each command that is asked for, until nobody can ask any more.
 
+    `first` is the line to the one who asks, or a socket at which more than one may come to ask.
     Return in each of the forked processes: what is to be done there, and its three streams.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the commands and for pytest
@@ -214,31 +255,51 @@ def serve(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
     os.set_blocking(wakes, False)
     signal.set_wakeup_fd(wakes)
     running: dict[int, socket.socket] = {}
-    while True:
-        ready, _, _ = select.select([control, woken], [], [])
+    listening = [first] if first.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) else []
+    controls = [first.accept()[0]] if listening else [first]
+    while controls:
+        ready, _, _ = select.select([woken, *listening, *controls], [], [])
         if woken in ready:
             os.read(woken, 4096)
             reap(running)
-        if control not in ready:
-            continue
-        length, files, _, _ = socket.recv_fds(control, NUMBER.size, STREAMS + 1)
-        if not length:
-            os._exit(0)
-        asked = json.loads(read(control, *NUMBER.unpack(length)))
-        telling = socket.socket(fileno=files.pop())
-        if (pid := os.fork()) == 0:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            for each in (control, telling, *running.values()):
-                each.close()
-            os.close(woken)
-            os.close(wakes)
-            return asked, files
-        for each in files:
-            os.close(each)
-        telling.sendall(NUMBER.pack(pid))
-        running[pid] = telling
+        for control in [each for each in controls if each in ready]:
+            if (taken := take(control)) is None:
+                control.close()
+                controls.remove(control)
+                continue
+            asked, files = taken
+            telling = socket.socket(fileno=files.pop())
+            if (pid := os.fork()) == 0:
+                forget(*listening, *controls, telling, *running.values())
+                os.close(woken)
+                os.close(wakes)
+                return asked, files
+            for each in files:
+                os.close(each)
+            telling.sendall(NUMBER.pack(pid))
+            running[pid] = telling
+        if listening and (first in ready or not controls):
+            controls += come(first)
+    os._exit(0)
+
+
+def forget(*lines: socket.socket) -> None:
+    """Be no process that is asked any more."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for each in lines:
+        each.close()
+
+
+def come(listening: socket.socket) -> list[socket.socket]:
+    """Return the line of one who has come to ask; where there is none, nobody can any more."""
+    path = Path(listening.getsockname())
+    with locked(path):
+        if select.select([listening], [], [], 0)[0]:
+            return [listening.accept()[0]]
+        path.unlink(missing_ok=True)
+        return []
 
 
 def reap(running: dict[int, socket.socket]) -> None:
@@ -250,12 +311,23 @@ def reap(running: dict[int, socket.socket]) -> None:
                 telling.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
 
 
-def read(control: socket.socket, length: int) -> bytes:
-    """Read so many bytes."""
+def take(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """Read what is asked for, with its files; None where who asked has ended."""
+    length, files, _, _ = socket.recv_fds(control, NUMBER.size, STREAMS + 1)
+    text = read(control, *NUMBER.unpack(length)) if length else None
+    if text is None:
+        for each in files:
+            os.close(each)
+        return None
+    return json.loads(text), files
+
+
+def read(control: socket.socket, length: int) -> bytes | None:
+    """Read so many bytes; None where they end in the middle."""
     found = b""
     while len(found) < length:
         if not (more := control.recv(length - len(found))):
-            os._exit(1)  # who asked has ended in the middle
+            return None
         found += more
     return found
 

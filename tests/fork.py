@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +189,29 @@ class Fork:
     def do(self, *arguments: str, by: Sequence[str] = AGENT, **environment: str) -> Done:
         """Do a command, and return how it ended."""
         return end(self.open(*arguments, by=by, **environment))
+
+    def read_by(self, reader: str, *arguments: str, both: bool = False) -> Done:
+        """Do a command whose output is read by another one, as by a pipe of a shell's.
+
+        With `both` its errors go there, too.
+        """
+        with (
+            tempfile.TemporaryFile("w+") as read,
+            tempfile.TemporaryFile("w+") as errors,
+            Path(os.devnull).open() as nothing,
+            subprocess.Popen(reader.split(), stdin=subprocess.PIPE, stdout=read) as reading,
+        ):
+            assert reading.stdin is not None
+            out = reading.stdin.fileno()
+            files = (nothing.fileno(), out, out if both else errors.fileno())
+            set_ = self.environment()
+            process = COMMANDS.start("agent", *arguments, cwd=self.folder, env=set_, stdio=files)
+            reading.stdin.close()
+            code = process.wait(LIMIT_S)
+            reading.wait(LIMIT_S)
+            for each in (read, errors):
+                each.seek(0)
+            return Done(code, read.read(), errors.read())
 
     def open_held(self, *arguments: str) -> subprocess.Popen[str] | Command:
         """Start a command and return while its tool is waiting."""

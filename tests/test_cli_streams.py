@@ -52,15 +52,14 @@ def test_closed(fork, command, closed):
 
 
 @pytest.mark.parametrize("reader", ["true", "head -n 1"])
-@pytest.mark.parametrize("streams", ["", "2>&1"])
+@pytest.mark.parametrize("both", [False, True], ids=["output", "errors, too"])
 @pytest.mark.parametrize("flag", ["--json", "--debug"])
-def test_a_reader_that_goes_away(fork, reader, streams, flag):
+def test_a_reader_that_goes_away(fork, reader, both, flag):
     """A reader that has gone keeps no run from its end, and is told no traceback."""
     fork.replace("agent/hooks.py", 'say("Two owls.")', 'say("Two owls. " * 20_000)')
-    gone = f"{flag} {streams} | {reader}; exit ${{PIPESTATUS[0]}}"
 
-    done = typed(fork, f"run {OWLS!r} --id first {gone}")
-    shown = typed(fork, f"show first {gone}")
+    done = fork.read_by(reader, "run", OWLS, "--id", "first", flag, both=both)
+    shown = fork.read_by(reader, "show", "first", flag, both=both)
 
     assert (done.code, shown.code) == (0, 0), done.err + shown.err
     for each in (done, shown):

@@ -51,7 +51,7 @@ async def stops(of: asyncio.Task[Any]) -> tuple[float, float]:
 
 async def test_a_long_value_holds_up_nobody(store_url):
     """While a long value is written, stored and read back, the event loop goes on."""
-    value = rows(80_000)
+    value = rows(60_000)
 
     async def read() -> list[dict[str, Any]]:
         return value
@@ -69,7 +69,7 @@ async def test_a_long_value_holds_up_nobody(store_url):
 
 async def test_long_values_come_back(store_url):
     """Long values come back live and on a replay: of steps, calls, children, gathers, arguments."""
-    value = rows(4000)
+    value = rows(2000)
     seen: list[bool] = []
 
     async def read() -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from tests.keeper import wait_until
 
 KIT = Path(__file__).resolve().parent.parent
 EXAMPLE = KIT / "examples" / "support"
-RUNS = 50
+RUNS = 20
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_denial_releases(folder: Path, store_url: str, bank: str) -> None:
 
 
 def test_decisions_that_race(folder: Path, postgres_url: str, bank: str) -> None:
-    """Two workers, fifty runs, each decided by two people at once: one counts, each time."""
+    """Two workers, twenty runs, each decided by two people at once: one counts, each time."""
     fork = Fork(folder, postgres_url)
     for i in range(RUNS):
         fork.start(f"r/{i}", f"Refund 4900 cents of order {i}.")

@@ -6,8 +6,7 @@ import psycopg
 import pytest
 
 from substrate.store.migrate import TABLE
-from tests.migrated import LARGE, Migrated
-from tests.postgres import drop_database
+from tests.migrated import KEPT, LARGE, Migrated
 from tests.stores import checkpoint, claimed, database, opened
 
 CHANGES = (
@@ -51,7 +50,7 @@ def test_what_was_changed_is_not_handed_on(postgres_dsn, change):
             connection.execute(change.format(connection.info.dbname).encode())
         assert not made.cleared()
     finally:
-        drop_database(postgres_dsn, made.url)
+        made.drop(postgres_dsn)
 
 
 @pytest.mark.parametrize("steps", [1, 2000])
@@ -73,7 +72,7 @@ async def test_no_row_is_handed_on(postgres_dsn, steps):
             filled = [name for (name,) in tables if db.rows(f"SELECT 1 FROM {name} LIMIT 1")]
             assert filled == [TABLE]
     finally:
-        drop_database(postgres_dsn, made.url)
+        made.drop(postgres_dsn)
 
 
 async def test_a_store_finds_its_tables(migrated_url):
@@ -84,3 +83,22 @@ async def test_a_store_finds_its_tables(migrated_url):
         pass
     with database(migrated_url) as db:
         assert db.rows(f"SELECT * FROM {TABLE} ORDER BY version") == before != []
+
+
+async def test_a_test_may_end_all_connections(postgres_dsn):
+    """That which is kept is among them, and is made anew."""
+    made = await asyncio.to_thread(Migrated.make, postgres_dsn)
+    try:
+        with psycopg.connect(made.url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE application_name = %s AND datname = current_database()",
+                [KEPT],
+            )
+        async with opened(made.url) as store:
+            await claimed(store)
+        assert made.cleared()
+        with database(made.url) as db:
+            assert db.rows("SELECT id FROM runs") == []
+    finally:
+        made.drop(postgres_dsn)

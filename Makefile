@@ -15,7 +15,7 @@ LOCK_ARGS   ?=
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo waiting test test-quick lint quick-lint bench recall torture matrix public reference pictures package lock clean
+.PHONY: help demo waiting test test-quick lint quick-lint bench recall torture kills matrix public reference pictures package lock clean
 
 help:
 	@echo 'make demo    the demonstration: examples/demo.py'
@@ -26,6 +26,7 @@ help:
 	@echo 'make bench   the benchmarks, as ratios to this machine'"'"'s own commit time'
 	@echo 'make recall  how well memory finds: nDCG@10 and recall@10 on the judged set'
 	@echo 'make torture minutes of kills, stops and restarts; at the end counts what was lost'
+	@echo 'make kills   what the tests kill at some of its commits, killed at each'
 	@echo 'make matrix  the wheel, installed from an index by each Python that there is'
 	@echo 'make public  what is public, compared with the last release'
 	@echo 'make reference docs/reference, made of the docstrings again'
@@ -78,6 +79,9 @@ recall: $(READY)
 # Through the real PgBouncer too, where it is installed: apt-get install pgbouncer.
 torture: $(READY)
 	@$(BIN)/python -m tests.torture
+
+kills: $(READY)
+	@OSTINATO_KILL_AT_EACH_COMMIT=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_crash*.py
 
 # Uses the index that pip has.
 matrix: $(READY)

@@ -11,10 +11,7 @@ from substrate import connect
 from substrate.testing import Side
 from tests.delegating import Case
 from tests.stores import database
-from tests.struck import struck
-
-STRIDE = {"sqlite": 2, "postgresql": 4}
-"""Of so many commits one is killed at."""
+from tests.struck import least, struck
 
 
 def new_case(url: str, folder: Path, name: str) -> Case:
@@ -51,7 +48,7 @@ async def test_killed_at_any_commit(
     control = new_case(store_url, tmp_path, "control")
     assert control.drive() == 0
     kills = repeated = 0
-    for boundary in struck(store_url, STRIDE[store]):
+    for boundary in struck(store_url):
         case = new_case(store_url, tmp_path, f"{boundary}")
         if case.drive(boundary, moment) == 0:
             break
@@ -66,7 +63,7 @@ async def test_killed_at_any_commit(
         again = case.outside.notes.total() - control.outside.notes.total()
         assert again == called - recorded
         repeated += again
-    assert kills >= 30 // STRIDE[store]
+    assert kills >= least(store_url, 30)
     told = f"{kills} kills, 0 answers lost, {repeated} replies asked for again, none recorded"
     record_property(f"crash matrix of sub-agents, {store}, {moment} COMMIT", told)
 

@@ -10,9 +10,6 @@ from substrate.testing import Side
 from tests.everything import Case, check_effects, check_nothing_twice, prepare
 from tests.struck import struck
 
-STRIDE = {"sqlite": 2, "postgresql": 4}
-"""Of so many commits one is killed at here; `make torture` kills at each."""
-
 
 @pytest.mark.parametrize("moment", list(Side))
 async def test_killed_at_any_commit(
@@ -25,7 +22,7 @@ async def test_killed_at_any_commit(
     """
     store = store_url.partition(":")[0]
     kills = repeated = 0
-    for boundary in struck(store_url, STRIDE[store]):
+    for boundary in struck(store_url):
         case = new_case(store_url, tmp_path, boundary)
         await prepare(case)
         if case.drive(boundary, moment) == 0:

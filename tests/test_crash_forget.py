@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ from tests.forgetters import NS, compressed, left_in_files, left_in_rows, live
 from tests.postgres import fresh_database
 from tests.processes import PROCESSES
 from tests.stores import database
-from tests.struck import struck
 
 
 @pytest.mark.parametrize("moment", list(Side))
@@ -46,7 +46,7 @@ async def test_killed_at_any_commit(
 async def test_killed_at_commits_of_postgres(postgres_dsn: str) -> None:
     """The same on Postgres, before one commit and after the next."""
     kills = 0
-    for boundary in struck("postgresql", 1):
+    for boundary in count(2):
         with fresh_database(postgres_dsn) as url:
             await live(url)
             pieces = compressed(url)

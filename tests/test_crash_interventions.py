@@ -7,10 +7,10 @@ import pytest
 
 from substrate.testing import Side
 from tests.interventions import ENDS, Case
-from tests.struck import struck
+from tests.struck import least, struck
 
-STRIDE = {"sqlite": 3, "postgresql": 6}
-"""Of so many commits one is killed at here; `make torture` kills at more."""
+STRIDE = 3
+"""Of so many commits one is killed at on SQLite."""
 
 
 @pytest.mark.parametrize("moment", list(Side))
@@ -20,7 +20,7 @@ async def test_killed_at_any_commit(
     """Cancelled is cancelled, resumed is done, given up is given up; and nothing is left open."""
     store = store_url.partition(":")[0]
     kills = 0
-    for boundary in struck(store_url, STRIDE[store]):
+    for boundary in struck(store_url, STRIDE):
         case = new_case(store_url, tmp_path, boundary)
         if case.drive(boundary, moment) == 0:
             break
@@ -28,7 +28,7 @@ async def test_killed_at_any_commit(
         assert case.drive() == 0
         assert await case.ends() == ENDS
         assert case.open_rows() == []
-    assert kills > 20 // STRIDE[store]
+    assert kills > least(store_url, 20, STRIDE)
     told = f"{kills} kills, 0 ends lost, 0 rows left open"
     record_property(f"crash matrix of interventions, {store}, {moment} COMMIT", told)
 

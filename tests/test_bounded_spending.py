@@ -29,7 +29,7 @@ from substrate.agent.conversation import conversation_of
 from substrate.agent.history.request import read_request
 from substrate.agent.history.usage import summed
 from substrate.models.frame import canonical
-from substrate.models.messages import Reply, ToolMessage, Usage
+from substrate.models.messages import Reply, StopReason, ToolMessage, Usage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
@@ -282,6 +282,64 @@ async def test_attempts_that_fail(sqlite_url: str) -> None:
     assert tries == sorted(tries, reverse=True)
     check_bound(meter, {"tokens": 500})
     assert used.output_tokens == meter.tokens
+
+
+@pytest.mark.parametrize("usd", [10**30, Decimal("1e300"), Decimal("1e-30")])
+async def test_odd_amounts(sqlite_url: str, usd: Any) -> None:
+    """A budget of any size is kept, and its row told, however many digits it has."""
+    model = Model("scripted:owls", script=["Owls."], price=(3, 15))
+    agent = Agent("owls", "Look.", model, [], any_of(answered(), budget(usd=usd)))
+    async with connect(sqlite_url) as client, client.work([agent.durable]):
+        await client.start(agent.durable, TASK, id="a/1")
+        answer = await client.result("a/1", agent.durable)
+
+    assert answer.reason == ("answered" if usd > 1 else "budget")
+
+
+async def test_a_try_that_is_not_paid_for(sqlite_url: str) -> None:
+    """Where what is left pays for no try more of a call, the loop ends by its budget."""
+
+    def cut_off(request: Request) -> Reply:
+        usage = Usage(0, int(0.9 * (request.max_output_tokens or 0)))
+        raise TransportFailed("cut off", retry_after=0.001, usage=usage)
+
+    model = Model("scripted:flaky", script=cut_off)
+    agent = Agent("flaky", "Look.", model, [], any_of(answered(), budget(tokens=500)))
+    async with connect(sqlite_url) as client, client.work([agent.durable]):
+        await client.start(agent.durable, TASK, id="a/1")
+        answer = await client.result("a/1", agent.durable)
+
+    assert answer.reason == "budget"
+    assert answer.detail.endswith("does not pay for a call")
+    assert answer.usage.output_tokens > 300
+
+
+@pytest.mark.parametrize(
+    "stop, longest, reason, why",
+    [
+        (any_of(answered(), budget(tokens=500)), None, "budget", "paid for no longer an answer"),
+        (any_of(answered(), budget(tokens=500)), 50, "answered", "the model's longest output"),
+        (answered(), 50, "answered", "the model's longest output"),
+    ],
+)
+async def test_an_answer_that_is_cut_off(
+    sqlite_url: str, stop: Any, longest: int | None, reason: str, why: str
+) -> None:
+    """An answer that a budget cuts off is what there is, and no whole one."""
+    asked: list[Request] = []
+
+    def half(request: Request) -> Reply:
+        asked.append(request)
+        return replace(say("Half of it"), stop=StopReason.LENGTH)
+
+    model = Model("scripted:half", script=half, price=(3, 15), max_output_tokens=longest)
+    agent = Agent("half", "Look.", model, [], stop)
+    async with connect(sqlite_url) as client, client.work([agent.durable]):
+        await client.start(agent.durable, TASK, id="a/1")
+        answer = await client.result("a/1", agent.durable)
+
+    assert (answer.reason, answer.text, len(asked)) == (reason, "Half of it", 1)
+    assert why in answer.detail
 
 
 async def test_a_conversation(sqlite_url: str) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,6 +64,16 @@ def opaque() -> Opaque:
 def locked(lock: threading.Event) -> str:
     """Wait."""
     return str(lock)
+
+
+def sums(numbers: Iterable[int]) -> int:
+    """Add up."""
+    return sum(numbers)
+
+
+def sums_all(numbers: dict[str, list[Iterable[int]]]) -> int:
+    """Add up."""
+    return sum(sum(each) for some in numbers.values() for each in some)
 
 
 def counted(count: int = "x") -> str:  # type: ignore[assignment]
@@ -162,6 +172,8 @@ TOOLS = {
         [unknown_type],
         r"\(.*:\d+\): its types cannot be read: name 'Nowhere' is not",
     ),
+    "what yields": ([sums], r"\(.*:\d+\): what yields is read once, .* write list"),
+    "what yields, inside": ([sums_all], "what yields is read once"),
     "a type of no JSON": ([locked], r"a parameter cannot be described to a model: .*threading"),
     "a result of no JSON": ([opaque], r"\(.*:\d+\): it says that it returns Opaque, which has no"),
     "a function as result": (

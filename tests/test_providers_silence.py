@@ -18,6 +18,8 @@ from tests.llm_providers import (
     usage,
 )
 from tests.llm_servers import (
+    Answer,
+    Ending,
     anthropic_events,
     chat_events,
     gemini_events,
@@ -73,6 +75,30 @@ async def test_keep_alives_are_silence(monkeypatch, provider, kind):
     assert type(error) is TransportFailed
     assert "said nothing for 0.3 s (read_timeout)" in str(error)
     assert error.usage is not None
+
+
+@pytest.mark.parametrize("ending", Ending)
+async def test_what_was_taken_is_paid_for(monkeypatch, provider, ending):
+    """A call whose stream begins and falls silent, or breaks off, has used what it read."""
+    model = Model(SETUPS[provider].model, settings=QUICK)
+    async with served(monkeypatch, provider, stream(ending=ending)):
+        error = await failure(model, model.request("Be brief. " * 100, HELLO.messages))
+
+    assert type(error) is TransportFailed
+    assert error.usage is not None
+    assert error.usage.input_tokens > 200
+    assert error.usage.output_tokens == 0
+
+
+async def test_what_was_not_taken_is_free(monkeypatch, provider):
+    """A page where an answer belongs is no model that has read anything."""
+    page = Answer(b"<html>", 200, {"content-type": "text/html"})
+    model = Model(SETUPS[provider].model, settings=QUICK)
+    async with served(monkeypatch, provider, page):
+        error = await failure(model)
+
+    assert type(error) is TransportFailed
+    assert error.usage is None
 
 
 WORDS = {

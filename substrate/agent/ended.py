@@ -19,6 +19,11 @@ def nothing_more(transcript: Transcript) -> End | None:
     return _given_up(transcript) or declined(transcript)
 
 
+def cut_short() -> End:
+    """Return the end of an answer that its budget has cut off: it is not whole."""
+    return End(EndReason.BUDGET, "what was left of the budget paid for no longer an answer")
+
+
 def declined(transcript: Transcript) -> End | None:
     """Return the end where the model, or its provider, declined, and nobody said anything since."""
     reply, last = transcript.last_reply, transcript.messages[-1]
@@ -31,6 +36,8 @@ def _given_up(transcript: Transcript) -> End | None:
     reply = transcript.last_reply
     if reply is None or reply.invalid is None or not reply.invalid.is_last:
         return None
+    if reply.invalid.is_unpaid:  # nobody was asked, so nobody said what was wrong
+        return End(EndReason.BUDGET, reply.invalid.problems)
     return End(EndReason.FAILED, _failed(transcript, reply.invalid))
 
 

@@ -247,7 +247,7 @@ def _as_it_is(reply: Reply) -> Reply:
 def _unpaid(model: Model, error: Unaffordable) -> Reply:
     """Return what stands for the reply of a call that is not made any more: nobody is asked."""
     nothing = Usage(cost_usd=Decimal(0))
-    invalid = Invalid(str(error), is_last=True)
+    invalid = Invalid(str(error), is_last=True, is_unpaid=True)
     return Reply((), StopReason.END, model.provider, model.name, nothing, invalid=invalid)
 
 

@@ -11,7 +11,7 @@ from substrate.agent.budget import budget
 from substrate.agent.condition import Condition, Needs, confidences, joined
 from substrate.agent.confidence import confident
 from substrate.agent.end import Advice, End, EndedBy, EndReason, Measure, Stop, Verdict
-from substrate.agent.ended import answer_in, declined, nothing_more
+from substrate.agent.ended import answer_in, cut_short, declined, nothing_more
 from substrate.agent.signalled import signalled
 from substrate.agent.stop_trial import condition_fault, verdict_fault
 from substrate.agent.transcript import Transcript
@@ -49,7 +49,8 @@ def answered() -> Stop:
 
     An answer that does not fit the agent's `answer` type is none, and neither is one of which the
     model is not as sure as `confident` wants. When no model has one that fits, or can call a tool
-    rightly, however often they were told, the loop ends as `failed`.
+    rightly, however often they were told, the loop ends as `failed`. One that a budget has cut off
+    ends it as `budget`.
 
     Example:
         >>> stop = any_of(answered(), max_turns(20))
@@ -61,6 +62,8 @@ def answered() -> Stop:
         reply = answer_in(transcript)
         if reply is None or (reply.confidence is not None and not reply.confidence.is_enough):
             return None
+        if reply.is_cut_short:
+            return cut_short()
         if reply.stop is StopReason.LENGTH:
             return End(EndReason.ANSWERED, "cut off at the model's longest output")
         return End(EndReason.ANSWERED)

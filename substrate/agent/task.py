@@ -98,7 +98,8 @@ def is_complete(reason: str, ended_by: object) -> bool:
 class Answer:
     """What an agent gives back."""
 
-    #: The words: whole when it is `answered`, and the best that could be had otherwise.
+    #: The words: when it is `answered` whole, or, as `detail` says then, as many as the model can
+    #: write; the best that could be had otherwise.
     text: str
     #: Why the loop ended: a word of `EndReason`, such as ``answered``.
     reason: str

@@ -96,6 +96,11 @@ def arguments_of(name: str, function: Callable[..., Any]) -> type[BaseModel]:
             f"tool {name!r}{in_place(function)}: a parameter cannot be described to a model: "
             f"{gist_of(error)}; give it a type that JSON has a form for"
         ) from None
+    if _may_yield(TypeAdapter(arguments).core_schema):
+        raise Misuse(
+            f"tool {name!r}{in_place(function)}: what yields is read once, and its arguments are "
+            "shown to people and recorded, too; write list[…], or Sequence[…]"
+        )
     if '"writeOnly"' in encode(schema):
         raise Misuse(
             f"tool {name!r}: a model would give a secret among its arguments, and what it gives is "
@@ -122,6 +127,13 @@ def _check_parameter(
         )
     if parameter.name not in hints:
         raise Misuse(f"tool {name!r}: give the parameter {parameter.name!r} a type")
+
+
+def _may_yield(schema: Any) -> bool:
+    """Whether pydantic gives an iterator for a type that has this schema, or that is a part."""
+    if isinstance(schema, dict):
+        return schema.get("type") == "generator" or any(map(_may_yield, schema.values()))
+    return isinstance(schema, list | tuple) and any(map(_may_yield, schema))
 
 
 def _check_default(name: str, parameter: inspect.Parameter, hint: Any) -> None:

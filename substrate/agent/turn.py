@@ -316,8 +316,12 @@ async def _taken_turn(
 def _is_cut_short(transcript: Transcript, end: End) -> bool:
     """Whether the model is to say what it has: it was at work, and has nothing to say yet."""
     match end.reason:
-        case EndReason.MAX_TURNS | EndReason.BUDGET:
+        case EndReason.MAX_TURNS:
             return True
+        case EndReason.BUDGET:
+            # An answer that was cut off is what there is: last words would take its place.
+            given = answer_in(transcript)
+            return given is None or not given.is_cut_short
         case EndReason.DEADLINE | EndReason.SIGNALLED | EndReason.FAILED:
             last = transcript.last_reply
             is_given_up = last is not None and last.invalid is not None and last.invalid.is_last

@@ -45,7 +45,7 @@ class Allowance:
 
     def to_json(self) -> dict[str, Json]:
         """Return what a row keeps of it."""
-        usd = {} if self.usd is None else {"usd": format(round(self.usd, 6), "f")}
+        usd = {} if self.usd is None else {"usd": format(self.usd, ".6f")}
         return {**usd, **({} if self.tokens is None else {"tokens": self.tokens})}
 
     def __str__(self) -> str:

@@ -142,15 +142,18 @@ class Invalid:
 
     problems: str
     is_last: bool = False
+    #: Whether nobody was asked: what is left of a budget pays for no try more.
+    is_unpaid: bool = False
 
     def to_json(self) -> dict[str, Json]:
         """Return it as plain JSON."""
-        return {"problems": self.problems, "is_last": self.is_last}
+        unpaid = {"is_unpaid": True} if self.is_unpaid else {}
+        return {"problems": self.problems, "is_last": self.is_last, **unpaid}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "Invalid":
         """Rebuild it from its record."""
-        return cls(record["problems"], record["is_last"])
+        return cls(record["problems"], record["is_last"], record.get("is_unpaid", False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +260,8 @@ class Reply:
     detail: str | None = None
     #: How sure it is of its answer, where it was asked.
     confidence: Confidence | None = None
+    #: Whether a budget cut it off, and not the model's own longest output.
+    is_cut_short: bool = False
 
     @property
     def text(self) -> str:
@@ -290,6 +295,8 @@ class Reply:
             record["detail"] = self.detail
         if self.confidence is not None:
             record["confidence"] = self.confidence.to_json()
+        if self.is_cut_short:
+            record["is_cut_short"] = True
         return record
 
     @classmethod
@@ -307,6 +314,7 @@ class Reply:
             None if invalid is None else Invalid.from_json(invalid),
             record.get("detail"),
             None if sure is None else Confidence.from_json(sure),
+            record.get("is_cut_short", False),
         )
 
 

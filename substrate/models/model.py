@@ -31,7 +31,7 @@ from substrate.models.limits import limiter
 from substrate.models.limits.model_limits import ModelLimits
 from substrate.models.mending.mended import mended, restored
 from substrate.models.mending.takes import takes
-from substrate.models.messages import Json, Message, Reply, Usage
+from substrate.models.messages import Json, Message, Reply, StopReason, Usage
 from substrate.models.providers.address import Address
 from substrate.models.providers.registry import PROVIDERS, Provider, adapter_of, disconnect
 from substrate.models.providers.scripted import Script, Scripted
@@ -362,7 +362,8 @@ class Model:
             raise
         if is_mended:
             reply = restored(reply, request, to)
-        return replace(reply, usage=self._priced(reply.usage))
+        is_cut_short = reply.stop is StopReason.LENGTH and limited is not request
+        return replace(reply, usage=self._priced(reply.usage), is_cut_short=is_cut_short)
 
     async def _answer(
         self, adapter: Provider, request: Request, sent: Request, on_delta: OnText

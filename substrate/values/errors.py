@@ -370,6 +370,10 @@ class ModelError(OstinatoError):
     #: Whether such an error passes by itself.
     passes: ClassVar[bool] = False
 
+    #: Whether the provider had begun to stream, and then fell silent or broke off: what it read is
+    #: paid for, though no word of an answer had come.
+    was_taken: bool = False
+
     def __init__(
         self,
         message: str,

@@ -29,7 +29,7 @@ from substrate.models.limits.limiter import observe_headers
 from substrate.models.messages import Json, Usage
 from substrate.models.providers.failures import Translator, transport_failed
 from substrate.models.request import Request
-from substrate.values.errors import ModelError
+from substrate.values.errors import ModelError, TransportFailed
 
 DRAIN_S = 0.25
 """How long to wait for the end of a stream whose answer is complete."""
@@ -111,21 +111,35 @@ async def events(
                 what = f"did not end its answer in {patience.whole_s:g} s (call_timeout)"
             raise transport_failed(model, what) from error
 
-    with sdk.failing_as_ours(model):
-        # Until the answer begins there are no keep-alives: the transport's own limit is enough.
-        async with await within(patience.ends, opening) as stream:
-            observe_headers(stream.response.headers)
-            source, heard_at = aiter(stream), now()
-            while True:
-                event = await within(heard_at + patience.silence_s, _next(source))
-                if event is _END:
-                    return
-                if not isinstance(event, dict):
-                    raise transport_failed(model, f"sent {event!r} where an event belongs")
-                yield event
-                if says(event):  # what the reader did with it is no silence of theirs
-                    heard_at = now()
+    is_taken = False
+    try:
+        with sdk.failing_as_ours(model):
+            # Until the answer begins there are no keep-alives: the transport's own limit is enough.
+            async with await within(patience.ends, opening) as stream:
+                headers = stream.response.headers
+                observe_headers(headers)
+                # A page where an answer belongs is no model that has read anything.
+                is_taken = headers.get("content-type", "").startswith(EVENT_STREAM)
+                source, heard_at, has_come = aiter(stream), now(), False
+                while True:
+                    event = await within(heard_at + patience.silence_s, _next(source))
+                    if event is _END:
+                        if not has_come:
+                            raise transport_failed(model, "ended its stream without a word")
+                        return
+                    if not isinstance(event, dict):
+                        raise transport_failed(model, f"sent {event!r} where an event belongs")
+                    has_come = True
+                    yield event
+                    if says(event):  # what the reader did with it is no silence of theirs
+                        heard_at = now()
+    except TransportFailed as error:
+        error.was_taken = is_taken
+        raise
 
+
+EVENT_STREAM = "text/event-stream"
+"""The media type of a stream that a provider has begun."""
 
 _END = object()
 
@@ -135,16 +149,18 @@ async def _next(source: AsyncIterator[object]) -> object:
 
 
 @contextmanager
-def charged(usage: Callable[[], Usage | None]) -> Iterator[None]:
+def charged(usage: Callable[[ModelError], Usage | None]) -> Iterator[None]:
     """Put what an answer had used into the failure that ends it, where the failure has no usage.
 
-    `usage` gives None where nothing had come: then nothing was charged, as far as is known.
+    `usage` is given the failure, which knows whether the call was taken, so that at least what it
+    read was charged. It gives None where nothing had come of one that was not: then nothing was,
+    as far as is known.
     """
     try:
         yield
     except ModelError as error:
         if error.usage is None:
-            error.usage = usage()
+            error.usage = usage(error)
         raise
 
 

@@ -5,6 +5,7 @@ that pauses for the provider's own tools is continued, and counted once.
 """
 
 from contextlib import aclosing
+from functools import partial
 
 import anthropic
 import httpx2
@@ -22,7 +23,7 @@ from substrate.models.providers.sdk import Sdk
 from substrate.models.providers.stream import Patience, charged, events, finish
 from substrate.models.request import OnText, Request
 from substrate.models.sendable import changed
-from substrate.values.errors import BadRequest
+from substrate.values.errors import BadRequest, ModelError
 
 MOST_PAUSES = 8
 """How often one answer may pause for the provider's own tools before it counts as lost."""
@@ -84,7 +85,7 @@ class Anthropic:
         asked: list[Json] = body["messages"]
         drafts: list[replies.Draft] = []
         patience = Patience.of(request)
-        with charged(lambda: _charge(model, request, drafts)):
+        with charged(partial(_charge, model, request, drafts)):
             while len(drafts) <= MOST_PAUSES:
                 drafts.append(replies.Draft())
                 await self._stream(body, patience, drafts[-1], on_delta)
@@ -119,6 +120,9 @@ class Anthropic:
             raise overflowed(model)
 
 
-def _charge(model: str, request: Request, drafts: list[replies.Draft]) -> Usage | None:
-    begun = [draft for draft in drafts if draft.has_begun]
+def _charge(
+    model: str, request: Request, drafts: list[replies.Draft], error: ModelError
+) -> Usage | None:
+    taken = drafts[-1:] if error.was_taken else []
+    begun = [draft for draft in drafts if draft.has_begun or draft in taken]
     return replies.usage(model, request, begun) if begun else None

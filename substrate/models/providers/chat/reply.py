@@ -28,6 +28,7 @@ from substrate.models.providers.failures import (
 from substrate.models.providers.stream import COUNTS_S, Opening, Patience, charged, drain, events
 from substrate.models.providers.unfinished import uncalled
 from substrate.models.request import OnText, Request
+from substrate.values.errors import ModelError
 from substrate.values.whole_text import whole
 
 REASONING = ("reasoning", "reasoning_content")
@@ -119,8 +120,9 @@ async def answer(
     called, draft = server.name(model), _Draft()
     patience = Patience.of(request)
 
-    def charge() -> m.Usage | None:
-        return _usage(server, model, request, draft) if draft.has_begun else None
+    def charge(error: ModelError) -> m.Usage | None:
+        has_begun = draft.has_begun or error.was_taken
+        return _usage(server, model, request, draft) if has_begun else None
 
     with charged(charge):
         async with aclosing(events(called, translator, opening, patience, says)) as coming:

@@ -15,6 +15,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -33,7 +34,7 @@ from substrate.models.providers.google.reply import PROVIDER
 from substrate.models.providers.google.request import body_of
 from substrate.models.providers.stream import Events, Patience, charged, drain, events
 from substrate.models.request import OnText, Request
-from substrate.values.errors import BadRequest
+from substrate.values.errors import BadRequest, ModelError
 
 MOST_CONTINUATIONS = 8
 """How often one answer may be continued before it counts as lost."""
@@ -92,7 +93,7 @@ class Google:
         body = body_of(model, request)
         drafts: list[replies.Draft] = []
         patience = Patience.of(request)
-        with charged(lambda: _charge(model, request, drafts)):
+        with charged(partial(_charge, model, request, drafts)):
             while len(drafts) <= MOST_CONTINUATIONS:
                 drafts.append(replies.Draft())
                 opening = _open(self._client, model, body, patience.silence_s)
@@ -126,8 +127,11 @@ async def _read(called: str, coming: Events, draft: replies.Draft, on_delta: OnT
         raise transport_failed(called, "ended its stream before the answer was complete")
 
 
-def _charge(model: str, request: Request, drafts: list[replies.Draft]) -> Usage | None:
-    begun = [draft for draft in drafts if draft.has_begun]
+def _charge(
+    model: str, request: Request, drafts: list[replies.Draft], error: ModelError
+) -> Usage | None:
+    taken = drafts[-1:] if error.was_taken else []
+    begun = [draft for draft in drafts if draft.has_begun or draft in taken]
     return replies.usage(model, request, begun) if begun else None
 
 

@@ -24,7 +24,7 @@ from substrate.models.providers.openai.request import ENCRYPTED, body_of, withou
 from substrate.models.providers.sdk import Sdk
 from substrate.models.providers.stream import Patience, charged, events, finish
 from substrate.models.request import OnText, Request
-from substrate.values.errors import BadRequest
+from substrate.values.errors import BadRequest, ModelError
 
 _INCLUDE = re.compile(r"encrypted.{0,9}content|[\"']include\b", re.IGNORECASE)
 
@@ -81,8 +81,9 @@ class OpenAI:
         draft, patience = replies.Draft(), Patience.of(request)
         opening = _SDK.open(self._client.post, "/responses", body, patience.silence_s)
 
-        def charge() -> Usage | None:
-            return replies.usage(model, request, draft) if draft.has_begun else None
+        def charge(error: ModelError) -> Usage | None:
+            has_begun = draft.has_begun or error.was_taken
+            return replies.usage(model, request, draft) if has_begun else None
 
         with charged(charge):
             async with aclosing(events(called, _SDK, opening, patience, replies.says)) as coming:

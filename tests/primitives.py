@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from substrate import Client, RunStatus
-from substrate.store.memory_rows import Look, Query
+from substrate.store.memory_rows import Look
 from substrate.store.store import Store
+from substrate.store.term_rows import Query
 from substrate.values.codec import decode, encode
 from substrate.values.gates import Decision, GateState, Rule, RuleVerdict, code_of
 from substrate.values.ids import RunId
@@ -154,9 +155,14 @@ async def keep(store: Store) -> None:
     space = Space("", SPACE)
     assert (await memory.counter(space)).last_n > len(KEPT)
     assert [each.space for each in await memory.counters("acme")] == [space]
-    found = await memory.rank(Query(space, ["one", "two"], TABLES, 2**53 - 1, 1, 2.0, 9))
+    told = {"one": 1.0, "two": 1.0}
+    found = await memory.rank(Query(space, TABLES, 2**53 - 1), told, 2.0, 9)
     assert [score.doc for score in found] == []
-    assert await memory.rank(Query(space, ["one", "two"], TABLES, 1, 1, 2.0, 9))
+    assert await memory.rank(Query(space, TABLES, 1), told, 2.0, 9)
+    counts = await memory.term_counts(space, list(told))
+    assert {each.term for each in counts if each.docs == 0} == told.keys()
+    (first,) = await memory.best(Query(space, TABLES, 1), [("one", 1)], 9)
+    assert await memory.stood(Query(space, TABLES, 1), {"one": [first[0].doc]}) == first[:1]
     assert await memory.rows(Look(space, "facts", {}, {"doc": range(99), "subject_key": ["a"]}))
     for table in TABLES:
         assert await memory.rows(Look(space, table, {}))

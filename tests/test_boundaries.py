@@ -9,8 +9,9 @@ import pytest
 
 from substrate.store.backend import HeartbeatConnection
 from substrate.store.memory import Memories
-from substrate.store.memory_rows import Look, Query
+from substrate.store.memory_rows import Look
 from substrate.store.store import Store
+from substrate.store.term_rows import Query
 from substrate.testing import Side, kill_at_commit
 from substrate.testing.crash import PART_READS, READS, KillingHeartbeat
 from substrate.values.ids import RunId
@@ -95,7 +96,10 @@ async def test_what_reads_memory_commits_nothing(store_url):
     arguments: dict[str, tuple[Any, ...]] = {
         "counter": (space,),
         "counters": ("acme",),
-        "rank": (Query(space, ["a"], ["facts"], 1, 1, 1.0, 8),),
+        "term_counts": (space, ["a"]),
+        "best": (Query(space, ["facts"], 1), [("a", 1)], 8),
+        "stood": (Query(space, ["facts"], 1), {"a": [1]}),
+        "rank": (Query(space, ["facts"], 1), {"a": 1.0}, 1.0, 8),
         "rows": (Look(space, "facts", {}),),
     }
     assert arguments.keys() == PART_READS["memory"]
@@ -131,7 +135,7 @@ def contents(db: Any) -> list[Any]:
         "rules",
         "namespaces",
         *memories.TABLES,
-        "terms",
+        *("terms", "term_counts"),
     )
     return [sorted(map(str, db.rows(f"SELECT * FROM {table}"))) for table in tables]
 

@@ -270,7 +270,7 @@ async def test_each_column_of_memory(store_url, record_property):
     assert tried > 900
 
 
-MEMORY = ("namespaces", "notes", "facts", "links", "history", "terms")
+MEMORY = ("namespaces", "notes", "facts", "links", "history", "terms", "term_counts")
 
 
 @contextmanager

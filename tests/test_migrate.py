@@ -188,6 +188,9 @@ async def test_edited_migration(store_url: str):
         "history SET n = -1",
         "terms SET tf = 0",
         "terms SET source_table = 'runs'",
+        "terms SET band = 12",
+        "term_counts SET docs = -1",
+        "term_counts SET bands = 4096",
     ],
 )
 async def test_what_is_beyond_bounds(store_url: str, change: str):

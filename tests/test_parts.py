@@ -50,6 +50,7 @@ TABLES = (
     "links",
     "history",
     "terms",
+    "term_counts",
 )
 
 #: What is asked of all parts, by a worker's tick or a list; each is one question a line.

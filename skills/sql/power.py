@@ -17,6 +17,7 @@ from skills.sql.answer import QueryFailed
 JOURNAL = (
     *("runs", "promises", "signals", "workers", "blobs", "rate_limits", "fleet", "lanes"),
     *("gates", "rules", "namespaces", "notes", "facts", "links", "history", "terms"),
+    "term_counts",
     "ostinato_migrations",
 )
 """Tables in which the kit records what every agent did and was told."""

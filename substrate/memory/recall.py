@@ -8,13 +8,15 @@ moment. Texts that are worth the same come newest first, so the same rows give t
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from substrate.memory.ranking import best
 from substrate.memory.text_index import text_of
 from substrate.memory.words import asked, counted
 from substrate.store.memory import Memories
-from substrate.store.memory_rows import Look, Query, Score
+from substrate.store.memory_rows import Look
+from substrate.store.term_rows import Query, Score
 from substrate.values.codec import decode, encode
 from substrate.values.memory import (
     Counter,
@@ -35,6 +37,7 @@ MOST_WORDS = 32
 
 _EXCERPT = 600  # characters of a long text that a hit has
 _LAST_LIMIT = 20_000  # texts that are ranked at most
+_SPARE = 4  # texts more than are asked for, since some may be true no more
 _PLACE = re.compile(r"\S+")
 
 
@@ -56,10 +59,9 @@ async def find(memory: Memories, recall: Recall, counter: Counter, as_of: int) -
     if not terms or not counter.docs:
         return []
     tables = [KINDS[kind] for kind in recall.kinds]
-    average = max(counter.words / counter.docs, 1.0)
-    query = Query(recall.space, terms, tables, as_of, counter.docs, average, 2 * recall.k)
+    query, limit = Query(recall.space, tables, as_of), recall.k + _SPARE
     while True:
-        scores = await memory.rank(query)
+        scores = await best(memory, query, terms, counter, limit)
         rows = await _rows(memory, recall, scores, as_of)
         hits = [
             _hit(score, rows[score.table, score.doc], terms)
@@ -67,9 +69,9 @@ async def find(memory: Memories, recall: Recall, counter: Counter, as_of: int) -
             if (score.table, score.doc) in rows
         ]
         # What was ranked may be true no more; then the next ones count.
-        if len(hits) >= recall.k or len(scores) < query.limit or query.limit >= _LAST_LIMIT:
+        if len(hits) >= recall.k or len(scores) < limit or limit >= _LAST_LIMIT:
             return hits[: recall.k]
-        query = replace(query, limit=4 * query.limit)
+        limit *= 4
 
 
 async def _rows(

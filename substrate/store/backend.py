@@ -17,14 +17,15 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from substrate.store.broken import Stuck
 from substrate.store.ledger import MemoryWrite
-from substrate.store.memory_rows import Look, Query, Score
+from substrate.store.memory_rows import Look
 from substrate.store.rows import Claimed, Row
+from substrate.store.term_rows import Query, Score, Stood
 from substrate.store.transaction import Call
 from substrate.values.clock import Clock
 from substrate.values.forgetting import Tombstone
 from substrate.values.gates import Decision, Gate, GateState, LetGo, NewGate, Rule
 from substrate.values.ids import PromiseId, RunId
-from substrate.values.memory import Counter, Space
+from substrate.values.memory import Counter, Space, TermCount
 from substrate.values.memory import Row as MemoryRow
 from substrate.values.records import (
     Checkpoint,
@@ -148,6 +149,7 @@ class Dialect:
     sketches: "Sketches"
     spent: "Spent"
     suspend: "Suspend"
+    terms: "Terms"
 
 
 class Below(Protocol):
@@ -266,8 +268,6 @@ class Memory(Protocol):
     ) -> Answer[Sequence[Counter]]: ...
 
     def read_rows(self, db: Any, look: Look, /) -> Answer[Sequence[MemoryRow]]: ...
-
-    def rank(self, db: Any, query: Query, /) -> Answer[Sequence[Score]]: ...
 
 
 class Promises(Protocol):
@@ -412,3 +412,23 @@ class Suspend(Protocol):
     def read_settled_outside(
         self, db: Any, run_id: RunId, after: int, /
     ) -> Answer[Sequence[Promise]]: ...
+
+
+class Terms(Protocol):
+    """The index for full text."""
+
+    def read_term_counts(
+        self, db: Any, space: Space, terms: Sequence[str], /
+    ) -> Answer[Sequence[TermCount]]: ...
+
+    def read_best(
+        self, db: Any, query: Query, streams: Sequence[tuple[str, int]], limit: int, /
+    ) -> Answer[Sequence[Sequence[Stood]]]: ...
+
+    def read_stood(
+        self, db: Any, query: Query, wanted: Mapping[str, Sequence[int]], /
+    ) -> Answer[Sequence[Stood]]: ...
+
+    def rank(
+        self, db: Any, query: Query, weights: Mapping[str, float], average: float, limit: int, /
+    ) -> Answer[Sequence[Score]]: ...

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
-from substrate.values.memory import Counter, Posting, Row, Space, Stamp, Trust
+from substrate.values.memory import Counter, Posting, Row, Space, Stamp, TermCount, Trust
 from substrate.values.records import Fence, Promise
 
 Key: TypeAlias = tuple[str, ...]
@@ -138,6 +138,17 @@ class Ledger:
     def ended(self) -> Sequence[Posting]:
         """The words that were there and stand no more."""
         return [each for each in self._ended if not each.n]
+
+    @property
+    def counted(self) -> Sequence[TermCount]:
+        """In how many more texts each word stands, or how many fewer."""
+        found: dict[tuple[Space, str], TermCount] = {}
+        posted = [(each, int(each.gone_n is None), 1 << each.band) for each in self.posted]
+        for each, docs, bands in (*posted, *((each, -1, 0) for each in self.ended)):
+            place = each.space, each.term
+            was = found.get(place) or TermCount(*place, 0, 0)
+            found[place] = replace(was, docs=was.docs + docs, bands=was.bands | bands)
+        return [found[place] for place in sorted(found)]
 
     def _enter(self, row: Row) -> None:
         stamp = row.stamp

@@ -7,16 +7,17 @@ namespace starves, and each settles its own promise under its own run's fence.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from substrate.store import sql
 from substrate.store.backend import Backend
 from substrate.store.ledger import MemoryWrite
-from substrate.store.memory_rows import Look, Query, Score
+from substrate.store.memory_rows import Look
+from substrate.store.term_rows import Query, Score, Stood
 from substrate.store.uncancelled import to_its_end
 from substrate.values.errors import CheckpointRefused, StoreError
-from substrate.values.memory import Counter, Row, Space
+from substrate.values.memory import Counter, Row, Space, TermCount
 from substrate.values.records import Fenced, Promise
 
 MOST = 64
@@ -39,6 +40,7 @@ class Memories:
     def __init__(self, backend: Backend) -> None:
         self._db = backend.db
         self._sql = backend.sql.memory
+        self._terms = backend.sql.terms
         self._turn = asyncio.Lock()
         self._queue: deque[_Waiting] = deque()
 
@@ -111,9 +113,25 @@ class Memories:
         """Return rows of one table, in order of their numbers."""
         return await self._db.scan(self._sql.read_rows, look)
 
-    async def rank(self, query: Query) -> Sequence[Score]:
-        """Return the texts in which most is told by the words asked for, the best first."""
-        return await self._db.scan(self._sql.rank, query)
+    async def term_counts(self, space: Space, terms: Sequence[str]) -> Sequence[TermCount]:
+        """Return in how many texts each word stands, of those that ever stood in one."""
+        return await self._db.read(self._terms.read_term_counts, space, terms)
+
+    async def best(
+        self, query: Query, streams: Sequence[tuple[str, int]], limit: int
+    ) -> Sequence[Sequence[Stood]]:
+        """Return of each word and band the texts in which it tells most, the best first."""
+        return await self._db.scan(self._terms.read_best, query, streams, limit)
+
+    async def stood(self, query: Query, wanted: Mapping[str, Sequence[int]]) -> Sequence[Stood]:
+        """Return in which of these texts each word stands."""
+        return await self._db.scan(self._terms.read_stood, query, wanted)
+
+    async def rank(
+        self, query: Query, weights: Mapping[str, float], average: float, limit: int
+    ) -> Sequence[Score]:
+        """Return the texts in which most is told, the best first, having looked through all."""
+        return await self._db.scan(self._terms.rank, query, weights, average, limit)
 
 
 def _tell(batch: Sequence[_Waiting], error: BaseException) -> None:

@@ -5,7 +5,6 @@ Each table has the columns of a `Stamp` and the fields of its own row, under the
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from math import log
 from typing import Any
 
 from substrate.store.rows import Row as Found
@@ -22,6 +21,7 @@ from substrate.values.memory import (
     SaidRow,
     Space,
     Stamp,
+    TermCount,
     Trust,
 )
 from substrate.values.records import (
@@ -114,6 +114,9 @@ BY_NAME: Mapping[str, Table] = {table.name: table for table in TABLES}
 INDEXES = ("terms",)
 """What is derived of texts: rows by `doc`, from one number of the namespace to `gone_n`."""
 
+DERIVED = (*INDEXES, "term_counts")
+"""Whatever is derived of texts."""
+
 COUNTER_FIELDS = ("last_n", "last_at", "docs", "words")
 TERM_TYPES = {
     "tenant": "text",
@@ -124,6 +127,7 @@ TERM_TYPES = {
     "doc": "bigint",
     "n": "bigint",
     "source_table": "text",
+    "band": "integer",
     "tf": "bigint",
     "words": "bigint",
     "gone_n": "bigint",
@@ -147,41 +151,6 @@ class Look:
     #: When it has to be true, in ms; None: whenever. Of facts and links.
     at: int | None = None
     limit: int = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Which texts of a namespace are looked for."""
-
-    space: Space
-    #: Words as the index has them.
-    terms: Sequence[str]
-    #: In which tables.
-    tables: Sequence[str]
-    #: As of which number.
-    as_of: int
-    #: How many texts the namespace has, and of how many words one is.
-    docs: int
-    average: float
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """How well a text answers a query."""
-
-    table: str
-    doc: int
-    score: float
-
-
-def weights(query: Query, counts: Mapping[str, int]) -> Mapping[str, float]:
-    """Return how much each word tells that stands in so many texts: the rarer, the more."""
-    return {
-        term: log(1 + (max(query.docs - count, 0) + 0.5) / (count + 0.5))
-        for term in query.terms
-        if (count := counts.get(term, 0))
-    }
 
 
 def space_of(space: Space) -> dict[str, Any]:
@@ -235,6 +204,12 @@ def posting_parameters(posting: Posting) -> dict[str, Any]:
     """Return a posting as what is written of it."""
     given = {name: getattr(posting, name) for name in TERM_TYPES if hasattr(posting, name)}
     return space_of(posting.space) | given
+
+
+def count_parameters(count: TermCount) -> dict[str, Any]:
+    """Return a word's count as what is written of it."""
+    given = {"term": count.term, "docs": count.docs, "bands": count.bands}
+    return space_of(count.space) | given
 
 
 def answers_to(

@@ -58,7 +58,7 @@ READS = frozenset(
 
 PART_READS = {
     "gates": frozenset({"get", "pending", "of_tree", "by_code", "rules"}),
-    "memory": frozenset({"counter", "counters", "rank", "rows"}),
+    "memory": frozenset({"counter", "counters", "term_counts", "best", "stood", "rank", "rows"}),
     "forgetting": frozenset({"roots", "open_runs", "promises", "beside", "unfinished"}),
 }
 """The same for the parts of a store: `Store.gates`, `Store.memory` and `Store.forgetting`."""

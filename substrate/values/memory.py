@@ -12,6 +12,7 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import ClassVar
 from zlib import crc32
 
@@ -225,6 +226,28 @@ class Posting:
     source_table: str
     #: By which change it stands there no more.
     gone_n: int | None = None
+
+    @property
+    def band(self) -> int:
+        """How often, in bands: what tells most of a word is read first."""
+        return next(i for i, most in enumerate(BANDS, 1) if self.tf <= most)
+
+
+BANDS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 11.0, 16.0, 32.0, inf)
+"""How often a word stands in a text at most, by band."""
+
+
+@dataclass(frozen=True, slots=True)
+class TermCount:
+    """In how many texts a word stands, or how many more these are."""
+
+    space: Space
+    #: The word, as the index has it.
+    term: str
+    #: In how many texts of the namespace.
+    docs: int
+    #: The bands in which it ever stood: bit 1 is the first.
+    bands: int
 
 
 def check_namespace(text: object) -> str:

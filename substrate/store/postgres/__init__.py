@@ -28,6 +28,7 @@ from substrate.store.postgres import (
     sketches,
     spent,
     suspend,
+    terms,
 )
 from substrate.store.postgres.connections import Connections, read_time
 from substrate.store.postgres.deadline import ANSWER_WAIT
@@ -71,6 +72,7 @@ class PostgresBackend:
             sketches=sketches,
             spent=spent,
             suspend=suspend,
+            terms=terms,
         )
         self._suspicions = dead_workers.Suspicions()
         self._own: set[Owner] = set()

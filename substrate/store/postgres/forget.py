@@ -227,6 +227,20 @@ UPDATE namespaces AS known
  WHERE {_IN_SPACE} AND branch = ''::text
 """
 
+# A word that stands in no text any more is somebody's word, too.
+_SAME_TERM = " AND ".join(
+    f"terms.{name} = term_counts.{name}" for name in ("tenant", "ns", "branch", "term", "part")
+)
+_FORGET_COUNTS = f"""
+DELETE FROM term_counts
+ WHERE {_IN_SPACE} AND NOT EXISTS (SELECT 1 FROM terms WHERE {_SAME_TERM})
+"""
+_COUNT_AGAIN = f"""
+UPDATE term_counts
+   SET docs = (SELECT count(*) FROM terms WHERE {_SAME_TERM} AND gone_n IS NULL)
+ WHERE {_IN_SPACE}
+"""
+
 
 async def _delete(db: Cursor, space: dict[str, Any], cut: Cut) -> dict[str, int]:
     if cut.numbers is None:
@@ -243,7 +257,8 @@ async def _delete(db: Cursor, space: dict[str, Any], cut: Cut) -> dict[str, int]
             if gone_n is not None:
                 for statement in _END_INDEXED.values():
                     await db.execute(statement, space | {"doc": doc, "gone_n": gone_n})
-    await db.execute(_RECOUNT, space)
+    for statement in (_RECOUNT, _FORGET_COUNTS, _COUNT_AGAIN):
+        await db.execute(statement, space)
     return counts
 
 

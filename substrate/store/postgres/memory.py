@@ -21,22 +21,18 @@ from substrate.store.memory_rows import (
     LINKS,
     NOTES,
     SPACE_COLUMNS,
-    TERM_TYPES,
     Look,
-    Query,
-    Score,
     Table,
     answers_to,
     by_table,
     counter_of,
     counter_parameters,
-    posting_parameters,
     row_of,
     space_of,
-    weights,
 )
 from substrate.store.postgres.fenced_commit import write_batch
 from substrate.store.postgres.session import Cursor
+from substrate.store.postgres.terms import write_terms
 from substrate.values.memory import Counter, Row, Space
 from substrate.values.records import Checkpoint, Fenced, Promise, Written
 
@@ -140,20 +136,6 @@ _CLOSE: Mapping[str, str] = {
     "history": _CLOSE_HISTORY,
 }
 
-_END_TERMS = f"""
-UPDATE terms AS known
-   SET gone_n = given.gone_n
-  FROM json_to_recordset(%(given)s::json) AS given ({_SPACE}, term text, doc bigint, gone_n bigint)
- WHERE {_SAME_SPACE} AND known.term = given.term AND known.doc = given.doc AND known.gone_n IS NULL
-"""
-
-_INSERT_TERMS = f"""
-INSERT INTO terms ({", ".join(TERM_TYPES)})
-SELECT {", ".join(TERM_TYPES)}
-  FROM json_to_recordset(%(given)s::json) AS given (
-       {", ".join(f"{name} {type_}" for name, type_ in TERM_TYPES.items())})
-"""
-
 
 async def write_memory(
     db: Cursor, batch: Sequence[MemoryWrite]
@@ -201,8 +183,7 @@ async def _write(db: Cursor, ledger: Ledger) -> None:
         await _send(db, _CLOSE[name], gone)
     for name, added in by_table(ledger.added).items():
         await _send(db, _INSERT[name], added)
-    await _send(db, _END_TERMS, [posting_parameters(each) for each in ledger.ended])
-    await _send(db, _INSERT_TERMS, [posting_parameters(each) for each in ledger.posted])
+    await write_terms(db, ledger)
     await _send(db, _COUNT, [counter_parameters(each) for each in ledger.counters])
 
 
@@ -291,40 +272,3 @@ SELECT *
     asked["limit"] = look.limit
     found = await (await db.execute(statement, asked)).fetchall()
     return [row_of(table, row) for row in found]
-
-
-_COUNT_TERMS = f"""
-SELECT term, count(*)
-  FROM terms
- WHERE {_IN_SPACE} AND term = ANY (%(terms)s::text[]) AND {_KNOWN}
- GROUP BY term
-"""
-
-# BM25 with k1 = 1.2 and b = 0.75. Rounded, so that the order does not hang on that of the sums.
-_RANK = f"""
-SELECT source_table, doc,
-       round(sum(given.weight * tf::double precision * 2.2::double precision
-                 / (tf::double precision
-                    + 1.2::double precision
-                    * (0.25::double precision + 0.75::double precision
-                       * words::double precision / %(average)s::double precision)))::numeric, 6
-       ) AS score
-  FROM json_to_recordset(%(weights)s::json) AS given (asked text, weight double precision)
-  JOIN terms ON term = asked
- WHERE {_IN_SPACE} AND {_KNOWN} AND source_table = ANY (%(tables)s::text[])
- GROUP BY doc, source_table
- ORDER BY score DESC, doc DESC, source_table
- LIMIT %(limit)s
-"""
-
-
-async def rank(db: Cursor, query: Query) -> Sequence[Score]:
-    """Return the texts in which most is told by the words asked for, the best first."""
-    given: dict[str, Any] = space_of(query.space) | {"as_of": query.as_of}
-    asked = given | {"terms": list(query.terms)}
-    counts: dict[str, int] = dict(await (await db.execute(_COUNT_TERMS, asked)).fetchall())
-    told = [{"asked": term, "weight": weight} for term, weight in weights(query, counts).items()]
-    given |= {"weights": orjson.dumps(told).decode(), "average": query.average}
-    given |= {"tables": list(query.tables), "limit": query.limit}
-    found = await (await db.execute(_RANK, given)).fetchall()
-    return [Score(table, doc, float(score)) for table, doc, score in found]

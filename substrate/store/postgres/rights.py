@@ -30,6 +30,7 @@ RIGHTS: Mapping[str, str] = {
     "links": "SELECT, INSERT, UPDATE",
     "history": "SELECT, INSERT, UPDATE",
     "terms": "SELECT, INSERT, UPDATE",
+    "term_counts": "SELECT, INSERT, UPDATE",
 }
 """What is done with each table, as GRANT has it. docs/how-to has the same as statements."""
 
@@ -43,6 +44,7 @@ FORGETTING: Mapping[str, str] = {
     "links": "DELETE",
     "history": "DELETE",
     "terms": "DELETE",
+    "term_counts": "DELETE",
 }
 """What is done besides by who forgets for good: a worker needs none of it."""
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from psycopg import Error
 from psycopg.errors import Diagnostic
 
-from substrate.store.memory_rows import INDEXES, TABLES
+from substrate.store.memory_rows import DERIVED, TABLES
 from substrate.store.postgres.connections import open_connection, prepare
 from substrate.store.postgres.deadline import Deadline
 from substrate.store.postgres.explain import explain
@@ -23,7 +23,7 @@ SCRUBBED = (
     "gates",
     "rules",
     *(table.name for table in TABLES),
-    *INDEXES,
+    *DERIVED,
 )
 _NAMES = ", ".join(SCRUBBED)
 _UNLIMITED = "SET statement_timeout = 0"

@@ -26,6 +26,7 @@ from substrate.store.sqlite import (
     sketches,
     spent,
     suspend,
+    terms,
 )
 from substrate.store.sqlite.file import SqliteFile
 from substrate.store.sqlite.heartbeat import SqliteHeartbeat, remove_lock
@@ -74,6 +75,7 @@ class SqliteBackend:
             sketches=sketches,
             spent=spent,
             suspend=suspend,
+            terms=terms,
         )
         self._suspicions = dead_workers.Suspicions(path)
 

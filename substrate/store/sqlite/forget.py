@@ -205,6 +205,20 @@ UPDATE namespaces
  WHERE {_IN_SPACE} AND branch = ''
 """
 
+# A word that stands in no text any more is somebody's word, too.
+_SAME_TERM = " AND ".join(
+    f"terms.{name} = term_counts.{name}" for name in ("tenant", "ns", "branch", "term", "part")
+)
+_FORGET_COUNTS = f"""
+DELETE FROM term_counts
+ WHERE {_IN_SPACE} AND NOT EXISTS (SELECT 1 FROM terms WHERE {_SAME_TERM})
+"""
+_COUNT_AGAIN = f"""
+UPDATE term_counts
+   SET docs = (SELECT count(*) FROM terms WHERE {_SAME_TERM} AND gone_n IS NULL)
+ WHERE {_IN_SPACE}
+"""
+
 
 def _delete(db: apsw.Connection, space: dict[str, Any], cut: Cut) -> dict[str, int]:
     if cut.numbers is None:
@@ -222,7 +236,8 @@ def _delete(db: apsw.Connection, space: dict[str, Any], cut: Cut) -> dict[str, i
             if gone_n is not None:
                 for statement in _END_INDEXED.values():
                     db.execute(statement, space | {"doc": doc, "gone_n": gone_n})
-    db.execute(_RECOUNT, space)
+    for statement in (_RECOUNT, _FORGET_COUNTS, _COUNT_AGAIN):
+        db.execute(statement, space)
     return counts
 
 

@@ -5,7 +5,6 @@ so a namespace needs no lock of its own here.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import apsw
 import orjson
@@ -17,21 +16,17 @@ from substrate.store.memory_rows import (
     COUNTER_FIELDS,
     SPACE_COLUMNS,
     TABLES,
-    TERM_TYPES,
     Look,
-    Query,
-    Score,
     Table,
     answers_to,
     by_table,
     counter_of,
     counter_parameters,
-    posting_parameters,
     row_of,
     space_of,
-    weights,
 )
 from substrate.store.sqlite.fenced_commit import write_checkpoint
+from substrate.store.sqlite.terms import write_terms
 from substrate.values.memory import Counter, Row, Space
 from substrate.values.records import Checkpoint, Fenced, Promise, Written
 
@@ -94,17 +89,6 @@ _NUMBERED = {table.name: _numbered(table) for table in TABLES}
 _INSERT = {table.name: _insert(table) for table in TABLES}
 _CLOSE = {table.name: _close(table) for table in TABLES}
 
-_END_TERM = f"""
-UPDATE terms
-   SET gone_n = :gone_n
- WHERE {_IN_SPACE} AND term = :term AND doc = :doc AND gone_n IS NULL
-"""
-
-_INSERT_TERM = f"""
-INSERT INTO terms ({", ".join(TERM_TYPES)})
-VALUES ({", ".join(f":{name}" for name in TERM_TYPES)})
-"""
-
 
 def write_memory(
     db: apsw.Connection, batch: Sequence[MemoryWrite]
@@ -148,8 +132,7 @@ def _write(db: apsw.Connection, ledger: Ledger) -> None:
         db.executemany(_CLOSE[name], gone)
     for name, added in by_table(ledger.added).items():
         db.executemany(_INSERT[name], added)
-    db.executemany(_END_TERM, [posting_parameters(each) for each in ledger.ended])
-    db.executemany(_INSERT_TERM, [posting_parameters(each) for each in ledger.posted])
+    write_terms(db, ledger)
     db.executemany(_COUNT, [counter_parameters(each) for each in ledger.counters])
 
 
@@ -210,36 +193,3 @@ SELECT {table.read}
     asked = given | {"as_of": look.as_of, "known_at": look.known_at, "at": look.at}
     asked["limit"] = look.limit
     return [row_of(table, row) for row in db.execute(statement, asked)]
-
-
-_COUNT_TERM = f"""
-SELECT count(*)
-  FROM terms
- WHERE {_IN_SPACE} AND term = :term AND {_KNOWN}
-"""
-
-# BM25 with k1 = 1.2 and b = 0.75. Rounded, so that the order does not hang on that of the sums.
-_RANK = f"""
-SELECT source_table, doc,
-       round(sum(given.value * tf * 2.2
-                 / (tf + 1.2 * (0.25 + 0.75 * words / :average))), 6) AS score
-  FROM json_each(:weights) AS given
- CROSS JOIN terms
- WHERE {_IN_SPACE} AND term = given.key AND {_KNOWN}
-   AND source_table IN (SELECT value FROM json_each(:tables))
- GROUP BY doc, source_table
- ORDER BY score DESC, doc DESC, source_table
- LIMIT :limit
-"""
-
-
-def rank(db: apsw.Connection, query: Query) -> Sequence[Score]:
-    """Return the texts in which most is told by the words asked for, the best first."""
-    given: dict[str, Any] = space_of(query.space) | {"as_of": query.as_of}
-    counts: dict[str, int] = {
-        term: db.execute(_COUNT_TERM, given | {"term": term}).fetchall()[0][0]  # type: ignore[misc]
-        for term in query.terms
-    }
-    given |= {"weights": orjson.dumps(weights(query, counts)).decode(), "average": query.average}
-    given |= {"tables": orjson.dumps(list(query.tables)).decode(), "limit": query.limit}
-    return [Score(*row) for row in db.execute(_RANK, given)]

@@ -11,6 +11,7 @@
 --              It holds nothing that the rows do not say, and is written in their commit.
 -- forgotten    one row a forgetting: which kind, when, and how many rows of what are gone for good.
 --              It has no content: while it is under way, numbers and ids of what is left to do.
+-- term_counts  in how many texts of a namespace a word stands now.
 --
 -- What was known at a number N is  n <= N AND (gone_n IS NULL OR gone_n > N).  Nothing is changed
 -- in a row but that it is gone: gone_n, gone_at and gone_by are set, once, together.
@@ -228,6 +229,9 @@ CREATE TABLE terms (
     source_table     TEXT    NOT NULL
                      CONSTRAINT terms_source_table
                      CHECK (source_table IN ('notes', 'facts', 'history')),
+    -- how often, in bands: 1 to 6, to 8, to 11, to 16, to 32, more
+    band             INTEGER NOT NULL
+                     CONSTRAINT terms_band CHECK (band BETWEEN 1 AND 11),
     -- how often it stands there, and how many words the text has
     tf               INTEGER NOT NULL,
     words            INTEGER NOT NULL,
@@ -258,3 +262,21 @@ CREATE TABLE forgotten (
           begun_at BETWEEN -62135596800000 AND 253402300799999
           AND ended_at BETWEEN -62135596800000 AND 253402300799999)
 ) STRICT;
+
+-- Of a word first the texts in which it tells most, and the newest of those.
+CREATE INDEX terms_best ON terms (tenant, ns, branch, term, band, words, doc DESC, n);
+
+CREATE TABLE term_counts (
+    tenant           TEXT    NOT NULL,
+    ns               TEXT    NOT NULL,
+    branch           TEXT    NOT NULL,
+    term             TEXT    NOT NULL,
+    part             INTEGER NOT NULL,
+    -- in how many texts it stands, and in which bands it ever did: bit 1 is the first
+    docs             INTEGER NOT NULL,
+    bands            INTEGER NOT NULL,
+    PRIMARY KEY (tenant, ns, branch, term, part),
+    CONSTRAINT term_counts_counters CHECK (
+          docs BETWEEN 0 AND 9007199254740991
+          AND bands BETWEEN 0 AND 4094)
+) STRICT, WITHOUT ROWID;

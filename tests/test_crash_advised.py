@@ -1,6 +1,7 @@
 """A loop that is warned, sums up, has children work and mends its answer survives every kill.
 
-So does one whose answers go back for a doubt, for a check and for a judge.
+So does one whose answers go back for a doubt, for a check and for a judge; and one whose context
+fills, where results go, facts to memory, and a summary takes the place of turns.
 """
 
 import json
@@ -12,9 +13,10 @@ from types import ModuleType
 import pytest
 
 from substrate import connect
+from substrate.agent.history.rows import cut_of
 from substrate.testing import Side
 from substrate.values.codec import decode
-from tests import advised, checked
+from tests import advised, checked, compacted
 from tests.advised import Case
 from tests.struck import least, struck
 
@@ -40,7 +42,10 @@ async def keys(case: Case) -> set[str]:
         return {promise.key for promise in await client.journal(case.run_id)}
 
 
-@pytest.mark.parametrize("module", [advised, checked], ids=["advised", "checked"])
+MODULES = [advised, checked, compacted]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda each: each.__name__.rpartition(".")[2])
 @pytest.mark.parametrize("moment", list(Side))
 async def test_killed_at_any_commit(
     store_url: str,
@@ -106,3 +111,20 @@ async def test_never_killed_and_checked(store_url: str, tmp_path: Path) -> None:
     assert (answer["ended_by"], answer["turns"]) == ("agent", 5)
     assert answer["usage"]["cost_usd"] == "0.08"
     assert {"revision.2", "check.2/names_owls.0", "check.3/rubric.1", "check.4/rubric.0"} <= {*keys}
+
+
+async def test_never_killed_and_compacted(store_url: str, tmp_path: Path) -> None:
+    """A run that is not killed has all of it: results go, facts are kept, a summary is none."""
+    case = new_case(store_url, tmp_path, "whole", compacted)
+    assert case.drive() == 0
+    async with connect(case.url) as client:
+        rows = {promise.key: promise for promise in await client.journal(case.run_id)}
+        cuts = [cut for row in rows.values() if (cut := cut_of(row))]
+    answer = json.loads(case.answer)
+
+    assert (answer["text"], answer["turns"]) == ("Two owls.", 9)
+    assert answer["usage"]["cost_usd"] == f"{len(case.outside.notes) / 100:.2f}"
+    assert {"compact.0/extract.0/remember.0", "compact.0/summary.0"} <= rows.keys()
+    assert cuts[0].messages > 0
+    assert any(cut.failed for cut in cuts)
+    assert any(cut.results for cut in cuts)

@@ -24,6 +24,8 @@ approvals      `policy`, then `approval`; `rules`; `gate_request`; `notify`; cal
 sub-agents     `agent`, `delegate`, `outcome`; what one may use: `grant` is the amount, `share`
                divides and reserves it, `spent` counts it
 handing over   `handoff`, `handoff_tool`, `handoff_taken`
+a full context `compact` says what is left out, `compacting` when; `cutting` does it: `room` plans,
+               `cut` is recorded, `extract` asked; `recall_result`; without it, `compaction`
 conversations  `conversation`; from one message to the next: `talk`; what people say: `inbox`
 memory         `memory_tools`; what is kept, and how it is found: `substrate.memory`
 panels         `panel`, `poll`, `votes`; what a panel is: `substrate.models.panel`
@@ -34,6 +36,13 @@ from substrate.agent.agent import Agent
 from substrate.agent.answer_type import TypedAnswer
 from substrate.agent.ask_human import ask_human, ask_person
 from substrate.agent.checks import Checks, rubric, schema
+from substrate.agent.compact import (
+    Compact,
+    drop_results,
+    drop_turns,
+    remember_first,
+    summarise,
+)
 from substrate.agent.condition import Condition, Needs
 from substrate.agent.confidence import confident
 from substrate.agent.conversation import conversation_of
@@ -70,6 +79,7 @@ __all__ = [
     "Agent",
     "Answer",
     "Checks",
+    "Compact",
     "Condition",
     "End",
     "EndReason",
@@ -107,6 +117,8 @@ __all__ = [
     "deadline",
     "delegate",
     "deny",
+    "drop_results",
+    "drop_turns",
     "failed",
     "find_gate",
     "first",
@@ -116,9 +128,11 @@ __all__ = [
     "max_turns",
     "memory_tools",
     "refused",
+    "remember_first",
     "rubric",
     "schema",
     "signalled",
+    "summarise",
     "tool",
     "webhook",
     "weighted",

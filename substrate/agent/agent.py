@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from substrate.agent.checks import Check, Checks
+from substrate.agent.compact import Compact, Strategy
 from substrate.agent.end import Stop
 from substrate.agent.history.keys import LOOP_NAMES
 from substrate.agent.hook_checks import hooks_fault
@@ -74,6 +75,8 @@ class Agent:
     answer: AnswerType = None
     #: What its answers are put to before they count.
     checks: Sequence[Check] | Checks = ()
+    #: What is left out of a transcript that fills its model's context; nothing, if not told.
+    compact: Sequence[Strategy] | Compact | None = None
     #: Its loop.
     durable: Durable[[Task], Answer] = field(init=False, repr=False)
 

@@ -7,7 +7,7 @@ on a replay, so that the next row goes on from there.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from substrate.agent.compaction import can_sum_up, sum_up
+from substrate.agent.compacting import can_make_room, make_room
 from substrate.agent.confidence import Asked
 from substrate.agent.end import End
 from substrate.agent.events import TurnStart, emit
@@ -52,8 +52,8 @@ async def call_model(
 ) -> tuple[Promise, Transcript]:
     """Ask; return the reply's row, and the transcript that was really asked.
 
-    That is another where the context is full: then the transcript is summed up first, and only when
-    that has not helped, others are asked. A panel's members are asked side by side. What the call
+    That is another where the context is full: then room is made in it first, and only when that
+    has not helped, others are asked. A panel's members are asked side by side. What the call
     may use is what budgets leave, less what is kept for those that `follow` it.
     """
     if isinstance(model, Panel):
@@ -61,16 +61,19 @@ async def call_model(
     asked = make(transcript, model).within(Purse.allowance(ctx, transcript, follow))
     emit(ctx, TurnStart(transcript.turns + 1, asked.model.id))
     begun = ctx.recorded(MODEL)
-    if can_sum_up(transcript):
+    while can_make_room(ctx, transcript):
         # A full context is no outcome here: `attempt` gives the key back, and what is asked after
         # the summary has it. So a replay finds one `model.n` for the turn.
         try:
             step = model_step(ctx, asked.raising_overflow(), begun=begun)
             return await ctx.attempt(step), transcript
         except ContextOverflow:
-            transcript = await sum_up(ctx, model, transcript, tools, is_full=True)
+            full = transcript
+            transcript = await make_room(ctx, model, full, tools, is_full=True)
             asked = make(transcript, model).within(Purse.allowance(ctx, transcript, follow))
             begun = ctx.recorded(MODEL)
+            if transcript is full:  # nothing has helped
+                break
     return await ctx.checkpoint(model_step(ctx, asked, begun=begun)).settled(), transcript
 
 

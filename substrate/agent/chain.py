@@ -13,14 +13,15 @@ The row's input is ``{frame, prev, add, digest}``:
 
 An entry of `add` is a key (a reply, a warning, what people said, the task in ``prompt.0``),
 ``{"results": [keys of tool calls]}``, ``{"problems": key}`` for what was wrong with a reply,
-``{"task", "head", "summary"}`` for what stands in the place of all that was summed up, or a
-message's own JSON. `history.request.request_of` reads them back.
+``{"task", "head", "summary"}`` for what stands in the place of all that was summed up, ``{"head",
+"summary"}`` for that of what was cut, or a message's own JSON. `history.request.request_of` reads
+them back.
 
 Invariants: a message that is not the very one that a row gave, such as a copy with other parts, is
 written as it is; a turn costs the same however long the conversation is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ class Chain:
         "_entries",
         "_frame",
         "_last",
+        "_results",
         "ended_at",
         "hears",
         "task_key",
@@ -81,6 +83,8 @@ class Chain:
         self._last: _Asked | None = None
         # By identity; the message is kept with it, so that no other can get the same.
         self._entries: dict[int, tuple[Message, Json]] = {}
+        # The keys of results, also where a row does not refer to their message by them.
+        self._results: dict[int, tuple[Message, tuple[str, ...]]] = {}
         self._asked_on: tuple[Reply, Transcript] | None = None
         self._frame: tuple[dict[str, Json], Blob] | None = None
 
@@ -125,6 +129,17 @@ class Chain:
         _, entry = self._entries.get(id(message), (None, None))
         return entry if isinstance(entry, str) else None
 
+    def note_results(self, message: Message, keys: Sequence[str]) -> None:
+        """Note in which rows the results of a message stand that is written as it is."""
+        self._results[id(message)] = (message, tuple(keys))
+
+    def results_of(self, message: Message) -> Sequence[str]:
+        """Return the keys of the rows in which a message's results stand; none if unknown."""
+        _, entry = self._entries.get(id(message), (None, None))
+        if isinstance(entry, dict) and "results" in entry:
+            return tuple(map(str, entry["results"]))
+        return self._results.get(id(message), (None, ()))[1]
+
     def note_correction(self, message: Message, reply: Reply) -> None:
         """Note that a message tells what is wrong with a reply, which the reply's row holds."""
         known = self._entries.get(id(reply))
@@ -138,6 +153,7 @@ class Chain:
             # would keep all of its messages in memory.
             kept = set(map(id, messages))
             self._entries = {k: each for k, each in self._entries.items() if k in kept}
+            self._results = {k: each for k, each in self._results.items() if k in kept}
         self._last = _Asked(key, digest, messages)
 
     def note_reply(self, reply: Reply, transcript: "Transcript") -> None:

@@ -10,11 +10,13 @@ from typing import Any
 
 from substrate.agent.answer_type import typed_answer_of
 from substrate.agent.checks import Rubric, Schema, checks_of, rubric, schema
+from substrate.agent.compact import compact_of
 from substrate.agent.condition import needs_of
 from substrate.agent.confidence import ConfidentAnswer
 from substrate.agent.given import named, takes, takes_one
 from substrate.agent.notify import notify_of
 from substrate.agent.prompt import Prompt
+from substrate.agent.recall_result import RECALL_RESULT
 from substrate.agent.returned import returns_nothing, wrong_return
 from substrate.agent.signalled import finish_tool
 from substrate.agent.stop_trial import stop_fault
@@ -100,6 +102,9 @@ def brought_fault(hooks: Any) -> str | None:
     except Misuse as error:
         return f"`stop` cannot be given what it needs: {error}"
     tools = [*map(as_tool, hooks.tools), *needs.tools, *finish]
+    taken = next((each for each in tools if each.name == RECALL_RESULT), None)
+    if taken is not None and getattr(hooks, "compact", None) is not None:
+        return f"`tools` has {RECALL_RESULT!r}, which `compact` brings along; give it another name"
     model = getattr(hooks, "model", None)
     if tools and isinstance(model, Panel) and not model.may_call_tools:
         return f"`model` cannot be asked: {tools_problem(model)}"
@@ -132,6 +137,15 @@ def checks_fault(checks: object) -> str | None:
             return f"`checks` has {named(check)}, which yields; return one text, or None"
         if problem := unawaited(check):
             return f"`checks` has {named(check)}: in {problem}"
+    return None
+
+
+def compact_fault(compact: object) -> str | None:
+    """Say what is wrong with what is left out of a full context; None where nothing is."""
+    try:
+        compact_of(compact)
+    except Misuse as error:
+        return f"`compact`: {error}"
     return None
 
 
@@ -188,6 +202,7 @@ HOOK_CHECKS: Mapping[str, Callable[[object], str | None]] = {
 OPTIONAL_CHECKS: Mapping[str, Callable[[object], str | None]] = {
     "answer": answer_fault,
     "checks": checks_fault,
+    "compact": compact_fault,
     "notify": notify_fault,
 }
 """The same of those that may be left out."""

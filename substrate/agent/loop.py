@@ -14,10 +14,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from substrate.agent import deferred, handoff_taken, payable, turn
+from substrate.agent import compacting, deferred, handoff_taken, payable, turn
 from substrate.agent.answer_type import typed_answer_of
 from substrate.agent.calling import call_tools
 from substrate.agent.checks import Check, Checks
+from substrate.agent.compact import Compact, compact_of
 from substrate.agent.condition import needs_of
 from substrate.agent.confidence import ConfidentAnswer
 from substrate.agent.deferrals import Deferrals
@@ -30,6 +31,7 @@ from substrate.agent.inbox import hear_more
 from substrate.agent.notify import Notify, at_work, notify_of
 from substrate.agent.prompt import Prompt, Text
 from substrate.agent.purse import Purse
+from substrate.agent.recall_result import RECALL_RESULT, recall_result_tool
 from substrate.agent.recorded import is_ahead, is_of_later_loop, turn_ahead
 from substrate.agent.signalled import finish_tool
 from substrate.agent.stop_since import handed_stop, stop_of_message
@@ -46,8 +48,8 @@ from substrate.models.panel import Panel
 class Hooks(Protocol):
     """The four hooks of an agent: a module such as a fork's ``hooks.py``, or any other object.
 
-    Two more names are optional: `answer`, the type of the agent's answers, and `checks`, what an
-    answer has to pass.
+    Three more names are optional: `answer`, the type of the agent's answers, `checks`, what an
+    answer has to pass, and `compact`, what is left out of a context that fills.
     """
 
     @property
@@ -76,7 +78,7 @@ async def begin(ctx: Context, hooks: Hooks, task: Task) -> "Turn":
     Args:
         ctx: The context of the durable function that is the loop.
         hooks: A module or an object with `prompt`, `model`, `tools` and `stop`, and perhaps
-            `answer` and `checks`. They are read again at each turn.
+            `answer`, `checks` and `compact`. They are read again at each turn.
         task: What the agent is given.
 
     A prompt hook that raises pauses the run: mend it, and resume.
@@ -157,7 +159,10 @@ class Turn:
             await self.take_in()  # at an end that is none any more: what was made then is told
         model, tools = self._hook("model"), self._tools
         # Here and not in `stop`, which is no coroutine: a fork's `while` asks it as a plain call.
+        compacting.note_policy(ctx, self._compact)
         transcript = await turn.follow_advice(ctx, model, self._transcript, self._verdict, tools)
+        transcript = await turn.leave_out(ctx, model, transcript, tools)
+        tools = self._brought(tools, transcript)
         reply = await turn.ask(ctx, model, transcript, tools, answer=answer)
         self._transcript = transcript + reply
         return reply
@@ -264,6 +269,7 @@ class Turn:
             if (found := await self._take_in()) is not None and found.withdrawn:
                 words = f"nobody had decided: {', '.join(found.withdrawn)}"
                 end = replace(end, detail="; ".join(filter(None, (end.detail, words))))
+        compacting.note_policy(self._ctx, self._compact)
         return await turn.finish(
             self._ctx,
             self._hook("model"),
@@ -305,12 +311,31 @@ class Turn:
         """What the model may call, with what the condition brings along."""
         tools: Tools = self._hook("tools")
         needs = needs_of(self._hook("stop"))
-        if not (needs.tools or needs.finish):
+        if needs.tools or needs.finish:
+            with hook(self._ctx, "answer"):
+                typed = typed_answer_of(getattr(self._first, "answer", None))
+                finish = [finish_tool(name, typed) for name in needs.finish]
+            tools = [*tools_of(self._ctx, tools), *needs.tools, *finish]
+        return self._brought(tools, self._transcript)
+
+    def _brought(self, tools: Tools, transcript: Transcript) -> Tools:
+        """Return tools, and the one that gives back what is left out of the transcript.
+
+        A tool of the fork's own that has its name stays.
+        """
+        if not transcript.has_left_out:
             return tools
-        with hook(self._ctx, "answer"):
-            typed = typed_answer_of(getattr(self._first, "answer", None))
-            finish = [finish_tool(name, typed) for name in needs.finish]
-        return [*tools_of(self._ctx, tools), *needs.tools, *finish]
+        known = tools_of(self._ctx, tools)
+        if any(each.name == RECALL_RESULT for each in known):
+            return known
+        return [*known, recall_result_tool(self._ctx)]
+
+    @property
+    def _compact(self) -> Compact | None:
+        """What is left out of a full context: as the agent says that is at work, else the first."""
+        with hook(self._ctx, "compact"):
+            own = getattr(self._hooks, "compact", None)
+            return compact_of(getattr(self._first, "compact", None) if own is None else own)
 
     def _tools_of(self, agent: str) -> Sequence[Tool]:
         """Return the tools of the agent of this name, who may have handed over since."""

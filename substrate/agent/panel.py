@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model
 
 from substrate.agent.answer_type import TypedAnswer
-from substrate.agent.compaction import can_sum_up, sum_up
+from substrate.agent.compacting import can_make_room, make_room
 from substrate.agent.events import TurnStart, Voices, emit
 from substrate.agent.history.keys import MODEL
 from substrate.agent.history.usage import NOTHING, summed, usage_of
@@ -101,8 +101,8 @@ async def ask_panel(
     await poll.close_gone()
     await _prepare(poll, transcript, make, follow)
     await poll.ask(poll.names)
-    if poll.has_failed and can_sum_up(transcript) and poll.is_too_long:
-        transcript = await sum_up(ctx, poll.speaker, transcript, tools, is_full=True)
+    if poll.has_failed and can_make_room(ctx, transcript) and poll.is_too_long:
+        transcript = await make_room(ctx, panel, transcript, tools, is_full=True)
         await _prepare(poll, transcript, make, follow)
         await poll.ask(poll.again())
     elif poll.has_failed and poll.failed_before:

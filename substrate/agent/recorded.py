@@ -8,15 +8,20 @@ Invariant: new hooks rule from the first turn on that has no record.
 """
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
+from substrate.agent.cut import Cut
 from substrate.agent.end import End, EndedBy, EndReason
-from substrate.agent.history.keys import MODEL, PROMPT, REVISION, SUMMARY, WARNING
+from substrate.agent.history.keys import COMPACT, MODEL, PROMPT, REVISION, SUMMARY, WARNING
 from substrate.agent.history.rows import input_of, value_of
 from substrate.agent.model_call import reply_of
 from substrate.agent.named_step import named_step, read_only
 from substrate.agent.transcript import Transcript
 from substrate.engine.context.context import Context
 from substrate.models.messages import Json
+from substrate.values.ids import Key
 from substrate.values.records import Promise
 
 YIELD_EACH = 16
@@ -75,19 +80,48 @@ async def read(ctx: Context, name: str) -> Promise:
 async def recall(ctx: Context, transcript: Transcript) -> Transcript:
     """Return the transcript with what is recorded before its next turn.
 
-    That are warnings, summaries, and why an answer went back.
+    That are warnings, summaries, cuts, and why an answer went back.
     """
     while True:
         transcript = await recall_revisions(ctx, transcript)
-        if is_ahead(ctx, WARNING):
-            warned = await read(ctx, WARNING)
-            transcript = transcript.warned(value_of(warned), warned.key)
-        elif is_ahead(ctx, SUMMARY):
-            summary = await read(ctx, SUMMARY)
-            room: int | None = input_of(summary).get("room")
-            transcript = transcript.summed_up(reply_of(summary), room, summary.key)
-        else:
+        names = [name for name in (WARNING, SUMMARY, COMPACT) if is_ahead(ctx, name)]
+        if not names:
             return transcript
+        # In the order in which they came about: a cut names messages by their places.
+        row = await read(ctx, min(names, key=partial(_seq, ctx)))
+        if row.name == WARNING:
+            transcript = transcript.warned(value_of(row), row.key)
+        elif row.name == SUMMARY:
+            room: int | None = input_of(row).get("room")
+            transcript = transcript.summed_up(reply_of(row), room, row.key)
+        else:
+            found = {key: ctx.recorded_at(Key(key)) for key in value_of(row)["asked"]}
+            asked = {key: each for key, each in found.items() if each is not None}
+            transcript = compacted(transcript, row, asked)
+
+
+def compacted(transcript: Transcript, row: Promise, asked: Mapping[str, Promise]) -> Transcript:
+    """Return the transcript as a recorded cut leaves it; `asked` are rows of what it was asked."""
+    record, given = value_of(row), input_of(row)
+    cut, replies = (
+        Cut.from_json(record["cut"]),
+        {key: reply_of(each) for key, each in asked.items()},
+    )
+    words = replies[cut.summary].text if cut.summary is not None else ""
+    told = transcript.compacted(
+        cut, list(replies.values()), words, is_full=given["cause"] == "full"
+    )
+    model, times = transcript.missed
+    if record["missed"] is not None:
+        return replace(
+            told, missed=(record["missed"], times + 1 if model == record["missed"] else 1)
+        )
+    return told if cut.summary is None else replace(told, missed=("", 0))
+
+
+def _seq(ctx: Context, name: str) -> int:
+    row = ctx.recorded(name)
+    return 0 if row is None else row.seq
 
 
 async def recall_revisions(ctx: Context, transcript: Transcript) -> Transcript:

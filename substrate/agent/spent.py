@@ -10,7 +10,7 @@ from functools import partial
 
 from substrate.agent.deferrals import Deferrals
 from substrate.agent.grant import Grant
-from substrate.agent.history.keys import CHECK, MODEL, MODEL_CALLS, SPENT
+from substrate.agent.history.keys import CHECK, COMPACT, MODEL, MODEL_CALLS, SPENT
 from substrate.agent.history.rows import input_of
 from substrate.agent.history.usage import NOTHING, summed
 from substrate.agent.named_step import named_step
@@ -19,7 +19,7 @@ from substrate.models.messages import Json, Usage
 from substrate.values.ids import Key, PromiseId
 from substrate.values.records import JsonText, Promise
 
-_LOOP_CALLS = tuple(f"{name}." for name in (*MODEL_CALLS, CHECK))
+_LOOP_CALLS = tuple(f"{name}." for name in (*MODEL_CALLS, CHECK, COMPACT))
 """How the keys of the loop's own model calls begin, and of those of its judges."""
 
 

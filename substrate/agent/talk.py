@@ -49,6 +49,10 @@ class Carried:
     agent: str | None = None
     #: Whether the model was told that its budget is nearly used up.
     is_warned: bool = False
+    #: Whether tool results are left out that the model may have back.
+    has_left_out: bool = False
+    #: Who has given no summary when asked for one, and how often in a row.
+    missed: tuple[str, int] = ("", 0)
 
 
 class Talk:
@@ -102,7 +106,7 @@ class Talk:
         new = told.messages[len(self._held) :] if goes_on else told.messages
 
         async def note() -> Json:
-            return [each.to_json() for each in new]
+            return [_carried(each, told.chain) for each in new]
 
         key = ctx.key_ahead(CARRIED)
         await ctx.checkpoint(named_step(CARRIED, note))
@@ -115,6 +119,8 @@ class Talk:
             asked=told.chain.last,
             agent=told.agent,
             is_warned=told.is_warned,
+            has_left_out=told.has_left_out,
+            missed=told.missed,
         )
 
 
@@ -131,22 +137,35 @@ def _kept_of(told: Transcript) -> Sequence[Reply]:
 NO_MESSAGES = JsonText("[]")
 
 
+def _carried(message: Message, chain: Chain) -> dict[str, Json]:
+    """Return a message as it is carried: with the keys of its results, where they are known."""
+    keys = chain.results_of(message)
+    return {**message.to_json(), **({_KEYS: list(keys)} if keys else {})}
+
+
+_KEYS = "keys"
+
+
 @lru_cache(maxsize=256)
-def _messages_in(carried: JsonText) -> tuple[Message, ...]:
-    """Return the messages of a row ``carried.n``.
+def _messages_in(carried: JsonText) -> tuple[tuple[Message, tuple[str, ...]], ...]:
+    """Return the messages of a row ``carried.n``, each with the keys of its results.
 
     Pure, and remembered for the rows that were read last: who talks comes back to the same ones
     with each message.
     """
-    return tuple(map(message_from_json, decode(carried)))
+    return tuple((message_from_json(each), tuple(each.get(_KEYS, ()))) for each in decode(carried))
 
 
 async def _restored(ctx: Context, task: Task, carried: Carried) -> Transcript:
     """Return the transcript that was carried on. Of its replies only what they took is kept."""
     found = await ctx.earlier(carried.rows)
     parts = (_messages_in(found[key].value or NO_MESSAGES) for key in carried.rows)
-    messages = tuple(chain_of.from_iterable(parts))
+    pairs = tuple(chain_of.from_iterable(parts))
+    messages = tuple(message for message, _ in pairs)
     chain = Chain.begin(ctx)
+    for message, keys in pairs:
+        if keys:
+            chain.note_results(message, keys)
     if carried.asked is not None:
         key, digest, count = carried.asked
         chain.resume(key, digest, messages[:count])
@@ -167,5 +186,7 @@ async def _restored(ctx: Context, task: Task, carried: Carried) -> Transcript:
         peak=Usage.from_json(carried.peak),
         agent=carried.agent,
         is_warned=carried.is_warned,
+        has_left_out=carried.has_left_out,
+        missed=carried.missed,
         chain=chain,
     )

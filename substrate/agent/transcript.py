@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from substrate.agent.chain import Chain
+from substrate.agent.cut import Cut, applied
 from substrate.agent.grant import Grant, Told
 from substrate.agent.history.usage import NOTHING
 from substrate.agent.shorten import shortened
@@ -88,6 +89,14 @@ class Transcript:
     elsewhere_before: Usage = NOTHING
     #: What the run may use of its parent's budget.
     granted: Grant | None = None
+    #: The turn before which it was last looked what may be left out, and found; a cut may be none.
+    cut_at: int | None = None
+    #: How many cuts were made for the present turn, since its context was full.
+    rooms: int = 0
+    #: Whether tool results are left out that the model may have back.
+    has_left_out: bool = False
+    #: Who has given no summary when asked for one, and how often in a row.
+    missed: tuple[str, int] = ("", 0)
     #: Where budgets tell what is left of them, while that is asked for: see `budget.told_by`.
     told: list[Told] | None = field(default=None, compare=False, repr=False)
 
@@ -210,6 +219,53 @@ class Transcript:
             record = {"task": self.chain.task_key, "head": f"{SUMMARY_HEAD}\n\n", "summary": key}
             self.chain.note(opening, record)
         return replace(counted, messages=(opening, *kept))
+
+    def compacted(
+        self, cut: Cut, asked: Sequence[Reply], words: str = "", *, is_full: bool
+    ) -> "Transcript":
+        """Return the transcript as a cut leaves it.
+
+        Args:
+            cut: What is left out; of a cut that is none, only what it took is counted.
+            asked: What models have said for it.
+            words: The text of the summary.
+            is_full: Whether a full context was the reason.
+        """
+        used = sum((each.usage for each in asked), NOTHING)
+        rooms = (self.rooms if self.made_room_at == self.turns else 0) + 1
+        counted = replace(
+            self,
+            summaries=(*self.summaries, *asked),
+            used=self.used + used if asked else self.used,
+            used_here=self.used_here + used if asked else self.used_here,
+            cut_at=self.turns,
+            made_room_at=self.turns if is_full else self.made_room_at,
+            rooms=rooms if is_full else self.rooms,
+        )
+        if cut.is_nothing:
+            return counted
+        messages = applied(self.messages, cut, words)
+        self._note_cut(cut, messages)
+        return replace(
+            counted,
+            messages=messages,
+            summed_up_at=len(self.replies),
+            peak=NOTHING,
+            has_left_out=self.has_left_out or bool(cut.results),
+        )
+
+    def _note_cut(self, cut: Cut, messages: Sequence[Message]) -> None:
+        """Note where the words of a cut stand, and the keys of the results that it shortens."""
+        gone = {place for begin, end in cut.gone for place in range(begin, end)}
+        old = [each for place, each in enumerate(self.messages) if place not in gone]
+        if len(messages) > len(old):
+            said = messages[cut.place()]  # nothing before it is gone
+            old.insert(cut.place(), said)
+            if cut.summary is not None:
+                self.chain.note(said, {"head": cut.said, "summary": cut.summary})
+        for before, after in zip(old, messages, strict=True):
+            if after is not before:
+                self.chain.note_results(after, self.chain.results_of(before))
 
     def handed_over(self, agent: str, system: str, version: tuple[str, str] | None) -> "Transcript":
         """Return the transcript as another agent goes on with it.

@@ -11,6 +11,7 @@ listen     ``signalled.0``              a signal that a stop condition listens f
 advice     ``warning.0``                what the model was told of its budget
 advice     ``revision.0``               what it was told of an answer that goes back to it
 advice     ``summary.0``                what the model wrote down of what was said; by `ask`, too
+leave out  ``compact.0``                what is left out of it from here on (see `compacting`)
 ask        ``model.3``                  which request (see `chain`), the reply, its usage
 ask        ``model.3/gpt-6-luna.0``     of a panel: what a member said (see `panel`)
 call       ``tools.3/query_sql.0``      the arguments, the result
@@ -42,8 +43,9 @@ from substrate.agent.budget import has_last_words
 from substrate.agent.calling import call_tools
 from substrate.agent.chain import Chain
 from substrate.agent.checks import Check, Checks
-from substrate.agent.compaction import sum_up
+from substrate.agent.compacting import keep_room, make_room
 from substrate.agent.condition import NOTHING, Needs, needs_of
+from substrate.agent.cutting import close_cut
 from substrate.agent.end import Advice, End, EndedBy, EndReason, Measure, Stop, Verdict
 from substrate.agent.ended import answer_in
 from substrate.agent.grant import Grant
@@ -75,7 +77,7 @@ from substrate.models.messages import (
     ToolCall,
     UserMessage,
 )
-from substrate.models.panel import Answering, speaker_of
+from substrate.models.panel import Answering
 from substrate.values.codec import decode, encode
 from substrate.values.errors import Misuse
 from substrate.values.records import JsonText
@@ -88,6 +90,7 @@ __all__ = [
     "finish",
     "follow_advice",
     "hear",
+    "leave_out",
     "listen",
     "verdict",
 ]
@@ -181,7 +184,7 @@ async def follow_advice(
         return recalled
     if advice.measure is Measure.COMPACT:
         known = tools_of(ctx, tools)
-        return await sum_up(ctx, speaker_of(model_of(ctx, model)), transcript, known, is_full=False)
+        return await make_room(ctx, model_of(ctx, model), transcript, known, is_full=False)
     if advice.measure is Measure.REVISE:
         return await revise(ctx, transcript, advice.detail, advice.source)
 
@@ -191,6 +194,17 @@ async def follow_advice(
     step = replace(named_step(WARNING, warn, before(ctx)), pause_on=(BaseException,))
     row = await ctx.checkpoint(step).settled()
     return transcript.warned(value_of(row), row.key)
+
+
+async def leave_out(
+    ctx: Context, model: Answering, transcript: Transcript, tools: Tools = ()
+) -> Transcript:
+    """Return the transcript with room in its model's context, as the hook `compact` says.
+
+    It is the same one where there is enough, or no such hook. What is left out is recorded, so a
+    replay, and a hook that says something else by now, leave out the same.
+    """
+    return await keep_room(ctx, model_of(ctx, model), transcript, tools_of(ctx, tools))
 
 
 async def ask(
@@ -291,6 +305,7 @@ async def finish(
             transcript += await last_reply(ctx, model, transcript, tools=known, make=make)
         transcript.chain.was_cut_short = True
     await close(ctx, transcript)
+    await close_cut(ctx)
     failing = ""
     if transcript.chain.was_cut_short and end.reason is not EndReason.UNCHECKED:
         given = answer_of(transcript.since_message(), end, typed)

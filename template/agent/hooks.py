@@ -7,7 +7,19 @@ goes on with the new hooks from its next step.
 from pathlib import Path
 
 from agent.rehearsal import rehearse
-from substrate.agent import Model, Task, Tools, answered, any_of, budget, max_turns, tool
+from substrate.agent import (
+    Model,
+    Task,
+    Tools,
+    answered,
+    any_of,
+    budget,
+    drop_results,
+    drop_turns,
+    max_turns,
+    summarise,
+    tool,
+)
 
 NOTES = Path("notes.md")
 
@@ -55,3 +67,7 @@ tools: Tools = [read_notes, write_note]
 # When it ends: asked before each turn, so tools that were called always finish. A budget counts
 # what runs below it use, too; mode="soft" warns the model instead, mode="adaptive" sums up to save.
 stop = any_of(answered(), max_turns(20), budget(usd=0.50))
+
+# What is left out of a long transcript, from 85 % of the model's context on: old tool results (the
+# model may have one back), then the oldest turns, which it sums up. `show` has what went.
+compact = [drop_results(), summarise(), drop_turns()]

@@ -30,6 +30,7 @@ from substrate.agent import (
     Agent,
     Answer,
     Checks,
+    Compact,
     Condition,
     End,
     EndReason,
@@ -48,6 +49,8 @@ from substrate.agent import (
     confident,
     deadline,
     delegate,
+    drop_results,
+    drop_turns,
     failed,
     first,
     handoff,
@@ -55,9 +58,11 @@ from substrate.agent import (
     majority,
     max_turns,
     refused,
+    remember_first,
     rubric,
     schema,
     signalled,
+    summarise,
     tool,
 )
 from substrate.agent import begin as begin_turn
@@ -302,6 +307,8 @@ async def is_short(answer: Answer, task: Task) -> str | None:
 
 
 jury = Panel([model, "openai:o"], merge=judge(Panel({"a": model}, merge=majority), "Right."))
+compact = Compact([drop_results(keep=2), remember_first("acme/owls", most=5), drop_turns()], to=0.2)
+compacts = [drop_results(), summarise(), summarise(Model("openai:gpt-6-luna"))]
 board = rubric("It is kind.", judge=Panel([model], merge=first), name="kind")
 
 strict = Agent(
@@ -320,7 +327,8 @@ strict = Agent(
         corrections=1,
     ),
 )
-loose = Agent("loose", prompt, model, checks=[names_pages, is_short])
+loose = Agent("loose", prompt, model, checks=[names_pages, is_short], compact=compact)
+terse = Agent("terse", prompt, model, compact=compacts)
 helpers: Tools = [
     delegate(loose, description="Ask it.", retry=Retry(max_attempts=2), max_depth=3, approve=True),
     handoff(strict, name="to_strict"),

@@ -12,6 +12,7 @@ from substrate import Client, Context, Durable, Effect, bound, durable
 from substrate.agent import Agent, Tools, delegate, handoff, judge
 from substrate.agent import begin as begin_turn
 from substrate.agent.checks import Checks, rubric, schema
+from substrate.agent.compact import Compact, drop_results, summarise
 from substrate.agent.condition import Condition, Needs
 from substrate.agent.stop import answered, any_of, confident, deadline, failed, max_turns, signalled
 from substrate.agent.task import Task
@@ -222,6 +223,10 @@ async def hooks(ctx: Context, task: Task, model: Model) -> None:
     Condition(says_true)  # seen
     Needs(signals=["stop"])  # seen
     Checks([says_true])  # seen
+    Compact([drop_results], window=32_000)  # seen
+    Compact([drop_results()], windows=32_000)  # seen
+    drop_results(3)  # seen
+    summarise("anthropic:claude")  # seen
     rubric("Good.")  # seen
     rubric("Good.", judge="anthropic:claude")  # seen
     judge(3, "Good.")  # seen

@@ -14,6 +14,7 @@ from substrate.agent.history.rows import (
     calls_of,
     check_of,
     confidence_of,
+    cut_of,
     input_of,
     invalid_of,
     is_tool_call,
@@ -140,7 +141,7 @@ def _probe_value(row: Promise) -> None:
     for each in calls_of(row):
         if not isinstance(each["name"], str) or not isinstance(each.get("arguments", {}), dict):
             raise TypeError("no call")
-    for probe in (words_of, check_of, passed_over_of, invalid_of, prompt_version_of):
+    for probe in (words_of, check_of, cut_of, passed_over_of, invalid_of, prompt_version_of):
         probe(row)
     if (sure := confidence_of(row)) is not None:
         _ = sure.is_enough, f"{sure.value:g}{sure.least:g}", sure.missing.strip()

@@ -10,6 +10,10 @@ key                            what the row is
 ``revision.n``                 what the model was told of an answer that went back to it
 ``warning.n``                  what the model was told of its budget
 ``summary.n``                  what the model wrote down of the transcript so far
+``compact.n``                  what was left out of the transcript, to make room: see `cut`
+``compact.n/summary.0``        the summary that stands in the place of what was left out
+``compact.n/extract.0``        the facts that a model found in it, for memory
+``compact.n/remember.k``       such a fact, as memory has it
 ``model.n``                    a turn: what the model was asked, and its reply
 ``model.n/<member>.k``         of a panel: what a member, or its judge, said for turn n
 ``…/<judge>.k/<member>.k``     of a panel that judges an answer, or votes: what a member said
@@ -41,7 +45,9 @@ __all__ = [
     "ANSWER",
     "CARRIED",
     "CHECK",
+    "COMPACT",
     "DECIDED",
+    "EXTRACT",
     "FOUND",
     "HANDOFF",
     "HEARD",
@@ -67,6 +73,8 @@ __all__ = [
 PROMPT = "prompt"
 MODEL = "model"
 SUMMARY = "summary"
+COMPACT = "compact"
+EXTRACT = "extract"
 TOOLS = "tools"
 WARNING = "warning"
 REVISION = "revision"
@@ -94,12 +102,12 @@ SCORE = "score"
 UNKNOWN_TOOL = "unknown_tool"
 """What a call is called in its key whose own name cannot stand there."""
 
-MODEL_CALLS = (MODEL, SUMMARY)
+MODEL_CALLS = (MODEL, SUMMARY, EXTRACT)
 """The rows for which the loop itself asked a model."""
 
 LOOP_NAMES = frozenset(
     {PROMPT, MODEL, TOOLS, SUMMARY, WARNING, REVISION, CHECK, HEARD, SIGNALLED, DECIDED, SPENT}
-    | {HANDOFF}
+    | {COMPACT, HANDOFF}
 )
 """What the canonical loop writes. A journal with other names is that of another loop."""
 

@@ -91,12 +91,17 @@ def _message(rows: Rows, entry: Json) -> dict[str, Json]:
         case {"problems": key}:
             return UserMessage.of(value_of(rows[key])["invalid"]["problems"]).to_json()
         case {"task": task, "head": head, "summary": key}:
-            words = "".join(
-                part["text"] for part in value_of(rows[key])["parts"] if part["type"] == "text"
-            )
+            words = _words(rows[key])
             parts = [*value_of(rows[task])["task"]["parts"], {"type": "text", "text": head + words}]
             return {"role": "user", "parts": parts}
+        case {"head": head, "summary": key}:
+            return UserMessage.of(head + _words(rows[key])).to_json()
     raise ValueError(f"{entry!r} is no message; it was written by a newer ostinato: upgrade it")
+
+
+def _words(row: Promise) -> str:
+    parts = value_of(row)["parts"]
+    return "".join(part["text"] for part in parts if part["type"] == "text")
 
 
 def _in_row(row: Promise) -> dict[str, Json]:

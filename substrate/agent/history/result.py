@@ -27,9 +27,20 @@ class StillAsked(Exception):
     """A call was not made, since a person is being asked about the same one."""
 
 
+class ResultNotFound(Exception):
+    """No tool call of this run has the key of which a model wants the result."""
+
+
 _OWN_WORDS = tuple(
     each.__name__
-    for each in (InvalidArguments, DelegateFailed, CallDenied, CallDeniedForGood, StillAsked)
+    for each in (
+        InvalidArguments,
+        DelegateFailed,
+        CallDenied,
+        CallDeniedForGood,
+        StillAsked,
+        ResultNotFound,
+    )
 )
 """Errors that are told without the name of their class, which says nothing to a model."""
 

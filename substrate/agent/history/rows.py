@@ -12,6 +12,7 @@ from typing import Any
 
 from substrate.agent.history.keys import (
     CHECK,
+    COMPACT,
     HANDOFF,
     MODEL,
     MODEL_CALLS,
@@ -78,6 +79,34 @@ class CheckRow:
     problem: str | None
     #: False for the reply of a judge that is none, after which it is asked again.
     is_judgement: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CutRow:
+    """What a row tells of what was left out of a transcript, to make room."""
+
+    #: Why room was made: ``fill``, ``full`` or ``budget``.
+    cause: str
+    #: The strategies of that day.
+    policy: str
+    #: The first and the last row that is not sent any more, where one stands in a row.
+    first: str | None
+    last: str | None
+    #: How many messages are gone.
+    messages: int
+    #: How many results are shortened.
+    results: int
+    #: About how many tokens there were to read, and how many are left.
+    before: int
+    after: int
+    #: How many the model may read, where that was known.
+    window: int | None
+    #: The keys of the rows that are not sent any more, or not whole.
+    keys: Sequence[str]
+    #: How many facts went to memory.
+    facts: int
+    #: What went wrong, by what was asked for.
+    failed: Mapping[str, str]
 
 
 def value_of(row: Promise) -> Json:
@@ -242,6 +271,29 @@ def handoff_of(row: Promise) -> tuple[str, str] | None:
     if not isinstance(value, dict) or not {"to", "system"} <= value.keys():
         return None
     return str(value["to"]), str(value["system"])
+
+
+def cut_of(row: Promise) -> CutRow | None:
+    """Return what was left out of a transcript; None for any other row."""
+    value, given = value_of(row) if row.name == COMPACT else None, input_of(row)
+    if not isinstance(value, dict) or not {"cut", "tokens", "keys"} <= value.keys():
+        return None
+    cut = value["cut"]
+    before, after = value["tokens"]
+    return CutRow(
+        str(given.get("cause", "")),
+        str(given.get("policy", "")),
+        given.get("from"),
+        given.get("to"),
+        sum(end - begin for begin, end in cut["gone"]),
+        len(cut["results"]),
+        int(before),
+        int(after),
+        given.get("window"),
+        [str(each) for each in value["keys"]],
+        int(value.get("facts", 0)),
+        {str(name): str(why) for name, why in value.get("failed", {}).items()},
+    )
 
 
 def score_of(journal: Sequence[Promise]) -> float | None:

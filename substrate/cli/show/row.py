@@ -14,11 +14,13 @@ from substrate.agent.grant import Grant, Unit
 from substrate.agent.history.accepted import Acceptance
 from substrate.agent.history.keys import MODEL_CALLS, REVISION, SUMMARY
 from substrate.agent.history.rows import (
+    CutRow,
     PanelRow,
     answer_of,
     calls_of,
     check_of,
     confidence_of,
+    cut_of,
     handoff_of,
     input_of,
     invalid_of,
@@ -160,9 +162,32 @@ def _remarks(promise: Promise, width: int) -> Iterator[Text]:
         yield from panel_lines(panel, width)
     if _is_reply(promise) and (wrong := invalid_of(promise)):
         yield Text(wording.short(f"not what was asked for: {wrong}", width), "yellow")
+    if (cut := cut_of(promise)) is not None:
+        for name, why in cut.failed.items():
+            yield Text(wording.short(f"no {_ASKED.get(name, name)}: {why}", width), "yellow")
     if (sure := confidence_of(promise)) is not None:
         style = "dim" if sure.is_enough else "yellow"
         yield Text(wording.short(wording.confidence(sure), width), style)
+
+
+_ASKED = {"extract": "facts"}
+
+CAUSES = {
+    "fill": "the context fills",
+    "full": "the context is full",
+    "budget": "the budget advises it",
+}
+
+
+def cut_words(cut: CutRow) -> str:
+    """Return what was left out of a transcript, and how much that has saved."""
+    messages = [wording.count(cut.messages, "message")] if cut.messages else []
+    results = [wording.count(cut.results, "result")] if cut.results else []
+    what = " and ".join([*messages, *results])
+    of = f" of {cut.window:,}" if cut.window else ""
+    saved = f"about {cut.before:,} → {cut.after:,} tokens{of}"
+    kept = f"; {wording.count(cut.facts, 'fact')} in memory" if cut.facts else ""
+    return f"left out {what}: {saved}{kept}" if what else f"left out nothing: {cut.before:,} tokens"
 
 
 def _is_reply(promise: Promise) -> bool:
@@ -234,6 +259,8 @@ def _given(promise: Promise, width: int) -> str:
         return wording.call(*tool_of(promise), width)
     if check_of(promise) is not None:
         return model_of(promise)
+    if (cut := cut_of(promise)) is not None:
+        return wording.short(f"{CAUSES.get(cut.cause, cut.cause)}; {cut.policy}", width)
     if promise.name == REVISION:
         return str(input_of(promise).get("source", ""))
     if promise.kind is Kind.CHILD and (task := task_of(promise)) is not None:
@@ -274,6 +301,8 @@ def _gave(promise: Promise, width: int) -> str:
         return wording.short(words_of(promise), width)
     if (check := check_of(promise)) is not None:
         return wording.short(wording.said_by(check), width)
+    if (cut := cut_of(promise)) is not None:
+        return wording.short(cut_words(cut), width)
     if promise.kind is Kind.CHILD and (answer := answer_of(promise)) is not None:
         words, reason = answer
         return wording.short(words if reason == "answered" else f"{reason}: {words}", width)

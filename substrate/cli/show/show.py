@@ -20,6 +20,7 @@ from substrate.agent.history.accepted import accepted_in
 from substrate.agent.history.denials import denials_in
 from substrate.agent.history.mending import Mending, read_last_mending, read_mending
 from substrate.agent.history.questions import read_questions
+from substrate.agent.history.rows import cut_of
 from substrate.agent.history.run import RunHistory, question_of, read_history
 from substrate.agent.history.undo import undos_in
 from substrate.agent.history.untaken import read_inbox
@@ -39,7 +40,7 @@ from substrate.cli.screen import open_page, put
 from substrate.cli.show.failure import explanation, unreadable_lines
 from substrate.cli.show.mending import mending_line, mending_lines, of_mending
 from substrate.cli.show.outcome import run_document, summary, text_of
-from substrate.cli.show.row import STATE_STYLES, WORDS, Reading
+from substrate.cli.show.row import STATE_STYLES, WORDS, Reading, cut_words
 from substrate.cli.show.runs import STYLES
 from substrate.cli.show.state import State, state_lines
 from substrate.cli.show.tree import GUIDE, Node
@@ -227,7 +228,19 @@ def _show_promise(invocation: Invocation, promise: Promise, mending: Mending | N
         trace = (failure.traceback or "").rstrip()
         put(page, "", Text("error", "dim"), f"{failure.type}: {failure.message}")
         put(page, *([Text(wording.visible(trace), "dim")] if trace else []))
-    put(page, *mending_lines(mending))
+    put(page, *mending_lines(mending), *_cut_lines(promise, invocation))
+
+
+def _cut_lines(promise: Promise, invocation: Invocation) -> Iterator[Text]:
+    """Yield what was left out of the transcript here, and how each of it is read."""
+    if (cut := cut_of(promise)) is None:
+        return
+    yield Text("")
+    yield Text(wording.visible(cut_words(cut)))
+    if cut.keys:
+        each = invocation.command("show", promise.run_id, "--key", cut.keys[0])
+        yield Text(wording.visible(f"left out: {', '.join(cut.keys)}"), "dim")
+        yield Text(wording.visible(f"each stands in its row: {each}"), "dim")
 
 
 def _pretty(value: Any) -> str:

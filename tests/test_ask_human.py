@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field, StringConstraints, field_validator
+from pydantic import BaseModel, Field, SecretStr, StringConstraints, field_validator
 
 from substrate import Context, RunStatus, connect, durable
 from substrate.agent import answer, approve, ask_human, ask_person
@@ -309,6 +309,13 @@ def test_what_the_model_is_told() -> None:
     assert "Which region?" in fixed.spec.description
     assert list(ask_human().spec.parameters["properties"]) == ["question", "choices"]
     assert list(ask_human(type=int).spec.parameters["properties"]) == ["question"]
+
+
+@pytest.mark.parametrize("type_", [SecretStr, list[SecretStr] | None])
+def test_no_secret_is_an_answer(type_: Any) -> None:
+    """What a person answers is recorded, so a secret is not asked for."""
+    with pytest.raises(Misuse, match="has a secret in it"):
+        ask_human("Which password?", type=type_)
 
 
 @pytest.mark.parametrize("how", ["if", "assigned", "alone"])

@@ -3,9 +3,18 @@
 import json
 from dataclasses import dataclass, replace
 from datetime import date
+from uuid import UUID, uuid4
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import (
+    BaseModel,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from substrate import connect
 from substrate.agent.answer_type import TypedAnswer, typed_answer_of
@@ -237,3 +246,97 @@ def test_recorded():
     reply = replace(say("So."), invalid=Invalid("no", is_last=True))
 
     assert Reply.from_json(reply.to_json()) == reply
+
+
+class Renamed(BaseModel):
+    """A field that is written by another name than it is read by."""
+
+    n: int = Field(default=1, validation_alias="nn", serialization_alias="out")
+
+
+class Doubled(BaseModel):
+    """A field that its validator changes."""
+
+    x: int
+
+    @field_validator("x")
+    @classmethod
+    def double(cls, x: int) -> int:
+        """Return twice as much."""
+        return x * 2
+
+
+class Shown(BaseModel):
+    """A field that is written as another type than it is read as."""
+
+    x: int
+
+    @field_serializer("x")
+    def shown(self, x: int) -> str:
+        """Return it in words."""
+        return f"<{x}>"
+
+
+class Hidden(BaseModel):
+    """A field that is not written."""
+
+    x: int = Field(default=3, exclude=True)
+
+
+class Counted(BaseModel):
+    """What counts how often it was made."""
+
+    x: int
+
+    @model_validator(mode="after")
+    def count(self) -> "Counted":
+        """Count."""
+        self.x += 1
+        return self
+
+
+class Known(BaseModel):
+    """A field that nobody else would make up again."""
+
+    id: UUID = Field(default_factory=uuid4)
+
+
+@pytest.mark.parametrize(
+    ("type_", "given"),
+    [
+        (Renamed, {"nn": 5}),
+        (Doubled, {"x": 2}),
+        (Shown, {"x": 2}),
+        (Hidden, {"x": 9}),
+        (Counted, {"x": 2}),
+        (Shelf, {"books": [{"title": "Owls", "pages": 7}]}),
+    ],
+)
+async def test_read_gives_what_was_checked(sqlite_url, type_, given):
+    """What `answer.read` gives is what the type made of the model's answer, whatever it does."""
+    agent = make_agent(Model("scripted:typed", script=[json.dumps(given)]), answer=type_)
+
+    async with connect(sqlite_url) as client:
+        answer = await answer_of(client, agent)
+
+    assert answer.reason == "answered"
+    assert answer.read(type_) == TypeAdapter(type_).validate_python(given)
+
+
+def test_what_a_type_makes_up_is_kept():
+    """What was not in the answer, and is another thing each time, is read as it was checked."""
+    value = typed_answer_of(Known).value("{}")
+
+    assert Known.model_validate(value).id == UUID(value["id"])
+
+
+class Login(BaseModel):
+    """What has a secret in it."""
+
+    password: SecretStr
+
+
+def test_no_secret_is_an_answer():
+    """A type with a secret in it is refused before any model is asked."""
+    with pytest.raises(Misuse, match="has a secret in it"):
+        typed_answer_of(Login)

@@ -5,7 +5,7 @@
 >>> typed_answer_of(Report).schema["required"]
 ['title']
 
-Invariants: pure; a value that is kept is JSON that the type takes again.
+Invariants: pure; a value that is kept is JSON of which the type makes again what was checked.
 """
 
 import json
@@ -17,10 +17,11 @@ from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-from substrate.agent.tool_schema import field_errors
+from substrate.agent.tool_schema import field_errors, is_of_secrets
 from substrate.engine.function.annotation import gist_of
 from substrate.models.messages import Json, Reply, StopReason
 from substrate.models.providers.answer_schema import read_answer
+from substrate.values.difference import Allow, difference
 from substrate.values.errors import Misuse
 
 CORRECTIONS = 2
@@ -54,6 +55,11 @@ class TypedAnswer:
                 f"answer={self.type!r} is no object with named fields, which is what providers "
                 "take; put it into one: class Answer(BaseModel): …"
             )
+        if is_of_secrets(self.schema):
+            raise Misuse(
+                f"answer={self.type!r} has a secret in it, and what a model gives is recorded and "
+                "sent back to it; write str, or leave the field out"
+            )
 
     @cached_property
     def schema(self) -> Mapping[str, Json]:
@@ -74,12 +80,25 @@ class TypedAnswer:
         return reply
 
     def value(self, text: str) -> Json:
-        """Return an answer as JSON that the type takes again. Raises `ValueError` for no answer."""
-        checked = self._read(text)
-        return self._adapter.dump_python(checked, mode="json", by_alias=True, round_trip=True)
+        """Return an answer as JSON of its type. Raises `ValueError` for no answer.
+
+        With what the type has made of it, such as defaults; as the model gave it, where a type does
+        not take its own form again: one with a serializer, or a validator that changes a value.
+        """
+        given = read_answer(text)
+        checked = self._made(given)
+        try:
+            whole = self._adapter.dump_python(checked, mode="json", by_alias=True, round_trip=True)
+            is_kept = difference(checked, self._made(whole), allow=Allow.WHOLE) is None
+        except Exception:  # noqa: BLE001 - pydantic raises several kinds, a type's own code any
+            is_kept = False
+        return whole if is_kept else given
 
     def _read(self, text: str) -> Any:
-        return self._adapter.validate_json(json.dumps(read_answer(text)))
+        return self._made(read_answer(text))
+
+    def _made(self, value: Json) -> Any:
+        return self._adapter.validate_json(json.dumps(value))
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:

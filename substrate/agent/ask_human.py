@@ -19,7 +19,7 @@ from substrate.agent.notify import current_notify, tell
 from substrate.agent.policy import Policy
 from substrate.agent.shown import digest_of, shortened
 from substrate.agent.tool import Tool, tool
-from substrate.agent.tool_schema import InvalidArguments
+from substrate.agent.tool_schema import InvalidArguments, is_of_secrets
 from substrate.engine.context.context import Context
 from substrate.engine.context.gate import GateRequest
 from substrate.engine.context.operation_types import Operation
@@ -217,6 +217,11 @@ def _answer_type(choices: Sequence[str], type_: Any) -> tuple[Annotation, dict[s
     if not choices:
         kind = annotation_of(type_, QUESTION)
         _check_members(kind, type_)
+        if is_of_secrets(kind.schema):
+            raise Misuse(
+                f"type={type_!r} has a secret in it, and what a person answers is recorded; have "
+                'it where the tool is called, and take it by name: Secret("NAME")'
+            )
         return kind, dict(kind.schema or {})
     if type_ is not str:
         raise Misuse("an answer is one of choices= or of a type=, not both")

@@ -101,12 +101,17 @@ def arguments_of(name: str, function: Callable[..., Any]) -> type[BaseModel]:
             f"tool {name!r}{in_place(function)}: what yields is read once, and its arguments are "
             "shown to people and recorded, too; write list[…], or Sequence[…]"
         )
-    if '"writeOnly"' in encode(schema):
+    if is_of_secrets(schema):
         raise Misuse(
             f"tool {name!r}: a model would give a secret among its arguments, and what it gives is "
             f"recorded and sent back to it; {_NAME_IT}"
         )
     return arguments
+
+
+def is_of_secrets(schema: Mapping[str, Any]) -> bool:
+    """Whether something of such a type holds a secret, which is in no journal."""
+    return '"writeOnly"' in encode(schema)
 
 
 def _check_parameter(

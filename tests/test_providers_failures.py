@@ -292,6 +292,9 @@ CASES: Mapping[str, Mapping[str, tuple[Answer, str]]] = {
         )
         for provider in SETUPS
     },
+    "another status than 200, and nothing": {
+        provider: (Answer(b"", 204, {}), "TransportFailed") for provider in SETUPS
+    },
     "a bad key": {
         "google": (
             refusal(400, gemini(400, "INVALID_ARGUMENT", "API key not valid.")),

@@ -302,7 +302,7 @@ class Known(BaseModel):
 
 
 @pytest.mark.parametrize(
-    ("type_", "given"),
+    "type_, given",
     [
         (Renamed, {"nn": 5}),
         (Doubled, {"x": 2}),

@@ -75,6 +75,8 @@ def rejected(
     """
     if status is not None and 300 <= status < 400:
         return _redirected(model, status, headers or {})
+    if status is not None and 200 <= status < 300:  # Google's SDK takes only 200 for an answer
+        return transport_failed(model, f"answered {status}, without an answer")
     words, message = _said(body)
     status = status or _status_in(body)  # an error inside a stream may name one
     wait = retry_after(headers or {}, body, datetime.now(UTC))

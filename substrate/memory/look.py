@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from substrate.memory.moments import number_of
 from substrate.memory.recall import shown
 from substrate.memory.shown import facts_json, links_json, notes_json
 from substrate.store.memory import Memories
@@ -44,9 +45,9 @@ class Known:
 async def known(memory: Memories, space: Space, bounds: Bounds, now: int) -> Known:
     """Return what a namespace holds: of facts and links what is true now, or was then."""
     counter = await memory.counter(space)
-    n = counter.last_n if bounds.n is None else bounds.n
-    look = Look(space, "", {}, as_of=n, known_at=bounds.known_at, limit=_ALL)
-    at = now if bounds.known_at is None else bounds.known_at
+    n = await number_of(memory, counter, bounds.n, bounds.known_at)
+    look = Look(space, "", {}, as_of=n, limit=_ALL)
+    at = max(now, counter.last_at) if bounds.known_at is None else bounds.known_at
 
     async def found(table: str, at: int | None = None) -> Any:
         return await memory.rows(replace(look, table=table, at=at))

@@ -5,8 +5,9 @@ turn, and writes what has changed, with their promises, in one commit. What a wr
 the store's affair: see `substrate.memory`.
 
 - Each write sees what those before it in the batch have done.
-- Each row that comes or goes has a number of its namespace. Those of one write follow each other,
-  and it is committed whole, so no reader sees a number in its middle.
+- Each row that comes has a number of its namespace, and those of one write follow each other. What
+  it closes is gone from the first of them on; a write that only closes takes one for that. It is
+  committed whole, so a reader is told its last number, and never one in its middle.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,6 +55,10 @@ class Ledger:
         self._gone: set[tuple[Space, str, int]] = set()
         self._postings: dict[tuple[Space, str, int], Posting] = {}
         self._ended: list[Posting] = []
+        #: The first number of each write, by who writes.
+        self._first: dict[tuple[Space, str], int] = {}
+        #: Of these, those that no row has yet: they were taken to close.
+        self._free: set[tuple[Space, str]] = set()
         for row in rows:
             self._enter(row)
 
@@ -73,10 +78,9 @@ class Ledger:
 
     def stamp(self, space: Space, now: int, source: str, trust: Trust) -> Stamp:
         """Take the next number; return the stamp of a row that says something new."""
-        counter = self._counters[space]
-        n, now = counter.last_n + 1, max(now, counter.last_at)
-        self._counters[space] = replace(counter, last_n=n, last_at=now)
-        return Stamp(space, n, n, now, source, source, trust)
+        n, at = self._take(space, now, source)
+        self._free.discard((space, source))
+        return Stamp(space, n, n, at, source, source, trust)
 
     def add(self, row: Row) -> None:
         """Write a row."""
@@ -84,16 +88,19 @@ class Ledger:
         self._enter(row)
 
     def close(self, row: Row, now: int, by: str) -> int:
-        """Let a row stand no more, from the next number on, which is returned."""
+        """Let a row stand no more, from the first number of this write on, which is returned."""
         stamp, table = row.stamp, row.table
-        taken = self.stamp(stamp.space, now, by, stamp.trust)
-        gone = replace(stamp, gone_n=taken.n, gone_at=taken.recorded_at, gone_by=by)
+        if (stamp.space, by) not in self._first:
+            self._take(stamp.space, now, by)
+            self._free.add((stamp.space, by))
+        gone_n, gone_at = self._first[stamp.space, by], self.now(stamp.space, now)
+        gone = replace(stamp, gone_n=gone_n, gone_at=gone_at, gone_by=by)
         place = (stamp.space, table, stamp.n)
         self._known[place] = replace(row, stamp=gone)
         self._standing[stamp.space, table, row.key].remove(row)
         if place not in self._new:
             self._gone.add(place)
-        return taken.n
+        return gone_n
 
     def count(self, space: Space, docs: int, words: int) -> None:
         """Count texts, and their words, that come into the index or leave it."""
@@ -149,6 +156,14 @@ class Ledger:
             was = found.get(place) or TermCount(*place, 0, 0)
             found[place] = replace(was, docs=was.docs + docs, bands=was.bands | bands)
         return [found[place] for place in sorted(found)]
+
+    def _take(self, space: Space, now: int, by: str) -> tuple[int, int]:
+        """Return the number of a write's next row, and the moment of it."""
+        counter = self._counters[space]
+        n = counter.last_n if (space, by) in self._free else counter.last_n + 1
+        self._counters[space] = replace(counter, last_n=n, last_at=max(now, counter.last_at))
+        self._first.setdefault((space, by), n)
+        return n, self._counters[space].last_at
 
     def _enter(self, row: Row) -> None:
         stamp = row.stamp

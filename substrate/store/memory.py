@@ -102,6 +102,10 @@ class Memories:
         """Return how far a namespace has come; 0 where nothing was ever written."""
         return await self._db.read(self._sql.read_counter, space) or Counter(space)
 
+    async def number_at(self, space: Space, known_at: int) -> int:
+        """Return the last number that a namespace had taken by a moment, in ms; 0: none."""
+        return await self._db.scan(self._sql.read_number_at, space, known_at)
+
     async def counters(
         self, prefix: str = "", limit: int = 1000, tenant: str = ""
     ) -> Sequence[Counter]:

@@ -146,8 +146,6 @@ class Look:
     among: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     #: As of which number; None: whatever has been written, gone or not.
     as_of: int | None = None
-    #: As it was known at this moment, in ms.
-    known_at: int | None = None
     #: When it has to be true, in ms; None: whenever. Of facts and links.
     at: int | None = None
     limit: int = 1000

@@ -56,9 +56,7 @@ def search(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="In words.")],
     *,
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, max=100, help="At most so many.")] = 8,
-    as_of: Annotated[
-        str | None, typer.Option(metavar="N", help="As it was known at this number.")
-    ] = None,
+    as_of: _AsOf = None,
 ) -> int:
     """Find what a namespace has about a question, with the words that it is found by.
 

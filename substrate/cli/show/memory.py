@@ -16,6 +16,7 @@ from substrate.cli.moments import Moment
 from substrate.cli.screen import open_page, open_screen, put
 from substrate.engine.client import Client
 from substrate.memory.look import Bounds, Provenance, known, markdown, provenance_of, why
+from substrate.memory.moments import number_of
 from substrate.memory.recall import KINDS, Recall, find
 from substrate.store.memory_rows import Look
 from substrate.values.codec import decode
@@ -69,12 +70,10 @@ async def search(
     space = _space(namespace)
     async with opened(invocation) as client:
         memory, now = client.store.memory, client.store.clock.now_ms()
-        bounds = _bounds(as_of, now)
-        if bounds.known_at is not None:
-            raise UsageError(f"--as-of {as_of!r:.100}: a search takes a number of the namespace")
-        counter = await memory.counter(space)
-        n = counter.last_n if bounds.n is None else bounds.n
-        hits = await find(memory, Recall(space, question, k, tuple(KINDS), now), counter, n)
+        counter, bounds = await memory.counter(space), _bounds(as_of, now)
+        n = await number_of(memory, counter, bounds.n, bounds.known_at)
+        at = max(now, counter.last_at) if bounds.known_at is None else bounds.known_at
+        hits = await find(memory, Recall(space, question, k, tuple(KINDS), at), counter, n)
     if invocation.is_json:
         print_document({"namespace": namespace, "n": n, "hits": hits})
         return 0

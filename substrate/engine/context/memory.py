@@ -376,7 +376,7 @@ class Memory:
         *,
         kinds: Sequence[Literal["note", "fact", "said"]] = ("note", "fact", "said"),
         at: datetime | Literal["any"] | None = None,
-        as_of: int | None = None,
+        as_of: Known | None = None,
     ) -> Operation[list[Hit]]:
         """Return what the namespace has about a question, the best first, by full text.
 
@@ -388,7 +388,7 @@ class Memory:
             k: How many hits at most, up to 100.
             kinds: Of which kinds.
             at: Facts that are true at this moment; now, if not told otherwise. ``any``: whenever.
-            as_of: As it was known at this number of the namespace.
+            as_of: As it was known then: a number of the namespace, or a moment.
 
         Example:
             >>> @durable
@@ -418,7 +418,7 @@ class Memory:
         rel: str | None = None,
         direction: Direction = "both",
         at: datetime | Literal["any"] | None = None,
-        as_of: int | None = None,
+        as_of: Known | None = None,
     ) -> Operation[list[Reached]]:
         """Return what links lead to from a thing, the nearest first, 500 things at most.
 
@@ -428,7 +428,7 @@ class Memory:
             rel: Over links of this kind only.
             direction: ``out`` from a to b, ``in`` from b to a, or ``both``.
             at: Links that are true at this moment; now, if not told otherwise. ``any``: whenever.
-            as_of: As it was known at this number of the namespace.
+            as_of: As it was known then: a number of the namespace, or a moment.
         """
         ask = {"start": asks.check_name(start, "start"), **_way(depth, rel, direction, at)}
         return self._walk("walk", {**ask, **_known(as_of)})
@@ -442,7 +442,7 @@ class Memory:
         rel: str | None = None,
         direction: Direction = "both",
         at: datetime | Literal["any"] | None = None,
-        as_of: int | None = None,
+        as_of: Known | None = None,
     ) -> Operation[list[Reached]]:
         """Return a shortest way over links from one thing to another; an empty list: there is none.
 
@@ -453,7 +453,7 @@ class Memory:
             rel: Over links of this kind only.
             direction: ``out`` from a to b, ``in`` from b to a, or ``both``.
             at: Links that are true at this moment; now, if not told otherwise. ``any``: whenever.
-            as_of: As it was known at this number of the namespace.
+            as_of: As it was known then: a number of the namespace, or a moment.
         """
         ends = {"start": asks.check_name(start, "start"), "to": asks.check_name(to, "to")}
         return self._walk("path", {**ends, **_way(depth, rel, direction, at), **_known(as_of)})
@@ -488,7 +488,7 @@ class Memory:
         read: Callable[[Any], T],
     ) -> Operation[T]:
         async def find(memory: Memories, when: When) -> Any:
-            bounded = replace(look, as_of=when.n, known_at=when.known_at, at=when.at)
+            bounded = replace(look, as_of=when.n, at=when.at)
             return as_json(await memory.rows(bounded))
 
         return self._find(name, ask, find, read)

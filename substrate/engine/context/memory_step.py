@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from substrate.engine.failure import Raised, encode_failure, error_of, failure_of
 from substrate.engine.run.execution import Execution
 from substrate.engine.step.undo import Undo
+from substrate.memory.moments import number_of
 from substrate.memory.outcome import Refusal, Request
 from substrate.memory.writes import decided, wanted_by
 from substrate.store.ledger import Ledger, MemoryWrite
@@ -35,8 +36,6 @@ class When:
     counter: Counter
     #: As of which number.
     n: int
-    #: As it was known at this moment, in ms.
-    known_at: int | None
     #: When it has to be true, in ms.
     at: int | None
 
@@ -113,12 +112,8 @@ async def look_up(
     try:
         counter = await retry(lambda: memory.counter(space))
         # As of the number that is recorded: what is written meanwhile is not of this read.
-        when = When(
-            counter,
-            ask.get("as_of", counter.last_n),
-            ask.get("known_at"),
-            _true_at(ask, execution.now_ms),
-        )
+        n = await retry(lambda: number_of(memory, counter, ask.get("as_of"), ask.get("known_at")))
+        when = When(counter, n, _true_at(ask, max(execution.now_ms, counter.last_at)))
         found = await retry(lambda: find(memory, when))
     except CheckpointRefused as error:  # a row that somebody else has written
         execution.lifecycle.drain_and_raise(Paused(failure_of(error)))

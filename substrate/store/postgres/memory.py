@@ -21,6 +21,7 @@ from substrate.store.memory_rows import (
     LINKS,
     NOTES,
     SPACE_COLUMNS,
+    TABLES,
     Look,
     Table,
     answers_to,
@@ -218,6 +219,34 @@ async def read_counter(db: Cursor, space: Space) -> Counter | None:
     return counter_of(row) if row else None
 
 
+def _number_at(table: Table) -> str:
+    return f"""
+SELECT n
+  FROM (SELECT n
+          FROM {table.name}
+         WHERE {_IN_SPACE} AND recorded_at <= %(known_at)s
+         ORDER BY n DESC
+         LIMIT 1) AS written
+ UNION ALL
+SELECT max(gone_n)
+  FROM {table.name}
+ WHERE {_IN_SPACE} AND gone_at <= %(known_at)s
+"""
+
+
+# From the newest back: a moment that is not long ago is soon found.
+_NUMBER_AT = f"""
+SELECT coalesce(max(n), 0)
+  FROM ({" UNION ALL ".join(map(_number_at, TABLES))}) AS taken
+"""
+
+
+async def read_number_at(db: Cursor, space: Space, known_at: int) -> int:
+    """Return the last number that a namespace had taken by a moment; 0: none."""
+    cursor = await db.execute(_NUMBER_AT, space_of(space) | {"known_at": known_at})
+    return int((await cursor.fetchall())[0][0])
+
+
 _SELECT_NAMESPACES = f"""
 SELECT tenant, ns, branch, {", ".join(COUNTER_FIELDS)}
   FROM namespaces
@@ -237,7 +266,6 @@ async def read_counters(
 
 
 _KNOWN = "n <= %(as_of)s AND (gone_n IS NULL OR gone_n > %(as_of)s)"
-_KNOWN_AT = "recorded_at <= %(known_at)s AND (gone_at IS NULL OR gone_at > %(known_at)s)"
 _TRUE = "valid_from <= %(at)s AND (valid_to IS NULL OR valid_to > %(at)s)"
 
 
@@ -252,8 +280,6 @@ async def read_rows(db: Cursor, look: Look) -> Sequence[Row]:
         given[f"among_{name}"] = list(values)
     if look.as_of is not None:
         conditions.append(_KNOWN)
-    if look.known_at is not None:
-        conditions.append(_KNOWN_AT)
     if look.at is not None:
         conditions.append(_TRUE)
     # By itself first: in the order of an index by numbers it would look through them all.
@@ -268,7 +294,7 @@ SELECT *
  ORDER BY n
  LIMIT %(limit)s
 """
-    asked = given | {"as_of": look.as_of, "known_at": look.known_at, "at": look.at}
+    asked = given | {"as_of": look.as_of, "at": look.at}
     asked["limit"] = look.limit
     found = await (await db.execute(statement, asked)).fetchall()
     return [row_of(table, row) for row in found]

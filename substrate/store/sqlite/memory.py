@@ -146,6 +146,34 @@ def _counter(db: apsw.Connection, space: Space) -> Counter | None:
     return counter_of(row) if row else None
 
 
+def _number_at(table: Table) -> str:
+    return f"""
+SELECT n
+  FROM (SELECT n
+          FROM {table.name}
+         WHERE {_IN_SPACE} AND recorded_at <= :known_at
+         ORDER BY n DESC
+         LIMIT 1) AS written
+ UNION ALL
+SELECT max(gone_n)
+  FROM {table.name}
+ WHERE {_IN_SPACE} AND gone_at <= :known_at
+"""
+
+
+# From the newest back: a moment that is not long ago is soon found.
+_NUMBER_AT = f"""
+SELECT coalesce(max(n), 0)
+  FROM ({" UNION ALL ".join(map(_number_at, TABLES))}) AS taken
+"""
+
+
+def read_number_at(db: apsw.Connection, space: Space, known_at: int) -> int:
+    """Return the last number that a namespace had taken by a moment; 0: none."""
+    found = db.execute(_NUMBER_AT, space_of(space) | {"known_at": known_at}).fetchall()
+    return int(found[0][0])  # type: ignore[arg-type]
+
+
 _SELECT_NAMESPACES = f"""
 SELECT tenant, ns, branch, {", ".join(COUNTER_FIELDS)}
   FROM namespaces
@@ -165,7 +193,6 @@ def read_counters(
 
 # +n: what is asked for narrows more than the number does, which an index has in its order.
 _KNOWN = "+n <= :as_of AND (gone_n IS NULL OR gone_n > :as_of)"
-_KNOWN_AT = "recorded_at <= :known_at AND (gone_at IS NULL OR gone_at > :known_at)"
 _TRUE = "valid_from <= :at AND (valid_to IS NULL OR valid_to > :at)"
 
 
@@ -179,8 +206,6 @@ def read_rows(db: apsw.Connection, look: Look) -> Sequence[Row]:
         given[f"among_{name}"] = orjson.dumps(list(values)).decode()
     if look.as_of is not None:
         conditions.append(_KNOWN)
-    if look.known_at is not None:
-        conditions.append(_KNOWN_AT)
     if look.at is not None:
         conditions.append(_TRUE)
     statement = f"""
@@ -190,6 +215,6 @@ SELECT {table.read}
  ORDER BY +n
  LIMIT :limit
 """
-    asked = given | {"as_of": look.as_of, "known_at": look.known_at, "at": look.at}
+    asked = given | {"as_of": look.as_of, "at": look.at}
     asked["limit"] = look.limit
     return [row_of(table, row) for row in db.execute(statement, asked)]

@@ -1,0 +1,44 @@
+"""As of what a read is made: a number of its namespace, which is the clock of it.
+
+- A moment is the last number that was taken by then. So a read as of a moment and one as of that
+  number find the same, and what is recorded of both is the number.
+- A number in the middle of a write is that of its end: a write is known whole, or not at all.
+"""
+
+from substrate.store.memory import Memories
+from substrate.store.memory_rows import TABLES, Look
+from substrate.values.memory import Counter, Space
+
+_AT_ONCE = 16  # numbers that are looked at together; few writes have as many
+
+
+async def number_of(
+    memory: Memories, counter: Counter, n: int | None = None, known_at: int | None = None
+) -> int:
+    """Return as of which number that is; none given, or one to come: as of the last."""
+    if known_at is not None:
+        is_past = known_at < counter.last_at
+        return await memory.number_at(counter.space, known_at) if is_past else counter.last_n
+    if n is None or n >= counter.last_n:
+        return counter.last_n
+    return await _whole(memory, counter.space, n)
+
+
+async def _whole(memory: Memories, space: Space, n: int) -> int:
+    """Return the last number of the write that a number is of."""
+    for table in TABLES:
+        for row in await memory.rows(Look(space, table.name, {"n": n})):
+            return await _end(memory, space, table.name, n, row.stamp.writer)
+    return n  # it was taken to close, and its write has no other one
+
+
+async def _end(memory: Memories, space: Space, table: str, n: int, writer: str) -> int:
+    while True:
+        look = Look(space, table, {}, {"n": range(n + 1, n + 1 + _AT_ONCE)})
+        rows = await memory.rows(look)
+        for row in rows:
+            if (row.stamp.n, row.stamp.writer) != (n + 1, writer):
+                return n
+            n += 1
+        if len(rows) < _AT_ONCE:
+            return n

@@ -92,3 +92,49 @@ def index(ledger: Ledger) -> Any:
     (counter,) = ledger.counters
     standing = {p.term: 1 for p in ledger.posted if p.gone_n is None}
     return sorted(standing), counter.docs, counter.words
+
+
+spans = st.tuples(st.integers(0, DAYS - 1), st.integers(1, DAYS)).map(
+    lambda days: (days[0], days[0] + days[1])
+)
+said_until = st.tuples(st.sampled_from("abc"), spans).map(lambda said: (said[0], *said[1]))
+doubtful = spans.map(lambda span: ("a", *span))
+taken_back = st.sampled_from(["all", "b", "c"])
+
+
+def do(ledger: Ledger, n: int, said: Any, run: str) -> Changed:
+    """Say something as a run, or say no more what is said."""
+    if isinstance(said, tuple):
+        return say(ledger, n, (*said[:3], run))
+    about = {"subject": "Anna", "predicate": "lives_in"}
+    ask = about if said == "all" else about | {"object": said}
+    outcome = decided(ledger, SPACE, "retract", ask, Request(f"run-{run}#retract.{n}", 1000 + n))
+    assert isinstance(outcome, Changed)
+    return outcome
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.lists(said_until, max_size=3),
+    st.lists(doubtful, min_size=1, max_size=2),
+    st.lists(st.one_of(said_until, taken_back), max_size=4),
+)
+def test_undone_while_others_go_on(before: Any, doubted: Any, since: Any) -> None:
+    """Undone after others have said more, each day has what it would have without the run.
+
+    Whoever has said no more what somebody says has said so for good.
+    """
+    with_it, without_it = (Ledger([Counter(SPACE)], []) for _ in range(2))
+    for n, said in enumerate(before):
+        for ledger in (with_it, without_it):
+            do(ledger, n, said, f"before-{n}")
+    done = [do(with_it, 10 + n, said, "doubted") for n, said in enumerate(doubted)]
+    for n, said in enumerate(since):
+        changed = do(with_it, 20 + n, said, f"since-{n}")
+        if isinstance(said, tuple) or changed.closed:  # else it met nothing that it could end
+            do(without_it, 20 + n, said, f"since-{n}")
+    for n, each in reversed(list(enumerate(done))):
+        ask = dict(each.record["touched"])
+        decided(with_it, SPACE, "take_back", ask, Request(f"run-doubted#undo.{n}", 2000 + n))
+    assert values(with_it) == values(without_it)
+    assert index(with_it)[0] == index(without_it)[0]

@@ -14,7 +14,8 @@ from typing import Any
 
 from substrate.memory import text_index
 from substrate.memory.canonical import folded, object_key
-from substrate.memory.outcome import Changed, Outcome, Refusal, Request
+from substrate.memory.outcome import Changed, Outcome, Refusal, Request, is_retraction
+from substrate.memory.spans import Span, holds, joined, without
 from substrate.store.ledger import Ledger
 from substrate.values.codec import encode
 from substrate.values.ids import root_of
@@ -88,56 +89,77 @@ def close(ledger: Ledger, row: FactRow, by: Request) -> None:
 def take_back(
     ledger: Ledger, written: Sequence[FactRow], closed: Sequence[FactRow], by: Request
 ) -> bool:
-    """Undo a write: its own word stands no more; what it closed stands again, if nothing is newer.
+    """Undo a write: its own word stands no more; what it closed stands again.
 
-    `written` and `closed` are its rows as they are by now. Of another source nothing is retracted.
+    Not for times of which something else was said since, and not where its value, or whatever was
+    said since, was retracted. `written` and `closed` are its rows as they are by now. Of another
+    source nothing is retracted.
     """
+    keys = sorted({(row.stamp.space, row.key) for row in (*written, *closed)})
+    last = max([row.stamp.n for row in written] + [row.stamp.gone_n or 0 for row in closed])
+    known = [row for space, key in keys for row in ledger.known(FactRow, space, key)]
     ours = {row.stamp.writer for row in written if row.stamp.source == row.stamp.writer}
-    own = [row for row in _standing(ledger, [*written, *closed]) if row.stamp.source in ours]
+    own = [row for row in known if row.stamp.gone_n is None and row.stamp.source in ours]
     # First ours goes, then it is asked what stands: our own word must not count as a newer one.
     for row in own:
         close(ledger, row, by)
-    last = max([row.stamp.n for row in written] + [row.stamp.gone_n or 0 for row in closed])
-    left = _standing(ledger, [*written, *closed])
-    again = [old for old in closed if not _is_overtaken(old, left, last)]
-    # What our write had left of a row would say twice what the row says once it stands again.
-    for row in left:
-        if any(_is_of(old, row) for old in again):
-            close(ledger, row, by)
-    for old in again:
-        _again(ledger, old, by)
-    return bool(own or again)
+    since = [row for space, key in keys for row in ledger.known(FactRow, space, key)]
+    ended = [row for row in since if (row.stamp.gone_n or 0) > last and _is_ended(row, since)]
+    newer = [row for row in since if row.stamp.gone_n is None and _said_in(ledger, row) > last]
+    newer += [row for row in ended if row.stamp.source in ours or _said_in(ledger, row) > last]
+    again = False
+    for old in closed:
+        if all(row.object_key != old.object_key for row in ended):
+            others = [_span(row) for row in newer if row.object_key != old.object_key]
+            # Our write had left the other times of it standing.
+            kept = [_span(row) for row in written if row.stamp.prior == old.stamp.n]
+            again |= _again(ledger, old, without([_span(old)], kept + others), by)
+    return bool(own) or again
 
 
-def _is_of(old: FactRow, row: FactRow) -> bool:
-    """Whether a row is what was left of another one."""
-    is_same = (row.stamp.doc, row.stamp.source) == (old.stamp.doc, old.stamp.source)
-    return is_same and _overlap(row, old.valid_from, old.valid_to)
+def _said_in(ledger: Ledger, row: FactRow) -> int:
+    """Return in which change a row was said: what was cut since is no newer for that."""
+    prior = row.stamp.prior
+    while prior is not None:
+        before = ledger.row(FactRow, row.stamp.space, prior)
+        if before is None:  # it was gone before any change that counts here
+            return prior
+        row, prior = before, before.stamp.prior
+    return row.stamp.n
 
 
-def _is_overtaken(old: FactRow, standing: Sequence[FactRow], last: int) -> bool:
-    """Whether something else was said since of the times for which a row would stand again."""
-    return any(
-        row.stamp.n > last
-        and row.object_key != old.object_key
-        and _overlap(row, old.valid_from, old.valid_to)
-        for row in standing
-    )
+def _is_ended(row: FactRow, since: Sequence[FactRow]) -> bool:
+    """Whether somebody has retracted a row, and that was not undone."""
+    said = (row.stamp.n, row.stamp.source)
+    is_back = any((each.stamp.prior, each.stamp.source) == said for each in since)
+    return is_retraction(row.stamp) and not is_back
 
 
-def _standing(ledger: Ledger, rows: Sequence[FactRow]) -> list[FactRow]:
-    """Return what stands of what these rows speak of."""
-    keys = {(row.stamp.space, row.key) for row in rows}
-    return [row for space, key in sorted(keys) for row in ledger.standing(FactRow, space, key)]
-
-
-def _again(ledger: Ledger, old: FactRow, by: Request) -> None:
-    """Let what an earlier row says stand again, as its source's word."""
+def _again(ledger: Ledger, old: FactRow, spans: Sequence[Span], by: Request) -> bool:
+    """Let what an earlier row says stand again for these times, as its source's word."""
     standing = ledger.standing(FactRow, old.stamp.space, old.key)
-    is_known = any(row.stamp.doc == old.stamp.doc for row in standing)
-    row = _copy(ledger, old, old.valid_from, old.valid_to, by)
-    if not is_known:
-        text_index.enter(ledger, row)
+    same = [row for row in standing if row.object_key == old.object_key]
+    # What is left of it meets what comes back: together they are one row.
+    rest = [row for row in same if row.stamp.source == old.stamp.source]
+    whole = joined([*spans, *map(_span, rest)])
+    back = [span for span in whole if any(holds(span, each) for each in spans)]
+    back = [span for span in back if not any(holds(_span(row), span) for row in rest)]
+    if not back:
+        return False
+    for row in rest:
+        if any(holds(span, _span(row)) for span in back):
+            close(ledger, row, by)
+    for span in back:
+        standing = ledger.standing(FactRow, old.stamp.space, old.key)
+        there = [row for row in standing if row.object_key == old.object_key]
+        row = _copy(ledger, old, span, by, there[0].stamp.doc if there else None)
+        if not there:
+            text_index.enter(ledger, row)
+    return True
+
+
+def _span(row: FactRow) -> Span:
+    return row.valid_from, row.valid_to
 
 
 def _times(ask: Mapping[str, Any], others: Sequence[FactRow], now: int) -> tuple[int, int | None]:
@@ -172,19 +194,20 @@ def _cut(ledger: Ledger, row: FactRow, begin: int, end: int | None, by: Request)
     gone_n = ledger.close(row, by.now, by.source)
     left = []
     if row.valid_from < begin:
-        left.append(_copy(ledger, row, row.valid_from, begin, by).stamp.n)
+        left.append(_copy(ledger, row, (row.valid_from, begin), by).stamp.n)
     if end is not None and (row.valid_to is None or row.valid_to > end):
-        left.append(_copy(ledger, row, end, row.valid_to, by).stamp.n)
+        left.append(_copy(ledger, row, (end, row.valid_to), by).stamp.n)
     standing = ledger.standing(FactRow, row.stamp.space, row.key)
     if all(each.stamp.doc != row.stamp.doc for each in standing):
         text_index.leave(ledger, row, gone_n)
     return left
 
 
-def _copy(ledger: Ledger, row: FactRow, begin: int, end: int | None, by: Request) -> FactRow:
+def _copy(ledger: Ledger, row: FactRow, span: Span, by: Request, doc: int | None = None) -> FactRow:
     stamp = ledger.stamp(row.stamp.space, by.now, by.source, row.stamp.trust)
-    stamp = replace(stamp, doc=row.stamp.doc, source=row.stamp.source, prior=row.stamp.n)
-    copy = replace(row, stamp=stamp, valid_from=begin, valid_to=end)
+    doc = row.stamp.doc if doc is None else doc
+    stamp = replace(stamp, doc=doc, source=row.stamp.source, prior=row.stamp.n)
+    copy = replace(row, stamp=stamp, valid_from=span[0], valid_to=span[1])
     ledger.add(copy)
     return copy
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from substrate.memory.canonical import folded
-from substrate.memory.outcome import Changed, Outcome, Refusal, Request
+from substrate.memory.outcome import Changed, Outcome, Refusal, Request, is_retraction
 from substrate.store.ledger import Ledger
 from substrate.values.ids import root_of
 from substrate.values.memory import LinkRow, Space, Trust, memory_id
@@ -63,7 +63,11 @@ def unlink(ledger: Ledger, space: Space, ask: Mapping[str, Any], by: Request) ->
 def take_back(
     ledger: Ledger, written: Sequence[LinkRow], closed: Sequence[LinkRow], by: Request
 ) -> bool:
-    """Undo a write: its own word stands no more; what it closed stands again, as its source's."""
+    """Undo a write: its own word stands no more; what it closed stands again, as its source's.
+
+    Not where somebody has taken it back since.
+    """
+    last = max([row.stamp.n for row in written] + [row.stamp.gone_n or 0 for row in closed])
     own = [
         each
         for row in written
@@ -78,6 +82,10 @@ def take_back(
         if all(
             row.stamp.source != old.stamp.source
             for row in ledger.standing(LinkRow, old.stamp.space, old.key)
+        )
+        and not any(
+            (row.stamp.gone_n or 0) > last and is_retraction(row.stamp)
+            for row in ledger.known(LinkRow, old.stamp.space, old.key)
         )
     ]
     for old in again:

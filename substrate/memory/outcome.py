@@ -5,6 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from substrate.store.ledger import Key
+from substrate.values.ids import Key as PromiseKey
+from substrate.values.ids import place_of
+from substrate.values.memory import Stamp
+
+RETRACTIONS = ("retract", "unlink")
+"""The writes that say no more what somebody has said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +58,9 @@ class Refusal:
 
 
 Outcome = Changed | Refusal
+
+
+def is_retraction(stamp: Stamp) -> bool:
+    """Whether a row is gone since somebody has taken back what it says, whoever said it."""
+    key = (stamp.gone_by or "").partition("#")[2]
+    return place_of(PromiseKey(key))[1][0] in RETRACTIONS

@@ -28,7 +28,8 @@ class Wanted:
     space: Space
     #: The standing rows of these keys, by table.
     keys: Mapping[str, Sequence[Key]]
-    #: Rows of these numbers, whether they stand or not, by table.
+    #: Rows of these numbers, whether they stand or not, by table; and then of the keys also what
+    #: was gone since the first of them.
     numbers: Mapping[str, Sequence[int]]
 
 
@@ -66,6 +67,12 @@ class Ledger:
         """Return the rows of a key that are not gone, oldest first."""
         found = self._standing.get((space, kind.table, key), [])
         return [row for row in found if isinstance(row, kind)]
+
+    def known(self, kind: type[T], space: Space, key: Key) -> list[T]:
+        """Return the rows of a key that stand, and those that are gone and were asked for."""
+        found = (row for place, row in self._known.items() if place[0] == space)
+        rows = [row for row in found if isinstance(row, kind) and row.key == key]
+        return sorted(rows, key=lambda row: row.stamp.n)
 
     def row(self, kind: type[T], space: Space, n: int) -> T | None:
         """Return the row of a number, whether it stands or not, if it was asked for."""

@@ -83,6 +83,17 @@ SELECT {table.read}
 """
 
 
+def _gone(table: Table) -> str:
+    keys = ", ".join(f"{name} {table.types[name]}" for name in table.key)
+    same = " AND ".join(f"{table.name}.{name} = given.{name}" for name in table.key)
+    return f"""
+SELECT {table.read}
+  FROM json_to_recordset(%(given)s::json) AS given ({_SPACE}, {keys}, since bigint)
+  JOIN {table.name}
+    ON {_SAME_SPACE.replace("known", table.name)} AND {same} AND gone_n >= since
+"""
+
+
 def _insert(table: Table) -> str:
     types = ", ".join(f"{name} {type_}" for name, type_ in table.types.items())
     return f"""
@@ -103,6 +114,7 @@ UPDATE {table.name} AS known
 
 
 _STANDING_NOTES, _STANDING_FACTS, _STANDING_LINKS = map(_standing, (NOTES, FACTS, LINKS))
+_GONE_NOTES, _GONE_FACTS, _GONE_LINKS = map(_gone, (NOTES, FACTS, LINKS))
 _NUMBERED_NOTES, _NUMBERED_FACTS, _NUMBERED_LINKS, _NUMBERED_HISTORY = map(
     _numbered, (NOTES, FACTS, LINKS, HISTORY)
 )
@@ -117,6 +129,11 @@ _STANDING: Mapping[str, str] = {
     "notes": _STANDING_NOTES,
     "facts": _STANDING_FACTS,
     "links": _STANDING_LINKS,
+}
+_GONE: Mapping[str, str] = {
+    "notes": _GONE_NOTES,
+    "facts": _GONE_FACTS,
+    "links": _GONE_LINKS,
 }
 _NUMBERED: Mapping[str, str] = {
     "notes": _NUMBERED_NOTES,
@@ -157,16 +174,20 @@ async def _ledger(db: Cursor, wanted: Sequence[Wanted]) -> Ledger:
     spaces = [space_of(space) for space in sorted({each.space for each in wanted})]
     counters = [counter_of(row) for row in await _ask(db, _LOCK_NAMESPACES, spaces)]
     keys: dict[str, list[dict[str, Any]]] = {}
+    gone: dict[str, list[dict[str, Any]]] = {}
     numbers: dict[str, list[dict[str, Any]]] = {}
     for each in wanted:
         given = space_of(each.space)
         for name, asked in each.keys.items():
             named = [given | dict(zip(BY_NAME[name].key, key, strict=True)) for key in asked]
             keys[name] = _distinct([*keys.get(name, ()), *named])
+            if some := each.numbers.get(name):
+                since = [key | {"since": min(some)} for key in named]
+                gone[name] = _distinct([*gone.get(name, ()), *since])
         for name, some in each.numbers.items():
             numbers[name] = _distinct([*numbers.get(name, ()), *(given | {"n": n} for n in some)])
     found: list[Row] = []
-    for statements, lists in ((_STANDING, keys), (_NUMBERED, numbers)):
+    for statements, lists in ((_STANDING, keys), (_GONE, gone), (_NUMBERED, numbers)):
         for name, asked_for in lists.items():
             if asked_for:
                 rows_ = await _ask(db, statements[name], asked_for)

@@ -69,6 +69,15 @@ SELECT {table.read}
 """
 
 
+def _gone(table: Table) -> str:
+    return f"""
+SELECT {table.read}
+  FROM {table.name}
+ WHERE {_IN_SPACE} AND gone_n >= :since
+   AND {" AND ".join(f"{name} = :{name}" for name in table.key)}
+"""
+
+
 def _insert(table: Table) -> str:
     return f"""
 INSERT INTO {table.name} ({", ".join(table.columns)})
@@ -85,6 +94,7 @@ UPDATE {table.name}
 
 
 _STANDING = {table.name: _standing(table) for table in TABLES}
+_GONE = {table.name: _gone(table) for table in TABLES}
 _NUMBERED = {table.name: _numbered(table) for table in TABLES}
 _INSERT = {table.name: _insert(table) for table in TABLES}
 _CLOSE = {table.name: _close(table) for table in TABLES}
@@ -120,6 +130,9 @@ def _wanted(db: apsw.Connection, wanted: Wanted) -> Iterator[Row]:
         for key in keys:
             asked = given | dict(zip(table.key, key, strict=True))
             yield from (row_of(table, row) for row in db.execute(_STANDING[name], asked))
+            if numbers := wanted.numbers.get(name):
+                asked["since"] = min(numbers)
+                yield from (row_of(table, row) for row in db.execute(_GONE[name], asked))
     for name, numbers in wanted.numbers.items():
         for n in numbers:
             found = db.execute(_NUMBERED[name], given | {"n": n})

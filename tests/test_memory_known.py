@@ -59,7 +59,7 @@ async def looks(ctx: Context, as_of: int | datetime) -> list[Any]:
         [each.name for each in await memory.notes(as_of=as_of)],
         note and note.text,
         [each.b for each in await memory.links(as_of=as_of)],
-        [each.text for each in await memory.recall("Anna harbour museum", as_of=as_of)],
+        sorted([each.text for each in await memory.recall("Anna harbour museum", as_of=as_of)]),
         [each.name for each in await memory.walk("Anna", as_of=as_of)],
         [each.name for each in await memory.path("Anna", "Cleo", as_of=as_of)],
     ]
@@ -67,8 +67,8 @@ async def looks(ctx: Context, as_of: int | datetime) -> list[Any]:
 
 KNOWN: list[list[Any]] = [
     [[], [], None, [], [], [], []],
-    [["Bonn"], ["plan"], "harbour", ["Bert"], ["plan: harbour", "Anna lives_in: Bonn"], ["Bert"]],
-    [["Kiel"], ["plan"], "museum", ["Cleo"], ["plan: museum", "Anna lives_in: Kiel"], []],
+    [["Bonn"], ["plan"], "harbour", ["Bert"], ["Anna lives_in: Bonn", "plan: harbour"], ["Bert"]],
+    [["Kiel"], ["plan"], "museum", ["Cleo"], ["Anna lives_in: Kiel", "plan: museum"], []],
     [[], ["plans"], None, ["Cleo", "Bert"], ["plans: museum"], ["Bert", "Cleo"], ["Bert", "Cleo"]],
 ]
 KNOWN[1].append([])

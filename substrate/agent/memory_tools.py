@@ -10,14 +10,17 @@ the notes of the namespace. `remember` and `recall` are for facts and for whatev
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
+from substrate.agent.hook_fault import hook
 from substrate.agent.tool import Tool, tool
 from substrate.engine.context.context import Context
 from substrate.engine.context.memory import Memory
-from substrate.memory.marked import marked_hits, marked_note
+from substrate.memory.marked import marked_hits, marked_names, marked_note
+from substrate.memory.shown import Note
 from substrate.values.errors import MemoryRefused, Misuse, NoteChanged
 from substrate.values.memory import check_namespace
 
@@ -46,11 +49,10 @@ def memory_tools(namespace: Namespace) -> list[Tool]:
         >>> [each.name for each in memory_tools("acme/users/anna")]
         ['memory', 'remember', 'recall']
     """
-    if isinstance(namespace, str):
+    if not callable(namespace):
         check_namespace(namespace)
 
-    def kept(ctx: Context) -> Memory:
-        return ctx.memory(namespace if isinstance(namespace, str) else namespace(ctx))
+    kept = partial(_kept, namespace)
 
     async def memory(
         ctx: Context,
@@ -126,6 +128,13 @@ def memory_tools(namespace: Namespace) -> list[Tool]:
     return [tool(memory), tool(remember), tool(recall)]
 
 
+def _kept(namespace: Namespace, ctx: Context) -> Memory:
+    if isinstance(namespace, str):
+        return ctx.memory(namespace)
+    with hook(ctx, "tools"):  # what it raises, or returns, no model could mend
+        return ctx.memory(namespace(ctx))
+
+
 class _TellsMistakes:
     """Tells the model what does not fit: a mistake in its arguments is none of the code."""
 
@@ -140,18 +149,25 @@ class _TellsMistakes:
 
 
 async def _view(ctx: Context, notes: Memory, path: str, lines: tuple[int, int] | None) -> str:
-    if path.rstrip("/") == _ROOT:
-        found = await notes.notes()
-        listed = "\n".join(f"{len(note.text.encode())}\t{_ROOT}/{note.name}" for note in found)
-        return (
-            f"Files in {_ROOT}, with their sizes in bytes:\n{listed}"
-            if found
-            else f"{_ROOT} is empty."
-        )
-    note = await notes.note(_name(path))
-    if note is None:
-        raise MemoryRefused(f"{path} does not exist; view {_ROOT} to see what there is")
-    return marked_note(note, _word(ctx), lines)
+    path = path.rstrip("/") or path
+    note = None if path == _ROOT else await notes.note(_name(path))
+    if note is not None:
+        _check_lines(note, path, lines)
+        return marked_note(note, _word(ctx), lines)
+    within = [each for each in await notes.notes() if f"{_ROOT}/{each.name}".startswith(f"{path}/")]
+    if within:
+        return marked_names(within, path, _word(ctx))
+    if path == _ROOT:
+        return f"{_ROOT} is empty."
+    raise MemoryRefused(f"{path} does not exist; view {_ROOT} to see what there is")
+
+
+def _check_lines(note: Note, path: str, lines: tuple[int, int] | None) -> None:
+    there = note.text.count("\n") + 1
+    if lines is not None and not (
+        1 <= lines[0] <= there and (lines[1] < 0 or lines[1] >= lines[0])
+    ):
+        raise MemoryRefused(f"{path} has {there} lines, and none of {list(lines)}")
 
 
 async def _create(ctx: Context, notes: Memory, name: str, text: str) -> str:

@@ -5,6 +5,7 @@ milliseconds, and what was left to a default is null.
 """
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -28,12 +29,23 @@ LAST = 9_007_199_254_740_991
 LONGEST_VALUE = 16 * 1024
 """Bytes of JSON that the value of a fact may be."""
 
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+"""The first and the last moment that Python and both stores have."""
+
 Ask = Mapping[str, Any]
 
 
 def note(name: object, trust: Trust, **more: Any) -> Ask:
     """Return what is asked of a note."""
-    return {"name": check_name(name), "trust": trust.value, **more}
+    return {"name": note_name(name), "trust": trust.value, **more}
+
+
+def note_name(value: object, what: str = "name") -> str:
+    """Return the name of a note, which is one line, or raise `Misuse`."""
+    found = check_name(value, what)
+    if any(unicodedata.category(each) in ("Cc", "Zl", "Zp") for each in found):
+        raise Misuse(f"{what}={found!r:.220} has a line break or a control; write it in one line")
+    return found
 
 
 def text(value: object, name: str = "text", longest: int = LONGEST) -> str:
@@ -62,7 +74,7 @@ def check_name(value: object, what: str = "name") -> str:
             f"{what}={found!r:.220} is none; give 1 to {LONGEST_NAME} characters, without blanks "
             "around them"
         )
-    return found
+    return unicodedata.normalize("NFC", found)  # how an accent is encoded is nobody's intent
 
 
 def check_predicate(value: object, what: str = "predicate") -> str:
@@ -124,7 +136,9 @@ def moment(value: object, name: str) -> int | None:
         return None
     if not isinstance(value, datetime):
         raise Misuse(f"{name}={value!r} is no moment; give an aware datetime")
-    return to_ms(value)
+    if not FIRST_MS <= (ms := to_ms(value)) <= LAST_MS:
+        raise Misuse(f"{name}={value} is none in UTC; give one from the year 1 to 9999 there")
+    return ms
 
 
 def policy(value: object) -> str:
@@ -141,8 +155,8 @@ def kinds(given: Sequence[str]) -> list[str]:
     return list(given)
 
 
-def version(value: object) -> int:
-    """Return a version of a note, or raise `Misuse`."""
+def version(value: object, name: str = "over") -> int:
+    """Return a number from 0 on, such as a version of a note, or raise `Misuse`."""
     if not isinstance(value, int) or not is_whole(value) or not 0 <= value <= LAST:
-        raise Misuse(f"{value!r:.60} is no version or line; give a whole number from 0 on")
+        raise Misuse(f"{name}={value!r:.60} is none; give a whole number from 0 on")
     return value

@@ -41,5 +41,12 @@ def marked_note(note: Note, word: str, lines: tuple[int, int] | None = None) -> 
     return f"{SAID}\n{_marked(text, about, word)}"
 
 
+def marked_names(notes: Sequence[Note], folder: str, word: str) -> str:
+    """Return the notes of a folder as a model reads them: sizes and paths, which are texts too."""
+    listed = "\n".join(f"{len(note.text.encode())}\t/memories/{note.name}" for note in notes)
+    marked = _marked(listed, 'kind="names"', word)
+    return f"Files in {folder}, with their sizes in bytes. {SAID}\n{marked}"
+
+
 def _marked(text: str, about: str, word: str) -> str:
     return f"<remembered-{word} {about}>\n{_MARK.sub('‹', text)}\n</remembered-{word}>"

@@ -39,13 +39,16 @@ def substitute(ledger: Ledger, space: Space, ask: Mapping[str, Any], by: Request
     def substituted(text: str | None) -> str | Refusal:
         if text is None:
             return _missing(ask["name"])
-        if (times := text.count(ask["old"])) != 1:
+        at = text.find(ask["old"])
+        # From the next character on: "aa" stands twice in "aaa".
+        if at < 0 or text.find(ask["old"], at + 1) >= 0:
+            how_often = "does not stand" if at < 0 else "stands more than once"
             return Refusal(
                 "MemoryRefused",
-                f"{ask['old']!r:.200} stands {times} times in the note {ask['name']!r}; give a "
-                "text that stands there exactly once",
+                f"{ask['old']!r:.200} {how_often} in the note {ask['name']!r}; give a text that "
+                "stands there exactly once",
             )
-        return text.replace(ask["old"], ask["new"])
+        return f"{text[:at]}{ask['new']}{text[at + len(ask['old']) :]}"
 
     return _changed(ledger, space, ask, by, substituted, over=None)
 
@@ -63,7 +66,9 @@ def insert(ledger: Ledger, space: Space, ask: Mapping[str, Any], by: Request) ->
                 f"the note {ask['name']!r} has {len(lines)} lines, so nothing stands behind line "
                 f"{ask['line']}; give 0 to {len(lines)}",
             )
-        return "\n".join([*lines[: ask["line"]], ask["text"], *lines[ask["line"] :]])
+        # The end of its own last line would be a line more.
+        new = ask["text"].removesuffix("\n")
+        return "\n".join([*lines[: ask["line"]], new, *lines[ask["line"] :]])
 
     return _changed(ledger, space, ask, by, inserted, over=None)
 
@@ -216,7 +221,7 @@ def _missing(name: str) -> Refusal:
 
 def _lost(name: str, old: NoteRow | None) -> Refusal:
     if old is None or old.body is None:
-        message = f"there is no note {name!r} any more; write it with version=0 to begin it anew"
+        message = f"there is no note {name!r} any more; write it with over=0 to begin it anew"
         return Refusal("NoteChanged", message, {"name": name, "version": 0, "text": None})
     return Refusal(
         "NoteChanged",

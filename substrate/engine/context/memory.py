@@ -146,7 +146,7 @@ class Memory:
         Raises:
             MemoryRefused: the note has no such line.
         """
-        ask = asks.note(name, self._trust, text=asks.text(text), line=asks.version(line))
+        ask = asks.note(name, self._trust, text=asks.text(text), line=asks.version(line, "line"))
         return self._write("insert_note", ask, _version)
 
     def delete_note(self, name: str, *, over: int | None = None) -> Operation[int]:
@@ -175,7 +175,7 @@ class Memory:
         Raises:
             MemoryRefused: there is no such note, or one of the other name.
         """
-        ask = asks.note(name, self._trust, to=asks.check_name(to, "to"))
+        ask = asks.note(name, self._trust, to=asks.note_name(to, "to"))
         return self._write("rename_note", ask, _version)
 
     def note(self, name: str, *, as_of: Known | None = None) -> Operation[Note | None]:
@@ -185,12 +185,12 @@ class Memory:
             name: Its name.
             as_of: As it was known then: a number of the namespace, or a moment.
         """
-        asked = {"name": asks.check_name(name), **_known(as_of)}
+        asked = {"name": asks.note_name(name), **_known(as_of)}
 
         def first(value: Any) -> Note | None:
             return note_of(value["found"][0]) if value["found"] else None
 
-        look = Look(self._space, NoteRow.table, {"name": name})
+        look = Look(self._space, NoteRow.table, {"name": asked["name"]})
         return self._read("note", asked, look, notes_json, first)
 
     def notes(self, *, as_of: Known | None = None) -> Operation[list[Note]]:
@@ -513,7 +513,7 @@ class Memory:
 def _known(as_of: Known | None) -> dict[str, Any]:
     if isinstance(as_of, datetime):
         return {"known_at": asks.moment(as_of, "as_of")}
-    return {} if as_of is None else {"as_of": asks.version(as_of)}
+    return {} if as_of is None else {"as_of": asks.version(as_of, "as_of")}
 
 
 def _at(at: datetime | Literal["any"] | None) -> int | str | None:

@@ -96,9 +96,11 @@ SELECT {table.read}
 
 def _insert(table: Table) -> str:
     types = ", ".join(f"{name} {type_}" for name, type_ in table.types.items())
+    # null is a value here, which a record set would make none.
+    given = [f"coalesce({n}, 'null')" if t == "json" else n for n, t in table.types.items()]
     return f"""
 INSERT INTO {table.name} ({", ".join(table.columns)})
-SELECT {", ".join(table.columns)}
+SELECT {", ".join(given)}
   FROM json_to_recordset(%(given)s::json) AS given ({types})
 """
 

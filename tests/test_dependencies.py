@@ -119,7 +119,7 @@ def test_bare_install_is_small(record_property):
         path.stat().st_size
         for folder in ("substrate", "skills")
         for path in (KIT / folder).rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and path.suffix != ".pyc" and "tests" not in path.parts
     )
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:6]
     record_property("bare install, MB", round(sum(sizes.values()) / 1e6, 1))

@@ -69,7 +69,6 @@ def test_sdist_has_what_somebody_wrote(sdist):
         "copier.yml",
         "template/pyproject.toml.jinja",
         "examples/demo.py",
-        "docs/README.md",
         "LICENSE",
     ):
         assert needed in files

@@ -89,17 +89,22 @@ async def ask(
         noted.calls[key] = Deferral(call, key, gate)
         return gate
     tool = tools.get(call.name)
-    if tool is None or tool.approve is None or tool.approve.wait:
+    waits = tool is None or tool.approve is None or tool.approve.wait
+    if tool is None or (waits and not noted.calls):
         return None
     with hook(scope, "tools"):
         checked = check_call(tools, call)
     if isinstance(checked, str):
         return None
     shown = checked.tool.shown(checked.arguments)
+    # Whatever this tool's policy says: the one that is asked about had another, before a deploy or
+    # a handoff, and both would be made.
     if (open_ := _same(noted, call, digest_of(checked.tool.name, shown))) is not None:
         code = code_of(open_.gate.id)[:_CODE]
         words = call_words(checked.tool.name, shown)
         return still_asked(scope, key, call, _STILL_ASKED.format(call=words, code=code)).settled()
+    if waits:
+        return None
     check_secrets(scope, checked.tool)
     decided = await ask_about(scope.inside(key), checked.tool, checked.arguments, call)
     if not isinstance(decided, Asked):

@@ -1,6 +1,7 @@
 """What the model was told of a tool call, and of what people said: from rows alone. Pure."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 
 from substrate.agent.grant import DelegateFailed
@@ -82,8 +83,8 @@ def _asked(gate: Promise) -> str:
 def outcome_of(gate: Promise, row: Promise, found: Promise | None = None) -> str:
     """Return what the model is told of a call that was deferred, once it has its outcome.
 
-    It begins with the mark that `result_of` has announced, which nobody else knows: what a person
-    writes is not taken for it.
+    It begins with the mark that `result_of` has announced. What a person writes is not taken for
+    it: they don't know it, and one that they were told is none in their words; see `as_heard`.
     """
     shown = input_of(gate)
     result = result_in(row, found)
@@ -154,9 +155,20 @@ def result_in(row: Promise, found: Promise | None = None) -> ToolResult:
 
 
 def spoken(values: Iterable[Json]) -> UserMessage:
-    """Return the values of messages as the model reads them: words, and other values as JSON."""
-    words = (render(value) for value in values if value is not None)
+    """Return the values of messages as the model reads them: words, and other values as JSON.
+
+    The mark of an outcome is none in them: who talks with an agent can have it say what it was told.
+    """
+    words = (as_heard(render(value)) for value in values if value is not None)
     return UserMessage(tuple(Text(each) for each in words if each.strip()))
+
+
+def as_heard(words: str) -> str:
+    """Return what a person says as the model reads it: a mark in it is said to be theirs."""
+    return _MARKS.sub(r"[a person wrote: \1]", words)
+
+
+_MARKS = re.compile(r"\[(outcome [0-9a-f]{8})\]")
 
 
 def render(value: Json) -> str:

@@ -51,6 +51,17 @@ def messages(fork: Fork) -> list[str]:
     return [json.loads(f'"{each["$text"]}"') if isinstance(each, dict) else each for each in said]
 
 
+def test_code_can_make_bytes_of_a_message(fork: Fork) -> None:
+    """Half a character is a sign that text can have, typed as pasted: code can make bytes of it."""
+    fork.replace("agent/hooks.py", "{said[-1]}", "{said[-1].encode().hex()}")
+    with talking(fork) as window:
+        for typed in (b"h\xc3\xa9 \x9b", b"\x1b[200~a\xffb\x1b[201~"):
+            window.paste(typed + b"\r")
+            text = typed.removeprefix(b"\x1b[200~").removesuffix(b"\x1b[201~")
+            window.read_until(f"the last: {text.decode(errors='replace').encode().hex()}")
+            prompted(window)
+
+
 def test_a_megabyte_is_pasted(fork: Fork) -> None:
     """A mark stands for it while one edits; it is sent whole, and the next sitting shows less."""
     text = "".join(f"{n:07} owls\n" for n in range(80_000))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -210,6 +211,41 @@ def test_two_terminals(fork):
     assert fork.calls.count("model") == 3
 
 
+def test_two_terminals_of_a_new_conversation(fork):
+    """What one begins is told in the other, half typed words stay there, and its message counts."""
+    with terminal(fork, "chat", "--id", "trip", columns="120") as one:
+        begun(one)
+        with terminal(fork, "chat", "--id", "trip", columns="120") as two:
+            begun(two)
+            half(one, "mine,")
+            say(two, "theirs")
+            two.read_until("You have said 1 things, the last: theirs")
+            prompted(two)
+            one.read_until("> theirs")
+            one.read_until("You have said 1 things, the last: theirs")
+            one.read_until("> mine,")
+            say(one, " later")
+            one.read_until("You have said 2 things, the last: mine, later")
+            two.read_until("> mine, later")
+            two.read_until("the last: mine, later")
+            for each in (one, two):
+                say(each, "/quit")
+                assert each.process.wait(LIMIT_S) == 0
+
+    assert fork.calls.count("model") == 2
+
+
+def test_what_became_no_conversation(fork):
+    """Where the id is given to another run while somebody types, that is said, and nothing sent."""
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        half(window, "mine")
+        assert fork.do("run", "Good morning.", "--id", "trip").code == 0
+        window.read_until("and no conversation")
+        assert window.process.wait(LIMIT_S) == 2
+        assert window.is_cooked
+
+
 def test_what_a_tool_prints(fork):
     """What a tool prints while somebody types stands above the prompt, too."""
     prints = '    note("look")\n    __import__("sys").stdout.fileno()\n    print("\\x1b[2Jodd")'
@@ -333,6 +369,56 @@ def test_lines_that_come_slowly(fork):
     assert "> And the attic?" in told
     assert "Traceback" not in told
     assert fork.run("trip")["status"] == "suspended"
+
+
+def test_lines_of_what_another_has_begun(fork):
+    """Two streams of one new conversation are one conversation: the second is a message in it."""
+    command = [sys.executable, "-m", "agent", "chat", "--id", "trip"]
+    late = subprocess.Popen(
+        command,
+        cwd=fork.folder,
+        env=fork.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert late.stderr.readline() == "trip\n"  # it has looked, and nothing was begun
+        early = subprocess.run(
+            command,
+            cwd=fork.folder,
+            env=fork.environment(),
+            input="Good morning.\n",
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+        )
+        told = late.communicate("And the attic?\n", timeout=LIMIT_S)
+    finally:
+        late.kill()
+        late.wait()
+
+    assert early.returncode == late.returncode == 0
+    assert told[0] == "You have said 2 things, the last: And the attic?\n"
+    assert "> Good morning." in told[1]
+
+
+def test_a_stream_without_lines(fork):
+    """It is no message, which is said before it fills the memory; nothing is begun."""
+    with Path("/dev/zero").open("rb") as zeros:
+        chat = subprocess.run(
+            [sys.executable, "-m", "agent", "chat", "--id", "trip"],
+            cwd=fork.folder,
+            env=fork.environment(),
+            stdin=zeros,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+        )
+    assert chat.returncode == 2
+    assert "a line of over 64,000,000 bytes is no message" in chat.stderr
+    assert fork.do("show", "trip").code != 0
 
 
 def is_away(window: Terminal, url: str) -> bool:

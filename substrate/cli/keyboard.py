@@ -82,7 +82,7 @@ class Keyboard:
         said: str = await self._lines.prompt_async(
             prompt, default=default, handle_sigint=False, enable_suspend=True
         )
-        return said.strip()
+        return _text(said).strip()
 
     async def message(self, prompt: str) -> str:
         """Return a message of one line or several, without blanks around it.
@@ -98,7 +98,8 @@ class Keyboard:
             handle_sigint=False,
             enable_suspend=True,
         )
-        return _MARK.sub(lambda found: self._pasted.get(found[0], found[0]), said).strip()
+        whole = _MARK.sub(lambda found: self._pasted.get(found[0], found[0]), said)
+        return _text(whole).strip()
 
     def _mark(self, pasted: str) -> str:
         """Return what stands for a text that was pasted: itself, unless it is long.
@@ -110,6 +111,14 @@ class Keyboard:
         mark = f"[paste {len(self._pasted) + 1}: {len(pasted):,} characters]"
         self._pasted[mark] = pasted
         return mark
+
+
+def _text(typed: str) -> str:
+    """Return what was typed as text, where the terminal's encoding made none of it.
+
+    Half a character would go into the journal as it is, and fail where code makes bytes of it.
+    """
+    return typed.encode(errors="surrogateescape").decode(errors="replace")
 
 
 LONG_PASTE = 4_000

@@ -157,7 +157,7 @@ def result_in(row: Promise, found: Promise | None = None) -> ToolResult:
 def spoken(values: Iterable[Json]) -> UserMessage:
     """Return the values of messages as the model reads them: words, and other values as JSON.
 
-    The mark of an outcome is none in them: who talks with an agent can have it say what it was told.
+    The mark of an outcome is none in them: an agent can be asked what it was told.
     """
     words = (as_heard(render(value)) for value in values if value is not None)
     return UserMessage(tuple(Text(each) for each in words if each.strip()))

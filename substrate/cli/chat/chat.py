@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 from substrate.cli import keyboard
 from substrate.cli.asking import Asker
+from substrate.cli.chat.known import check_conversation
 from substrate.cli.chat.prompt import Lines, Prompt
 from substrate.cli.chat.sitting import Sitting
 from substrate.cli.database import missing_file, open_or_make_database
 from substrate.cli.errors import UsageError
-from substrate.cli.fork import Fork, load_fork, tools_of
+from substrate.cli.fork import load_fork, tools_of
 from substrate.cli.invocation import Invocation
 from substrate.cli.run.drive import Drive
 from substrate.cli.run.progress import Progress
@@ -19,7 +20,6 @@ from substrate.cli.run.run import fresh_id
 from substrate.cli.screen import open_screen
 from substrate.engine.worker.options import WorkerOptions
 from substrate.values.ids import check_root_id
-from substrate.values.records import Run, RunStatus
 
 _AT_ONCE = WorkerOptions(idle_timeout=timedelta(0))  # who types takes longer than any wait
 
@@ -45,7 +45,7 @@ async def chat(invocation: Invocation, run_id: str | None) -> int:
     async with open_or_make_database() as client:
         known = await client.store.get(id_)
         if known is not None:
-            _check(known, fork, invocation)
+            check_conversation(known, fork, invocation)
         screen, asker = open_screen(), None
         prompt: Prompt | Lines = Lines(screen)
         if keyboard.is_there():
@@ -59,16 +59,3 @@ async def chat(invocation: Invocation, run_id: str | None) -> int:
         clock, moves = client.store.clock, asker is not None
         progress = Progress(screen, id_, clock, invocation, moves=moves, out=prompt.say)
         return await Sitting(invocation, client, fork, drive, progress, screen, prompt).hold(known)
-
-
-def _check(run: Run, fork: Fork, invocation: Invocation) -> None:
-    """Refuse a run that is no conversation of this agent, or that is over."""
-    if run.function != fork.conversation.name:
-        again = invocation.command("say", run.id, "…")
-        raise UsageError(
-            f"run {run.id!r} is one of {run.function!r}, and no conversation; to tell it something "
-            f"while it works: {again}"
-        )
-    fork.check_knows(run)
-    if run.status in (RunStatus.DONE, RunStatus.CANCELLED):
-        raise UsageError(f"the conversation {run.id!r} is {run.status}; begin another one")

@@ -18,9 +18,11 @@ from rich.text import Text
 from substrate.cli import format as wording
 from substrate.cli import keyboard
 from substrate.cli.chat.said import PROMPT_SIGN
+from substrate.cli.errors import UsageError
 from substrate.cli.screen import put
 
 _PIECE = 65_536
+_LONGEST = 64_000_000  # bytes of one line: a stream without lines would fill the memory
 
 
 class Prompt:
@@ -94,6 +96,8 @@ class Lines:
             await _readable(sys.stdin.fileno())
             piece = os.read(sys.stdin.fileno(), _PIECE)
             self._rest += piece
+            if len(self._rest) > _LONGEST and b"\n" not in piece:
+                raise UsageError(f"a line of over {_LONGEST:,} bytes is no message")
             self._has_ended = not piece
         if end < 0 and not self._rest:
             return None
@@ -108,6 +112,7 @@ async def _readable(file: int) -> None:
     try:
         loop.add_reader(file, ready.set)
     except PermissionError:  # a file on a disk, which keeps nobody waiting
+        await asyncio.sleep(0)  # nor may it keep a signal waiting, however long it is
         return
     try:
         await ready.wait()

@@ -14,7 +14,7 @@ import asyncio
 import signal
 import sys
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TextIO
 from uuid import uuid4
@@ -23,12 +23,14 @@ from rich.console import Console
 from rich.text import Text
 
 from substrate.agent.history.journal import read_journal
+from substrate.agent.history.result import as_heard
 from substrate.agent.history.run import read_history
 from substrate.agent.inbox import MESSAGE
 from substrate.agent.task import Task
 from substrate.cli import format as wording
 from substrate.cli import keyboard
 from substrate.cli.chat.driving import Driving, gone
+from substrate.cli.chat.known import check_conversation
 from substrate.cli.chat.prompt import Lines, Prompt, Warnings
 from substrate.cli.chat.said import answer_in, answer_lines, history_lines, message_in, said_line
 from substrate.cli.environment import timezone
@@ -44,7 +46,7 @@ from substrate.cli.signals import Stopped, StopRequest, stopping_on_signals
 from substrate.cli.streams import PipeSafeStream
 from substrate.cli.user import user
 from substrate.engine.client import Client
-from substrate.values.errors import StoreUnreachable
+from substrate.values.errors import IdTaken, StoreUnreachable
 from substrate.values.ids import RunId
 from substrate.values.near import did_you_mean
 from substrate.values.records import Promise, Run
@@ -60,7 +62,10 @@ Enter sends; Alt+Enter, or \\ and Enter, begins a new line.
 // at the beginning sends a message that begins with /
 Ctrl-C stops what is under way, and the conversation goes on from there."""
 
+_LOOK_S = 0.5  # between two looks whether somebody else has begun it
+
 _COMMANDS = ("/help", "/cost", "/show", "/go", "/quit")
+_OF_WHAT_WAS_SAID = ("/cost", "/show", "/go")
 
 
 @dataclass(slots=True)
@@ -146,13 +151,31 @@ class Sitting:
                 await self.driving.begin()
         self.progress.here = "/go" if self.drive.asker is not None else ""
         typing = asyncio.create_task(self.prompt.read())
-        either = asyncio.create_task(first_of(typing, *self.driving.faults))
+        joining = asyncio.create_task(self._join_once_begun(typing))
+        either = asyncio.create_task(first_of(joining, *self.driving.faults))
         try:
             await stop.or_end(either)
             return typing.result()
         finally:
-            await gone(typing, either)
+            await gone(typing, joining, either)
             self.progress.here = ""
+
+    async def _join_once_begun(self, typing: asyncio.Task[str | None]) -> None:
+        """Join what another terminal begins while somebody types here; return once they have."""
+        while not self.is_begun and not typing.done():
+            await asyncio.wait([typing], timeout=_LOOK_S)
+            with suppress(StoreUnreachable):
+                if await self._join() and not typing.done():
+                    await self.driving.begin()
+        await first_of(typing, *self.driving.faults)
+
+    async def _join(self) -> bool:
+        """Take part in what was begun by this id elsewhere; return whether it is begun."""
+        if not self.is_begun and (run := await self.client.store.get(self.id)) is not None:
+            check_conversation(run, self.fork, self.invocation)
+            self.drive = self.driving.drive = replace(self.drive, queue=run.queue)
+            await self._show_past(run)
+        return self.is_begun
 
     async def _take(self, said: str) -> bool:
         """Do what was typed; return False where the person leaves."""
@@ -169,25 +192,36 @@ class Sitting:
 
     async def _come_back(self, run: Run) -> None:
         """Show what was said, and go on with what was under way."""
-        self.is_begun = True
-        journal = await read_journal(self.client, run)
-        self.driving.begin_after(journal)
-        put(self.screen, *history_lines(journal, self._shows))
-        self.driving.follow()
+        await self._show_past(run)
         if run.status.awaits_person:
             await self.driving.until_its_turn()
         elif not await self.driving.is_waiting():
             await self._see_through()
 
+    async def _show_past(self, run: Run) -> None:
+        """Show what was said until now, and have told from here on what comes."""
+        journal = await read_journal(self.client, run)
+        self.driving.begin_after(journal)
+        self.prompt.say(*history_lines(journal, self._shows))
+        self.driving.follow()
+        self.is_begun = True
+
     async def _say(self, words: str) -> None:
         """Send a message and see it answered."""
-        self.typed.append(words)
         self.driving.expect()
-        if not self.is_begun:
+        if not await self._join():
+            self.typed.append(words)
             task = Task(words, timezone=timezone())
             function = self.fork.conversation
-            await self._see_through(partial(self.client.start, function, task, None, id=self.id))
-            return
+            begin = partial(self.client.start, function, task, None, id=self.id)
+            try:
+                await self._see_through(begin)
+                return
+            except IdTaken:  # another terminal was quicker: it is a message there
+                self.typed.remove(words)
+                await self.driving.end()
+                await self._join()
+        self.typed.append(as_heard(words))
         run = await self.client.get(self.id)
         if run.status.awaits_person:
             await self.client.resume(self.id, by=user())
@@ -261,6 +295,8 @@ class Sitting:
     async def _do(self, typed: str) -> bool:
         """Do a command of the conversation; return False for the one that leaves."""
         name, *more = typed.split()
+        if name in _OF_WHAT_WAS_SAID:
+            await self._join()
         if name not in (*_COMMANDS, "/exit"):
             near = did_you_mean(name, _COMMANDS)
             told = f"{name} is no command{near}; /help lists them, // begins a message with a /"

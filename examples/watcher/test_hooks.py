@@ -8,6 +8,7 @@ from threading import Thread
 import pytest
 
 from agent import hooks
+from agent.beliefs import believed
 from agent.board import BOARD, serve
 from agent.watch import OUTBOX, PATIENT, next_morning, watch
 from substrate import Client, RunStatus, connect
@@ -67,6 +68,31 @@ async def test_weeks_of_notices(board: str) -> None:
     asked = [each for each in journal if each.kind == "child"]
     assert len(mornings) == 22
     assert len(asked) == 5, "a page that is as it was costs no model call"
+
+
+async def test_what_was_believed(board: str) -> None:
+    """Corrected on the third day, it says on the fifth what it believed on the second."""
+    clock = ManualClock()
+    days = ["", "The choir meets on Friday.", "The choir meets on Saturday.", "A cat.", "A dog."]
+    at: list[datetime] = []
+    async with connect("sqlite:///runs.db", clock) as client:
+        await client.start(watch.of(board), id="w")
+        for page in days:
+            BOARD.write_text(page, encoding="utf-8")
+            await wake(client)
+            at.append(datetime.fromtimestamp(clock.now_ms() / 1000, UTC))
+            clock.advance(DAY_S)
+        said = []
+        for day, moment in enumerate(at, 1):
+            async with client.work([believed]):
+                await client.start(believed.of("w", "choir", moment), id=f"asked/{day}")
+                said.append(await client.result(f"asked/{day}", believed))
+        sources = [each.partition(", by ")[2] for each in said[1] + said[4]]
+        steps = await client.store.promises(sources)
+    days_said = [[each.partition(",")[0] for each in answer] for answer in said]
+    saturday = ["meets_on Saturday"]
+    assert days_said == [[], ["meets_on Friday"], saturday, saturday, saturday]
+    assert [step.name for step in steps.values()] == ["remember", "remember"]
 
 
 async def test_a_page_that_is_away(board: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.request import urlopen
 from zoneinfo import ZoneInfo
 
+from agent.beliefs import keep
 from agent.hooks import News
 from agent.loop import agent
 from substrate import Context, Retry, RunFailed, StepFailed, durable
@@ -46,16 +47,19 @@ def next_morning(now: datetime) -> datetime:
     return morning if local < morning else morning + timedelta(days=1)
 
 
-async def news(ctx: Context, page: str, told: Sequence[str]) -> list[str] | None:
+async def news(ctx: Context, page: str, told: Sequence[str]) -> News | None:
     """Ask the agent what is new on a page; None where it has no answer."""
     task = Task("\n".join(("Told before:", *told, "", "The page now:", page)))
     try:
         said = await ctx.spawn(agent, task)
     except RunFailed:
         return None
+    if not said.is_complete:
+        return None
+    found = said.read(News)
     # Whatever the model says, what was told once is not told again.
-    fresh = dict.fromkeys(said.read(News).notices) if said.is_complete else None
-    return None if fresh is None else [notice for notice in fresh if notice not in told]
+    fresh = dict.fromkeys(each for each in found.notices if each not in told)
+    return News(list(fresh), found.facts if fresh else [])
 
 
 @durable
@@ -73,10 +77,11 @@ async def watch(
     else:
         missed = 0
         now = sha256(page.encode()).hexdigest()
-        fresh = await news(ctx, page, told) if now != seen else []
-        if fresh:
-            await ctx.step(tell, fresh, effect="idempotent")
-        if fresh is not None:  # else the page is asked about again tomorrow
-            told, seen = [*told, *fresh][-REMEMBERED:], now
+        found = await news(ctx, page, told) if now != seen else News()
+        if found is not None:  # else the page is asked about again tomorrow
+            if found.notices:
+                await ctx.step(tell, found.notices, effect="idempotent")
+                await keep(ctx, found.facts)
+            told, seen = [*told, *found.notices][-REMEMBERED:], now
     await ctx.sleep_until(next_morning(ctx.now()))
     return ctx.continue_as(watch.of(url, told, seen, missed))

@@ -15,7 +15,7 @@ from statistics import median, quantiles
 
 from substrate import Client, WorkerOptions
 from substrate.store.connect import open_store
-from tests.bench import agents, floor
+from tests.bench import agents, floor, memory
 from tests.bench.line import Line
 from tests.bench.workloads import (
     Gate,
@@ -67,7 +67,7 @@ async def measure(bench: Bench) -> list[Line]:
     for steps, target in ((1_000, "< 20 ms"), (10_000, "< 150 ms")):
         lines.append(await resumed(client, steps, target))
     await store.close()
-    return [*lines, *await agents.lines(bench.url)]
+    return [*lines, *await agents.lines(bench.url), *await memory.lines(bench.url)]
 
 
 async def finish(client: Client, id: str, function: object, *args: object) -> float:

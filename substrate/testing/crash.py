@@ -2,8 +2,9 @@
 
 It ends at a chosen commit boundary, either *before* the COMMIT is sent, or *after* it has returned
 and before the caller goes on. Boundaries are the store's writes, counted from 1: all of its methods
-but `READS`. Claims, wake-ups and the taking back of runs are made at each tick; they are boundaries
-where they find something.
+but `READS`. Of `Store.memory` it is each transaction, since several writes go into one, and what a
+write decides must not be in two. Claims, wake-ups and the taking back of runs are made at each
+tick; they are boundaries where they find something.
 """
 
 import os
@@ -58,10 +59,9 @@ READS = frozenset(
 
 PART_READS = {
     "gates": frozenset({"get", "pending", "of_tree", "by_code", "rules"}),
-    "memory": frozenset({"counter", "counters", "term_counts", "best", "stood", "rank", "rows"}),
     "forgetting": frozenset({"roots", "open_runs", "promises", "beside", "unfinished"}),
 }
-"""The same for the parts of a store: `Store.gates`, `Store.memory` and `Store.forgetting`."""
+"""The same for the parts of a store: `Store.gates` and `Store.forgetting`."""
 
 
 class Side(StrEnum):
@@ -128,6 +128,9 @@ class KillingStore:
         self._lock = Lock()
         self._own: set[Owner] = set()
         self._seen: set[tuple[RunId, int]] = set()
+        memory: Any = store.memory
+        database = _KillingTransactions(self, memory._db)  # noqa: SLF001 - no call is one commit
+        memory._db = database  # noqa: SLF001
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
@@ -200,6 +203,12 @@ class KillingStore:
         self._reach(number, Side.AFTER)
         return result
 
+    async def commit_around(
+        self, name: str, commit: Callable[..., Awaitable[Any]], *given: Any
+    ) -> Any:
+        """Do what is one commit, and so a boundary."""
+        return await self._write(name, commit, *given)
+
     async def _write(
         self, name: str, method: Callable[..., Awaitable[Any]], *args: Any, **named: Any
     ) -> Any:
@@ -238,6 +247,22 @@ def _ids_in(given: object) -> tuple[str, ...]:
         case list() | tuple():
             return tuple(id_ for each in given for id_ in _ids_in(each))
     return ()
+
+
+class _KillingTransactions:
+    """A database of which each transaction that writes is a boundary of a `KillingStore`."""
+
+    def __init__(self, store: KillingStore, database: Any) -> None:
+        self._store = store
+        self._database = database
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def write(self, work: Callable[..., Any], *given: Any) -> Any:
+        """Do the work in a transaction, which is a boundary."""
+        commit = partial(self._database.write, work)
+        return await self._store.commit_around(f"memory.{work.__name__}", commit, *given)
 
 
 class KillingHeartbeat:

@@ -31,7 +31,7 @@ from substrate.values.codec import encode
 from tests.analyst import LIMITS
 from tests.crew import Outside
 from tests.loops import TASK, make_agent
-from tests.processes import PROCESSES
+from tests.processes import driven
 
 OUTSIDE = [Outside(Path())]
 """Where the model of this process notes what it was asked."""
@@ -122,14 +122,7 @@ class Case:
 
     def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int:
         """Drive the run in a process of its own until it ends; return the exit code."""
-        process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
-        process.start()
-        process.join(60)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise TimeoutError(f"{self} did not end in 60 s")
-        return process.exitcode if process.exitcode is not None else -1
+        return driven(_drive, self, boundary, moment)
 
 
 def _drive(case: Case, boundary: int, moment: Side) -> None:

@@ -15,7 +15,7 @@ from substrate import Client, WorkerOptions
 from substrate.agent.task import Task
 from substrate.store.connect import open_store
 from substrate.testing import Side, kill_at_commit
-from tests.processes import PROCESSES
+from tests.processes import driven
 
 KIT = Path(__file__).resolve().parent.parent
 QUESTION = "Why did revenue fall in the last quarter?"
@@ -72,14 +72,7 @@ class Case:
 
     def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int:
         """Drive the run in a process of its own until it ends; return the exit code."""
-        process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
-        process.start()
-        process.join(60)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise TimeoutError(f"{self} did not end in 60 s")
-        return process.exitcode if process.exitcode is not None else -1
+        return driven(_drive, self, boundary, moment)
 
 
 def _drive(case: Case, boundary: int, moment: Side) -> None:

@@ -38,7 +38,7 @@ from substrate.testing import Side, kill_at_commit
 from substrate.values.gates import Gate
 from tests.crew import Outside
 from tests.loops import TASK
-from tests.processes import PROCESSES
+from tests.processes import driven
 
 OUTSIDE = [Outside(Path())]
 LIMITS = WorkerOptions(
@@ -136,14 +136,7 @@ class Case:
 
     def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int:
         """Drive the run until it waits for a person or has ended; return the exit code."""
-        process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
-        process.start()
-        process.join(60)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise TimeoutError(f"{self} did not end in 60 s")
-        return process.exitcode if process.exitcode is not None else -1
+        return driven(_drive, self, boundary, moment)
 
     async def decide_one(self) -> bool:
         """Decide the first open gate, with no worker alive; False where none is open."""

@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from substrate import Context, OutcomeUnknown, RunDead, WorkerOptions, connect, durable
 from substrate.testing.crash import KillingStore
-from tests.processes import PROCESSES
+from tests.processes import Process
 from tests.stores import eventually
 
 LEASE = timedelta(milliseconds=500)
@@ -198,7 +197,7 @@ FUNCTIONS = (
 class WorkerProcess:
     """A worker in a process of its own."""
 
-    process: BaseProcess
+    process: Process
 
     @property
     def pid(self) -> int:
@@ -238,7 +237,7 @@ class WorkerProcess:
 @contextmanager
 def worker_process(url: str, **limits: Any) -> Iterator[WorkerProcess]:
     """Start a worker process; it is gone when the block ends, however that comes."""
-    process = PROCESSES.Process(target=_be_worker, args=(url, limits))
+    process = Process(target=_be_worker, args=(url, limits))
     process.start()
     try:
         yield WorkerProcess(process)

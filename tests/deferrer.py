@@ -39,7 +39,7 @@ from tests import asker
 from tests.asker import forbidden, look, pay, pay_once
 from tests.crew import Outside
 from tests.loops import TASK
-from tests.processes import PROCESSES
+from tests.processes import driven
 
 LIMITS = WorkerOptions(
     lease=timedelta(seconds=1), poll=timedelta(milliseconds=20), idle_timeout=timedelta(0)
@@ -133,14 +133,7 @@ class Case:
 
     def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int:
         """Drive the run until it waits for a person or has ended; return the exit code."""
-        process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
-        process.start()
-        process.join(60)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise TimeoutError(f"{self} did not end in 60 s")
-        return process.exitcode if process.exitcode is not None else -1
+        return driven(_drive, self, boundary, moment)
 
     async def decide_one(self, tool_name: str = "") -> bool:
         """Decide the first open gate, or that of a tool, with no worker alive; False without."""

@@ -36,7 +36,7 @@ from tests.advised import Case as Advised
 from tests.advised import asked
 from tests.analyst import LIMITS
 from tests.crew import Outside
-from tests.processes import PROCESSES
+from tests.processes import driven
 
 OUTSIDE = [Outside(Path())]
 """Where the models of this process note what they were asked."""
@@ -126,14 +126,7 @@ class Case(Advised):
 
     def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int:
         """Drive the run in a process of its own until it ends; return the exit code."""
-        process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
-        process.start()
-        process.join(60)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise TimeoutError(f"{self} did not end in 60 s")
-        return process.exitcode if process.exitcode is not None else -1
+        return driven(_drive, self, boundary, moment)
 
 
 def _drive(case: Case, boundary: int, moment: Side) -> None:

@@ -37,7 +37,7 @@ from tests.advised import asked
 from tests.asker import LIMITS
 from tests.crew import Outside
 from tests.metered import PRICE, metered
-from tests.processes import PROCESSES
+from tests.processes import driven
 
 OUTSIDE = [Outside(Path())]
 """Where the tools and models of this process note what was done."""
@@ -134,14 +134,7 @@ class Case:
 
     def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int:
         """Drive the run until it waits for people or has ended; return the exit code."""
-        process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
-        process.start()
-        process.join(60)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise TimeoutError(f"{self} did not end in 60 s")
-        return process.exitcode if process.exitcode is not None else -1
+        return driven(_drive, self, boundary, moment)
 
     async def decide(self) -> int:
         """Approve all that is asked, with no worker alive; return how much that was."""

@@ -27,7 +27,7 @@ from substrate import (
 from substrate.store.connect import open_store
 from substrate.testing import Side, kill_at_commit
 from tests.crew import Outside, note_reached
-from tests.processes import PROCESSES
+from tests.processes import driven
 from tests.stores import database
 
 LIMITS = WorkerOptions(
@@ -180,14 +180,7 @@ class Case:
 
     def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int | None:
         """Drive the run in a process of its own; return the exit code."""
-        process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
-        process.start()
-        process.join(60)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise TimeoutError(f"{self} did not end in 60 s")
-        return process.exitcode
+        return driven(_drive, self, boundary, moment)
 
     def recorded(self) -> Counter[str]:
         """Return how often a step of each name and input has its outcome recorded, in the tree."""

@@ -19,7 +19,7 @@ from substrate.store.connect import open_store
 from substrate.testing import Side, kill_at_commit, kill_this_process
 from substrate.values.records import JsonText
 from tests.crew import Outside, note_reached
-from tests.processes import PROCESSES
+from tests.processes import driven
 from tests.runs import reached
 from tests.stores import database
 
@@ -85,14 +85,7 @@ class Case:
 
     def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int | None:
         """Do what is left in a process of its own; return the exit code."""
-        process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
-        process.start()
-        process.join(60)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise TimeoutError(f"{self} did not end in 60 s")
-        return process.exitcode
+        return driven(_drive, self, boundary, moment)
 
     async def ends(self) -> dict[str, RunStatus]:
         """Return what the runs have come to."""

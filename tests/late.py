@@ -14,7 +14,7 @@ from typing import Any
 
 from substrate import Context, Done, NotDone, OutcomeUnknown, WorkerOptions, connect, durable
 from tests.crew import LEASE, Outside, WorkerProcess
-from tests.processes import PROCESSES
+from tests.processes import Process
 
 TIMEOUT = 0.4
 LIMITS = WorkerOptions(lease=LEASE, poll=timedelta(milliseconds=20), threads=1)
@@ -84,7 +84,7 @@ async def next_one(ctx: Context) -> int:
 @contextmanager
 def late_worker(url: str) -> Iterator[WorkerProcess]:
     """Start a worker process with one thread; it is gone when the block ends."""
-    process = PROCESSES.Process(target=_be_worker, args=(url,))
+    process = Process(target=_be_worker, args=(url,))
     process.start()
     try:
         yield WorkerProcess(process)

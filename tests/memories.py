@@ -18,7 +18,7 @@ from substrate.values.codec import encode
 from substrate.values.memory import Space
 from substrate.values.records import Effect, Fence, JsonText, Promise, PromiseState
 from tests.crew import note_reached
-from tests.processes import PROCESSES
+from tests.processes import driven
 from tests.stores import database, promise
 
 LIMITS = WorkerOptions(
@@ -101,14 +101,7 @@ class Case:
 
     def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int | None:
         """Drive the run in a process of its own; return the exit code."""
-        process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
-        process.start()
-        process.join(60)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise TimeoutError(f"{self} did not end in 60 s")
-        return process.exitcode
+        return driven(_drive, self, boundary, moment)
 
 
 def _drive(case: Case, boundary: int, moment: Side) -> None:

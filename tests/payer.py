@@ -12,7 +12,7 @@ from substrate.agent.tool import tool
 from substrate.models.model import Model, disconnect
 from tests.crew import LEASE, WorkerProcess
 from tests.loops import make_agent
-from tests.processes import PROCESSES
+from tests.processes import Process
 
 LIMITS = WorkerOptions(
     lease=LEASE, poll=timedelta(milliseconds=20), idle_timeout=timedelta(milliseconds=500)
@@ -31,7 +31,7 @@ agent = make_agent(Model("anthropic:claude-sonnet-5-5"), [look])
 @contextmanager
 def payer(url: str, server: str) -> Iterator[WorkerProcess]:
     """Start a worker process whose model is at this server; it is gone when the block ends."""
-    process = PROCESSES.Process(target=_be_payer, args=(url, server))
+    process = Process(target=_be_payer, args=(url, server))
     process.start()
     try:
         yield WorkerProcess(process)

@@ -25,3 +25,4 @@ def run_all(names: list[str]) -> None:
 
 if __name__ == "__main__":
     run_all(sys.argv[1:])
+    sys.exit()  # which a process that was forked does without taking down what is imported

@@ -20,7 +20,7 @@ from tests.analyst import LIMITS
 from tests.crew import Outside
 from tests.desk import OUTSIDE, noting
 from tests.desk import Case as Desk
-from tests.processes import PROCESSES
+from tests.processes import driven
 
 BUDGET = Decimal("0.50")
 PLACES = 12
@@ -72,14 +72,7 @@ class Case(Desk):
 
     def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int:
         """Drive the run to its end; return the exit code."""
-        process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
-        process.start()
-        process.join(60)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise TimeoutError(f"{self} did not end in 60 s")
-        return process.exitcode if process.exitcode is not None else -1
+        return driven(_drive, self, boundary, moment)
 
 
 def _drive(case: Case, boundary: int, moment: Side) -> None:

@@ -28,7 +28,7 @@ from tests.asker import LIMITS
 from tests.crew import Outside
 from tests.desk import AT_WORK, OUTSIDE
 from tests.desk import Case as Desk
-from tests.processes import PROCESSES
+from tests.processes import driven
 
 SAID = ("Message 1: refund.", "Message 2: look.", "Message 3: thanks.")
 ALSO = "Also the attic."
@@ -92,14 +92,7 @@ class Case(Desk):
 
     def drive(self, boundary: int = 0, moment: Side = Side.BEFORE) -> int:
         """Hold the conversation, or go on with it, to its third answer; return the exit code."""
-        process = PROCESSES.Process(target=_drive, args=(self, boundary, moment))
-        process.start()
-        process.join(60)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise TimeoutError(f"{self} did not end in 60 s")
-        return process.exitcode if process.exitcode is not None else -1
+        return driven(_drive, self, boundary, moment)
 
 
 def _drive(case: Case, boundary: int, moment: Side) -> None:

@@ -35,7 +35,7 @@ from substrate.values.codec import decode, encode
 from substrate.values.errors import ContextOverflow
 from tests.analyst import LIMITS
 from tests.loops import TASK, answer_of, make_agent, row
-from tests.processes import PROCESSES
+from tests.processes import Process
 from tests.runs import keys
 
 ENDS = any_of(answered(), max_turns(12))
@@ -238,7 +238,7 @@ async def _run(url: str, log: Path) -> None:
 async def test_a_crash_after_the_summary(store_url: str, tmp_path: Path) -> None:
     """A summary that was recorded is paid for once, and holds after a crash."""
     log = tmp_path / "log"
-    process = PROCESSES.Process(target=_drive, args=(store_url, log))
+    process = Process(target=_drive, args=(store_url, log))
     process.start()
     await asyncio.to_thread(process.join, 60)
     assert process.exitcode == -signal.SIGKILL

@@ -13,7 +13,7 @@ from substrate.store.connect import open_store
 from substrate.testing import Side, kill_at_commit
 from tests.forgetters import NS, compressed, left_in_files, left_in_rows, live
 from tests.postgres import fresh_database
-from tests.processes import PROCESSES
+from tests.processes import Process
 from tests.stores import database
 
 
@@ -73,7 +73,7 @@ def ended(url: str, what: dict[str, str], pieces: object) -> None:
 
 def forget(url: str, boundary: int, side: Side, what: dict[str, str]) -> int | None:
     """Forget in a process of its own; return its exit code."""
-    process = PROCESSES.Process(target=_forget, args=(url, boundary, side, what))
+    process = Process(target=_forget, args=(url, boundary, side, what))
     process.start()
     process.join(60)
     assert not process.is_alive()

@@ -15,7 +15,7 @@ from tests import delegating
 from tests.analyst import LIMITS
 from tests.crew import Outside
 from tests.delegating import chief_of, looker, model
-from tests.processes import PROCESSES
+from tests.processes import Process
 
 DEAD = "dead/1#tools.0/poisoned.0/poisoned.0"
 
@@ -65,7 +65,7 @@ async def test_three_kills(store_url: str, tmp_path: Path) -> None:
         await client.start(agent.durable, Task("How many owls?"), id="dead/1")
     killed = 0
     for _ in range(12):
-        process = PROCESSES.Process(target=work, args=(store_url, tmp_path))
+        process = Process(target=work, args=(store_url, tmp_path))
         process.start()
         process.join(60)
         if process.exitcode == 0:

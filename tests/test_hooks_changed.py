@@ -30,7 +30,7 @@ from substrate.values.errors import Overloaded
 from substrate.values.records import Kind, Promise, PromiseState
 from tests.analyst import LIMITS
 from tests.loops import TASK, answer_of, make_agent
-from tests.processes import PROCESSES
+from tests.processes import Process
 from tests.runs import reached
 
 ENDS = any_of(answered(), max_turns(9))
@@ -222,7 +222,7 @@ class Case:
 
     def die(self, name: str) -> None:
         """Be killed in the middle of a call of this tool."""
-        process = PROCESSES.Process(target=_drive, args=(self, name))
+        process = Process(target=_drive, args=(self, name))
         process.start()
         process.join(60)
         assert process.exitcode == -signal.SIGKILL

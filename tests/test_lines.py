@@ -21,7 +21,7 @@ from substrate.store.store import Store
 from substrate.values.errors import StoreError
 from substrate.values.records import Written
 from tests.databases import create_database, drop_database
-from tests.processes import PROCESSES
+from tests.processes import Process
 from tests.proxies import Proxy, proxy_to
 from tests.split import ids_on, split
 from tests.stores import LIMIT_S, checkpoint, claimed, database, eventually
@@ -360,7 +360,7 @@ async def test_a_worker_that_is_killed(ways: Ways):
         client = Client(store)
         for id_ in (*here, *there):
             await client.start(patient, id=id_)
-        process = PROCESSES.Process(target=work_until_killed, args=(ways.urls,))
+        process = Process(target=work_until_killed, args=(ways.urls,))
         process.start()
         try:
             await eventually(lambda: all_wait(client, [*here, *there]))

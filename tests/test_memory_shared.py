@@ -14,7 +14,7 @@ from substrate.store.memory_rows import Look
 from substrate.values.memory import Space
 from substrate.values.records import Fenced, Promise
 from tests.memories import SPACE, Counts, counts, memory_write
-from tests.processes import PROCESSES
+from tests.processes import Process
 from tests.runs import QUICK
 from tests.stores import LANE, OTHER, claimed, database, eventually, opened
 
@@ -164,7 +164,7 @@ async def test_many_agents_under_kills(
         for i in range(AGENTS):
             await client.start(agent, i, id=f"agent-{i}")
     kills, chosen = 0, random.Random(7)
-    workers = [PROCESSES.Process(target=work, args=(store_url, tmp_path)) for _ in range(2)]
+    workers = [Process(target=work, args=(store_url, tmp_path)) for _ in range(2)]
     for worker in workers:
         worker.start()
     for said in (10, 40, 80, 120):
@@ -174,7 +174,7 @@ async def test_many_agents_under_kills(
             kills += 1
             workers[victim].kill()
         workers[victim].join()
-        workers[victim] = PROCESSES.Process(target=work, args=(store_url, tmp_path))
+        workers[victim] = Process(target=work, args=(store_url, tmp_path))
         workers[victim].start()
     for worker in workers:
         await asyncio.to_thread(worker.join, 60)

@@ -23,7 +23,7 @@ from substrate.values.ids import RunId
 from substrate.values.records import Checkpoint, CommitResult
 from tests.bench.conversation import look
 from tests.loops import TASK, make_agent
-from tests.processes import PROCESSES
+from tests.processes import Process
 from tests.stores import LIMIT_S, eventually
 
 QUIET = WorkerOptions(poll=timedelta(minutes=10))
@@ -241,7 +241,7 @@ async def test_a_takeover(store_url: str, record_property: Callable[[str, object
     """However rarely the dead are looked for, a killed worker's run goes on within 1.5 seconds."""
     async with connect(store_url) as client:
         await client.start(listens, id="run")
-        killed = PROCESSES.Process(target=work_until_killed, args=(store_url,))
+        killed = Process(target=work_until_killed, args=(store_url,))
         killed.start()
         try:
             await eventually(lambda: is_waiting(client))

@@ -9,13 +9,12 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psycopg
 
 from substrate import Context, RunStatus, WorkerOptions, connect, durable
-from tests.processes import PROCESSES
+from tests.processes import Process
 
 RUNS, STEPS = 200, 5
 LIMITS = WorkerOptions(
@@ -70,7 +69,7 @@ def lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
-def stopped_with_a_run(worker: BaseProcess, url: str) -> bool:
+def stopped_with_a_run(worker: Process, url: str) -> bool:
     """Stop one of two workers; return whether both have runs then, else let it go on."""
     os.kill(worker.pid or 0, signal.SIGSTOP)
     if count(url, OWNERS) == 2:
@@ -87,7 +86,7 @@ async def test_killed_worker_of_a_shared_queue(
     async with connect(postgres_url) as client:
         for run in range(RUNS):
             await client.start(job, str(counted), run, id=f"job/{run}")
-        workers = [PROCESSES.Process(target=work, args=(postgres_url,)) for _ in range(2)]
+        workers = [Process(target=work, args=(postgres_url,)) for _ in range(2)]
         for worker in workers:
             worker.start()
         try:

@@ -17,7 +17,7 @@ import pytest
 from substrate import Client, Context, RunStatus, WorkerOptions, connect, durable
 from substrate.engine.worker.heartbeat import Heartbeat
 from tests.crew import Outside
-from tests.processes import PROCESSES
+from tests.processes import Process
 from tests.runs import QUICK, reached
 from tests.stores import LIMIT_S, Database, database, eventually
 
@@ -277,7 +277,7 @@ def _interrupted_process(url: str, folder: str) -> None:
 @pytest.mark.parametrize("times", [1, 2, 3])
 async def test_interrupted_from_the_keyboard(store_url, tmp_path, times):
     """Ctrl-C, also pressed three times 30 ms apart, ends the process, and its runs are free."""
-    process = PROCESSES.Process(target=_interrupted_process, args=(store_url, tmp_path))
+    process = Process(target=_interrupted_process, args=(store_url, tmp_path))
     process.start()
     try:
         await Outside(tmp_path).noted("ready")

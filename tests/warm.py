@@ -109,6 +109,10 @@ class Command:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
 
+    def forget(self) -> None:
+        """Be told nothing more of it."""
+        self._told.close()
+
     def _read(self, stream: IO[str]) -> None:
         with stream:
             self._said[stream] = stream.read()

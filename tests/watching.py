@@ -13,7 +13,7 @@ from pathlib import Path
 from substrate import Client, RunStatus, WorkerOptions
 from substrate.store.connect import open_store
 from substrate.testing import ManualClock, Side, kill_at_commit
-from tests.processes import PROCESSES
+from tests.processes import driven
 
 RUN = "notices"
 DAY_S = 24 * 60 * 60
@@ -30,14 +30,7 @@ class Watcher:
 
     def wake(self, day: int, boundary: int = 0, side: Side = Side.BEFORE) -> int:
         """Be a worker on one morning until the run sleeps; return the exit code."""
-        process = PROCESSES.Process(target=_wake, args=(self, day, boundary, side))
-        process.start()
-        process.join(60)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise TimeoutError(f"{self} did not sleep within 60 s on day {day}")
-        return process.exitcode if process.exitcode is not None else -1
+        return driven(_wake, self, day, boundary, side)
 
 
 def _wake(watcher: Watcher, day: int, boundary: int, side: Side) -> None:

@@ -17,7 +17,7 @@ from substrate import Client, Context, OutcomeUnknown, RunStatus, WorkerOptions,
 from substrate.values.errors import StoreUnreachable
 from tests.crew import Outside, WorkerProcess
 from tests.leftovers import left_open
-from tests.processes import PROCESSES
+from tests.processes import Process
 from tests.torture.tally import BURIED, LEFT_OPEN, LOST, ONCE_TWICE, Tally
 
 BREADTH, DEPTH, STEPS = 2, 2, 4
@@ -125,7 +125,7 @@ def killed_all_the_time(url: str, tally: Tally) -> Iterator[Any]:
 
 
 def _worker(url: str) -> WorkerProcess:
-    process = PROCESSES.Process(target=_be_worker, args=(url,))
+    process = Process(target=_be_worker, args=(url,))
     process.start()
     return WorkerProcess(process)
 

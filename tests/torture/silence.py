@@ -18,7 +18,7 @@ from substrate import Client, Context, OutcomeUnknown, WorkerOptions, connect, d
 from substrate.values.errors import StoreUnreachable
 from tests.crew import Outside, WorkerProcess
 from tests.leftovers import left_open
-from tests.processes import PROCESSES
+from tests.processes import Process
 from tests.torture.tally import LEFT_OPEN, LOST, NEVER_BACK, ONCE_TWICE, Tally
 
 LIMITS = WorkerOptions(lease=timedelta(seconds=2), poll=timedelta(milliseconds=50))
@@ -118,7 +118,7 @@ async def silent_connections(url: str, folder: Path, runs: int, rounds: int, tal
     async with connect(url) as client, proxied(url) as (through, proxy):
         for i in range(runs):
             await client.start(talks, str(folder), id=f"silence/{i}")
-        process = PROCESSES.Process(target=_be_worker, args=(through,))
+        process = Process(target=_be_worker, args=(through,))
         process.start()
         worker = WorkerProcess(process)
         try:

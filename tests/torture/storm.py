@@ -19,7 +19,7 @@ from substrate import Client, RunDead, WorkerOptions, connect
 from substrate.values.errors import StoreUnreachable
 from tests.crew import WorkerProcess
 from tests.everything import FUNCTIONS, RESULT, SIGNALS, Case, everything, prepare
-from tests.processes import PROCESSES
+from tests.processes import Process
 from tests.stores import database
 from tests.torture.tally import BURIED, LEFT_OPEN, LOST, Tally
 
@@ -188,7 +188,7 @@ def _claims(url: str) -> int:
 
 
 def _worker(url: str, stack: ExitStack) -> WorkerProcess:
-    process = PROCESSES.Process(target=_be_worker, args=(url,))
+    process = Process(target=_be_worker, args=(url,))
     process.start()
     stack.callback(_end, process)
     return WorkerProcess(process)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from substrate import Context, WorkerOptions, connect, durable
 from tests.crew import Outside
-from tests.processes import PROCESSES
+from tests.processes import Process
 from tests.stores import eventually
 
 STEPS = 100_000
@@ -53,7 +53,7 @@ def _beats(folder: Path) -> list[tuple[int, int]]:
 
 
 def _worker(url: str, stack: ExitStack) -> int:
-    process = PROCESSES.Process(target=_be_worker, args=(url,))
+    process = Process(target=_be_worker, args=(url,))
     process.start()
     stack.callback(process.join)
     stack.callback(process.kill)

@@ -4,16 +4,18 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from substrate import Client, Context, Retry, RunPaused, connect, durable
+from substrate import Client, Context, Retry, RunFailed, RunPaused, connect, durable
 from substrate.agent import (
     Agent,
     Checks,
     Panel,
+    Task,
     answered,
     any_of,
     budget,
@@ -27,7 +29,7 @@ from substrate.agent import (
 )
 from substrate.agent.conversation import conversation_of
 from substrate.agent.history.request import read_request
-from substrate.agent.history.usage import summed
+from substrate.agent.history.usage import summed, usage_of
 from substrate.models.frame import canonical
 from substrate.models.messages import Reply, StopReason, ToolMessage, Usage
 from substrate.models.model import Model
@@ -35,6 +37,7 @@ from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
 from substrate.values.codec import decode
 from substrate.values.errors import TransportFailed
+from substrate.values.records import PromiseState
 from tests.loops import TASK
 from tests.metered import Meter
 
@@ -340,6 +343,45 @@ async def test_an_answer_that_is_cut_off(
 
     assert (answer.reason, answer.text, len(asked)) == (reason, "Half of it", 1)
     assert why in answer.detail
+
+
+@pytest.mark.parametrize("how", ["cancelled", "out of time"])
+async def test_a_call_that_is_cut_off_counts(store_url: str, how: str) -> None:
+    """Where a child is ended in the middle of a model call, what that had used counts."""
+    asked = asyncio.Event()
+
+    async def never(request: Request) -> Reply:
+        asked.set()
+        return await asyncio.get_running_loop().create_future()
+
+    async def waits(ctx: Context) -> str:
+        """Have it looked for, for a moment."""
+        limit = timedelta(seconds=0.5)
+        try:
+            return (await ctx.spawn(slow.durable, Task("Look."), timeout=limit)).text
+        except RunFailed as error:
+            return error.failure.type
+
+    slow = Agent("slow", "Look. " * 500, Model("scripted:slow", script=never, price=(3, 15)))
+    had = delegate(slow, description="Look.") if how == "cancelled" else tool(waits)
+    asks_it = asks(call("slow", task="look") if how == "cancelled" else call("waits"))
+    chief = Model("scripted:chief", script=asks_it, price=(3, 15))
+    agent = Agent("chief", "Look.", chief, [had], any_of(answered(), budget(usd=1)))
+    child = "a/1#tools.0/slow.0/slow.0" if how == "cancelled" else "a/1#tools.0/waits.0/slow.0"
+    async with connect(store_url) as client, client.work([agent.durable, slow.durable]):
+        await client.start(agent.durable, TASK, id="a/1")
+        await asyncio.wait_for(asked.wait(), 20)
+        if how == "cancelled":
+            await client.cancel(child)
+        answer = await client.result("a/1", agent.durable)
+        (row,) = [each for each in await client.journal(child) if each.key == "model.0"]
+        own = await spent(client, "a/1")
+
+    assert row.state is PromiseState.CANCELLED
+    assert usage_of(row).input_tokens > 500
+    assert usage_of(row).cost_usd > Decimal("0.0015")
+    assert answer.usage == own
+    assert answer.usage.input_tokens > 500
 
 
 async def test_a_conversation(sqlite_url: str) -> None:

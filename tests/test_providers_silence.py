@@ -90,9 +90,11 @@ async def test_what_was_taken_is_paid_for(monkeypatch, provider, ending):
     assert error.usage.output_tokens == 0
 
 
-async def test_what_was_not_taken_is_free(monkeypatch, provider):
-    """A page where an answer belongs is no model that has read anything."""
-    page = Answer(b"<html>", 200, {"content-type": "text/html"})
+@pytest.mark.parametrize(
+    "page", [Answer(b"<html>", 200, {"content-type": "text/html"}), Answer(b"", 204)]
+)
+async def test_what_was_not_taken_is_free(monkeypatch, provider, page):
+    """A page where an answer belongs, or nothing, is no model that has read anything."""
     model = Model(SETUPS[provider].model, settings=QUICK)
     async with served(monkeypatch, provider, page):
         error = await failure(model)

@@ -35,7 +35,8 @@ from substrate.models.limits.model_limits import ModelLimits, shared_limits
 from substrate.models.messages import Invalid, Json, PassedOver, Reply, StopReason, Text, Usage
 from substrate.models.model import PATIENCE, Model
 from substrate.models.panel import Panel
-from substrate.models.request import Request
+from substrate.models.request import ModelAsked, ModelWaits, Request
+from substrate.models.tokens import estimate, tokens
 from substrate.values.clock import seconds_of
 from substrate.values.codec import decode, encode, fingerprint
 from substrate.values.errors import ContextOverflow, ModelError, Refused, Unaffordable
@@ -63,6 +64,34 @@ _EMPTY = JsonText("{}")
 
 Validate = Callable[[Reply], Reply]
 """Marks a reply that is not what was asked for."""
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """An attempt at a model call that has no outcome yet: what it has used by now, about."""
+
+    asked: "ModelCall"
+    #: Who was asked; None before anybody was.
+    model: str | None = None
+    #: What was said since.
+    words: list[str] = field(default_factory=list)
+
+    def note(self, event: ModelWaits | ModelAsked) -> None:
+        """Note that a model is asked: what another had said is void."""
+        if isinstance(event, ModelAsked):
+            self.model = event.model
+            self.words.clear()
+
+    def used(self) -> dict[str, Json] | None:
+        """Return the record of what it has used: nobody has counted. None where that is nothing."""
+        asked, request = self.asked.model, self.asked.request
+        others = [each.model for each in asked.successors if isinstance(each.model, Model)]
+        for each in (asked.available(), *others):
+            if each.id == self.model:
+                written = tokens("".join(self.words)) if self.words else 0
+                usage = each.priced(Usage(estimate(request, each.provider), written))
+                return {"model": each.id, **usage.to_json()}
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +198,14 @@ def model_step(
         others = model.describe_fallback() if panel is None else panel.describe()
         described = frame(model.id if panel is None else panel.id, request, others)
         blob = asked.chain.frame(root_of(ctx.run_id), described)
+    under_way = _UnderWay(asked)
     input_ = asked.chain.link(tuple(request.messages), blob.hash) | dict(asked.more)
     if asked.version is not None:
         name, version = asked.version
         input_["prompt"] = {"name": name, "version": version}
     return Step(
         name=asked.name,
-        call=partial(_answer, ctx, asked, paid),
+        call=partial(_answer, ctx, asked, paid, under_way),
         input=JsonText(encode(input_)),
         fingerprint=fingerprint(Kind.STEP.value, asked.name),
         retry=replace(MODEL_RETRY, patience=timedelta(seconds=seconds_of(model.patience))),
@@ -183,6 +213,7 @@ def model_step(
         fault_in=fault_in_model_call,
         raised_to_caller=(ContextOverflow,) if asked.raises_overflow else (),
         add_usage=_add_usage,
+        used_by_now=under_way.used,
         on_hurried=partial(_unblock, ctx, model),
         blobs=(blob,),
     )
@@ -209,18 +240,31 @@ def note_reply(row: Promise, transcript: Transcript) -> Reply:
     return reply
 
 
-async def _answer(ctx: Context, asked: ModelCall, paid: list[Usage]) -> Measured:
+async def _answer(
+    ctx: Context, asked: ModelCall, paid: list[Usage], under_way: _UnderWay
+) -> Measured:
     """Ask, once more where `paid` tells what attempts before have used; add to it what fails."""
     allowed, validate = asked.request.allowance, asked.validate
     for used in paid:
         allowed = allowed and allowed.less(used)
     voice = asked.voice or Voice(partial(emit, ctx))
+    under_way.model = None
+
+    def heard(text: str) -> None:
+        under_way.words.append(text)
+        if not asked.is_silent:
+            voice.tell(TextDelta(text))
+
+    def told(event: ModelWaits | ModelAsked) -> None:
+        under_way.note(event)
+        voice.tell(event)
+
     try:
         async with shared_limits(ctx.store) as limits:
             reply = await asked.model.answer(
                 replace(asked.request, allowance=allowed) if paid else asked.request,
-                _ignore if asked.is_silent else lambda text: voice.tell(TextDelta(text)),
-                voice.tell,
+                heard,
+                told,
                 limits,
             )
     except Unaffordable as error:
@@ -231,6 +275,7 @@ async def _answer(ctx: Context, asked: ModelCall, paid: list[Usage]) -> Measured
         raise error if asked.raises_overflow else _with_remedy(error) from error
     except ModelError as error:
         paid.extend([] if error.usage is None else [error.usage])
+        under_way.model = None
         voice.lose()
         raise
     reply = validate(replace(reply, passed_over=(*asked.passed, *reply.passed_over)))
@@ -249,10 +294,6 @@ def _unpaid(model: Model, error: Unaffordable) -> Reply:
     nothing = Usage(cost_usd=Decimal(0))
     invalid = Invalid(str(error), is_last=True, is_unpaid=True)
     return Reply((), StopReason.END, model.provider, model.name, nothing, invalid=invalid)
-
-
-def _ignore(text: str) -> None:
-    """Tell nobody."""
 
 
 def _unblock(ctx: Context, model: Model) -> None:

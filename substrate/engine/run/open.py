@@ -8,7 +8,7 @@ unwinding closes what the function began.
 from typing import Any, Protocol
 
 from substrate.values.ids import Key
-from substrate.values.records import Promise
+from substrate.values.records import Blob, Promise
 
 
 class OpenCall(Protocol):
@@ -35,6 +35,8 @@ class OpenPromises:
         """Steps with an `undo`, settled or not."""
         self.calls: dict[Key, list[OpenCall]] = {} if calls is None else calls
         """This claim's calls for steps with an intent, while the step may be closed or undone."""
+        self.cut_off: list[tuple[Promise, tuple[Blob, ...]]] = []
+        """Steps that a cancel has cut off, with what they had used: written when all is closed."""
 
     def track(self, promise: Promise) -> None:
         """Register a promise: its row as it is now, or as a pending write may make it."""

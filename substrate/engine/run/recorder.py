@@ -238,7 +238,7 @@ class Recorder:
         )
         return self._access.lost() if isinstance(row, Fenced) else self._recorded(row)
 
-    async def close(self, promise: Promise) -> None:
+    async def close(self, promise: Promise, *, blobs: tuple[Blob, ...] = ()) -> None:
         """Commit the outcome of an abandoned promise, even if this execution is shut."""
         if promise.kind is Kind.GATE:
             gates = self._services.store.gates
@@ -246,7 +246,7 @@ class Recorder:
                 lambda: gates.settle(self._fence, promise, GateState.WITHDRAWN)
             )
         else:
-            await self._commit(Checkpoint(self._fence, await mask_row(promise)))
+            await self._commit(Checkpoint(self._fence, await mask_row(promise), None, blobs))
         self._open.closed(promise.key)
         self._wakeups.look_for(promise.name)
 

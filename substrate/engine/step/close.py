@@ -90,6 +90,10 @@ async def close_all(execution: Execution) -> None:
     The undo of a step closes that step. Children end with the run, or survive it, by themselves.
     """
     await execution.recorder.reread_open()
+    while execution.open.cut_off:
+        cut_off, blobs = execution.open.cut_off.pop()
+        if cut_off.undo is None:
+            await execution.recorder.close(as_abandoned(execution, cut_off), blobs=blobs)
     for promise in list(execution.open.pending.values()):
         is_undo = promise.key.startswith(f"{UNWIND_KEY}/")
         if promise.kind is not Kind.CHILD and promise.undo is None and not is_undo:

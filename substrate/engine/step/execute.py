@@ -44,7 +44,7 @@ from substrate.engine.step.row import StepRow
 from substrate.engine.step.step import Step
 from substrate.engine.step.wait_for_retry import wait_for_retry
 from substrate.store.transaction import Transaction
-from substrate.values.errors import ModelError, NotEncodable
+from substrate.values.errors import Interrupt, ModelError, NotEncodable
 from substrate.values.records import Effect, Promise
 
 
@@ -102,7 +102,11 @@ class StepExecution:
             if not is_first and (settled := await self._refused()):
                 return settled
             is_first = False
-            outcome = await self._caller.attempt()
+            try:
+                outcome = await self._caller.attempt()
+            except (asyncio.CancelledError, Interrupt):
+                self._row.cut_off()
+                raise
             if isinstance(outcome, Promise):  # somebody else settled the step first
                 return outcome
             if settled := await self._settle(outcome):

@@ -31,6 +31,7 @@ from substrate.engine.step.step import Step, idempotency_key
 from substrate.values.clock import from_ms
 from substrate.values.codec import decode, encode
 from substrate.values.errors import (
+    Cancelled,
     CheckpointRefused,
     Failure,
     ModelError,
@@ -138,6 +139,19 @@ class StepRow:
         self.is_in_doubt = self.is_in_doubt or may_have_happened
         if isinstance(error, ModelError):
             self.used = self._with_usage(error.usage and error.usage.to_json())
+
+    def cut_off(self) -> None:
+        """Note what an attempt had used in whose middle the run is cancelled, to be recorded.
+
+        In a run that goes on, elsewhere or without this branch, the step may be called again.
+        """
+        if not isinstance(self._execution.lifecycle.interrupt, Cancelled):
+            return
+        used = self._with_usage(self.step.used_by_now())
+        if used is not None:
+            attempts = encode_failed(self.failed, self.closed)
+            row = self._promise(PromiseState.PENDING, usage=used, attempts=attempts, undo=self.undo)
+            self._execution.open.cut_off.append((row, self.step.blobs))
 
     async def wait(self, error: Exception, delay: float, *, is_recorded: bool) -> Promise:
         """Add the record of a failed attempt that another one follows, after `delay` seconds.

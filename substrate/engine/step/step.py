@@ -45,6 +45,10 @@ def _no_fault(error: BaseException) -> None:
     """Find no mistake in code."""
 
 
+def _nothing() -> None:
+    """Have used nothing."""
+
+
 def _ignore() -> None:
     """Do nothing when a person asks for the next attempt early."""
 
@@ -89,6 +93,9 @@ class Step:
     #: Adds the usage of two attempts, each a record or None. With it, the usage of failed attempts
     #: counts, and is in the row while the step waits.
     add_usage: Callable[[Any, Any], Any] | None = None
+    #: Asked where the run is cancelled in the middle of an attempt: what that has used, as a record
+    #: that `add_usage` takes, or None. The row that is closed then holds it.
+    used_by_now: Callable[[], Any] = _nothing
     #: Called when a person asks for the next attempt before it is due.
     on_hurried: Callable[[], None] = _ignore
     #: Long payloads that the row refers to.

@@ -98,6 +98,8 @@ async def test_had_back(store_url: str) -> None:
     offered = [[tool.name for tool in each.tools] for each in reader.asked]
     assert offered[0] == ["read"]  # it costs nothing before there is something to give back
     assert offered[-1] == ["read", "recall_result"]
+    told = ["gives it back" in str(each.messages) for each in reader.asked]
+    assert told == ["recall_result" in each for each in offered]
 
 
 async def test_another_policy(store_url: str) -> None:

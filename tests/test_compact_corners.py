@@ -27,10 +27,12 @@ from substrate.agent import (
 )
 from substrate.agent.history.result import result_in
 from substrate.agent.history.rows import input_of, value_of
+from substrate.agent.history.usage import usage_of
 from substrate.models.messages import Image, Reply, ToolMessage
 from substrate.models.model import Fallback, Model
 from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
+from substrate.models.tokens import estimate
 from substrate.values.errors import Misuse
 from tests.loops import TASK, answer_of
 from tests.reader import (
@@ -111,6 +113,20 @@ async def test_a_tiny_window(sqlite_url: str, window: int) -> None:
     assert answer.text == "Done."
     assert sum(key.startswith("compact.") for key in names) <= 2 * 13
     assert sum(map(is_summary, reader.asked)) <= 13
+
+
+async def test_little_that_can_go(sqlite_url: str) -> None:
+    """Where a task fills most of a window, there is no cut with each turn: each has its worth."""
+    reader = Reader(window=10**9, pages=24, chars=600)
+    agent = reading(reader.model(), Compact([drop_results(), drop_turns()], window=10_000))
+    async with connect(sqlite_url) as client:
+        async with client.work([agent]):
+            await client.start(agent, Task("Read. " * 5_600), id="a/1")
+            await client.result("a/1", agent)
+        made = await cuts(client)
+
+    assert 1 <= len(made) <= 5
+    assert all(before - after >= 1_000 for before, after in map(tokens, made))
 
 
 @pytest.mark.parametrize("policy", [ALL, (drop_results(),), (drop_turns(),), (summarise(),), ()])
@@ -227,14 +243,7 @@ async def test_counts_of_its_own(sqlite_url: str, scale: float) -> None:
 
     assert (answer.text, reader.refused) == ("Done.", 0)
     for key, after in sent.items():
-        counted = Reply.from_json(value_of(used[key])) and _read(used[key])
-        assert 0.75 < after / counted < 1.35
-
-
-def _read(row: Any) -> int:
-    from substrate.agent.history.usage import usage_of
-
-    return usage_of(row).input_tokens
+        assert 0.75 < after / usage_of(used[key]).input_tokens < 1.35
 
 
 async def test_skill_text_stays(sqlite_url: str) -> None:
@@ -269,7 +278,8 @@ async def test_a_call_that_is_asked_about_stays(store_url: str) -> None:
     reader = Reader(pages=24)
     reader.turns = {0: say(call("publish", text="Owls."))}
     async with connect(store_url) as client:
-        agent = reading(reader.model(), Compact(ALL, window=10_000), [read, publish])
+        policy = Compact([summarise(), drop_turns()], window=10_000)
+        agent = reading(reader.model(), policy, [read, publish])
         async with client.work([agent]):
             await client.start(agent, TASK, id="a/1")
             while len(reader.of_turns) < 25:
@@ -347,7 +357,7 @@ async def test_a_budget_bounds_a_summary(store_url: str) -> None:
     used = answer.usage.input_tokens + answer.usage.output_tokens
     assert answer.reason == "budget"
     assert used <= 80_000
-    read_in_all = sum(_size(each) for each in reader.asked)
+    read_in_all = sum(map(estimate, reader.asked))
     assert answer.usage.input_tokens == read_in_all
 
 
@@ -397,6 +407,7 @@ async def test_a_panel(sqlite_url: str) -> None:
 
     assert (answer.text, small.refused) == ("Done.", 0)
     assert 2 <= len(made) <= 4
+    assert max(map(estimate, small.asked)) > 7_500
 
 
 async def test_two_handoffs(store_url: str) -> None:

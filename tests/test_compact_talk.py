@@ -30,12 +30,12 @@ from substrate.agent.history.result import result_in
 from substrate.agent.history.rows import cut_of, input_of, value_of
 from substrate.agent.history.usage import summed
 from substrate.models.frame import canonical
-from substrate.models.messages import Reply, Text, ToolMessage, UserMessage
+from substrate.models.messages import Reply, Text, ToolMessage, Usage, UserMessage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
 from substrate.values.codec import encode
-from substrate.values.errors import BadRequest
+from substrate.values.errors import BadRequest, TransportFailed
 from tests.loops import TASK, answer_of
 from tests.reader import ENDS, Reader, is_extraction, is_summary, read, reading
 from tests.runs import QUICK, keys
@@ -128,6 +128,11 @@ async def test_a_long_talk(store_url: str) -> None:
             r.call_id for m in each.messages if isinstance(m, ToolMessage) for r in m.results
         ]
         assert calls == results
+    notices = [
+        part for each in talker.asked for part in str(each.messages).split("[left out, ")[1:]
+    ]
+    assert any('recall_result("g1/' in each for each in notices)
+    assert all("gives it back" in each or "earlier messages" in each for each in notices)
     assert used.cost_usd == Decimal("0.01") * len(talker.asked)
     assert given[-1]["used"]["cost_usd"] == str(used.cost_usd)
 
@@ -166,18 +171,18 @@ async def test_a_loop_in_a_tool(store_url: str) -> None:
         return (await ctx.call(within, TASK)).text
 
     outer = Reader()
-    outer.turns = {0: say(call("sub")), 1: say("Done.")}
+    outer.turns = {0: say(call("read", page=0)), 1: say(call("sub")), 2: say("Done.")}
     async with connect(store_url) as client:
-        answer = await answer_of(client, reading(outer.model(), list(ALL), [sub]))
+        answer = await answer_of(client, reading(outer.model(), list(ALL), [read, sub]))
         rows = {row.key: row for row in await client.journal("a/1")}
 
     assert answer.text == "Done."
     made = [key for key, row in rows.items() if row.name == "compact"]
     assert made
-    assert all(key.startswith("tools.0/sub.0/agent.0/") for key in made)
-    none = rows["tools.0/sub.0/agent.0/tools.9/recall_result.0"]
+    assert all(key.startswith("tools.1/sub.0/agent.0/") for key in made)
+    none = rows["tools.1/sub.0/agent.0/tools.9/recall_result.0"]
     assert "there is no result of the key" in result_in(none).content
-    notice = f'recall_result("{rows["tools.0/sub.0/agent.0/tools.0/read.0"].key}")'
+    notice = f'recall_result("{rows["tools.1/sub.0/agent.0/tools.0/read.0"].key}")'
     assert notice in str(inner.asked[-1].messages)
 
 
@@ -226,6 +231,27 @@ async def test_hooks_that_change_in_its_middle(store_url: str, other: str | None
         assert sum(map(is_extraction, reader.asked)) == 1 + (len(reader.of_turns) > 20)
 
 
+async def test_what_tools_used_beside(store_url: str) -> None:
+    """What a cut has cost is counted once, also where tools have model calls of their own."""
+    reader, inner = Reader(pages=24), Reader(pages=-1)
+    within = reading(inner.model(), None)
+
+    @tool
+    async def sub(ctx: Context, page: int, chars: int) -> str:
+        """Read."""
+        return f"{page}" + (await ctx.call(within, TASK)).text * (chars // 5)
+
+    sub = tool(name="read")(sub.function)
+    async with connect(store_url) as client:
+        agent = reading(reader.model(), Compact([summarise()], window=10_000), [sub])
+        answer = await answer_of(client, agent)
+        made = await client.journal("a/1")
+
+    assert answer.text == "Done."
+    assert sum(row.name == "compact" for row in made) >= 2
+    assert answer.usage.cost_usd == Decimal("0.01") * (len(reader.asked) + len(inner.asked))
+
+
 async def test_two_loops_in_one_function(store_url: str) -> None:
     """Loops of one function, one after the other, have cuts of their own; a replay finds them."""
     readers = [Reader(pages=14), Reader(pages=14)]
@@ -262,6 +288,31 @@ async def test_another_model_sums_up(sqlite_url: str) -> None:
     assert (answer.text, reader.refused) == ("Done.", 0)
     assert [is_summary(each) for each in other.asked] == [True]
     assert answer.usage.cost_usd == Decimal("0.01") * (len(reader.asked) + 1)
+
+
+async def test_nothing_stays_open(sqlite_url: str) -> None:
+    """A summary that was tried in vain is closed where the hook is gone before there is one."""
+    reader = Reader(pages=14)
+
+    def fail(request: Request) -> None:
+        if is_summary(request):
+            raise TransportFailed("it was cut off", usage=Usage(9, 9, cost_usd=Decimal(0)))
+
+    reader.watch = fail
+    async with connect(sqlite_url) as client:
+        policy = Compact([summarise()], window=10_000)
+        with pytest.raises(RunPaused):
+            await answer_of(client, reading(reader.model(patience=0), policy))
+        begun = [row.key for row in await client.journal("a/1") if not row.is_settled]
+        reader.window = 10**9
+        agent = reading(reader.model(), None)
+        await client.resume("a/1")
+        async with client.work([agent]):
+            await client.result("a/1", agent)
+        left = [row.key for row in await client.journal("a/1") if not row.is_settled]
+
+    assert "compact.0/summary.0" in begun
+    assert left == []
 
 
 async def test_rows_of_a_cut_are_few(sqlite_url: str) -> None:

@@ -25,6 +25,8 @@ from substrate.agent import (
     summarise,
     tool,
 )
+from substrate.agent.compacting import window_of
+from substrate.agent.end import Advice, Measure
 from substrate.agent.history.result import result_in
 from substrate.agent.history.rows import input_of, value_of
 from substrate.agent.history.usage import usage_of
@@ -113,6 +115,52 @@ async def test_a_tiny_window(sqlite_url: str, window: int) -> None:
     assert answer.text == "Done."
     assert sum(key.startswith("compact.") for key in names) <= 2 * 13
     assert sum(map(is_summary, reader.asked)) <= 13
+
+
+@pytest.mark.parametrize(
+    "model, more, window",
+    [
+        ("anthropic:claude-haiku-5-5", {}, 1_000_000),
+        ("anthropic:claude-haiku-5-5", {"max_output_tokens": 64_000}, 936_000),
+        ("anthropic:claude-haiku-5-5", {"max_output_tokens": 700_000}, 500_000),
+        ("openai-chat:mine", {}, None),
+        ("anthropic:nobody-knows", {}, None),
+        ("scripted:reader", {"script": ["Done."]}, None),
+    ],
+)
+async def test_the_window(model: str, more: dict[str, Any], window: int | None) -> None:
+    """What a model may read is what the list says that it holds, less its longest answer."""
+    found = Model(model, **more)
+
+    assert await window_of(Compact(ALL), found) == window
+    assert await window_of(Compact(ALL, window=32_000), Model("openai-chat:mine")) == 32_000
+
+
+async def test_what_a_person_said_last(sqlite_url: str) -> None:
+    """The last words of a person stay, also where the loop itself has said something since."""
+    reader = Reader(pages=24)
+
+    def warn(transcript: Any) -> Any:
+        is_due = transcript.turns == 3 and not transcript.is_warned
+        return Advice(Measure.WARN, "much was read") if is_due else None
+
+    async with connect(sqlite_url) as client:
+
+        async def script(request: Request) -> Reply:
+            if len(reader.of_turns) == 1:
+                await client.signal("a/1", "message", "And the attic.", "once")
+            return reader(request)
+
+        model = Model("scripted:reader", script=script)
+        policy = Compact([summarise(), drop_turns()], window=10_000)
+        ends = any_of(answered(), max_turns(60), warn)
+        answer = await answer_of(client, reading(model, policy, stop=ends))
+        made = await cuts(client)
+
+    assert (answer.text, reader.refused) == ("Done.", 0)
+    assert len(made) >= 2
+    said = [str(each.messages) for each in reader.of_turns[4:]]
+    assert all("And the attic." in each and "much was read" in each for each in said)
 
 
 async def test_little_that_can_go(sqlite_url: str) -> None:

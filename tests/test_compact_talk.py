@@ -292,27 +292,31 @@ async def test_another_model_sums_up(sqlite_url: str) -> None:
 
 async def test_nothing_stays_open(sqlite_url: str) -> None:
     """A summary that was tried in vain is closed where the hook is gone before there is one."""
-    reader = Reader(pages=14)
+    reader = Reader(pages=11)
 
     def fail(request: Request) -> None:
         if is_summary(request):
             raise TransportFailed("it was cut off", usage=Usage(9, 9, cost_usd=Decimal(0)))
 
+    def conversation(compact: Compact | None) -> Any:
+        return conversation_of(reading(reader.model(patience=0), compact))
+
     reader.watch = fail
     async with connect(sqlite_url) as client:
-        policy = Compact([summarise()], window=10_000)
-        with pytest.raises(RunPaused):
-            await answer_of(client, reading(reader.model(patience=0), policy))
-        begun = [row.key for row in await client.journal("a/1") if not row.is_settled]
+        function = conversation(Compact([summarise()], window=10_000))
+        await client.start(function, TASK, None, id="talk")
+        async with client.work([function], options=QUICK) as worker:
+            await worker.run_until_idle()
+        begun = [row.key for row in await client.journal("talk") if not row.is_settled]
         reader.window = 10**9
-        agent = reading(reader.model(), None)
-        await client.resume("a/1")
-        async with client.work([agent]):
-            await client.result("a/1", agent)
-        left = [row.key for row in await client.journal("a/1") if not row.is_settled]
+        function = conversation(None)
+        await client.resume("talk")
+        async with client.work([function], options=QUICK) as worker:
+            await worker.run_until_idle()
+        left = [row.key for row in await client.journal("talk") if not row.is_settled]
 
     assert "compact.0/summary.0" in begun
-    assert left == []
+    assert left == ["run", "message.0"]
 
 
 async def test_rows_of_a_cut_are_few(sqlite_url: str) -> None:

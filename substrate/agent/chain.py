@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from substrate.agent.history.keys import HEARD, name_in
+from substrate.agent.history.keys import HEARD, PROMPT, name_in
 from substrate.engine.context.context import Context
 from substrate.models.messages import Json, Message, Reply
 from substrate.store.blobs import make_blob
@@ -123,6 +123,13 @@ class Chain:
         """Whether people have said this message."""
         key = self.key_of(message)
         return key is not None and name_in(key) == HEARD
+
+    def is_of_kit(self, message: Message) -> bool:
+        """Whether the loop has made up this message: a warning, what is wrong with an answer."""
+        _, entry = self._entries.get(id(message), (None, None))
+        if isinstance(entry, str):
+            return name_in(entry) not in (HEARD, PROMPT)
+        return entry is not None
 
     def key_of(self, message: Message) -> str | None:
         """Return the key of the row that holds a message, if one does."""

@@ -72,7 +72,7 @@ async def make_room(
     if policy is None:
         return await sum_up(ctx, speaker_of(model), transcript, tools, is_full=is_full)
     cause = Cause.FULL if is_full else Cause.BUDGET
-    window = await _window(ctx, policy, model)
+    window = await window_of(policy, model)
     return await Cutting(
         ctx=ctx,
         policy=policy,
@@ -93,7 +93,7 @@ async def keep_room(
         return transcript
     if turn_ahead(ctx, transcript) is not None or not _may_be_full(policy, model, transcript):
         return transcript
-    window = await _window(ctx, policy, model)
+    window = await window_of(policy, model)
     if window is None or (quick_fill(transcript, model) or window) < policy.at * window:
         return transcript
     return await Cutting(
@@ -115,7 +115,7 @@ def _may_be_full(policy: Compact, model: Answering, transcript: Transcript) -> b
     return policy.window is not None or read is None or read >= policy.at * _FEWEST
 
 
-async def _window(ctx: Context, policy: Compact, model: Answering) -> int | None:
+async def window_of(policy: Compact, model: Answering) -> int | None:
     """Return how many tokens may be read: those of the smallest member of a panel; None if unknown.
 
     The room for the longest answer that is asked for is not among them.

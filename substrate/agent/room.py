@@ -85,12 +85,14 @@ def staying(
 ) -> frozenset[int]:
     """Return the places of what stays, whatever else goes.
 
-    The task, the present message of a conversation, the last message of a person, the results of
-    the tools to `keep`, calls that a person is asked about, and the last turn.
+    The task, the present message of a conversation, the last message of a person and that of the
+    loop, the results of the tools to `keep`, calls that a person is asked about, and the last turn.
     """
     messages, chain = transcript.messages, transcript.chain
     said = [i for i, each in enumerate(messages) if isinstance(each, UserMessage)]
-    stays = {0, *said[-1:], *(i for i in said if messages[i] is transcript.opening)}
+    of_people = [i for i in said if not chain.is_of_kit(messages[i])]
+    stays = {0, *said[-1:], *of_people[-1:]}
+    stays.update(i for i in said if messages[i] is transcript.opening)
     together = turns(messages)
     for turn in together:
         for message in (messages[i] for i in turn):

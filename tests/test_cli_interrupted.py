@@ -27,13 +27,13 @@ def fork(tmp_path) -> Fork:
 
 def test_killed_and_run_again(tmp_path, store_url):
     """After SIGKILL the same line goes on where it was, and calls nothing that was recorded."""
-    fork = replace(Fork.make(tmp_path, store_url), python=None)
-    process = fork.open_held("run", OWLS, "--id", "first")
+    fork = Fork.make(tmp_path, store_url)
+    process = replace(fork, python=None).open_held("run", OWLS, "--id", "first")
     process.kill()
     end(process)
     fork.let_go()
 
-    done = fork.do("run", OWLS, "--id", "first")
+    done = replace(fork, python=None).do("run", OWLS, "--id", "first")
 
     assert (done.code, done.out) == (0, ANSWER)
     resumed = "resuming: 2 steps recorded, going on with tools.0/look.0"
@@ -279,9 +279,9 @@ def test_a_run_that_kills_its_workers(fork):
 
 def test_worker(tmp_path, store_url):
     """A worker drives what was started, logs each run, and gives back what it cannot end."""
-    fork = replace(Fork.make(tmp_path, store_url), python=None)
+    fork = Fork.make(tmp_path, store_url)
     fork.start("first", OWLS)
-    worker = fork.open("worker", "--concurrency", "4", "--lease", "5")
+    worker = replace(fork, python=None).open("worker", "--concurrency", "4", "--lease", "5")
     assert wait_until(lambda: fork.run("first")["status"] == "done", LIMIT_S)
     fork.hold()
     fork.start("second", OWLS)

@@ -111,7 +111,7 @@ async def test_killed_at_any_commit(
     await to_its_end(control)
     kills = repeated = doubts = 0
     for phase in range(2):
-        for boundary in struck(store_url, STRIDE):
+        for boundary in struck(store_url, STRIDE, times=2):
             case = new_case(store_url, tmp_path, f"{phase}.{boundary}")
             if phase:  # all that was asked is approved already
                 assert case.drive() == 0

@@ -22,7 +22,7 @@ async def test_killed_at_any_commit(
     """
     store = store_url.partition(":")[0]
     kills = repeated = 0
-    for boundary in struck(store_url):
+    for boundary in struck(store_url, times=2):
         case = new_case(store_url, tmp_path, boundary)
         await prepare(case)
         if case.drive(boundary, moment) == 0:
@@ -46,7 +46,7 @@ FIRST, TAKEOVER = 14, 7
 @pytest.mark.parametrize("moment", list(Side))
 async def test_killed_while_it_takes_over(store_url: str, tmp_path: Path, moment: Side) -> None:
     """A worker that is killed while it takes a dead one's runs back loses and doubles nothing."""
-    for boundary in takewhile(TAKEOVER.__ge__, struck(store_url)):
+    for boundary in takewhile(TAKEOVER.__ge__, struck(store_url, times=1)):
         case = new_case(store_url, tmp_path, boundary)
         await prepare(case)
         assert case.drive(FIRST, Side.AFTER) != 0

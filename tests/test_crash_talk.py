@@ -60,7 +60,7 @@ async def test_killed_at_any_commit(
     control = new_case(store_url, tmp_path, "control")
     assert control.drive() == 0
     kills = repeated = doubts = 0
-    for boundary in struck(store_url, STRIDE):
+    for boundary in struck(store_url, STRIDE, times=2):
         case = new_case(store_url, tmp_path, f"{boundary}")
         if case.drive(boundary, moment) == 0:
             break

@@ -37,8 +37,9 @@ from tests.plans import (
 )
 from tests.stores import database
 
+EXAMPLES = {"sqlite": 50, "postgresql": 20}
+"""What comes of a run is decided above the stores, and PostgreSQL takes three times as long."""
 SETTINGS = settings(
-    max_examples=50,
     deadline=None,
     database=None,
     print_blob=True,
@@ -229,7 +230,7 @@ def examine(url: str, check: Check) -> None:
 
     with asyncio.Runner() as runner, database(url) as db:
 
-        @SETTINGS
+        @settings(SETTINGS, max_examples=EXAMPLES[url.partition(":")[0]])
         @given(plans(), MISHAPS, LIMITS)
         def one(plan: list[Node], mishaps: list[Mishap], options: WorkerOptions) -> None:
             runner.run(play(named(plan, count()), mishaps, options))

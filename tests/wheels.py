@@ -2,10 +2,12 @@
 
 import base64
 import hashlib
+import struct
 import zipfile
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -81,13 +83,39 @@ def _files(found: Distribution) -> Iterator[tuple[str, bytes]]:
         inside = not file.is_absolute() and ".." not in file.parts
         made_since = "__pycache__" in file.parts or file.name in kept_out
         if inside and not made_since and file.locate().is_file():
-            yield file.as_posix(), Path(str(file.locate())).read_bytes()
+            path = Path(str(file.locate()))
+            content = path.read_bytes()
+            yield file.as_posix(), content
+            if path.suffix == ".py" and (compiled := _compiled(path, content)):
+                yield f"{file.parent.as_posix()}/__pycache__/{_cached_name(path)}", compiled
     for file in found.files or ():  # its commands, which an installer makes of these lines again
         if file.parent.name == "bin" and file.parts[0] == "..":
             path = Path(str(file.locate()))
             if path.is_file() and not path.read_bytes().startswith(b"#!"):
                 name = f"{_stem(found)}.data/scripts/{file.name}"
                 yield name, path.read_bytes()
+
+
+def _cached_name(path: Path) -> str:
+    """Return what the file is called that holds a compiled one."""
+    return Path(cache_from_source(str(path))).name
+
+
+def _compiled(path: Path, content: bytes) -> bytes | None:
+    """Return what this Python has compiled of a file, as one that holds whatever the file's time.
+
+    So the Pythons of all that is installed from here need not compile it again, each for itself.
+    """
+    try:
+        compiled = Path(cache_from_source(str(path))).read_bytes()
+    except FileNotFoundError:
+        return None
+    if compiled[:4] != MAGIC_NUMBER or compiled[4:8] != bytes(4):  # by the time of its file
+        return None
+    made_of = struct.pack("<II", int(path.stat().st_mtime) & 0xFFFF_FFFF, len(content))
+    if compiled[8:16] != made_of:
+        return None
+    return MAGIC_NUMBER + struct.pack("<I", 1) + source_hash(content) + compiled[16:]
 
 
 def _stem(found: Distribution) -> str:

@@ -110,3 +110,26 @@ async def test_refused_where_it_is_given(store_url: str, what: str, told: str) -
         await run(store_url, refused, what)
     assert failed.value.failure.type == Misuse.__name__
     assert told in failed.value.failure.message
+
+
+@durable
+async def interrupted(ctx: Context) -> list[Any]:
+    """Say that something was so twice, with something else between."""
+    memory = ctx.memory(NS)
+    begin, end = datetime(2005, 1, 1, tzinfo=UTC), datetime(2010, 1, 1, tzinfo=UTC)
+    long_ago = datetime(2000, 1, 1, tzinfo=UTC)
+    await memory.remember("Anna", "lives in", "Bonn", policy="one", valid_from=long_ago)
+    await memory.remember("Anna", "lives in", "Kiel", policy="one", valid_from=begin, valid_to=end)
+    found = await memory.facts("Anna", at="any")
+    return [
+        [each.object, each.valid_from.year, each.valid_to and each.valid_to.year] for each in found
+    ]
+
+
+async def test_what_lies_between_is_not_said(store_url: str) -> None:
+    """A fact that was interrupted reads as two, each with its own times."""
+    assert await run(store_url, interrupted) == [
+        ["Bonn", 2000, 2005],
+        ["Bonn", 2010, None],
+        ["Kiel", 2005, 2010],
+    ]

@@ -9,6 +9,7 @@ from substrate.memory.recall import shown
 from substrate.memory.shown import facts_json, links_json, notes_json
 from substrate.store.memory import Memories
 from substrate.store.memory_rows import Look
+from substrate.values.codec import encode
 from substrate.values.memory import (
     FactRow,
     LinkRow,
@@ -125,10 +126,12 @@ def markdown(space: Space, found: Known) -> str:
         lines += [f"- {each['a']} → {each['rel']} → {each['b']}" for each in found.links]
         lines.append("")
     for note in found.notes:
-        lines += [f"## {note['name']}", "", note["text"], ""]
+        # Quoted, so that no text is a heading or a line of this page's own.
+        quoted = [f"> {line}".rstrip() for line in note["text"].split("\n")]
+        lines += [f"## {one_line(note['name'])}", "", *quoted, ""]
     if found.said:
         lines += ["## Said", ""]
-        lines += [f"- **{each['speaker']}**: {_line(each['text'])}" for each in found.said]
+        lines += [f"- **{each['speaker']}**: {one_line(each['text'])}" for each in found.said]
         lines.append("")
     return "\n".join(lines)
 
@@ -136,9 +139,12 @@ def markdown(space: Space, found: Known) -> str:
 def _fact(fact: Mapping[str, Any]) -> str:
     sources = len(fact["sources"])
     more = f", {sources} sources" if sources > 1 else ""
-    said = f"{fact['subject']} {fact['predicate']}: {_line(str(fact['object']))}"
+    value = fact["object"]
+    text = one_line(value if isinstance(value, str) else encode(value))
+    said = f"{one_line(fact['subject'])} {fact['predicate']}: {text}"
     return f"{said} (`{fact['id']}`, {fact['trust']}{more})"
 
 
-def _line(text: str) -> str:
-    return text.replace("\n", " ")
+def one_line(text: str) -> str:
+    """Return a text in one line, so that no part of it looks like a line of somebody else."""
+    return " ".join(text.splitlines())

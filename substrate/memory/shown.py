@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from substrate.memory.spans import holds, joined
 from substrate.values.clock import from_ms
 from substrate.values.codec import decode
 from substrate.values.ids import root_of
@@ -41,7 +42,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A fact as it was read: what all its sources say together."""
+    """A fact as it was read: what all its sources say together, of times that meet."""
 
     #: The id of the row that was said first of those that stand.
     id: str
@@ -194,10 +195,17 @@ def reached_of(record: Mapping[str, Any]) -> Reached:
 
 
 def _by_doc(rows: Sequence[T]) -> list[list[T]]:
-    found: dict[int, list[T]] = {}
+    """Return the rows that say the same, of times that meet: what lies between is not said."""
+    docs: dict[int, list[T]] = {}
     for row in rows:
-        found.setdefault(row.stamp.doc, []).append(row)
-    return list(found.values())
+        docs.setdefault(row.stamp.doc, []).append(row)
+    found: list[list[T]] = []
+    for same in docs.values():
+        spans = joined((row.valid_from, row.valid_to) for row in same)
+        found += [
+            [row for row in same if holds(span, (row.valid_from, row.valid_to))] for span in spans
+        ]
+    return sorted(found, key=lambda rows: rows[0].stamp.n)
 
 
 def _claimed(rows: Sequence[FactRow | LinkRow]) -> dict[str, Any]:

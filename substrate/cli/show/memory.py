@@ -15,7 +15,7 @@ from substrate.cli.json_output import print_document
 from substrate.cli.moments import Moment
 from substrate.cli.screen import open_page, open_screen, put
 from substrate.engine.client import Client
-from substrate.memory.look import Bounds, Provenance, known, markdown, provenance_of, why
+from substrate.memory.look import Bounds, Provenance, known, markdown, one_line, provenance_of, why
 from substrate.memory.moments import number_of
 from substrate.memory.recall import KINDS, Recall, find
 from substrate.store.memory_rows import Look
@@ -82,7 +82,7 @@ async def search(
     for hit in hits:
         why_ = f"{hit['score']:.2f} by {', '.join(hit['words'])} · {hit['trust']} · {hit['source']}"
         page = open_page()
-        put(page, Text.assemble((hit["id"], "bold"), "  ", wording.visible(hit["text"])))
+        put(page, Text.assemble((hit["id"], "bold"), "  ", wording.visible(one_line(hit["text"]))))
         put(page, Text(f"    {why_}", "dim"))
     return 0
 
@@ -138,7 +138,11 @@ async def _explain_read(invocation: Invocation, client: Client, step: Promise) -
     put(page, Text.assemble((step.id, "bold"), f"  knew {space.ns} as of {value['n']}"))
     for each in told:
         row = each["now"]
-        says = "there is no such row any more" if row is None else wording.visible(row["says"])
+        says = (
+            "there is no such row any more"
+            if row is None
+            else wording.visible(one_line(row["says"]))
+        )
         gone = row and row["gone_by"]
         end = f" · gone since, by {row['gone_by']}" if gone else ""
         source = f" · {row['source']}" if row else ""
@@ -158,7 +162,7 @@ async def _rows(client: Client, space: Space, n: int) -> Sequence[Provenance]:
 def _put_rows(rows: Sequence[Provenance]) -> None:
     page = open_page()
     for row in rows:
-        put(page, Text.assemble((row.id, "bold"), "  ", wording.visible(row.says)))
+        put(page, Text.assemble((row.id, "bold"), "  ", wording.visible(one_line(row.says))))
         said = f"said by {row.source} ({row.trust}), {wording.moment(row.recorded_at)}"
         if row.writer != row.source:
             said += f"; this row was written by {row.writer}"

@@ -227,7 +227,8 @@ class Memory:
                 others in time, they are closed. ``many``: it closes nothing.
             confidence: From 0 to 1.
             valid_from: Since when it is true; from now on, if not told otherwise.
-            valid_to: Until when. Not told: it still is, or ends where a later one begins.
+            valid_to: Until when. Not told: it still is, or ends where a later one begins. What was
+                said without an end is retracted, and said with one.
 
         Raises:
             MemoryRefused: it would end before it begins.

@@ -13,7 +13,7 @@ from substrate.store.memory_rows import Look
 from substrate.store.store import Store
 from substrate.store.term_rows import Query
 from substrate.testing import Side, kill_at_commit
-from substrate.testing.crash import PART_READS, READS, KillingHeartbeat
+from substrate.testing.crash import READS, KillingHeartbeat
 from substrate.values.ids import RunId
 from substrate.values.memory import Space
 from substrate.values.records import JsonText, Kind, RunStatus
@@ -90,19 +90,21 @@ async def test_what_reads_commits_nothing(store_url):
             assert contents(db) == before
 
 
+NOBODY = Space("", "acme/nobody")
+READS_OF_MEMORY: dict[str, tuple[Any, ...]] = {
+    "counter": (NOBODY,),
+    "counters": ("acme",),
+    "number_at": (NOBODY, 0),
+    "term_counts": (NOBODY, ["a"]),
+    "best": (Query(NOBODY, ["facts"], 1), [("a", 1)], 8),
+    "stood": (Query(NOBODY, ["facts"], 1), {"a": [1]}),
+    "rank": (Query(NOBODY, ["facts"], 1), {"a": 1.0}, 1.0, 8),
+    "rows": (Look(NOBODY, "facts", {}),),
+}
+
+
 async def test_what_reads_memory_commits_nothing(store_url):
     """A method of memory that is said to read changes no row, not even to make a namespace."""
-    space = Space("", "acme/nobody")
-    arguments: dict[str, tuple[Any, ...]] = {
-        "counter": (space,),
-        "counters": ("acme",),
-        "term_counts": (space, ["a"]),
-        "best": (Query(space, ["facts"], 1), [("a", 1)], 8),
-        "stood": (Query(space, ["facts"], 1), {"a": [1]}),
-        "rank": (Query(space, ["facts"], 1), {"a": 1.0}, 1.0, 8),
-        "rows": (Look(space, "facts", {}),),
-    }
-    assert arguments.keys() == PART_READS["memory"]
     async with opened(store_url) as store:
         claim = await claimed(store)
         await store.memory.write(
@@ -110,14 +112,14 @@ async def test_what_reads_memory_commits_nothing(store_url):
         )
         with database(store_url) as db:
             before = contents(db)
-            for name, given in arguments.items():
+            for name, given in READS_OF_MEMORY.items():
                 await getattr(store.memory, name)(*given)
             assert contents(db) == before
 
 
 def test_each_method_of_memory_says_whether_it_reads():
-    """Memory has no method but those that read, and the one that is a boundary."""
-    assert methods_of(Memories) - PART_READS["memory"] == {"write"}
+    """Memory has no method but those that read, and the one whose transactions are boundaries."""
+    assert methods_of(Memories) - READS_OF_MEMORY.keys() == {"write"}
 
 
 def contents(db: Any) -> list[Any]:

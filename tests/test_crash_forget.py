@@ -68,7 +68,7 @@ def ended(url: str, what: dict[str, str], pieces: object) -> None:
         assert left_in_files(url, pieces) == []  # type: ignore[arg-type]
         return
     # Of the subject nothing is left: neither in memory, nor in the journals that speak of it.
-    assert set(left_in_rows(url)) <= {"notes", "history", "terms"}
+    assert set(left_in_rows(url)) <= {"notes", "history", "terms", "term_counts"}
 
 
 def forget(url: str, boundary: int, side: Side, what: dict[str, str]) -> int | None:

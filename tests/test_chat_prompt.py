@@ -60,6 +60,17 @@ def prompted(window: Terminal) -> None:
     window.screen = ""
 
 
+NOBODY_WAITS = '@tool(effect="idempotent", approve=Policy(wait=False))'
+
+
+def wait_for_nobody(fork: Fork) -> None:
+    """Have the calls of `refund` deferred."""
+    fork.replace("agent/hooks.py", '@tool(effect="idempotent", approve=True)', NOBODY_WAITS)
+    fork.replace(
+        "agent/hooks.py", "import asyncio", "import asyncio\nfrom substrate.agent import Policy"
+    )
+
+
 def test_a_message_from_elsewhere(fork):
     """It is answered and told above the prompt, and what is half typed stays and can be sent."""
     with terminal(fork, "chat", "--id", "trip", columns="120") as window:
@@ -155,11 +166,7 @@ def test_a_question_that_comes_while_somebody_types(fork):
 
 def test_a_call_that_mutes_nothing(fork):
     """A call that is decided while one talks on is told of above the prompt, when it is called."""
-    waits = '@tool(effect="idempotent", approve=Policy(wait=False))'
-    fork.replace("agent/hooks.py", '@tool(effect="idempotent", approve=True)', waits)
-    fork.replace(
-        "agent/hooks.py", "import asyncio", "import asyncio\nfrom substrate.agent import Policy"
-    )
+    wait_for_nobody(fork)
     fork.replace("agent/hooks.py", 'if "refund" in said[-1]', 'if said[-1] == "A refund."')
     with terminal(fork, "chat", "--id", "trip", columns="120") as window:
         begun(window)
@@ -178,6 +185,62 @@ def test_a_call_that_mutes_nothing(fork):
         window.read_until("> thank")
         say(window, " you")
         window.read_until("the last: thank you")
+        say(window, "/quit")
+        assert window.process.wait(LIMIT_S) == 0
+
+    assert fork.calls.count("refund-2500") == 1
+
+
+def test_a_call_of_a_child_that_mutes_nothing(fork):
+    """Put off, it gives the prompt back once nothing else goes on; `/go` has it asked again."""
+    wait_for_nobody(fork)
+    once = '    if len(request.messages) > 1:\n        return say("The clerk'
+    last = '    if isinstance(request.messages[-1], ToolMessage):\n        return say("The clerk'
+    fork.replace("agent/hooks.py", last, once)
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        say(window, "Let the clerk do it.")
+        window.read_until("l later >")
+        window.screen = ""
+        say(window, "l")
+        window.read_until("it stays open as")
+        prompted(window)
+        half(window, "Good")
+        assert wait_until(lambda: fork.run("trip")["status"] == "suspended", LIMIT_S)
+        say(window, "\x15/go")
+        window.read_until("cents = 900")
+        window.read_until("l later >")
+        say(window, "y")
+        window.read_until("The clerk has paid.")
+        prompted(window)
+        say(window, "Good morning.")
+        window.read_until("the last: Good morning.")
+        say(window, "/quit")
+        assert window.process.wait(LIMIT_S) == 0
+
+    assert fork.calls.count("refund-900") == 1
+
+
+def test_a_sitting_with_an_open_call(fork):
+    """The next sitting asks what is open, also where the agent goes on without it."""
+    wait_for_nobody(fork)
+    fork.replace("agent/hooks.py", 'if "refund" in said[-1]', 'if said[-1] == "A refund."')
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        say(window, "A refund.")
+        window.read_until("l later >")
+        window.screen = ""
+        say(window, "l")
+        window.read_until("Done: refund was not called yet")
+        prompted(window)
+        say(window, "/quit")
+        assert window.process.wait(LIMIT_S) == 0
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        window.read_until("cents = 2500")
+        window.read_until("l later >")
+        say(window, "y")
+        window.read_until("2500 paid back for A-17")
+        prompted(window)
         say(window, "/quit")
         assert window.process.wait(LIMIT_S) == 0
 

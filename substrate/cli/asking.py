@@ -77,13 +77,22 @@ class Asker:
 
     async def open_gates(self) -> list[Gate]:
         """Return what is to be asked now, oldest first."""
+        later = self.put_off | self.left
+        return [each for each in await self._pending() if each.id not in later]
+
+    async def is_held_up(self) -> bool:
+        """Whether the run waits for what was put off here.
+
+        A call of its own that it goes on without holds it up not; one of a run below does, which
+        waits at its answer.
+        """
+        below = {each.id for each in await self._pending() if each.run_id != self.run_id}
+        return bool(self.put_off or self.left & below)
+
+    async def _pending(self) -> list[Gate]:
         gates = await self.client.store.gates.of_tree(root_of(self.run_id))
         return [
-            each
-            for each in gates
-            if each.state is GateState.PENDING
-            and each.id not in self.put_off | self.left
-            and each.is_of(self.run_id)
+            each for each in gates if each.state is GateState.PENDING and each.is_of(self.run_id)
         ]
 
     async def ask(self) -> None:

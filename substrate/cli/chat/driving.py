@@ -21,7 +21,7 @@ from substrate.cli.run.progress import Progress
 from substrate.engine.worker.worker import Worker
 from substrate.models.model import disconnect
 from substrate.values.errors import StoreUnreachable
-from substrate.values.records import Promise, Run, RunStatus
+from substrate.values.records import Promise, Run, RunFilter, RunStatus
 
 _SOON_S, _LOOKS = 0.01, 200
 _LOOK_S = 0.2  # between two looks at what no row tells
@@ -118,10 +118,20 @@ class Driving:
             return False
         if self._may_wait and await self.is_waiting():
             return asker is None or not await asker.open_gates()
-        if asker is None or not asker.put_off:
+        if asker is None or not await asker.is_held_up():
             return False
         run = await self.drive.client.get(self.drive.id)
-        return run.status is RunStatus.SUSPENDED and not await asker.open_gates()
+        if run.status is not RunStatus.SUSPENDED or await self._is_at_work_below():
+            return False
+        return not await asker.open_gates()
+
+    async def _is_at_work_below(self) -> bool:
+        """Whether a sub-agent goes on: what was put off is not all that is waited for."""
+        below = RunFilter(prefix=f"{self.drive.id}#")
+        for status in (RunStatus.READY, RunStatus.RUNNING):
+            if await self.drive.client.store.list(status, 1, below):
+                return True
+        return False
 
     async def _until_suspended(self) -> None:
         """Let the run be suspended, and not given back in the middle; not for ever, though."""

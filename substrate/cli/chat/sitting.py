@@ -195,7 +195,7 @@ class Sitting:
         await self._show_past(run)
         if run.status.awaits_person:
             await self.driving.until_its_turn()
-        elif not await self.driving.is_waiting():
+        elif not await self.driving.is_waiting() or await self._is_asked():
             await self._see_through()
 
     async def _show_past(self, run: Run) -> None:
@@ -325,16 +325,16 @@ class Sitting:
 
     async def _go_on(self) -> None:
         self.driving.expect()
-        run = await self.client.get(self.id)
+        run, is_asked = await self.client.get(self.id), await self._is_asked()
         if run.status.awaits_person:
             await self.client.resume(self.id, by=user())
-        elif await self.driving.is_waiting() and not await self._is_asked():
+        elif not is_asked and await self.driving.is_waiting():
             put(self.screen, Text("nothing is under way; say something", "dim"))
             return
         await self._see_through()
 
     async def _is_asked(self) -> bool:
-        """Whether something is open that can be decided here."""
+        """Whether something is open that can be decided here: what was put off is asked again."""
         if (asker := self.drive.asker) is None:
             return False
         asker.put_off.clear()

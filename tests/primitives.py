@@ -9,6 +9,7 @@ from substrate import Client, RunStatus
 from substrate.store.memory_rows import Look
 from substrate.store.store import Store
 from substrate.store.term_rows import Query
+from substrate.store.vector_rows import KnownEmbedder, Vector
 from substrate.values.codec import decode, encode
 from substrate.values.gates import Decision, GateState, Rule, RuleVerdict, code_of
 from substrate.values.ids import RunId
@@ -163,10 +164,18 @@ async def keep(store: Store) -> None:
     assert {each.term for each in counts if each.docs == 0} == told.keys()
     (first,) = await memory.best(Query(space, TABLES, 1), [("one", 1)], 9)
     assert await memory.stood(Query(space, TABLES, 1), {"one": [first[0].doc]}) == first[:1]
+    known = KnownEmbedder(space, "a", 2, 1)
+    vectors = [Vector(1, 0, "facts", bytes(4)), Vector(2, 0, "notes", bytes(4))]
+    assert await memory.vectors.add(known, vectors)
+    assert await memory.vectors.add(replace(known, last_n=2), vectors)
+    assert not await memory.vectors.add(replace(known, model="b"), vectors)
+    assert await memory.vectors.embedder(space) == replace(known, last_n=2)
+    assert await memory.vectors.behind(space, 1) == vectors[1:]
     assert await memory.rows(Look(space, "facts", {}, {"doc": range(99), "subject_key": ["a"]}))
+    assert await memory.rows(Look(space, "facts", {}, since=1))
     for table in TABLES:
         assert await memory.rows(Look(space, table, {}))
-        assert not await memory.rows(Look(space, table, {}, as_of=0, known_at=0))
+        assert not await memory.rows(Look(space, table, {}, as_of=0))
         # Deleted notes leave a mark, so that their versions go on.
         now = {} if table in ("notes", "history") else {"at": NOW + 10}
         standing = await memory.rows(Look(space, table, {}, as_of=2**53 - 1, **now))
@@ -179,7 +188,11 @@ async def forget(store: Store) -> None:
     client = Client(store)
     assert (await client.forget(SPACE, note="a")).counts["notes"] > 2
     assert (await client.forget(SPACE, subject="A")).counts["facts"] > 1
-    assert (await client.forget(SPACE)).counts == {"history": 1, "terms": 1}
+    left = {"history": 1, "terms": 1, "embedders": 1}
+    known = KnownEmbedder(Space("", SPACE), "b", 2)
+    await store.memory.vectors.begin(known)
+    assert await store.memory.vectors.add(known, [Vector(9, 0, "history", bytes(4))])
+    assert (await client.forget(SPACE)).counts == left | {"vectors": 1}
 
 
 SAID = {"trust": "user", "confidence": 1.0, "valid_from": None, "valid_to": None}

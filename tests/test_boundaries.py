@@ -137,7 +137,7 @@ def contents(db: Any) -> list[Any]:
         "rules",
         "namespaces",
         *memories.TABLES,
-        *("terms", "term_counts"),
+        *("terms", "term_counts", "embedders", "vectors"),
     )
     return [sorted(map(str, db.rows(f"SELECT * FROM {table}"))) for table in tables]
 

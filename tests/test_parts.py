@@ -51,6 +51,8 @@ TABLES = (
     "history",
     "terms",
     "term_counts",
+    "embedders",
+    "vectors",
 )
 
 #: What is asked of all parts, by a worker's tick or a list; each is one question a line.

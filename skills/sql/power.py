@@ -17,7 +17,7 @@ from skills.sql.answer import QueryFailed
 JOURNAL = (
     *("runs", "promises", "signals", "workers", "blobs", "rate_limits", "fleet", "lanes"),
     *("gates", "rules", "namespaces", "notes", "facts", "links", "history", "terms"),
-    "term_counts",
+    *("term_counts", "embedders", "vectors"),
     "ostinato_migrations",
 )
 """Tables in which the kit records what every agent did and was told."""

@@ -27,7 +27,7 @@ handing over   `handoff`, `handoff_tool`, `handoff_taken`
 a full context `compact` says what is left out, `compacting` when; `cutting` does it: `room` plans,
                `cut` is recorded, `extract` asked; `recall_result`; without it, `compaction`
 conversations  `conversation`; from one message to the next: `talk`; what people say: `inbox`
-memory         `memory_tools`; what is kept, and how it is found: `substrate.memory`
+memory         `memory_tools`, `embedders`; what is kept, how it is found: `substrate.memory`
 panels         `panel`, `poll`, `votes`; what a panel is: `substrate.models.panel`
 =============  ====================================================================================
 """
@@ -71,6 +71,9 @@ from substrate.agent.stop import (
 from substrate.agent.task import Answer, Task
 from substrate.agent.tool import Tool, tool
 from substrate.agent.transcript import Transcript
+from substrate.memory.hashed_ngrams import HashedNgrams
+from substrate.memory.mini_lm import MiniLM
+from substrate.models.embedding import Embedding
 from substrate.models.model import Fallback, Model
 from substrate.models.panel import Panel, Vote, first, judge, majority, weighted
 
@@ -81,12 +84,15 @@ __all__ = [
     "Checks",
     "Compact",
     "Condition",
+    "Embedding",
     "End",
     "EndReason",
     "EndedBy",
     "Escalation",
     "Fallback",
+    "HashedNgrams",
     "Hooks",
+    "MiniLM",
     "Model",
     "Needs",
     "Notice",

@@ -19,6 +19,7 @@ from substrate.agent.hook_fault import hook
 from substrate.agent.tool import Tool, tool
 from substrate.engine.context.context import Context
 from substrate.engine.context.memory import Memory
+from substrate.memory.embedder import Embedder, check_embedder
 from substrate.memory.marked import marked_hits, marked_names, marked_note
 from substrate.memory.shown import Note
 from substrate.values.errors import MemoryRefused, Misuse, NoteChanged
@@ -35,12 +36,13 @@ _ROOT = "/memories"
 _Path = Annotated[str | None, Field(description="The file, below /memories; /memories lists them.")]
 
 
-def memory_tools(namespace: Namespace) -> list[Tool]:
+def memory_tools(namespace: Namespace, *, embed: Embedder | None = None) -> list[Tool]:
     """Return tools by which the model keeps notes and facts in a namespace, and finds them again.
 
     Args:
         namespace: Whose memory it is, such as ``acme/users/anna``; or a function that is given the
             context of a call and returns it.
+        embed: What makes vectors of texts, so that `recall` finds what is near in meaning, too.
 
     Raises:
         InvalidId: the namespace has another form.
@@ -51,8 +53,9 @@ def memory_tools(namespace: Namespace) -> list[Tool]:
     """
     if not callable(namespace):
         check_namespace(namespace)
+    check_embedder(embed)
 
-    kept = partial(_kept, namespace)
+    kept = partial(_kept, namespace, embed)
 
     async def memory(
         ctx: Context,
@@ -128,11 +131,11 @@ def memory_tools(namespace: Namespace) -> list[Tool]:
     return [tool(memory), tool(remember), tool(recall)]
 
 
-def _kept(namespace: Namespace, ctx: Context) -> Memory:
+def _kept(namespace: Namespace, embed: Embedder | None, ctx: Context) -> Memory:
     if isinstance(namespace, str):
-        return ctx.memory(namespace)
+        return ctx.memory(namespace, embed=embed)
     with hook(ctx, "tools"):  # what it raises, or returns, no model could mend
-        return ctx.memory(namespace(ctx))
+        return ctx.memory(namespace(ctx), embed=embed)
 
 
 class _TellsMistakes:

@@ -56,6 +56,14 @@ class Recall:
 async def find(memory: Memories, recall: Recall, counter: Counter, as_of: int) -> list[Any]:
     """Return what is found, as a journal keeps it, the best first."""
     terms = asked(recall.question, MOST_WORDS)
+    found = await by_words(memory, recall, terms, counter, as_of)
+    return [hit(rows[0], terms, score.score) for score, rows in found]
+
+
+async def by_words(
+    memory: Memories, recall: Recall, terms: Sequence[str], counter: Counter, as_of: int
+) -> Sequence[tuple[Score, Sequence[Row]]]:
+    """Return the best texts with these words, each with its rows that stand and are true."""
     if not terms or not counter.docs:
         return []
     tables = [KINDS[kind] for kind in recall.kinds]
@@ -63,14 +71,14 @@ async def find(memory: Memories, recall: Recall, counter: Counter, as_of: int) -
     while True:
         scores = await best(memory, query, terms, counter, limit)
         rows = await _rows(memory, recall, scores, as_of)
-        hits = [
-            _hit(score, rows[score.table, score.doc], terms)
+        found = [
+            (score, rows[score.table, score.doc])
             for score in scores
             if (score.table, score.doc) in rows
         ]
         # What was ranked may be true no more; then the next ones count.
-        if len(hits) >= recall.k or len(scores) < limit or limit >= _LAST_LIMIT:
-            return hits[: recall.k]
+        if len(found) >= recall.k or len(scores) < limit or limit >= _LAST_LIMIT:
+            return found[: recall.k]
         limit *= 4
 
 
@@ -89,43 +97,54 @@ async def _rows(
     return found
 
 
-def _hit(score: Score, rows: Sequence[Row], terms: Sequence[str]) -> dict[str, Any]:
-    first = rows[0]
+def hit(
+    first: Row, terms: Sequence[str], score: float, likeness: float | None = None, start: int = 0
+) -> dict[str, Any]:
+    """Return what was found, as a journal keeps it, with why.
+
+    Args:
+        first: Its first row.
+        terms: The words that were looked for.
+        score: What it is worth.
+        likeness: How near its nearest stretch is to the question.
+        start: Where that begins; it is shown where none of the words is in the text.
+    """
     there = {} if isinstance(first, LinkRow) else counted(text_of(first))
     found = [term for term in terms if term in there]
     return {
         "id": memory_id(first.stamp.space, first.stamp.n),
         "kind": {table: kind for kind, table in KINDS.items()}[first.table],
-        "text": shown(first, found),
-        "score": score.score,
+        "text": shown(first, found, start),
+        "score": score,
         "words": found,
+        "likeness": likeness,
         "recorded_at": first.stamp.recorded_at,
         "source": first.stamp.source,
         "trust": first.stamp.trust.value,
     }
 
 
-def shown(row: Row, terms: Sequence[str] = ()) -> str:
+def shown(row: Row, terms: Sequence[str] = (), start: int = 0) -> str:
     """Return what a row says, in a line or an excerpt around the words asked for."""
     match row:
         case FactRow():
             value = decode(row.object)
             said = value if isinstance(value, str) else encode(value)
-            return f"{row.subject} {row.predicate}: {_around(said, terms)}"
+            return f"{row.subject} {row.predicate}: {_around(said, terms, 0)}"
         case NoteRow():
-            return f"{row.name}: {_around(row.body or '', terms)}"
+            return f"{row.name}: {_around(row.body or '', terms, start)}"
         case SaidRow():
-            return f"{row.speaker}: {_around(row.body, terms)}"
+            return f"{row.speaker}: {_around(row.body, terms, start)}"
     return f"{row.a} {row.rel} {row.b}"
 
 
-def _around(text: str, terms: Sequence[str]) -> str:
+def _around(text: str, terms: Sequence[str], start: int) -> str:
     if len(text) <= _EXCERPT:
         return text
     places = (
         found for found in _PLACE.finditer(text) if not counted(found[0]).keys().isdisjoint(terms)
     )
     first = next(places, None)
-    start = max(0, (first.start() if first else 0) - _EXCERPT // 3)
+    start = max(0, first.start() - _EXCERPT // 3) if first else start
     cut = text[start : start + _EXCERPT]
     return f"{'…' if start else ''}{cut}{'…' if start + _EXCERPT < len(text) else ''}"

@@ -102,7 +102,8 @@ class Hit:
     kind: str
     #: What it says; of a long text, the part around the first word that was found.
     text: str
-    #: How much the words that were found tell, by BM25.
+    #: How much the words that were found tell, by BM25. With an embedder from 0 to 1: a part by
+    #: words and one by vectors, each beside the best.
     score: float
     #: Those words, as the index has them.
     words: tuple[str, ...]
@@ -112,6 +113,8 @@ class Hit:
     source: str
     #: Whose word it is.
     trust: Trust
+    #: How near the question is to the nearest stretch of it, up to 1; None: not by vectors.
+    likeness: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

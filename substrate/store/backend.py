@@ -21,6 +21,7 @@ from substrate.store.memory_rows import Look
 from substrate.store.rows import Claimed, Row
 from substrate.store.term_rows import Query, Score, Stood
 from substrate.store.transaction import Call
+from substrate.store.vector_rows import KnownEmbedder, Vector
 from substrate.values.clock import Clock
 from substrate.values.forgetting import Tombstone
 from substrate.values.gates import Decision, Gate, GateState, LetGo, NewGate, Rule
@@ -150,6 +151,7 @@ class Dialect:
     spent: "Spent"
     suspend: "Suspend"
     terms: "Terms"
+    vectors: "Vectors"
 
 
 class Below(Protocol):
@@ -434,3 +436,17 @@ class Terms(Protocol):
     def rank(
         self, db: Any, query: Query, weights: Mapping[str, float], average: float, limit: int, /
     ) -> Answer[Sequence[Score]]: ...
+
+
+class Vectors(Protocol):
+    """What embedders made of texts."""
+
+    def read_embedder(self, db: Any, space: Space, /) -> Answer[KnownEmbedder | None]: ...
+
+    def read_vectors(self, db: Any, space: Space, after: int, /) -> Answer[Sequence[Vector]]: ...
+
+    def begin_vectors(self, db: Any, known: KnownEmbedder, /) -> Answer[None]: ...
+
+    def add_vectors(
+        self, db: Any, known: KnownEmbedder, vectors: Sequence[Vector], /
+    ) -> Answer[bool]: ...

@@ -16,6 +16,7 @@ from substrate.store.ledger import MemoryWrite
 from substrate.store.memory_rows import Look
 from substrate.store.term_rows import Query, Score, Stood
 from substrate.store.uncancelled import to_its_end
+from substrate.store.vectors import Vectors
 from substrate.values.errors import CheckpointRefused, StoreError
 from substrate.values.memory import Counter, Row, Space, TermCount
 from substrate.values.records import Fenced, Promise
@@ -41,6 +42,7 @@ class Memories:
         self._db = backend.db
         self._sql = backend.sql.memory
         self._terms = backend.sql.terms
+        self.vectors: Vectors = Vectors(backend)
         self._turn = asyncio.Lock()
         self._queue: deque[_Waiting] = deque()
 

@@ -114,8 +114,8 @@ BY_NAME: Mapping[str, Table] = {table.name: table for table in TABLES}
 INDEXES = ("terms",)
 """What is derived of texts: rows by `doc`, from one number of the namespace to `gone_n`."""
 
-DERIVED = (*INDEXES, "term_counts")
-"""Whatever is derived of texts."""
+DERIVED = (*INDEXES, "term_counts", "vectors", "embedders")
+"""Whatever is derived of texts, and how far that has come."""
 
 COUNTER_FIELDS = ("last_n", "last_at", "docs", "words")
 TERM_TYPES = {
@@ -146,6 +146,8 @@ class Look:
     among: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     #: As of which number; None: whatever has been written, gone or not.
     as_of: int | None = None
+    #: Behind which number they were written.
+    since: int | None = None
     #: When it has to be true, in ms; None: whenever. Of facts and links.
     at: int | None = None
     limit: int = 1000

@@ -87,4 +87,25 @@ def why(
     return begin(explain, context, id)
 
 
+@memory.command("reindex")
+def reindex(
+    context: typer.Context,
+    namespace: _Namespace,
+    embed: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="all-MiniLM-L6-v2 or hashed-ngrams:512; else its own."),
+    ] = None,
+) -> int:
+    """Make the vectors of a namespace anew, of this embedder from now on.
+
+    Cut off, it goes on where a recall by that embedder needs them, or here.
+
+      memory reindex acme/users/anna
+      memory reindex acme/users/anna --embed all-MiniLM-L6-v2
+    """
+    from substrate.cli.act.reindex import remake
+
+    return begin(remake, context, namespace, embed)
+
+
 memory.command("forget")(forget)

@@ -70,6 +70,7 @@ from substrate.engine.step.step import (
     step_of,
 )
 from substrate.engine.step.undo import undo_of
+from substrate.memory.embedder import Embedder, check_embedder
 from substrate.store.transaction import Transaction
 from substrate.values.clock import from_ms, seconds_of, time_limit, to_ms
 from substrate.values.codec import decode, fingerprint
@@ -692,6 +693,7 @@ class Context(ContextBase):
         *,
         trust: Trust | Literal["user", "agent", "tool", "web"] = Trust.AGENT,
         undo: bool = False,
+        embed: Embedder | None = None,
     ) -> Memory:
         """Return what agents keep in a namespace: notes, facts, links and what was said.
 
@@ -702,6 +704,7 @@ class Context(ContextBase):
             namespace: Segments joined by ``/``: whose it is, such as ``acme/users/anna``.
             trust: Whose word what is written is: `user`, `agent`, `tool` or `web`.
             undo: Whether what is written is taken back where the run is undone.
+            embed: What makes vectors of texts, so that `recall` finds what is near in meaning, too.
 
         Raises:
             InvalidId: the namespace has another form.
@@ -719,7 +722,8 @@ class Context(ContextBase):
             words = ", ".join(map(repr, map(str, Trust)))
             raise Misuse(f"trust={trust!r} is none; use one of {words}")
         space = Space("", check_namespace(namespace))
-        return Memory(self._scope, space, Trust(trust), undo=undo)
+        embedder = check_embedder(embed)
+        return Memory(self._scope, space, Trust(trust), undo=undo, embed=embedder)
 
     def now(self) -> datetime:
         """Return when the last thing this scope has seen was settled: the same on every replay."""

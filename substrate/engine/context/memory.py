@@ -30,6 +30,8 @@ from substrate.engine.function.function import Durable
 from substrate.engine.run.mismatch import RequestedCall
 from substrate.memory import asks
 from substrate.memory.canonical import folded
+from substrate.memory.embedder import Embedder
+from substrate.memory.fusion import fused
 from substrate.memory.recall import Recall, find
 from substrate.memory.shown import (
     Fact,
@@ -71,11 +73,14 @@ _MOST_REACHED = 500
 class Memory:
     """A namespace, for one context. Made by `Context.memory`."""
 
-    def __init__(self, scope: Scope, space: Space, trust: Trust, *, undo: bool) -> None:
+    def __init__(
+        self, scope: Scope, space: Space, trust: Trust, *, undo: bool, embed: Embedder | None = None
+    ) -> None:
         self._scope: Scope = scope
         self._space: Space = space
         self._trust: Trust = trust
         self._undo: bool = undo
+        self._embed: Embedder | None = embed
 
     @property
     def namespace(self) -> str:
@@ -382,7 +387,9 @@ class Memory:
         """Return what the namespace has about a question, the best first, by full text.
 
         The words of the question are joined by "or", and rank by BM25; there is no language of
-        queries, and no text can break one. Each hit has the words that it was found by.
+        queries, and no text can break one. Each hit has the words that it was found by. With an
+        embedder (`Context.memory`) a part of a hit's worth is how near it is in meaning; vectors
+        that are missing are made first, those of 256 texts at most.
 
         Args:
             question: Up to 16 KB, of which the first 32 words are looked for.
@@ -390,6 +397,11 @@ class Memory:
             kinds: Of which kinds.
             at: Facts that are true at this moment; now, if not told otherwise. ``any``: whenever.
             as_of: As it was known then: a number of the namespace, or a moment.
+
+        Raises:
+            MemoryRefused: the namespace has vectors of another embedder, or far too few. It says by
+                which command they are made.
+            StepFailed: the embedder has failed.
 
         Example:
             >>> @durable
@@ -407,7 +419,9 @@ class Memory:
 
         async def search(memory: Memories, when: When) -> Any:
             looked_for = Recall(self._space, asked_for, k, kinds, when.at)
-            return await find(memory, looked_for, when.counter, when.n)
+            if self._embed is None:
+                return await find(memory, looked_for, when.counter, when.n)
+            return await fused(memory, looked_for, self._embed, when.counter, when.n)
 
         return self._find("recall", {**ask, **_known(as_of)}, search, partial(_each, hit_of))
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from substrate.engine.failure import Raised, encode_failure, error_of, failure_of
 from substrate.engine.run.execution import Execution
 from substrate.engine.step.undo import Undo
+from substrate.memory.embedder import EmbedderFailed
 from substrate.memory.moments import number_of
 from substrate.memory.outcome import Refusal, Request
 from substrate.memory.writes import decided, wanted_by
@@ -117,6 +118,10 @@ async def look_up(
         found = await retry(lambda: find(memory, when))
     except CheckpointRefused as error:  # a row that somebody else has written
         execution.lifecycle.drain_and_raise(Paused(failure_of(error)))
+    except (MemoryRefused, EmbedderFailed) as error:
+        cause = error.__cause__ if isinstance(error, EmbedderFailed) else error
+        failure = failure_of(cause or error)
+        return await execution.recorder.write(_rejected(promise, failure, execution.now_ms))
     return await execution.recorder.write(
         replace(
             promise,

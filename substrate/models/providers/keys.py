@@ -16,7 +16,7 @@ begin. What a server makes of a key (reversed, encrypted, split in pieces) is no
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from traceback import format_exception
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -25,7 +25,7 @@ from substrate.models.messages import Reply
 from substrate.models.providers.address import Address
 from substrate.models.request import OnText, Request
 from substrate.values.codec import encode
-from substrate.values.errors import ModelError, TransportFailed
+from substrate.values.errors import BadRequest, ModelError, TransportFailed
 from substrate.values.mask import Mask
 
 if TYPE_CHECKING:
@@ -105,6 +105,20 @@ class KeyHidingProvider:
             raise
         words.end()
         return self._hidden(reply)
+
+    async def embed(
+        self, model: str, texts: Sequence[str], dimension: int
+    ) -> Sequence[Sequence[float]]:
+        """Make vectors of texts; see `Embeds`. Raises `BadRequest` where it makes none."""
+        embed = getattr(self._adapter, "embed", None)
+        if embed is None:
+            raise BadRequest(f"{model!r}: this provider makes no vectors; use openai or google")
+        try:
+            found: Sequence[Sequence[float]] = await embed(model, texts, dimension)
+        except ModelError as error:
+            hide_in(error, self._keys)
+            raise
+        return found
 
     def _hidden(self, reply: Reply) -> Reply:
         written = encode(record := reply.to_json())

@@ -12,7 +12,7 @@ connects, the logs of its SDK hide them, too.
 import asyncio
 import os
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -44,6 +44,16 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Close the connections. Nothing may be asked afterwards."""
+        ...
+
+
+class Embeds(Protocol):
+    """An adapter that makes vectors of texts, too. It raises only `ModelError`."""
+
+    async def embed(
+        self, model: str, texts: Sequence[str], dimension: int
+    ) -> Sequence[Sequence[float]]:
+        """Return the vectors of texts, in order."""
         ...
 
 

@@ -29,6 +29,7 @@ from substrate.store.postgres import (
     spent,
     suspend,
     terms,
+    vectors,
 )
 from substrate.store.postgres.connections import Connections, read_time
 from substrate.store.postgres.deadline import ANSWER_WAIT
@@ -73,6 +74,7 @@ class PostgresBackend:
             spent=spent,
             suspend=suspend,
             terms=terms,
+            vectors=vectors,
         )
         self._suspicions = dead_workers.Suspicions()
         self._own: set[Owner] = set()

@@ -177,14 +177,14 @@ async def begin_forgetting(db: Cursor, tombstone: Tombstone, now: int) -> bool:
 _IN_SPACE = "tenant = %(tenant)s AND ns = %(ns)s AND part = %(part)s"
 _ALL = {
     name: f"DELETE FROM {name} WHERE {_IN_SPACE}"
-    for name in (*(table.name for table in TABLES), *INDEXES)
+    for name in (*(table.name for table in TABLES), *INDEXES, "vectors", "embedders")
 }
 _SOME = {
-    table.name: f"""
-DELETE FROM {table.name}
+    name: f"""
+DELETE FROM {name}
  WHERE {_IN_SPACE} AND branch = ''::text AND n = ANY (%(numbers)s::bigint[])
 """
-    for table in TABLES
+    for name in (*(table.name for table in TABLES), "vectors")
 }
 _SOME_INDEXED = {
     name: f"""

@@ -303,6 +303,8 @@ async def read_rows(db: Cursor, look: Look) -> Sequence[Row]:
         given[f"among_{name}"] = list(values)
     if look.as_of is not None:
         conditions.append(_KNOWN)
+    if look.since is not None:
+        conditions.append("n > %(since)s")
     if look.at is not None:
         conditions.append(_TRUE)
     # By itself first: in the order of an index by numbers it would look through them all.
@@ -317,7 +319,7 @@ SELECT *
  ORDER BY n
  LIMIT %(limit)s
 """
-    asked = given | {"as_of": look.as_of, "at": look.at}
+    asked = given | {"as_of": look.as_of, "since": look.since, "at": look.at}
     asked["limit"] = look.limit
     found = await (await db.execute(statement, asked)).fetchall()
     return [row_of(table, row) for row in found]

@@ -31,6 +31,8 @@ RIGHTS: Mapping[str, str] = {
     "history": "SELECT, INSERT, UPDATE",
     "terms": "SELECT, INSERT, UPDATE",
     "term_counts": "SELECT, INSERT, UPDATE",
+    "embedders": "SELECT, INSERT, UPDATE",
+    "vectors": "SELECT, INSERT",
 }
 """What is done with each table, as GRANT has it. docs/how-to has the same as statements."""
 
@@ -45,6 +47,8 @@ FORGETTING: Mapping[str, str] = {
     "history": "DELETE",
     "terms": "DELETE",
     "term_counts": "DELETE",
+    "embedders": "DELETE",
+    "vectors": "DELETE",
 }
 """What is done besides by who forgets for good: a worker needs none of it."""
 

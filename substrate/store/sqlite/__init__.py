@@ -27,6 +27,7 @@ from substrate.store.sqlite import (
     spent,
     suspend,
     terms,
+    vectors,
 )
 from substrate.store.sqlite.file import SqliteFile
 from substrate.store.sqlite.heartbeat import SqliteHeartbeat, remove_lock
@@ -76,6 +77,7 @@ class SqliteBackend:
             spent=spent,
             suspend=suspend,
             terms=terms,
+            vectors=vectors,
         )
         self._suspicions = dead_workers.Suspicions(path)
 

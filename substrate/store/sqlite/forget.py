@@ -155,14 +155,14 @@ def begin_forgetting(db: apsw.Connection, tombstone: Tombstone, now: int) -> boo
 _IN_SPACE = "tenant = :tenant AND ns = :ns AND part = :part"
 _ALL = {
     name: f"DELETE FROM {name} WHERE {_IN_SPACE}"
-    for name in (*(table.name for table in TABLES), *INDEXES)
+    for name in (*(table.name for table in TABLES), *INDEXES, "vectors", "embedders")
 }
 _SOME = {
-    table.name: f"""
-DELETE FROM {table.name}
+    name: f"""
+DELETE FROM {name}
  WHERE {_IN_SPACE} AND branch = '' AND n IN (SELECT value FROM json_each(:numbers))
 """
-    for table in TABLES
+    for name in (*(table.name for table in TABLES), "vectors")
 }
 _SOME_INDEXED = {
     name: f"""

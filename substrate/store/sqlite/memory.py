@@ -219,6 +219,8 @@ def read_rows(db: apsw.Connection, look: Look) -> Sequence[Row]:
         given[f"among_{name}"] = orjson.dumps(list(values)).decode()
     if look.as_of is not None:
         conditions.append(_KNOWN)
+    if look.since is not None:
+        conditions.append("n > :since")
     if look.at is not None:
         conditions.append(_TRUE)
     statement = f"""
@@ -228,6 +230,6 @@ SELECT {table.read}
  ORDER BY +n
  LIMIT :limit
 """
-    asked = given | {"as_of": look.as_of, "at": look.at}
+    asked = given | {"as_of": look.as_of, "since": look.since, "at": look.at}
     asked["limit"] = look.limit
     return [row_of(table, row) for row in db.execute(statement, asked)]

@@ -12,7 +12,7 @@ back. A turn that the server cuts with CONTINUATION is continued, and counted on
 
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -22,7 +22,7 @@ from typing import Self
 import httpx2
 from google.genai import Client
 from google.genai.errors import APIError, UnknownApiResponseError
-from google.genai.types import HttpOptions
+from google.genai.types import EmbedContentConfig, HttpOptions
 
 from substrate.models import prices
 from substrate.models.messages import Json, Reply, Usage
@@ -40,6 +40,9 @@ MOST_CONTINUATIONS = 8
 """How often one answer may be continued before it counts as lost."""
 
 CONNECT_S = 10.0
+EMBED_S = 60.0
+"""How long the vectors of a batch may take."""
+
 VERSION = "v1beta"
 """The API's version, unless GOOGLE_GENAI_API_VERSION names another: not all models are in v1."""
 
@@ -108,6 +111,22 @@ class Google:
                     )
                 body = {**body, "continuationToken": drafts[-1].continuation}
             raise BadRequest(f"{called} cut its answer {len(drafts)} times; ask for a shorter one")
+
+    async def embed(
+        self, model: str, texts: Sequence[str], dimension: int
+    ) -> Sequence[Sequence[float]]:
+        """Return the vectors of texts, in order."""
+        called = f"{PROVIDER}:{model}"
+        _patience.set(EMBED_S)
+        _response.set(None)
+        with _Translator().failing_as_ours(called):
+            answer = await self._client.aio.models.embed_content(
+                model=model,
+                contents=list(texts),
+                config=EmbedContentConfig(output_dimensionality=dimension),
+            )
+        with parsing(called):
+            return [each.values or () for each in answer.embeddings or ()]
 
 
 async def _read(called: str, coming: Events, draft: replies.Draft, on_delta: OnText) -> None:

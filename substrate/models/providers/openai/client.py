@@ -7,7 +7,9 @@ Invariant: an answer counts only when the event that ends it has come.
 """
 
 import re
+from collections.abc import Sequence
 from contextlib import aclosing
+from typing import Any
 
 import httpx2
 import openai
@@ -29,6 +31,9 @@ from substrate.values.errors import BadRequest, ModelError
 _INCLUDE = re.compile(r"encrypted.{0,9}content|[\"']include\b", re.IGNORECASE)
 
 _SDK = Sdk(openai, openai.OpenAIError, httpx2)
+
+EMBED_S = 60.0
+"""How long the vectors of a batch may take."""
 
 
 def connect(address: Address) -> "OpenAI":
@@ -73,6 +78,22 @@ class OpenAI:
         # Nothing was charged for the refusal, so asking again costs a round trip and no more.
         self._without_reasoning.add(model)
         return await self._answer(model, request, without_reasoning(body), on_delta)
+
+    async def embed(
+        self, model: str, texts: Sequence[str], dimension: int
+    ) -> Sequence[Sequence[float]]:
+        """Return the vectors of texts, in order."""
+        called = f"{PROVIDER}:{model}"
+        body: dict[str, Any] = {"model": model, "input": list(texts), "dimensions": dimension}
+        options = {"timeout": EMBED_S, "follow_redirects": False}
+        body["encoding_format"] = "float"
+        # Below the SDK's own types, as an answer is asked for.
+        post: Any = self._client.post
+        with _SDK.failing_as_ours(called):
+            answer = await post("/embeddings", cast_to=object, body=body, options=options)
+        with parsing(called):
+            rows = sorted(answer["data"], key=lambda row: row["index"])
+            return [row["embedding"] for row in rows]
 
     async def _answer(
         self, model: str, request: Request, body: dict[str, Json], on_delta: OnText

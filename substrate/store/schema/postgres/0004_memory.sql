@@ -12,6 +12,9 @@
 -- forgotten    one row a forgetting: which kind, when, and how many rows of what are gone for good.
 --              It has no content: while it is under way, numbers and ids of what is left to do.
 -- term_counts  in how many texts of a namespace a word stands now.
+-- embedders    whose vectors a namespace has, and how far they go.
+-- vectors      one row for each stretch of a text, as an embedder has it. It follows from the text
+--              alone: whether that counts, its row says.
 --
 -- What was known at a number N is  n <= N AND (gone_n IS NULL OR gone_n > N).  Nothing is changed
 -- in a row but that it is gone: gone_n, gone_at and gone_by are set, once, together.
@@ -280,3 +283,42 @@ CREATE TABLE term_counts (
           docs BETWEEN 0 AND 9007199254740991
           AND bands BETWEEN 0 AND 4094)
 ) WITH (fillfactor = 70);
+
+CREATE TABLE embedders (
+    tenant           text COLLATE "C" NOT NULL,
+    ns               text COLLATE "C" NOT NULL,
+    branch           text COLLATE "C" NOT NULL,
+    part             integer          NOT NULL,
+    model            text COLLATE "C" NOT NULL,
+    dimension        integer          NOT NULL,
+    -- up to which number of the namespace every text has its vectors
+    last_n           bigint           NOT NULL,
+    -- how often they were made anew: what a process keeps of earlier ones counts no more
+    built            bigint           NOT NULL,
+    PRIMARY KEY (tenant, ns, branch, part),
+    CONSTRAINT embedders_model CHECK (model <> ''::text),
+    CONSTRAINT embedders_counters CHECK (
+          dimension BETWEEN 1 AND 16384
+          AND last_n BETWEEN 0 AND 9007199254740991
+          AND built BETWEEN 1 AND 9007199254740991)
+) WITH (fillfactor = 70);
+
+CREATE TABLE vectors (
+    tenant           text COLLATE "C" NOT NULL,
+    ns               text COLLATE "C" NOT NULL,
+    branch           text COLLATE "C" NOT NULL,
+    -- the row whose text it is, and where in that it begins, in characters
+    n                bigint           NOT NULL,
+    start            bigint           NOT NULL,
+    part             integer          NOT NULL,
+    source_table     text COLLATE "C" NOT NULL
+                     CONSTRAINT vectors_source_table
+                     CHECK (source_table IN ('notes', 'facts', 'history')),
+    -- of length 1: float16, the low byte first
+    vector           bytea            NOT NULL,
+    PRIMARY KEY (tenant, ns, branch, n, start, part),
+    CONSTRAINT vectors_size CHECK (pg_catalog.octet_length(vector) BETWEEN 2 AND 32768),
+    CONSTRAINT vectors_counters CHECK (
+          n BETWEEN 1 AND 9007199254740991
+          AND start BETWEEN 0 AND 9007199254740991)
+);

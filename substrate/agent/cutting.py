@@ -125,7 +125,7 @@ class Cutting:
             self._speaker.provider,
             fill,
             int(policy.to * self._base),
-            int(policy.at * self._base),
+            int(self._too_much * self._base),
             told.chain.results_of,
             policy.keep,
             head=HEAD,
@@ -134,6 +134,12 @@ class Cutting:
     @property
     def _speaker(self) -> Model:
         return speaker_of(self.model)
+
+    @property
+    def _too_much(self) -> float:
+        """Which part of the context is too much: to save a budget, half of the way is."""
+        at, to = self.policy.at, self.policy.to
+        return (at + to) / 2 if self.cause is Cause.BUDGET else at
 
     def _room_of(self, tokens: int) -> int:
         """Return the context of which parts are to be free."""

@@ -159,9 +159,10 @@ class Turn:
             await self.take_in()  # at an end that is none any more: what was made then is told
         model, tools = self._hook("model"), self._tools
         # Here and not in `stop`, which is no coroutine: a fork's `while` asks it as a plain call.
-        compacting.note_policy(ctx, self._compact)
+        compact = self._compact
+        compacting.note_policy(ctx, compact)  # which a budget may advise to follow
         transcript = await turn.follow_advice(ctx, model, self._transcript, self._verdict, tools)
-        transcript = await turn.leave_out(ctx, model, transcript, tools)
+        transcript = await turn.leave_out(ctx, compact, model, transcript, tools)
         tools = self._brought(tools, transcript)
         reply = await turn.ask(ctx, model, transcript, tools, answer=answer)
         self._transcript = transcript + reply

@@ -43,7 +43,8 @@ from substrate.agent.budget import has_last_words
 from substrate.agent.calling import call_tools
 from substrate.agent.chain import Chain
 from substrate.agent.checks import Check, Checks
-from substrate.agent.compacting import keep_room, make_room
+from substrate.agent.compact import Compact, Strategy, compact_of
+from substrate.agent.compacting import keep_room, make_room, note_policy
 from substrate.agent.condition import NOTHING, Needs, needs_of
 from substrate.agent.cutting import close_cut
 from substrate.agent.end import Advice, End, EndedBy, EndReason, Measure, Stop, Verdict
@@ -197,13 +198,20 @@ async def follow_advice(
 
 
 async def leave_out(
-    ctx: Context, model: Answering, transcript: Transcript, tools: Tools = ()
+    ctx: Context,
+    compact: Sequence[Strategy] | Compact | None,
+    model: Answering,
+    transcript: Transcript,
+    tools: Tools = (),
 ) -> Transcript:
-    """Return the transcript with room in its model's context, as the hook `compact` says.
+    """Return the transcript with room in its model's context, as `compact` says.
 
-    It is the same one where there is enough, or no such hook. What is left out is recorded, so a
-    replay, and a hook that says something else by now, leave out the same.
+    It is the same one where there is enough, or nothing is said. What is left out is recorded, so a
+    replay, also one that says something else by now, leaves out the same. A context that is full,
+    and a budget that advises it, have room made in the same way from then on.
     """
+    with hook(ctx, "compact"):
+        note_policy(ctx, compact_of(compact))
     return await keep_room(ctx, model_of(ctx, model), transcript, tools_of(ctx, tools))
 
 

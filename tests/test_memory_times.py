@@ -138,3 +138,34 @@ def test_undone_while_others_go_on(before: Any, doubted: Any, since: Any) -> Non
         decided(with_it, SPACE, "take_back", ask, Request(f"run-doubted#undo.{n}", 2000 + n))
     assert values(with_it) == values(without_it)
     assert index(with_it)[0] == index(without_it)[0]
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.lists(said_until, max_size=2),
+    st.tuples(
+        doubtful, st.lists(said_until, max_size=2), doubtful, st.lists(said_until, max_size=2)
+    ),
+    st.sampled_from([(0, 1), (1, 0)]),
+)
+def test_two_that_are_undone(before: Any, between: Any, order: Any) -> None:
+    """Of two runs that are undone, in whatever order, neither one's word comes back."""
+    first, since, second, later = between
+    with_them, without_them = (Ledger([Counter(SPACE)], []) for _ in range(2))
+    for n, said in enumerate(before):
+        for ledger in (with_them, without_them):
+            do(ledger, n, said, f"before-{n}")
+    done = [do(with_them, 10, first, "first")]
+    for n, said in enumerate(since):
+        for ledger in (with_them, without_them):
+            do(ledger, 20 + n, said, f"since-{n}")
+    done.append(do(with_them, 30, ("d", *second[1:]), "second"))
+    for n, said in enumerate(later):
+        for ledger in (with_them, without_them):
+            do(ledger, 40 + n, said, f"later-{n}")
+    for n in order:
+        ask = dict(done[n].record["touched"])
+        run = ("first", "second")[n]
+        decided(with_them, SPACE, "take_back", ask, Request(f"run-{run}#undo.{n}", 2000 + n))
+    assert values(with_them) == values(without_them)
+    assert index(with_them)[0] == index(without_them)[0]

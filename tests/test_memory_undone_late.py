@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from substrate import Context, RunFailed, connect, durable
+from substrate.values.memory import Space
 from tests.runs import QUICK
 from tests.stores import eventually
 
@@ -97,3 +98,51 @@ async def test_what_others_said_since(store_url: str, since: Any, known: Any) ->
         with pytest.raises(RunFailed):
             await client.result("doubts")
         assert await do(looks, id="looks") == known
+
+
+@durable
+async def doubts_one(ctx: Context, value: str) -> None:
+    """Say where she lives since 2005, wait, and fail."""
+    memory = ctx.memory(NS, undo=True)
+    await memory.remember("Anna", "lives in", value, policy="one", valid_from=year(2005))
+    await ctx.receive("go")
+    raise ValueError("never mind")
+
+
+@durable
+async def ever(ctx: Context, numbers: list[int]) -> list[str]:
+    """Return what was known of where she lives as of each number."""
+    memory = ctx.memory(NS)
+    found = []
+    for n in numbers:
+        facts = await memory.facts("Anna", "lives in", as_of=n, at=year(2008))
+        found.append("/".join(fact.object for fact in facts))
+    return found
+
+
+@pytest.mark.parametrize("order", ["first second", "second first"])
+async def test_two_that_are_undone(store_url: str, order: str) -> None:
+    """What one had closed of another's is not put back where that one was undone as well."""
+    functions: Any = [says, doubts_one, ever]
+    async with connect(store_url) as client, client.work(functions, options=QUICK):
+        await client.start(says, "Bonn", 2000, None, id="says")
+        await client.result("says")
+        for id_, value in (("first", "Hamm"), ("second", "Ulm")):
+            await client.start(doubts_one, value, id=id_)
+            step = f"{id_}#remember.0"
+
+            async def done(step: str = step) -> bool:
+                found = await client.store.promises([step])
+                return any(each.settled_at for each in found.values())
+
+            await eventually(done)
+        known = ["Bonn", "Hamm", "Ulm"]
+        for id_ in order.split():
+            await client.signal(id_, "go", 1)
+            with pytest.raises(RunFailed):
+                await client.result(id_)
+        last = (await client.store.memory.counter(Space("", NS))).last_n
+        await client.start(ever, list(range(1, last + 1)), id="ever")
+        found = await client.result("ever")
+    assert found[-1] == "Bonn"
+    assert set(found) <= set(known)

@@ -108,13 +108,87 @@ def take_back(
     newer = [row for row in since if row.stamp.gone_n is None and _said_in(ledger, row) > last]
     newer += [row for row in ended if row.stamp.source in ours or _said_in(ledger, row) > last]
     again = False
-    for old in closed:
-        if all(row.object_key != old.object_key for row in ended):
-            others = [_span(row) for row in newer if row.object_key != old.object_key]
-            # Our write had left the other times of it standing.
-            kept = [_span(row) for row in written if row.stamp.prior == old.stamp.n]
-            again |= _again(ledger, old, without([_span(old)], kept + others), by)
-    return bool(own) or again
+    beneath: list[tuple[FactRow, Span]] = []
+    for each in closed:
+        # Our write had left the other times of it standing.
+        kept = [_span(row) for row in written if row.stamp.prior == each.stamp.n]
+        for old in _instead(each, since):
+            if any(row.object_key == old.object_key for row in ended):
+                continue
+            lost = without([_span(old)], kept)
+            beneath += [(old, span) for span in lost]
+            over = newer if old is each else [*newer, *_said_since(ledger, each, closed, since)]
+            others = [_span(row) for row in over if row.object_key != old.object_key]
+            again |= _again(ledger, old, without(lost, others), by)
+    hidden = [row for row in since if row.stamp.source in ours and _is_hidden(row, since)]
+    for row in hidden:
+        _give_up(ledger, row, beneath, by)
+    return bool(own or hidden) or again
+
+
+def _said_since(
+    ledger: Ledger, row: FactRow, closed: Sequence[FactRow], since: Sequence[FactRow]
+) -> list[FactRow]:
+    """Return what was said after a row, closed with it, and will stand again as well."""
+    return [
+        each
+        for each in closed
+        if _said_in(ledger, each) > row.stamp.n and not _instead_of(each, since)
+    ]
+
+
+def _is_hidden(row: FactRow, since: Sequence[FactRow]) -> bool:
+    """Whether a row of ours was closed by a run that may be undone, and would put it back."""
+    stamp = row.stamp
+    is_of_another = stamp.gone_by is not None and root_of(stamp.gone_by) != root_of(stamp.source)
+    return is_of_another and not is_retraction(stamp) and not _instead_of(row, since)
+
+
+def _give_up(
+    ledger: Ledger, row: FactRow, beneath: Sequence[tuple[FactRow, Span]], by: Request
+) -> None:
+    """Say what has to stand instead of a row of ours where an undo would put that back.
+
+    Such rows are gone as soon as they are written, and never seen.
+    """
+    found = [(old, _common(span, _span(row))) for old, span in beneath]
+    for old, span in found:
+        if span is not None:
+            _trace(ledger, old, span, row, by)
+    if not any(span for _, span in found):
+        _trace(ledger, row, _span(row), row, by)
+
+
+def _trace(ledger: Ledger, old: FactRow, span: Span, row: FactRow, by: Request) -> None:
+    stamp = ledger.stamp(old.stamp.space, by.now, by.source, old.stamp.trust)
+    stamp = replace(stamp, doc=old.stamp.doc, source=old.stamp.source, prior=row.stamp.n)
+    trace = replace(old, stamp=stamp, valid_from=span[0], valid_to=span[1])
+    ledger.add(trace)
+    ledger.close(trace, by.now, by.source)
+
+
+def _instead_of(row: FactRow, since: Sequence[FactRow]) -> list[FactRow]:
+    """Return what the undo of a row's own run has said to stand instead of it."""
+    return [
+        each
+        for each in since
+        if each.stamp.prior == row.stamp.n and each.stamp.writer == each.stamp.gone_by
+    ]
+
+
+def _instead(old: FactRow, since: Sequence[FactRow]) -> list[FactRow]:
+    """Return what would stand again: a row, or what was beneath it if its own run was undone."""
+    traces = _instead_of(old, since)
+    if not traces:
+        return [old]
+    said = [trace for trace in traces if trace.stamp.source != old.stamp.source]
+    return [row for trace in said for row in _instead(trace, since)]
+
+
+def _common(one: Span, other: Span) -> Span | None:
+    ends = [end for end in (one[1], other[1]) if end is not None]
+    begin, end = max(one[0], other[0]), min(ends, default=None)
+    return (begin, end) if end is None or begin < end else None
 
 
 def _said_in(ledger: Ledger, row: FactRow) -> int:
@@ -124,6 +198,8 @@ def _said_in(ledger: Ledger, row: FactRow) -> int:
         before = ledger.row(FactRow, row.stamp.space, prior)
         if before is None:  # it was gone before any change that counts here
             return prior
+        if before.stamp.source != row.stamp.source:  # it stands instead of a later one
+            return 0
         row, prior = before, before.stamp.prior
     return row.stamp.n
 

@@ -7,7 +7,7 @@
 
 from substrate.store.memory import Memories
 from substrate.store.memory_rows import TABLES, Look
-from substrate.values.memory import Counter, Space
+from substrate.values.memory import Counter, Row, Space
 
 _AT_ONCE = 16  # numbers that are looked at together; few writes have as many
 
@@ -28,17 +28,25 @@ async def _whole(memory: Memories, space: Space, n: int) -> int:
     """Return the last number of the write that a number is of."""
     for table in TABLES:
         for row in await memory.rows(Look(space, table.name, {"n": n})):
-            return await _end(memory, space, table.name, n, row.stamp.writer)
+            return await _end(memory, table.name, row)
     return n  # it was taken to close, and its write has no other one
 
 
-async def _end(memory: Memories, space: Space, table: str, n: int, writer: str) -> int:
+async def _end(memory: Memories, table: str, row: Row) -> int:
+    n, writer = _own_end(row), row.stamp.writer
     while True:
-        look = Look(space, table, {}, {"n": range(n + 1, n + 1 + _AT_ONCE)})
-        rows = await memory.rows(look)
-        for row in rows:
-            if (row.stamp.n, row.stamp.writer) != (n + 1, writer):
+        among = {"n": range(n + 1, n + 1 + _AT_ONCE)}
+        rows = await memory.rows(Look(row.stamp.space, table, {}, among))
+        for each in rows:
+            if (each.stamp.n, each.stamp.writer) != (n + 1, writer):
                 return n
-            n += 1
-        if len(rows) < _AT_ONCE:
+            n = _own_end(each)
+        if not rows:
             return n
+
+
+def _own_end(row: Row) -> int:
+    """Return a row's number, or the next one where its own write has taken that to close it."""
+    stamp = row.stamp
+    is_closed = (stamp.gone_n, stamp.gone_by) == (stamp.n + 1, stamp.writer)
+    return stamp.n + is_closed

@@ -101,6 +101,8 @@ class Ledger:
             self._take(stamp.space, now, by)
             self._free.add((stamp.space, by))
         gone_n, gone_at = self._first[stamp.space, by], self.now(stamp.space, now)
+        if stamp.n >= gone_n:  # this write has added it
+            gone_n, gone_at = self._take(stamp.space, now, by)
         gone = replace(stamp, gone_n=gone_n, gone_at=gone_at, gone_by=by)
         place = (stamp.space, table, stamp.n)
         self._known[place] = replace(row, stamp=gone)

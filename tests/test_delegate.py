@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from substrate import Client, Context, Retry, RunStatus, connect, durable
 from substrate.agent import Agent, Answer, Task, answered, any_of, delegate, max_turns, tool
-from substrate.models.messages import Reply, ToolMessage, Usage
+from substrate.models.messages import Reply, StopReason, ToolMessage, Usage
 from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
@@ -126,6 +126,17 @@ def waiter(**hooks: Any) -> Agent:
     """Return an agent that says something, and then waits."""
     script = scripted(say("One owl so far.", call("wait")), say("Two owls."), name="waiter")
     return Agent("owls", "Count.", script, [wait], **hooks)
+
+
+async def test_an_answer_that_was_cut_off(sqlite_url: str) -> None:
+    """The model is told where the words of an answer do not end as their model meant."""
+    half = replace(say("Two owls, and"), stop=StopReason.LENGTH)
+    agent = asks(Agent("scout", "Look.", scripted(half)))
+    async with connect(sqlite_url) as client:
+        answer = await worked(client, agent)
+
+    told = "Two owls, and\n\n(cut off at the model's longest output: what follows is missing)"
+    assert answer.text == told
 
 
 async def test_cancelled(store_url: str) -> None:

@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import Field
 
 from substrate.agent.agent import Agent, durable_of
+from substrate.agent.ended import CUT_OFF
 from substrate.agent.grant import DelegateFailed
 from substrate.agent.history.result import CallDeniedForGood
 from substrate.agent.loop import Hooks
@@ -93,6 +94,8 @@ def delegate(
             outcome = await outcome_of(ctx, loop, row)
             if outcome.is_complete and outcome.answer is not None:
                 answer = outcome.answer
+                if answer.value is None and answer.detail.startswith(CUT_OFF):
+                    return f"{answer.text}\n\n({CUT_OFF}: what follows is missing)"
                 return answer.text if answer.value is None else answer.value
             failed = _failed(loop.name, outcome, n)
             error = _error(row, failed)

@@ -7,6 +7,9 @@ from substrate.agent.end import End, EndReason
 from substrate.agent.transcript import Transcript
 from substrate.models.messages import Invalid, Reply, StopReason, UserMessage
 
+CUT_OFF = "cut off at the model's longest output"
+"""The detail of an answer that is as long as its model can write, and may have gone on."""
+
 
 def answer_in(transcript: Transcript) -> Reply | None:
     """Return the reply that is the answer: the last word, in which no tool is asked for."""

@@ -11,7 +11,7 @@ from substrate.agent.budget import budget
 from substrate.agent.condition import Condition, Needs, confidences, joined
 from substrate.agent.confidence import confident
 from substrate.agent.end import Advice, End, EndedBy, EndReason, Measure, Stop, Verdict
-from substrate.agent.ended import answer_in, cut_short, declined, nothing_more
+from substrate.agent.ended import CUT_OFF, answer_in, cut_short, declined, nothing_more
 from substrate.agent.signalled import signalled
 from substrate.agent.stop_trial import condition_fault, verdict_fault
 from substrate.agent.transcript import Transcript
@@ -65,7 +65,7 @@ def answered() -> Stop:
         if reply.is_cut_short:
             return cut_short()
         if reply.stop is StopReason.LENGTH:
-            return End(EndReason.ANSWERED, "cut off at the model's longest output")
+            return End(EndReason.ANSWERED, CUT_OFF)
         return End(EndReason.ANSWERED)
 
     return stop

@@ -1,8 +1,8 @@
 """Fixtures for tests of the kit and of the skills: their databases.
 
 A test takes the narrowest it needs: `store_url` runs it on SQLite and on PostgreSQL, `sqlite_url`
-and `postgres_url` on one of them; each is empty and, while the test runs, its own. On PostgreSQL
-`store_url` has the kit's tables already; a test about their making takes `database_url`.
+and `postgres_url` on one of them; each is empty and, while the test runs, its own. What
+`store_url` names has the kit's tables already; a test about their making takes `database_url`.
 
 PostgreSQL is real, and started once a session, when first asked for. With pytest-xdist the
 controller starts it and hands its URL to the workers. Where it is missing, the tests that want it
@@ -11,6 +11,7 @@ fail; none is skipped.
 This is a pytest plugin, named in `pyproject.toml`, since a conftest.py serves one folder only.
 """
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.migrated import Migrated
+from tests.migrated import Migrated, make_tables
 from tests.postgres import (
     PostgresUnavailableError,
     create_database,
@@ -107,10 +108,24 @@ def migrated_url(postgres_dsn: str, migrated_databases: list[Migrated]) -> Itera
         database.drop(postgres_dsn)
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a SQLite file with the kit's tables and no row, to be copied."""
+    file = tmp_path_factory.mktemp("migrated") / "ostinato.db"
+    make_tables(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def copied_url(tmp_path: Path, migrated_file: Path) -> str:
+    """Return the URL of a SQLite file with the kit's tables and no row."""
+    return f"sqlite:///{shutil.copy(migrated_file, tmp_path)}"
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def store_url(request: pytest.FixtureRequest) -> str:
     """Return the URL of an empty store: the test runs once on each kind."""
-    kind = {"sqlite": "sqlite_url", "postgres": "migrated_url"}[request.param]
+    kind = {"sqlite": "copied_url", "postgres": "migrated_url"}[request.param]
     url: str = request.getfixturevalue(kind)
     return url
 

@@ -18,7 +18,7 @@ from psycopg.sql import SQL, Identifier
 from substrate.store.connect import open_store
 from tests.postgres import create_database, drop_database
 
-__all__ = ["KEPT", "Migrated"]
+__all__ = ["KEPT", "Migrated", "make_tables"]
 
 KEPT = "kept by the tests"
 """The `application_name` of the connection that is kept."""
@@ -42,7 +42,7 @@ class Migrated:
     def make(cls, dsn: str) -> "Migrated":
         """Create a database on a server, with the kit's tables in it."""
         url = create_database(dsn)
-        asyncio.run(_open(url))
+        make_tables(url)
         kept = _connection(url)
         return cls(url, _looks(kept), _stamp_and_filled(kept)[0], kept)
 
@@ -88,8 +88,13 @@ def _alone(connection: psycopg.Connection[Any]) -> bool:
     return True
 
 
-async def _open(url: str) -> None:
-    await (await open_store(url)).close()
+def make_tables(url: str) -> None:
+    """Make the kit's tables in a database, of whichever kind."""
+
+    async def make() -> None:
+        await (await open_store(url)).close()
+
+    asyncio.run(make())
 
 
 def _looks(connection: psycopg.Connection[tuple[str, ...]]) -> str:

@@ -39,6 +39,8 @@ TEXTS = (
 )  # fmt: skip
 NO_JSON = ("", "{", '{"a":', "\x00\x01", "NaN", "[" * 3000 + "]" * 3000, "9" * 5000)
 """What only SQLite takes: PostgreSQL knows JSON itself."""
+MANY = {"sqlite": 1000, "postgresql": 600}
+"""How many rows there are at least."""
 NUMBERS = (-(2**63), -1, 0, 2_000_000_000, 2**53 - 1, -62135596800000, 253402300799999)
 WORDS = ("", "x\u202e\x1b[31m", "null", "run", "child", "pending", "rejected", "ready", "dead")
 
@@ -95,7 +97,8 @@ class Planter:
     }
 
     def plant_all(self) -> None:
-        texts = TEXTS if self._db.is_postgres else (*TEXTS, *NO_JSON)
+        # What is made of a text is decided above the stores, and PostgreSQL takes twice as long.
+        texts = TEXTS[::3] if self._db.is_postgres else (*TEXTS, *NO_JSON)
         for status in ("paused", "done"):
             for column in PAYLOADS:
                 for text in texts:
@@ -199,7 +202,7 @@ def _hidden(text: str) -> Iterator[str]:
     yield from re.findall("[\x1b\u202e]", text)
 
 
-async def test_runs_lists_every_run(planted, capsys):
+async def test_runs_lists_every_run(planted, planted_url, capsys):
     """A list shows every run, as a table and as JSON, and names what of its reading is broken.
 
     That is what a run was begun with, why it failed, and what it has open.
@@ -227,7 +230,7 @@ async def test_runs_lists_every_run(planted, capsys):
                 assert f"the row {row!r} of promises cannot be read: its {column} is" in page
         elif value == "null" and column == "value" and row == id_:
             assert "unreadable" not in listed[id_]
-    assert len(planted) > 1000
+    assert len(planted) > MANY[planted_url.partition(":")[0]]
 
 
 async def test_show_draws_every_run(planted, planted_url, capsys):
@@ -263,7 +266,7 @@ def resolved(db: Database, id_: str) -> Iterator[None]:
 async def test_clients_ask_every_run(planted, planted_url):
     """A client reads every such run, its journal and its inbox; a result says what it cannot."""
     async with connect(planted_url) as client:
-        assert len(await client.list(limit=100_000)) > 1000
+        assert len(await client.list(limit=100_000)) > MANY[planted_url.partition(":")[0]]
         for id_, (row, column, value) in planted.items():
             run = await client.get(id_)
             assert run.id == id_

@@ -39,9 +39,9 @@ def in_fork(folder: Path, *command: str, **more: str) -> subprocess.CompletedPro
     )
 
 
-def test_the_story(folder, store_url):
+def test_the_story(folder, sqlite_url):
     """Asked, suspended, its worker gone; days later answered with no worker, and finished."""
-    told = in_fork(folder, "-m", "agent.story", DATABASE_URL=store_url)
+    told = in_fork(folder, "-m", "agent.story", DATABASE_URL=sqlite_url)
 
     assert told.returncode == 0, told.stdout + told.stderr
     workers = [line for line in told.stdout.splitlines() if line.startswith("process ")]

@@ -1,7 +1,11 @@
 """A transcript stays small: what is left out is recorded, and the same on every replay."""
 
+import asyncio
+import os
+import signal
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +18,11 @@ from substrate.agent.history.rows import input_of, value_of
 from substrate.models.frame import canonical
 from substrate.models.messages import StopReason
 from substrate.models.providers.scripted import call, say
+from substrate.models.request import Request
 from substrate.values.codec import encode
-from tests.loops import answer_of
+from tests.analyst import LIMITS
+from tests.loops import TASK, answer_of
+from tests.processes import Process
 from tests.reader import SUMMED_UP, Reader, cuts, is_summary, reading, tokens
 from tests.runs import keys
 
@@ -168,3 +175,44 @@ async def test_a_summary_after_a_miss(sqlite_url: str) -> None:
     assert (answer.text, reader.refused) == ("Done.", 0)
     assert missed[:3] == [True, True, False]
     assert sum(missed) >= 4
+
+
+def _drive(url: str, log: Path) -> None:
+    asyncio.run(_run(url, log))
+
+
+async def _run(url: str, log: Path) -> None:
+    reader = Reader(pages=14)
+
+    def note(request: Request) -> None:
+        if is_summary(request):
+            with log.open("a") as file:
+                file.write("summed up\n")
+        if SUMMED_UP in str(request.messages):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    reader.watch = note
+    agent = reading(reader.model(), [summarise()])
+    async with connect(url) as client, client.work([agent], options=LIMITS):
+        await client.start(agent, TASK, id="a/1")
+        await client.result("a/1", agent)
+
+
+async def test_a_crash_after_a_full_context(store_url: str, tmp_path: Path) -> None:
+    """A cut of a context that was full holds after a crash, and its summary is paid for once."""
+    log = tmp_path / "log"
+    process = Process(target=_drive, args=(store_url, log))
+    process.start()
+    await asyncio.to_thread(process.join, 60)
+    assert process.exitcode == -signal.SIGKILL
+
+    reader = Reader(pages=-1)
+    async with connect(store_url) as client:
+        agent = reading(reader.model(), None)
+        async with client.work([agent], options=LIMITS):
+            answer = await client.result("a/1", agent)
+        made = await cuts(client)
+
+    assert (answer.text, log.read_text()) == ("Done.", "summed up\n")
+    assert [input_of(row)["cause"] for row in made] == ["full"]
+    assert SUMMED_UP in str(reader.asked[0].messages[1])

@@ -222,6 +222,28 @@ async def test_a_task_that_does_not_fit(sqlite_url: str) -> None:
     assert reader.refused == 1
 
 
+async def test_resumed_in_vain(sqlite_url: str) -> None:
+    """A run that is resumed where nothing fits is not cut or summed up once more each time."""
+    reader = Reader()
+    reader.watch = lambda request: setattr(
+        reader, "window", 100 if len(reader.asked) > 5 else 10_000
+    )
+    agent = reading(reader.model(), list(ALL))
+    async with connect(sqlite_url) as client:
+        with pytest.raises(RunPaused, match="give it a larger one"):
+            await answer_of(client, agent)
+        made, refused, asked = len(await cuts(client)), reader.refused, len(reader.asked)
+        for _ in range(2):
+            await client.resume("a/1")
+            async with client.work([agent]):
+                with pytest.raises(RunPaused):
+                    await client.result("a/1", agent)
+        again = len(await cuts(client))
+
+    assert (made, again) == (3, 3)
+    assert (len(reader.asked), reader.refused) == (asked, refused + 2)
+
+
 async def test_a_person_says_too_much(sqlite_url: str) -> None:
     """What a person said last stays whole, and everything else makes room for it."""
     reader = Reader(pages=14)

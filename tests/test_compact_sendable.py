@@ -53,8 +53,8 @@ def said(draw, provider: str, model: str) -> list[Message]:
         if calls:
             results = (ToolResult(id_, "search", "x" * draw(SIZES)) for id_ in calls)
             messages.append(ToolMessage(tuple(results)))
-        if not calls or draw(st.integers(0, 4)) == 0:
-            messages.append(UserMessage.of("y" * draw(SIZES) or "Go on."))
+        count = draw(st.integers(0 if calls else 1, 2))
+        messages += [UserMessage.of("y" * draw(SIZES) or f"Go on, {i}.") for i in range(count)]
     return messages
 
 
@@ -115,6 +115,10 @@ def test_every_provider_takes_it(provider: str, model: str, data: Any) -> None:
         or sent[-1] == messages[-1]
         or (isinstance(sent[-1], ToolMessage))
     )
+    unread = messages[max(i for i, m in enumerate(messages) if isinstance(m, Reply)) + 1 :]
+    assert [m for m in unread if isinstance(m, UserMessage)] == [
+        m for m in sent[len(sent) - len(unread) :] if isinstance(m, UserMessage)
+    ]
     assert sent == plan.sent()
     request = Request("You are a test.", sent, TOOLS)
     check(provider, BODIES[provider](model, mended(request, takes(provider, model))), model)

@@ -86,7 +86,8 @@ def staying(
     """Return the places of what stays, whatever else goes.
 
     The task, the present message of a conversation, the last message of a person and that of the
-    loop, the results of the tools to `keep`, calls that a person is asked about, and the last turn.
+    loop, the results of the tools to `keep`, calls that a person is asked about, and the last turn
+    with all that came after it.
     """
     messages, chain = transcript.messages, transcript.chain
     said = [i for i, each in enumerate(messages) if isinstance(each, UserMessage)]
@@ -102,8 +103,8 @@ def staying(
             ):
                 stays.update(turn)
     replies = [turn for turn in together if isinstance(messages[turn[0]], Reply)]
-    for turn in replies[-1:]:
-        stays.update(turn)
+    for turn in replies[-1:]:  # and what nobody has read yet
+        stays.update(range(turn.start, len(messages)))
     return frozenset(stays)
 
 

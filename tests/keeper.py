@@ -122,12 +122,19 @@ class Cluster:
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float) -> bool:
-    """Return true as soon as the condition holds, false when the limit has passed without it."""
+    """Return true as soon as the condition holds, false when the limit has passed without it.
+
+    What takes long to look at, such as a command, is looked at less often: it would take the core
+    from what is waited for.
+    """
     deadline = time.monotonic() + limit_s
+    began = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        looked = time.monotonic()
+        if looked > deadline:
             return False
-        time.sleep(0.005)
+        time.sleep(max(0.005, 2 * (looked - began)))
+        began = time.monotonic()
     return True
 
 

@@ -12,6 +12,7 @@ from substrate.store.memory import Memories
 from substrate.store.memory_rows import Look
 from substrate.store.store import Store
 from substrate.store.term_rows import Query
+from substrate.store.way_rows import Ways
 from substrate.testing import Side, kill_at_commit
 from substrate.testing.crash import READS, KillingHeartbeat
 from substrate.values.ids import RunId
@@ -99,6 +100,7 @@ READS_OF_MEMORY: dict[str, tuple[Any, ...]] = {
     "best": (Query(NOBODY, ["facts"], 1), [("a", 1)], 8),
     "stood": (Query(NOBODY, ["facts"], 1), {"a": [1]}),
     "rank": (Query(NOBODY, ["facts"], 1), {"a": 1.0}, 1.0, 8),
+    "ways": (Ways(NOBODY, ["a"], is_out=True, rel=None, as_of=1, at=None, limit=9),),
     "rows": (Look(NOBODY, "facts", {}),),
 }
 

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import re
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -19,8 +22,10 @@ from substrate.memory.mini_lm import PACKAGE, MiniLM, piece_ids, read_tables
 from substrate.memory.nearest import fill, reindex
 from substrate.memory.recall import Recall
 from substrate.store.store import Store
+from substrate.store.vector_rows import KnownEmbedder, Vector
 from substrate.values.memory import Space
 from tests.memories import memory_write
+from tests.processes import driven
 from tests.runs import QUICK
 from tests.stores import claimed, database, opened
 
@@ -80,6 +85,12 @@ async def test_what_is_near_is_found(store_url):
             "anna: the ocean is cold",
         }
         assert len(embedder.asked) == 3 + 2  # of each text once, and the questions
+        await say(store, "another lorry", "nothing")
+        again = await found(store, embedder, "which automobile?")
+        assert [hit["text"] for hit in again][:2] == [
+            "anna: another lorry",
+            "anna: my lorry is old",
+        ]
         assert await found(store, embedder, " ") == []
         assert await found(store, embedder, "automobile", kinds=("fact",)) == []
 
@@ -142,6 +153,9 @@ async def test_another_embedder_is_refused(store_url):
         assert await found(store, Meanings(4), "automobile") == before
         with pytest.raises(MemoryRefused):
             await found(store, Meanings(), "automobile")
+        late = KnownEmbedder(SPACE, "meanings", 3, 2)  # of who had begun before
+        assert not await store.memory.vectors.add(late, [Vector(1, 9, "history", bytes(6))])
+        assert await found(store, Meanings(4), "automobile") == before
 
 
 class Lies:
@@ -190,13 +204,38 @@ async def test_an_embedder_that_fails(store_url):
         assert "the server is away" in await client.result("run")
 
 
-@pytest.mark.parametrize("bad", ["hashed", 3, Meanings, object()])
-async def test_what_is_no_embedder(sqlite_url, bad):
+class Weighted(Meanings):
+    """An embedder that says how much it counts."""
+
+    def __init__(self, weight: Any) -> None:
+        super().__init__()
+        self.weight = weight
+
+
+BAD = [
+    ("hashed", "is no embedder"),
+    (3, "is no embedder"),
+    (Meanings, "is no embedder"),
+    (object(), "is no embedder"),
+    (Meanings(name=""), "name is ''"),
+    (Meanings(name="a b"), "name is 'a b'"),
+    (Meanings(name="x" * 201), "1 to 200 letters"),
+    (Meanings(dimension=0), "dimension=0"),
+    (Meanings(dimension=True), "dimension=True"),
+    (Meanings(dimension=16_385), "from 1 to 16384"),
+    (Weighted(1.5), "weight=1.5"),
+    (Weighted(float("nan")), "weight=nan"),
+    (Weighted("most"), "weight='most'"),
+]
+
+
+@pytest.mark.parametrize("bad, told", BAD)
+async def test_what_is_no_embedder(sqlite_url, bad, told):
     """What cannot embed is refused where the memory is asked for."""
 
     @durable
     async def misuses(ctx: Context) -> None:
-        with pytest.raises(Misuse, match="is no embedder"):
+        with pytest.raises(Misuse, match=re.escape(told)):
             ctx.memory(NS, embed=bad)
 
     async with connect(sqlite_url) as client, client.work([misuses], options=QUICK):
@@ -223,6 +262,48 @@ async def test_cut_off_while_it_is_made(store_url):
     async with opened(store_url) as store:  # as a process that has read nothing yet
         assert await found(store, whole, "automobile") == after
         await reindex(store.memory, SPACE, whole)
+        assert await found(store, whole, "automobile") == after
+
+
+class Dies(Meanings):
+    """An embedder whose process is killed at a batch."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.left = batch
+
+    async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        self.left -= 1
+        if not self.left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await super().embed(texts)
+
+
+def make_until_killed(url: str, batch: int) -> None:
+    """Make what vectors are missing, and be killed at a batch."""
+
+    async def make() -> None:
+        async with opened(url) as store:
+            await fill(store.memory, SPACE, Dies(batch), 500)
+
+    asyncio.run(make())
+
+
+async def test_killed_while_it_is_made(store_url):
+    """After kills at any batch each vector is there once, and those that are missing are made."""
+    async with opened(store_url) as store:
+        await say(store, *(f"{['lorry', 'ocean', 'tea'][i % 3]} number {i}" for i in range(500)))
+    for batch in (1, 3, 6):
+        assert await asyncio.to_thread(driven, make_until_killed, store_url, batch) != 0
+        with database(store_url) as db:
+            reach = db.value("SELECT coalesce(max(last_n), 0) FROM embedders")
+            assert db.value("SELECT count(*) FROM vectors") == reach
+    assert reach == 200
+    async with opened(store_url) as store:
+        whole = Meanings()
+        after = await found(store, whole, "automobile")
+        assert len(whole.asked) == 300 + 1
+        await reindex(store.memory, SPACE, Meanings())
         assert await found(store, whole, "automobile") == after
 
 

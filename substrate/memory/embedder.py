@@ -9,10 +9,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from substrate.values.errors import Misuse
+from substrate.values.number import is_number, is_whole
 
 STRETCH = 1_200
 """Characters of a text that one vector stands for at most."""
 
+LONGEST = 16_384
+"""Numbers of a vector."""
+
+_NAME = re.compile(r"[\x21-\x7e]{1,200}")
 _OVERLAP = 150
 _CUTS = tuple(re.compile(each) for each in (r"\n\s*\n", r"\n", r"[.!?。]\s*", r"\s"))
 
@@ -46,12 +51,22 @@ class EmbedderFailed(Exception):
 
 def check_embedder(embed: object) -> Any:
     """Return it as an embedder, or raise `Misuse`."""
-    if embed is None or (isinstance(embed, Embedder) and not isinstance(embed, type)):
-        return embed
-    raise Misuse(
-        f"embed={embed!r:.100} is no embedder; give an object with a name, a dimension and "
-        "`async def embed(self, texts)`, such as HashedNgrams()"
-    )
+    if embed is None:
+        return None
+    if not isinstance(embed, Embedder) or isinstance(embed, type):
+        raise Misuse(
+            f"embed={embed!r:.100} is no embedder; give an object with a name, a dimension and "
+            "`async def embed(self, texts)`, such as HashedNgrams()"
+        )
+    given: Any = embed
+    name, dimension, weight = given.name, given.dimension, getattr(embed, "weight", 0.5)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise Misuse(f"an embedder's name is {name!r:.220}; give 1 to 200 letters, without blanks")
+    if not isinstance(dimension, int) or not is_whole(dimension) or not 1 <= dimension <= LONGEST:
+        raise Misuse(f"{name} has dimension={dimension!r:.60}; give a number from 1 to {LONGEST}")
+    if not is_number(weight) or not 0 <= weight <= 1:
+        raise Misuse(f"{name} has weight={weight!r:.60}; give a number from 0 to 1")
+    return embed
 
 
 def stretches(text: str) -> Iterator[tuple[int, str]]:

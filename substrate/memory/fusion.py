@@ -1,6 +1,6 @@
 """Recall by words and by vectors together: a text is worth something by each.
 
-Of both the best hundred count. The scores of each are stretched, so that its best is 1 and its last
+Of both the best fifty count. The scores of each are stretched, so that its best is 1 and its last
 0, since a BM25 and a cosine say nothing about each other; what only one has found has 0 of the
 other. Ranks alone would make the result worse than words alone, where the embedder is a weak one.
 """
@@ -23,7 +23,7 @@ WEIGHT = 0.5
 Those of the kit's were chosen on one half of the judged set, and are told of on the other.
 """
 
-BEST = 100
+BEST = 50
 """So many texts of each count."""
 
 _LAST = 12_800  # vectors that are looked at, where most of the nearest count no more

@@ -146,8 +146,10 @@ async def _page(
 
 async def _embedded(embedder: Embedder, texts: Sequence[str]) -> Sequence[Any]:
     """Return the vectors of texts, each of length 1."""
-    import numpy as np
-
+    try:
+        import numpy as np
+    except ImportError as error:
+        raise MemoryRefused(f"{error}: vectors are compared by numpy; pip install numpy") from None
     try:
         made = await embedder.embed(texts)
     except Exception as error:

@@ -1,8 +1,8 @@
 """Walks along links: what a thing has to do with others, how far away, and by which links.
 
-A level at a time: all links of what was reached last are read at once, and what was reached before
-is not reached again. So a circle ends, and what is read grows with what is reached, not with the
-number of ways to it.
+A level at a time: of all links of what was reached last, it is read whither they lead, and what was
+reached before is not reached again. So a circle ends, and what is read grows with what is reached,
+not with the number of ways to it. The links themselves are read at the end, of each thing one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,11 @@ from substrate.memory.canonical import folded
 from substrate.memory.shown import links_json
 from substrate.store.memory import Memories
 from substrate.store.memory_rows import Look
+from substrate.store.way_rows import Ways
 from substrate.values.memory import LinkRow, Space
 
 DEEPEST = 8
 """How far a walk goes at most."""
-
-_MOST_LINKS = 10_000  # of one level
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +42,59 @@ class Walk:
 async def walk(memory: Memories, asked: Walk, as_of: int) -> list[dict[str, Any]]:
     """Return what is reached, the nearest first, each with the link by which it is."""
     start, goal = folded(asked.start), None if asked.to is None else folded(asked.to)
-    reached: dict[str, dict[str, Any]] = {start: {}}
+    reached: dict[str, _Step] = {start: _Step(0, 0)}
     last = [start]
     for depth in range(1, asked.depth + 1):
-        found: dict[str, dict[str, Any]] = {}
-        for there, name, row in await _next(memory, asked, last, as_of):
-            if there not in reached and there not in found:
-                link = links_json([row])[0]
-                found[there] = {"name": name, "distance": depth, "link": link}
-        for there in sorted(found):
+        found = await _next(memory, asked, last, len(reached), as_of)
+        last = []
+        for there in sorted(found.keys() - reached.keys()):
             if len(reached) <= asked.limit:
-                reached[there] = found[there]
-        last = [there for there in sorted(found) if there in reached]
+                reached[there] = _Step(found[there], depth)
+                last.append(there)
         if not last or goal in reached:
             break
-    del reached[start]
-    return list(reached.values()) if goal is None else path_to(goal, start, reached)
+    steps = await _shown(memory, asked.space, reached)
+    return list(steps.values()) if goal is None else path_to(goal, start, steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """By which link a thing is reached, and how far away it is."""
+
+    n: int
+    distance: int
+
+
+async def _next(
+    memory: Memories, asked: Walk, last: Sequence[str], reached: int, as_of: int
+) -> Mapping[str, int]:
+    """Return whither the links of what was reached last lead, each with the first link there."""
+    found: dict[str, int] = {}
+    for direction in ("out", "in"):
+        if asked.direction in (direction, "both"):
+            # So many, since what was reached before may be among them.
+            limit = asked.limit + reached
+            is_out = direction == "out"
+            ways = Ways(asked.space, last, is_out, asked.rel, as_of, asked.at, limit)
+            for there, n in await memory.ways(ways):
+                found.setdefault(there, n)
+    return found
+
+
+async def _shown(
+    memory: Memories, space: Space, reached: Mapping[str, _Step]
+) -> dict[str, dict[str, Any]]:
+    """Return what was reached, as a journal keeps it; the start, with no link, is left out."""
+    numbers = [step.n for step in reached.values() if step.n]
+    look = Look(space, LinkRow.table, {}, {"n": numbers}, limit=len(numbers) or 1)
+    rows = {row.stamp.n: row for row in await memory.rows(look) if isinstance(row, LinkRow)}
+    shown = {}
+    for there, step in reached.items():
+        if row := rows.get(step.n):
+            name = row.b if row.b_key == there else row.a
+            link = links_json([row])[0]
+            shown[there] = {"name": name, "distance": step.distance, "link": link}
+    return shown
 
 
 def path_to(goal: str, start: str, reached: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -72,28 +108,3 @@ def path_to(goal: str, start: str, reached: Mapping[str, dict[str, Any]]) -> lis
         a, b = (folded(reached[here]["link"][end]) for end in ("a", "b"))
         here = a if b == here else b
     return steps[::-1]
-
-
-async def _next(
-    memory: Memories, asked: Walk, last: Sequence[str], as_of: int
-) -> list[tuple[str, str, LinkRow]]:
-    """Return the links of what was reached last: whither each leads, in a fixed order."""
-    where = {} if asked.rel is None else {"rel": asked.rel}
-    found: list[tuple[str, str, LinkRow]] = []
-    for direction, end in (("out", "a_key"), ("in", "b_key")):
-        if asked.direction in (direction, "both"):
-            look = Look(
-                asked.space,
-                LinkRow.table,
-                where,
-                {end: last},
-                as_of=as_of,
-                at=asked.at,
-                limit=_MOST_LINKS,
-            )
-            for row in await memory.rows(look):
-                if isinstance(row, LinkRow):
-                    is_out = direction == "out"
-                    name = row.b if is_out else row.a
-                    found.append((row.b_key if is_out else row.a_key, name, row))
-    return found

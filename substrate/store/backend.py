@@ -22,6 +22,7 @@ from substrate.store.rows import Claimed, Row
 from substrate.store.term_rows import Query, Score, Stood
 from substrate.store.transaction import Call
 from substrate.store.vector_rows import KnownEmbedder, Vector
+from substrate.store.way_rows import Ways
 from substrate.values.clock import Clock
 from substrate.values.forgetting import Tombstone
 from substrate.values.gates import Decision, Gate, GateState, LetGo, NewGate, Rule
@@ -152,6 +153,7 @@ class Dialect:
     suspend: "Suspend"
     terms: "Terms"
     vectors: "Vectors"
+    ways: "Walked"
 
 
 class Below(Protocol):
@@ -450,3 +452,9 @@ class Vectors(Protocol):
     def add_vectors(
         self, db: Any, known: KnownEmbedder, vectors: Sequence[Vector], /
     ) -> Answer[bool]: ...
+
+
+class Walked(Protocol):
+    """Links, as a walk follows them."""
+
+    def read_ways(self, db: Any, ways: Ways, /) -> Answer[Sequence[tuple[str, int]]]: ...

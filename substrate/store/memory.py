@@ -17,6 +17,7 @@ from substrate.store.memory_rows import Look
 from substrate.store.term_rows import Query, Score, Stood
 from substrate.store.uncancelled import to_its_end
 from substrate.store.vectors import Vectors
+from substrate.store.way_rows import Ways
 from substrate.values.errors import CheckpointRefused, StoreError
 from substrate.values.memory import Counter, Row, Space, TermCount
 from substrate.values.records import Fenced, Promise
@@ -42,6 +43,7 @@ class Memories:
         self._db = backend.db
         self._sql = backend.sql.memory
         self._terms = backend.sql.terms
+        self._ways = backend.sql.ways
         self.vectors: Vectors = Vectors(backend)
         self._turn = asyncio.Lock()
         self._queue: deque[_Waiting] = deque()
@@ -118,6 +120,10 @@ class Memories:
     async def rows(self, look: Look) -> Sequence[Row]:
         """Return rows of one table, in order of their numbers."""
         return await self._db.scan(self._sql.read_rows, look)
+
+    async def ways(self, ways: Ways) -> Sequence[tuple[str, int]]:
+        """Return whither links lead, each with the number of the first one that does."""
+        return await self._db.scan(self._ways.read_ways, ways)
 
     async def term_counts(self, space: Space, terms: Sequence[str]) -> Sequence[TermCount]:
         """Return in how many texts each word stands, of those that ever stood in one."""

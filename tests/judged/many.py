@@ -61,9 +61,9 @@ def links(count: int) -> list[Ask]:
     ]
 
 
-async def fill(store: Store, space: Space, asks: Sequence[Ask]) -> None:
-    """Write it all, in a namespace in which nothing has been said of it."""
-    dialect = store.url.partition(":")[0].replace("postgresql", "postgres")
+async def fill(store: Store, url: str, space: Space, asks: Sequence[Ask]) -> None:
+    """Write it all, in a namespace of the store of this URL in which nothing is said of it."""
+    dialect = url.partition(":")[0].replace("postgresql", "postgres")
     sql = importlib.import_module(f"substrate.store.{dialect}.memory")
     db = store.memory._db
 

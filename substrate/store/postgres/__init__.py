@@ -30,6 +30,7 @@ from substrate.store.postgres import (
     suspend,
     terms,
     vectors,
+    ways,
 )
 from substrate.store.postgres.connections import Connections, read_time
 from substrate.store.postgres.deadline import ANSWER_WAIT
@@ -75,6 +76,7 @@ class PostgresBackend:
             suspend=suspend,
             terms=terms,
             vectors=vectors,
+            ways=ways,
         )
         self._suspicions = dead_workers.Suspicions()
         self._own: set[Owner] = set()

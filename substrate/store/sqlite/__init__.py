@@ -28,6 +28,7 @@ from substrate.store.sqlite import (
     suspend,
     terms,
     vectors,
+    ways,
 )
 from substrate.store.sqlite.file import SqliteFile
 from substrate.store.sqlite.heartbeat import SqliteHeartbeat, remove_lock
@@ -78,6 +79,7 @@ class SqliteBackend:
             suspend=suspend,
             terms=terms,
             vectors=vectors,
+            ways=ways,
         )
         self._suspicions = dead_workers.Suspicions(path)
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from substrate.memory.ranking import best, weights
+from substrate.memory.recall import Recall, find
 from substrate.store.memory_rows import Look
 from substrate.store.store import Store
 from substrate.store.term_rows import Query
@@ -116,3 +117,25 @@ async def test_the_counts_are_those_of_the_texts(store_url):
             bands = dict(db.rows("SELECT term, bands FROM term_counts"))
     assert counted == stand == [("lemon", 1), ("sugar", 1), ("tea", 2)]
     assert bands["tea"] == 1 << 1 | 1 << 2 | 1 << 3 | 1 << 11
+
+
+async def test_as_of_then_where_nothing_is_left(store_url):
+    """What stood then is found as of then, also where nothing of the namespace stands now."""
+    async with opened(store_url) as store:
+        claim = await claimed(store)
+        fact = {"subject": "Anna", "predicate": "drinks", "trust": "user"}
+        more = {"object": "tea", "policy": "many", "confidence": 1.0}
+        times = {"valid_from": None, "valid_to": None}
+        for i, (name, ask) in enumerate((("remember", fact | more | times), ("retract", fact))):
+            await store.memory.write(memory_write(claim.fence, f"f.{i}", name, ns=NS, **ask))
+        counter = await store.memory.counter(Space("", NS))
+        for few in (0, 99):
+            for n, docs in ((1, [1]), (counter.last_n, [])):
+                query = Query(Space("", NS), TABLES, n)
+                found = await best(store.memory, query, ["tea"], counter, 8, few=few)
+                assert [each.doc for each in found] == docs
+        asked = Recall(Space("", NS), "tea", 8, ("fact",), None)
+        assert [hit["text"] for hit in await find(store.memory, asked, counter, 1)] == [
+            "Anna drinks: tea"
+        ]
+        assert await find(store.memory, asked, counter, counter.last_n) == []

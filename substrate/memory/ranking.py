@@ -217,7 +217,7 @@ async def best(
     """
     counts = {each.term: each for each in await memory.term_counts(query.space, terms)}
     told = weights(counter, [counts[term] for term in terms if term in counts])
-    average = max(counter.words / counter.docs, 1.0)
+    average = max(counter.words / max(counter.docs, 1), 1.0)  # none may be left, as of then some
     if sum(counts[term].docs for term in told) <= few:
         return await memory.rank(query, told, average, limit)
     streams = [

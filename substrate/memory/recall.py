@@ -64,7 +64,7 @@ async def by_words(
     memory: Memories, recall: Recall, terms: Sequence[str], counter: Counter, as_of: int
 ) -> Sequence[tuple[Score, Sequence[Row]]]:
     """Return the best texts with these words, each with its rows that stand and are true."""
-    if not terms or not counter.docs:
+    if not terms:
         return []
     tables = [KINDS[kind] for kind in recall.kinds]
     query, limit = Query(recall.space, tables, as_of), recall.k + _SPARE

@@ -28,6 +28,8 @@ LIMITS = WorkerOptions(
     shutdown_grace=timedelta(seconds=5),
 )
 TABLES = ("notes", "facts", "links", "history")
+BESIDE = ("decisions", "motions")
+"""Tables whose rows may come with a write of another one: of a fact, of a vote."""
 SPACE = "acme/anna"
 
 
@@ -142,14 +144,14 @@ def counts(url: str) -> Counts:
         )
         rows = [
             (table, n, writer)
-            for table in TABLES
+            for table in (*TABLES, "policies", "ballots", *BESIDE)
             for n, writer in db.rows(f"SELECT n, writer FROM {table}")
         ]
     added = {
         (touched["table"], n, id_) for id_, touched in _touched(settled) for n in touched["added"]
     }
     undone = {id_ for id_ in settled if "/take_back." in id_ or "#unwind/" in id_}
-    own = [row for row in rows if row[2] not in undone]
+    own = [row for row in rows if row[2] not in undone and row[0] not in BESIDE]
     return Counts(
         twice=len(rows) - len(set(rows)),
         lost=len(added - set(rows)),

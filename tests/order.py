@@ -21,6 +21,7 @@ ONE_BY_ONE = (
     "tests/test_store_mutants.py",
     "tests/test_crash_advised.py",
     "tests/test_crash_memory.py",
+    "tests/test_crash_shared.py",
     "tests/test_store_model.py",
     "tests/test_crash_delegated.py",
     "tests/test_crash_voted.py",

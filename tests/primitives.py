@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from substrate import Client, RunStatus
+from substrate.store.memory_rows import TABLES as MEMORY_TABLES
 from substrate.store.memory_rows import Look
 from substrate.store.store import Store
 from substrate.store.term_rows import Query
@@ -173,13 +174,24 @@ async def keep(store: Store) -> None:
     assert await memory.vectors.behind(space, 1) == vectors[1:]
     assert await memory.rows(Look(space, "facts", {}, {"doc": range(99), "subject_key": ["a"]}))
     assert await memory.rows(Look(space, "facts", {}, since=1))
-    for table in TABLES:
+    for table in [each.name for each in MEMORY_TABLES]:
         assert await memory.rows(Look(space, table, {}))
         assert not await memory.rows(Look(space, table, {}, as_of=0))
+        assert await memory.rows(Look(space, table, {}, as_of=2**53 - 1, after=0))
+        assert await memory.rows(Look(space, table, {}, as_of=2**53 - 1, gone_after=0))
         # Deleted notes leave a mark, so that their versions go on.
-        now = {} if table in ("notes", "history") else {"at": NOW + 10}
+        now = {"at": NOW + 10} if table in ("facts", "links") else {}
         standing = await memory.rows(Look(space, table, {}, as_of=2**53 - 1, **now))
         assert len(standing) == (2 if table == "notes" else 0)
+    n = (await memory.counter(space)).last_n
+    assert await memory.follow(space, claim.run.id, n - 1) == n
+    assert await memory.follow(space, claim.run.id, n) == n
+    assert not await memory.due_followers(9)
+    name, ask = KEPT[9]
+    await memory.write(memory_write(claim.fence, "more.0", name, **ask))
+    assert await memory.due_followers(9) == [claim.run.id]
+    assert await store.wake_followers() == 1
+    assert not await memory.due_followers(9)
     assert await store.commit([end(claim)])
 
 
@@ -188,7 +200,7 @@ async def forget(store: Store) -> None:
     client = Client(store)
     assert (await client.forget(SPACE, note="a")).counts["notes"] > 2
     assert (await client.forget(SPACE, subject="A")).counts["facts"] > 1
-    left = {"history": 1, "terms": 1, "embedders": 1}
+    left = {"history": 2, "motions": 1, "policies": 3, "terms": 2, "embedders": 1}
     known = KnownEmbedder(Space("", SPACE), "b", 2)
     await store.memory.vectors.begin(known)
     assert await store.memory.vectors.add(known, [Vector(9, 0, "history", bytes(4))])
@@ -196,6 +208,7 @@ async def forget(store: Store) -> None:
 
 
 SAID = {"trust": "user", "confidence": 1.0, "valid_from": None, "valid_to": None}
+DECLARED: dict[str, Any] = {"voters": [], "need": 0, "instead_of": None, "trust": "user"}
 KEPT: list[tuple[str, dict[str, Any]]] = [
     ("write_note", {"name": "a", "text": "one two", "version": 0, "trust": "user"}),
     ("edit_note", {"name": "a", "old": "two", "new": "2", "trust": "agent"}),
@@ -207,6 +220,37 @@ KEPT: list[tuple[str, dict[str, Any]]] = [
     ("link", {"a": "A", "rel": "r", "b": "B", **SAID}),
     ("unlink", {"a": "A", "rel": "r", "b": "B", "trust": "agent"}),
     ("say", {"text": "hello", "speaker": "user", "trust": "user"}),
+    ("declare", {"predicate": "q", "policy": "latest", **DECLARED}),
+    ("remember", {"subject": "A", "predicate": "q", "object": "x", "policy": None, **SAID}),
+    ("remember", {"subject": "A", "predicate": "q", "object": "y", "policy": None, **SAID}),
+    ("remember", {"subject": "A", "predicate": "q", "object": "z", "policy": None, **SAID}),
+    ("declare", {"predicate": "q", "policy": "ask", **DECLARED, "instead_of": "latest"}),
+    (
+        "decide",
+        {
+            "subject": "A",
+            "predicate": "q",
+            "object": "x",
+            "over": 2**53 - 1,
+            "by": "ada",
+            "reason": "so",
+            "trust": "user",
+        },
+    ),
+    (
+        "propose",
+        {
+            "topic": "T",
+            "object": 1,
+            "voters": ["a", "b", "c"],
+            "need": 2,
+            "timeout_ms": 10**6,
+            "trust": "user",
+        },
+    ),
+    ("vote", {"topic": "T", "object": 1, "voter": "a", "trust": "user"}),
+    ("vote", {"topic": "T", "object": 2, "voter": "a", "trust": "user"}),
+    ("outcome", {"topic": "T"}),
 ]
 
 

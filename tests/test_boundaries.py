@@ -18,7 +18,7 @@ from substrate.testing.crash import READS, KillingHeartbeat
 from substrate.values.ids import RunId
 from substrate.values.memory import Space
 from substrate.values.records import JsonText, Kind, RunStatus
-from tests import everything, interventions, memories
+from tests import everything, interventions, memories, sharing
 from tests.crew import reached
 from tests.stores import LANE, OTHER, OWNER, checkpoint, claimed, database, new_run, opened
 
@@ -36,19 +36,21 @@ async def test_each_commit_is_reached(store_url, tmp_path):
     whole = everything.Case(store_url, "whole", tmp_path / "whole")
     killed = everything.Case(store_url, "killed", tmp_path / "killed")
     other = interventions.Case(store_url, "world", tmp_path / "other")
-    for case in (whole, killed, other):
+    shared = sharing.Case(store_url, "shared", tmp_path / "shared")
+    for case in (whole, killed, other, shared):
         case.folder.mkdir()
     for case in (whole, killed):
         await everything.prepare(case)
 
     assert killed.drive(14, Side.AFTER) != 0
-    for case in (whole, killed, other):
+    for case in (whole, killed, other, shared):
         assert case.drive() == 0
 
-    written = set().union(*(reached(case.folder) for case in (whole, killed, other)))
+    written = set().union(*(reached(case.folder) for case in (whole, killed, other, shared)))
     if store_url.startswith("postgres"):  # it cuts a late take off, which SQLite's writer commits
         written.add("return_signals")
-    assert written == (methods_of(Store) - READS) | methods_of(HeartbeatConnection)
+    memory = {"memory.write_memory", "memory.follow"}
+    assert written == (methods_of(Store) - READS) | methods_of(HeartbeatConnection) | memory
 
 
 async def test_what_reads_commits_nothing(store_url):
@@ -96,6 +98,7 @@ READS_OF_MEMORY: dict[str, tuple[Any, ...]] = {
     "counter": (NOBODY,),
     "counters": ("acme",),
     "number_at": (NOBODY, 0),
+    "due_followers": (9,),
     "term_counts": (NOBODY, ["a"]),
     "best": (Query(NOBODY, ["facts"], 1), [("a", 1)], 8),
     "stood": (Query(NOBODY, ["facts"], 1), {"a": [1]}),
@@ -120,8 +123,8 @@ async def test_what_reads_memory_commits_nothing(store_url):
 
 
 def test_each_method_of_memory_says_whether_it_reads():
-    """Memory has no method but those that read, and the one whose transactions are boundaries."""
-    assert methods_of(Memories) - READS_OF_MEMORY.keys() == {"write"}
+    """Memory has no method but those that read, and those whose transactions are boundaries."""
+    assert methods_of(Memories) - READS_OF_MEMORY.keys() == {"write", "follow"}
 
 
 def contents(db: Any) -> list[Any]:
@@ -140,6 +143,7 @@ def contents(db: Any) -> list[Any]:
         "namespaces",
         *memories.TABLES,
         *("terms", "term_counts", "embedders", "vectors"),
+        *("policies", "decisions", "motions", "ballots", "followers"),
     )
     return [sorted(map(str, db.rows(f"SELECT * FROM {table}"))) for table in tables]
 

@@ -270,7 +270,19 @@ async def test_each_column_of_memory(store_url, record_property):
     assert tried > 900
 
 
-MEMORY = ("namespaces", "notes", "facts", "links", "history", "terms", "term_counts")
+MEMORY = (
+    "namespaces",
+    "notes",
+    "facts",
+    "links",
+    "history",
+    "terms",
+    "term_counts",
+    "policies",
+    "decisions",
+    "motions",
+    "ballots",
+)
 
 
 @contextmanager

@@ -191,6 +191,12 @@ async def test_edited_migration(store_url: str):
         "terms SET band = 12",
         "term_counts SET docs = -1",
         "term_counts SET bands = 4096",
+        "namespaces SET followed = 2",
+        "policies SET policy = 'mine'",
+        "decisions SET over_n = n + 1",
+        "motions SET state = 'lost'",
+        "motions SET need = 0",
+        "ballots SET doc = 0",
     ],
 )
 async def test_what_is_beyond_bounds(store_url: str, change: str):
@@ -263,7 +269,11 @@ async def test_a_table_of_ones_own_in_the_way(store_url: str):
     """A table that somebody has made beside the kit's is named before a migration meets it."""
     async with opened(store_url):
         pass
-    made = ("namespaces", "notes", "facts", "links", "history", "terms")
+    made = (
+        "namespaces",
+        *("notes", "facts", "links", "history", "terms"),
+        *("policies", "decisions", "motions", "ballots", "followers"),
+    )
     with database(store_url) as db:
         db.rows("DELETE FROM ostinato_migrations WHERE version = 4")
         for table in made[1:]:

@@ -53,6 +53,11 @@ TABLES = (
     "term_counts",
     "embedders",
     "vectors",
+    "policies",
+    "decisions",
+    "motions",
+    "ballots",
+    "followers",
 )
 
 #: What is asked of all parts, by a worker's tick or a list; each is one question a line.
@@ -61,7 +66,9 @@ OF_ALL_PARTS = {
     "_CLAIM",
     "_CLAIM_NEXT",
     "_COUNT_READY",
+    "_DELETE_FOLLOWERS",  # those that a tick has found due
     "_DUE",
+    "_DUE_FOLLOWERS",
     "_NEXT_DUE",
     "_READY",
     "_SELECT_NAMESPACES",  # a list
@@ -71,6 +78,7 @@ OF_ALL_PARTS = {
     "_SELECT_READY",
     "_SELECT_RUNS",  # the newest runs
     "_WAKE_DUE",
+    "_WAKE_FOLLOWERS",
     "_WAKE_NEXT",
 }
 

@@ -32,6 +32,10 @@ LONGEST_VALUE = 16 * 1024
 FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 """The first and the last moment that Python and both stores have."""
 
+MOST_VOTERS = 1000
+
+_LONGEST_TIME = 100 * 366 * 24 * 3600 * 1000  # ms
+
 Ask = Mapping[str, Any]
 
 
@@ -141,11 +145,63 @@ def moment(value: object, name: str) -> int | None:
     return ms
 
 
-def policy(value: object) -> str:
-    """Return a policy, or raise `Misuse`."""
-    if not isinstance(value, str) or value not in set(Policy):
-        raise Misuse(f"policy={value!r} is none; use {' or '.join(map(repr, map(str, Policy)))}")
-    return Policy(value).value
+def policy(value: object) -> str | None:
+    """Return what one write does to other values, or raise `Misuse`."""
+    if value is None or value in ("one", "many"):
+        return None if value is None else str(Policy(value))
+    raise Misuse(
+        f"policy={value!r:.60} is none of a fact; use 'one' or 'many', or declare the predicate: "
+        "memory.declare('lives in', 'latest')"
+    )
+
+
+def declared(
+    predicate: object, policy: object, voters: object, need: object, instead_of: object
+) -> Ask:
+    """Return what is declared of a predicate, or raise `Misuse`."""
+    if not isinstance(policy, str) or policy not in set(Policy):
+        raise Misuse(
+            f"policy={policy!r:.60} is none; use {' or '.join(map(repr, map(str, Policy)))}"
+        )
+    if policy != Policy.VOTE:
+        if voters or need is not None:
+            raise Misuse(f"policy={policy!r} asks no voters; leave voters= and need= out")
+        voting: Ask = {"voters": [], "need": 0}
+    else:
+        voting = _voting(voters, need)
+    if instead_of is not None and instead_of not in set(Policy):
+        raise Misuse(f"instead_of={instead_of!r:.60} is no policy; name the one that stands")
+    return {
+        "predicate": check_predicate(predicate),
+        "policy": str(Policy(policy)),
+        "instead_of": None if instead_of is None else str(instead_of),
+        **voting,
+    }
+
+
+def _voting(voters: object, need: object) -> Ask:
+    """Return who votes, and how many of them are needed: more than half, if not told otherwise."""
+    if isinstance(voters, str) or not isinstance(voters, Sequence) or not voters:
+        raise Misuse(f"voters={voters!r:.200} are none; give a list of names")
+    names = [check_name(each, "voter") for each in voters]
+    if len(set(names)) < len(names) or len(names) > MOST_VOTERS:
+        raise Misuse(f"voters={names!r:.200}: give each once, {MOST_VOTERS} at most")
+    most = len(names) // 2 + 1 if need is None else need
+    if not isinstance(most, int) or not is_whole(most) or not 1 <= most <= len(names):
+        raise Misuse(f"need={need!r:.60}: give a number from 1 to {len(names)}, of the voters")
+    return {"voters": names, "need": int(most)}
+
+
+def motion(topic: object, value: Any, voters: object, need: object, ms: int | None) -> Ask:
+    """Return what is proposed, or raise `Misuse`."""
+    if ms is not None and not 0 < ms <= _LONGEST_TIME:
+        raise Misuse(f"timeout of {ms} ms: give a time from 1 ms to 100 years")
+    return {
+        "topic": check_name(topic, "topic"),
+        "object": check_object(value),
+        **_voting(voters, need),
+        "timeout_ms": ms,
+    }
 
 
 def kinds(given: Sequence[str]) -> list[str]:

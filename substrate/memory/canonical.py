@@ -3,8 +3,9 @@
 It decides what is one fact and what are two, so it forgives only how something is written, and
 rather keeps two of one than makes one of two:
 
-- case, blanks, width and how an accent is encoded make no difference. After a number, in what holds
-  a digit and in what holds a slash, case does: ``5 mW`` is no ``5 MW``, ``aB3`` no ``ab3``.
+- case, blanks, width and how an accent is encoded make no difference. Of a unit behind a number, in
+  what holds a digit and in what holds a slash, case does: ``5 mW`` is no ``5 MW``, ``aB3`` no
+  ``ab3``.
 - Of a number with a unit the unit may be spelled out, and changed by a power of ten: ``5.0 km`` is
   ``5.0 kilometers``, and ``5000 m`` is ``5.000 km``. It is not ``5 km``: that says less.
 - A day is the same with the name of its month, in English: ``29 November 2026``. What might be
@@ -20,7 +21,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
-from substrate.memory.units import quantity
+from substrate.memory.units import CASED, quantity
 from substrate.values.codec import encode
 
 _BLANKS = re.compile(r"\s+")
@@ -30,7 +31,7 @@ _MOMENT = re.compile(
 )
 _WIDTHS = ("<wide>", "<narrow>", "<noBreak>")
 # A letter's case may tell here: of a unit, of a code, of a path.
-_EXACT = re.compile(r"(?<=[0-9] )[^\W\d_]{1,4}(?![^\W_])|\S*[0-9/\\]\S*")
+_EXACT = re.compile(r"(?<=[0-9] )(?P<unit>[^\W\d_]{1,4})(?![^\W_])|\S*[0-9/\\]\S*")
 _MONTHS = {
     name: number
     for number, names in enumerate(
@@ -129,8 +130,9 @@ def _without_case(text: str) -> str:
     """
     kept, end = [], 0
     for exact in _EXACT.finditer(text):
-        kept += [text[end : exact.start()].lower(), exact.group()]
-        end = exact.end()
+        if exact["unit"] is None or exact["unit"].lower() in CASED:
+            kept += [text[end : exact.start()].lower(), exact.group()]
+            end = exact.end()
     return unicodedata.normalize("NFC", "".join([*kept, text[end:].lower()]))
 
 

@@ -14,12 +14,13 @@ from typing import Any
 
 from substrate.memory import text_index
 from substrate.memory.canonical import folded, object_key
+from substrate.memory.decisions import policy_of
 from substrate.memory.outcome import Changed, Outcome, Refusal, Request, is_retraction
 from substrate.memory.spans import Span, holds, joined, without
 from substrate.store.ledger import Ledger
 from substrate.values.codec import encode
 from substrate.values.ids import root_of
-from substrate.values.memory import FactRow, Policy, Space, Trust, memory_id
+from substrate.values.memory import FactRow, Policy, PolicyRow, Space, Trust, memory_id
 from substrate.values.records import JsonText
 
 
@@ -30,7 +31,10 @@ def remember(ledger: Ledger, space: Space, ask: Mapping[str, Any], by: Request) 
     value_key = object_key(ask["object"])
     same = [row for row in standing if row.object_key == value_key]
     others = [row for row in standing if row.object_key != value_key]
-    is_one = ask["policy"] == Policy.ONE
+    declared = policy_of(ledger, space, key[1])
+    if declared is not None and ask["policy"] not in (None, declared.policy):
+        return _not_declared(ask, declared)
+    is_one = (declared.policy if declared else ask["policy"]) == Policy.ONE
     begin, end = _times(ask, others if is_one else [], ledger.now(space, by.now))
     if end is not None and end <= begin:
         return _never_true(ask, begin, end)
@@ -62,6 +66,15 @@ def remember(ledger: Ledger, space: Space, ask: Mapping[str, Any], by: Request) 
         text_index.enter(ledger, new)
     told = _told(new, [*same, new], is_new=not same)
     return Changed(told, new.table, [*added, stamp.n], closed, [key])
+
+
+def _not_declared(ask: Mapping[str, Any], declared: PolicyRow) -> Refusal:
+    return Refusal(
+        "MemoryRefused",
+        f"{ask['predicate']!r} is declared as {declared.policy!r} in this namespace, by "
+        f"{declared.stamp.source}, and not as {ask['policy']!r}; leave policy= out, or declare it "
+        "anew",
+    )
 
 
 def retract(ledger: Ledger, space: Space, ask: Mapping[str, Any], by: Request) -> Outcome:

@@ -18,18 +18,30 @@ import orjson
 
 from substrate.memory.canonical import folded, object_key
 from substrate.memory.text_index import text_of
+from substrate.memory.told import along_with, is_about, words_of
 from substrate.memory.writes import TAKE_BACK, WRITES
 from substrate.store.memory_rows import TABLES, Look
 from substrate.store.store import Store
 from substrate.values.errors import NotForgotten
 from substrate.values.forgetting import Cut, Forget, ForgetKind, Forgetting, Tombstone
 from substrate.values.ids import RunId, root_of
-from substrate.values.memory import Counter, FactRow, LinkRow, NoteRow, Row, Space, memory_id
+from substrate.values.memory import (
+    Counter,
+    FactRow,
+    LinkRow,
+    NoteRow,
+    Row,
+    SaidRow,
+    Space,
+    memory_id,
+)
 from substrate.values.records import Promise
 
-_READS = frozenset({"note", "notes", "facts", "links", "recall", "walk", "path"})
+_READS = frozenset(
+    {"note", "notes", "facts", "links", "recall", "walk", "path", "changes", "dispute"}
+)
 _STEPS = _READS | frozenset(WRITES) | {TAKE_BACK}
-_NAMED = ("subject", "subject_key", "a", "a_key", "b", "b_key", "start", "to")
+_NAMED = ("subject", "subject_key", "a", "a_key", "b", "b_key", "start", "to", "topic", "voter")
 _TRIES = 20  # in which somebody else writes there meanwhile
 _ALL = 10_000_000
 _SHORTEST = 20  # characters: what is shorter tells little of anybody, and stands everywhere
@@ -190,14 +202,16 @@ def _numbers(asked: Forget, rows: Sequence[Row]) -> set[int]:
             found = [row for row in rows if root_of(row.stamp.source) == asked.run]
     numbers = {row.stamp.n for row in found}
     notes = [row for row in rows if isinstance(row, NoteRow)]
-    return numbers | _whole_notes(notes, numbers)
+    return numbers | _whole_notes(notes, numbers) | set(along_with(rows, numbers))
 
 
 def _is_about(row: Row, key: str, value: str) -> bool:
     """Whether a row speaks of a subject: it says something of it, or has it as its value."""
     if isinstance(row, FactRow):
         return row.subject_key == key or row.object_key == value
-    return isinstance(row, LinkRow) and key in (row.a_key, row.b_key)
+    if isinstance(row, LinkRow):
+        return key in (row.a_key, row.b_key)
+    return not isinstance(row, NoteRow | SaidRow) and is_about(row, key, value)
 
 
 def _whole_notes(notes: Sequence[NoteRow], numbers: set[int]) -> set[int]:
@@ -232,8 +246,12 @@ def _texts(rows: Iterable[Row]) -> Iterator[str]:
         elif isinstance(row, FactRow):
             yield row.subject
             yield from _strings(orjson.loads(row.object))
-        else:
+        elif isinstance(row, NoteRow | SaidRow):
             yield row.body or ""
+        else:
+            text, value = words_of(row)
+            yield text
+            yield from _strings(value)
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -262,7 +280,8 @@ def _mentions(chosen: _Chosen) -> list[str]:
     pieces = [folded(each) for each in _pieces(chosen.rows)]
     told = []
     for row in chosen.others:
-        text = folded(f"{row.a} {row.b}" if isinstance(row, LinkRow) else text_of(row))
+        said = text_of(row) if isinstance(row, NoteRow | FactRow | SaidRow) else None
+        text = folded(said or " ".join(_texts([row])))
         if (name and name in text) or any(each in text for each in pieces):
             told.append(memory_id(row.stamp.space, row.stamp.n))
     return told

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from substrate.memory.disputes import without_overruled
 from substrate.memory.embedder import Embedder
 from substrate.memory.nearest import Near, nearest
 from substrate.memory.recall import KINDS, MOST_WORDS, Recall, by_words, hit
 from substrate.memory.words import asked
 from substrate.store.memory import Memories
 from substrate.store.memory_rows import Look
-from substrate.values.memory import Counter, Row
+from substrate.values.memory import Counter, FactRow, Row
 
 WEIGHT = 0.5
 """How much of a hit's worth is by vectors, where an embedder has no `weight` of its own.
@@ -82,7 +83,7 @@ async def _by_vectors(
     limit = 2 * recall.k
     while True:
         near = await look(limit)
-        rows = await _rows(memory, recall, near, as_of)
+        rows = await _rows(memory, recall, near, counter, as_of)
         found: dict[Text, _Found] = {}
         for each in near:
             row = rows.get((each.table, each.n))
@@ -95,7 +96,7 @@ async def _by_vectors(
 
 
 async def _rows(
-    memory: Memories, recall: Recall, near: Sequence[Near], as_of: int
+    memory: Memories, recall: Recall, near: Sequence[Near], counter: Counter, as_of: int
 ) -> Mapping[tuple[str, int], Row]:
     found: dict[tuple[str, int], Row] = {}
     for table in {KINDS[kind] for kind in recall.kinds}:
@@ -103,7 +104,11 @@ async def _rows(
         at = recall.at if table == "facts" else None
         asked_for = {"n": numbers}
         look = Look(recall.space, table, {}, asked_for, as_of=as_of, at=at, limit=len(numbers) or 1)
-        found |= {(table, row.stamp.n): row for row in await memory.rows(look)}
+        rows = await memory.rows(look)
+        if table == FactRow.table:
+            facts = [row for row in rows if isinstance(row, FactRow)]
+            rows = await without_overruled(memory, look, facts, counter)
+        found |= {(table, row.stamp.n): row for row in rows}
     return found
 
 

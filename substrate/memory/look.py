@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from substrate.memory.disputes import facts_as_decided
 from substrate.memory.moments import number_of
 from substrate.memory.recall import shown
-from substrate.memory.shown import facts_json, links_json, notes_json
+from substrate.memory.shown import links_json, notes_json
 from substrate.store.memory import Memories
-from substrate.store.memory_rows import Look
+from substrate.store.memory_rows import TABLES, Look
 from substrate.values.codec import encode
 from substrate.values.memory import (
     FactRow,
@@ -21,7 +22,7 @@ from substrate.values.memory import (
 )
 
 _ALL = 100_000
-_TABLES = (NoteRow.table, FactRow.table, LinkRow.table, SaidRow.table)
+_TABLES = tuple(table.name for table in TABLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ async def known(memory: Memories, space: Space, bounds: Bounds, now: int) -> Kno
     said = await found(SaidRow.table)
     return Known(
         notes_json(await found(NoteRow.table)),
-        facts_json(await found(FactRow.table, at)),
+        await facts_as_decided(memory, replace(look, table=FactRow.table, at=at), counter),
         links_json(await found(LinkRow.table, at)),
         [
             {"id": memory_id(space, row.stamp.n), "speaker": row.speaker, "text": row.body}
@@ -139,6 +140,10 @@ def markdown(space: Space, found: Known) -> str:
 def _fact(fact: Mapping[str, Any]) -> str:
     sources = len(fact["sources"])
     more = f", {sources} sources" if sources > 1 else ""
+    if decision := fact.get("decision"):
+        more += f", decided by `{decision}`"
+    elif fact.get("dispute"):
+        more += ", disputed, not decided"
     value = fact["object"]
     text = one_line(value if isinstance(value, str) else encode(value))
     said = f"{one_line(fact['subject'])} {fact['predicate']}: {text}"

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from substrate.memory.disputes import without_overruled
 from substrate.memory.ranking import best
 from substrate.memory.text_index import text_of
+from substrate.memory.told import told
 from substrate.memory.words import asked, counted
 from substrate.store.memory import Memories
 from substrate.store.memory_rows import Look
@@ -70,7 +72,7 @@ async def by_words(
     query, limit = Query(recall.space, tables, as_of), recall.k + _SPARE
     while True:
         scores = await best(memory, query, terms, counter, limit)
-        rows = await _rows(memory, recall, scores, as_of)
+        rows = await _rows(memory, recall, scores, counter, as_of)
         found = [
             (score, rows[score.table, score.doc])
             for score in scores
@@ -83,7 +85,7 @@ async def by_words(
 
 
 async def _rows(
-    memory: Memories, recall: Recall, scores: Sequence[Score], as_of: int
+    memory: Memories, recall: Recall, scores: Sequence[Score], counter: Counter, as_of: int
 ) -> Mapping[tuple[str, int], list[Row]]:
     """Return the rows of the texts that stand and are true, by table and doc."""
     found: dict[tuple[str, int], list[Row]] = {}
@@ -92,7 +94,11 @@ async def _rows(
         at = recall.at if table == FactRow.table else None
         limit = 20 * len(docs)
         look = Look(recall.space, table, {}, {"doc": docs}, as_of=as_of, at=at, limit=limit)
-        for row in await memory.rows(look):
+        rows = await memory.rows(look)
+        if table == FactRow.table:
+            facts = [row for row in rows if isinstance(row, FactRow)]
+            rows = await without_overruled(memory, look, facts, counter)
+        for row in rows:
             found.setdefault((table, row.stamp.doc), []).append(row)
     return found
 
@@ -109,7 +115,7 @@ def hit(
         likeness: How near its nearest stretch is to the question.
         start: Where that begins; it is shown where none of the words is in the text.
     """
-    there = {} if isinstance(first, LinkRow) else counted(text_of(first))
+    there = counted(text_of(first)) if isinstance(first, NoteRow | FactRow | SaidRow) else {}
     found = [term for term in terms if term in there]
     return {
         "id": memory_id(first.stamp.space, first.stamp.n),
@@ -135,7 +141,9 @@ def shown(row: Row, terms: Sequence[str] = (), start: int = 0) -> str:
             return f"{row.name}: {_around(row.body or '', terms, start)}"
         case SaidRow():
             return f"{row.speaker}: {_around(row.body, terms, start)}"
-    return f"{row.a} {row.rel} {row.b}"
+        case LinkRow():
+            return f"{row.a} {row.rel} {row.b}"
+    return told(row)
 
 
 def _around(text: str, terms: Sequence[str], start: int) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from substrate.memory.spans import holds, joined
@@ -64,6 +65,11 @@ class Fact:
     sources: tuple[str, ...]
     #: Whose word it is: that of its first source.
     trust: Trust
+    #: `decided` for where others say something else, `open` while nobody has decided, `overruled`;
+    #: None where nobody disagrees, or no policy was declared.
+    dispute: str | None = None
+    #: The id of the decision.
+    decision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +155,17 @@ def notes_json(rows: Sequence[NoteRow]) -> list[dict[str, Any]]:
     ]
 
 
-def facts_json(rows: Sequence[FactRow]) -> list[dict[str, Any]]:
-    """Return facts as a journal keeps them: the rows of each together."""
+def facts_json(
+    rows: Sequence[FactRow], marks: Mapping[int, Mapping[str, str]] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    """Return facts as a journal keeps them: the rows of each together, with what marks its doc."""
     return [
         {
             "subject": first.subject,
             "predicate": first.predicate,
             "object": decode(first.object),
             **_claimed(some),
+            **marks.get(first.stamp.doc, {}),
         }
         for some in _by_doc(rows)
         for first in some[:1]

@@ -81,6 +81,31 @@ def _known() -> tuple[dict[str, tuple[str, int]], dict[str, tuple[str, int]]]:
 _SYMBOLS, _WORDS = _known()
 
 
+CASED = frozenset(
+    (prefix + unit).lower()
+    for prefix in ("", *"pnµmckMGT")
+    for unit in (
+        "m",
+        "g",
+        "l",
+        "s",
+        "w",
+        "wh",
+        "v",
+        "a",
+        "hz",
+        "b",
+        "bit",
+        "j",
+        "n",
+        "pa",
+        "k",
+        "f",
+    )
+)
+"""Symbols, without case, that are another unit with another case: after a number it is kept."""
+
+
 def quantity(text: str) -> str | None:
     """Return a number with a unit in its canonical form; None where it is none that is known."""
     found = _QUANTITY.fullmatch(text)

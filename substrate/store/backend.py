@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from substrate.store.broken import Stuck
 from substrate.store.ledger import MemoryWrite
-from substrate.store.memory_rows import Look
+from substrate.store.memory_rows import Answers, Look
 from substrate.store.rows import Claimed, Row
 from substrate.store.term_rows import Query, Score, Stood
 from substrate.store.transaction import Call
@@ -139,6 +139,7 @@ class Dialect:
     below: "Below"
     blobs: "Blobs"
     ending: "Ending"
+    followers: "Followers"
     forget: "Forget"
     gates: "Gates"
     lanes: "Lanes"
@@ -192,6 +193,20 @@ class Ending(Protocol):
     def cancelled_run(self, db: Any, run_id: RunId, now: int, /) -> Answer[Run]: ...
 
     def discard_run(self, db: Any, run_id: RunId, now: int, /) -> Answer[Run]: ...
+
+
+class Followers(Protocol):
+    """Runs that wait for the next change of a namespace."""
+
+    def follow(self, db: Any, space: Space, run_id: RunId, after: int, /) -> Answer[int]: ...
+
+    def due_followers(
+        self, db: Any, limit: int, without: Sequence[RunId], /
+    ) -> Answer[Sequence[RunId]]: ...
+
+    def wake_followers(
+        self, db: Any, ids: Sequence[RunId], now: int, /
+    ) -> Answer[Sequence[RunId]]: ...
 
 
 class Forget(Protocol):
@@ -261,9 +276,7 @@ class Lanes(Protocol):
 class Memory(Protocol):
     """What agents keep."""
 
-    def write_memory(
-        self, db: Any, batch: Sequence[MemoryWrite], /
-    ) -> Answer[Sequence[Promise | Fenced | None]]: ...
+    def write_memory(self, db: Any, batch: Sequence[MemoryWrite], /) -> Answer[Answers]: ...
 
     def read_counter(self, db: Any, space: Space, /) -> Answer[Counter | None]: ...
 

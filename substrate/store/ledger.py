@@ -31,6 +31,8 @@ class Wanted:
     #: Rows of these numbers, whether they stand or not, by table; and then of the keys also what
     #: was gone since the first of them.
     numbers: Mapping[str, Sequence[int]]
+    #: Of which predicate all facts that disagree are wanted, and all that was decided.
+    disputes_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Ledger:
 
     def __init__(self, counters: Iterable[Counter], rows: Iterable[Row]) -> None:
         self._counters = {counter.space: counter for counter in counters}
+        self._began = {counter.space: counter.last_n for counter in self._counters.values()}
         self._known: dict[tuple[Space, str, int], Row] = {}
         self._standing: dict[tuple[Space, str, Key], list[Row]] = {}
         self._new: set[tuple[Space, str, int]] = set()
@@ -73,6 +76,12 @@ class Ledger:
         found = (row for place, row in self._known.items() if place[0] == space)
         rows = [row for row in found if isinstance(row, kind) and row.key == key]
         return sorted(rows, key=lambda row: row.stamp.n)
+
+    def keys(self, kind: type[T], space: Space) -> Sequence[Key]:
+        """Return the keys of which it is known what stands."""
+        return [
+            key for place, table, key in self._standing if (place, table) == (space, kind.table)
+        ]
 
     def row(self, kind: type[T], space: Space, n: int) -> T | None:
         """Return the row of a number, whether it stands or not, if it was asked for."""
@@ -118,6 +127,11 @@ class Ledger:
             counter, docs=max(counter.docs + docs, 0), words=max(counter.words + words, 0)
         )
 
+    def declare(self, space: Space) -> None:
+        """Count a policy: from now on it is looked for in this namespace."""
+        counter = self._counters[space]
+        self._counters[space] = replace(counter, declared=counter.declared + 1)
+
     def post(self, posting: Posting) -> None:
         """Let a word stand in a text."""
         self._postings[posting.space, posting.term, posting.doc] = posting
@@ -132,8 +146,21 @@ class Ledger:
 
     @property
     def counters(self) -> Sequence[Counter]:
-        """The namespaces as they are now."""
-        return list(self._counters.values())
+        """The namespaces as they are now; nobody waits for the change that has just come."""
+        followed = set(self.followed)
+        return [
+            replace(counter, followed=0) if counter.space in followed else counter
+            for counter in self._counters.values()
+        ]
+
+    @property
+    def followed(self) -> Sequence[Space]:
+        """The namespaces that have changed, and for whose change somebody waits."""
+        return [
+            space
+            for space, counter in self._counters.items()
+            if counter.followed and counter.last_n > self._began[space]
+        ]
 
     @property
     def added(self) -> Sequence[Row]:

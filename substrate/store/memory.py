@@ -7,7 +7,7 @@ namespace starves, and each settles its own promise under its own run's fence.
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from substrate.store import sql
@@ -19,6 +19,7 @@ from substrate.store.uncancelled import to_its_end
 from substrate.store.vectors import Vectors
 from substrate.store.way_rows import Ways
 from substrate.values.errors import CheckpointRefused, StoreError
+from substrate.values.ids import RunId
 from substrate.values.memory import Counter, Row, Space, TermCount
 from substrate.values.records import Fenced, Promise
 
@@ -45,6 +46,9 @@ class Memories:
         self._terms = backend.sql.terms
         self._ways = backend.sql.ways
         self.vectors: Vectors = Vectors(backend)
+        self._followers = backend.sql.followers
+        #: Called after a commit of this process for which a run waits: a hint, and no more.
+        self.on_followed: set[Callable[[], None]] = set()
         self._turn = asyncio.Lock()
         self._queue: deque[_Waiting] = deque()
 
@@ -88,8 +92,10 @@ class Memories:
         """Write a batch; what somebody else has settled, or owns, leaves it, and the rest goes."""
         while batch:
             found = await self._db.write(self._sql.write_memory, [each.write for each in batch])
+            if found.is_followed:
+                self._tell_followed()
             rest = []
-            for each, outcome in zip(batch, found, strict=True):
+            for each, outcome in zip(batch, found.outcomes, strict=True):
                 if outcome is None:
                     rest.append(each)
                 else:
@@ -101,6 +107,25 @@ class Memories:
             await self._write_together([each for each in batch if not each.outcome.done()])
         except BaseException as error:  # noqa: BLE001 - as above
             _tell(batch, error)
+
+    def _tell_followed(self) -> None:
+        for tell in self.on_followed:
+            tell()
+
+    async def follow(self, space: Space, run_id: RunId, after: int) -> int:
+        """Return how far a namespace has come; if not beyond a number, wake the run when it does.
+
+        That is once, however much comes: who wants to hear more follows anew. A change that is
+        committed after this was is never missed. To follow twice is to follow once.
+        """
+        counter = await self.counter(space)
+        if counter.last_n > after:
+            return counter.last_n
+        return await self._db.write(self._followers.follow, space, run_id, after)
+
+    async def due_followers(self, limit: int, without: Sequence[RunId] = ()) -> Sequence[RunId]:
+        """Return the runs for which a namespace has changed, but these."""
+        return await self._db.read(self._followers.due_followers, limit, without)
 
     async def counter(self, space: Space) -> Counter:
         """Return how far a namespace has come; 0 where nothing was ever written."""

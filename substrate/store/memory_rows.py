@@ -12,10 +12,14 @@ from substrate.store.rows import as_it_stands
 from substrate.values.codec import decode
 from substrate.values.errors import CheckpointRefused
 from substrate.values.memory import (
+    BallotRow,
     Counter,
+    DecisionRow,
     FactRow,
     LinkRow,
+    MotionRow,
     NoteRow,
+    PolicyRow,
     Posting,
     Row,
     SaidRow,
@@ -107,8 +111,51 @@ LINKS = Table(
     ["a_key", "rel", "b_key"],
 )
 HISTORY = Table("history", SaidRow, {"speaker": "text", "body": "text"}, ["n"])
+POLICIES = Table(
+    "policies",
+    PolicyRow,
+    {"predicate": "text", "policy": "text", "voters": "json", "need": "bigint"},
+    ["predicate"],
+)
+DECISIONS = Table(
+    "decisions",
+    DecisionRow,
+    {
+        "subject": "text",
+        "subject_key": "text",
+        "predicate": "text",
+        "policy": "text",
+        "object": "json",
+        "object_key": "text",
+        "over_n": "bigint",
+        "decided_by": "text",
+        "reason": "text",
+    },
+    ["subject_key", "predicate"],
+)
+MOTIONS = Table(
+    "motions",
+    MotionRow,
+    {
+        "topic": "text",
+        "topic_key": "text",
+        "voters": "json",
+        "need": "bigint",
+        "expires_at": "bigint",
+        "state": "text",
+        "object": "json",
+        "object_key": "text",
+    },
+    ["topic_key"],
+)
+BALLOTS = Table(
+    "ballots",
+    BallotRow,
+    {"topic_key": "text", "voter": "text", "object": "json", "object_key": "text"},
+    ["topic_key"],
+)
 
-TABLES = (NOTES, FACTS, LINKS, HISTORY)
+TABLES = (NOTES, FACTS, LINKS, HISTORY, POLICIES, DECISIONS, MOTIONS, BALLOTS)
 BY_NAME: Mapping[str, Table] = {table.name: table for table in TABLES}
 
 INDEXES = ("terms",)
@@ -117,7 +164,13 @@ INDEXES = ("terms",)
 DERIVED = (*INDEXES, "term_counts", "vectors", "embedders")
 """Whatever is derived of texts, and how far that has come."""
 
-COUNTER_FIELDS = ("last_n", "last_at", "docs", "words")
+IS_DECLARED = (POLICIES.name, DECISIONS.name)
+"""Tables that have no row of a namespace in which no policy was declared."""
+
+JSON_COLUMNS = frozenset(("object", "voters"))
+"""What is JSON in itself, and goes into the database as it is."""
+
+COUNTER_FIELDS = ("last_n", "last_at", "docs", "words", "declared", "followed")
 TERM_TYPES = {
     "tenant": "text",
     "ns": "text",
@@ -150,7 +203,26 @@ class Look:
     since: int | None = None
     #: When it has to be true, in ms; None: whenever. Of facts and links.
     at: int | None = None
+    #: What has come after this number, in its order.
+    after: int | None = None
+    #: What has gone after this number, in its order.
+    gone_after: int | None = None
     limit: int = 1000
+
+    @property
+    def is_of_changes(self) -> bool:
+        """Whether changes up to `as_of` are looked for, and not what stood then."""
+        return self.after is not None or self.gone_after is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What became of a batch of writes."""
+
+    #: Of each, in order; None is one that is to be decided again without the others.
+    outcomes: Sequence[Promise | Fenced | None]
+    #: Whether somebody waits for what has changed.
+    is_followed: bool
 
 
 def space_of(space: Space) -> dict[str, Any]:
@@ -178,9 +250,9 @@ def row_of(table: Table, found: Found) -> Row:
     own = dict(zip(table.own, rest[len(_STAMP) :], strict=True))
     try:
         stamp["trust"] = Trust(stamp["trust"])
-        if "object" in own:
-            decode(own["object"])
-            own["object"] = JsonText(own["object"])
+        for name in JSON_COLUMNS & own.keys():
+            decode(own[name])
+            own[name] = JsonText(own[name])
     except (ValueError, TypeError) as error:
         raise CheckpointRefused(
             f"{table.name} has a row {ns}#{stamp['n']} that this kit cannot have written: {error}; "
@@ -213,18 +285,18 @@ def count_parameters(count: TermCount) -> dict[str, Any]:
 
 
 def answers_to(
-    checkpoints: Sequence[Checkpoint], outcomes: Sequence[CommitResult]
-) -> list[Promise | Fenced | None]:
+    checkpoints: Sequence[Checkpoint], outcomes: Sequence[CommitResult], *, is_followed: bool
+) -> Answers:
     """Return what became of each write of a batch.
 
-    Where one was not written, none was: what the others decided may rest on what it did. None is
-    one that is to be decided again without it.
+    Where one was not written, none was: what the others decided may rest on what it did.
     """
     is_whole = all(isinstance(outcome, Written) for outcome in outcomes)
-    return [
+    told = [
         None if isinstance(outcome, Written) and not is_whole else as_it_stands(each, outcome)
         for each, outcome in zip(checkpoints, outcomes, strict=True)
     ]
+    return Answers(told, is_followed and is_whole)
 
 
 def by_table(rows: Iterable[Row]) -> Mapping[str, list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ are by id, checkpoints are fenced and settle a promise once, signals carry a ded
 """
 
 import logging
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar
@@ -69,6 +69,8 @@ class Store:
         self.memory: Memories = Memories(backend)
         #: What is taken out of both for good.
         self.forgetting: Forgettings = Forgettings(backend)
+        #: Called after a commit of this process for which a run waits: a hint, and no more.
+        self.on_followed: set[Callable[[], None]] = self.memory.on_followed
         self._stuck = Stuck()
         #: The numbers of its lines. A *line* is what commits in one transaction: one SQLite file,
         #: one server, one node. These stores are one.
@@ -290,6 +292,16 @@ class Store:
             lambda: db.read(sql.due_runs, now, limit, left_out),
             lambda ids: db.write(sql.wake_these, now, ids),
         )
+        return len(woken)
+
+    async def wake_followers(self, limit: int = 1000) -> int:
+        """Wake the runs for which a namespace has changed, and return how many; `limit` at most.
+
+        One look, which finds nothing where nothing has come, however many wait.
+        """
+        db, sql, now = self._db, self._sql.followers, self.clock.now_ms()
+        due = await self.memory.due_followers(limit, self._stuck.ids)
+        woken = await self._stuck.apart(due, lambda ids: db.write(sql.wake_followers, ids, now))
         return len(woken)
 
     async def next_due_at(self) -> int | None:

@@ -173,6 +173,14 @@ class KillingStore:
         self._found("wake_due", woken)
         return woken
 
+    async def wake_followers(self, limit: int = 1000) -> int:
+        """See `Store.wake_followers`. A boundary when something is woken."""
+        if self._side is Side.BEFORE and await self._store.memory.due_followers(1):
+            self._before("wake_followers")
+        woken = await self._store.wake_followers(limit)
+        self._found("wake_followers", woken)
+        return woken
+
     async def recover(self) -> Sequence[RunId]:
         """See `Store.recover`. A boundary when something is taken back.
 

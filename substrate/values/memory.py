@@ -39,12 +39,47 @@ class Trust(StrEnum):
 
 
 class Policy(StrEnum):
-    """What a new fact does to those of its subject and predicate that say something else."""
+    """What becomes of facts of one subject and predicate that say something else."""
 
     #: Nothing: there may be many at a time.
     MANY = "many"
-    #: One at a time: where they overlap in time, the newer one counts.
+    #: One at a time: where they overlap in time, the newer one closes the others.
     ONE = "one"
+    #: All stand, and one is decided for: what was said last.
+    LATEST = "latest"
+    #: What somebody is surest of; of those, what was said last.
+    SUREST = "surest"
+    #: What most sources say; of those, what was said last.
+    SOURCES = "sources"
+    #: What enough of the declared voters say; until then, none.
+    VOTE = "vote"
+    #: What a judge says, a model say; until then, none.
+    JUDGE = "judge"
+    #: What a person says; until then, none.
+    ASK = "ask"
+
+    @property
+    def decides(self) -> bool:
+        """Whether facts that disagree all stand, and one of them is decided for."""
+        return self not in (Policy.MANY, Policy.ONE)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether somebody outside of memory decides."""
+        return self in (Policy.JUDGE, Policy.ASK)
+
+
+class MotionState(StrEnum):
+    """`open`, then one of the others, once."""
+
+    #: It is voted on.
+    OPEN = "open"
+    #: Enough have voted for one value.
+    PASSED = "passed"
+    #: So many have voted otherwise that no value can have enough any more.
+    FAILED = "failed"
+    #: Its time was over.
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -78,6 +113,10 @@ class Counter:
     docs: int = 0
     #: How many words these have.
     words: int = 0
+    #: How many policies were ever declared in it.
+    declared: int = 0
+    #: 1 where a run waits for its next change, else 0.
+    followed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +243,109 @@ class SaidRow:
         return (str(self.stamp.n),)
 
 
-Row = NoteRow | FactRow | LinkRow | SaidRow
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """What was declared of a predicate, for all who write and read in the namespace."""
+
+    table: ClassVar[str] = "policies"
+    stamp: Stamp
+    #: Of what.
+    predicate: str
+    #: What becomes of facts that disagree.
+    policy: str
+    #: Of a vote: whose word counts, as a JSON list of ids of runs.
+    voters: JsonText
+    #: Of a vote: how many of them must say the same; else 0.
+    need: int
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What there is one of at a time."""
+        return (self.predicate,)
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRow:
+    """Which of several values of a subject and predicate a reader gets."""
+
+    table: ClassVar[str] = "decisions"
+    stamp: Stamp
+    #: Of whom or what, as it was written.
+    subject: str
+    #: The same in its canonical form.
+    subject_key: str
+    #: What is said.
+    predicate: str
+    #: By what rule.
+    policy: str
+    #: The value that was decided for, as JSON.
+    object: JsonText
+    #: A hash of its canonical form.
+    object_key: str
+    #: Over which rows: those that stood at this number.
+    over_n: int
+    #: The person or judge who has decided; empty where a rule did.
+    decided_by: str
+    #: Why, if they said so.
+    reason: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What there is one of at a time."""
+        return (self.subject_key, self.predicate)
+
+
+@dataclass(frozen=True, slots=True)
+class MotionRow:
+    """What is voted on, or was: its outcome is the row that stands when it is closed."""
+
+    table: ClassVar[str] = "motions"
+    stamp: Stamp
+    #: Under which key, as it was written.
+    topic: str
+    #: The same in its canonical form.
+    topic_key: str
+    #: Who may vote, as a JSON list of names.
+    voters: JsonText
+    #: How many of them must vote for one value.
+    need: int
+    #: When its time is over, in ms; None is never.
+    expires_at: int | None
+    #: How it stands.
+    state: str
+    #: What was proposed; once it has passed, the value that has passed. JSON.
+    object: JsonText
+    #: A hash of its canonical form.
+    object_key: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What there is one of at a time."""
+        return (self.topic_key,)
+
+
+@dataclass(frozen=True, slots=True)
+class BallotRow:
+    """For which value somebody votes. Who votes anew closes his earlier one."""
+
+    table: ClassVar[str] = "ballots"
+    stamp: Stamp
+    #: On what, in its canonical form.
+    topic_key: str
+    #: Who.
+    voter: str
+    #: For what, as JSON.
+    object: JsonText
+    #: A hash of its canonical form.
+    object_key: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What is voted on."""
+        return (self.topic_key,)
+
+
+Row = NoteRow | FactRow | LinkRow | SaidRow | PolicyRow | DecisionRow | MotionRow | BallotRow
 
 
 @dataclass(frozen=True, slots=True)

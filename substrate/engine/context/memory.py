@@ -8,29 +8,20 @@
   since.
 """
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from substrate.engine.context.memory_step import (
-    UNDO,
-    Find,
-    When,
-    in_flight,
-    keep,
-    look_up,
-    outcome_of,
-)
+from substrate.engine.context.memory_base import Known, at_of, each_of, id_of, known_of
+from substrate.engine.context.memory_shared import SharedMemory
+from substrate.engine.context.memory_step import UNDO, When
 from substrate.engine.context.operation_types import Operation
-from substrate.engine.context.pending import Pending
-from substrate.engine.context.scope import Scope
 from substrate.engine.function.function import Durable
-from substrate.engine.run.mismatch import RequestedCall
 from substrate.memory import asks
 from substrate.memory.canonical import folded
-from substrate.memory.embedder import Embedder
+from substrate.memory.disputes import facts_as_decided
 from substrate.memory.fusion import fused
 from substrate.memory.recall import Recall, find
 from substrate.memory.shown import (
@@ -40,7 +31,6 @@ from substrate.memory.shown import (
     Note,
     Reached,
     fact_of,
-    facts_json,
     hit_of,
     link_of,
     links_json,
@@ -52,16 +42,9 @@ from substrate.memory.walk import DEEPEST, Walk, walk
 from substrate.memory.writes import TAKE_BACK
 from substrate.store.memory import Memories
 from substrate.store.memory_rows import Look
-from substrate.values.codec import encode
 from substrate.values.errors import Misuse
-from substrate.values.memory import FactRow, LinkRow, NoteRow, Policy, Space, Trust
+from substrate.values.memory import FactRow, LinkRow, NoteRow, Policy
 from substrate.values.number import check_count
-from substrate.values.records import Effect, JsonText, Kind, Promise
-
-T = TypeVar("T")
-
-Known = int | datetime
-"""As of what: a number of the namespace, or a moment at which it was known."""
 
 Direction = Literal["out", "in", "both"]
 """Which way links are followed: from a to b, from b to a, or both."""
@@ -70,22 +53,8 @@ _ANYTHING: Any = object()
 _MOST_REACHED = 500
 
 
-class Memory:
+class Memory(SharedMemory):
     """A namespace, for one context. Made by `Context.memory`."""
-
-    def __init__(
-        self, scope: Scope, space: Space, trust: Trust, *, undo: bool, embed: Embedder | None = None
-    ) -> None:
-        self._scope: Scope = scope
-        self._space: Space = space
-        self._trust: Trust = trust
-        self._undo: bool = undo
-        self._embed: Embedder | None = embed
-
-    @property
-    def namespace(self) -> str:
-        """Its name."""
-        return self._space.ns
 
     def write_note(self, name: str, text: str, *, over: int = 0) -> Operation[int]:
         """Write a whole note, over the version that was read; return its new version.
@@ -190,7 +159,7 @@ class Memory:
             name: Its name.
             as_of: As it was known then: a number of the namespace, or a moment.
         """
-        asked = {"name": asks.note_name(name), **_known(as_of)}
+        asked = {"name": asks.note_name(name), **known_of(as_of)}
 
         def first(value: Any) -> Note | None:
             return note_of(value["found"][0]) if value["found"] else None
@@ -205,7 +174,7 @@ class Memory:
             as_of: As they were known then: a number of the namespace, or a moment.
         """
         look = Look(self._space, NoteRow.table, {})
-        return self._read("notes", _known(as_of), look, notes_json, partial(_each, note_of))
+        return self._read("notes", known_of(as_of), look, notes_json, partial(each_of, note_of))
 
     def remember(
         self,
@@ -213,7 +182,7 @@ class Memory:
         predicate: str,
         object: Any,
         *,
-        policy: Policy | Literal["one", "many"] = Policy.MANY,
+        policy: Policy | Literal["one", "many"] | None = None,
         confidence: float = 1.0,
         valid_from: datetime | None = None,
         valid_to: datetime | None = None,
@@ -229,14 +198,15 @@ class Memory:
             predicate: What is said: ``lives_in``.
             object: The value: JSON, or what `ctx.step` could return without a type.
             policy: ``one``: at a time the predicate has one value, and where this one overlaps
-                others in time, they are closed. ``many``: it closes nothing.
+                others in time, they are closed. ``many``: it closes nothing. If not told, what was
+                declared of the predicate, or ``many``: see `declare`.
             confidence: From 0 to 1.
             valid_from: Since when it is true; from now on, if not told otherwise.
             valid_to: Until when. Not told: it still is, or ends where a later one begins. What was
                 said without an end is retracted, and said with one.
 
         Raises:
-            MemoryRefused: it would end before it begins.
+            MemoryRefused: it would end before it begins, or another policy was declared.
 
         Example:
             >>> @durable
@@ -254,7 +224,7 @@ class Memory:
             "policy": asks.policy(policy),
             **asks.claim(confidence, valid_from, valid_to, self._trust),
         }
-        return self._write("remember", ask, _id)
+        return self._write("remember", ask, id_of)
 
     def retract(
         self, subject: str, predicate: str, object: Any = _ANYTHING
@@ -283,6 +253,9 @@ class Memory:
     ) -> Operation[list[Fact]]:
         """Return facts, a thousand rows at most, in the order in which they were said.
 
+        Where a policy was declared, that is the value that was decided for, or all of them while it
+        is open: see `Fact.dispute`. With ``at="any"`` those that were overruled are there as well.
+
         Args:
             subject: Of this subject only.
             predicate: Of this predicate only.
@@ -294,9 +267,15 @@ class Memory:
             where["subject_key"] = folded(asks.check_name(subject, "subject"))
         if predicate is not None:
             where["predicate"] = asks.check_predicate(predicate)
-        asked = {**where, "at": _at(at), **_known(as_of)}
+        asked = {**where, "at": at_of(at), **known_of(as_of)}
         look = Look(self._space, FactRow.table, where)
-        return self._read("facts", asked, look, facts_json, partial(_each, fact_of))
+
+        async def find(memory: Memories, when: When) -> Any:
+            bounded = replace(look, as_of=when.n, at=when.at)
+            keeps_all = when.at is None
+            return await facts_as_decided(memory, bounded, when.counter, keeps_all=keeps_all)
+
+        return self._find("facts", asked, find, partial(each_of, fact_of))
 
     def link(
         self,
@@ -324,7 +303,7 @@ class Memory:
             MemoryRefused: it would end before it begins.
         """
         claim = asks.claim(confidence, valid_from, valid_to, self._trust)
-        return self._write("link", {**asks.link(a, rel, b), **claim}, _id)
+        return self._write("link", {**asks.link(a, rel, b), **claim}, id_of)
 
     def unlink(self, a: str, rel: str, b: str) -> Operation[list[str]]:
         """Say no more that one thing has to do with another; return the ids of what is gone.
@@ -361,9 +340,9 @@ class Memory:
                 where[f"{name}_key"] = folded(asks.check_name(end, name))
         if rel is not None:
             where["rel"] = asks.check_predicate(rel, "rel")
-        asked = {**where, "at": _at(at), **_known(as_of)}
+        asked = {**where, "at": at_of(at), **known_of(as_of)}
         look = Look(self._space, LinkRow.table, where)
-        return self._read("links", asked, look, links_json, partial(_each, link_of))
+        return self._read("links", asked, look, links_json, partial(each_of, link_of))
 
     def say(self, text: str, speaker: str = "agent") -> Operation[str]:
         """Keep what was said, to be found again; return its id.
@@ -373,7 +352,7 @@ class Memory:
             speaker: Who said it.
         """
         said = {"text": asks.text(text), "speaker": asks.check_name(speaker, "speaker")}
-        return self._write("say", {**said, "trust": self._trust.value}, _id)
+        return self._write("say", {**said, "trust": self._trust.value}, id_of)
 
     def recall(
         self,
@@ -415,7 +394,7 @@ class Memory:
         """
         asked_for = asks.text(question, "question", asks.LONGEST_VALUE)
         check_count("k", k, 100)
-        ask = {"question": asked_for, "k": k, "kinds": asks.kinds(kinds), "at": _at(at)}
+        ask = {"question": asked_for, "k": k, "kinds": asks.kinds(kinds), "at": at_of(at)}
 
         async def search(memory: Memories, when: When) -> Any:
             looked_for = Recall(self._space, asked_for, k, kinds, when.at)
@@ -423,7 +402,7 @@ class Memory:
                 return await find(memory, looked_for, when.counter, when.n)
             return await fused(memory, looked_for, self._embed, when.counter, when.n)
 
-        return self._find("recall", {**ask, **_known(as_of)}, search, partial(_each, hit_of))
+        return self._find("recall", {**ask, **known_of(as_of)}, search, partial(each_of, hit_of))
 
     def walk(
         self,
@@ -446,7 +425,7 @@ class Memory:
             as_of: As it was known then: a number of the namespace, or a moment.
         """
         ask = {"start": asks.check_name(start, "start"), **_way(depth, rel, direction, at)}
-        return self._walk("walk", {**ask, **_known(as_of)})
+        return self._walk("walk", {**ask, **known_of(as_of)})
 
     def path(
         self,
@@ -471,7 +450,7 @@ class Memory:
             as_of: As it was known then: a number of the namespace, or a moment.
         """
         ends = {"start": asks.check_name(start, "start"), "to": asks.check_name(to, "to")}
-        return self._walk("path", {**ends, **_way(depth, rel, direction, at), **_known(as_of)})
+        return self._walk("path", {**ends, **_way(depth, rel, direction, at), **known_of(as_of)})
 
     def _walk(self, name: str, ask: Mapping[str, Any]) -> Operation[list[Reached]]:
         way = {each: ask.get(each) for each in ("start", "depth", "direction", "rel", "to")}
@@ -480,59 +459,7 @@ class Memory:
             asked = Walk(self._space, **way, at=when.at, limit=_MOST_REACHED)  # type: ignore[arg-type]
             return await walk(memory, asked, when.n)
 
-        return self._find(name, ask, reach, partial(_each, reached_of))
-
-    def _write(self, name: str, ask: Mapping[str, Any], read: Callable[[Any], T]) -> Operation[T]:
-        asked = self._asked(name, ask)
-
-        def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            promise = replace(self._scope.new_promise(asked), effect=Effect.TRANSACTIONAL)
-            return in_flight(
-                self._scope.execution,
-                lambda: keep(self._scope.execution, promise, self._space, undo=self._undo),
-            )
-
-        return Pending(self._scope, asked, live, partial(outcome_of, read))
-
-    def _read(
-        self,
-        name: str,
-        ask: Mapping[str, Any],
-        look: Look,
-        as_json: Callable[[Sequence[Any]], Any],
-        read: Callable[[Any], T],
-    ) -> Operation[T]:
-        async def find(memory: Memories, when: When) -> Any:
-            bounded = replace(look, as_of=when.n, at=when.at)
-            return as_json(await memory.rows(bounded))
-
-        return self._find(name, ask, find, read)
-
-    def _find(
-        self, name: str, ask: Mapping[str, Any], find: Find, read: Callable[[Any], T]
-    ) -> Operation[T]:
-        asked = self._asked(name, ask)
-
-        def live(recorded: Promise | None) -> Coroutine[Any, Any, Promise]:
-            promise = replace(self._scope.new_promise(asked), effect=Effect.PURE)
-            execution = self._scope.execution
-            return in_flight(execution, lambda: look_up(execution, promise, self._space, ask, find))
-
-        return Pending(self._scope, asked, live, partial(outcome_of, read))
-
-    def _asked(self, name: str, ask: Mapping[str, Any]) -> RequestedCall:
-        shown = JsonText(encode({"namespace": self._space.ns, **ask}))
-        return RequestedCall(self._scope.next_key(name), Kind.STEP, name, shown)
-
-
-def _known(as_of: Known | None) -> dict[str, Any]:
-    if isinstance(as_of, datetime):
-        return {"known_at": asks.moment(as_of, "as_of")}
-    return {} if as_of is None else {"as_of": asks.version(as_of, "as_of")}
-
-
-def _at(at: datetime | Literal["any"] | None) -> int | str | None:
-    return "any" if at == "any" else asks.moment(at, "at")
+        return self._find(name, ask, reach, partial(each_of, reached_of))
 
 
 def _way(
@@ -542,15 +469,7 @@ def _way(
     if direction not in ("out", "in", "both"):
         raise Misuse(f"direction={direction!r} is none; use 'out', 'in' or 'both'")
     rel = None if rel is None else asks.check_predicate(rel, "rel")
-    return {"depth": depth, "rel": rel, "direction": direction, "at": _at(at)}
-
-
-def _each(read: Callable[[Any], T], value: Any) -> list[T]:
-    return [read(each) for each in value["found"]]
-
-
-def _id(value: Any) -> str:
-    return str(value["id"])
+    return {"depth": depth, "rel": rel, "direction": direction, "at": at_of(at)}
 
 
 def _version(value: Any) -> int:

@@ -118,6 +118,7 @@ class Line:
         self.committer: Committer = Committer(self.store, self.troubles)
         self.services: Services = services(self, self.committer)
         self._now = asyncio.get_running_loop().time
+        self.store.on_followed.add(self.ticks.tick_soon)
         self._watching = asyncio.create_task(self._watch_lease(), name="ostinato-lease")
         self.ticking: asyncio.Task[None] = asyncio.create_task(
             self._tick_forever(), name="ostinato-tick"
@@ -131,6 +132,7 @@ class Line:
 
     async def close(self, last_word: float) -> None:
         """Give back what is left, and be known no more. The tick has ended by then."""
+        self.store.on_followed.discard(self.ticks.tick_soon)
         try:
             await ended({asyncio.ensure_future(self._own.release_all())}, last_word)
         finally:
@@ -240,6 +242,7 @@ class Line:
         if tick.is_whole:
             await self._recover(is_due=bool(tick.awaited) or self._now() >= self._next_recovery)
             await self.store.wake_due()
+            await self.store.wake_followers()
         await self._own.release_crashed()
         if tick.is_to_check:
             await self._own.check()

@@ -14,14 +14,21 @@ from psycopg import Rollback
 from substrate.store.blobs import offload
 from substrate.store.ledger import Ledger, MemoryWrite, Wanted
 from substrate.store.memory_rows import (
+    BALLOTS,
     BY_NAME,
     COUNTER_FIELDS,
+    DECISIONS,
     FACTS,
     HISTORY,
+    IS_DECLARED,
+    JSON_COLUMNS,
     LINKS,
+    MOTIONS,
     NOTES,
+    POLICIES,
     SPACE_COLUMNS,
     TABLES,
+    Answers,
     Look,
     Table,
     answers_to,
@@ -35,7 +42,7 @@ from substrate.store.postgres.fenced_commit import write_batch
 from substrate.store.postgres.session import Cursor
 from substrate.store.postgres.terms import write_terms
 from substrate.values.memory import Counter, Row, Space
-from substrate.values.records import Checkpoint, Fenced, Promise, Written
+from substrate.values.records import Checkpoint, Written
 
 _SPACE = "tenant text, ns text, branch text, part integer"
 _SAME_SPACE = " AND ".join(f"known.{name} = given.{name}" for name in SPACE_COLUMNS)
@@ -44,8 +51,8 @@ _COUNTER = ", ".join(f"{name} bigint" for name in COUNTER_FIELDS)
 
 # It makes them and locks them, in the order of their names.
 _LOCK_NAMESPACES = f"""
-INSERT INTO namespaces AS known (tenant, ns, branch, part, last_n, last_at, docs, words)
-SELECT tenant, ns, branch, part, 0, 0, 0, 0
+INSERT INTO namespaces AS known (tenant, ns, branch, part, {", ".join(COUNTER_FIELDS)})
+SELECT tenant, ns, branch, part, {", ".join("0" for _ in COUNTER_FIELDS)}
   FROM json_to_recordset(%(given)s::json) AS given ({_SPACE})
  ORDER BY tenant, ns, branch
     ON CONFLICT (tenant, ns, branch, part) DO UPDATE
@@ -117,49 +124,103 @@ UPDATE {table.name} AS known
 
 _STANDING_NOTES, _STANDING_FACTS, _STANDING_LINKS = map(_standing, (NOTES, FACTS, LINKS))
 _GONE_NOTES, _GONE_FACTS, _GONE_LINKS = map(_gone, (NOTES, FACTS, LINKS))
+_GONE_POLICIES, _GONE_DECISIONS = map(_gone, (POLICIES, DECISIONS))
+_GONE_MOTIONS, _GONE_BALLOTS = map(_gone, (MOTIONS, BALLOTS))
+_STANDING_POLICIES, _STANDING_DECISIONS = map(_standing, (POLICIES, DECISIONS))
+_STANDING_MOTIONS, _STANDING_BALLOTS = map(_standing, (MOTIONS, BALLOTS))
 _NUMBERED_NOTES, _NUMBERED_FACTS, _NUMBERED_LINKS, _NUMBERED_HISTORY = map(
     _numbered, (NOTES, FACTS, LINKS, HISTORY)
 )
+_NUMBERED_POLICIES, _NUMBERED_DECISIONS = map(_numbered, (POLICIES, DECISIONS))
+_NUMBERED_MOTIONS, _NUMBERED_BALLOTS = map(_numbered, (MOTIONS, BALLOTS))
 _INSERT_NOTES, _INSERT_FACTS, _INSERT_LINKS, _INSERT_HISTORY = map(
     _insert, (NOTES, FACTS, LINKS, HISTORY)
 )
+_INSERT_POLICIES, _INSERT_DECISIONS = map(_insert, (POLICIES, DECISIONS))
+_INSERT_MOTIONS, _INSERT_BALLOTS = map(_insert, (MOTIONS, BALLOTS))
 _CLOSE_NOTES, _CLOSE_FACTS, _CLOSE_LINKS, _CLOSE_HISTORY = map(
     _close, (NOTES, FACTS, LINKS, HISTORY)
 )
+_CLOSE_POLICIES, _CLOSE_DECISIONS = map(_close, (POLICIES, DECISIONS))
+_CLOSE_MOTIONS, _CLOSE_BALLOTS = map(_close, (MOTIONS, BALLOTS))
 
 _STANDING: Mapping[str, str] = {
     "notes": _STANDING_NOTES,
     "facts": _STANDING_FACTS,
     "links": _STANDING_LINKS,
+    "policies": _STANDING_POLICIES,
+    "decisions": _STANDING_DECISIONS,
+    "motions": _STANDING_MOTIONS,
+    "ballots": _STANDING_BALLOTS,
 }
 _GONE: Mapping[str, str] = {
     "notes": _GONE_NOTES,
     "facts": _GONE_FACTS,
     "links": _GONE_LINKS,
+    "policies": _GONE_POLICIES,
+    "decisions": _GONE_DECISIONS,
+    "motions": _GONE_MOTIONS,
+    "ballots": _GONE_BALLOTS,
 }
 _NUMBERED: Mapping[str, str] = {
     "notes": _NUMBERED_NOTES,
     "facts": _NUMBERED_FACTS,
     "links": _NUMBERED_LINKS,
     "history": _NUMBERED_HISTORY,
+    "policies": _NUMBERED_POLICIES,
+    "decisions": _NUMBERED_DECISIONS,
+    "motions": _NUMBERED_MOTIONS,
+    "ballots": _NUMBERED_BALLOTS,
 }
 _INSERT: Mapping[str, str] = {
     "notes": _INSERT_NOTES,
     "facts": _INSERT_FACTS,
     "links": _INSERT_LINKS,
     "history": _INSERT_HISTORY,
+    "policies": _INSERT_POLICIES,
+    "decisions": _INSERT_DECISIONS,
+    "motions": _INSERT_MOTIONS,
+    "ballots": _INSERT_BALLOTS,
 }
 _CLOSE: Mapping[str, str] = {
     "notes": _CLOSE_NOTES,
     "facts": _CLOSE_FACTS,
     "links": _CLOSE_LINKS,
     "history": _CLOSE_HISTORY,
+    "policies": _CLOSE_POLICIES,
+    "decisions": _CLOSE_DECISIONS,
+    "motions": _CLOSE_MOTIONS,
+    "ballots": _CLOSE_BALLOTS,
 }
 
+_DISPUTED = f"""
+SELECT {FACTS.read}
+  FROM facts
+ WHERE {_IN_SPACE} AND gone_n IS NULL AND predicate = %(predicate)s
+   AND EXISTS (SELECT 1
+                 FROM facts AS other
+                WHERE other.tenant = %(tenant)s AND other.ns = %(ns)s
+                  AND other.branch = %(branch)s AND other.part = %(part)s
+                  AND other.gone_n IS NULL AND other.subject_key = facts.subject_key
+                  AND other.predicate = %(predicate)s AND other.object_key <> facts.object_key)
+ ORDER BY n
+"""
 
-async def write_memory(
-    db: Cursor, batch: Sequence[MemoryWrite]
-) -> Sequence[Promise | Fenced | None]:
+_DECIDED = f"""
+SELECT {DECISIONS.read}
+  FROM decisions
+ WHERE {_IN_SPACE} AND gone_n IS NULL AND predicate = %(predicate)s
+"""
+
+
+_MARK_FOLLOWERS = f"""
+UPDATE followers
+   SET is_due = 1
+ WHERE {_IN_SPACE} AND is_due = 0
+"""
+
+
+async def write_memory(db: Cursor, batch: Sequence[MemoryWrite]) -> Answers:
     """Write a batch; see `Memories`. None is one that has to be written without the others."""
     async with db.connection.transaction() as transaction:
         ledger = await _ledger(db, [write.wanted for write in batch])
@@ -169,18 +230,24 @@ async def write_memory(
         outcomes = await write_batch(db, light, wait=True)
         if not all(isinstance(outcome, Written) for outcome in outcomes):
             raise Rollback(transaction)
-    return answers_to(checkpoints, outcomes)
+    return answers_to(checkpoints, outcomes, is_followed=bool(ledger.followed))
 
 
 async def _ledger(db: Cursor, wanted: Sequence[Wanted]) -> Ledger:
     spaces = [space_of(space) for space in sorted({each.space for each in wanted})]
     counters = [counter_of(row) for row in await _ask(db, _LOCK_NAMESPACES, spaces)]
+    declared = {counter.space for counter in counters if counter.declared}
     keys: dict[str, list[dict[str, Any]]] = {}
     gone: dict[str, list[dict[str, Any]]] = {}
     numbers: dict[str, list[dict[str, Any]]] = {}
+    found: list[Row] = []
     for each in wanted:
         given = space_of(each.space)
+        if each.disputes_of is not None:
+            found += await _disputes(db, given | {"predicate": each.disputes_of})
         for name, asked in each.keys.items():
+            if name in IS_DECLARED and each.space not in declared:
+                continue
             named = [given | dict(zip(BY_NAME[name].key, key, strict=True)) for key in asked]
             keys[name] = _distinct([*keys.get(name, ()), *named])
             if some := each.numbers.get(name):
@@ -188,13 +255,21 @@ async def _ledger(db: Cursor, wanted: Sequence[Wanted]) -> Ledger:
                 gone[name] = _distinct([*gone.get(name, ()), *since])
         for name, some in each.numbers.items():
             numbers[name] = _distinct([*numbers.get(name, ()), *(given | {"n": n} for n in some)])
-    found: list[Row] = []
     for statements, lists in ((_STANDING, keys), (_GONE, gone), (_NUMBERED, numbers)):
         for name, asked_for in lists.items():
             if asked_for:
                 rows_ = await _ask(db, statements[name], asked_for)
                 found += [row_of(BY_NAME[name], row) for row in rows_]
     return Ledger(counters, found)
+
+
+async def _disputes(db: Cursor, asked: Mapping[str, Any]) -> list[Row]:
+    facts = await (await db.execute(_DISPUTED, asked)).fetchall()
+    decisions = await (await db.execute(_DECIDED, asked)).fetchall()
+    return [
+        *(row_of(FACTS, row) for row in facts),
+        *(row_of(DECISIONS, row) for row in decisions),
+    ]
 
 
 def _distinct(given: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -208,6 +283,8 @@ async def _write(db: Cursor, ledger: Ledger) -> None:
     for name, added in by_table(ledger.added).items():
         await _send(db, _INSERT[name], added)
     await write_terms(db, ledger)
+    for each in ledger.followed:
+        await db.execute(_MARK_FOLLOWERS, space_of(each))
     await _send(db, _COUNT, [counter_parameters(each) for each in ledger.counters])
 
 
@@ -222,10 +299,10 @@ async def _ask(db: Cursor, statement: str, given: Sequence[dict[str, Any]]) -> l
 
 
 def _json(given: Sequence[dict[str, Any]]) -> str:
-    """Return parameters as JSON; the value of a fact goes in as the JSON it is."""
+    """Return parameters as JSON; what is JSON itself, as the value of a fact, goes in as it is."""
     for each in given:
-        if "object" in each:
-            each["object"] = orjson.Fragment(each["object"])
+        for name in JSON_COLUMNS & each.keys():
+            each[name] = orjson.Fragment(each[name])
     return orjson.dumps(given).decode()
 
 
@@ -301,12 +378,18 @@ async def read_rows(db: Cursor, look: Look) -> Sequence[Row]:
         type_ = table.types[name]
         conditions.append(f"{name} = ANY (%(among_{name})s::{type_}[])")
         given[f"among_{name}"] = list(values)
-    if look.as_of is not None:
+    if look.as_of is not None and not look.is_of_changes:
         conditions.append(_KNOWN)
     if look.since is not None:
         conditions.append("n > %(since)s")
     if look.at is not None:
         conditions.append(_TRUE)
+    asked = given | {"as_of": look.as_of, "since": look.since, "at": look.at}
+    asked |= {"limit": look.limit, "after": look.after, "gone_after": look.gone_after}
+    if look.is_of_changes:
+        return await _changes(
+            db, table, conditions, asked, "n" if look.after is not None else "gone_n"
+        )
     # By itself first: in the order of an index by numbers it would look through them all.
     statement = f"""
 WITH found AS MATERIALIZED (
@@ -319,7 +402,21 @@ SELECT *
  ORDER BY n
  LIMIT %(limit)s
 """
-    asked = given | {"as_of": look.as_of, "since": look.since, "at": look.at}
-    asked["limit"] = look.limit
+    found = await (await db.execute(statement, asked)).fetchall()
+    return [row_of(table, row) for row in found]
+
+
+async def _changes(
+    db: Cursor, table: Table, conditions: Sequence[str], asked: Mapping[str, Any], number: str
+) -> Sequence[Row]:
+    """Return what has come, or what has gone, between two numbers, in the order of an index."""
+    after = "after" if number == "n" else "gone_after"
+    statement = f"""
+SELECT {table.read}
+  FROM {table.name}
+ WHERE {" AND ".join(conditions)} AND {number} > %({after})s AND {number} <= %(as_of)s
+ ORDER BY {number}
+ LIMIT %(limit)s
+"""
     found = await (await db.execute(statement, asked)).fetchall()
     return [row_of(table, row) for row in found]

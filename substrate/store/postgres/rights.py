@@ -33,6 +33,11 @@ RIGHTS: Mapping[str, str] = {
     "term_counts": "SELECT, INSERT, UPDATE",
     "embedders": "SELECT, INSERT, UPDATE",
     "vectors": "SELECT, INSERT",
+    "policies": "SELECT, INSERT, UPDATE",
+    "decisions": "SELECT, INSERT, UPDATE",
+    "motions": "SELECT, INSERT, UPDATE",
+    "ballots": "SELECT, INSERT, UPDATE",
+    "followers": "SELECT, INSERT, UPDATE, DELETE",
 }
 """What is done with each table, as GRANT has it. docs/how-to has the same as statements."""
 

@@ -14,8 +14,12 @@ from substrate.store.ledger import Ledger, MemoryWrite, Wanted
 from substrate.store.memory_rows import (
     BY_NAME,
     COUNTER_FIELDS,
+    DECISIONS,
+    FACTS,
+    IS_DECLARED,
     SPACE_COLUMNS,
     TABLES,
+    Answers,
     Look,
     Table,
     answers_to,
@@ -28,13 +32,13 @@ from substrate.store.memory_rows import (
 from substrate.store.sqlite.fenced_commit import write_checkpoint
 from substrate.store.sqlite.terms import write_terms
 from substrate.values.memory import Counter, Row, Space
-from substrate.values.records import Checkpoint, Fenced, Promise, Written
+from substrate.values.records import Checkpoint, Written
 
 _IN_SPACE = " AND ".join(f"{name} = :{name}" for name in SPACE_COLUMNS)
 
-_INSERT_NAMESPACE = """
-INSERT INTO namespaces (tenant, ns, branch, part, last_n, last_at, docs, words)
-VALUES (:tenant, :ns, :branch, :part, 0, 0, 0, 0)
+_INSERT_NAMESPACE = f"""
+INSERT INTO namespaces (tenant, ns, branch, part, {", ".join(COUNTER_FIELDS)})
+VALUES (:tenant, :ns, :branch, :part, {", ".join("0" for _ in COUNTER_FIELDS)})
     ON CONFLICT (tenant, ns, branch, part) DO NOTHING
 """
 
@@ -93,6 +97,25 @@ UPDATE {table.name}
 """
 
 
+_DISPUTED = f"""
+SELECT {FACTS.read}
+  FROM facts
+ WHERE {_IN_SPACE} AND gone_n IS NULL AND predicate = :predicate
+   AND EXISTS (SELECT 1
+                 FROM facts AS other
+                WHERE other.tenant = :tenant AND other.ns = :ns AND other.branch = :branch
+                  AND other.part = :part AND other.gone_n IS NULL
+                  AND other.subject_key = facts.subject_key AND other.predicate = :predicate
+                  AND other.object_key <> facts.object_key)
+ ORDER BY n
+"""
+
+_DECIDED = f"""
+SELECT {DECISIONS.read}
+  FROM decisions
+ WHERE {_IN_SPACE} AND gone_n IS NULL AND predicate = :predicate
+"""
+
 _STANDING = {table.name: _standing(table) for table in TABLES}
 _GONE = {table.name: _gone(table) for table in TABLES}
 _NUMBERED = {table.name: _numbered(table) for table in TABLES}
@@ -100,9 +123,14 @@ _INSERT = {table.name: _insert(table) for table in TABLES}
 _CLOSE = {table.name: _close(table) for table in TABLES}
 
 
-def write_memory(
-    db: apsw.Connection, batch: Sequence[MemoryWrite]
-) -> Sequence[Promise | Fenced | None]:
+_MARK_FOLLOWERS = f"""
+UPDATE followers
+   SET is_due = 1
+ WHERE {_IN_SPACE} AND is_due = 0
+"""
+
+
+def write_memory(db: apsw.Connection, batch: Sequence[MemoryWrite]) -> Answers:
     """Write a batch; see `Memories`. None is one that has to be written without the others."""
     db.execute("SAVEPOINT memory")
     ledger = _ledger(db, [write.wanted for write in batch])
@@ -112,7 +140,7 @@ def write_memory(
     if not all(isinstance(outcome, Written) for outcome in outcomes):
         db.execute("ROLLBACK TO memory")
     db.execute("RELEASE memory")
-    return answers_to(checkpoints, outcomes)
+    return answers_to(checkpoints, outcomes, is_followed=bool(ledger.followed))
 
 
 def _ledger(db: apsw.Connection, wanted: Sequence[Wanted]) -> Ledger:
@@ -120,12 +148,18 @@ def _ledger(db: apsw.Connection, wanted: Sequence[Wanted]) -> Ledger:
     for space in sorted({each.space for each in wanted}):
         db.execute(_INSERT_NAMESPACE, space_of(space))
         counters.append(_counter(db, space) or Counter(space))
-    return Ledger(counters, [row for each in wanted for row in _wanted(db, each)])
+    declared = {counter.space for counter in counters if counter.declared}
+    return Ledger(
+        counters,
+        [row for each in wanted for row in _wanted(db, each, is_declared=each.space in declared)],
+    )
 
 
-def _wanted(db: apsw.Connection, wanted: Wanted) -> Iterator[Row]:
+def _wanted(db: apsw.Connection, wanted: Wanted, *, is_declared: bool) -> Iterator[Row]:
     given = space_of(wanted.space)
     for name, keys in wanted.keys.items():
+        if name in IS_DECLARED and not is_declared:
+            continue
         table = BY_NAME[name]
         for key in keys:
             asked = given | dict(zip(table.key, key, strict=True))
@@ -137,6 +171,10 @@ def _wanted(db: apsw.Connection, wanted: Wanted) -> Iterator[Row]:
         for n in numbers:
             found = db.execute(_NUMBERED[name], given | {"n": n})
             yield from (row_of(BY_NAME[name], row) for row in found)
+    if wanted.disputes_of is not None:
+        asked = given | {"predicate": wanted.disputes_of}
+        yield from (row_of(FACTS, row) for row in db.execute(_DISPUTED, asked))
+        yield from (row_of(DECISIONS, row) for row in db.execute(_DECIDED, asked))
 
 
 def _write(db: apsw.Connection, ledger: Ledger) -> None:
@@ -146,6 +184,7 @@ def _write(db: apsw.Connection, ledger: Ledger) -> None:
     for name, added in by_table(ledger.added).items():
         db.executemany(_INSERT[name], added)
     write_terms(db, ledger)
+    db.executemany(_MARK_FOLLOWERS, [space_of(each) for each in ledger.followed])
     db.executemany(_COUNT, [counter_parameters(each) for each in ledger.counters])
 
 
@@ -217,19 +256,27 @@ def read_rows(db: apsw.Connection, look: Look) -> Sequence[Row]:
     for name, values in look.among.items():
         conditions.append(f"{name} IN (SELECT value FROM json_each(:among_{name}))")
         given[f"among_{name}"] = orjson.dumps(list(values)).decode()
-    if look.as_of is not None:
+    if look.as_of is not None and not look.is_of_changes:
         conditions.append(_KNOWN)
     if look.since is not None:
         conditions.append("n > :since")
     if look.at is not None:
         conditions.append(_TRUE)
+    order = "+n"
+    if look.after is not None:
+        conditions.append("n > :after AND n <= :as_of")
+        order = "n"
+    if look.gone_after is not None:
+        conditions.append("gone_n > :gone_after AND gone_n <= :as_of")
+        order = "gone_n"
     statement = f"""
 SELECT {table.read}
   FROM {table.name}
  WHERE {" AND ".join(conditions)}
- ORDER BY +n
+ ORDER BY {order}
  LIMIT :limit
 """
     asked = given | {"as_of": look.as_of, "since": look.since, "at": look.at}
+    asked |= {"after": look.after, "gone_after": look.gone_after}
     asked["limit"] = look.limit
     return [row_of(table, row) for row in db.execute(statement, asked)]

@@ -7,6 +7,10 @@
 --              more, with the same `doc`: so a fact is a doc, and its rows are its sources.
 -- links        one row for what one source said of two things.
 -- history      what was said in a run.
+-- policies     what was declared of a predicate: which of several values a reader gets.
+-- decisions    which value that is, by what rule, and over which rows: those that stood at `over_n`.
+-- motions      what is voted on under a key, and its outcome; ballots: who votes for what.
+-- followers    the runs that wait for the next change of a namespace.
 -- terms        the index for full text: which word stands in which text, from one number to another.
 --              It holds nothing that the rows do not say, and is written in their commit.
 -- forgotten    one row a forgetting: which kind, when, and how many rows of what are gone for good.
@@ -34,11 +38,16 @@ CREATE TABLE namespaces (
     -- how many texts stand in its index, and how many words these have
     docs             bigint           NOT NULL,
     words            bigint           NOT NULL,
+    -- how many policies were ever declared in it; 1 where a run waits for its next change
+    declared         bigint           NOT NULL,
+    followed         bigint           NOT NULL
+                     CONSTRAINT namespaces_followed CHECK (followed IN (0, 1)),
     PRIMARY KEY (tenant, ns, branch, part),
     CONSTRAINT namespaces_counters CHECK (
           last_n BETWEEN 0 AND 9007199254740991
           AND docs BETWEEN 0 AND 9007199254740991
-          AND words BETWEEN 0 AND 9007199254740991),
+          AND words BETWEEN 0 AND 9007199254740991
+          AND declared BETWEEN 0 AND 9007199254740991),
     CONSTRAINT namespaces_moments CHECK (
           last_at BETWEEN -62135596800000 AND 253402300799999)
 ) WITH (fillfactor = 70);
@@ -322,3 +331,209 @@ CREATE TABLE vectors (
           n BETWEEN 1 AND 9007199254740991
           AND start BETWEEN 0 AND 9007199254740991)
 );
+
+CREATE TABLE policies (
+    tenant           text COLLATE "C" NOT NULL,
+    ns               text COLLATE "C" NOT NULL,
+    branch           text COLLATE "C" NOT NULL,
+    n                bigint           NOT NULL,
+    part             integer          NOT NULL,
+    doc              bigint           NOT NULL,
+    predicate        text COLLATE "C" NOT NULL,
+    -- what becomes of facts of it that disagree
+    policy           text COLLATE "C" NOT NULL,
+    -- of a vote: whose word counts, and how many must say the same
+    voters           json             NOT NULL,
+    need             bigint           NOT NULL,
+    recorded_at      bigint           NOT NULL,
+    source           text COLLATE "C" NOT NULL,
+    writer           text COLLATE "C" NOT NULL,
+    trust            text             NOT NULL
+                     CONSTRAINT policies_trust CHECK (trust IN ('user', 'agent', 'tool', 'web')),
+    prior            bigint,
+    gone_n           bigint,
+    gone_at          bigint,
+    gone_by          text COLLATE "C",
+    PRIMARY KEY (tenant, ns, branch, n, part),
+    CONSTRAINT policies_gone CHECK (
+          (gone_n IS NULL) = (gone_at IS NULL) AND (gone_n IS NULL) = (gone_by IS NULL)
+          AND gone_n > n),
+    CONSTRAINT policies_policy CHECK (
+          policy IN ('many', 'one', 'latest', 'surest', 'sources', 'vote', 'judge', 'ask')),
+    CONSTRAINT policies_need CHECK (need BETWEEN 0 AND 9007199254740991),
+    CONSTRAINT policies_counters CHECK (
+          n BETWEEN 1 AND 9007199254740991
+          AND doc BETWEEN 1 AND 9007199254740991
+          AND prior BETWEEN 1 AND 9007199254740991
+          AND gone_n BETWEEN 1 AND 9007199254740991),
+    CONSTRAINT policies_moments CHECK (
+          recorded_at BETWEEN -62135596800000 AND 253402300799999
+          AND gone_at BETWEEN -62135596800000 AND 253402300799999)
+);
+
+-- One policy of a predicate counts at a time.
+CREATE UNIQUE INDEX policies_standing ON policies (tenant, ns, branch, predicate, part)
+    WHERE gone_n IS NULL;
+
+CREATE TABLE decisions (
+    tenant           text COLLATE "C" NOT NULL,
+    ns               text COLLATE "C" NOT NULL,
+    branch           text COLLATE "C" NOT NULL,
+    n                bigint           NOT NULL,
+    part             integer          NOT NULL,
+    doc              bigint           NOT NULL,
+    subject          text COLLATE "C" NOT NULL,
+    subject_key      text COLLATE "C" NOT NULL,
+    predicate        text COLLATE "C" NOT NULL,
+    -- by what rule
+    policy           text COLLATE "C" NOT NULL,
+    -- the value that was decided for
+    object           json             NOT NULL,
+    object_key       text COLLATE "C" NOT NULL,
+    -- over which rows: those that stood at this number
+    over_n           bigint           NOT NULL,
+    -- the person or judge; '' where a rule decided
+    decided_by       text COLLATE "C" NOT NULL,
+    reason           text COLLATE "C" NOT NULL,
+    recorded_at      bigint           NOT NULL,
+    source           text COLLATE "C" NOT NULL,
+    writer           text COLLATE "C" NOT NULL,
+    trust            text             NOT NULL
+                     CONSTRAINT decisions_trust CHECK (trust IN ('user', 'agent', 'tool', 'web')),
+    prior            bigint,
+    gone_n           bigint,
+    gone_at          bigint,
+    gone_by          text COLLATE "C",
+    PRIMARY KEY (tenant, ns, branch, n, part),
+    CONSTRAINT decisions_gone CHECK (
+          (gone_n IS NULL) = (gone_at IS NULL) AND (gone_n IS NULL) = (gone_by IS NULL)
+          AND gone_n > n),
+    CONSTRAINT decisions_policy CHECK (
+          policy IN ('latest', 'surest', 'sources', 'vote', 'judge', 'ask')),
+    CONSTRAINT decisions_over CHECK (over_n BETWEEN 1 AND n),
+    CONSTRAINT decisions_counters CHECK (
+          n BETWEEN 1 AND 9007199254740991
+          AND doc BETWEEN 1 AND 9007199254740991
+          AND prior BETWEEN 1 AND 9007199254740991
+          AND gone_n BETWEEN 1 AND 9007199254740991),
+    CONSTRAINT decisions_moments CHECK (
+          recorded_at BETWEEN -62135596800000 AND 253402300799999
+          AND gone_at BETWEEN -62135596800000 AND 253402300799999)
+);
+
+-- One decision of a subject and predicate counts at a time.
+CREATE UNIQUE INDEX decisions_standing ON decisions (
+    tenant, ns, branch, subject_key, predicate, part) WHERE gone_n IS NULL;
+CREATE INDEX decisions_known ON decisions (tenant, ns, branch, subject_key, predicate, n);
+
+CREATE TABLE motions (
+    tenant           text COLLATE "C" NOT NULL,
+    ns               text COLLATE "C" NOT NULL,
+    branch           text COLLATE "C" NOT NULL,
+    n                bigint           NOT NULL,
+    part             integer          NOT NULL,
+    doc              bigint           NOT NULL,
+    topic            text COLLATE "C" NOT NULL,
+    topic_key        text COLLATE "C" NOT NULL,
+    -- who may vote, and how many must vote for one value
+    voters           json             NOT NULL,
+    need             bigint           NOT NULL,
+    expires_at       bigint,
+    state            text COLLATE "C" NOT NULL,
+    -- what was proposed; once it has passed, what has passed
+    object           json             NOT NULL,
+    object_key       text COLLATE "C" NOT NULL,
+    recorded_at      bigint           NOT NULL,
+    source           text COLLATE "C" NOT NULL,
+    writer           text COLLATE "C" NOT NULL,
+    trust            text             NOT NULL
+                     CONSTRAINT motions_trust CHECK (trust IN ('user', 'agent', 'tool', 'web')),
+    prior            bigint,
+    gone_n           bigint,
+    gone_at          bigint,
+    gone_by          text COLLATE "C",
+    PRIMARY KEY (tenant, ns, branch, n, part),
+    CONSTRAINT motions_gone CHECK (
+          (gone_n IS NULL) = (gone_at IS NULL) AND (gone_n IS NULL) = (gone_by IS NULL)
+          AND gone_n > n),
+    CONSTRAINT motions_state CHECK (state IN ('open', 'passed', 'failed', 'expired')),
+    CONSTRAINT motions_counters CHECK (
+          n BETWEEN 1 AND 9007199254740991
+          AND doc BETWEEN 1 AND 9007199254740991
+          AND need BETWEEN 1 AND 9007199254740991
+          AND prior BETWEEN 1 AND 9007199254740991
+          AND gone_n BETWEEN 1 AND 9007199254740991),
+    CONSTRAINT motions_moments CHECK (
+          recorded_at BETWEEN -62135596800000 AND 253402300799999
+          AND gone_at BETWEEN -62135596800000 AND 253402300799999
+          AND expires_at BETWEEN -62135596800000 AND 253402300799999)
+);
+
+-- One motion of a topic counts at a time, and once it is closed no other takes its place.
+CREATE UNIQUE INDEX motions_standing ON motions (tenant, ns, branch, topic_key, part)
+    WHERE gone_n IS NULL;
+
+CREATE TABLE ballots (
+    tenant           text COLLATE "C" NOT NULL,
+    ns               text COLLATE "C" NOT NULL,
+    branch           text COLLATE "C" NOT NULL,
+    n                bigint           NOT NULL,
+    part             integer          NOT NULL,
+    doc              bigint           NOT NULL,
+    topic_key        text COLLATE "C" NOT NULL,
+    voter            text COLLATE "C" NOT NULL,
+    object           json             NOT NULL,
+    object_key       text COLLATE "C" NOT NULL,
+    recorded_at      bigint           NOT NULL,
+    source           text COLLATE "C" NOT NULL,
+    writer           text COLLATE "C" NOT NULL,
+    trust            text             NOT NULL
+                     CONSTRAINT ballots_trust CHECK (trust IN ('user', 'agent', 'tool', 'web')),
+    prior            bigint,
+    gone_n           bigint,
+    gone_at          bigint,
+    gone_by          text COLLATE "C",
+    PRIMARY KEY (tenant, ns, branch, n, part),
+    CONSTRAINT ballots_gone CHECK (
+          (gone_n IS NULL) = (gone_at IS NULL) AND (gone_n IS NULL) = (gone_by IS NULL)
+          AND gone_n > n),
+    CONSTRAINT ballots_counters CHECK (
+          n BETWEEN 1 AND 9007199254740991
+          AND doc BETWEEN 1 AND 9007199254740991
+          AND prior BETWEEN 1 AND 9007199254740991
+          AND gone_n BETWEEN 1 AND 9007199254740991),
+    CONSTRAINT ballots_moments CHECK (
+          recorded_at BETWEEN -62135596800000 AND 253402300799999
+          AND gone_at BETWEEN -62135596800000 AND 253402300799999)
+);
+
+-- One ballot of a voter counts at a time.
+CREATE UNIQUE INDEX ballots_standing ON ballots (tenant, ns, branch, topic_key, voter, part)
+    WHERE gone_n IS NULL;
+
+CREATE TABLE followers (
+    tenant           text COLLATE "C" NOT NULL,
+    ns               text COLLATE "C" NOT NULL,
+    branch           text COLLATE "C" NOT NULL,
+    run_id           text COLLATE "C" NOT NULL,
+    part             integer          NOT NULL,
+    -- the part of the run
+    run_part         integer          NOT NULL,
+    -- 1 once the namespace has changed: the run is to be woken, and then the row goes
+    is_due           bigint           NOT NULL
+                     CONSTRAINT followers_is_due CHECK (is_due IN (0, 1)),
+    PRIMARY KEY (tenant, ns, branch, run_id, part)
+);
+
+CREATE INDEX followers_due ON followers (run_id) WHERE is_due = 1;
+
+-- What has gone since a number, for who follows.
+CREATE INDEX notes_gone_since ON notes (tenant, ns, branch, gone_n) WHERE gone_n IS NOT NULL;
+CREATE INDEX facts_gone_since ON facts (tenant, ns, branch, gone_n) WHERE gone_n IS NOT NULL;
+CREATE INDEX links_gone_since ON links (tenant, ns, branch, gone_n) WHERE gone_n IS NOT NULL;
+CREATE INDEX history_gone_since ON history (tenant, ns, branch, gone_n) WHERE gone_n IS NOT NULL;
+CREATE INDEX policies_gone_since ON policies (tenant, ns, branch, gone_n) WHERE gone_n IS NOT NULL;
+CREATE INDEX decisions_gone_since ON decisions (tenant, ns, branch, gone_n)
+    WHERE gone_n IS NOT NULL;
+CREATE INDEX motions_gone_since ON motions (tenant, ns, branch, gone_n) WHERE gone_n IS NOT NULL;
+CREATE INDEX ballots_gone_since ON ballots (tenant, ns, branch, gone_n) WHERE gone_n IS NOT NULL;

@@ -25,6 +25,7 @@ help:
 	@echo 'make lint    the checks that run nothing: ruff, mypy, import-linter'
 	@echo 'make bench   the benchmarks, as ratios to this machine'"'"'s own commit time'
 	@echo 'make recall  how well memory finds: nDCG@10 and recall@10 on the judged set'
+	@echo 'make memory  many agents write in one memory and are killed: what is there in the end'
 	@echo 'make torture minutes of kills, stops and restarts; at the end counts what was lost'
 	@echo 'make kills   what the tests kill at some of its commits, killed at each'
 	@echo 'make matrix  the wheel, installed from an index by each Python that there is'
@@ -75,6 +76,9 @@ bench: $(READY)
 
 recall: $(READY)
 	@$(BIN)/python -m tests.judged
+
+memory: $(READY)
+	@$(BIN)/python -m tests.crowd
 
 # Through the real PgBouncer too, where it is installed: apt-get install pgbouncer.
 torture: $(READY)

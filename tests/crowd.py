@@ -17,13 +17,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
-from multiprocessing.process import BaseProcess
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from substrate import Context, WorkerOptions, connect, durable
 from substrate.values.memory import Policy
 from tests.postgres import create_database, postgres
-from tests.processes import PROCESSES
+from tests.processes import Process
 from tests.stores import database, eventually
 
 NS = "acme/crowd"
@@ -34,7 +35,9 @@ LIMITS = WorkerOptions(
     shutdown_grace=timedelta(seconds=5),
 )
 POLICIES = (Policy.LATEST, Policy.SUREST, Policy.SOURCES, Policy.VOTE, Policy.ASK)
-VOTERS = ("agent/0", "agent/1", "agent/2")
+VOTERS = tuple(f"agent/{i}" for i in range(10))
+NEED = 1
+"""Voters who must say the same. A value that as many say as another one is not decided for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +100,9 @@ class Crowd:
         found = Counter({f"decided by {policy}": 0 for policy in POLICIES[:-1]})
         for (_, predicate), values in disputed.items():
             policy = Policy(predicate)
-            votes = [len([v for v in agents if v < len(VOTERS)]) for agents in values.values()]
-            is_open = policy is Policy.ASK or (policy is Policy.VOTE and max(votes) < 2)
+            votes = sorted(len([v for v in who if v < len(VOTERS)]) for who in values.values())
+            is_undecided = votes[-1] < NEED or votes[-1] == votes[-2]
+            is_open = policy is Policy.ASK or (policy is Policy.VOTE and is_undecided)
             found["open" if is_open else f"decided by {policy}"] += 1
         return {
             "said": sum(map(len, facts)),
@@ -132,8 +136,10 @@ async def speaker(ctx: Context, agents: int, total: int, seed: int, number: int)
     """Declare what becomes of conflicts, as all the others do, and say one's facts."""
     memory = ctx.memory(NS)
     for policy in POLICIES:
-        voters = VOTERS if policy is Policy.VOTE else ()
-        await memory.declare(policy, policy, voters=voters)
+        voting: dict[str, Any] = {}
+        if policy is Policy.VOTE:
+            voting = {"voters": VOTERS, "need": NEED}
+        await memory.declare(policy, policy, **voting)
     said = Crowd(agents, total, seed).plan()[number]
     for first in range(0, len(said), AT_A_TIME):
         await ctx.gather(
@@ -166,7 +172,7 @@ async def speak(crowd: Crowd, url: str, folder: Path, *, processes: int, kills: 
     workers = [_worker(url, folder, crowd.agents) for _ in range(processes)]
     killed = 0
     for moment in sorted(chosen.randrange(1, crowd.total * 9 // 10) for _ in range(kills)):
-        await eventually(lambda moment=moment: rows_of(url) >= moment, 300)
+        await eventually(partial(_has, url, moment), 300)
         victim = chosen.randrange(processes)
         if workers[victim].is_alive():
             workers[victim].kill()
@@ -175,21 +181,20 @@ async def speak(crowd: Crowd, url: str, folder: Path, *, processes: int, kills: 
         workers[victim] = _worker(url, folder, crowd.agents)
     for worker in workers:
         await asyncio.to_thread(worker.join, 600)
-        assert worker.exitcode == 0, worker
+        assert worker.exitcode == 0, worker.exitcode
     return killed
 
 
-def _worker(url: str, folder: Path, agents: int) -> BaseProcess:
-    worker = PROCESSES.Process(target=work, args=(url, folder, agents))
+def _worker(url: str, folder: Path, agents: int) -> Process:
+    worker = Process(target=work, args=(url, folder, agents))
     worker.start()
     return worker
 
 
-def rows_of(url: str) -> int:
-    """Return how many rows of facts there are."""
+def _has(url: str, rows: int) -> bool:
     with database(url) as db:
         count: int = db.value("SELECT count(*) FROM facts")
-    return count
+    return count >= rows
 
 
 def found(url: str) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Runs that share a namespace, for tests to kill at any commit of either."""
+"""Runs that share a namespace, for tests to kill at any commit of any of them."""
 
 import asyncio
 import os
@@ -32,7 +32,30 @@ async def listener(ctx: Context, namespace: str) -> list[str]:
         heard += [change.text for change in news.changes]
         n = news.n
     await child
-    return heard
+    return [*heard, *await ctx.call(agreed, namespace)]
+
+
+@durable
+async def agreed(ctx: Context, namespace: str) -> list[str]:
+    """Let two children vote, and wait for what comes of it; then wait for what nobody votes on."""
+    memory = ctx.memory(namespace)
+    await memory.declare("is", "sources")
+    voters = [await ctx.spawn(voter, namespace, name).start() for name in ("ann", "bob")]
+    motion = await memory.outcome("release")
+    for each in voters:
+        await each
+    await memory.propose("nothing", 1, voters=["ann"], timeout=0.02)
+    over = await memory.outcome("nothing")
+    facts = await memory.facts("release", "is")
+    return [motion.state, motion.value, over.state, *(f"{f.object} {f.dispute}" for f in facts)]
+
+
+@durable
+async def voter(ctx: Context, namespace: str, name: str) -> None:
+    memory = ctx.memory(namespace)
+    await memory.propose("release", "ship", voters=["ann", "bob"])
+    await memory.vote("release", "ship", voter=name)
+    await memory.remember("release", "is", f"good for {name}", confidence=0.5)
 
 
 @durable
@@ -42,7 +65,8 @@ async def talker(ctx: Context, namespace: str) -> None:
         await ctx.memory(namespace).say(text, "t")
 
 
-RESULT = ["t: one", "t: two"]
+FUNCTIONS = (listener, talker, agreed, voter)
+RESULT = ["t: one", "t: two", "passed", "ship", "expired"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +90,11 @@ def _drive(case: Case, boundary: int, moment: Side) -> None:
 async def _run(case: Case, boundary: int, moment: Side) -> None:
     store: Any = kill_at_commit(await open_store(case.url), boundary, moment)
     client = Client(store)
-    async with client.work([listener, talker], options=LIMITS):
+    async with client.work(FUNCTIONS, options=LIMITS):
         await client.start(listener, f"acme/{case.run_id}", id=case.run_id)
-        assert await client.result(case.run_id) == RESULT, await client.result(case.run_id)
+        *told, fact = await client.result(case.run_id)
+        assert told == RESULT, told
+        # Who has said it last is not told before; that it is decided, and once, is.
+        assert fact in ("good for ann decided", "good for bob decided"), fact
     await store.close()
     note_reached(case.folder, store)

@@ -27,7 +27,7 @@ handing over   `handoff`, `handoff_tool`, `handoff_taken`
 a full context `compact` says what is left out, `compacting` when; `cutting` does it: `room` plans,
                `cut` is recorded, `extract` asked; `recall_result`; without it, `compaction`
 conversations  `conversation`; from one message to the next: `talk`; what people say: `inbox`
-memory         `memory_tools`, `embedders`; what is kept, how it is found: `substrate.memory`
+memory         `memory_tools`, `embedders`, `settle`; what is kept: `substrate.memory`
 panels         `panel`, `poll`, `votes`; what a panel is: `substrate.models.panel`
 =============  ====================================================================================
 """
@@ -57,6 +57,7 @@ from substrate.agent.notify import Notice, webhook
 from substrate.agent.outcome import Outcome
 from substrate.agent.policy import Escalation, Policy
 from substrate.agent.prompt import Prompt
+from substrate.agent.settle import settle
 from substrate.agent.signalled import signalled
 from substrate.agent.stop import (
     all_of,
@@ -137,6 +138,7 @@ __all__ = [
     "remember_first",
     "rubric",
     "schema",
+    "settle",
     "signalled",
     "summarise",
     "tool",

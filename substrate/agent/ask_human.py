@@ -103,20 +103,40 @@ def ask_person(
     policy = _policy(to, timeout, remind)
 
     async def ask(ctx: Context, question: str, choices: list[str]) -> Any:
-        wrong = ""
-        while True:
-            request = partial(_request, question, wrong, schema, policy)
-            outcome = await ctx.gate(request, tell(current_notify()), QUESTION)
-            if outcome.state is not GateState.ANSWERED:
-                raise NoAnswer(f"nobody has answered in time: {shortened(question)}")
-            try:
-                return kind.load(outcome.answer)
-            except Misuse as error:  # a check that only this code knows
-                wrong = str(error)
+        return (await _answered(ctx, question, kind, schema, policy))[0]
 
     # The answer is recorded as the type that was asked for, and comes back as that.
     ask.__annotations__["return"] = Literal[tuple(choices)] if choices else type
     return ctx.call(Durable(ask, "ask_person"), question, list(choices))
+
+
+async def answered_by(
+    ctx: Context,
+    question: str,
+    choices: Sequence[str],
+    *,
+    to: str = "",
+    timeout: timedelta | None = None,
+    remind: Sequence[timedelta] = (),
+) -> tuple[str, str]:
+    """Ask a person as `ask_person` does, in the scope of a call; return the answer, and whose."""
+    kind, schema = _answer_type(choices, str)
+    return await _answered(ctx, question, kind, schema, _policy(to, timeout, remind))
+
+
+async def _answered(
+    ctx: Context, question: str, kind: Annotation, schema: dict[str, Any], policy: Policy
+) -> tuple[Any, str]:
+    wrong = ""
+    while True:
+        request = partial(_request, question, wrong, schema, policy)
+        outcome = await ctx.gate(request, tell(current_notify()), QUESTION)
+        if outcome.state is not GateState.ANSWERED:
+            raise NoAnswer(f"nobody has answered in time: {shortened(question)}")
+        try:
+            return kind.load(outcome.answer), outcome.by or "somebody"
+        except Misuse as error:  # a check that only this code knows
+            wrong = str(error)
 
 
 def ask_human(

@@ -76,6 +76,7 @@ OF_ALL_PARTS = {
     "_SELECT_OWNED_RUNS",
     "_SELECT_OWNERS",
     "_SELECT_READY",
+    "_SELECT_ROOTS",  # what is forgotten is looked for in all trees
     "_SELECT_RUNS",  # the newest runs
     "_WAKE_DUE",
     "_WAKE_FOLLOWERS",

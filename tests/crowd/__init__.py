@@ -257,8 +257,3 @@ async def main(agents: int, total: int, seed: int) -> int:
     )
     print("\nall equal" if is_equal else "\nNOT equal")
     return 0 if is_equal else 1
-
-
-if __name__ == "__main__":
-    agents_, total_, seed_ = (*map(int, sys.argv[1:]), *(20, 10_000, 7)[len(sys.argv) - 1 :])
-    sys.exit(asyncio.run(main(agents_, total_, seed_)))

@@ -266,6 +266,7 @@ async def test_each_table_is_thought_of(store_url):
         "fleet": "a count",
         "rate_limits": "what providers reported of their limits",
         "namespaces": "names of namespaces, and counters",
+        "followers": "ids of runs, and names of namespaces",
         "forgotten": "tombstones",
         "ostinato_migrations": "the names of files",
         "sqlite_sequence": "counters",

@@ -122,18 +122,23 @@ async def two_waits(ctx: Context) -> list[int]:
     return list(await ctx.gather(memory.changed(0), memory.changed(2), ctx.memory("b").changed(0)))
 
 
+@durable
+async def hint(ctx: Context) -> None:
+    await ctx.memory("b").say("a", "s")
+
+
 async def test_several_waits_of_one_run(store_url):
     """Waits of one run for several numbers and namespaces end each with its own."""
-    async with connect(store_url) as client, client.work([two_waits, speaker], options=AT_ONCE):
+    async with (
+        connect(store_url) as client,
+        client.work([two_waits, speaker, hint], options=AT_ONCE),
+    ):
         await client.start(two_waits, id="w")
         with database(store_url) as db:
             await eventually(lambda: db.value("SELECT count(*) FROM followers") == 2)
         await client.start(speaker, 3, id="s")
         await client.result("s")
-        async with opened(store_url) as store:
-            claim = await claimed(store, "other")
-            said = {"text": "a", "speaker": "b", "trust": "user"}
-            await store.memory.write(memory_write(claim.fence, "say.0", "say", ns="b", **said))
+        await client.start(hint, id="h")
         first, second, third = await client.result("w")
     assert first in (1, 2, 3)
     assert (second, third) == (3, 1)
@@ -208,3 +213,16 @@ async def test_what_goes_together_is_told_together(store_url):
     assert [each for some in first for each in some] == [["fact", False]] * 6
     assert gone == [["fact", True]] * 6
     assert last == [["said", False]]
+
+
+async def test_a_wait_that_is_due_stays_due(store_url):
+    """Another wait of the same run, for something later, takes no wake-up away."""
+    async with opened(store_url) as store:
+        claim = await claimed(store, "w")
+        said = {"text": "a", "speaker": "b", "trust": "user", "ns": NS}
+        assert await store.memory.follow(Space("", NS), claim.run.id, 0) == 0
+        await store.memory.write(memory_write(claim.fence, "say.0", "say", **said))
+        assert await store.memory.follow(Space("", NS), claim.run.id, 100) == 1
+        assert await store.memory.due_followers(9) == [claim.run.id]
+        assert await store.wake_followers() == 1
+        assert await store.memory.due_followers(9) == []

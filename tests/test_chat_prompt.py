@@ -221,6 +221,35 @@ def test_a_call_of_a_child_that_mutes_nothing(fork):
     assert fork.calls.count("refund-900") == 1
 
 
+def test_a_sub_agent_at_fault(fork):
+    """It is told, the prompt is given back, and `/go` has it go on once that is mended."""
+    fork.replace(
+        "agent/hooks.py",
+        "def clerk_script(request):",
+        'def clerk_script(request):\n    assert Path("mended").exists(), "no money"',
+    )
+    with terminal(fork, "chat", "--id", "trip", columns="120") as window:
+        begun(window)
+        say(window, "Let the clerk do it.")
+        window.read_until("no money")
+        window.read_until("paused: trip#tools.0/clerk.0/clerk.0; /go tries again")
+        prompted(window)
+        say(window, "Good morning.")
+        window.read_until("/go tries again")
+        prompted(window)
+        (fork.folder / "mended").touch()
+        say(window, "/go")
+        window.read_until("cents = 900")
+        window.read_until("l later >")
+        say(window, "y")
+        window.read_until("the last: Good morning.")
+        prompted(window)
+        say(window, "/quit")
+        assert window.process.wait(LIMIT_S) == 0
+
+    assert fork.calls.count("refund-900") == 1
+
+
 def test_a_sitting_with_an_open_call(fork):
     """The next sitting asks what is open, also where the agent goes on without it."""
     wait_for_nobody(fork)

@@ -86,8 +86,10 @@ class Asker:
         A call of its own that it goes on without holds it up not; one of a run below does, which
         waits at its answer.
         """
+        if self.put_off or not self.left:
+            return bool(self.put_off)
         below = {each.id for each in await self._pending() if each.run_id != self.run_id}
-        return bool(self.put_off or self.left & below)
+        return not self.left.isdisjoint(below)
 
     async def _pending(self) -> list[Gate]:
         gates = await self.client.store.gates.of_tree(root_of(self.run_id))

@@ -18,12 +18,14 @@ from substrate.agent.inbox import MESSAGE
 from substrate.cli.chat.said import awaits_message
 from substrate.cli.run.drive import Drive
 from substrate.cli.run.progress import Progress
+from substrate.cli.user import user
 from substrate.engine.worker.worker import Worker
 from substrate.models.model import disconnect
-from substrate.values.errors import StoreUnreachable
+from substrate.values.errors import RunEnded, StoreUnreachable
 from substrate.values.records import Promise, Run, RunFilter, RunStatus
 
 _SOON_S, _LOOKS = 0.01, 200
+_MOST_PAUSED, _NAMED = 1000, 3
 _LOOK_S = 0.2  # between two looks at what no row tells
 
 
@@ -118,20 +120,38 @@ class Driving:
             return False
         if self._may_wait and await self.is_waiting():
             return asker is None or not await asker.open_gates()
-        if asker is None or not await asker.is_held_up():
+        if asker is None:
             return False
         run = await self.drive.client.get(self.drive.id)
-        if run.status is not RunStatus.SUSPENDED or await self._is_at_work_below():
+        if run.status is not RunStatus.SUSPENDED:
             return False
-        return not await asker.open_gates()
+        if not (await asker.is_held_up() or await self.paused_below()):
+            return False
+        # A sub-agent that goes on: those that wait for a person are not all that is waited for.
+        at_work = await self._below(RunStatus.READY, 1) or await self._below(RunStatus.RUNNING, 1)
+        return not at_work and not await asker.open_gates()
 
-    async def _is_at_work_below(self) -> bool:
-        """Whether a sub-agent goes on: what was put off is not all that is waited for."""
-        below = RunFilter(prefix=f"{self.drive.id}#")
-        for status in (RunStatus.READY, RunStatus.RUNNING):
-            if await self.drive.client.store.list(status, 1, below):
-                return True
-        return False
+    async def paused_below(self) -> Sequence[Run]:
+        """Return the sub-agents that are paused: what asked for them waits until they go on."""
+        return await self._below(RunStatus.PAUSED, _MOST_PAUSED)
+
+    async def what_is_paused(self) -> str:
+        """Return the names of the sub-agents that are paused; nothing where none is."""
+        with suppress(StoreUnreachable):
+            paused = await self.paused_below()
+            more = f" and {len(paused) - _NAMED} more" if len(paused) > _NAMED else ""
+            return ", ".join(each.id for each in paused[:_NAMED]) + more
+        return ""
+
+    async def resume(self, *paused: Run) -> None:
+        """Have runs go on that were paused, unless somebody else has resumed them meanwhile."""
+        for run in paused:
+            with suppress(RunEnded):
+                await self.drive.client.resume(run.id, by=user())
+
+    async def _below(self, status: RunStatus, limit: int) -> Sequence[Run]:
+        prefix = RunFilter(prefix=f"{self.drive.id}#")
+        return await self.drive.client.store.list(status, limit, prefix)
 
     async def _until_suspended(self) -> None:
         """Let the run be suspended, and not given back in the middle; not for ever, though."""

@@ -44,7 +44,6 @@ from substrate.cli.show.failure import explanation
 from substrate.cli.show.show import show
 from substrate.cli.signals import Stopped, StopRequest, stopping_on_signals
 from substrate.cli.streams import PipeSafeStream
-from substrate.cli.user import user
 from substrate.engine.client import Client
 from substrate.values.errors import IdTaken, StoreUnreachable
 from substrate.values.ids import RunId
@@ -224,7 +223,7 @@ class Sitting:
         self.typed.append(as_heard(words))
         run = await self.client.get(self.id)
         if run.status.awaits_person:
-            await self.client.resume(self.id, by=user())
+            await self.driving.resume(run)
         await self.client.signal(self.id, MESSAGE, words, str(uuid4()))
         await self._see_through()
 
@@ -241,6 +240,8 @@ class Sitting:
                     self.is_begun = True
                 self.driving.follow()
                 await self._until_its_turn(stop)
+            if words := await self.driving.what_is_paused():
+                self.prompt.say(Text(f"paused: {words}; /go tries again", "yellow"))
         except Stopped as stopped:
             if stopped.number is not signal.SIGINT:
                 raise
@@ -326,8 +327,9 @@ class Sitting:
     async def _go_on(self) -> None:
         self.driving.expect()
         run, is_asked = await self.client.get(self.id), await self._is_asked()
+        await self.driving.resume(*await self.driving.paused_below())
         if run.status.awaits_person:
-            await self.client.resume(self.id, by=user())
+            await self.driving.resume(run)
         elif not is_asked and await self.driving.is_waiting():
             put(self.screen, Text("nothing is under way; say something", "dim"))
             return

@@ -367,6 +367,8 @@ def test_ctrl_c_stops_what_came_from_elsewhere(fork):
         fork.hold()
         assert fork.do("say", "trip", "Please look.").code == 0
         assert wait_until((fork.folder / "looking").exists, LIMIT_S)
+        window.read_until("I look.")
+        prompted(window)  # while it is told of, the terminal is no prompt's, and no key is its
         window.type("\x03")
         window.read_until("what is under way is done again later")
         window.read_until("stopped; it goes on with /go")

@@ -54,6 +54,10 @@ FORGETTING: Mapping[str, str] = {
     "term_counts": "DELETE",
     "embedders": "DELETE",
     "vectors": "DELETE",
+    "policies": "DELETE",
+    "decisions": "DELETE",
+    "motions": "DELETE",
+    "ballots": "DELETE",
 }
 """What is done besides by who forgets for good: a worker needs none of it."""
 

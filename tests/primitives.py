@@ -174,6 +174,7 @@ async def keep(store: Store) -> None:
     assert await memory.vectors.behind(space, 1) == vectors[1:]
     assert await memory.rows(Look(space, "facts", {}, {"doc": range(99), "subject_key": ["a"]}))
     assert await memory.rows(Look(space, "facts", {}, since=1))
+    assert await memory.number_at(space, 0) == 0
     for table in [each.name for each in MEMORY_TABLES]:
         assert await memory.rows(Look(space, table, {}))
         assert not await memory.rows(Look(space, table, {}, as_of=0))

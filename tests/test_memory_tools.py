@@ -21,7 +21,7 @@ NS = "acme/users/anna"
 
 
 async def told(
-    url: str, *turns: Any, namespace: Any = NS, id: str = "a/1"
+    url: str, *turns: Any, namespace: Any = NS, reads: Any = (), id: str = "a/1"
 ) -> list[tuple[str, bool]]:
     """Let a model make these calls, each a turn; return what it was told, and whether in error."""
     shown: list[tuple[str, bool]] = []
@@ -35,7 +35,9 @@ async def told(
 
     async with connect(url) as client:
         model = Model("scripted:test", script=script)
-        agent = make_agent(model, memory_tools(namespace), any_of(answered(), max_turns(40)))
+        agent = make_agent(
+            model, memory_tools(namespace, reads=reads), any_of(answered(), max_turns(40))
+        )
         await answer_of(client, agent, id)
     return shown
 
@@ -105,6 +107,28 @@ async def test_a_namespace_that_is_none_is_for_a_person(sqlite_url, namespace: A
     for each in (None, 5):
         with pytest.raises(InvalidId):
             memory_tools(each)  # type: ignore[arg-type]
+
+
+async def test_where_it_reads_and_writes(store_url):
+    """It writes in one namespace, and recalls from those that the hooks name as well; no other."""
+    for ns, value in (("acme/team", "tea"), ("acme/secret", "rum")):
+        fact = call("remember", subject="Anna", predicate="drinks", value=value)
+        await told(store_url, fact, namespace=ns, id=ns)
+
+    shown = await told(
+        store_url,
+        call("remember", subject="Anna", predicate="drinks", value="milk"),
+        call("recall", question="What does Anna drink?"),
+        call("recall", question="What does Anna drink?", k=1),
+        reads=["acme/team", lambda ctx: f"acme/runs/{ctx.run_id}"],
+    )
+
+    assert re.findall("drinks: (\\w+)", shown[1][0]) in (["milk", "tea"], ["tea", "milk"])
+    assert len(re.findall("drinks: (\\w+)", shown[2][0])) == 1
+    with database(store_url) as db:
+        assert db.value("SELECT count(*) FROM facts WHERE ns = 'acme/team'") == 1
+    with pytest.raises(InvalidId):
+        memory_tools(NS, reads=["../acme"])
 
 
 WRONG = [

@@ -48,6 +48,7 @@ RUN = Run(
     created_at=13,
     ended_at=14,
     on_dead=OnDead.WAIT,
+    tenant="tenant",
 )
 
 

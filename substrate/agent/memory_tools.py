@@ -9,7 +9,7 @@ the notes of the namespace. `remember` and `recall` are for facts and for whatev
 - What does not fit is told to it; only a fault of the hooks pauses the run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Literal, TypeVar
 
@@ -36,23 +36,27 @@ _ROOT = "/memories"
 _Path = Annotated[str | None, Field(description="The file, below /memories; /memories lists them.")]
 
 
-def memory_tools(namespace: Namespace, *, embed: Embedder | None = None) -> list[Tool]:
+def memory_tools(
+    namespace: Namespace, *, reads: Sequence[Namespace] = (), embed: Embedder | None = None
+) -> list[Tool]:
     """Return tools by which the model keeps notes and facts in a namespace, and finds them again.
 
     Args:
-        namespace: Whose memory it is, such as ``acme/users/anna``; or a function that is given the
-            context of a call and returns it.
+        namespace: Whose memory it is, such as ``acme/users/anna``: here it reads and writes. Or a
+            function that is given the context of a call and returns it.
+        reads: In which others, too, `recall` looks. Nothing is written there.
         embed: What makes vectors of texts, so that `recall` finds what is near in meaning, too.
 
     Raises:
-        InvalidId: the namespace has another form.
+        InvalidId: a namespace has another form.
 
     Example:
         >>> [each.name for each in memory_tools("acme/users/anna")]
         ['memory', 'remember', 'recall']
     """
-    if not callable(namespace):
-        check_namespace(namespace)
+    for each in (namespace, *reads):
+        if not callable(each):
+            check_namespace(each)
     check_embedder(embed)
 
     kept = partial(_kept, namespace, embed)
@@ -126,7 +130,10 @@ def memory_tools(namespace: Namespace, *, embed: Embedder | None = None) -> list
     ) -> str:
         """Find what is kept about a question: facts, notes, and what was said before."""
         with _TellsMistakes():
-            return marked_hits(await kept(ctx).recall(question, k), _word(ctx))
+            spaces = [kept(ctx), *(_kept(each, embed, ctx) for each in reads)]
+            found = await ctx.gather(*(each.recall(question, k) for each in spaces))
+            best = sorted((hit for hits in found for hit in hits), key=lambda hit: -hit.score)
+            return marked_hits(best[:k], _word(ctx))
 
     return [tool(memory), tool(remember), tool(recall)]
 

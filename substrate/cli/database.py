@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from substrate.cli.environment import database_url
+from substrate.cli.environment import database_url, tenant
 from substrate.cli.fork import check_there
 from substrate.cli.invocation import Invocation
 from substrate.engine.client import Client, connect
@@ -41,7 +41,7 @@ async def open_database() -> AsyncIterator[Client]:
             f"there is no database {str(file)!r} in {str(Path.cwd())!r}, so there are no runs yet; "
             "the first `run` makes it"
         )
-    async with connect(database_url()) as client:
+    async with connect(database_url(), tenant=tenant()) as client:
         yield client
 
 
@@ -54,7 +54,7 @@ async def open_or_make_database() -> AsyncIterator[Client]:
             f"there is no folder {str(file.parent)!r} in {str(Path.cwd())!r} for the database; "
             "make it, or mend the name"
         )
-    async with connect(database_url()) as client:
+    async with connect(database_url(), tenant=tenant()) as client:
         yield client
 
 

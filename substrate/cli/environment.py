@@ -94,6 +94,11 @@ def database_url() -> str:
     return os.environ.get("DATABASE_URL") or DEFAULT_DATABASE
 
 
+def tenant() -> str:
+    """Return whose runs are started, and whose memory is looked at: OSTINATO_TENANT, if set."""
+    return os.environ.get("OSTINATO_TENANT") or ""
+
+
 def timezone() -> str | None:
     """Return the time zone in which the person who asks lives: OSTINATO_TIMEZONE, if it is set."""
     return os.environ.get("OSTINATO_TIMEZONE") or None

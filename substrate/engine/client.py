@@ -48,6 +48,7 @@ from substrate.values.ids import (
     may_be_id,
     promise_id,
 )
+from substrate.values.memory import check_tenant
 from substrate.values.number import MOST, check_count
 from substrate.values.records import (
     JsonText,
@@ -65,9 +66,11 @@ Ts = TypeVarTuple("Ts")
 class Client:
     """An open store, and what can be asked of it. Made by `connect`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, tenant: str = "") -> None:
         #: The open store.
         self.store = store
+        #: Whose the runs are that it starts, and what it forgets; ``""`` is nobody's in particular.
+        self.tenant: str = check_tenant(tenant)
         self._workers: list[Worker] = []
 
     @overload
@@ -140,6 +143,7 @@ class Client:
             fingerprint=fingerprint(function.name, given),  # a default may be another one by then
             seed=secrets.randbits(62),
             priority=_priority(priority),
+            tenant=self.tenant,
             due_at=due_at,
             deadline_at=deadline_at,
         )
@@ -421,7 +425,9 @@ class Client:
         # Hardly any process forgets, so none loads this before.
         from substrate.memory import forgotten
 
-        asked = read_forget(namespace, subject=subject, note=note, run=run, below=below)
+        asked = read_forget(
+            namespace, subject=subject, note=note, run=run, below=below, tenant=self.tenant
+        )
         if look:
             return await forgotten.look(self.store, asked)
         return await forgotten.forget(self.store, asked, everywhere=everywhere)
@@ -537,13 +543,19 @@ def _unknown(id: str) -> RunNotFound:
 
 
 @asynccontextmanager
-async def connect(url: str, clock: Clock | None = None) -> AsyncIterator[Client]:
+async def connect(
+    url: str, clock: Clock | None = None, *, tenant: str = ""
+) -> AsyncIterator[Client]:
     """Open the database of runs, bring its schema up to date, and close it in the end.
 
     Args:
         url: ``sqlite:///runs.db`` (relative), ``sqlite:////var/runs.db`` (absolute) or
             ``postgresql://user@host/database``.
         clock: What takes the place of the database's time in everything but leases: a test's own.
+        tenant: Whose the runs are that are started here, with all that they spawn. What they
+            remember is theirs: a run of another tenant, or of none, never sees it. Any worker
+            drives them. It parts memory, and no journals: whoever has the database can read each
+            run.
 
     Raises:
         BadDatabaseUrl: the URL cannot be understood.
@@ -551,6 +563,7 @@ async def connect(url: str, clock: Clock | None = None) -> AsyncIterator[Client]
         StoreUnusable: the file is no database, or the user may not do what is needed.
         SchemaMismatch: the database is newer than this code.
         Misuse: there is no asyncio event loop here.
+        InvalidId: the tenant has another form.
 
     Example:
         >>> @durable
@@ -562,8 +575,9 @@ async def connect(url: str, clock: Clock | None = None) -> AsyncIterator[Client]
         Hello, Ada.
     """
     check_loop()
+    check_tenant(tenant)
     store = await open_store(url, clock)
     try:
-        yield Client(store)
+        yield Client(store, tenant)
     finally:
         await to_its_end(store.close())

@@ -294,6 +294,8 @@ class _Search:
     #: Of which namespaces, up to which number, and which numbers; None: each of them.
     ids: Mapping[str, tuple[int, frozenset[int] | None]]
     roots: frozenset[RunId]
+    #: Whose runs are looked through: another tenant's namespaces may have the same names.
+    tenant: str
     asked: Forget | None = None
     #: The names of notes that go.
     notes: frozenset[str] = frozenset()
@@ -304,12 +306,14 @@ class _Search:
     def of(cls, chosen: _Chosen) -> "_Search":
         """By ids, by what was asked, and by texts."""
         notes = frozenset(row.name for row in chosen.rows if isinstance(row, NoteRow))
-        return cls(_ids(chosen.cuts), chosen.roots, chosen.asked, notes, _pieces(chosen.rows))
+        pieces = _pieces(chosen.rows)
+        tenant = chosen.asked.tenant
+        return cls(_ids(chosen.cuts), chosen.roots, tenant, chosen.asked, notes, pieces)
 
     @classmethod
     def again(cls, tombstone: Tombstone) -> "_Search":
         """By ids alone: the rows are gone."""
-        return cls(_ids(tombstone.cuts), frozenset(tombstone.roots))
+        return cls(_ids(tombstone.cuts), frozenset(tombstone.roots), tombstone.tenant)
 
     @property
     def patterns(self) -> Sequence["re.Pattern[str]"]:
@@ -371,7 +375,7 @@ async def _search(store: Store, search: _Search) -> _Found:
     found = _Found()
     after = ""
     patterns = search.patterns
-    while roots := await store.forgetting.roots(after):
+    while roots := await store.forgetting.roots(search.tenant, after):
         for root in roots:
             is_touched, holds = root in search.roots, False
             if not is_touched:

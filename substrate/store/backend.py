@@ -212,7 +212,9 @@ class Followers(Protocol):
 class Forget(Protocol):
     """What is forgotten for good."""
 
-    def read_roots(self, db: Any, after: str, limit: int, /) -> Answer[Sequence[RunId]]: ...
+    def read_roots(
+        self, db: Any, tenant: str, after: str, limit: int, /
+    ) -> Answer[Sequence[RunId]]: ...
 
     def read_open_runs(self, db: Any, root: RunId, /) -> Answer[Sequence[RunId]]: ...
 

@@ -33,9 +33,9 @@ class Forgettings:
         self._db = backend.db
         self._sql = backend.sql.forget
 
-    async def roots(self, after: str) -> Sequence[RunId]:
-        """Return the roots of trees of runs behind this one, some hundreds, in order."""
-        return await self._db.scan(self._sql.read_roots, after, _PAGE)
+    async def roots(self, tenant: str, after: str) -> Sequence[RunId]:
+        """Return the roots of a tenant's trees of runs behind this one, some hundreds, in order."""
+        return await self._db.scan(self._sql.read_roots, tenant, after, _PAGE)
 
     async def open_runs(self, root: RunId) -> Sequence[RunId]:
         """Return the runs of a tree that may go on; dead ones are among them."""

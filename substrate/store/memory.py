@@ -79,7 +79,7 @@ class Memories:
 
     async def _write_next(self) -> None:
         """Write those that wait, as many as go together; each is told what became of it."""
-        batch = [self._queue.popleft() for _ in range(min(MOST, len(self._queue)))]
+        batch = self._of_one_tenant()
         try:
             await self._write_together(batch)
         except BaseException as error:  # noqa: BLE001 - it is raised by each of those that wait
@@ -87,6 +87,18 @@ class Memories:
                 return _tell(batch, error)
             for each in batch:  # by itself, so that what is refused is refused alone
                 await self._write_or_tell([each])
+
+    def _of_one_tenant(self) -> "list[_Waiting]":
+        """Take the next writes of the first one's tenant: a transaction sees the rows of one."""
+        tenant = self._queue[0].write.wanted.space.tenant if self._queue else ""
+        batch: list[_Waiting] = []
+        others: list[_Waiting] = []
+        while self._queue and len(batch) < MOST and len(others) < 4 * MOST:
+            each = self._queue.popleft()
+            is_same = each.write.wanted.space.tenant == tenant
+            (batch if is_same else others).append(each)
+        self._queue.extendleft(reversed(others))
+        return batch
 
     async def _write_together(self, batch: Sequence[_Waiting]) -> None:
         """Write a batch; what somebody else has settled, or owns, leaves it, and the rest goes."""

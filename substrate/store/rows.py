@@ -149,6 +149,7 @@ def first_run(new: NewRun, now: int, owner: Owner | None) -> Run:
         generation_at=now,
         created_at=now,
         ended_at=None,
+        tenant=new.tenant,
     )
 
 
@@ -268,11 +269,13 @@ def check_same(new: NewRun, existing: Run, outcome: Promise | None) -> None:
     Raises `Forgotten` where nobody can tell any more.
     """
     check_remembered(outcome)
-    if existing.function == new.function and outcome and outcome.fingerprint == new.fingerprint:
+    is_same = existing.function == new.function and existing.tenant == new.tenant
+    if is_same and outcome and outcome.fingerprint == new.fingerprint:
         return
     raise IdTaken(
         f"the id {new.id!r} belongs to a run of {existing.function!r} that was started with "
-        "another function or input; choose another id, or start it with the same"
+        "another function or input, or for another tenant; choose another id, or start it with the "
+        "same"
     )
 
 

@@ -21,6 +21,7 @@ from substrate.values.ids import PARTS
 from substrate.values.records import JsonText
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_:@-][A-Za-z0-9._:@-]*(?:/[A-Za-z0-9_:@-][A-Za-z0-9._:@-]*)*")
+_TENANT = re.compile(r"[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,99}")
 _LONGEST = 200
 _ID = re.compile(r"([A-Za-z0-9._:@/-]{1,200})#([0-9]{1,16})")
 
@@ -389,6 +390,16 @@ class TermCount:
     docs: int
     #: The bands in which it ever stood: bit 1 is the first.
     bands: int
+
+
+def check_tenant(text: object) -> str:
+    """Return the text as a tenant, or raise `InvalidId`; ``""`` is none."""
+    if not isinstance(text, str) or (text and not _TENANT.fullmatch(text)):
+        raise InvalidId(
+            f"{text!r:.120} is not a tenant; use 1 to 100 letters, digits and any of . _ : @ -, "
+            "the first no dot"
+        )
+    return text
 
 
 def check_namespace(text: object) -> str:

@@ -234,6 +234,8 @@ class Run:
     ended_at: int | None
     #: What it does to its parent where it would be dead.
     on_dead: OnDead = OnDead.RAISE
+    #: Whose it is, where one database serves several; ``""`` where it serves one.
+    tenant: str = ""
 
 
 OWN_KEY = Key("run")

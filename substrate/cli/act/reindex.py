@@ -4,6 +4,7 @@ from rich.text import Text
 
 from substrate.agent.embedders import embedder_named
 from substrate.cli.database import opened
+from substrate.cli.environment import tenant
 from substrate.cli.errors import UsageError
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import print_document
@@ -17,7 +18,7 @@ from substrate.values.memory import Space, check_namespace
 async def remake(invocation: Invocation, namespace: str, embed: str | None) -> int:
     """Make the vectors of a namespace anew; say of how many texts."""
     try:
-        space = Space("", check_namespace(namespace))
+        space = Space(tenant(), check_namespace(namespace))
         embedder = None if embed is None else embedder_named(embed)
     except (InvalidId, Misuse) as error:
         raise UsageError(str(error)) from None

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from substrate.cli import format as wording
 from substrate.cli.database import opened
+from substrate.cli.environment import tenant
 from substrate.cli.errors import UsageError
 from substrate.cli.invocation import Invocation
 from substrate.cli.json_output import print_document
@@ -28,7 +29,7 @@ from substrate.values.records import Promise
 async def list_namespaces(invocation: Invocation, prefix: str) -> int:
     """Print the namespaces."""
     async with opened(invocation) as client:
-        found = await client.store.memory.counters(prefix)
+        found = await client.store.memory.counters(prefix, tenant=client.tenant)
         now = client.store.clock.now_ms()
     if invocation.is_json:
         told = [
@@ -98,7 +99,7 @@ async def explain(invocation: Invocation, id_: str) -> int:
             raise UsageError(
                 f"{error}; or the id of a step that has read: 'run/1#recall.0'"
             ) from None
-        rows = await why(client.store.memory, Space("", namespace), n)
+        rows = await why(client.store.memory, Space(tenant(), namespace), n)
         if not rows:
             raise UsageError(f"nothing is remembered as {id_!r:.220}; `memory show` has the ids")
         if invocation.is_json:
@@ -124,7 +125,7 @@ async def _explain_read(invocation: Invocation, client: Client, step: Promise) -
     asked: Any = decode(step.input) if step.input else None
     if not isinstance(value, dict) or not isinstance(asked, dict) or "found" not in value:
         raise UsageError(f"{step.id!r:.220} has read no memory; give a step such as recall.0")
-    space = Space("", check_namespace(asked.get("namespace")))
+    space = Space(tenant(), check_namespace(asked.get("namespace")))
     told = []
     for each in value["found"]:
         id_ = (each.get("link") or each)["id"]
@@ -176,7 +177,7 @@ def _put_rows(rows: Sequence[Provenance]) -> None:
 
 def _space(namespace: str) -> Space:
     try:
-        return Space("", check_namespace(namespace))
+        return Space(tenant(), check_namespace(namespace))
     except InvalidId as error:
         raise UsageError(str(error)) from None
 

@@ -697,8 +697,8 @@ class Context(ContextBase):
     ) -> Memory:
         """Return what agents keep in a namespace: notes, facts, links and what was said.
 
-        It lies in the run's own store, and each write is committed with its promise. Making this
-        records nothing.
+        It lies in the run's own store, and each write is committed with its promise. It is that of
+        the run's tenant, where it has one: see `connect`. Making this records nothing.
 
         Args:
             namespace: Segments joined by ``/``: whose it is, such as ``acme/users/anna``.
@@ -721,7 +721,7 @@ class Context(ContextBase):
         if trust not in set(Trust):
             words = ", ".join(map(repr, map(str, Trust)))
             raise Misuse(f"trust={trust!r} is none; use one of {words}")
-        space = Space("", check_namespace(namespace))
+        space = Space(self.execution.claim.run.tenant, check_namespace(namespace))
         embedder = check_embedder(embed)
         return Memory(self._scope, space, Trust(trust), undo=undo, embed=embedder)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from substrate.store import sql
 from substrate.store.memory_rows import COUNTER_FIELDS, space_of
 from substrate.store.postgres.session import Cursor
+from substrate.store.postgres.tenant import say_tenant
 from substrate.values.ids import RunId, part_of
 from substrate.values.memory import Space
 
@@ -34,6 +35,7 @@ async def follow(db: Cursor, space: Space, run_id: RunId, after: int) -> int:
     """Return how far a namespace has come; if not beyond this, wake the run when it does."""
     asked = space_of(space) | {"run_id": run_id, "run_part": part_of(run_id), "after": after}
     async with db.connection.transaction():
+        await say_tenant(db, space.tenant)
         found = await (await db.execute(_FOLLOW_SPACE, asked)).fetchone()
         assert found is not None, "it was inserted, or was there"
         if found[0] <= after:

@@ -14,6 +14,7 @@ from substrate.store.memory_rows import FACTS, HISTORY, INDEXES, NOTES, TABLES
 from substrate.store.postgres import rights
 from substrate.store.postgres.promises import load_promises
 from substrate.store.postgres.session import Cursor
+from substrate.store.postgres.tenant import say_tenant
 from substrate.values.errors import StoreUnusable
 from substrate.values.forgetting import Cut, Tombstone
 from substrate.values.ids import RunId, part_of
@@ -23,15 +24,16 @@ from substrate.values.records import Promise
 _SELECT_ROOTS = """
 SELECT DISTINCT root_id
   FROM runs
- WHERE root_id > %(after)s
+ WHERE tenant = %(tenant)s AND root_id > %(after)s
  ORDER BY root_id
  LIMIT %(limit)s
 """
 
 
-async def read_roots(db: Cursor, after: str, limit: int) -> Sequence[RunId]:
+async def read_roots(db: Cursor, tenant: str, after: str, limit: int) -> Sequence[RunId]:
     """Return the roots of trees behind this one, in order."""
-    cursor = await db.execute(_SELECT_ROOTS, {"after": after, "limit": limit})
+    asked = {"tenant": tenant, "after": after, "limit": limit}
+    cursor = await db.execute(_SELECT_ROOTS, asked)
     return [RunId(row[0]) for row in await cursor.fetchall()]
 
 
@@ -162,6 +164,7 @@ async def begin_forgetting(db: Cursor, tombstone: Tombstone, now: int) -> bool:
     """Delete what goes of memory, and write the tombstone; False where something has changed."""
     counts: dict[str, int] = {}
     async with db.connection.transaction():
+        await say_tenant(db, tombstone.tenant)
         for cut in sorted(tombstone.cuts, key=lambda each: each.ns):
             cursor = await db.execute(_LOCK_NAMESPACE, _space(tombstone, cut))
             found = await cursor.fetchall()  # that of no branch comes first

@@ -40,6 +40,7 @@ from substrate.store.memory_rows import (
 )
 from substrate.store.postgres.fenced_commit import write_batch
 from substrate.store.postgres.session import Cursor
+from substrate.store.postgres.tenant import of_tenant, say_tenant
 from substrate.store.postgres.terms import write_terms
 from substrate.values.memory import Counter, Row, Space
 from substrate.values.records import Checkpoint, Written
@@ -223,6 +224,7 @@ UPDATE followers
 async def write_memory(db: Cursor, batch: Sequence[MemoryWrite]) -> Answers:
     """Write a batch; see `Memories`. None is one that has to be written without the others."""
     async with db.connection.transaction() as transaction:
+        await say_tenant(db, batch[0].wanted.space.tenant)  # all are of one: see `Memories`
         ledger = await _ledger(db, [write.wanted for write in batch])
         checkpoints = [Checkpoint(write.fence, write.decide(ledger)) for write in batch]
         await _write(db, ledger)
@@ -315,7 +317,8 @@ SELECT tenant, ns, branch, {", ".join(COUNTER_FIELDS)}
 
 async def read_counter(db: Cursor, space: Space) -> Counter | None:
     """Return how far a namespace has come, or None."""
-    row = await (await db.execute(_SELECT_NAMESPACE, space_of(space))).fetchone()
+    async with of_tenant(db, space.tenant):
+        row = await (await db.execute(_SELECT_NAMESPACE, space_of(space))).fetchone()
     return counter_of(row) if row else None
 
 
@@ -343,7 +346,8 @@ SELECT coalesce(max(n), 0)
 
 async def read_number_at(db: Cursor, space: Space, known_at: int) -> int:
     """Return the last number that a namespace had taken by a moment; 0: none."""
-    cursor = await db.execute(_NUMBER_AT, space_of(space) | {"known_at": known_at})
+    async with of_tenant(db, space.tenant):
+        cursor = await db.execute(_NUMBER_AT, space_of(space) | {"known_at": known_at})
     return int((await cursor.fetchall())[0][0])
 
 
@@ -361,7 +365,8 @@ async def read_counters(
 ) -> Sequence[Counter]:
     """Return the namespaces of a tenant from one name to before another."""
     asked = {"tenant": tenant, "first": first, "end": end, "limit": limit}
-    found = await (await db.execute(_SELECT_NAMESPACES, asked)).fetchall()
+    async with of_tenant(db, tenant):
+        found = await (await db.execute(_SELECT_NAMESPACES, asked)).fetchall()
     return [counter_of(row) for row in found]
 
 
@@ -402,7 +407,8 @@ SELECT *
  ORDER BY n
  LIMIT %(limit)s
 """
-    found = await (await db.execute(statement, asked)).fetchall()
+    async with of_tenant(db, look.space.tenant):
+        found = await (await db.execute(statement, asked)).fetchall()
     return [row_of(table, row) for row in found]
 
 
@@ -418,5 +424,6 @@ SELECT {table.read}
  ORDER BY {number}
  LIMIT %(limit)s
 """
-    found = await (await db.execute(statement, asked)).fetchall()
+    async with of_tenant(db, asked["tenant"]):
+        found = await (await db.execute(statement, asked)).fetchall()
     return [row_of(table, row) for row in found]

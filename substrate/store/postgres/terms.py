@@ -17,6 +17,7 @@ from substrate.store.memory_rows import (
     space_of,
 )
 from substrate.store.postgres.session import Cursor
+from substrate.store.postgres.tenant import of_tenant
 from substrate.store.term_rows import Query, Score, Stood, in_space
 from substrate.values.memory import Space, TermCount
 
@@ -80,7 +81,8 @@ SELECT term, docs, bands
 async def read_term_counts(db: Cursor, space: Space, terms: Sequence[str]) -> Sequence[TermCount]:
     """Return in how many texts each word stands, of those that ever stood in one."""
     asked = space_of(space) | {"terms": list(terms)}
-    found = await (await db.execute(_SELECT_COUNTS, asked)).fetchall()
+    async with of_tenant(db, space.tenant):
+        found = await (await db.execute(_SELECT_COUNTS, asked)).fetchall()
     return [TermCount(space, *row) for row in found]
 
 
@@ -110,7 +112,9 @@ async def read_best(
     ]
     given = _given(query) | {"streams": orjson.dumps(asked).decode(), "limit": limit}
     best: list[list[Stood]] = [[] for _ in streams]
-    for place, *row in await (await db.execute(_SELECT_BEST, given)).fetchall():
+    async with of_tenant(db, query.space.tenant):
+        found = await (await db.execute(_SELECT_BEST, given)).fetchall()
+    for place, *row in found:
         best[place].append(Stood(*row))
     return best
 
@@ -129,7 +133,8 @@ async def read_stood(
     """Return in which of the texts each word stands that may stand there."""
     asked = [{"asked": term, "of_doc": doc} for term, docs in wanted.items() for doc in docs]
     given = _given(query) | {"wanted": orjson.dumps(asked).decode()}
-    found = await (await db.execute(_SELECT_STOOD, given)).fetchall()
+    async with of_tenant(db, query.space.tenant):
+        found = await (await db.execute(_SELECT_STOOD, given)).fetchall()
     return [Stood(*row) for row in found]
 
 
@@ -158,7 +163,8 @@ async def rank(
     """Return the texts in which most is told, the best first, having looked through them all."""
     told = [{"asked": term, "weight": weight} for term, weight in weights.items()]
     given = _given(query) | {"weights": orjson.dumps(told).decode(), "average": average}
-    found = await (await db.execute(_RANK, given | {"limit": limit})).fetchall()
+    async with of_tenant(db, query.space.tenant):
+        found = await (await db.execute(_RANK, given | {"limit": limit})).fetchall()
     return [Score(table, doc, round(float(score), 6)) for table, doc, score in found]
 
 

@@ -6,6 +6,7 @@ import orjson
 
 from substrate.store.memory_rows import space_of
 from substrate.store.postgres.session import Cursor
+from substrate.store.postgres.tenant import of_tenant
 from substrate.store.term_rows import in_space
 from substrate.store.vector_rows import KnownEmbedder, Vector, embedder_parameters
 from substrate.values.memory import Space
@@ -21,7 +22,8 @@ SELECT model, dimension, last_n, built
 
 async def read_embedder(db: Cursor, space: Space) -> KnownEmbedder | None:
     """Return whose vectors a namespace has, or None."""
-    row = await (await db.execute(_SELECT_EMBEDDER, space_of(space))).fetchone()
+    async with of_tenant(db, space.tenant):
+        row = await (await db.execute(_SELECT_EMBEDDER, space_of(space))).fetchone()
     return KnownEmbedder(space, *row) if row else None
 
 
@@ -35,10 +37,10 @@ SELECT n, start, source_table, vector
 
 async def read_vectors(db: Cursor, space: Space, after: int) -> Sequence[Vector]:
     """Return the vectors of rows behind this number."""
-    found = await db.execute(_SELECT_VECTORS, space_of(space) | {"after": after})
-    return [
-        Vector(n, start, table, bytes(vector)) for n, start, table, vector in await found.fetchall()
-    ]
+    async with of_tenant(db, space.tenant):
+        cursor = await db.execute(_SELECT_VECTORS, space_of(space) | {"after": after})
+        found = await cursor.fetchall()
+    return [Vector(n, start, table, bytes(vector)) for n, start, table, vector in found]
 
 
 _DELETE_VECTORS = f"DELETE FROM vectors WHERE {_IN_SPACE}"
@@ -54,8 +56,9 @@ VALUES (%(tenant)s, %(ns)s, %(branch)s, %(part)s, %(model)s, %(dimension)s, %(la
 
 async def begin_vectors(db: Cursor, known: KnownEmbedder) -> None:
     """Delete the vectors of a namespace; from now on it has those of this embedder."""
-    await db.execute(_BEGIN, embedder_parameters(known))  # first: it locks out who adds
-    await db.execute(_DELETE_VECTORS, space_of(known.space))
+    async with of_tenant(db, known.space.tenant):
+        await db.execute(_BEGIN, embedder_parameters(known))  # first: it locks out who adds
+        await db.execute(_DELETE_VECTORS, space_of(known.space))
 
 
 _REACH = """
@@ -79,10 +82,11 @@ SELECT %(tenant)s, %(ns)s, %(branch)s, n, start, %(part)s::integer, source_table
 
 async def add_vectors(db: Cursor, known: KnownEmbedder, vectors: Sequence[Vector]) -> bool:
     """Write vectors, and how far they go; False where those of another embedder stand."""
-    found = await db.execute(_REACH, embedder_parameters(known))
-    if not await found.fetchall():
-        return False
     given = [each._asdict() | {"vector": each.vector.hex()} for each in vectors]
     asked = space_of(known.space) | {"given": orjson.dumps(given).decode()}
-    await db.execute(_INSERT_VECTORS, asked)
+    async with of_tenant(db, known.space.tenant):
+        found = await db.execute(_REACH, embedder_parameters(known))
+        if not await found.fetchall():
+            return False
+        await db.execute(_INSERT_VECTORS, asked)
     return True

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from substrate.store.memory_rows import space_of
 from substrate.store.postgres.session import Cursor
+from substrate.store.postgres.tenant import of_tenant
 from substrate.store.term_rows import in_space
 from substrate.store.way_rows import Ways
 
@@ -26,5 +27,6 @@ SELECT {there} COLLATE "C", min(n)
 """
     asked = space_of(ways.space) | {"keys": list(ways.keys), "rel": ways.rel}
     asked |= {"as_of": ways.as_of, "at": ways.at, "limit": ways.limit}
-    found = await (await db.execute(statement, asked)).fetchall()
+    async with of_tenant(db, ways.space.tenant):
+        found = await (await db.execute(statement, asked)).fetchall()
     return [(key, n) for key, n in found]

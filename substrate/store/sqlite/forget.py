@@ -17,15 +17,16 @@ from substrate.values.records import Promise
 _SELECT_ROOTS = """
 SELECT DISTINCT root_id
   FROM runs
- WHERE root_id > :after
+ WHERE tenant = :tenant AND root_id > :after
  ORDER BY root_id
  LIMIT :limit
 """
 
 
-def read_roots(db: apsw.Connection, after: str, limit: int) -> Sequence[RunId]:
+def read_roots(db: apsw.Connection, tenant: str, after: str, limit: int) -> Sequence[RunId]:
     """Return the roots of trees behind this one, in order."""
-    found = db.execute(_SELECT_ROOTS, {"after": after, "limit": limit})
+    asked = {"tenant": tenant, "after": after, "limit": limit}
+    found = db.execute(_SELECT_ROOTS, asked)
     return [RunId(row[0]) for row in found]
 
 

@@ -20,6 +20,9 @@
 -- vectors      one row for each stretch of a text, as an embedder has it. It follows from the text
 --              alone: whether that counts, its row says.
 --
+-- A user that does not own these tables sees the rows of one tenant: that which its session says in
+-- `ostinato.tenant`; where it says nothing, those of no tenant.
+--
 -- What was known at a number N is  n <= N AND (gone_n IS NULL OR gone_n > N).  Nothing is changed
 -- in a row but that it is gone: gone_n, gone_at and gone_by are set, once, together.
 -- `source` is the promise that said so, `writer` the one that wrote the row: another one where that
@@ -537,3 +540,43 @@ CREATE INDEX decisions_gone_since ON decisions (tenant, ns, branch, gone_n)
     WHERE gone_n IS NOT NULL;
 CREATE INDEX motions_gone_since ON motions (tenant, ns, branch, gone_n) WHERE gone_n IS NOT NULL;
 CREATE INDEX ballots_gone_since ON ballots (tenant, ns, branch, gone_n) WHERE gone_n IS NOT NULL;
+
+ALTER TABLE namespaces ENABLE ROW LEVEL SECURITY;
+CREATE POLICY namespaces_tenant ON namespaces USING (
+    tenant = coalesce(pg_catalog.current_setting('ostinato.tenant'::text, true), ''::text));
+ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+CREATE POLICY notes_tenant ON notes USING (
+    tenant = coalesce(pg_catalog.current_setting('ostinato.tenant'::text, true), ''::text));
+ALTER TABLE facts ENABLE ROW LEVEL SECURITY;
+CREATE POLICY facts_tenant ON facts USING (
+    tenant = coalesce(pg_catalog.current_setting('ostinato.tenant'::text, true), ''::text));
+ALTER TABLE links ENABLE ROW LEVEL SECURITY;
+CREATE POLICY links_tenant ON links USING (
+    tenant = coalesce(pg_catalog.current_setting('ostinato.tenant'::text, true), ''::text));
+ALTER TABLE history ENABLE ROW LEVEL SECURITY;
+CREATE POLICY history_tenant ON history USING (
+    tenant = coalesce(pg_catalog.current_setting('ostinato.tenant'::text, true), ''::text));
+ALTER TABLE terms ENABLE ROW LEVEL SECURITY;
+CREATE POLICY terms_tenant ON terms USING (
+    tenant = coalesce(pg_catalog.current_setting('ostinato.tenant'::text, true), ''::text));
+ALTER TABLE term_counts ENABLE ROW LEVEL SECURITY;
+CREATE POLICY term_counts_tenant ON term_counts USING (
+    tenant = coalesce(pg_catalog.current_setting('ostinato.tenant'::text, true), ''::text));
+ALTER TABLE vectors ENABLE ROW LEVEL SECURITY;
+CREATE POLICY vectors_tenant ON vectors USING (
+    tenant = coalesce(pg_catalog.current_setting('ostinato.tenant'::text, true), ''::text));
+ALTER TABLE embedders ENABLE ROW LEVEL SECURITY;
+CREATE POLICY embedders_tenant ON embedders USING (
+    tenant = coalesce(pg_catalog.current_setting('ostinato.tenant'::text, true), ''::text));
+ALTER TABLE policies ENABLE ROW LEVEL SECURITY;
+CREATE POLICY policies_tenant ON policies USING (
+    tenant = coalesce(pg_catalog.current_setting('ostinato.tenant'::text, true), ''::text));
+ALTER TABLE decisions ENABLE ROW LEVEL SECURITY;
+CREATE POLICY decisions_tenant ON decisions USING (
+    tenant = coalesce(pg_catalog.current_setting('ostinato.tenant'::text, true), ''::text));
+ALTER TABLE motions ENABLE ROW LEVEL SECURITY;
+CREATE POLICY motions_tenant ON motions USING (
+    tenant = coalesce(pg_catalog.current_setting('ostinato.tenant'::text, true), ''::text));
+ALTER TABLE ballots ENABLE ROW LEVEL SECURITY;
+CREATE POLICY ballots_tenant ON ballots USING (
+    tenant = coalesce(pg_catalog.current_setting('ostinato.tenant'::text, true), ''::text));

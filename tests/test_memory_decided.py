@@ -311,6 +311,7 @@ async def test_people_see_it(store_url):
             (row,) = await why(store.memory, space, n)
     assert before.count("disputed, not decided") == 2
     assert f"decided by `{NS}#{n}`" in after
+    assert f"## Agreed\n\n- lives_in is decided by ask (`{NS}#1`)\n" in after
     assert "Bonn" not in after
     assert row.says == 'Anna lives_in is "Kiel", by ask: ada as of 3; asked her'
 

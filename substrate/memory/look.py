@@ -14,7 +14,9 @@ from substrate.values.codec import encode
 from substrate.values.memory import (
     FactRow,
     LinkRow,
+    MotionRow,
     NoteRow,
+    PolicyRow,
     Row,
     SaidRow,
     Space,
@@ -42,6 +44,8 @@ class Known:
     links: Sequence[Mapping[str, Any]]
     #: What was said: who, and what.
     said: Sequence[Mapping[str, Any]]
+    #: What was declared and what is voted on, in a line each.
+    agreed: Sequence[Mapping[str, Any]]
 
 
 async def known(memory: Memories, space: Space, bounds: Bounds, now: int) -> Known:
@@ -62,6 +66,11 @@ async def known(memory: Memories, space: Space, bounds: Bounds, now: int) -> Kno
         [
             {"id": memory_id(space, row.stamp.n), "speaker": row.speaker, "text": row.body}
             for row in said
+        ],
+        [
+            {"id": memory_id(space, row.stamp.n), "text": shown(row)}
+            for table in (PolicyRow.table, MotionRow.table)
+            for row in await found(table)
         ],
     )
 
@@ -125,6 +134,10 @@ def markdown(space: Space, found: Known) -> str:
     if found.links:
         lines += ["## Links", ""]
         lines += [f"- {each['a']} → {each['rel']} → {each['b']}" for each in found.links]
+        lines.append("")
+    if found.agreed:
+        lines += ["## Agreed", ""]
+        lines += [f"- {one_line(each['text'])} (`{each['id']}`)" for each in found.agreed]
         lines.append("")
     for note in found.notes:
         # Quoted, so that no text is a heading or a line of this page's own.

@@ -16,11 +16,16 @@ _TRUE = "AND valid_from <= %(at)s AND (valid_to IS NULL OR valid_to > %(at)s)"
 async def read_ways(db: Cursor, ways: Ways) -> Sequence[tuple[str, int]]:
     """Return whither links lead, each with the number of the first one that does."""
     here, there = ways.ends
+    # Key by key: of many at once a planner without statistics reads the whole namespace.
     statement = f"""
-SELECT {there} COLLATE "C", min(n)
-  FROM links
- WHERE {_IN_SPACE} AND {here} = ANY (%(keys)s::text[]) AND {_KNOWN}
-   {"" if ways.rel is None else "AND rel = %(rel)s"} {"" if ways.at is None else _TRUE}
+SELECT there COLLATE "C", min(n)
+  FROM pg_catalog.unnest(%(keys)s::text[]) AS given (key)
+ CROSS JOIN LATERAL (
+    SELECT {there} AS there, n
+      FROM links
+     WHERE {_IN_SPACE} AND {here} = key AND {_KNOWN}
+       {"" if ways.rel is None else "AND rel = %(rel)s"} {"" if ways.at is None else _TRUE}
+    OFFSET 0) AS found
  GROUP BY 1
  ORDER BY 1
  LIMIT %(limit)s

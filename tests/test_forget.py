@@ -7,6 +7,7 @@ import pytest
 from substrate import Forgotten, Misuse, NotForgotten, RunStatus, connect
 from substrate.store.memory_rows import DERIVED, TABLES
 from substrate.store.sqlite.forget import DELETES
+from substrate.values.ids import RunId
 from tests.forgetters import (
     FUNCTIONS,
     LONG,
@@ -125,6 +126,14 @@ async def test_a_run_that_goes_on(lived):
         told = await client.forget(NS)
         assert told.runs == ["confide", "linger", "overhear"]
         assert left_in_rows(lived) == []
+
+
+async def test_what_lives_is_not_emptied(store_url):
+    """A run that goes on is not emptied, whenever it has come to be known."""
+    async with connect(store_url) as client:
+        await client.start(gossip, "a", id="gossip")
+        assert await client.store.forgetting.empty("x", RunId("gossip")) is None
+        assert (await client.journal("gossip"))[0].fingerprint is not None
 
 
 async def test_other_runs_that_say_the_same(lived):

@@ -62,7 +62,7 @@ def ended(url: str, what: dict[str, str], pieces: object) -> None:
     """Forget again in a process that lives, and look that nothing is left."""
     assert forget(url, 0, Side.BEFORE, what) == 0
     with database(url) as db:
-        assert db.value("SELECT count(*) FROM forgotten WHERE left_to_do IS NOT NULL") == 0
+        assert db.value("SELECT count(*) FROM tombstones WHERE left_to_do IS NOT NULL") == 0
     if not what:
         assert left_in_rows(url) == []
         assert left_in_files(url, pieces) == []  # type: ignore[arg-type]

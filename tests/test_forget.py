@@ -228,7 +228,7 @@ async def test_a_tombstone_has_no_content(lived):
         told = await client.forget(NS, subject="Anna")
     with database(lived) as db:
         ((kind, left, counts, ended_at),) = db.rows(
-            "SELECT kind, left_to_do, counts, ended_at FROM forgotten"
+            "SELECT kind, left_to_do, counts, ended_at FROM tombstones"
         )
     assert (kind, left) == ("subject", None)
     assert ended_at is not None
@@ -276,7 +276,7 @@ async def test_each_table_is_thought_of(store_url):
         "rate_limits": "what providers reported of their limits",
         "namespaces": "names of namespaces, and counters",
         "followers": "ids of runs, and names of namespaces",
-        "forgotten": "tombstones",
+        "tombstones": "what went, and how many rows",
         "ostinato_migrations": "the names of files",
         "sqlite_sequence": "counters",
     }

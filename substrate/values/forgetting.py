@@ -116,7 +116,7 @@ NOT_COVERED = (
 class Forgetting:
     """What is forgotten, or would be: see `Client.forget`."""
 
-    #: The row of `forgotten` that says so; None where nothing was changed.
+    #: The row of `tombstones` that says so; None where nothing was changed.
     id: str | None
     #: How many rows are gone, by table; of `promises`, how many were emptied.
     counts: Mapping[str, int]

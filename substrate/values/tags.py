@@ -11,7 +11,7 @@
                        parts where two surrogates in a row would be read as one character
 ``{"$secret": …}``     a `Secret`, by its name
 ``{"$map": [[k, v]]}`` a dict one of whose own keys begins with ``$``
-``{"$forgotten": …}``  what stood there was forgotten, and by which row of ``forgotten``: nothing
+``{"$forgotten": …}``  what stood there was forgotten, and by which row of ``tombstones``: nothing
                        encodes to it, and who decodes it gets `Forgotten`
 =====================  ==========================================================
 
@@ -155,7 +155,7 @@ def _untag_one(name: str, content: Any) -> Any:
     """Return what a tag stands for, if `encode` would write that so and no other way."""
     if name == FORGOTTEN and isinstance(content, str):
         raise Forgotten(
-            f"what stood here was forgotten for good, by the row {content[:40]!r} of `forgotten`; "
+            f"what stood here was forgotten for good, by the row {content[:40]!r} of `tombstones`; "
             "there is nothing left to read, and the run is not resumed: start one under another id"
         )
     try:

@@ -23,7 +23,7 @@ _MOST = 20  # ids that are told
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
+class TypedForgetting:
     """What is to be forgotten, as it was typed."""
 
     namespace: str | None
@@ -51,7 +51,7 @@ class Typed:
             )
 
 
-async def forget(invocation: Invocation, typed: Typed) -> int:
+async def forget(invocation: Invocation, typed: TypedForgetting) -> int:
     """Forget what was typed, for good, when a person has seen what goes."""
     async with opened(invocation) as client:
         if not typed.is_sure:
@@ -81,7 +81,7 @@ def _is_sure(invocation: Invocation) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _plan(found: Forgetting, typed: Typed) -> Iterator[Text]:
+def _plan(found: Forgetting, typed: TypedForgetting) -> Iterator[Text]:
     yield Text(f"goes from memory: {_counted(found.counts) or 'nothing'}")
     yield from _ids("loses all contents", found.runs, "run")
     yield from _ids("goes on, and has to end first", found.living, "run")

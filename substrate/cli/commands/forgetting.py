@@ -42,8 +42,8 @@ def forget(
       memory forget "acme/users/anna#12"
       memory forget --run report/1
     """
-    from substrate.cli.act.forget import Typed
+    from substrate.cli.act.forget import TypedForgetting
     from substrate.cli.act.forget import forget as forget_
 
-    typed = Typed(namespace or None, subject, note, run, below, everywhere, look, yes)
+    typed = TypedForgetting(namespace or None, subject, note, run, below, everywhere, look, yes)
     return begin(forget_, context, typed)

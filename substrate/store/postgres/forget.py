@@ -155,7 +155,7 @@ SELECT last_n
 """
 
 _INSERT_TOMBSTONE = """
-INSERT INTO forgotten (id, tenant, kind, left_to_do, counts, begun_at)
+INSERT INTO tombstones (id, tenant, kind, left_to_do, counts, begun_at)
 VALUES (%(id)s, %(tenant)s, %(kind)s, %(left_to_do)s::json, %(counts)s::json, %(now)s)
 """
 
@@ -267,7 +267,7 @@ async def _delete(db: Cursor, space: dict[str, Any], cut: Cut) -> dict[str, int]
 
 _SELECT_UNFINISHED = """
 SELECT id, tenant, kind, left_to_do
-  FROM forgotten
+  FROM tombstones
  WHERE left_to_do IS NOT NULL
  ORDER BY begun_at, id
 """
@@ -288,10 +288,10 @@ async def read_unfinished(db: Cursor) -> Sequence[Tombstone]:
     return [forgetting.tombstone_of(*row) for row in open_]
 
 
-_LOCK_COUNTS = "SELECT counts FROM forgotten WHERE id = %(id)s FOR UPDATE"
-_WRITE_COUNTS = "UPDATE forgotten SET counts = %(counts)s::json WHERE id = %(id)s"
+_LOCK_COUNTS = "SELECT counts FROM tombstones WHERE id = %(id)s FOR UPDATE"
+_WRITE_COUNTS = "UPDATE tombstones SET counts = %(counts)s::json WHERE id = %(id)s"
 _END = """
-UPDATE forgotten
+UPDATE tombstones
    SET left_to_do = NULL, ended_at = %(now)s
  WHERE id = %(id)s
 RETURNING counts

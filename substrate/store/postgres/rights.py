@@ -42,7 +42,7 @@ RIGHTS: Mapping[str, str] = {
 """What is done with each table, as GRANT has it. docs/how-to has the same as statements."""
 
 FORGETTING: Mapping[str, str] = {
-    "forgotten": "SELECT, INSERT, UPDATE",
+    "tombstones": "SELECT, INSERT, UPDATE",
     "signals": "DELETE",
     "blobs": "DELETE",
     "gates": "DELETE",

@@ -134,7 +134,7 @@ SELECT last_n
 """
 
 _INSERT_TOMBSTONE = """
-INSERT INTO forgotten (id, tenant, kind, left_to_do, counts, begun_at)
+INSERT INTO tombstones (id, tenant, kind, left_to_do, counts, begun_at)
 VALUES (:id, :tenant, :kind, :left_to_do, :counts, :now)
 """
 
@@ -244,7 +244,7 @@ def _delete(db: apsw.Connection, space: dict[str, Any], cut: Cut) -> dict[str, i
 
 _SELECT_UNFINISHED = """
 SELECT id, tenant, kind, left_to_do
-  FROM forgotten
+  FROM tombstones
  WHERE left_to_do IS NOT NULL
  ORDER BY begun_at, id
 """
@@ -256,9 +256,9 @@ def read_unfinished(db: apsw.Connection) -> Sequence[Tombstone]:
     return [forgetting.tombstone_of(*map(str, row)) for row in found]
 
 
-_SELECT_COUNTS = "SELECT counts FROM forgotten WHERE id = :id"
-_WRITE_COUNTS = "UPDATE forgotten SET counts = :counts WHERE id = :id"
-_END = "UPDATE forgotten SET left_to_do = NULL, ended_at = :now WHERE id = :id"
+_SELECT_COUNTS = "SELECT counts FROM tombstones WHERE id = :id"
+_WRITE_COUNTS = "UPDATE tombstones SET counts = :counts WHERE id = :id"
+_END = "UPDATE tombstones SET left_to_do = NULL, ended_at = :now WHERE id = :id"
 
 
 def end_forgetting(db: apsw.Connection, id_: str, now: int) -> Mapping[str, int]:

@@ -13,7 +13,7 @@
 -- followers    the runs that wait for the next change of a namespace.
 -- terms        the index for full text: which word stands in which text, from one number to another.
 --              It holds nothing that the rows do not say, and is written in their commit.
--- forgotten    one row a forgetting: which kind, when, and how many rows of what are gone for good.
+-- tombstones   one row a forgetting: which kind, when, and how many rows of what are gone for good.
 --              It has no content: while it is under way, numbers and ids of what is left to do.
 -- term_counts  in how many texts of a namespace a word stands now.
 -- embedders    whose vectors a namespace has, and how far they go.
@@ -260,11 +260,11 @@ CREATE TABLE terms (
           AND gone_n BETWEEN 1 AND 9007199254740991)
 );
 
-CREATE TABLE forgotten (
+CREATE TABLE tombstones (
     id               text COLLATE "C" NOT NULL PRIMARY KEY,
     tenant           text COLLATE "C" NOT NULL,
     kind             text             NOT NULL
-                     CONSTRAINT forgotten_kind
+                     CONSTRAINT tombstones_kind
                      CHECK (kind IN ('namespace', 'subject', 'note', 'row', 'run')),
     -- namespaces, numbers and runs; NULL when it has ended
     left_to_do       json,
@@ -272,8 +272,8 @@ CREATE TABLE forgotten (
     counts           json             NOT NULL,
     begun_at         bigint           NOT NULL,
     ended_at         bigint,
-    CONSTRAINT forgotten_ended CHECK ((left_to_do IS NULL) = (ended_at IS NOT NULL)),
-    CONSTRAINT forgotten_moments CHECK (
+    CONSTRAINT tombstones_ended CHECK ((left_to_do IS NULL) = (ended_at IS NOT NULL)),
+    CONSTRAINT tombstones_moments CHECK (
           begun_at BETWEEN -62135596800000 AND 253402300799999
           AND ended_at BETWEEN -62135596800000 AND 253402300799999)
 );

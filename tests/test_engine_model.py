@@ -68,6 +68,7 @@ class Cable:
 
     def __init__(self, store: Store) -> None:
         self.clock = store.clock
+        self.on_followed = store.on_followed  # of the process, and no statement
         self.ends = asyncio.Event()
         self._store = store
         self._is_cut = False

@@ -156,8 +156,8 @@ def test_of_the_kit_what_is_public_counts(repo):
     git(repo, "tag", "v0.1.1")
     changes = {
         "substrate/engine/client.py": (
-            "async def connect(url: str",
-            "async def connect(place: str",
+            "async def connect(\n    url: str",
+            "async def connect(\n    place: str",
         ),
         "substrate/store/connect.py": ("def _sqlite_path(url", "def _sqlite_path(text"),
         "substrate/values/clock.py": ("def time_limit(", "def limit_of("),

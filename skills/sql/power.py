@@ -17,7 +17,8 @@ from skills.sql.answer import QueryFailed
 JOURNAL = (
     *("runs", "promises", "signals", "workers", "blobs", "rate_limits", "fleet", "lanes"),
     *("gates", "rules", "namespaces", "notes", "facts", "links", "history", "terms"),
-    *("term_counts", "embedders", "vectors"),
+    *("term_counts", "embedders", "vectors", "policies", "decisions", "motions", "ballots"),
+    *("followers", "tombstones"),
     "ostinato_migrations",
 )
 """Tables in which the kit records what every agent did and was told."""

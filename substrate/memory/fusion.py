@@ -12,7 +12,7 @@ from typing import Any
 from substrate.memory.disputes import without_overruled
 from substrate.memory.embedder import Embedder
 from substrate.memory.nearest import Near, nearest
-from substrate.memory.recall import KINDS, MOST_WORDS, Recall, by_words, hit
+from substrate.memory.recall import KINDS, MOST_WORDS, Found, Recall, by_words, hits
 from substrate.memory.words import asked
 from substrate.store.memory import Memories
 from substrate.store.memory_rows import Look
@@ -34,7 +34,7 @@ Text = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Near:
     """A text, and how near it is."""
 
     row: Row
@@ -67,28 +67,28 @@ async def fused(
         for text in rows
     }
     order = sorted(rows, key=lambda text: (-worth[text], -text[1]))
-    hits = []
+    best = []
     for text in order[: recall.k]:
         near = by_vector[text].near if text in by_vector else None
         likeness, start = (near.likeness, near.start) if near else (None, 0)
-        hits.append(hit(rows[text], terms, worth[text], likeness, start))
-    return hits
+        best.append(Found(rows[text], worth[text], likeness, start))
+    return await hits(memory, recall.space, as_of, best, terms)
 
 
 async def _by_vectors(
     memory: Memories, recall: Recall, embedder: Embedder, counter: Counter, as_of: int
-) -> Mapping[Text, _Found]:
+) -> Mapping[Text, _Near]:
     """Return the nearest texts that stand and are true, the nearest first."""
     look = await nearest(memory, recall.space, embedder, recall.question, counter.last_n)
     limit = 2 * recall.k
     while True:
         near = await look(limit)
         rows = await _rows(memory, recall, near, counter, as_of)
-        found: dict[Text, _Found] = {}
+        found: dict[Text, _Near] = {}
         for each in near:
             row = rows.get((each.table, each.n))
             if row is not None and len(found) < recall.k:
-                found.setdefault((each.table, row.stamp.doc), _Found(row, each))
+                found.setdefault((each.table, row.stamp.doc), _Near(row, each))
         # What is near may count no more; then the next ones do.
         if len(found) >= recall.k or len(near) < limit or limit >= _LAST:
             return found

@@ -6,16 +6,15 @@ is looked for. Of what is found only that counts which stood at the number, and 
 moment. Texts that are worth the same come newest first, so the same rows give the same order.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from substrate.memory.disputes import without_overruled
 from substrate.memory.ranking import best
-from substrate.memory.text_index import text_of
 from substrate.memory.told import told
-from substrate.memory.words import asked, counted
+from substrate.memory.words import asked, beginning, place_of
 from substrate.store.memory import Memories
 from substrate.store.memory_rows import Look
 from substrate.store.term_rows import Query, Score
@@ -40,7 +39,6 @@ MOST_WORDS = 32
 _EXCERPT = 600  # characters of a long text that a hit has
 _LAST_LIMIT = 20_000  # texts that are ranked at most
 _SPARE = 4  # texts more than are asked for, since some may be true no more
-_PLACE = re.compile(r"\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +53,25 @@ class Recall:
     at: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A text that was found, by its first row."""
+
+    row: Row
+    #: What it is worth.
+    score: float
+    #: How near its nearest stretch is to the question.
+    likeness: float | None = None
+    #: Where that begins; it is shown where none of the words is in the text.
+    start: int = 0
+
+
 async def find(memory: Memories, recall: Recall, counter: Counter, as_of: int) -> list[Any]:
     """Return what is found, as a journal keeps it, the best first."""
     terms = asked(recall.question, MOST_WORDS)
     found = await by_words(memory, recall, terms, counter, as_of)
-    return [hit(rows[0], terms, score.score) for score, rows in found]
+    best_of_all = [Found(rows[0], score.score) for score, rows in found]
+    return await hits(memory, recall.space, as_of, best_of_all, terms)
 
 
 async def by_words(
@@ -103,30 +115,39 @@ async def _rows(
     return found
 
 
-def hit(
-    first: Row, terms: Sequence[str], score: float, likeness: float | None = None, start: int = 0
-) -> dict[str, Any]:
+async def hits(
+    memory: Memories, space: Space, as_of: int, found: Sequence[Found], terms: Sequence[str]
+) -> list[Any]:
     """Return what was found, as a journal keeps it, with why.
 
-    Args:
-        first: Its first row.
-        terms: The words that were looked for.
-        score: What it is worth.
-        likeness: How near its nearest stretch is to the question.
-        start: Where that begins; it is shown where none of the words is in the text.
+    By which words, the index tells; a text is only looked through for where the first of them is.
     """
-    there = counted(text_of(first)) if isinstance(first, NoteRow | FactRow | SaidRow) else {}
-    found = [term for term in terms if term in there]
+    there: dict[int, set[str]] = {}
+    if terms and found:
+        docs = [each.row.stamp.doc for each in found]
+        query = Query(space, [], as_of)
+        for stood in await memory.stood(query, dict.fromkeys(terms, docs)):
+            there.setdefault(stood.doc, set()).add(stood.term)
+
+    def told() -> list[Any]:
+        return [_hit(each, terms, there.get(each.row.stamp.doc, ())) for each in found]
+
+    # In a thread: a hundred long texts take longer than others may have to wait for.
+    return await asyncio.to_thread(told)
+
+
+def _hit(found: Found, terms: Sequence[str], there: Container[str]) -> dict[str, Any]:
+    row, words = found.row, [term for term in terms if term in there]
     return {
-        "id": memory_id(first.stamp.space, first.stamp.n),
-        "kind": {table: kind for kind, table in KINDS.items()}[first.table],
-        "text": shown(first, found, start),
-        "score": score,
-        "words": found,
-        "likeness": likeness,
-        "recorded_at": first.stamp.recorded_at,
-        "source": first.stamp.source,
-        "trust": first.stamp.trust.value,
+        "id": memory_id(row.stamp.space, row.stamp.n),
+        "kind": {table: kind for kind, table in KINDS.items()}[row.table],
+        "text": shown(row, words, found.start),
+        "score": found.score,
+        "words": words,
+        "likeness": found.likeness,
+        "recorded_at": row.stamp.recorded_at,
+        "source": row.stamp.source,
+        "trust": row.stamp.trust.value,
     }
 
 
@@ -149,10 +170,7 @@ def shown(row: Row, terms: Sequence[str] = (), start: int = 0) -> str:
 def _around(text: str, terms: Sequence[str], start: int) -> str:
     if len(text) <= _EXCERPT:
         return text
-    places = (
-        found for found in _PLACE.finditer(text) if not counted(found[0]).keys().isdisjoint(terms)
-    )
-    first = next(places, None)
-    start = max(0, first.start() - _EXCERPT // 3) if first else start
+    first = place_of(text, terms, [beginning(term) for term in terms]) if terms else None
+    start = start if first is None else max(0, first - _EXCERPT // 3)
     cut = text[start : start + _EXCERPT]
     return f"{'…' if start else ''}{cut}{'…' if start + _EXCERPT < len(text) else ''}"

@@ -12,7 +12,9 @@ in it, an operator of some search language say, is a gap between words.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import filterfalse
 
 LONGEST = 64
 """Characters of a word; what is longer is cut there, in a text and in a query alike."""
@@ -23,7 +25,10 @@ _UNSPACED = re.compile(
     "\U00020000-\U0003134f]+"
 )
 _ENGLISH = re.compile(r"[a-z]{3,}")
+_ENGLISH_STEM = re.compile(r"[a-z]+")
 _VOWEL = re.compile(r"[aeiouy]")
+_PLACE = re.compile(r"\S+")
+_STRETCH = re.compile(r".{1,4000}\S*", re.DOTALL)  # no word is cut
 
 STOP_WORDS = frozenset(
     """
@@ -60,9 +65,40 @@ def asked(query: str, most: int) -> Sequence[str]:
     return (telling or list(found))[:most]
 
 
+def place_of(text: str, terms: Container[str], beginnings: Sequence[str]) -> int | None:
+    """Return where the first part of a text between gaps begins that has one of these words.
+
+    Stretch by stretch: its words are read only where one of them begins as a word does that is
+    looked for, so most of a long text is only looked through.
+
+    Args:
+        text: The text.
+        terms: The words, as the index has them.
+        beginnings: How these begin, see `beginning`.
+    """
+    for stretch in _STRETCH.finditer(text):
+        plain = _plain(stretch[0])
+        if not any(each in plain for each in beginnings):
+            continue
+        for place in _PLACE.finditer(stretch[0]):
+            if any(word in terms for word in words(place[0])):
+                return stretch.start() + place.start()
+    return None
+
+
+def beginning(term: str) -> str:
+    """Return what stands in each text that has this word of the index.
+
+    The last letter of an English one may be another there: ``parti`` stands for ``party``.
+    """
+    return term[:-1] if len(term) > 1 and _ENGLISH_STEM.fullmatch(term) else term
+
+
 def _plain(text: str) -> str:
+    if text.isascii():
+        return text.lower()  # which is what the rest would make of it
     spread = unicodedata.normalize("NFKD", text).casefold()
-    bare = "".join(each for each in spread if not unicodedata.combining(each))
+    bare = "".join(filterfalse(unicodedata.combining, spread))
     return unicodedata.normalize("NFKC", bare)
 
 
@@ -75,6 +111,11 @@ def _pairs(run: str) -> Iterator[str]:
 
 def _stem(word: str) -> str:
     """Return an English word without its ending, any other one as it is."""
+    # A text has few words, many times; what is endless is not kept.
+    return _short_stem(word) if len(word) <= LONGEST else _new_stem(word)
+
+
+def _new_stem(word: str) -> str:
     if not _ENGLISH.fullmatch(word):
         return word[:LONGEST]
     if word.endswith("sses") or (word.endswith("ies") and len(word) > 4):
@@ -91,6 +132,9 @@ def _stem(word: str) -> str:
     if word.endswith("e") and len(word) > 4:
         word = word[:-1]
     return word[:LONGEST]
+
+
+_short_stem = lru_cache(maxsize=8_192)(_new_stem)
 
 
 def _mended(bare: str) -> str:

@@ -255,8 +255,11 @@ async def test_twice(lived):
         {"namespace": NS, "subject": "Anna", "below": True},
         {"namespace": f"{NS}#x"},
         {"namespace": f"{NS}#1", "note": "a"},
+        {"namespace": f"{NS}#1", "below": True},
+        {"namespace": NS, "look": "no"},
         {"namespace": "../a"},
         {"run": "-x"},
+        {"run": "confide", "below": True},
     ],
 )
 async def test_what_is_no_one_thing(sqlite_url, given):
@@ -294,7 +297,10 @@ async def test_each_table_is_thought_of(store_url):
 async def test_a_person_is_told_first(lived, tmp_path):
     """The command tells what would go, and goes on where somebody says so, or said it before."""
     fork = Fork.make(tmp_path, lived)
-    looked = fork.do("memory", "forget", NS, "--look")
+    for sure in ((), ("--yes",)):
+        looked = fork.do("memory", "forget", NS, "--look", *sure)
+        assert looked.code == 0
+        assert "facts" in left_in_rows(lived), "to look changes nothing"
     assert "2 history" not in looked.out
     assert "run confide loses all contents" in looked.out
     assert "not reached: backups" in looked.out
@@ -309,5 +315,7 @@ async def test_a_person_is_told_first(lived, tmp_path):
     assert WORD not in fork.do("memory", "show", NS).out
     assert "forgotten for good" in fork.do("show", "confide").out
     assert "confide" in fork.do("runs").out
-    assert "nothing was there" in fork.do("memory", "forget", NS, "--yes").out
+    again = fork.do("memory", "forget", NS, "--yes")
+    assert (again.code, "nothing was there" in again.out) == (1, True)
+    assert "say what to do" in fork.do("memory").err
     assert "one thing" in fork.do("memory", "forget").err

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from substrate import Client, Context, IdTaken, connect, durable
+from substrate import Client, Context, IdTaken, Misuse, connect, durable
 from substrate.memory.hashed_ngrams import HashedNgrams
 from substrate.memory.recall import Recall, find
 from substrate.store.memory_rows import Look
@@ -132,6 +132,8 @@ async def test_forgetting_is_of_one_tenant(store_url):
             left = await client.store.memory.rows(Look(Space(tenant, NS), "facts", {}))
             assert len(left) == (0 if tenant == "acme" else 1)
         assert await client.result("tell/globex")
+        with pytest.raises(Misuse, match="is of tenant 'globex'"):
+            await client.forget(run="keep/globex")
 
 
 async def test_the_command_line(tmp_path, store_url):
@@ -142,6 +144,12 @@ async def test_the_command_line(tmp_path, store_url):
     assert "globex" in shown
     assert "acme" not in shown
     assert "none" in fork.do("memory", "search", NS, "what does Anna say").out
+    known = ("memory", "why", "tell/acme#facts.0")
+    assert "acme" in fork.do(*known, OSTINATO_TENANT="acme").out
+    for tenant in ("", "globex"):  # whose namespace of this name holds other rows
+        refused = fork.do(*known, OSTINATO_TENANT=tenant)
+        assert (refused.code, refused.out) == (2, "")
+        assert "set OSTINATO_TENANT=acme" in refused.err
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ Every command takes --json (one JSON document on standard output) and
 DATABASE_URL says where runs live: sqlite:///runs.db, if unset, or
 postgresql://user@host/database. A .env file in this folder is read.
 OSTINATO_TIMEZONE, such as Europe/Vienna, says which day it is; unset, UTC.
-OSTINATO_TENANT says whose runs and memory it is about; unset, nobody's.
+OSTINATO_TENANT says whose memory it is about, and whose the runs are that it starts.
 
 Exit codes: 0 answered, or done; 1 failed, or refused by the state of the run
 (it is done, or there is none), or something is not there, such as a key; 2 what

@@ -42,6 +42,8 @@ def _dispatch(invocation: Invocation) -> int:
         done = app(command, prog_name=invocation.program, standalone_mode=False, obj=invocation)
     except _CLICK_ERROR as error:
         message = _worded(str(error.format_message()).rstrip("."))  # type: ignore[attr-defined]
+        if type(error).__name__ == "NoArgsIsHelpError":  # its help is printed, and it has no words
+            message = f"say what to do: {' '.join([*command, 'COMMAND'])}, one of those above"
         message = _with_bounds(message, getattr(error, "param", None))
         if command[0] == "run" and "extra argument" in message:
             message += '; a question of several words stands in quotes: run "How many owls?"'

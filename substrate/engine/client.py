@@ -428,6 +428,14 @@ class Client:
         asked = read_forget(
             namespace, subject=subject, note=note, run=run, below=below, tenant=self.tenant
         )
+        if not all(isinstance(each, bool) for each in (below, everywhere, look)):
+            raise Misuse("below=, everywhere= and look= are True or False")
+        found = None if asked.run is None else await self.store.get(asked.run)
+        if found is not None and found.tenant != self.tenant:
+            raise Misuse(
+                f"run {found.id!r} is {_of_tenant(found.tenant)}, and this client "
+                f"{_of_tenant(self.tenant)}: connect(url, tenant=…), or OSTINATO_TENANT, says whose"
+            )
         if look:
             return await forgotten.look(self.store, asked)
         return await forgotten.forget(self.store, asked, everywhere=everywhere)
@@ -540,6 +548,10 @@ def _known(id: str) -> RunId:
 
 def _unknown(id: str) -> RunNotFound:
     return RunNotFound(f"there is no run {id!r}; `runs` lists those there are")
+
+
+def _of_tenant(tenant: str) -> str:
+    return f"of tenant {tenant!r}" if tenant else "of no tenant"
 
 
 @asynccontextmanager

@@ -63,6 +63,8 @@ def read_forget(
             "one thing is forgotten at a time: a namespace, a subject or a note in it, what an id "
             "such as 'acme/users/anna#12' stands for, or a run"
         )
+    if below and (run is not None or "#" in str(namespace)):
+        raise Misuse("below= is for a namespace; a run or one id has none below it")
     if run is not None:
         return Forget(ForgetKind.RUN, tenant, run=check_root_id(root_of(run)))
     ns, _, number = str(namespace).partition("#")

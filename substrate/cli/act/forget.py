@@ -54,7 +54,8 @@ class TypedForgetting:
 async def forget(invocation: Invocation, typed: TypedForgetting) -> int:
     """Forget what was typed, for good, when a person has seen what goes."""
     async with opened(invocation) as client:
-        if not typed.is_sure:
+        # To look changes nothing, whatever else was typed.
+        if typed.is_look or not typed.is_sure:
             found = await typed.ask(client, look=True)
             if typed.is_look and invocation.is_json:
                 print_document(asdict(found))
@@ -70,7 +71,7 @@ async def forget(invocation: Invocation, typed: TypedForgetting) -> int:
         print_document(asdict(told))
     else:
         put(open_page(), *_outcome(told))
-    return 0
+    return 0 if told.counts or told.runs else Exit.FAILED
 
 
 def _is_sure(invocation: Invocation) -> bool:
@@ -94,7 +95,8 @@ def _plan(found: Forgetting, typed: TypedForgetting) -> Iterator[Text]:
 
 
 def _outcome(told: Forgetting) -> Iterator[Text]:
-    yield Text(f"forgotten: {_counted(told.counts) or 'nothing was there'}")
+    nothing = "nothing was there; `memory list` has the namespaces, `runs` the runs"
+    yield Text(f"forgotten: {_counted(told.counts) or nothing}")
     yield from _ids("has lost all contents", told.runs, "run")
     yield from _ids("says a text of it, and has stayed", told.elsewhere, "run")
     yield from _ids("mentions it, and has stayed", told.mentions, "")

@@ -125,6 +125,12 @@ async def _explain_read(invocation: Invocation, client: Client, step: Promise) -
     asked: Any = decode(step.input) if step.input else None
     if not isinstance(value, dict) or not isinstance(asked, dict) or "found" not in value:
         raise UsageError(f"{step.id!r:.220} has read no memory; give a step such as recall.0")
+    run = await client.get(step.run_id)
+    if run.tenant != client.tenant:  # in another one's namespace of this name stand other rows
+        whose = f"of tenant {run.tenant!r}" if run.tenant else "of no tenant"
+        raise UsageError(
+            f"run {run.id!r} is {whose}, and so is what it knew; set OSTINATO_TENANT={run.tenant}"
+        )
     space = Space(tenant(), check_namespace(asked.get("namespace")))
     told = []
     for each in value["found"]:

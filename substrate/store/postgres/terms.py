@@ -17,7 +17,7 @@ from substrate.store.memory_rows import (
     space_of,
 )
 from substrate.store.postgres.session import Cursor
-from substrate.store.postgres.tenant import of_tenant
+from substrate.store.postgres.tenant import in_index_order, of_tenant
 from substrate.store.term_rows import Query, Score, Stood, in_space
 from substrate.values.memory import Space, TermCount
 
@@ -73,8 +73,12 @@ async def write_terms(db: Cursor, ledger: Ledger) -> None:
 
 _SELECT_COUNTS = f"""
 SELECT term, docs, bands
-  FROM term_counts
- WHERE {_IN_SPACE} AND term = ANY (%(terms)s::text[])
+  FROM pg_catalog.unnest(%(terms)s::text[]) AS given (asked)
+ CROSS JOIN LATERAL (
+    SELECT term, docs, bands
+      FROM term_counts
+     WHERE {_IN_SPACE} AND term = asked
+    OFFSET 0) AS found
 """
 
 
@@ -119,11 +123,16 @@ async def read_best(
     return best
 
 
+# Text by text, in the order of the index that has the text next to the word.
 _SELECT_STOOD = f"""
-SELECT term, doc, tf, words, source_table
+SELECT found.*
   FROM json_to_recordset(%(wanted)s::json) AS given (asked text, of_doc bigint)
-  JOIN terms ON term = asked AND doc = of_doc
- WHERE {_IN_SPACE} AND {_KNOWN}
+ CROSS JOIN LATERAL (
+    SELECT term, doc, tf, words, source_table
+      FROM terms
+     WHERE {_IN_SPACE} AND term = asked AND doc = of_doc AND {_KNOWN}
+     ORDER BY n
+    OFFSET 0) AS found
 """
 
 
@@ -133,7 +142,7 @@ async def read_stood(
     """Return in which of the texts each word stands that may stand there."""
     asked = [{"asked": term, "of_doc": doc} for term, docs in wanted.items() for doc in docs]
     given = _given(query) | {"wanted": orjson.dumps(asked).decode()}
-    async with of_tenant(db, query.space.tenant):
+    async with in_index_order(db, query.space.tenant):
         found = await (await db.execute(_SELECT_STOOD, given)).fetchall()
     return [Stood(*row) for row in found]
 
@@ -149,8 +158,11 @@ SELECT source_table, doc,
                     / tf::double precision)))::numeric, 9
        ) AS score
   FROM json_to_recordset(%(weights)s::json) AS given (asked text, weight double precision)
-  JOIN terms ON term = asked
- WHERE {_IN_SPACE} AND {_KNOWN} AND {_OF_KINDS}
+ CROSS JOIN LATERAL (
+    SELECT source_table, doc, tf, words
+      FROM terms
+     WHERE {_IN_SPACE} AND term = asked AND {_KNOWN} AND {_OF_KINDS}
+    OFFSET 0) AS found
  GROUP BY doc, source_table
  ORDER BY score DESC, doc DESC
  LIMIT %(limit)s

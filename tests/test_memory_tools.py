@@ -1,6 +1,8 @@
 """A model keeps notes and facts by tools, in one namespace, and reads them marked."""
 
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from substrate.models.model import Model
 from substrate.models.providers.scripted import call, say
 from substrate.models.request import Request
 from substrate.store.memory_rows import Look
-from substrate.values.errors import InvalidId
+from substrate.values.errors import InvalidId, Misuse
 from substrate.values.memory import Space
 from tests.loops import answer_of, make_agent
 from tests.stores import database, opened
@@ -267,3 +269,22 @@ async def test_a_turn_is_one_transaction(sqlite_url):
         rows = await store.memory.rows(Look(Space("", NS), "facts", {}))
     assert batches == [4]
     assert [row.stamp.trust for row in rows] == ["agent"] * 4
+
+
+def test_what_reads_are() -> None:
+    """One text is no list of namespaces: its letters would be some."""
+    with pytest.raises(Misuse, match=r"reads=\['team'\]"):
+        memory_tools("acme/anna", reads="team")
+
+
+def test_an_embedder_without_numpy() -> None:
+    """Where numpy is missing, that is told when an embedder is given, and to no model."""
+    code = (
+        "import sys; sys.modules['numpy'] = None\n"
+        "from substrate.agent import memory_tools\n"
+        "from substrate.memory.hashed_ngrams import HashedNgrams\n"
+        "memory_tools('acme/anna', embed=HashedNgrams())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "install it: uv add numpy" in done.stderr

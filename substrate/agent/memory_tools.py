@@ -54,9 +54,7 @@ def memory_tools(
         >>> [each.name for each in memory_tools("acme/users/anna")]
         ['memory', 'remember', 'recall']
     """
-    for each in (namespace, *reads):
-        if not callable(each):
-            check_namespace(each)
+    _check_spaces(namespace, reads)
     check_embedder(embed)
 
     kept = partial(_kept, namespace, embed)
@@ -136,6 +134,14 @@ def memory_tools(
             return marked_hits(best[:k], _word(ctx))
 
     return [tool(memory), tool(remember), tool(recall)]
+
+
+def _check_spaces(namespace: Namespace, reads: Sequence[Namespace]) -> None:
+    if isinstance(reads, str):
+        raise Misuse(f"reads={reads!r:.220} is one text; write a list: reads=[{reads!r:.220}]")
+    for each in (namespace, *reads):
+        if not callable(each):
+            check_namespace(each)
 
 
 def _kept(namespace: Namespace, embed: Embedder | None, ctx: Context) -> Memory:

@@ -6,6 +6,7 @@ the text alone. Retries are its own affair: what it raises ends the call that as
 
 import re
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
 
 from substrate.values.errors import Misuse
@@ -66,6 +67,8 @@ def check_embedder(embed: object) -> Any:
         raise Misuse(f"{name} has dimension={dimension!r:.60}; give a number from 1 to {LONGEST}")
     if not is_number(weight) or not 0 <= weight <= 1:
         raise Misuse(f"{name} has weight={weight!r:.60}; give a number from 0 to 1")
+    if find_spec("numpy") is None:  # here, and not when a model recalls something: it cannot help
+        raise Misuse(f"embed={name}: vectors are compared by numpy; install it: uv add numpy")
     return embed
 
 

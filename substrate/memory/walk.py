@@ -3,10 +3,13 @@
 A level at a time: of all links of what was reached last, it is read whither they lead, and what was
 reached before is not reached again. So a circle ends, and what is read grows with what is reached,
 not with the number of ways to it. The links themselves are read at the end, of each thing one.
+
+A way from one thing to another is looked for from both, always on where fewer things were reached
+last. Where too many are near to both, that is told: no way was found, and there may be one.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from substrate.memory.canonical import folded
@@ -14,6 +17,7 @@ from substrate.memory.shown import links_json
 from substrate.store.memory import Memories
 from substrate.store.memory_rows import Look
 from substrate.store.way_rows import Ways
+from substrate.values.errors import MemoryRefused
 from substrate.values.memory import LinkRow, Space
 
 DEEPEST = 8
@@ -35,13 +39,14 @@ class Walk:
     at: int | None
     #: How many things are reached at most.
     limit: int
-    #: Where it ends.
-    to: str | None = None
+
+
+_BACK = {"out": "in", "in": "out", "both": "both"}
 
 
 async def walk(memory: Memories, asked: Walk, as_of: int) -> list[dict[str, Any]]:
     """Return what is reached, the nearest first, each with the link by which it is."""
-    start, goal = folded(asked.start), None if asked.to is None else folded(asked.to)
+    start = folded(asked.start)
     reached: dict[str, _Step] = {start: _Step(0, 0)}
     last = [start]
     for depth in range(1, asked.depth + 1):
@@ -51,10 +56,9 @@ async def walk(memory: Memories, asked: Walk, as_of: int) -> list[dict[str, Any]
             if len(reached) <= asked.limit:
                 reached[there] = _Step(found[there], depth)
                 last.append(there)
-        if not last or goal in reached:
+        if not last:
             break
-    steps = await _shown(memory, asked.space, reached)
-    return list(steps.values()) if goal is None else path_to(goal, start, steps)
+    return list((await _shown(memory, asked.space, reached)).values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +101,78 @@ async def _shown(
     return shown
 
 
-def path_to(goal: str, start: str, reached: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the steps of a shortest way, first to last; none where there is no way."""
-    steps: list[dict[str, Any]] = []
-    here = goal
-    while here != start:
-        if here not in reached:
-            return []
-        steps.append(reached[here])
-        a, b = (folded(reached[here]["link"][end]) for end in ("a", "b"))
-        here = a if b == here else b
-    return steps[::-1]
+@dataclass(slots=True)
+class _Side:
+    """What was reached from one end of a way."""
+
+    direction: str
+    #: By which link each thing was reached; the end itself by none: 0.
+    reached: dict[str, int]
+    #: Those reached last.
+    last: list[str]
+    #: Whether the next ones are more than may be reached.
+    is_too_wide: bool = False
+
+
+async def path(memory: Memories, asked: Walk, to: str, as_of: int) -> list[dict[str, Any]]:
+    """Return the steps of a shortest way, first to last; none where there is no way.
+
+    Raises `MemoryRefused` where more things are near to both ends than may be reached from each.
+    """
+    start, goal = folded(asked.start), folded(to)
+    ahead = _Side(asked.direction, {start: 0}, [start])
+    behind = _Side(_BACK[asked.direction], {goal: 0}, [goal])
+    depth = 0 if start == goal else asked.depth
+    while depth:
+        sides = [each for each in (ahead, behind) if not each.is_too_wide]
+        if not sides:
+            raise _too_wide(asked, to)
+        side = min(sides, key=lambda each: len(each.last))
+        other = behind if side is ahead else ahead
+        way = replace(asked, direction=side.direction)
+        found = await _next(memory, way, side.last, len(side.reached), as_of)
+        new = sorted(found.keys() - side.reached.keys())
+        if met := [there for there in new if there in other.reached]:
+            side.reached[met[0]] = found[met[0]]
+            first = await _links(memory, asked.space, ahead.reached, met[0])
+            then = await _links(memory, asked.space, behind.reached, met[0])
+            return _steps(start, [*first[::-1], *then])
+        if not new:
+            break
+        if len(side.reached) + len(new) > asked.limit:
+            # Some may be missing, so none of them counts: the other end has to come all the way.
+            side.is_too_wide = True
+            continue
+        side.last, depth = new, depth - 1
+        side.reached |= {there: found[there] for there in new}
+    return []
+
+
+def _too_wide(asked: Walk, to: str) -> MemoryRefused:
+    return MemoryRefused(
+        f"whether a way of {asked.depth} links leads from {asked.start!r} to {to!r} in "
+        f"{asked.space.ns!r} is not known: more than {asked.limit} things are near to each of "
+        "them; ask for fewer links (depth=), one kind of them (rel=), or one direction"
+    )
+
+
+async def _links(
+    memory: Memories, space: Space, reached: Mapping[str, int], here: str
+) -> list[LinkRow]:
+    """Return the links by which a thing was reached, the last one first."""
+    links: list[LinkRow] = []
+    while n := reached[here]:
+        (row,) = await memory.rows(Look(space, LinkRow.table, {"n": n}))
+        assert isinstance(row, LinkRow)
+        links.append(row)
+        here = row.a_key if row.b_key == here else row.b_key
+    return links
+
+
+def _steps(here: str, links: Sequence[LinkRow]) -> list[dict[str, Any]]:
+    """Return links that follow on each other from here, as a journal keeps them."""
+    steps = []
+    for distance, row in enumerate(links, 1):
+        here, name = (row.b_key, row.b) if row.a_key == here else (row.a_key, row.a)
+        steps.append({"name": name, "distance": distance, "link": links_json([row])[0]})
+    return steps

@@ -38,7 +38,7 @@ from substrate.memory.shown import (
     notes_json,
     reached_of,
 )
-from substrate.memory.walk import DEEPEST, Walk, walk
+from substrate.memory.walk import DEEPEST, Walk, path, walk
 from substrate.memory.writes import TAKE_BACK
 from substrate.store.memory import Memories
 from substrate.store.memory_rows import Look
@@ -51,6 +51,7 @@ Direction = Literal["out", "in", "both"]
 
 _ANYTHING: Any = object()
 _MOST_REACHED = 500
+_MOST_TRIED = 20_000  # things that are reached while a way is looked for
 
 
 class Memory(SharedMemory):
@@ -448,16 +449,24 @@ class Memory(SharedMemory):
             direction: ``out`` from a to b, ``in`` from b to a, or ``both``.
             at: Links that are true at this moment; now, if not told otherwise. ``any``: whenever.
             as_of: As it was known then: a number of the namespace, or a moment.
+
+        Raises:
+            MemoryRefused: more than 20,000 things are near to each of both, and no way was found
+                before; there may be one.
         """
         ends = {"start": asks.check_name(start, "start"), "to": asks.check_name(to, "to")}
         return self._walk("path", {**ends, **_way(depth, rel, direction, at), **known_of(as_of)})
 
     def _walk(self, name: str, ask: Mapping[str, Any]) -> Operation[list[Reached]]:
-        way = {each: ask.get(each) for each in ("start", "depth", "direction", "rel", "to")}
+        way = {each: ask.get(each) for each in ("start", "depth", "direction", "rel")}
+        to = ask.get("to")
+        limit = _MOST_REACHED if to is None else _MOST_TRIED
 
         async def reach(memory: Memories, when: When) -> Any:
-            asked = Walk(self._space, **way, at=when.at, limit=_MOST_REACHED)  # type: ignore[arg-type]
-            return await walk(memory, asked, when.n)
+            asked = Walk(self._space, **way, at=when.at, limit=limit)  # type: ignore[arg-type]
+            if to is None:
+                return await walk(memory, asked, when.n)
+            return await path(memory, asked, to, when.n)
 
         return self._find(name, ask, reach, partial(each_of, reached_of))
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from substrate import Forgotten, Misuse, NotForgotten, RunStatus, connect
+from substrate import Forgotten, Misuse, NotForgotten, RunNotFound, RunStatus, connect
 from substrate.store.memory_rows import DERIVED, TABLES
 from substrate.store.sqlite.forget import DELETES
 from substrate.values.ids import RunId
@@ -209,6 +209,19 @@ async def test_statistics_stay_right(lived):
     assert {doc for doc, _ in docs} == {doc for (doc,) in left}
     assert counter[0].docs == len(docs)
     assert counter[0].words == sum(words for _, words in docs)
+
+
+async def test_no_such_run(lived, tmp_path):
+    """An id that was mistyped is no run that was forgotten; to forget one again is no mistake."""
+    async with connect(lived) as client:
+        for look in (True, False):
+            with pytest.raises(RunNotFound, match="no run 'confide/nothing'"):
+                await client.forget(run="confide/nothing", look=look)
+        await client.forget(run=RUNS[0])
+        assert (await client.forget(run=RUNS[0])).counts == {}
+    told = Fork.make(tmp_path, lived).do("memory", "forget", "--run", "nothing", "--yes")
+    assert (told.code, told.out) == (1, "")
+    assert "there is no run 'nothing'" in told.err
 
 
 async def test_below(lived):

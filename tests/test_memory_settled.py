@@ -56,7 +56,12 @@ async def judged(ctx: Context, name: str) -> list[Any]:
     return [decision and [decision.value, decision.by]]
 
 
-FUNCTIONS = [says, asks, judged, slow_judge, wrong_judge]
+@durable
+async def takes_back(ctx: Context, value: Any) -> None:
+    await ctx.memory(NS).retract("Anna", "lives in", value)
+
+
+FUNCTIONS = [says, asks, takes_back, judged, slow_judge, wrong_judge]
 
 
 async def say(client: Any, policy: str, *values: Any) -> None:
@@ -106,6 +111,23 @@ async def test_something_else_is_said_meanwhile(store_url):
         second = await question(client)
         await answer(client, second, "Hamm", by="ada")
         assert await client.result("a") == [["Hamm", "ada"], ["Hamm"]]
+
+
+@pytest.mark.parametrize("others", [["Bonn"], ["Bonn", "Hamm"]])
+async def test_what_was_chosen_is_said_no_more(store_url, others):
+    """Where what a person chooses is said no more, nobody fails: who is left is asked, if any."""
+    async with connect(store_url) as client, client.work(FUNCTIONS, options=QUICK):
+        await say(client, "ask", *others, "Kiel")
+        await client.start(asks, {}, id="a")
+        first = await question(client)
+        await client.start(takes_back, "Kiel", id="back")
+        await client.result("back")
+        await answer(client, first, "Kiel", by="ada")
+        if len(others) > 1:
+            await answer(client, await question(client), "Hamm", by="ada")
+            assert await client.result("a") == [["Hamm", "ada"], ["Hamm"]]
+        else:
+            assert await client.result("a") == [None, ["Bonn"]]
 
 
 async def test_values_that_look_alike(store_url):

@@ -1,10 +1,12 @@
 """`settle`: has a person or a judge decide what sources disagree on, as the policy says.
 
 What was asked, what was answered and what was decided are rows of the run, so a replay asks nobody
-again. Where somebody says something else meanwhile, or decides first, it looks again.
+again. Where somebody says something else meanwhile, says it no more, or decides first, it looks
+again.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from types import FunctionType, MethodType
 from typing import Any
@@ -44,7 +46,8 @@ def settle(
 
     Where the predicate was declared as ``ask``, a person is asked, and chooses one of the values:
     it waits, for days if need be. Where it was declared as ``judge``, the judge is. What is decided
-    already is not asked again.
+    already is not asked again. Where something else was said meanwhile, or is said no more, that is
+    asked anew; None, too, where nobody disagrees any more.
 
     Args:
         ctx: The context of a durable function.
@@ -78,8 +81,11 @@ def settle(
             else:
                 which, by = await _by_judge(ctx, dispute, judge)
                 memory = ctx.memory(namespace)
-            if (decision := await memory.decide(dispute, which, by=by)) is not None:
-                return decision
+            decide = memory.decide(dispute, which, by=by)
+            # Refused is what nobody says any more, or nobody is asked any more: that is seen above.
+            with suppress(MemoryRefused):
+                if (decision := await decide) is not None:
+                    return decision
         raise MemoryRefused(f"{subject!r:.200} {predicate!r:.200} never stays as it was seen")
 
     return ctx.call(Durable(settle, "settle"), namespace, subject, predicate)

@@ -419,6 +419,7 @@ class Client:
 
         Raises:
             NotForgotten: runs that may go on have to do with it. With `look` they are told.
+            RunNotFound: there is no such run, and nothing that came from one.
             Misuse: it is not one thing.
             InvalidId: the namespace or the run has another form.
         """

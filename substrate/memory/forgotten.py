@@ -22,7 +22,7 @@ from substrate.memory.told import along_with, is_about, words_of
 from substrate.memory.writes import TAKE_BACK, WRITES
 from substrate.store.memory_rows import TABLES, Look
 from substrate.store.store import Store
-from substrate.values.errors import NotForgotten
+from substrate.values.errors import NotForgotten, RunNotFound
 from substrate.values.forgetting import Cut, Forget, ForgetKind, Forgetting, Tombstone
 from substrate.values.ids import RunId, root_of
 from substrate.values.memory import (
@@ -164,6 +164,9 @@ async def _choose(store: Store, asked: Forget) -> _Chosen:
         others += [row for row in rows if row.stamp.n not in numbers]
     roots = {root_of(id_) for row in gone for id_ in _said_by(row)}
     if asked.run is not None:
+        # What came from a run may be there without it; where neither is, its id was mistyped.
+        if not gone and await store.get(asked.run) is None:
+            raise RunNotFound(f"there is no run {asked.run!r}; `runs` lists those there are")
         roots.add(asked.run)
     return _Chosen(asked, cuts, gone, others, frozenset(roots))
 

@@ -4,10 +4,12 @@ Starting, signalling and looking need no worker; driving runs does: `Client.work
 """
 
 import asyncio
+import os
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 from uuid import uuid4
 
@@ -48,7 +50,7 @@ from substrate.values.ids import (
     may_be_id,
     promise_id,
 )
-from substrate.values.memory import check_tenant
+from substrate.values.memory import Space, check_namespace, check_tenant
 from substrate.values.number import MOST, check_count
 from substrate.values.records import (
     JsonText,
@@ -440,6 +442,48 @@ class Client:
         if look:
             return await forgotten.look(self.store, asked)
         return await forgotten.forget(self.store, asked, everywhere=everywhere)
+
+    async def export_memory(self, namespace: str) -> AsyncIterator[str]:
+        """Yield all that a namespace remembers and has remembered, as lines of JSON.
+
+        They have sources, times and trust, and what is gone. What is written meanwhile is in none.
+        Raises `MemoryRefused` where nothing is remembered.
+        """
+        from substrate.memory.exported import exported
+
+        async for line in exported(
+            self.store.memory, Space(self.tenant, check_namespace(namespace))
+        ):
+            yield line.decode()
+
+    async def import_memory(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        into: str | None = None,
+        on_progress: Callable[[int, int], None] = lambda n, last_n: None,
+    ) -> int:
+        """Import what `export_memory` has yielded; return how many changes were new.
+
+        The file is checked to its end first, then written, some hundreds of changes to a commit.
+        Cut off, the same import goes on; again, it adds nothing. Numbers, sources, times and trust
+        stay as they were.
+
+        Args:
+            path: The file.
+            into: Another namespace than the one it was exported from.
+            on_progress: Called after each commit: at which change it is, and which is the last.
+
+        Raises:
+            Misuse: a line, which is named, is not as an export has it. Nothing was written.
+            MemoryRefused: the namespace has something else, or it was forgotten here since.
+        """
+        from substrate.memory.imported import header_of, imported
+
+        with await asyncio.to_thread(Path(path).open, "rb") as file:
+            namespace = header_of(file).namespace if into is None else check_namespace(into)
+            space, now = Space(self.tenant, namespace), self.store.clock.now_ms()
+            return await imported(self.store.memory, file, space, now, on_progress)
 
     @asynccontextmanager
     async def work(

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from substrate.store.broken import Stuck
-from substrate.store.ledger import MemoryWrite
+from substrate.store.ledger import Adopted, MemoryWrite
 from substrate.store.memory_rows import Answers, Look
 from substrate.store.rows import Claimed, Row
 from substrate.store.term_rows import Query, Score, Stood
@@ -279,6 +279,8 @@ class Memory(Protocol):
     """What agents keep."""
 
     def write_memory(self, db: Any, batch: Sequence[MemoryWrite], /) -> Answer[Answers]: ...
+
+    def adopt_memory(self, db: Any, adopted: Adopted, /) -> Answer[Answers | None]: ...
 
     def read_counter(self, db: Any, space: Space, /) -> Answer[Counter | None]: ...
 

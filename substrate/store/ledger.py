@@ -47,6 +47,15 @@ class MemoryWrite:
     decide: "Callable[[Ledger], Promise]"
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """Rows that have their numbers and sources already, so no promise is settled with them."""
+
+    wanted: Wanted
+    #: Changes the ledger; False where it cannot, and then nothing is written.
+    decide: "Callable[[Ledger], bool]"
+
+
 class Ledger:
     """What stands, and what was changed: made by a store, changed by writes, then written."""
 
@@ -105,20 +114,36 @@ class Ledger:
 
     def close(self, row: Row, now: int, by: str) -> int:
         """Let a row stand no more, from the first number of this write on, which is returned."""
-        stamp, table = row.stamp, row.table
+        stamp = row.stamp
         if (stamp.space, by) not in self._first:
             self._take(stamp.space, now, by)
             self._free.add((stamp.space, by))
         gone_n, gone_at = self._first[stamp.space, by], self.now(stamp.space, now)
         if stamp.n >= gone_n:  # this write has added it
             gone_n, gone_at = self._take(stamp.space, now, by)
-        gone = replace(stamp, gone_n=gone_n, gone_at=gone_at, gone_by=by)
-        place = (stamp.space, table, stamp.n)
-        self._known[place] = replace(row, stamp=gone)
-        self._standing[stamp.space, table, row.key].remove(row)
-        if place not in self._new:
-            self._gone.add(place)
+        self._end(row, gone_n, gone_at, by)
         return gone_n
+
+    def last_n(self, space: Space) -> int:
+        """Return how far a namespace has come."""
+        return self._counters[space].last_n
+
+    def adopt(self, row: Row) -> None:
+        """Write a row under the number and the moment that it has already."""
+        self.advance(row.stamp.space, row.stamp.n, row.stamp.recorded_at)
+        self.add(row)
+
+    def adopt_end(self, row: Row, gone_n: int, gone_at: int, by: str) -> None:
+        """Let a row stand no more, by a change that has its number and its moment already."""
+        self.advance(row.stamp.space, gone_n, gone_at)
+        self._end(row, gone_n, gone_at, by)
+
+    def advance(self, space: Space, n: int, at: int = 0) -> None:
+        """Let a namespace have come to a number, at a moment."""
+        counter = self._counters[space]
+        self._counters[space] = replace(
+            counter, last_n=max(counter.last_n, n), last_at=max(counter.last_at, at)
+        )
 
     def count(self, space: Space, docs: int, words: int) -> None:
         """Count texts, and their words, that come into the index or leave it."""
@@ -192,6 +217,15 @@ class Ledger:
             was = found.get(place) or TermCount(*place, 0, 0)
             found[place] = replace(was, docs=was.docs + docs, bands=was.bands | bands)
         return [found[place] for place in sorted(found)]
+
+    def _end(self, row: Row, gone_n: int, gone_at: int, by: str) -> None:
+        stamp, table = row.stamp, row.table
+        gone = replace(stamp, gone_n=gone_n, gone_at=gone_at, gone_by=by)
+        place = (stamp.space, table, stamp.n)
+        self._known[place] = replace(row, stamp=gone)
+        self._standing[stamp.space, table, row.key].remove(row)
+        if place not in self._new:
+            self._gone.add(place)
 
     def _take(self, space: Space, now: int, by: str) -> tuple[int, int]:
         """Return the number of a write's next row, and the moment of it."""

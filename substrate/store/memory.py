@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from substrate.store import sql
 from substrate.store.backend import Backend
-from substrate.store.ledger import MemoryWrite
+from substrate.store.ledger import Adopted, MemoryWrite
 from substrate.store.memory_rows import Look
 from substrate.store.term_rows import Query, Score, Stood
 from substrate.store.uncancelled import to_its_end
@@ -76,6 +76,13 @@ class Memories:
                 waiting.outcome.exception()  # nobody is left to hear of it
             raise
         return waiting.outcome.result()
+
+    async def adopt(self, adopted: Adopted) -> bool:
+        """Write rows that have their numbers already, in one commit; False: none was written."""
+        found = await self._db.write(self._sql.adopt_memory, adopted)
+        if found is not None and found.is_followed:
+            self._tell_followed()
+        return found is not None
 
     async def _write_next(self) -> None:
         """Write those that wait, as many as go together; each is told what became of it."""

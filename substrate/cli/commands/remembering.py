@@ -108,4 +108,41 @@ def reindex(
     return begin(remake, context, namespace, embed)
 
 
+@memory.command("export")
+def export(
+    context: typer.Context,
+    namespace: _Namespace,
+    *,
+    to: Annotated[str | None, typer.Option(metavar="FILE", help="There when it is whole.")] = None,
+) -> int:
+    """Export all that a namespace has and has had, as lines of JSON.
+
+    memory export acme/users/anna --to anna.jsonl
+    """
+    from substrate.cli.act.moving import export as export_
+
+    return begin(export_, context, namespace, to)
+
+
+@memory.command("import")
+def import_exported(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What was exported.")],
+    *,
+    into: Annotated[
+        str | None, typer.Option(metavar="NAMESPACE", help="Not the one it was exported from.")
+    ] = None,
+) -> int:
+    """Import what was exported, with its numbers, sources and times.
+
+    It is checked first, to its end. Cut off, the same command goes on.
+
+      memory import anna.jsonl
+      memory import anna.jsonl --into acme/users/anna-old
+    """
+    from substrate.cli.act.moving import import_exported as import_
+
+    return begin(import_, context, file, into)
+
+
 memory.command("forget")(forget)

@@ -16,6 +16,7 @@ from substrate.cli.json_output import print_document
 from substrate.cli.moments import Moment
 from substrate.cli.screen import open_page, open_screen, put
 from substrate.engine.client import Client
+from substrate.memory.exported import absent
 from substrate.memory.look import Bounds, Provenance, known, markdown, one_line, provenance_of, why
 from substrate.memory.moments import number_of
 from substrate.memory.recall import KINDS, Recall, find
@@ -55,6 +56,8 @@ async def show_namespace(invocation: Invocation, namespace: str, as_of: str | No
     """Print what a namespace holds, as Markdown."""
     space = _space(namespace)
     async with opened(invocation) as client:
+        if not (await client.store.memory.counter(space)).last_n:
+            raise await absent(client.store.memory, space)
         now = client.store.clock.now_ms()
         found = await known(client.store.memory, space, _bounds(as_of, now), now)
     if invocation.is_json:

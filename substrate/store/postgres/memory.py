@@ -12,7 +12,7 @@ import orjson
 from psycopg import Rollback
 
 from substrate.store.blobs import offload
-from substrate.store.ledger import Ledger, MemoryWrite, Wanted
+from substrate.store.ledger import Adopted, Ledger, MemoryWrite, Wanted
 from substrate.store.memory_rows import (
     BALLOTS,
     BY_NAME,
@@ -233,6 +233,17 @@ async def write_memory(db: Cursor, batch: Sequence[MemoryWrite]) -> Answers:
         if not all(isinstance(outcome, Written) for outcome in outcomes):
             raise Rollback(transaction)
     return answers_to(checkpoints, outcomes, is_followed=bool(ledger.followed))
+
+
+async def adopt_memory(db: Cursor, adopted: Adopted) -> Answers | None:
+    """Write rows that have their numbers already; None where they could not be."""
+    async with db.connection.transaction():
+        await say_tenant(db, adopted.wanted.space.tenant)
+        ledger = await _ledger(db, [adopted.wanted])
+        if not adopted.decide(ledger):
+            return None
+        await _write(db, ledger)
+    return Answers([], bool(ledger.followed))
 
 
 async def _ledger(db: Cursor, wanted: Sequence[Wanted]) -> Ledger:

@@ -10,7 +10,7 @@ import apsw
 import orjson
 
 from substrate.store.blobs import offload
-from substrate.store.ledger import Ledger, MemoryWrite, Wanted
+from substrate.store.ledger import Adopted, Ledger, MemoryWrite, Wanted
 from substrate.store.memory_rows import (
     BY_NAME,
     COUNTER_FIELDS,
@@ -141,6 +141,15 @@ def write_memory(db: apsw.Connection, batch: Sequence[MemoryWrite]) -> Answers:
         db.execute("ROLLBACK TO memory")
     db.execute("RELEASE memory")
     return answers_to(checkpoints, outcomes, is_followed=bool(ledger.followed))
+
+
+def adopt_memory(db: apsw.Connection, adopted: Adopted) -> Answers | None:
+    """Write rows that have their numbers already; None where they could not be."""
+    ledger = _ledger(db, [adopted.wanted])
+    if not adopted.decide(ledger):
+        return None
+    _write(db, ledger)
+    return Answers([], bool(ledger.followed))
 
 
 def _ledger(db: apsw.Connection, wanted: Sequence[Wanted]) -> Ledger:

@@ -16,7 +16,7 @@ from substrate.memory.decisions import choose, contested
 from substrate.memory.look import Bounds, known, markdown, why
 from substrate.values.memory import FactRow, Policy, PolicyRow, Space, Stamp, Trust
 from substrate.values.records import JsonText
-from tests.runs import QUICK
+from tests.runs import QUICK, reached
 from tests.stores import database, eventually, opened
 
 NS = "acme/anna"
@@ -270,6 +270,50 @@ async def test_an_undo_decides_anew(store_url):
     with database(store_url) as db:
         stands = db.rows("SELECT predicate, policy FROM policies WHERE gone_n IS NULL")
     assert stands == [("lives_in", "latest")]
+
+
+@durable
+async def wavers(ctx: Context, value: str, name: str) -> None:
+    """Say something, wait, and be undone."""
+    await ctx.memory(NS, undo=True).remember("Anna", "lives in", value)
+    await ctx.receive(name)
+    raise ValueError("never mind")
+
+
+async def test_an_undo_gives_a_decision_back(store_url):
+    """What a person has decided is open while another value is said, and stands when it is not."""
+    async with connect(store_url) as client, client.work([*FUNCTIONS, wavers], options=QUICK):
+        run = Runs(client)
+
+        async def waver(value: str) -> str:
+            id_ = f"waver-{value}"
+            await client.start(wavers, value, "go", id=id_)
+            await reached(client, id_, "remember.0")
+            assert {mark for _, mark in (await run(reads))[0]} == {"open"}
+            return id_
+
+        async def undone(id_: str) -> list[Any]:
+            await client.signal(id_, "go")
+            with pytest.raises(RunFailed, match="never mind"):
+                await client.result(id_)
+            return (await run(reads))[0]
+
+        await run(declares, "ask", {})
+        await run(says, "Bonn")
+        await run(says, "Kiel")
+        await run(decides, "Kiel", "ada")
+        assert await undone(await waver("Hamm")) == [["Kiel", "decided"]]
+        with database(store_url) as db:
+            stands = db.rows("SELECT decided_by, reason FROM decisions WHERE gone_n IS NULL")
+        assert stands == [("ada", "asked her")]
+
+        # Whoever has decided anew meanwhile, and what is said by others as well, counts more.
+        waver_ = await waver("Essen")
+        await run(decides, "Bonn", "eve")
+        assert await undone(waver_) == [["Bonn", "decided"]]
+        waver_ = await waver("Ulm")
+        await run(says, "Ulm")
+        assert len(await undone(waver_)) == 3
 
 
 @durable

@@ -145,20 +145,43 @@ def take_back_decision(
     ledger: Ledger, written: Sequence[DecisionRow], closed: Sequence[DecisionRow], by: Request
 ) -> bool:
     """Undo a decision: it is open again, or decided by what is declared now."""
-    own = [row for row in written if row.stamp.gone_n is None]
+    own = [
+        each
+        for row in written
+        for each in ledger.standing(DecisionRow, row.stamp.space, row.key)
+        if each.stamp.source == row.stamp.source
+    ]
     for row in own:
         ledger.close(row, by.now, by.source)
         renew(ledger, row.stamp.space, row.key, by)
     return bool(own)
 
 
-def renew(ledger: Ledger, space: Space, key: Key, by: Request) -> None:
-    """Decide anew of a subject and predicate, after something was said or unsaid of it."""
+def bring_back(ledger: Ledger, space: Space, numbers: Sequence[int], by: Request) -> None:
+    """Let what a person or a judge had decided stand again, when what had reopened it is undone."""
+    for n in numbers:
+        old = ledger.row(DecisionRow, space, n)
+        if old is None or old.stamp.gone_n is None or ledger.standing(DecisionRow, space, old.key):
+            continue
+        declared = policy_of(ledger, space, old.predicate)
+        rows = contested(ledger.standing(FactRow, space, old.key), ledger.now(space, by.now))
+        if declared is None or not _stands(old, Policy(declared.policy), rows):
+            continue
+        stamp = ledger.stamp(space, by.now, by.source, old.stamp.trust)
+        stamp = replace(stamp, doc=old.stamp.doc, source=old.stamp.source, prior=n)
+        ledger.add(replace(old, stamp=stamp))
+
+
+def renew(ledger: Ledger, space: Space, key: Key, by: Request) -> int | None:
+    """Decide anew of a subject and predicate, after something was said or unsaid of it.
+
+    Returns the number of what a person or a judge had decided, where it is open again.
+    """
     declared = policy_of(ledger, space, key[1])
     current = next(iter(ledger.standing(DecisionRow, space, key)), None)
     policy = Policy.MANY if declared is None else Policy(declared.policy)
     if not policy.decides and current is None:
-        return
+        return None
     rows: Sequence[FactRow] = ()
     if policy.decides:
         rows = contested(ledger.standing(FactRow, space, key), ledger.now(space, by.now))
@@ -166,16 +189,18 @@ def renew(ledger: Ledger, space: Space, key: Key, by: Request) -> None:
     if declared is not None and rows:
         is_kept = current is not None and _stands(current, policy, rows)
         if policy.is_told and is_kept:
-            return
+            return None
         chosen = None if policy.is_told else choose(declared, rows)
         if is_kept and chosen and current and chosen.object_key == current.object_key:
-            return
+            return None
     if chosen is not None and declared is not None:
         # As it was said first: that is how a reader gets it.
         first = next(row for row in rows if row.object_key == chosen.object_key)
         _decided(ledger, current, first, declared.policy, by, {})
     elif current is not None:
         ledger.close(current, by.now, by.source)
+        return current.stamp.n if policy.is_told else None
+    return None
 
 
 def renew_all(ledger: Ledger, space: Space, predicates: Sequence[str], by: Request) -> None:

@@ -5,6 +5,7 @@ what is recorded, with the secrets hidden that are hidden there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from substrate.memory import decisions, facts, history, links, motions, notes
@@ -127,8 +128,10 @@ def wanted_by(space: Space, name: str, ask: Ask) -> Wanted:
     keys = [tuple(key) for key in ask["keys"]]
     known = {table: keys} if table not in _KNOWN_WITH else _KNOWN_WITH[table](keys)
     disputes_of = keys[0][0] if keys and table == PolicyRow.table else None
-    numbers = [*ask["added"], *ask["closed"]]
-    return Wanted(space, known if keys else {}, {table: numbers}, disputes_of)
+    numbers = {table: [*ask["added"], *ask["closed"]]}
+    if table == FactRow.table:
+        numbers[DecisionRow.table] = ask["closed"]
+    return Wanted(space, known if keys else {}, numbers, disputes_of)
 
 
 def decided(ledger: Ledger, space: Space, name: str, ask: Ask, by: Request) -> Outcome:
@@ -141,8 +144,11 @@ def decided(ledger: Ledger, space: Space, name: str, ask: Ask, by: Request) -> O
         outcome = _take_back(ledger, space, ask, by)
         keys, table = [tuple(key) for key in ask["keys"]], ask["table"]
     if table == FactRow.table:
-        for key in keys:
-            decisions.renew(ledger, space, key, by)
+        if name == TAKE_BACK:
+            decisions.bring_back(ledger, space, ask["closed"], by)
+        reopened = [n for key in keys if (n := decisions.renew(ledger, space, key, by))]
+        if reopened and isinstance(outcome, Changed):
+            outcome = replace(outcome, closed=[*outcome.closed, *reopened])
     if table == PolicyRow.table and name == TAKE_BACK:
         decisions.renew_all(ledger, space, [key[0] for key in keys], by)
     return outcome

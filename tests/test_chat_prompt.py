@@ -250,6 +250,28 @@ def test_a_sub_agent_at_fault(fork):
     assert fork.calls.count("refund-900") == 1
 
 
+def test_a_sub_agent_at_fault_is_resumed_by_its_parent(fork):
+    """Once that is mended, `resume` of the run that somebody began has what is below go on."""
+    fork.replace(
+        "agent/hooks.py",
+        "def clerk_script(request):",
+        'def clerk_script(request):\n    assert Path("mended").exists(), "no money"',
+    )
+    with terminal(fork, "run", "Let the clerk do it.", "--id", "trip", columns="120") as window:
+        window.read_until("goes on from here")
+        window.process.send_signal(signal.SIGINT)
+        window.read_until("resume trip")
+        window.process.wait(LIMIT_S)
+    (fork.folder / "mended").touch()
+    with terminal(fork, "resume", "trip", columns="120") as window:
+        window.read_until("cents = 900")
+        window.read_until("l later >")
+        say(window, "y")
+        assert window.process.wait(LIMIT_S) == 0
+
+    assert fork.calls.count("refund-900") == 1
+
+
 def test_a_sitting_with_an_open_call(fork):
     """The next sitting asks what is open, also where the agent goes on without it."""
     wait_for_nobody(fork)

@@ -6,6 +6,7 @@ resumed that could not go on for want of a key, or that the loop does not know.
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from getpass import getuser
@@ -28,9 +29,11 @@ from substrate.cli.run.drive import Drive
 from substrate.cli.screen import open_screen
 from substrate.cli.show.outcome import report
 from substrate.engine.client import Client
-from substrate.values.errors import IdTaken, Misuse
+from substrate.values.errors import IdTaken, Misuse, RunEnded
 from substrate.values.ids import RunId, check_root_id, promise_id
-from substrate.values.records import UNWIND_KEY, Kind, Run, RunStatus
+from substrate.values.records import UNWIND_KEY, Kind, Run, RunFilter, RunStatus
+
+_MOST_PAUSED = 1000  # children that one command resumes
 
 
 def fresh_id(now: datetime, draw: Callable[[int], str] = secrets.token_hex) -> str:
@@ -72,7 +75,8 @@ async def run(
 async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int:
     """Requeue a paused, failed or dead run, or take up an interrupted one; print its answer.
 
-    One that waits for its provider tries at once.
+    One that waits for its provider tries at once; of one that waits for children, those that are
+    paused go on.
     """
     fork = load_fork(invocation.package)
     async with open_database() as client:
@@ -85,6 +89,8 @@ async def resume(invocation: Invocation, run_id: str, accept: str | None) -> int
         elif known.status is RunStatus.SUSPENDED:
             fork.check_knows(known)
             await _retry_now(client, known)
+        if not known.status.has_ended:
+            await _resume_below(client, fork, known)
         return await _go_on(invocation, client, fork, known)
 
 
@@ -102,6 +108,15 @@ async def _retry_now(client: Client, run: Run) -> None:
     steps = (each.promise for each in waits_of(run, journal) if each.promise.kind is Kind.STEP)
     for name in sorted({step.name for step in steps}):
         await client.signal(run.id, name)
+
+
+async def _resume_below(client: Client, fork: Fork, run: Run) -> None:
+    """Have children go on that are paused: nothing else is what their parent waits for."""
+    below = RunFilter(prefix=f"{run.id}#")
+    for child in await client.store.list(RunStatus.PAUSED, _MOST_PAUSED, below):
+        fork.check_knows(child)
+        with suppress(RunEnded):  # somebody else was quicker
+            await client.resume(child.id, by=getuser())
 
 
 def _task(question: str, files: Sequence[Path]) -> Task:

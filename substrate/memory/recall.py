@@ -105,7 +105,9 @@ async def _rows(
         docs = [score.doc for score in scores if score.table == table]
         at = recall.at if table == FactRow.table else None
         limit = 20 * len(docs)
-        look = Look(recall.space, table, {}, {"doc": docs}, as_of=as_of, at=at, limit=limit)
+        # What was said has one row, by its own number; that is in the order of an index.
+        among = {"n" if table == SaidRow.table else "doc": docs}
+        look = Look(recall.space, table, {}, among, as_of=as_of, at=at, limit=limit)
         rows = await memory.rows(look)
         if table == FactRow.table:
             facts = [row for row in rows if isinstance(row, FactRow)]

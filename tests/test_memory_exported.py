@@ -36,14 +36,15 @@ async def arguing(ctx: Context, namespace: str) -> None:
     await memory.declare("is", "latest", instead_of="sources")
     await memory.propose("Lunch", "pizza", voters=["a", "b"])
     await memory.vote("lunch", "soup", voter="a")
-    await memory.vote("lunch", "soup", voter="b")
     await memory.remember("Bert", "is", "gone")
+    for each in range(300):  # what goes behind these came in an earlier commit of an import
+        await memory.say(f"word{each} owl", "user")
+    await memory.vote("lunch", "soup", voter="b")
+    await memory.unlink("Anna", "works for", "ACME")
     await memory.retract("Bert", "is")
     await memory.append_note("plan", "and\u2028more \x1b[31m")
     await memory.rename_note("plan", "the plan")
     await memory.delete_note("the plan")
-    for each in range(300):
-        await memory.say(f"word{each} owl", "user")
 
 
 async def keep(url: str, ns: str = SPACE) -> None:

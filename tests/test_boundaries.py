@@ -124,7 +124,7 @@ async def test_what_reads_memory_commits_nothing(store_url):
 
 def test_each_method_of_memory_says_whether_it_reads():
     """Memory has no method but those that read, and those whose transactions are boundaries."""
-    assert methods_of(Memories) - READS_OF_MEMORY.keys() == {"write", "follow"}
+    assert methods_of(Memories) - READS_OF_MEMORY.keys() == {"write", "follow", "adopt"}
 
 
 def contents(db: Any) -> list[Any]:

@@ -102,4 +102,6 @@ def test_mutants(test: str, tmp_path: Path, postgres_dsn: str):
     """For each guarantee there is a test that fails without it."""
     mutant = MUTANTS[test]
     kind = "postgres" if "/postgres/" in mutant.file else "sqlite"
-    assert failures(mutant, tmp_path, test, kind, postgres_dsn)
+    # Where two race, a mutant may win by luck: it has to lose once in three times.
+    tries = (tmp_path / str(n) for n in range(3))
+    assert any(failures(mutant, each, test, kind, postgres_dsn) for each in tries)
